@@ -1,0 +1,291 @@
+"""The semantics of workflow graphs, version 2: the only place where they are written down.
+
+Everything that decides on a transition reads these tables: the clients, the explanations, and the
+server's Lua, whose constants and derivation functions are generated from here
+(``rwf.store.library``). SPEC section 2 and section 4 are the rules they state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Generic, TypeVar
+
+SEMANTICS_VERSION: Final = 2
+
+T = TypeVar("T")
+
+
+class StepState(StrEnum):
+    """Where a step stands (SPEC section 2)."""
+
+    PENDING = "pending"
+    AVAILABLE = "available"
+    EXECUTING = "executing"
+    AWAITING_SIGNAL = "awaiting_signal"
+    RETRYABLE = "retryable"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DISCARDED = "discarded"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class WorkflowState(StrEnum):
+    """Where a workflow stands; always derived from its steps (SPEC section 2)."""
+
+    CANCEL_REQUESTED = "cancel_requested"
+    AVAILABLE = "available"
+    RUNNING = "running"
+    PENDING = "pending"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class StepCause(StrEnum):
+    """Why a step ended."""
+
+    COMPLETED = "completed"
+    COMPLETED_AFTER_CANCEL_REQUEST = "completed_after_cancel_request"
+    OPERATOR_SKIPPED = "operator_skipped"
+    STEP_FAILED = "step_failed"
+    CANCELLED = "cancelled"
+    OPERATOR_CANCELLED = "operator_cancelled"
+    CANCELLED_BY_DEPENDENCY = "cancelled_by_dependency"
+    EXPIRED_WAIT = "expired_wait"
+
+
+class WorkflowCause(StrEnum):
+    """Why a workflow ended; set only once all of its steps are terminal."""
+
+    COMPLETED_AFTER_CANCEL_REQUEST = "completed_after_cancel_request"
+    EXPIRED_WAIT = "expired_wait"
+    STEP_FAILED = "step_failed"
+    OPERATOR_CANCELLED = "operator_cancelled"
+    COMPLETED = "completed"
+    STEP_CANCELLED = "step_cancelled"
+
+
+class EdgePolicy(StrEnum):
+    """What a parent that ends other than completed does to its child."""
+
+    CANCEL = "cancel"
+    CONTINUE = "continue"
+
+
+class CompletionStatus(StrEnum):
+    """What ``complete_step`` may report."""
+
+    COMPLETED = "completed"
+    RETRYABLE = "retryable"
+    FAILED = "failed"
+    DISCARDED = "discarded"
+    CANCELLED = "cancelled"
+
+
+class OperatorStatus(StrEnum):
+    """What an operator reads first; ordered by precedence (SPEC section 7)."""
+
+    NEEDS_REVIEW = "Needs Review"
+    BLOCKED = "Blocked"
+    WAITING = "Waiting"
+    RUNNABLE = "Runnable"
+    RESOLVED = "Resolved"
+
+
+class Reason(StrEnum):
+    """Why a command was refused."""
+
+    WORKFLOW_NOT_FOUND = "workflow_not_found"
+    STEP_NOT_FOUND = "step_not_found"
+    UNSUPPORTED_SEMANTICS = "unsupported_semantics"
+    DEPENDENCIES_UNRESOLVED = "dependencies_unresolved"
+    ALREADY_TERMINAL = "already_terminal"
+    STALE_LEASE = "stale_lease"
+    LEASE_REQUIRED = "lease_required"
+    ILLEGAL_TRANSITION = "illegal_transition"
+    UNSUPPORTED_RECOVERY_ACTION = "unsupported_recovery_action"
+    CANCEL_REQUESTED = "cancel_requested"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    NON_SERIALIZABLE_PAYLOAD = "non_serializable_payload"
+    INVALID_ARGUMENT = "invalid_argument"
+    KEY_CONFLICT = "key_conflict"
+
+
+# One letter a state, as stored in step records. A letter is never given a second meaning.
+STEP_CODE: Final[Mapping[StepState, str]] = MappingProxyType(
+    {
+        StepState.PENDING: "p",
+        StepState.AVAILABLE: "a",
+        StepState.EXECUTING: "e",
+        StepState.AWAITING_SIGNAL: "w",
+        StepState.RETRYABLE: "r",
+        StepState.COMPLETED: "c",
+        StepState.FAILED: "f",
+        StepState.DISCARDED: "d",
+        StepState.CANCELLED: "x",
+        StepState.EXPIRED: "t",
+    }
+)
+
+CAUSE_CODE: Final[Mapping[StepCause, str]] = MappingProxyType(
+    {
+        StepCause.COMPLETED: "c",
+        StepCause.COMPLETED_AFTER_CANCEL_REQUEST: "l",
+        StepCause.OPERATOR_SKIPPED: "s",
+        StepCause.STEP_FAILED: "f",
+        StepCause.CANCELLED: "x",
+        StepCause.OPERATOR_CANCELLED: "o",
+        StepCause.CANCELLED_BY_DEPENDENCY: "d",
+        StepCause.EXPIRED_WAIT: "t",
+    }
+)
+
+TERMINAL_STEPS: Final = frozenset(
+    {
+        StepState.COMPLETED,
+        StepState.FAILED,
+        StepState.DISCARDED,
+        StepState.CANCELLED,
+        StepState.EXPIRED,
+    }
+)
+OPEN_STEPS: Final = frozenset(StepState) - TERMINAL_STEPS
+FAILED_STEPS: Final = frozenset({StepState.FAILED, StepState.DISCARDED, StepState.EXPIRED})
+TERMINAL_WORKFLOWS: Final = frozenset(
+    {
+        WorkflowState.COMPLETED,
+        WorkflowState.EXPIRED,
+        WorkflowState.FAILED,
+        WorkflowState.CANCELLED,
+    }
+)
+
+# The states that a completion is accepted from, whatever it reports.
+COMPLETABLE: Final = frozenset(
+    {
+        StepState.AVAILABLE,
+        StepState.EXECUTING,
+        StepState.RETRYABLE,
+        StepState.AWAITING_SIGNAL,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step becomes: its state and, when that is terminal, the cause."""
+
+    state: StepState
+    cause: StepCause | None
+
+
+# What an accepted report makes of its step.
+COMPLETION: Final[Mapping[CompletionStatus, Outcome]] = MappingProxyType(
+    {
+        CompletionStatus.COMPLETED: Outcome(StepState.COMPLETED, StepCause.COMPLETED),
+        CompletionStatus.RETRYABLE: Outcome(StepState.RETRYABLE, None),
+        CompletionStatus.FAILED: Outcome(StepState.FAILED, StepCause.STEP_FAILED),
+        CompletionStatus.DISCARDED: Outcome(StepState.DISCARDED, StepCause.STEP_FAILED),
+        CompletionStatus.CANCELLED: Outcome(StepState.CANCELLED, StepCause.CANCELLED),
+    }
+)
+COMPLETED_LATE: Final = Outcome(StepState.COMPLETED, StepCause.COMPLETED_AFTER_CANCEL_REQUEST)
+ATTEMPTS_EXHAUSTED: Final = Outcome(StepState.DISCARDED, StepCause.STEP_FAILED)
+CANCELLED_BY_DEPENDENCY: Final = Outcome(StepState.CANCELLED, StepCause.CANCELLED_BY_DEPENDENCY)
+CANCELLED_BY_REQUEST: Final = Outcome(StepState.CANCELLED, StepCause.OPERATOR_CANCELLED)
+
+
+def resolves(parent: StepState, policy: EdgePolicy) -> bool | None:
+    """What an edge does: ``True`` resolves the child, ``False`` cancels it, ``None`` not yet."""
+    if parent not in TERMINAL_STEPS:
+        return None
+    return parent is StepState.COMPLETED or policy is EdgePolicy.CONTINUE
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[T]):
+    """A row of a derivation: it matches when all of its conditions hold.
+
+    ``cancel``: a cancel request stands. ``any_of``: some step is in one of these states.
+    ``all_of``: every step is.
+    """
+
+    result: T
+    cancel: bool = False
+    any_of: frozenset[StepState] = frozenset()
+    all_of: frozenset[StepState] = frozenset()
+
+    def matches(self, counts: Mapping[StepState, int], cancel: bool) -> bool:
+        if self.cancel and not cancel:
+            return False
+        if self.any_of and not any(counts.get(state, 0) for state in self.any_of):
+            return False
+        if not self.all_of:
+            return True
+        return not any(count for state, count in counts.items() if state not in self.all_of)
+
+
+_COMPLETED = frozenset({StepState.COMPLETED})
+_EXPIRED = frozenset({StepState.EXPIRED})
+_FAILED = frozenset({StepState.FAILED, StepState.DISCARDED})
+
+# First match wins; the last row always matches.
+WORKFLOW_STATE_RULES: Final[tuple[Rule[WorkflowState], ...]] = (
+    Rule(WorkflowState.CANCEL_REQUESTED, cancel=True, any_of=OPEN_STEPS),
+    Rule(WorkflowState.AVAILABLE, any_of=frozenset({StepState.AVAILABLE})),
+    Rule(WorkflowState.RUNNING, any_of=frozenset({StepState.EXECUTING, StepState.RETRYABLE})),
+    Rule(WorkflowState.PENDING, any_of=frozenset({StepState.AWAITING_SIGNAL})),
+    Rule(WorkflowState.COMPLETED, all_of=_COMPLETED),
+    Rule(WorkflowState.EXPIRED, any_of=_EXPIRED, all_of=TERMINAL_STEPS),
+    Rule(WorkflowState.FAILED, any_of=_FAILED, all_of=TERMINAL_STEPS),
+    Rule(WorkflowState.CANCELLED, all_of=TERMINAL_STEPS),
+    Rule(WorkflowState.PENDING),
+)
+
+# The same, for a workflow all of whose steps are terminal.
+WORKFLOW_CAUSE_RULES: Final[tuple[Rule[WorkflowCause], ...]] = (
+    Rule(WorkflowCause.COMPLETED_AFTER_CANCEL_REQUEST, cancel=True, all_of=_COMPLETED),
+    Rule(WorkflowCause.EXPIRED_WAIT, any_of=_EXPIRED),
+    Rule(WorkflowCause.STEP_FAILED, any_of=_FAILED),
+    Rule(WorkflowCause.OPERATOR_CANCELLED, cancel=True),
+    Rule(WorkflowCause.COMPLETED, all_of=_COMPLETED),
+    Rule(WorkflowCause.STEP_CANCELLED),
+)
+
+
+def workflow_state(counts: Mapping[StepState, int], *, cancel: bool) -> WorkflowState:
+    """The state that these step counts imply; ``cancel``: a cancel request stands."""
+    return next(rule.result for rule in WORKFLOW_STATE_RULES if rule.matches(counts, cancel))
+
+
+def workflow_cause(counts: Mapping[StepState, int], *, cancel: bool) -> WorkflowCause | None:
+    """Why the workflow ended, or ``None`` while any of its steps has not."""
+    if any(counts.get(state, 0) for state in OPEN_STEPS):
+        return None
+    return next(rule.result for rule in WORKFLOW_CAUSE_RULES if rule.matches(counts, cancel))
+
+
+# What the caller of a refused command may do next.
+LEGAL_NEXT_STEPS: Final[Mapping[Reason, tuple[str, ...]]] = MappingProxyType(
+    {
+        Reason.WORKFLOW_NOT_FOUND: ("list_workflows", "insert"),
+        Reason.STEP_NOT_FOUND: ("list_steps",),
+        Reason.UNSUPPORTED_SEMANTICS: ("upgrade_library",),
+        Reason.DEPENDENCIES_UNRESOLVED: ("explain_step",),
+        Reason.ALREADY_TERMINAL: ("inspect_step_result", "recover_step"),
+        Reason.STALE_LEASE: ("drop_claim", "inspect_step"),
+        Reason.LEASE_REQUIRED: ("complete_with_lease", "complete_with_force"),
+        Reason.ILLEGAL_TRANSITION: ("inspect_step",),
+        Reason.UNSUPPORTED_RECOVERY_ACTION: ("explain_step",),
+        Reason.CANCEL_REQUESTED: ("explain_workflow", "recover_with_reopen"),
+        Reason.PAYLOAD_TOO_LARGE: ("send_smaller_payload",),
+        Reason.NON_SERIALIZABLE_PAYLOAD: ("send_json_payload",),
+        Reason.INVALID_ARGUMENT: ("correct_argument",),
+        Reason.KEY_CONFLICT: ("insert_with_new_key", "inspect_workflow"),
+    }
+)

@@ -1,0 +1,250 @@
+"""What users read back: frozen models. All times are timezone-aware UTC (SPEC section 11)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from rwf.model.states import (
+    EdgePolicy,
+    OperatorStatus,
+    StepCause,
+    StepState,
+    WorkflowCause,
+    WorkflowState,
+)
+
+
+class View(BaseModel):
+    """Base of all views."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class WorkflowView(View):
+    """A workflow and its counters; ``failed_step_count`` counts failed, discarded and expired."""
+
+    id: str
+    name: str
+    state: WorkflowState
+    semantics_version: int
+    definition_version: int
+    context: Any
+    step_count: int
+    runnable_step_count: int
+    completed_step_count: int
+    cancelled_step_count: int
+    failed_step_count: int
+    terminal_cause: WorkflowCause | None
+    cancel_requested_at: datetime | None
+    cancel_reason: str | None
+    inserted_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    last_transition_at: datetime
+    duplicate: bool = False
+
+
+class AwaitView(View):
+    """A step's wait for a signal."""
+
+    id: str
+    workflow_id: str
+    step: str
+    signal: str
+    correlation_key: str
+    status: Literal["waiting", "resolved", "expired", "abandoned"]
+    deadline: datetime | None
+    registered_at: datetime
+    resolved_at: datetime | None
+    signal_id: str | None
+
+
+class StepView(View):
+    """A step. ``position`` is its place in topological order, from 0."""
+
+    name: str
+    worker: str
+    queue: str
+    priority: int
+    state: StepState
+    attempt: int
+    max_attempts: int
+    position: int
+    dependency_count: int
+    terminal_cause: StepCause | None
+    input: Any
+    context: Any
+    lease_expires_at: datetime | None
+    leased_by: str | None
+    retry_at: datetime | None
+    awaiting: AwaitView | None
+    cancel_requested_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    last_transition_at: datetime
+
+
+class ResultView(View):
+    """What one attempt of a step reported; ``payload_bytes`` are the bytes as stored."""
+
+    step: str
+    attempt: int
+    status: str
+    payload: Any
+    payload_bytes: bytes
+    summary: str | None
+    recorded_at: datetime
+
+
+class EvidenceView(View):
+    """One durable record of a command: accepted, refused or repeated."""
+
+    id: str
+    action: str
+    scope: str
+    step: str | None
+    status: str
+    reason_code: str | None
+    message: str
+    actor: str | None
+    source: str
+    requested_at: datetime
+    before: str | None
+    after: str | None
+    metadata: dict[str, Any]
+
+
+class CommandResult(View):
+    """What ``complete_step`` did, or, for a duplicate, what it did the first time."""
+
+    outcome: Literal["accepted", "duplicate"]
+    step: StepView
+    workflow: WorkflowView
+    released: tuple[str, ...]
+    released_count: int
+    cancelled: tuple[str, ...]
+    cancelled_count: int
+
+
+class Edge(View):
+    """A dependency of ``child`` on ``parent``."""
+
+    parent: str
+    child: str
+    policy: EdgePolicy
+
+
+class GraphView(View):
+    """A workflow's graph: its steps in topological order, and the edges between them."""
+
+    workflow: WorkflowView
+    steps: tuple[StepView, ...]
+    edges: tuple[Edge, ...]
+
+
+class WorkflowPage(View):
+    """A page of workflows, newest first; ``cursor`` is None on the last one."""
+
+    workflows: tuple[WorkflowView, ...]
+    cursor: str | None
+
+
+class StepPage(View):
+    """A page of steps in topological order; ``cursor`` is None on the last one."""
+
+    steps: tuple[StepView, ...]
+    cursor: str | None
+
+
+class Repair(View):
+    """One difference between stored state and what the records imply, mended."""
+
+    kind: str
+    step: str | None
+    details: dict[str, Any]
+
+
+class ReconcileReport(View):
+    """What ``reconcile`` mended; empty on a healthy workflow."""
+
+    workflow_id: str
+    repairs: tuple[Repair, ...]
+
+
+class Dependency(View):
+    """A parent of an explained step; ``result_status`` is that of its latest result row."""
+
+    step: str
+    state: StepState
+    policy: EdgePolicy
+    result_status: str | None
+
+
+class Blocker(View):
+    """Why a step does not run now."""
+
+    code: str
+    summary: str
+    scope: str
+    since: datetime | None
+    retry_at: datetime | None
+    details: dict[str, Any]
+
+
+class RootCause(View):
+    """A step at the far end of the chain that holds others.
+
+    ``path`` leads from the root cause to the explained step. ``held_count`` is how many steps it
+    holds: exact, or a lower bound when ``truncated``.
+    """
+
+    step: str
+    state: StepState
+    code: str
+    path: tuple[str, ...]
+    held_count: int
+    truncated: bool
+    legal_next_steps: tuple[str, ...]
+
+
+class StepExplanation(View):
+    """Why a step is where it is; lists hold at most 1,000, the counts are exact."""
+
+    workflow_id: str
+    step: str
+    operator_status: OperatorStatus
+    state: StepState
+    diagnosis: str
+    blockers: tuple[Blocker, ...]
+    dependencies: tuple[Dependency, ...]
+    dependency_count: int
+    root_causes: tuple[RootCause, ...]
+    root_cause_count: int
+    executable_actions: tuple[str, ...]
+    latest_rejection: EvidenceView | None
+
+
+class CallbackPosture(View):
+    """How many callbacks of a workflow stand in each status."""
+
+    pending: int = 0
+    delivered: int = 0
+    dead: int = 0
+
+
+class WorkflowExplanation(View):
+    """Why a workflow is where it is; root causes that hold the most steps come first."""
+
+    workflow_id: str
+    operator_status: OperatorStatus
+    state: WorkflowState
+    diagnosis: str
+    counts: dict[StepState, int]
+    root_causes: tuple[RootCause, ...]
+    root_cause_count: int
+    callbacks: CallbackPosture
+    latest_recovery: dict[str, Any] | None
+    latest_rejection: EvidenceView | None
