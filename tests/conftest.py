@@ -1,0 +1,54 @@
+"""Fixtures: real servers, started once a pytest worker, at their first use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from tests.servers import KINDS, AnyServer, Cluster, Server
+
+settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
+settings.load_profile("ci")
+
+
+class Pool:
+    """One running server a kind; ``get`` starts what does not run yet, and empties it."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, AnyServer] = {}
+
+    def get(self, kind: str) -> AnyServer:
+        """The empty server of ``kind``, or of ``cluster``. Function libraries stay loaded."""
+        if kind not in self._servers:
+            self._servers[kind] = Cluster.start() if kind == "cluster" else Server.start(kind)
+        self._servers[kind].flush()
+        return self._servers[kind]
+
+    def stop(self) -> None:
+        for server in self._servers.values():
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Pool]:
+    """The servers of this pytest worker."""
+    servers = Pool()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(params=[*KINDS, "cluster"])
+def server(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
+    """An empty server of each supported kind in turn: ``.url``, ``.kind``, ``.client()``."""
+    return pool.get(request.param)
+
+
+@pytest.fixture
+def one_server(pool: Pool) -> AnyServer:
+    """An empty server of the newest Valkey alone, for tests that no server kind can change."""
+    return pool.get("valkey91")
+
+
+# The place for the ``client`` fixture (on ``server``) and for the autouse check of the invariants.
