@@ -285,7 +285,7 @@ class Cluster:
             start, end = (_SLOTS * i // len(self.nodes) for i in (index, index + 1))
             _ask(node, "CLUSTER ADDSLOTSRANGE", start, end - 1)
             if index:
-                bus = node.client().config_get("cluster-port")["cluster-port"]
+                bus = _ask(node, "CONFIG GET", "cluster-port")["cluster-port"]
                 _ask(self.nodes[0], "CLUSTER MEET", "127.0.0.1", node.port, bus)
         self.wait()
 
