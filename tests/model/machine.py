@@ -1,0 +1,339 @@
+"""Random histories, run on the reference model and on a system beside it.
+
+Every reply is compared, and after every rule everything that can be read of every workflow. A test
+subclasses :class:`Machine` with a ``make_system`` and hands its ``TestCase`` to pytest, or runs it
+with ``run_state_machine_as_test``. All choices are drawn by Hypothesis, so a failure replays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from rwf.model.states import COMPLETABLE, TERMINAL_STEPS, CompletionStatus, StepState
+from tests.model.graphs import definitions
+from tests.model.plain import (
+    Completed,
+    Definition,
+    Inserted,
+    Refused,
+    Snapshot,
+    StepDef,
+    differences,
+)
+from tests.model.reference import Reference
+
+COMMANDS = 50
+MOST_WORKFLOWS = 4
+NEVER_DUE = 3600.0  # a history takes seconds
+
+OUT_OF_TURN = TERMINAL_STEPS | {StepState.PENDING}
+
+MACHINE_SETTINGS = settings(stateful_step_count=COMMANDS, deadline=None)
+
+
+class System(Protocol):
+    """What the machine needs of a system under test; the reference model is one, too."""
+
+    def insert(self, definition: Definition, key: str | None = None) -> Inserted | Refused: ...
+
+    def complete(
+        self,
+        workflow_id: str,
+        step_name: str,
+        status: str = "completed",
+        *,
+        payload: object = None,
+        lease: str | None = None,
+        retry_in: float | None = None,
+        force: bool = False,
+        command_id: str | None = None,
+    ) -> Completed | Refused: ...
+
+    def fire_due(self, workflow_id: str) -> object:
+        """Make the workflow's retries that are due available (those with ``retry_in=0``)."""
+
+    def snapshot(self, workflow_id: str) -> Snapshot: ...
+
+    def stranger(self, workflow_id: str) -> str:
+        """A well-formed workflow id that does not exist."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Command:
+    """A completion that was sent, to be sent again."""
+
+    flow: int
+    step: str
+    status: str
+    payload: object
+    lease: str | None
+    retry_in: float | None
+    force: bool
+    command_id: str | None
+
+
+STATUSES = st.sampled_from([status.value for status in CompletionStatus])
+# Half of the reports succeed: histories that only fail end after a few commands.
+USUAL_STATUSES = st.one_of(st.just("completed"), STATUSES)
+# Values that every compact JSON encoder writes as the same bytes.
+PAYLOADS = st.sampled_from([None, None, {}, [], 0, "done", {"n": 2**53 + 1}, [1, None, "é"]])
+DELAYS = st.sampled_from([0.0, 0.0, NEVER_DUE])
+UNKNOWN_LEASES = st.sampled_from(["never-leased-1", "never-leased-2"])
+UNKNOWN_STEPS = st.sampled_from(["s99", "S0", "nobody"])
+UNKNOWN_STATUSES = st.sampled_from(["expired", "pending", ""])
+KEYS = st.sampled_from(["key-a", "key-b"])
+
+
+class Machine(RuleBasedStateMachine):
+    """Drives the model and a system with the same commands."""
+
+    def make_system(self) -> System:
+        """The system under test, empty."""
+        return Reference()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Reference()
+        self.system = self.make_system()
+        self.flows: list[tuple[str, str]] = []  # ids: the model's, the system's
+        self.keyed: dict[str, Definition] = {}
+        self.sent: list[Command] = []
+        self.serial = 0
+
+    def teardown(self) -> None:
+        self.system.close()
+
+    # Rules are drawn about equally often, so there are more of the ones that move things on.
+
+    @initialize(definition=definitions())
+    def first_insert(self, definition: Definition) -> None:
+        self._insert(definition, None)
+
+    @precondition(lambda self: len(self.flows) < MOST_WORKFLOWS)
+    @rule(definition=definitions(), key=st.one_of(st.none(), KEYS))
+    def insert(self, definition: Definition, key: str | None) -> None:
+        """A new workflow; with a key that is taken, most often a conflict."""
+        self._insert(definition, key)
+
+    @precondition(lambda self: self.keyed)
+    @rule(data=st.data(), different=st.booleans())
+    def insert_again(self, data: st.DataObject, different: bool) -> None:
+        """A key that is taken, with its own definition or one that differs in little."""
+        key = data.draw(st.sampled_from(sorted(self.keyed)), label="key")
+        definition = self.keyed[key]
+        if different:
+            first, *rest = definition["steps"]
+            changed: StepDef = {"name": first["name"], "max_attempts": first["max_attempts"] + 1}
+            definition = {
+                "name": definition["name"],
+                "steps": [changed, *rest],
+                "edges": definition["edges"],
+            }
+        self._insert(definition, key)
+
+    # What a well-behaved service sends.
+
+    @precondition(lambda self: self._steps(COMPLETABLE))
+    @rule(data=st.data(), payload=PAYLOADS)
+    def complete(self, data: st.DataObject, payload: object) -> None:
+        """As the simplest of users: no id, no lease."""
+        flow, step = self._pick(data, COMPLETABLE)
+        self._complete(flow, step, payload=payload)
+
+    @precondition(lambda self: self._steps(COMPLETABLE))
+    @rule(data=st.data(), payload=PAYLOADS, force=st.booleans())
+    def complete_with_id(self, data: st.DataObject, payload: object, force: bool) -> None:
+        """Force makes no difference to a step that nobody runs."""
+        flow, step = self._pick(data, COMPLETABLE)
+        self._complete(flow, step, payload=payload, force=force, with_id=True)
+
+    @precondition(lambda self: self._steps(COMPLETABLE))
+    @rule(data=st.data(), status=STATUSES, payload=PAYLOADS, delay=DELAYS, with_id=st.booleans())
+    def report(
+        self, data: st.DataObject, status: str, payload: object, delay: float, with_id: bool
+    ) -> None:
+        """Any outcome."""
+        flow, step = self._pick(data, COMPLETABLE)
+        self._complete(flow, step, status, payload=payload, retry_in=delay, with_id=with_id)
+
+    @precondition(lambda self: self._steps({StepState.AVAILABLE}))
+    @rule(data=st.data(), payload=PAYLOADS, delay=DELAYS, with_id=st.booleans())
+    def put_off(self, data: st.DataObject, payload: object, delay: float, with_id: bool) -> None:
+        """An available step fails for now."""
+        flow, step = self._pick(data, {StepState.AVAILABLE})
+        self._complete(flow, step, "retryable", payload=payload, retry_in=delay, with_id=with_id)
+
+    @precondition(lambda self: self._steps({StepState.RETRYABLE}))
+    @rule(data=st.data())
+    def fire_due(self, data: st.DataObject) -> None:
+        """Time passes for a workflow in which something waits for a retry."""
+        flow, _ = self._pick(data, {StepState.RETRYABLE})
+        ours, theirs = self.flows[flow]
+        self.model.fire_due(ours)
+        self.system.fire_due(theirs)
+
+    # What arrives early, late, twice, or is wrong.
+
+    @precondition(lambda self: self._steps(OUT_OF_TURN))
+    @rule(data=st.data(), status=USUAL_STATUSES, payload=PAYLOADS, with_id=st.booleans())
+    def out_of_turn(self, data: st.DataObject, status: str, payload: object, with_id: bool) -> None:
+        """On a pending or an ended step; a duplicate when it happens to say the same."""
+        flow, step = self._pick(data, OUT_OF_TURN)
+        self._complete(flow, step, status, payload=payload, with_id=with_id)
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def send_again(self, data: st.DataObject) -> None:
+        """Any earlier command, as it was."""
+        self._send(data.draw(st.sampled_from(self.sent), label="command"))
+
+    @precondition(lambda self: self._ids_sent())
+    @rule(
+        data=st.data(),
+        status=STATUSES,
+        payload=PAYLOADS,
+        lease=st.one_of(st.none(), st.none(), UNKNOWN_LEASES),
+        elsewhere=st.booleans(),
+    )
+    def reuse_id(
+        self,
+        data: st.DataObject,
+        status: str,
+        payload: object,
+        lease: str | None,
+        elsewhere: bool,
+    ) -> None:
+        """An earlier command id, for another request to the same step or to any other."""
+        old = data.draw(st.sampled_from(self._ids_sent()), label="command")
+        flow, step = self._pick(data, set(StepState)) if elsewhere else (old.flow, old.step)
+        delay = 0.0 if status == "retryable" else None
+        self._send(Command(flow, step, status, payload, lease, delay, False, old.command_id))
+
+    @rule(data=st.data(), mistake=st.sampled_from(["lease", "step", "workflow", "status"]))
+    def mistaken(self, data: st.DataObject, mistake: str) -> None:
+        """A lease, a step, a workflow or a status that does not exist."""
+        flow, step = self._pick(data, set(StepState))
+        if mistake == "lease":
+            lease = data.draw(UNKNOWN_LEASES, label="lease")
+            status = data.draw(STATUSES, label="status")
+            force = data.draw(st.booleans(), label="force")
+            with_id = data.draw(st.booleans(), label="with_id")
+            self._complete(flow, step, status, lease=lease, force=force, with_id=with_id)
+        elif mistake == "step":
+            self._complete(flow, data.draw(UNKNOWN_STEPS, label="name"), with_id=True)
+        elif mistake == "workflow":
+            ours, theirs = self.flows[flow]
+            self._agree(
+                self.model.complete(self.model.stranger(ours), step),
+                self.system.complete(self.system.stranger(theirs), step),
+            )
+        else:  # refused before anything is sent, so without evidence
+            self._complete(flow, step, data.draw(UNKNOWN_STATUSES, label="status"))
+
+    # Comparing.
+
+    @invariant()
+    def same_records(self) -> None:
+        for number, (ours, theirs) in enumerate(self.flows):
+            found = differences(self.model.snapshot(ours), self.system.snapshot(theirs))
+            assert not found, _report(f"workflow {number} differs", found)
+
+    def _agree(self, expected: Completed | Refused, actual: Completed | Refused) -> None:
+        found = differences(expected, actual)
+        assert not found, _report("the reply differs", found)
+
+    # Sending.
+
+    def _insert(self, definition: Definition, key: str | None) -> None:
+        expected = self.model.insert(definition, key)
+        actual = self.system.insert(definition, key)
+        if isinstance(expected, Refused) or isinstance(actual, Refused):
+            found = differences(expected, actual)
+            assert not found, _report("the insert's reply differs", found)
+            return
+        ids = (expected.workflow_id, actual.workflow_id)
+        # Ids are each side's own; what must agree is which workflow they stand for.
+        found = differences(replace(expected, workflow_id=""), replace(actual, workflow_id=""))
+        assert not found, _report("the insert's reply differs", found)
+        if expected.duplicate:
+            assert ids in self.flows, f"the key led to {ids[1]}, not to its workflow"
+            return
+        assert ids[1] not in [theirs for _, theirs in self.flows], f"id {ids[1]} is not new"
+        self.flows.append(ids)
+        if key is not None:
+            self.keyed[key] = definition
+
+    def _complete(
+        self,
+        flow: int,
+        step: str,
+        status: str = "completed",
+        *,
+        payload: object = None,
+        lease: str | None = None,
+        retry_in: float | None = None,
+        force: bool = False,
+        with_id: bool = False,
+    ) -> None:
+        command_id = None
+        if with_id:
+            self.serial += 1
+            command_id = f"c{self.serial}"
+        if status != "retryable":
+            retry_in = None
+        elif retry_in is None:
+            retry_in = 0.0  # never the random default: the model could not follow it
+        self._send(Command(flow, step, status, payload, lease, retry_in, force, command_id))
+
+    def _send(self, command: Command) -> None:
+        ours, theirs = self.flows[command.flow]
+        self.sent.append(command)
+        answers = [
+            target.complete(
+                workflow_id,
+                command.step,
+                command.status,
+                payload=command.payload,
+                lease=command.lease,
+                retry_in=command.retry_in,
+                force=command.force,
+                command_id=command.command_id,
+            )
+            for target, workflow_id in ((self.model, ours), (self.system, theirs))
+        ]
+        self._agree(*answers)
+
+    # Choosing.
+
+    def _ids_sent(self) -> list[Command]:
+        return [command for command in self.sent if command.command_id is not None]
+
+    def _steps(self, states: set[StepState] | frozenset[StepState]) -> list[tuple[int, str]]:
+        return [
+            (flow, step.name)
+            for flow, (ours, _) in enumerate(self.flows)
+            for step in self.model.workflows[ours].steps.values()
+            if step.state in states
+        ]
+
+    def _pick(
+        self, data: st.DataObject, states: set[StepState] | frozenset[StepState]
+    ) -> tuple[int, str]:
+        return data.draw(st.sampled_from(self._steps(states)), label="step")
+
+
+def _report(title: str, found: list[str]) -> str:
+    return "\n  ".join([title, *found])

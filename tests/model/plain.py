@@ -1,0 +1,161 @@
+"""Plain data shared by the model, the machine and the systems under test; no semantics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypedDict
+
+
+class StepDef(TypedDict):
+    """A step of a definition."""
+
+    name: str
+    max_attempts: int
+
+
+class EdgeDef(TypedDict):
+    """A dependency of ``child`` on ``parent``; ``policy`` is ``cancel`` or ``continue``."""
+
+    parent: str
+    child: str
+    policy: str
+
+
+class Definition(TypedDict):
+    """A workflow to insert; its steps in the order they are added, topological or not."""
+
+    name: str
+    steps: list[StepDef]
+    edges: list[EdgeDef]
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """What is compared of a step; of times only whether they are set."""
+
+    state: str
+    attempt: int
+    max_attempts: int
+    dependency_count: int
+    terminal_cause: str | None
+    started: bool
+    finished: bool
+    retry_scheduled: bool
+
+
+@dataclass(frozen=True)
+class WorkflowRow:
+    """What is compared of a workflow."""
+
+    name: str
+    state: str
+    terminal_cause: str | None
+    step_count: int
+    runnable_step_count: int
+    completed_step_count: int
+    cancelled_step_count: int
+    failed_step_count: int
+    started: bool
+    finished: bool
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """What one attempt reported."""
+
+    attempt: int
+    status: str
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class EvidenceRow:
+    """One record of a command."""
+
+    action: str
+    step: str | None
+    status: str
+    reason_code: str | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that is compared of a workflow."""
+
+    workflow: WorkflowRow
+    steps: dict[str, StepRow]
+    results: dict[str, tuple[ResultRow, ...]]
+    evidence: tuple[EvidenceRow, ...]
+
+
+@dataclass(frozen=True)
+class Inserted:
+    """An insert that was not refused."""
+
+    workflow_id: str
+    duplicate: bool
+    workflow: WorkflowRow
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A completion that was not refused."""
+
+    outcome: Literal["accepted", "duplicate"]
+    step: StepRow
+    workflow: WorkflowRow
+    released: frozenset[str]
+    released_count: int
+    cancelled: frozenset[str]
+    cancelled_count: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A command that was refused."""
+
+    action: str
+    reason_code: str
+    legal_next_steps: tuple[str, ...]
+
+
+def encode(payload: object) -> bytes:
+    """The bytes that a client stores for a payload: compact JSON, and none at all for None."""
+    if payload is None:
+        return b""
+    return json.dumps(payload, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def differences(expected: object, actual: object) -> list[str]:
+    """Where two pieces of plain data differ, a line for each place."""
+    left, right = dict(_leaves("", _plain(expected))), dict(_leaves("", _plain(actual)))
+    return [
+        f"{path or 'value'}: expected {left.get(path, '(absent)')!r}, "
+        f"got {right.get(path, '(absent)')!r}"
+        for path in [*left, *(path for path in right if path not in left)]
+        if left.get(path, "(absent)") != right.get(path, "(absent)")
+    ]
+
+
+def _plain(value: object) -> object:
+    if isinstance(
+        value,
+        (StepRow, WorkflowRow, ResultRow, EvidenceRow, Snapshot, Inserted, Completed, Refused),
+    ):
+        # The kind is part of the value: an answer is never equal to a refusal.
+        return {"kind": type(value).__name__, **asdict(value)}
+    return value
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(f"{path}.{key}" if path else str(key), item)
+    elif isinstance(value, (tuple, list)):
+        yield f"{path}.length", len(value)
+        for index, item in enumerate(value):
+            yield from _leaves(f"{path}[{index}]", item)
+    else:
+        yield path, value

@@ -1,0 +1,477 @@
+"""What rwf means, written the slow and obvious way: one process, no server, no clock of its own.
+
+Only the tables of :mod:`rwf.model.states` are shared with the library. Everything that the library
+keeps up to date (remaining parents, counters, workflow state, started and finished) is counted
+anew from the whole graph each time it is asked for, so that both can hardly be wrong alike.
+
+``complete`` judges in this order, and the first that applies decides (SPEC section 4):
+
+1.  arguments that need no stored state (``invalid_argument``, which leaves no evidence)
+2.  the workflow exists, its version is implemented, the step exists
+3.  a ``command_id`` on record for this step, whatever else is asked: duplicate
+4.  a lease on record for this step: duplicate when status and payload are the same, else
+    ``already_terminal``, whatever state the step is in
+5.  a lease that is not the current one: ``stale_lease``, ``force`` or not
+6.  a terminal step: without id and lease, the latest result's status and payload: duplicate;
+    anything else: ``already_terminal``
+7.  a pending step: ``dependencies_unresolved``
+8.  an executing step without lease and without ``force``: ``lease_required``
+9.  accepted
+
+Where the SPEC leaves room, this model decides:
+
+- A command id is looked for among all results of its step, not of other steps, and not only in the
+  latest result. Refusals and duplicates do not put their id or lease on record.
+- "The same request" of a lease is its status and payload bytes; summary, delay and actor do not
+  count.
+- "The status asked for" is what the caller passed. A ``retryable`` that exhausted the attempts has
+  a result row of status ``discarded``, and is repeated by asking for ``retryable`` again; asking
+  for ``discarded`` is refused, ``already_terminal``.
+- Without id and lease only a terminal step has duplicates: repeating ``retryable`` on a retryable
+  step is a new attempt.
+- A duplicate shows the step and the workflow as they stand now, but what the first call released
+  and cancelled.
+- An accepted completion shows in the evidence as ``accepted``, without a reason. Exhausted attempts
+  add an entry right before it: ``accepted``, ``attempts_exhausted``.
+- Duplicates have the reasons ``duplicate_completion`` and ``duplicate_insert``.
+- Accepted inserts, cascades and retry timers leave no evidence.
+- A refused or repeated insert is evidence of the workflow that holds the key.
+- The evidence of ``step_not_found`` carries the name that was asked for. Commands on unknown
+  workflows are in ``strangers``.
+- ``runnable_step_count`` counts available steps: those that "may run now" (SPEC section 2).
+- A step has started when it was first claimed or first reported on; a workflow when any of its
+  steps has. A step that was only cancelled by a cascade has finished, but never started.
+- A payload of None is no payload: no bytes, and equal only to another None.
+- ``retry_in=0`` is legal; the step is retryable until its timer fires, even so. The default backoff
+  is random; here it takes its upper bound, 300 s. Completing a retryable step drops its timer.
+- Two definitions are equal when name and steps (in their order) and the set of edges are.
+
+Not modelled yet: awaits, signals, cancel requests, recovery, leases that expire, caps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rwf.model.states import (
+    ATTEMPTS_EXHAUSTED,
+    CANCELLED_BY_DEPENDENCY,
+    COMPLETABLE,
+    COMPLETION,
+    FAILED_STEPS,
+    LEGAL_NEXT_STEPS,
+    SEMANTICS_VERSION,
+    TERMINAL_STEPS,
+    CompletionStatus,
+    EdgePolicy,
+    Reason,
+    StepCause,
+    StepState,
+    WorkflowCause,
+    WorkflowState,
+)
+from tests.model.plain import (
+    Completed,
+    Definition,
+    EvidenceRow,
+    Inserted,
+    Refused,
+    ResultRow,
+    Snapshot,
+    StepRow,
+    WorkflowRow,
+    encode,
+)
+
+DUPLICATE_COMPLETION = "duplicate_completion"
+DUPLICATE_INSERT = "duplicate_insert"
+ATTEMPTS_EXHAUSTED_CODE = "attempts_exhausted"
+LONGEST_BACKOFF = 300.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one attempt reported, and what that did."""
+
+    attempt: int
+    status: StepState
+    asked: str
+    payload: bytes
+    command_id: str | None
+    lease: str | None
+    released: tuple[str, ...]
+    cancelled: tuple[str, ...]
+
+
+@dataclass
+class Step:
+    """A step: what cannot be recomputed."""
+
+    name: str
+    max_attempts: int
+    parents: tuple[tuple[str, EdgePolicy], ...]
+    state: StepState = StepState.PENDING
+    cause: StepCause | None = None
+    attempt: int = 0
+    started: bool = False
+    lease: str | None = None
+    due: float | None = None
+    results: list[Result] = field(default_factory=list)
+
+    def become(self, state: StepState, cause: StepCause | None = None) -> None:
+        """Enter a state; a lease and a timer belong to the state that is left."""
+        self.state, self.cause = state, cause
+        self.lease = self.due = None
+
+
+@dataclass
+class Workflow:
+    """A graph and its evidence; ``cancel_requested`` is for the requests yet to be modelled."""
+
+    id: str
+    definition: Definition
+    steps: dict[str, Step]
+    semantics_version: int = SEMANTICS_VERSION
+    cancel_requested: bool = False
+    evidence: list[EvidenceRow] = field(default_factory=list)
+
+
+class Reference:
+    """The model. Its clock stands still until ``now`` is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.workflows: dict[str, Workflow] = {}
+        self.keys: dict[str, str] = {}
+        self.strangers: list[tuple[str, EvidenceRow]] = []
+
+    # Commands.
+
+    def insert(self, definition: Definition, key: str | None = None) -> Inserted | Refused:
+        """Insert a valid graph, or find the one that the key stands for."""
+        if key is not None and key in self.keys:
+            first = self.workflows[self.keys[key]]
+            if _canonical(first.definition) != _canonical(definition):
+                return _refuse(first.evidence, "insert", None, Reason.KEY_CONFLICT)
+            first.evidence.append(EvidenceRow("insert", None, "duplicate", DUPLICATE_INSERT))
+            return Inserted(first.id, True, workflow_row(first))
+        workflow = Workflow(f"w{len(self.workflows) + 1}", definition, _steps(definition))
+        self.workflows[workflow.id] = workflow
+        if key is not None:
+            self.keys[key] = workflow.id
+        self.settle(workflow)
+        return Inserted(workflow.id, False, workflow_row(workflow))
+
+    def claim(self, workflow_id: str, step_name: str, lease: str) -> None:
+        """Give an available step to a worker. Which one a claim picks is not modelled."""
+        step = self.workflows[workflow_id].steps[step_name]
+        assert step.state is StepState.AVAILABLE
+        step.become(StepState.EXECUTING)
+        step.lease = lease
+        step.attempt += 1
+        step.started = True
+
+    def complete(
+        self,
+        workflow_id: str,
+        step_name: str,
+        status: str = "completed",
+        *,
+        payload: object = None,
+        lease: str | None = None,
+        retry_in: float | None = None,
+        force: bool = False,
+        command_id: str | None = None,
+    ) -> Completed | Refused:
+        """Report on a step; the module says in which order this is judged."""
+        action = "complete_step"
+        if status not in set(CompletionStatus) or (retry_in is not None and retry_in < 0):
+            return _refuse(None, action, step_name, Reason.INVALID_ARGUMENT)
+
+        workflow = self.workflows.get(workflow_id)
+        if workflow is None:
+            entry = EvidenceRow(action, step_name, "rejected", Reason.WORKFLOW_NOT_FOUND)
+            self.strangers.append((workflow_id, entry))
+            return _refuse(None, action, step_name, Reason.WORKFLOW_NOT_FOUND)
+        evidence = workflow.evidence
+        if workflow.semantics_version != SEMANTICS_VERSION:
+            return _refuse(evidence, action, step_name, Reason.UNSUPPORTED_SEMANTICS)
+        step = workflow.steps.get(step_name)
+        if step is None:
+            return _refuse(evidence, action, step_name, Reason.STEP_NOT_FOUND)
+
+        body = encode(payload)
+        if command_id is not None:
+            for result in step.results:
+                if result.command_id == command_id:
+                    return self._duplicate(workflow, step, result)
+        if lease is not None:
+            for result in step.results:
+                if result.lease == lease:
+                    if (result.asked, result.payload) == (status, body):
+                        return self._duplicate(workflow, step, result)
+                    return _refuse(evidence, action, step_name, Reason.ALREADY_TERMINAL)
+            if lease != step.lease:
+                return _refuse(evidence, action, step_name, Reason.STALE_LEASE)
+        if step.state in TERMINAL_STEPS:
+            if command_id is None and lease is None and step.results:
+                latest = step.results[-1]
+                if (latest.asked, latest.payload) == (status, body):
+                    return self._duplicate(workflow, step, latest)
+            return _refuse(evidence, action, step_name, Reason.ALREADY_TERMINAL)
+        if step.state not in COMPLETABLE:
+            return _refuse(evidence, action, step_name, Reason.DEPENDENCIES_UNRESOLVED)
+        if step.state is StepState.EXECUTING and lease is None and not force:
+            return _refuse(evidence, action, step_name, Reason.LEASE_REQUIRED)
+
+        return self._accept(workflow, step, status, body, command_id, lease, retry_in)
+
+    def fire_due(self, workflow_id: str, step_name: str | None = None) -> tuple[str, ...]:
+        """Make the workflow's retryable steps that are due available; a named one is due anyway."""
+        fired = []
+        for step in self.workflows[workflow_id].steps.values():
+            if step.state is StepState.RETRYABLE:
+                assert step.due is not None
+                if step.name == step_name or (step_name is None and step.due <= self.now):
+                    step.become(StepState.AVAILABLE)
+                    fired.append(step.name)
+        return tuple(fired)
+
+    # Reads.
+
+    def snapshot(self, workflow_id: str) -> Snapshot:
+        """Everything that is compared of a workflow."""
+        workflow = self.workflows[workflow_id]
+        steps = workflow.steps.values()
+        return Snapshot(
+            workflow=workflow_row(workflow),
+            steps={step.name: step_row(step) for step in steps},
+            results={
+                step.name: tuple(
+                    ResultRow(result.attempt, result.status.value, result.payload)
+                    for result in step.results
+                )
+                for step in steps
+            },
+            evidence=tuple(workflow.evidence),
+        )
+
+    def stranger(self, workflow_id: str) -> str:
+        """An id like this one that no workflow has."""
+        return f"{workflow_id}-unknown"
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    # The parts of an accepted completion.
+
+    def _accept(
+        self,
+        workflow: Workflow,
+        step: Step,
+        status: str,
+        body: bytes,
+        command_id: str | None,
+        lease: str | None,
+        retry_in: float | None,
+    ) -> Completed:
+        if step.state is not StepState.EXECUTING:
+            step.attempt += 1  # a claim has counted it already
+        step.started = True
+        before = {other.name: other.state for other in workflow.steps.values()}
+        asked = CompletionStatus(status)
+        outcome = COMPLETION[asked]
+        exhausted = asked is CompletionStatus.RETRYABLE and step.attempt >= step.max_attempts
+        if exhausted:
+            outcome = ATTEMPTS_EXHAUSTED
+        step.become(outcome.state, outcome.cause)
+        if step.state is StepState.RETRYABLE:
+            step.due = self.now + (LONGEST_BACKOFF if retry_in is None else retry_in)
+        self.settle(workflow)
+
+        others = [other for other in in_order(workflow) if other is not step]
+        moved = [other for other in others if other.state is not before[other.name]]
+        result = Result(
+            attempt=step.attempt,
+            status=outcome.state,
+            asked=status,
+            payload=body,
+            command_id=command_id,
+            lease=lease,
+            released=tuple(o.name for o in moved if o.state is StepState.AVAILABLE),
+            cancelled=tuple(o.name for o in moved if o.state is StepState.CANCELLED),
+        )
+        step.results.append(result)
+        for reason in (ATTEMPTS_EXHAUSTED_CODE, None) if exhausted else (None,):
+            workflow.evidence.append(EvidenceRow("complete_step", step.name, "accepted", reason))
+        return _completed("accepted", workflow, step, result)
+
+    def _duplicate(self, workflow: Workflow, step: Step, result: Result) -> Completed:
+        workflow.evidence.append(
+            EvidenceRow("complete_step", step.name, "duplicate", DUPLICATE_COMPLETION)
+        )
+        return _completed("duplicate", workflow, step, result)
+
+    def settle(self, workflow: Workflow) -> None:
+        """Judge every pending step by all of its parents, until nothing moves any more."""
+        moving = True
+        while moving:
+            moving = False
+            for step in workflow.steps.values():
+                if step.state is not StepState.PENDING:
+                    continue
+                parents = [(workflow.steps[name].state, policy) for name, policy in step.parents]
+                if any(self.cancels(state, policy) for state, policy in parents):
+                    step.become(CANCELLED_BY_DEPENDENCY.state, CANCELLED_BY_DEPENDENCY.cause)
+                    moving = True
+                elif all(self.resolves(state, policy) for state, policy in parents):
+                    step.become(StepState.AVAILABLE)
+                    moving = True
+
+    def cancels(self, parent: StepState, policy: EdgePolicy) -> bool:
+        """Whether an edge cancels its child: the parent ended, but did not complete."""
+        ended_otherwise = parent in TERMINAL_STEPS and parent is not StepState.COMPLETED
+        return ended_otherwise and policy is EdgePolicy.CANCEL
+
+    def resolves(self, parent: StepState, policy: EdgePolicy) -> bool:
+        """Whether an edge is resolved: the parent completed, or ended and the edge goes on."""
+        ended = parent in TERMINAL_STEPS
+        return parent is StepState.COMPLETED or (ended and policy is EdgePolicy.CONTINUE)
+
+
+# What is derived from the steps.
+
+
+def workflow_state(states: Iterable[StepState], *, cancel: bool) -> WorkflowState:
+    """SPEC section 2, line by line."""
+    present = set(states)
+    ended = present <= TERMINAL_STEPS
+    if cancel and not ended:
+        return WorkflowState.CANCEL_REQUESTED
+    if StepState.AVAILABLE in present:
+        return WorkflowState.AVAILABLE
+    if StepState.EXECUTING in present or StepState.RETRYABLE in present:
+        return WorkflowState.RUNNING
+    if StepState.AWAITING_SIGNAL in present:
+        return WorkflowState.PENDING
+    if present == {StepState.COMPLETED}:
+        return WorkflowState.COMPLETED
+    if ended and StepState.EXPIRED in present:
+        return WorkflowState.EXPIRED
+    if ended and (StepState.FAILED in present or StepState.DISCARDED in present):
+        return WorkflowState.FAILED
+    if ended:
+        return WorkflowState.CANCELLED
+    return WorkflowState.PENDING
+
+
+def workflow_cause(states: Iterable[StepState], *, cancel: bool) -> WorkflowCause | None:
+    """SPEC section 2, line by line."""
+    present = set(states)
+    if not present <= TERMINAL_STEPS:
+        return None
+    if cancel and present == {StepState.COMPLETED}:
+        return WorkflowCause.COMPLETED_AFTER_CANCEL_REQUEST
+    if StepState.EXPIRED in present:
+        return WorkflowCause.EXPIRED_WAIT
+    if StepState.FAILED in present or StepState.DISCARDED in present:
+        return WorkflowCause.STEP_FAILED
+    if cancel:
+        return WorkflowCause.OPERATOR_CANCELLED
+    if present == {StepState.COMPLETED}:
+        return WorkflowCause.COMPLETED
+    return WorkflowCause.STEP_CANCELLED
+
+
+def workflow_row(workflow: Workflow) -> WorkflowRow:
+    """The workflow as it stands, counted anew."""
+    states = [step.state for step in workflow.steps.values()]
+    return WorkflowRow(
+        name=workflow.definition["name"],
+        state=workflow_state(states, cancel=workflow.cancel_requested).value,
+        terminal_cause=workflow_cause(states, cancel=workflow.cancel_requested),
+        step_count=len(states),
+        runnable_step_count=states.count(StepState.AVAILABLE),
+        completed_step_count=states.count(StepState.COMPLETED),
+        cancelled_step_count=states.count(StepState.CANCELLED),
+        failed_step_count=sum(states.count(state) for state in FAILED_STEPS),
+        started=any(step.started for step in workflow.steps.values()),
+        finished=all(state in TERMINAL_STEPS for state in states),
+    )
+
+
+def step_row(step: Step) -> StepRow:
+    """The step as it stands."""
+    return StepRow(
+        state=step.state.value,
+        attempt=step.attempt,
+        max_attempts=step.max_attempts,
+        dependency_count=len(step.parents),
+        terminal_cause=step.cause,
+        started=step.started,
+        finished=step.state in TERMINAL_STEPS,
+        retry_scheduled=step.due is not None,
+    )
+
+
+def in_order(workflow: Workflow) -> list[Step]:
+    """The steps in topological order; of those that could come next, the one added first."""
+    placed: list[Step] = []
+    while len(placed) < len(workflow.steps):
+        names = {step.name for step in placed}
+        placed.append(
+            next(
+                step
+                for step in workflow.steps.values()
+                if step.name not in names and all(parent in names for parent, _ in step.parents)
+            )
+        )
+    return placed
+
+
+# Small helpers.
+
+
+def _steps(definition: Definition) -> dict[str, Step]:
+    return {
+        step["name"]: Step(
+            step["name"],
+            step["max_attempts"],
+            tuple(
+                (edge["parent"], EdgePolicy(edge["policy"]))
+                for edge in definition["edges"]
+                if edge["child"] == step["name"]
+            ),
+        )
+        for step in definition["steps"]
+    }
+
+
+def _canonical(definition: Definition) -> object:
+    steps = [(step["name"], step["max_attempts"]) for step in definition["steps"]]
+    edges = {(edge["parent"], edge["child"], edge["policy"]) for edge in definition["edges"]}
+    return definition["name"], steps, edges
+
+
+def _refuse(
+    evidence: list[EvidenceRow] | None, action: str, step: str | None, reason: Reason
+) -> Refused:
+    if evidence is not None:
+        evidence.append(EvidenceRow(action, step, "rejected", reason.value))
+    return Refused(action, reason.value, LEGAL_NEXT_STEPS[reason])
+
+
+def _completed(
+    outcome: Literal["accepted", "duplicate"], workflow: Workflow, step: Step, result: Result
+) -> Completed:
+    return Completed(
+        outcome=outcome,
+        step=step_row(step),
+        workflow=workflow_row(workflow),
+        released=frozenset(result.released),
+        released_count=len(result.released),
+        cancelled=frozenset(result.cancelled),
+        cancelled_count=len(result.cancelled),
+    )

@@ -1,0 +1,164 @@
+"""The real client, as the machine sees it (:class:`tests.model.machine.System`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import rwf
+from rwf.errors import CommandRejected
+from rwf.model.views import CommandResult, EvidenceView, ResultView, StepView, WorkflowView
+from tests.model.plain import (
+    Completed,
+    Definition,
+    EvidenceRow,
+    Inserted,
+    Refused,
+    ResultRow,
+    Snapshot,
+    StepRow,
+    WorkflowRow,
+)
+
+
+class ClientSystem:
+    """A client on an empty namespace.
+
+    ``fire`` is what makes due retries of a workflow available; by default a reconciliation of it.
+    ``close`` leaves the client open: it belongs to the caller.
+    """
+
+    def __init__(self, client: Any, fire: Callable[[str], object] | None = None) -> None:
+        self._client = client
+        self._fire: Callable[[str], object] = client.reconcile if fire is None else fire
+        self._ids: set[str] = set()
+
+    def insert(self, definition: Definition, key: str | None = None) -> Inserted | Refused:
+        try:
+            view: WorkflowView = self._client.insert(build(definition), key=key)
+        except CommandRejected as error:
+            return _refused(error)
+        self._ids.add(view.id)
+        return Inserted(view.id, view.duplicate, workflow_row(view))
+
+    def complete(
+        self,
+        workflow_id: str,
+        step_name: str,
+        status: str = "completed",
+        *,
+        payload: object = None,
+        lease: str | None = None,
+        retry_in: float | None = None,
+        force: bool = False,
+        command_id: str | None = None,
+    ) -> Completed | Refused:
+        try:
+            result: CommandResult = self._client.complete_step(
+                workflow_id,
+                step_name,
+                status,
+                payload=payload,
+                lease=lease,
+                retry_in=retry_in,
+                force=force,
+                command_id=command_id,
+            )
+        except CommandRejected as error:
+            return _refused(error)
+        # A name that stands twice must not hide in a set.
+        assert len(set(result.released)) == len(result.released)
+        assert len(set(result.cancelled)) == len(result.cancelled)
+        return Completed(
+            outcome=result.outcome,
+            step=step_row(result.step),
+            workflow=workflow_row(result.workflow),
+            released=frozenset(result.released),
+            released_count=result.released_count,
+            cancelled=frozenset(result.cancelled),
+            cancelled_count=result.cancelled_count,
+        )
+
+    def fire_due(self, workflow_id: str) -> object:
+        return self._fire(workflow_id)
+
+    def snapshot(self, workflow_id: str) -> Snapshot:
+        steps: list[StepView] = self._pages(self._client.steps, workflow_id)
+        results: dict[str, tuple[ResultRow, ...]] = {}
+        for step in steps:
+            rows: list[ResultView] = list(self._client.results(workflow_id, step.name))
+            results[step.name] = tuple(
+                ResultRow(row.attempt, row.status, row.payload_bytes) for row in rows
+            )
+        evidence: list[EvidenceView] = list(self._client.evidence(workflow_id))
+        return Snapshot(
+            workflow=workflow_row(self._client.get(workflow_id)),
+            steps={step.name: step_row(step) for step in steps},
+            results=results,
+            evidence=tuple(
+                EvidenceRow(entry.action, entry.step, entry.status, entry.reason_code)
+                for entry in evidence
+            ),
+        )
+
+    def stranger(self, workflow_id: str) -> str:
+        """The same id with another last character: well formed, the same partition."""
+        others = (workflow_id[:-1] + digit for digit in "0123456789")
+        return next(other for other in others if other not in self._ids)
+
+    def close(self) -> None:
+        """Nothing of ours to give back."""
+
+    @staticmethod
+    def _pages(read: Callable[..., Any], workflow_id: str) -> list[Any]:
+        rows: list[Any] = []
+        cursor: str | None = None
+        while True:
+            page = read(workflow_id, cursor=cursor)
+            rows.extend(page.steps)
+            cursor = page.cursor
+            if cursor is None:
+                return rows
+
+
+def build(definition: Definition) -> Any:
+    """The definition, as a user would write it."""
+    library: Any = rwf
+    workflow = library.Workflow(definition["name"])
+    for step in definition["steps"]:
+        workflow.add(step["name"], worker="work", max_attempts=step["max_attempts"])
+    for edge in definition["edges"]:
+        workflow.connect(edge["parent"], edge["child"], policy=edge["policy"])
+    return workflow
+
+
+def workflow_row(view: WorkflowView) -> WorkflowRow:
+    return WorkflowRow(
+        name=view.name,
+        state=view.state,
+        terminal_cause=view.terminal_cause,
+        step_count=view.step_count,
+        runnable_step_count=view.runnable_step_count,
+        completed_step_count=view.completed_step_count,
+        cancelled_step_count=view.cancelled_step_count,
+        failed_step_count=view.failed_step_count,
+        started=view.started_at is not None,
+        finished=view.finished_at is not None,
+    )
+
+
+def step_row(view: StepView) -> StepRow:
+    return StepRow(
+        state=view.state,
+        attempt=view.attempt,
+        max_attempts=view.max_attempts,
+        dependency_count=view.dependency_count,
+        terminal_cause=view.terminal_cause,
+        started=view.started_at is not None,
+        finished=view.finished_at is not None,
+        retry_scheduled=view.retry_at is not None,
+    )
+
+
+def _refused(error: CommandRejected) -> Refused:
+    return Refused(error.action, error.reason_code.value, error.legal_next_steps)
