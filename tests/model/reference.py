@@ -42,7 +42,7 @@ Where the SPEC leaves room, this model decides:
 - A step has started when it was first claimed or first reported on; a workflow when any of its
   steps has. A step that was only cancelled by a cascade has finished, but never started.
 - A payload of None is no payload: no bytes, and equal only to another None.
-- ``retry_in=0`` is legal; the step is retryable until its timer fires, even so. The default backoff
+- ``retry_in`` goes with ``retryable`` only, and 0 is legal; the step is retryable until its timer fires, even so. The default backoff
   is random; here it takes its upper bound, 300 s. Completing a retryable step drops its timer.
 - Two definitions are equal when name and steps (in their order) and the set of edges are.
 
@@ -187,7 +187,8 @@ class Reference:
     ) -> Completed | Refused:
         """Report on a step; the module says in which order this is judged."""
         action = "complete_step"
-        if status not in set(CompletionStatus) or (retry_in is not None and retry_in < 0):
+        delay_fits = retry_in is None or (status == CompletionStatus.RETRYABLE and retry_in >= 0)
+        if status not in set(CompletionStatus) or not delay_fits:
             return _refuse(None, action, step_name, Reason.INVALID_ARGUMENT)
 
         workflow = self.workflows.get(workflow_id)

@@ -352,6 +352,7 @@ def test_bad_arguments_leave_no_evidence() -> None:
     case = Case(graph(1))
     assert case.refused("s0", "expired") == "invalid_argument"
     assert case.refused("s0", "retryable", retry_in=-1) == "invalid_argument"
+    assert case.refused("s0", "completed", retry_in=1) == "invalid_argument"
     assert case.evidence() == []
 
 
