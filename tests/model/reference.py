@@ -42,8 +42,9 @@ Where the SPEC leaves room, this model decides:
 - A step has started when it was first claimed or first reported on; a workflow when any of its
   steps has. A step that was only cancelled by a cascade has finished, but never started.
 - A payload of None is no payload: no bytes, and equal only to another None.
-- ``retry_in`` goes with ``retryable`` only, and 0 is legal; the step is retryable until its timer fires, even so. The default backoff
-  is random; here it takes its upper bound, 300 s. Completing a retryable step drops its timer.
+- ``retry_in`` goes with ``retryable`` only. 0 is legal; the step is retryable until its timer
+  fires, even so. The default backoff is random; here it takes its upper bound, 300 s. Completing a
+  retryable step drops its timer.
 - Two definitions are equal when name and steps (in their order) and the set of edges are.
 
 Not modelled yet: awaits, signals, cancel requests, recovery, leases that expire, caps.
