@@ -1,0 +1,31 @@
+"""Durable workflow graphs on Redis or Valkey."""
+
+from rwf.client import Client
+from rwf.errors import (
+    CommandRejected,
+    NamespaceMismatch,
+    NotFound,
+    RwfError,
+    StoreMisconfigured,
+    StoreUnavailable,
+    WorkflowInvalid,
+)
+from rwf.model.ref import result
+from rwf.model.retry import Backoff
+from rwf.model.workflow import Workflow
+from rwf.store.ops.complete import Completion
+
+__all__ = [
+    "Backoff",
+    "Client",
+    "CommandRejected",
+    "Completion",
+    "NamespaceMismatch",
+    "NotFound",
+    "RwfError",
+    "StoreMisconfigured",
+    "StoreUnavailable",
+    "Workflow",
+    "WorkflowInvalid",
+    "result",
+]

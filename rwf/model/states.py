@@ -132,6 +132,7 @@ STEP_CODE: Final[Mapping[StepState, str]] = MappingProxyType(
     }
 )
 
+# The same for causes, and for the states of a workflow that has ended.
 CAUSE_CODE: Final[Mapping[StepCause, str]] = MappingProxyType(
     {
         StepCause.COMPLETED: "c",
@@ -142,6 +143,15 @@ CAUSE_CODE: Final[Mapping[StepCause, str]] = MappingProxyType(
         StepCause.OPERATOR_CANCELLED: "o",
         StepCause.CANCELLED_BY_DEPENDENCY: "d",
         StepCause.EXPIRED_WAIT: "t",
+    }
+)
+
+WORKFLOW_CODE: Final[Mapping[WorkflowState, str]] = MappingProxyType(
+    {
+        WorkflowState.COMPLETED: "c",
+        WorkflowState.EXPIRED: "t",
+        WorkflowState.FAILED: "f",
+        WorkflowState.CANCELLED: "x",
     }
 )
 
@@ -156,14 +166,7 @@ TERMINAL_STEPS: Final = frozenset(
 )
 OPEN_STEPS: Final = frozenset(StepState) - TERMINAL_STEPS
 FAILED_STEPS: Final = frozenset({StepState.FAILED, StepState.DISCARDED, StepState.EXPIRED})
-TERMINAL_WORKFLOWS: Final = frozenset(
-    {
-        WorkflowState.COMPLETED,
-        WorkflowState.EXPIRED,
-        WorkflowState.FAILED,
-        WorkflowState.CANCELLED,
-    }
-)
+TERMINAL_WORKFLOWS: Final = frozenset(WORKFLOW_CODE)
 
 # The states that a completion is accepted from, whatever it reports.
 COMPLETABLE: Final = frozenset(

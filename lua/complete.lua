@@ -1,0 +1,240 @@
+-- complete: records what steps' work came to, and releases or cancels their descendants.
+--
+-- Keys: the partition's, then four for each workflow (keyslots).
+-- Arguments: the publishing verb, "1" when this very call was sent before, "1" to have views in the
+--   reply; then for each item: slot, step, status asked for (state code), call id, command id, lease,
+--   milliseconds to the retry or "", a random number in [0,1) for the jitter, "1" when a payload
+--   follows, the payload, the client's note.
+-- Reply: {items, flows}. An item is
+--     {"accepted"|"duplicate", step:attempt, open, released, cancelled, names, names, record, input, context}
+--   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context}.
+-- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics.
+-- Publishes: step_available, workflow_terminal.
+local FIRST_ITEM, WIDTH = 4, 11
+
+local function read_items(args)
+  local items, names, slots = {}, {}, {}
+  for at = FIRST_ITEM, #args, WIDTH do
+    local slot = tonumber(args[at])
+    items[#items + 1] = {
+      action = "complete_step", scope = "step", slot = slot, step = args[at + 1],
+      asked = args[at + 2], call = args[at + 3], command = args[at + 4], lease = args[at + 5],
+      retry_ms = tonumber(args[at + 6]), jitter = tonumber(args[at + 7]),
+      payload = args[at + 8] == "1" and args[at + 9] or nil, note = args[at + 10],
+    }
+    local wanted = names[slot]
+    if not wanted then
+      wanted = {}
+      names[slot] = wanted
+      slots[#slots + 1] = slot
+    end
+    wanted[#wanted + 1] = args[at + 1]
+  end
+  return items, names, slots
+end
+
+local function answer(kind, key, row)
+  return { kind, key, row.open, row.released, row.cancelled, row.released_names, row.cancelled_names }
+end
+
+-- The answer that is already on record for this command, or nil.
+local function on_record(call_, flow, item, step)
+  local found = rows.of_step(flow, item.step, tonumber(step.reported))
+  for attempt = 1, #found do
+    local row = found[attempt] and rows.read(found[attempt])
+    if row then
+      local key = item.step .. ":" .. attempt
+      if row.call == item.call then
+        return answer("accepted", key, row)
+      end
+      if item.command ~= "" and row.command == item.command then
+        evidence.duplicate(call_, flow, item)
+        return answer("duplicate", key, row)
+      end
+      if item.lease ~= "" and row.lease == item.lease then
+        local payload = redis.call("HGET", flow.p, "o:" .. key) or nil
+        if row.asked == item.asked and payload == item.payload then
+          evidence.duplicate(call_, flow, item)
+          return answer("duplicate", key, row)
+        end
+        return evidence.reject(call_, flow, item, "already_terminal", "the lease was used for another outcome")
+      end
+    end
+  end
+  return nil
+end
+
+-- A command without any identity, on a step that has ended: the same outcome is a duplicate.
+local function same_outcome(call_, flow, item, step)
+  if item.command ~= "" or item.lease ~= "" or step.reported == "0" then
+    return nil
+  end
+  local key = item.step .. ":" .. step.reported
+  local found = redis.call("HMGET", flow.p, "r:" .. key, "o:" .. key)
+  local row = found[1] and rows.read(found[1])
+  if row and row.asked == item.asked and (found[2] or nil) == item.payload then
+    evidence.duplicate(call_, flow, item)
+    return answer("duplicate", key, row)
+  end
+  return nil
+end
+
+-- The reply to an item that changes nothing, or nil when it is to be carried out.
+local function judge(call_, flow, item, again)
+  if again then
+    local before = evidence.refused_before(call_, flow, item)
+    if before then
+      return before
+    end
+  end
+  if not flow.h then
+    return evidence.reject(call_, flow, item, "workflow_not_found", "no such workflow")
+  end
+  if flow.h.semantics ~= states.VERSION then
+    return evidence.reject(
+      call_, flow, item, "unsupported_semantics",
+      "the workflow follows semantics version " .. flow.h.semantics
+    )
+  end
+  local step = call.step(flow, item.step)
+  if not step then
+    return evidence.reject(call_, flow, item, "step_not_found", "the workflow has no such step")
+  end
+  if step.reported ~= "0" then
+    local known = on_record(call_, flow, item, step)
+    if known then
+      return known
+    end
+  end
+  if item.lease ~= "" then
+    return evidence.reject(call_, flow, item, "stale_lease", "the lease is not the step's current one")
+  end
+  if states.TERMINAL[step.state] then
+    return same_outcome(call_, flow, item, step)
+      or evidence.reject(call_, flow, item, "already_terminal", "the step is " .. states.NAME[step.state])
+  end
+  if step.state == "p" then
+    return evidence.reject(
+      call_, flow, item, "dependencies_unresolved",
+      "the step waits for " .. step.remaining .. " of its dependencies"
+    )
+  end
+  return nil
+end
+
+-- Takes the step out of wherever it waits to be run.
+local function withdraw(call_, flow, name, step)
+  if step.state == "a" then
+    queue.remove(call_, flow, name, record.class(step.static), step.order)
+    step.order = ""
+  elseif step.state == "r" then
+    call.drop_timer(call_, flow, "r", name)
+    step.due = ""
+  end
+end
+
+local function retry_later(call_, flow, item, step)
+  local delay = item.retry_ms
+    or backoff.delay_ms(record.options(step.static), tonumber(step.attempt), item.jitter)
+  step.due = call_.ms - flow.h.inserted + delay
+  call.set_timer(call_, flow, "r", item.step, call_.ms + delay)
+end
+
+-- Gives the step its outcome.
+local function conclude(call_, flow, item, step, since)
+  local outcome = states.COMPLETION[item.asked]
+  if item.asked == "r" and tonumber(step.attempt) >= tonumber(step.max) then
+    outcome = states.ATTEMPTS_EXHAUSTED
+    evidence.accept(
+      call_, flow, item, "accepted", "attempts_exhausted", "attempt " .. step.attempt .. " was the last"
+    )
+  end
+  call.recount(call_, flow, step.state, outcome.state)
+  step.state, step.cause, step.since = outcome.state, outcome.cause, since
+  if states.TERMINAL[step.state] then
+    step.finished = since
+    call.count(
+      call_, "sc|" .. states.NAME[step.state] .. "|" .. states.CAUSE_NAME[step.cause] .. "|" .. flow.h.semantics, 1
+    )
+  else
+    retry_later(call_, flow, item, step)
+  end
+end
+
+-- Walks the ended step's edges within the budget, which is returned less what that took. What is left
+-- becomes an entry that is walked later.
+local function descend(call_, flow, item, step, key, row, budget)
+  if not states.TERMINAL[step.state] or record.children(step.static) == "" then
+    return budget
+  end
+  step.walked = "0"
+  local done = walk.run(call_, flow, { item.step }, budget)
+  rows.tally(row, done.released, done.cancelled)
+  if #done.left > 0 then
+    walk.append(flow, key, done.left)
+    row.open = 1
+  end
+  return done.budget
+end
+
+local function accept(call_, flow, item, budget)
+  local step = call.step(flow, item.step)
+  local since = call_.ms - flow.h.inserted
+  withdraw(call_, flow, item.step, step)
+  step.attempt = step.attempt + 1
+  step.reported = step.attempt
+  if step.started == "" then
+    step.started = since
+  end
+  if flow.h.started == "" then
+    flow.h.started = since
+  end
+  conclude(call_, flow, item, step, since)
+  call.touch(flow, item.step)
+  local key = item.step .. ":" .. step.attempt
+  local row = {
+    asked = item.asked, status = step.state, stamp = call.stamp(call_), call = item.call,
+    command = item.command, lease = item.lease, open = 0, released = 0, cancelled = 0,
+    released_names = "", cancelled_names = "", note = item.note,
+  }
+  budget = descend(call_, flow, item, step, key, row, budget)
+  rows.put(flow, key, row, item.payload)
+  return answer("accepted", key, row), budget
+end
+
+-- Appends to each answered item what its step looks like now.
+local function add_views(call_, items, replies)
+  for i = 1, #items do
+    local item, reply = items[i], replies[i]
+    if reply[1] ~= "rejected" then
+      local flow = call_.flows[item.slot]
+      local payloads = redis.call("HMGET", flow.p, "i:" .. item.step, "c:" .. item.step)
+      reply[8] = call.text(flow, item.step)
+      reply[9], reply[10] = payloads[1], payloads[2]
+    end
+  end
+end
+
+return function(keys, args)
+  local items, names, slots = read_items(args)
+  local call_ = call.open(keys)
+  for i = 1, #slots do
+    local slot = slots[i]
+    call.flow(call_, slot, names[slot])
+  end
+  local replies, budget = {}, states.EDGES_PER_CALL
+  for i = 1, #items do
+    local item = items[i]
+    local flow = call_.flows[item.slot]
+    local reply = judge(call_, flow, item, args[2] == "1")
+    if not reply then
+      reply, budget = accept(call_, flow, item, budget)
+    end
+    replies[i] = reply
+  end
+  flush.commit(call_, args[1])
+  if args[3] == "1" then
+    add_views(call_, items, replies)
+  end
+  return { replies, flush.headers(call_, args[3] == "1") }
+end

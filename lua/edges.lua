@@ -1,0 +1,12 @@
+-- edges: chunks of a long edge list.
+--
+-- Keys: the partition's, then four of the workflow (keyslots).
+-- Arguments: "k" for children or "u" for parents, the step, the first and the last chunk.
+-- Reply: the chunks. Reads only.
+return function(keys, args)
+  local fields = {}
+  for chunk = tonumber(args[3]), tonumber(args[4]) do
+    fields[#fields + 1] = args[1] .. ":" .. args[2] .. ":" .. chunk
+  end
+  return redis.call("HMGET", keyslots.flow(keys, 1).p, unpack(fields))
+end

@@ -1,0 +1,15 @@
+-- evidence: a page of a workflow's evidence, or of the partition's log of unknown workflows.
+--
+-- Keys: the partition's, then four of the workflow (keyslots).
+-- Arguments: "accepted", "noise" or "log"; the first and the last index.
+-- Reply: {entries, how many there are, how many were dropped to make room}. Reads only.
+return function(keys, args)
+  local flow = keyslots.flow(keys, 1)
+  local lists = { accepted = flow.e, noise = flow.n, log = keys[keyslots.LOG] }
+  local list = lists[args[1]]
+  return {
+    redis.call("LRANGE", list, args[2], args[3]),
+    redis.call("LLEN", list),
+    redis.call("HGET", flow.w, ":d") or "0",
+  }
+end

@@ -1,0 +1,17 @@
+-- When a failed step runs again, by its options "base:factor:cap:jitter;timeout" (seconds; jitter "f"
+-- for full, "n" for none), or by the default of states.BACKOFF.
+local M = {}
+
+function M.delay_ms(options, attempt, jitter)
+  local base, factor, cap, kind = string.match(options, "^([^:;]+):([^:;]+):([^:;]+):(%a)")
+  if not base then
+    base, factor, cap, kind = unpack(states.BACKOFF)
+  end
+  local ceiling = math.min(tonumber(cap), base * factor ^ (attempt - 1))
+  if kind == "f" then
+    ceiling = ceiling * jitter
+  end
+  return math.floor(ceiling * 1000 + 0.5)
+end
+
+return M

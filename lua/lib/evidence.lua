@@ -1,0 +1,80 @@
+-- Evidence: durable entries that tell what was refused, repeated or decided.
+--   stamp|action|scope|step|status|reason|call|message|note
+-- Two lists a workflow: what was accepted, and the noise (refusals and duplicates), which goes first
+-- when there is too much. Commands on an unknown workflow go to the partition's log. The note is the
+-- client's own JSON, and may hold anything.
+local M = {}
+
+local function entry(stamp, item, status, reason, message)
+  return stamp .. "|" .. item.action .. "|" .. item.scope .. "|" .. item.step .. "|" .. status .. "|"
+    .. reason .. "|" .. item.call .. "|" .. message .. "|" .. item.note
+end
+
+-- Plans an entry for what was decided beside the command itself.
+function M.accept(call_, flow, item, status, reason, message)
+  flow.accepted[#flow.accepted + 1] = entry(call.stamp(call_), item, status, reason, message)
+end
+
+-- Plans an entry for a repeated command.
+function M.duplicate(call_, flow, item)
+  flow.noise[#flow.noise + 1] = entry(call.stamp(call_), item, "duplicate", "", "")
+end
+
+-- Plans an entry for a refusal, and returns the reply that says so.
+function M.reject(call_, flow, item, reason, message)
+  local stamp = call.stamp(call_)
+  local text = entry(stamp, item, "rejected", reason, message)
+  local list = flow.h and flow.noise or call_.log
+  list[#list + 1] = text
+  call.count(call_, "cr|" .. item.action .. "|" .. reason, 1)
+  return { "rejected", reason, stamp, message }
+end
+
+-- How many of the latest entries are searched for a command that was sent again. It was sent moments
+-- ago, so its entry is among them.
+local RECENT = "-256"
+
+-- The reply that a command got when it was refused the first time, or nil.
+function M.refused_before(call_, flow, item)
+  local list = flow.h and flow.n or call_.keys[keyslots.LOG]
+  local recent = redis.call("LRANGE", list, RECENT, "-1")
+  for i = #recent, 1, -1 do
+    local stamp, status, reason, id, message =
+      string.match(recent[i], "^(%d+)|[^|]*|[^|]*|[^|]*|([^|]*)|([^|]*)|([^|]*)|([^|]*)|")
+    if id == item.call and status == "rejected" then
+      return { "rejected", reason, stamp, message }
+    end
+  end
+  return nil
+end
+
+-- Appends what was planned for a workflow; called by flush only. The oldest noise makes room.
+function M.write(flow)
+  local kept
+  if #flow.accepted > 0 then
+    kept = redis.call("RPUSH", flow.e, unpack(flow.accepted))
+  end
+  if #flow.noise > 0 then
+    kept = redis.call("RPUSH", flow.n, unpack(flow.noise)) + (kept or redis.call("LLEN", flow.e))
+  elseif kept then
+    kept = kept + redis.call("LLEN", flow.n)
+  end
+  local over = (kept or 0) - states.EVIDENCE_KEPT
+  if over > 0 then
+    local dropped = #(redis.call("LPOP", flow.n, over) or {})
+    if dropped < over then
+      dropped = dropped + #(redis.call("LPOP", flow.e, over - dropped) or {})
+    end
+    flow.dropped = dropped
+  end
+end
+
+function M.write_log(call_)
+  if #call_.log > 0 then
+    local log = call_.keys[keyslots.LOG]
+    redis.call("RPUSH", log, unpack(call_.log))
+    redis.call("LTRIM", log, -states.EVIDENCE_KEPT, "-1")
+  end
+end
+
+return M

@@ -1,0 +1,78 @@
+-- The ready queue: one sorted set a partition, equal scores, read in the order of its members:
+--   class|order|workflow|step      class = queue:urgency, order = round, milliseconds, number
+-- A round takes up to states.ROUND_SHARE steps of one workflow and class, so that a backlog of one
+-- workflow delays the first steps of another by about as many (SPEC section 8).
+local M = {}
+
+-- The round of the step that would be claimed next; 0 when none waits, and then the class is noted:
+-- whoever puts a step into it wakes the workers.
+local function present_round(call, class)
+  local round = call.heads[class]
+  if round == nil then
+    local first = redis.call(
+      "ZRANGEBYLEX", call.keys[keyslots.READY],
+      "[" .. class .. "|", "(" .. class .. "}", "LIMIT", "0", "1"
+    )[1]
+    round = 0
+    if first then
+      round = tonumber(string.sub(first, #class + 2, #class + 7), 16)
+    else
+      call.woken = call.woken or {}
+      call.woken[#call.woken + 1] = class
+    end
+    call.heads[class] = round
+  end
+  return round
+end
+
+-- How many steps of each class this workflow has put into the queue, as far as rounds go. A small
+-- workflow needs no account: its steps fit the present round.
+local function turns_of(flow)
+  if not flow.turns then
+    flow.turns = {}
+    local text = not flow.created and redis.call("HGET", flow.w, ":t") or ""
+    for class, turn in string.gmatch(text, "([^;=]+)=(%d+)") do
+      flow.turns[class] = tonumber(turn)
+    end
+  end
+  return flow.turns
+end
+
+local function round_for(call, flow, class)
+  local round = present_round(call, class)
+  if flow.h.steps <= states.ROUND_SHARE then
+    return round
+  end
+  local turns = turns_of(flow)
+  turns[class] = math.max((turns[class] or -1) + 1, round * states.ROUND_SHARE)
+  flow.turned = true
+  return math.floor(turns[class] / states.ROUND_SHARE)
+end
+
+-- Puts a step into the queue; returns its order there.
+function M.add(call, flow, name, class)
+  call.serial = call.serial + 1
+  local order = string.format("%06x%011x%04x", round_for(call, flow, class), call.ms, call.serial)
+  call.queued[class .. "|" .. order .. "|" .. flow.id .. "|" .. name] = true
+  return order
+end
+
+function M.remove(call, flow, name, class, order)
+  local member = class .. "|" .. order .. "|" .. flow.id .. "|" .. name
+  if call.queued[member] then
+    call.queued[member] = nil -- it was added by this very call
+  else
+    call.queued[member] = false
+  end
+end
+
+-- The text of the turns, for the workflow's field ":t".
+function M.turns_text(flow)
+  local parts = {}
+  for class, turn in pairs(flow.turns) do
+    parts[#parts + 1] = class .. "=" .. turn
+  end
+  return table.concat(parts, ";")
+end
+
+return M

@@ -1,0 +1,65 @@
+-- Result rows: one for each attempt that reported, in fields "r:step:attempt" of the payload hash,
+-- with the payload's bytes, when there are any, in "o:step:attempt".
+--   asked,status,stamp,call,command,lease,open,released,cancelled|names released|names cancelled|note
+-- asked is the status the caller sent and status what the step became (state codes). open counts the
+-- walk entries that this completion still has; until it is 0 the numbers are not final. The note is
+-- the client's own, and may hold anything.
+local M = {}
+
+function M.read(text)
+  local row = {}
+  row.asked, row.status, row.stamp, row.call, row.command, row.lease, row.open, row.released, row.cancelled, row.released_names, row.cancelled_names, row.note =
+    string.match(
+      text,
+      "^(%a),(%a),(%d+),([^,]*),([^,]*),([^,]*),(%d+),(%d+),(%d+)|([^|]*)|([^|]*)|(.*)$"
+    )
+  row.open, row.released, row.cancelled =
+    tonumber(row.open), tonumber(row.released), tonumber(row.cancelled)
+  return row
+end
+
+function M.write(row)
+  return row.asked .. "," .. row.status .. "," .. row.stamp .. "," .. row.call .. "," .. row.command
+    .. "," .. row.lease .. "," .. row.open .. "," .. row.released .. "," .. row.cancelled .. "|"
+    .. row.released_names .. "|" .. row.cancelled_names .. "|" .. row.note
+end
+
+-- Adds names to one of the row's two lists, as far as the list goes; count is that before them.
+local function listed(text, count, names)
+  local room = states.LISTED - count
+  if room <= 0 or #names == 0 then
+    return text
+  end
+  local more = table.concat(names, ",", 1, math.min(room, #names))
+  return text == "" and more or text .. "," .. more
+end
+
+-- Adds what a walk has released and cancelled.
+function M.tally(row, released, cancelled)
+  row.released_names = listed(row.released_names, row.released, released)
+  row.cancelled_names = listed(row.cancelled_names, row.cancelled, cancelled)
+  row.released = row.released + #released
+  row.cancelled = row.cancelled + #cancelled
+end
+
+-- Plans a row and, when given, its payload.
+function M.put(flow, key, row, payload)
+  local fields = flow.rows
+  fields[#fields + 1] = "r:" .. key
+  fields[#fields + 1] = M.write(row)
+  if payload then
+    fields[#fields + 1] = "o:" .. key
+    fields[#fields + 1] = payload
+  end
+end
+
+-- All rows of a step up to the given attempt, by attempt; false where an attempt never reported.
+function M.of_step(flow, name, last)
+  local fields = {}
+  for attempt = 1, last do
+    fields[attempt] = "r:" .. name .. ":" .. attempt
+  end
+  return redis.call("HMGET", flow.p, unpack(fields))
+end
+
+return M

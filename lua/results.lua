@@ -1,0 +1,38 @@
+-- results: the result rows of steps.
+--
+-- Keys: the partition's, then four of the workflow (keyslots).
+-- Arguments: "1" to have the payloads too, "1" for the latest row of each step only, names.
+-- Reply: {"1" when the workflow exists, {step, attempt, row, payload, ...} for each row}. A step that
+--   does not exist, or never reported, has none. Reads only.
+local function attempts(reported, latest_only)
+  local list = {}
+  for attempt = latest_only and math.max(reported, 1) or 1, reported do
+    list[#list + 1] = attempt
+  end
+  return list
+end
+
+return function(keys, args)
+  local flow = keyslots.flow(keys, 1)
+  local names = { unpack(args, 3) }
+  local found = redis.call("HMGET", flow.w, ":s", unpack(names))
+  if not found[1] then
+    return {}
+  end
+  local reply, fields = {}, {}
+  for i = 1, #names do
+    local step = found[i + 1] and record.read(found[i + 1])
+    for _, attempt in ipairs(step and attempts(tonumber(step.reported), args[2] == "1") or {}) do
+      local key = names[i] .. ":" .. attempt
+      fields[#fields + 1] = "r:" .. key
+      fields[#fields + 1] = "o:" .. key
+      reply[#reply + 1] = { names[i], tostring(attempt) }
+    end
+  end
+  for i = 1, #reply do
+    local row = redis.call("HGET", flow.p, fields[2 * i - 1])
+    reply[i][3] = row
+    reply[i][4] = row and args[1] == "1" and redis.call("HGET", flow.p, fields[2 * i])
+  end
+  return { "1", reply }
+end

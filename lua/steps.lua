@@ -1,0 +1,36 @@
+-- steps: records of steps, by name or by chunk of the topological order.
+--
+-- Keys: the partition's, then four of the workflow (keyslots).
+-- Arguments: "1" to have inputs and contexts too; the number of a chunk, or "" and names.
+-- Reply: {static, counts, context, names, records, inputs, contexts}, or {} where there is no
+--   workflow. Reads only.
+local function fields_of(prefix, names)
+  local fields = {}
+  for i = 1, #names do
+    fields[i] = prefix .. names[i]
+  end
+  return fields
+end
+
+return function(keys, args)
+  local flow = keyslots.flow(keys, 1)
+  local found = redis.call("HMGET", flow.w, ":s", ":c", "#" .. args[2])
+  if not found[1] then
+    return {}
+  end
+  local names = { unpack(args, 3) }
+  if args[2] ~= "" then
+    for name in string.gmatch(found[3] or "", "[^,]+") do
+      names[#names + 1] = name
+    end
+  end
+  local reply = { found[1], found[2], redis.call("HGET", flow.p, ":"), names, {}, {}, {} }
+  if #names > 0 then
+    reply[5] = redis.call("HMGET", flow.w, unpack(names))
+    if args[1] == "1" then
+      reply[6] = redis.call("HMGET", flow.p, unpack(fields_of("i:", names)))
+      reply[7] = redis.call("HMGET", flow.p, unpack(fields_of("c:", names)))
+    end
+  end
+  return reply
+end

@@ -1,0 +1,256 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from rwf.errors import CommandRejected
+from rwf.model.limits import MAX_PAYLOAD
+from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
+from rwf.model.views import (
+    CommandResult,
+    EvidenceView,
+    GraphView,
+    ReconcileReport,
+    ResultView,
+    StepExplanation,
+    StepView,
+    WorkflowExplanation,
+    WorkflowPage,
+    WorkflowView,
+)
+from rwf.model.workflow import Workflow
+from rwf.store.ops import complete, explain, insert, reads, reconcile
+from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.complete import Completion
+from rwf.store.session import Session
+from rwf.store.transport import SyncStore
+
+T = TypeVar("T")
+_WEEK = timedelta(days=7)
+
+
+class Client:
+    """A service's way to its workflows; safe to share between threads.
+
+    Connecting is lazy: the first use verifies the server, loads the library where it is missing and
+    reads the namespace's record. Every method may raise :class:`~rwf.StoreUnavailable`,
+    :class:`~rwf.StoreMisconfigured` or :class:`~rwf.NamespaceMismatch`; a reading one
+    :class:`~rwf.NotFound`; a commanding one :class:`~rwf.CommandRejected`.
+    """
+
+    def __init__(self, store: SyncStore, session: Session, *, max_payload: int) -> None:
+        self._store = store
+        self._session = session
+        self._scope = Scope(session.keys, max_payload)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        namespace: str = "rwf",
+        durability: str = "server",
+        require_aof: bool = False,
+        partitions: int | None = None,
+        max_payload: int = MAX_PAYLOAD,
+    ) -> Self:
+        """A client for ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://``,
+        ``redis+sentinel://host:port,host:port/service`` or ``embedded:///folder``.
+
+        ``durability`` is ``server``, ``aof`` (WAITAOF) or ``replicas:N`` (WAIT). ``partitions``
+        is what the namespace is created with, and checked against when it exists. ``max_payload``
+        is in bytes.
+        """
+        return cls._on(
+            SyncStore(url=url), namespace, durability, require_aof, partitions, max_payload
+        )
+
+    @classmethod
+    def from_redis(
+        cls,
+        redis_client: Any,
+        *,
+        namespace: str = "rwf",
+        durability: str = "server",
+        require_aof: bool = False,
+        partitions: int | None = None,
+        max_payload: int = MAX_PAYLOAD,
+    ) -> Self:
+        """The same on a redis-py client of yours, which stays open when this one is closed."""
+        return cls._on(
+            SyncStore(redis_client), namespace, durability, require_aof, partitions, max_payload
+        )
+
+    @classmethod
+    def fake(cls, *, namespace: str = "rwf") -> Self:
+        """A client on a fakeredis server of its own, for unit tests (``pip install rwf[fake]``)."""
+        from rwf.testing import fake_redis
+
+        session = Session(
+            namespace=namespace,
+            durability="server",
+            require_aof=False,
+            partitions=None,
+            cluster=False,
+            checked=False,
+        )
+        return cls(SyncStore(fake_redis()), session, max_payload=MAX_PAYLOAD)
+
+    @classmethod
+    def _on(
+        cls,
+        store: SyncStore,
+        namespace: str,
+        durability: str,
+        require_aof: bool,
+        partitions: int | None,
+        max_payload: int,
+    ) -> Self:
+        session = Session(
+            namespace=namespace,
+            durability=durability,
+            require_aof=require_aof,
+            partitions=partitions,
+            cluster=store.cluster,
+        )
+        return cls(store, session, max_payload=max_payload)
+
+    def _run(self, op: Op[T]) -> T:
+        return self._store.run(self._session, op)
+
+    def close(self) -> None:
+        """Closes the connections that this client has opened."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- commands
+
+    def insert(
+        self, workflow: Workflow, *, key: str | None = None, retention: timedelta | None = _WEEK
+    ) -> WorkflowView:
+        """Validates a workflow and persists it, visible all at once (SPEC section 3).
+
+        The same ``key`` (1 to 512 characters) again returns the first insert's workflow, with
+        ``duplicate`` true. ``retention`` is how long it is kept once finished, None for ever.
+        Raises :class:`~rwf.WorkflowInvalid`, and CommandRejected with ``key_conflict`` when the
+        key's workflow has another definition.
+        """
+        return self._run(insert.insert(self._scope, workflow, key, retention))
+
+    def complete_step(
+        self,
+        workflow_id: str,
+        step: str,
+        status: CompletionStatus | str = CompletionStatus.COMPLETED,
+        *,
+        payload: Any = None,
+        summary: str | None = None,
+        lease: str | None = None,
+        retry_in: float | timedelta | None = None,
+        actor: str | None = None,
+        force: bool = False,
+        command_id: str | None = None,
+    ) -> CommandResult:
+        """Records what a step's work came to, and releases or cancels what follows (section 4).
+
+        ``status`` is completed, retryable, failed, discarded or cancelled. ``payload`` is JSON
+        data; ``retry_in`` is in seconds, for retryable only; ``command_id`` makes a repetition of
+        this command a duplicate. Raises CommandRejected.
+        """
+        item = Completion(
+            workflow_id=workflow_id,
+            step=step,
+            status=status,
+            payload=payload,
+            summary=summary,
+            lease=lease,
+            retry_in=retry_in,
+            actor=actor,
+            force=force,
+            command_id=command_id,
+        )
+        return self._run(complete.complete_step(self._scope, item))
+
+    def complete_many(
+        self, completions: Iterable[Completion]
+    ) -> list[CommandResult | CommandRejected]:
+        """A batch of completions, in one round trip a partition and 64; each is answered with its
+        result or its refusal, in the order given."""
+        return self._run(complete.complete_many(self._scope, completions))
+
+    def reconcile(self, workflow_id: str) -> ReconcileReport:
+        """Finishes and repairs one workflow from stored state; writes nothing on a healthy one."""
+        return self._run(reconcile.reconcile(self._scope, workflow_id))
+
+    # --- reads
+
+    def get(self, workflow_id: str) -> WorkflowView:
+        """One workflow."""
+        return self._run(reads.get(self._scope, workflow_id))
+
+    def list(
+        self,
+        *,
+        state: WorkflowState | str | None = None,
+        operator_status: OperatorStatus | str | None = None,
+        name: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> WorkflowPage:
+        """A page of at most 500 workflows, newest first.
+
+        A filter that matches little may end a page early, with a ``cursor`` to go on from.
+        """
+        return self._run(
+            reads.list_workflows(self._scope, state, operator_status, name, limit, cursor)
+        )
+
+    def steps(
+        self, workflow_id: str, *, limit: int | None = None, offset: int = 0
+    ) -> list[StepView]:
+        """The steps of a workflow in topological order."""
+        return self._run(reads.steps(self._scope, workflow_id, limit, offset))
+
+    def step(self, workflow_id: str, step: str) -> StepView:
+        """One step."""
+        return self._run(reads.step(self._scope, workflow_id, step))
+
+    def result(
+        self, workflow_id: str, step: str, *, attempt: int | None = None
+    ) -> ResultView | None:
+        """What an attempt of a step reported, the latest by default; None when it did not."""
+        return self._run(reads.result(self._scope, workflow_id, step, attempt))
+
+    def results(self, workflow_id: str, *, step: str | None = None) -> list[ResultView]:
+        """All results of a workflow, or of one of its steps, by step and attempt."""
+        return self._run(reads.results(self._scope, workflow_id, step))
+
+    def evidence(self, workflow_id: str, *, step: str | None = None) -> list[EvidenceView]:
+        """What was accepted, refused or repeated, oldest first (section 11)."""
+        return self._run(reads.evidence(self._scope, workflow_id, step))
+
+    def graph(self, workflow_id: str) -> GraphView:
+        """A workflow with all steps and edges."""
+        return self._run(reads.graph(self._scope, workflow_id))
+
+    def explain_step(self, workflow_id: str, step: str) -> StepExplanation:
+        """Why a step is where it is (section 7)."""
+        return self._run(explain.explain_step(self._scope, workflow_id, step))
+
+    def explain(self, workflow_id: str) -> WorkflowExplanation:
+        """Why a workflow is where it is (section 7)."""
+        return self._run(explain.explain(self._scope, workflow_id))

@@ -1,0 +1,327 @@
+"""Why a step waits: what stored records say, in words and codes (SPEC section 7).
+
+Pure: it reads what ``rwf.store.ops.explain`` has loaded. ``Holds`` is the part of the graph that
+holds something back: edges from parents that have not ended, or that cancelled their child.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from rwf.model.limits import LISTED
+from rwf.model.states import (
+    OPEN_STEPS,
+    TERMINAL_STEPS,
+    EdgePolicy,
+    StepCause,
+    StepState,
+    WorkflowState,
+)
+from rwf.model.views import Blocker, RootCause, WorkflowView
+from rwf.store.records import Header, Record
+
+# How many steps are visited, over all root causes, to count how many each one holds.
+_VISITS: Final = 200_000
+
+_LEGAL: Final[Mapping[str, tuple[str, ...]]] = {
+    "waiting_for_worker": ("run_worker", "complete_step"),
+    "executing": ("wait", "complete_step_with_force"),
+    "retry_scheduled": ("wait", "complete_step", "recover_step"),
+    "waiting_on_signal": ("deliver_signal", "recover_step"),
+    "release_in_progress": ("reconcile",),
+    "step_failed": ("inspect_step_result", "recover_step"),
+    "expired_wait": ("recover_step",),
+    "cancelled": ("recover_step",),
+    "cancel_requested": ("wait",),
+    "cancelled_by_dependency": ("explain_step",),
+    "waiting_on_dependencies": ("explain_step",),
+    "missing_dependency_result": ("recover_step",),
+}
+
+_CODE_OF_STATE: Final = {
+    StepState.AVAILABLE: "waiting_for_worker",
+    StepState.EXECUTING: "executing",
+    StepState.RETRYABLE: "retry_scheduled",
+    StepState.AWAITING_SIGNAL: "waiting_on_signal",
+    StepState.FAILED: "step_failed",
+    StepState.DISCARDED: "step_failed",
+    StepState.EXPIRED: "expired_wait",
+    StepState.CANCELLED: "cancelled",
+}
+
+_ACTIONS: Final = {
+    StepState.PENDING: ("skip", "cancel"),
+    StepState.AVAILABLE: ("complete", "skip", "cancel"),
+    StepState.EXECUTING: ("complete", "retry", "skip", "cancel"),
+    StepState.AWAITING_SIGNAL: ("complete", "retry", "skip", "cancel"),
+    StepState.RETRYABLE: ("complete", "retry", "skip", "cancel"),
+    StepState.COMPLETED: ("retry_downstream",),
+    StepState.FAILED: ("retry", "skip"),
+    StepState.DISCARDED: ("retry", "skip"),
+    StepState.CANCELLED: ("retry", "skip"),
+    StepState.EXPIRED: ("retry", "skip"),
+}
+
+
+def actions(record: Record) -> tuple[str, ...]:
+    """What an operator may do to a step in its present state."""
+    return _ACTIONS[record.state]
+
+
+def is_held(record: Record) -> bool:
+    """Whether a step is where it is because of others: pending, or cancelled by one."""
+    return (
+        record.state is StepState.PENDING or record.cause is StepCause.CANCELLED_BY_DEPENDENCY
+    )
+
+
+@dataclass(slots=True)
+class Holds:
+    """Which steps hold which. ``children`` maps a step to those it holds directly."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    parents: dict[str, list[str]] = field(default_factory=dict)
+    children: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, child: str, parent: Record) -> None:
+        self.records[parent.name] = parent
+        self.parents.setdefault(child, []).append(parent.name)
+        self.children.setdefault(parent.name, []).append(child)
+
+    def roots(self) -> list[str]:
+        """The steps at the far end: those that hold others and are not held themselves, and held
+        ones that no parent holds any more (their release is in progress)."""
+        return [
+            name
+            for name, record in self.records.items()
+            if (name in self.children and not is_held(record))
+            or (record.state is StepState.PENDING and not self._waits(name))
+        ]
+
+    def _waits(self, name: str) -> bool:
+        return any(self.records[up].state in OPEN_STEPS for up in self.parents.get(name, ()))
+
+    def code(self, name: str) -> str:
+        """Why a root cause is one."""
+        record = self.records[name]
+        if is_held(record):
+            return "release_in_progress"
+        return _CODE_OF_STATE[record.state]
+
+    def held_by(self, name: str, limit: int) -> int:
+        """How many steps this one holds; counts up to ``limit``."""
+        seen = {name}
+        queue = deque([name])
+        while queue and len(seen) <= limit:
+            for child in self.children.get(queue.popleft(), ()):
+                if child not in seen:
+                    seen.add(child)
+                    queue.append(child)
+        return min(len(seen) - 1, limit)
+
+    def paths(self, target: str) -> dict[str, str]:
+        """For each step above ``target``, the next step on a shortest way down to it."""
+        below: dict[str, str] = {}
+        queue = deque([target])
+        while queue:
+            name = queue.popleft()
+            for parent in self.parents.get(name, ()):
+                if parent not in below and parent != target:
+                    below[parent] = name
+                    queue.append(parent)
+        return below
+
+
+def root_causes_of_step(holds: Holds, target: str) -> tuple[list[RootCause], int]:
+    """The root causes that hold one step, nearest first, each with the way down; and how many."""
+    below = holds.paths(target)
+    roots = set(holds.roots())
+    order = [name for name in (target, *below) if name in roots]
+    return [_root_cause(holds, name, _path(below, name), 1, False) for name in order[:LISTED]], len(
+        order
+    )
+
+
+def _path(below: Mapping[str, str], name: str) -> tuple[str, ...]:
+    path = [name]
+    while path[-1] in below:
+        path.append(below[path[-1]])
+    return tuple(path)
+
+
+def root_causes_of_workflow(holds: Holds) -> tuple[list[RootCause], int]:
+    """A workflow's root causes, those that hold the most steps first; and how many."""
+    budget = _VISITS
+    found: list[tuple[int, bool, str]] = []
+    roots = holds.roots()
+    for name in roots:
+        # Every root cause gets its share, so that one that holds much leaves some for the others.
+        allowed = max(budget // max(len(roots) - len(found), 1), len(holds.children.get(name, ())))
+        held = holds.held_by(name, allowed)
+        budget = max(budget - held, 0)
+        found.append((held, held == allowed and held > 0, name))
+    found.sort(key=lambda row: -row[0])
+    listed = [
+        _root_cause(holds, name, (name,), held, truncated)
+        for held, truncated, name in found[:LISTED]
+    ]
+    return listed, len(found)
+
+
+def _root_cause(
+    holds: Holds, name: str, path: tuple[str, ...], held: int, truncated: bool
+) -> RootCause:
+    code = holds.code(name)
+    return RootCause(
+        step=name,
+        state=holds.records[name].state,
+        code=code,
+        path=path,
+        held_count=held,
+        truncated=truncated,
+        legal_next_steps=_LEGAL[code],
+    )
+
+
+# --- one step ---------------------------------------------------------------------------------
+
+
+def blockers(
+    header: Header, record: Record, parents: Sequence[tuple[Record, EdgePolicy]]
+) -> list[Blocker]:
+    """Why a step does not run now, the weightiest reason first.
+
+    ``parents`` are those that hold the step.
+    """
+    found: list[Blocker] = []
+    if header.cancel is not None and record.state in OPEN_STEPS:
+        found.append(_blocker(header, record, "cancel_requested", "a cancel request stands"))
+    match record.state:
+        case StepState.PENDING:
+            found += _waiting(header, record, parents)
+        case StepState.AVAILABLE:
+            found.append(_for_worker(header, record))
+        case StepState.RETRYABLE:
+            found.append(
+                _blocker(header, record, "retry_scheduled", "it failed, and will run again")
+            )
+        case StepState.AWAITING_SIGNAL:
+            found.append(_blocker(header, record, "waiting_on_signal", "it waits for a signal"))
+        case StepState.EXECUTING:
+            found.append(_blocker(header, record, "executing", "it is running"))
+        case StepState.FAILED | StepState.DISCARDED:
+            found.append(_blocker(header, record, "step_failed", f"it has {record.state}"))
+        case StepState.EXPIRED:
+            found.append(_blocker(header, record, "expired_wait", "its wait has expired"))
+        case StepState.CANCELLED if record.cause is StepCause.CANCELLED_BY_DEPENDENCY:
+            names = [parent.name for parent, _ in parents]
+            found.append(
+                _blocker(
+                    header,
+                    record,
+                    "cancelled_by_dependency",
+                    f"cancelled because {_named(names)} did not complete",
+                    steps=names[:LISTED],
+                    count=len(names),
+                )
+            )
+    return found
+
+
+def _waiting(
+    header: Header, record: Record, parents: Sequence[tuple[Record, EdgePolicy]]
+) -> list[Blocker]:
+    # A parent that has ended still counts until its edges have been walked.
+    open_ = [parent.name for parent, _ in parents if parent.state in OPEN_STEPS]
+    retryable = [parent.name for parent, _ in parents if parent.state is StepState.RETRYABLE]
+    ended = any(parent.state in TERMINAL_STEPS for parent, _ in parents)
+    found = []
+    if not open_ or ended:
+        found.append(
+            _blocker(
+                header,
+                record,
+                "release_in_progress",
+                "what its dependencies released has not reached it yet",
+            )
+        )
+    if retryable:
+        found.append(
+            _blocker(
+                header,
+                record,
+                "waiting_on_retryable_dependency",
+                f"waits for {_named(retryable)} to run again",
+                steps=retryable[:LISTED],
+                count=len(retryable),
+            )
+        )
+    if open_:
+        found.append(
+            _blocker(
+                header,
+                record,
+                "waiting_on_dependencies",
+                f"waits for {_named(open_)}",
+                steps=open_[:LISTED],
+                count=len(open_),
+            )
+        )
+    return found
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _for_worker(header: Header, record: Record) -> Blocker:
+    return _blocker(
+        header,
+        record,
+        "waiting_for_worker",
+        f"available in queue {record.queue}, not claimed yet",
+        queue=record.queue,
+    )
+
+
+def _blocker(
+    header: Header, record: Record, code: str, summary: str, **details: object
+) -> Blocker:
+    return Blocker(
+        code=code,
+        summary=summary,
+        scope="step",
+        since=header.at(record.since),
+        retry_at=header.at(record.due) if record.state is StepState.RETRYABLE else None,
+        details=details,
+    )
+
+
+def step_diagnosis(record: Record, blockers: Sequence[Blocker], causes: Sequence[RootCause]) -> str:
+    """One sentence on a step."""
+    if record.state is StepState.COMPLETED:
+        return f"{record.name} has completed"
+    if not blockers:
+        return f"{record.name} is {record.state}: {record.cause}"
+    text = f"{record.name} is {record.state}: {blockers[0].summary}"
+    far = [cause for cause in causes if cause.step != record.name]
+    if far:
+        text += f"; held by {far[0].step} ({far[0].code})"
+    return text
+
+
+def workflow_diagnosis(view: WorkflowView, causes: Iterable[RootCause]) -> str:
+    """One sentence on a workflow."""
+    done = f"{view.completed_step_count} of {view.step_count} steps completed"
+    if view.terminal_cause is not None:
+        return f"ended {view.state} ({view.terminal_cause}): {done}"
+    first = next(iter(causes), None)
+    if view.state is WorkflowState.CANCEL_REQUESTED:
+        return f"a cancel request stands: {done}"
+    if first is None:
+        return f"{view.state}: {done}"
+    return f"{view.state}: {done}; {first.step} ({first.code}) holds {first.held_count}"

@@ -1,0 +1,52 @@
+"""What an operator reads first: one status for a workflow or a step (SPEC section 7)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rwf.model.states import OperatorStatus, StepState, WorkflowState
+from rwf.model.views import WorkflowView
+
+_OF_WORKFLOW: Final = {
+    WorkflowState.CANCEL_REQUESTED: OperatorStatus.BLOCKED,
+    WorkflowState.AVAILABLE: OperatorStatus.RUNNABLE,
+    WorkflowState.RUNNING: OperatorStatus.RUNNABLE,
+    WorkflowState.PENDING: OperatorStatus.WAITING,
+    WorkflowState.COMPLETED: OperatorStatus.RESOLVED,
+    WorkflowState.CANCELLED: OperatorStatus.RESOLVED,
+    WorkflowState.FAILED: OperatorStatus.NEEDS_REVIEW,
+    WorkflowState.EXPIRED: OperatorStatus.NEEDS_REVIEW,
+}
+
+_OF_STEP: Final = {
+    StepState.PENDING: OperatorStatus.WAITING,
+    StepState.AVAILABLE: OperatorStatus.RUNNABLE,
+    StepState.EXECUTING: OperatorStatus.RUNNABLE,
+    StepState.AWAITING_SIGNAL: OperatorStatus.WAITING,
+    StepState.RETRYABLE: OperatorStatus.WAITING,
+    StepState.COMPLETED: OperatorStatus.RESOLVED,
+    StepState.FAILED: OperatorStatus.NEEDS_REVIEW,
+    StepState.DISCARDED: OperatorStatus.NEEDS_REVIEW,
+    StepState.CANCELLED: OperatorStatus.RESOLVED,
+    StepState.EXPIRED: OperatorStatus.NEEDS_REVIEW,
+}
+
+# Blockers that somebody has to do something about, while the step's own state only waits.
+BLOCKING: Final = frozenset(
+    {"waiting_on_retryable_dependency", "missing_dependency_result", "cancel_requested"}
+)
+
+
+def workflow_status(view: WorkflowView) -> OperatorStatus:
+    """A workflow's status: a failed step needs review, whatever else still runs."""
+    if view.failed_step_count:
+        return OperatorStatus.NEEDS_REVIEW
+    return _OF_WORKFLOW[view.state]
+
+
+def step_status(state: StepState, blockers: frozenset[str]) -> OperatorStatus:
+    """A step's status, from its state and the codes of what blocks it."""
+    status = _OF_STEP[state]
+    if blockers & BLOCKING and status is OperatorStatus.WAITING:
+        return OperatorStatus.BLOCKED
+    return status

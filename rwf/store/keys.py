@@ -1,0 +1,86 @@
+"""Every key name, top to bottom. Braces hold the partition, so a partition is one hash slot."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from base64 import b32encode
+from typing import Final
+
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ID: Final = re.compile(r"(0|[1-9][0-9]{0,4})-[a-z2-7]{16}")
+
+
+def is_namespace(text: str) -> bool:
+    """Whether a text may be a namespace: letters, digits, ``.``, ``_``, ``-``; at most 64."""
+    return _NAMESPACE.fullmatch(text) is not None
+
+
+def new_workflow_id(partition: int) -> str:
+    """An id that nobody else makes; it carries its partition."""
+    return f"{partition}-{b32encode(os.urandom(10)).decode().lower()}"
+
+
+def partition_of(workflow_id: str) -> int | None:
+    """The partition that a workflow id carries; None when it is not an id."""
+    match = _ID.fullmatch(workflow_id)
+    return int(match[1]) if match else None
+
+
+def key_digest(key: str) -> str:
+    """An insert key as it is stored: keys are data, and are kept out of names."""
+    return hashlib.sha256(key.encode()).hexdigest()[:40]
+
+
+def home_partition(digest: str, homes: int) -> int:
+    """Where an insert key lives: never moves, as ``homes`` is fixed at creation."""
+    return int(digest[:8], 16) % homes
+
+
+class Keys:
+    """The key names of one namespace.
+
+    ``partitions`` is how many it has, and ``homes`` how many it was created with; both are 0 until
+    the client has read the meta record.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.partitions = 0
+        self.homes = 0
+
+    def _key(self, partition: int, rest: str) -> str:
+        return f"{self.namespace}:{{{partition}}}:{rest}"
+
+    def meta(self) -> str:
+        """Hash: how many partitions there are."""
+        return self._key(0, "meta")
+
+    def events(self, partition: int) -> str:
+        """Channel: hints that something has changed."""
+        return self._key(partition, "events")
+
+    def partition(self, partition: int) -> list[str]:
+        """What every function is given of a partition, in the order of ``PARTITION_SLOTS``."""
+        return [self._key(partition, name) for name in PARTITION_SLOTS]
+
+    def workflow(self, workflow_id: str) -> list[str]:
+        """A workflow's own keys, in the order of ``WORKFLOW_SLOTS``."""
+        partition = int(workflow_id.partition("-")[0])
+        return [self._key(partition, f"{name}:{workflow_id}") for name in WORKFLOW_SLOTS]
+
+
+# ready   sorted set: available steps, in the order in which they are to be claimed
+# timers  sorted set by due time (ms): "r|workflow|step" retries, "i|workflow|" inserts to give up
+# index   sorted set: "group|inserted|workflow", group "o" for open or the code of a terminal state
+# stats   hash: the fleet's counters and gauges
+# log     list: evidence of commands on workflows that do not exist
+# keys    hash: insert keys, as digests
+PARTITION_SLOTS: Final = ("ready", "timers", "index", "stats", "log", "keys")
+
+# w  hash: the header and a record for each step
+# p  hash: payloads, contexts, result rows and long edge lists
+# e  list: evidence of what was accepted
+# n  list: evidence of what was refused or repeated
+WORKFLOW_SLOTS: Final = ("w", "p", "e", "n")

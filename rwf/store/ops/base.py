@@ -1,0 +1,89 @@
+"""What all operations share: a client's settings, and checks of what is asked."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from rwf.errors import CommandRejected, NotFound
+from rwf.model.names import shown
+from rwf.model.states import Reason
+from rwf.store.catalog import Arg, Call, Reply
+from rwf.store.keys import Keys, partition_of
+
+T = TypeVar("T")
+Op = Generator[Call, Reply, T]
+
+_MAX_TEXT: Final = 512
+_MAX_STEP: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an operation needs of its client."""
+
+    keys: Keys
+    max_payload: int
+
+    def on_workflow(self, function: str, workflow_id: str, args: list[Arg]) -> Call:
+        """A call that concerns one workflow."""
+        partition = int(workflow_id.partition("-")[0])
+        keys = [*self.keys.partition(partition), *self.keys.workflow(workflow_id)]
+        return Call(function, keys, args)
+
+
+def new_call_id() -> str:
+    """The id of one call, which makes its repetition harmless."""
+    return secrets.token_urlsafe(9)
+
+
+def invalid(action: str, message: str, reason: Reason = Reason.INVALID_ARGUMENT) -> CommandRejected:
+    """A refusal before anything is sent."""
+    return CommandRejected(action, "client", reason, message)
+
+
+def checked_id(workflow_id: Any, action: str) -> str:
+    """A workflow id that can exist; raises CommandRejected, ``workflow_not_found``."""
+    if not isinstance(workflow_id, str) or partition_of(workflow_id) is None:
+        raise CommandRejected(
+            action,
+            "workflow",
+            Reason.WORKFLOW_NOT_FOUND,
+            f"no workflow can have the id {shown(workflow_id)}",
+        )
+    return workflow_id
+
+
+def readable_id(workflow_id: Any) -> str:
+    """The same for a read; raises NotFound."""
+    if not isinstance(workflow_id, str) or partition_of(workflow_id) is None:
+        raise NotFound(f"no workflow {shown(workflow_id)}")
+    return workflow_id
+
+
+def wire_name(step: Any, action: str) -> str:
+    """A step's name as it is sent. A name that no step can have stays one, and is harmless."""
+    if not isinstance(step, str):
+        raise invalid(action, f"a step's name must be a string, not {shown(step)}")
+    return wire_text(step[:_MAX_STEP])
+
+
+def wire_text(text: str) -> str:
+    """A user's text as records hold it: without the characters that separate their parts."""
+    return quote(text, safe="", errors="replace")
+
+
+def checked_text(value: Any, name: str, action: str) -> str | None:
+    """A short text or None; raises CommandRejected, ``invalid_argument``."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or len(value) > _MAX_TEXT:
+        raise invalid(action, f"{name} must be a string of 1 to {_MAX_TEXT} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise invalid(action, f"{name} must not hold lone surrogates") from None
+    return value

@@ -1,0 +1,217 @@
+"""Completing steps, one or many."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import orjson
+
+from rwf.errors import CommandRejected, WorkflowInvalid
+from rwf.model.limits import ITEMS_PER_CALL
+from rwf.model.payload import encode
+from rwf.model.retry import seconds
+from rwf.model.states import STEP_CODE, CompletionStatus, Reason, StepState
+from rwf.model.views import CommandResult
+from rwf.store.catalog import Arg, Call
+from rwf.store.ops.advance import advance_origin
+from rwf.store.ops.base import (
+    Op,
+    Scope,
+    checked_id,
+    checked_text,
+    invalid,
+    new_call_id,
+    wire_name,
+    wire_text,
+)
+from rwf.store.records import Header, Record, names_of, time_of_stamp
+
+_ACTION: Final = "complete_step"
+_STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}
+_MAX_SUMMARY: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What one step's work came to; an item of ``complete_many``.
+
+    The fields are the parameters of :meth:`rwf.Client.complete_step`.
+    """
+
+    workflow_id: str
+    step: str
+    status: CompletionStatus | str = CompletionStatus.COMPLETED
+    payload: Any = None
+    summary: str | None = None
+    lease: str | None = None
+    retry_in: float | timedelta | None = None
+    actor: str | None = None
+    force: bool = False
+    command_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A completion as it is sent, behind the slot of its workflow."""
+
+    workflow_id: str
+    step: str
+    args: list[Arg]
+
+
+def complete_step(scope: Scope, completion: Completion) -> Op[CommandResult]:
+    """One completion; raises CommandRejected when it is refused."""
+    results = yield from _complete(scope, [_item(scope, completion)])
+    if isinstance(results[0], CommandRejected):
+        raise results[0]
+    return results[0]
+
+
+def complete_many(
+    scope: Scope, completions: Iterable[Completion]
+) -> Op[list[CommandResult | CommandRejected]]:
+    """Many completions, in one round trip a partition and 64; a refusal stops no other."""
+    results: list[CommandResult | CommandRejected | None] = []
+    by_partition: dict[str, list[tuple[int, _Item]]] = defaultdict(list)
+    for number, completion in enumerate(completions):
+        try:
+            item = _item(scope, completion)
+        except CommandRejected as refusal:
+            results.append(refusal)
+            continue
+        results.append(None)
+        by_partition[item.workflow_id.partition("-")[0]].append((number, item))
+    for items in by_partition.values():
+        for start in range(0, len(items), ITEMS_PER_CALL):
+            batch = items[start : start + ITEMS_PER_CALL]
+            replies = yield from _complete(scope, [item for _, item in batch])
+            for (number, _), reply in zip(batch, replies, strict=True):
+                results[number] = reply
+    return [result for result in results if result is not None]
+
+
+def _item(scope: Scope, asked: Completion) -> _Item:
+    """The completion as it is sent; raises CommandRejected for what can be judged here."""
+    if not isinstance(asked, Completion):
+        raise invalid(_ACTION, "complete_many takes Completion items")
+    workflow_id = checked_id(asked.workflow_id, _ACTION)
+    step = wire_name(asked.step, _ACTION)
+    code = _STATUSES.get(str(asked.status)) if isinstance(asked.status, str) else None
+    if code is None:
+        raise invalid(_ACTION, f"status must be one of {', '.join(_STATUSES)}")
+    if asked.retry_in is not None and code != STEP_CODE[StepState.RETRYABLE]:
+        raise invalid(_ACTION, "retry_in goes with status 'retryable' only")
+    if not isinstance(asked.force, bool):
+        raise invalid(_ACTION, "force must be True or False")
+    payload = _payload(scope, asked.payload)
+    command = checked_text(asked.command_id, "command_id", _ACTION)
+    lease = checked_text(asked.lease, "lease", _ACTION)
+    args: list[Arg] = [
+        step,
+        code,
+        new_call_id(),
+        wire_text(command or ""),
+        wire_text(lease or ""),
+        "" if asked.retry_in is None else _delay_ms(asked.retry_in),
+        f"{random.random():.6f}",  # noqa: S311 - jitter
+        "" if payload is None else "1",
+        payload or b"",
+        _note(asked, command),
+    ]
+    return _Item(workflow_id, step, args)
+
+
+def _payload(scope: Scope, value: Any) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        return encode(value, path="$", max_bytes=scope.max_payload)
+    except WorkflowInvalid as error:
+        known = error.code in Reason
+        reason = Reason(error.code) if known else Reason.NON_SERIALIZABLE_PAYLOAD
+        raise invalid(_ACTION, str(error), reason) from None
+
+
+def _delay_ms(retry_in: float | timedelta) -> int:
+    try:
+        return round(seconds(retry_in, "retry_in") * 1000)
+    except ValueError as error:
+        raise invalid(_ACTION, str(error)) from None
+
+
+def _note(asked: Completion, command: str | None) -> bytes:
+    summary = asked.summary
+    if summary is not None and (not isinstance(summary, str) or len(summary) > _MAX_SUMMARY):
+        raise invalid(_ACTION, f"summary must be a string of at most {_MAX_SUMMARY} characters")
+    note = {
+        "status": str(asked.status),
+        "summary": summary,
+        "actor": checked_text(asked.actor, "actor", _ACTION),
+        "command_id": command,
+        "force": asked.force or None,
+    }
+    try:
+        return orjson.dumps({key: value for key, value in note.items() if value is not None})
+    except TypeError:
+        raise invalid(_ACTION, "summary must not hold lone surrogates") from None
+
+
+def _complete(
+    scope: Scope, items: Sequence[_Item]
+) -> Op[list[CommandResult | CommandRejected]]:
+    """One batch of one partition."""
+    slots: dict[str, int] = {}
+    args: list[Arg] = ["1"]
+    for item in items:
+        args.append(slots.setdefault(item.workflow_id, len(slots) + 1))
+        args += item.args
+    partition = int(items[0].workflow_id.partition("-")[0])
+    keys = scope.keys.partition(partition)
+    for workflow_id in slots:
+        keys += scope.keys.workflow(workflow_id)
+    replies, flows = yield Call("complete", keys, args)
+    results: list[CommandResult | CommandRejected] = []
+    for item, reply in zip(items, replies, strict=True):
+        if reply[0] == b"rejected":
+            results.append(rejection(_ACTION, "step", reply))
+        else:
+            flow = flows[slots[item.workflow_id] - 1]
+            results.append((yield from _result(scope, item, reply, flow)))
+    return results
+
+
+def rejection(action: str, scope: str, reply: Sequence[bytes]) -> CommandRejected:
+    """A refusal as the server told it."""
+    _, reason, stamp, message = (part.decode() for part in reply)
+    return CommandRejected(
+        action, scope, Reason(reason), message, requested_at=time_of_stamp(stamp)
+    )
+
+
+def _result(
+    scope: Scope, item: _Item, reply: Sequence[Any], flow: Sequence[Any]
+) -> Op[CommandResult]:
+    kind, origin, left, released_count, cancelled_count, released, cancelled = reply[:7]
+    record, input_, step_context = reply[7:]
+    static, counts, context = flow
+    header = Header.parse(static, counts)
+    numbers = int(released_count), int(cancelled_count)
+    names = names_of(released), names_of(cancelled)
+    if int(left):
+        row, header, context = yield from advance_origin(scope, item.workflow_id, origin)
+        numbers = row.released_count, row.cancelled_count
+        names = row.released, row.cancelled
+    return CommandResult(
+        outcome=kind.decode(),
+        step=Record.parse(item.step, record).view(header, input_, step_context),
+        workflow=header.view(item.workflow_id, context),
+        released=names[0],
+        released_count=numbers[0],
+        cancelled=names[1],
+        cancelled_count=numbers[1],
+    )

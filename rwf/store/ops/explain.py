@@ -1,0 +1,141 @@
+"""Loading what an explanation needs, and explaining."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rwf.explain import (
+    Holds,
+    actions,
+    blockers,
+    is_held,
+    root_causes_of_step,
+    root_causes_of_workflow,
+    step_diagnosis,
+    workflow_diagnosis,
+)
+from rwf.model.limits import LISTED
+from rwf.model.operator import step_status, workflow_status
+from rwf.model.states import OPEN_STEPS, EdgePolicy, StepState
+from rwf.model.views import (
+    CallbackPosture,
+    Dependency,
+    StepExplanation,
+    WorkflowExplanation,
+)
+from rwf.store.catalog import Arg
+from rwf.store.ops.base import Op, Scope, wire_name
+from rwf.store.ops.reads import edges, latest_rejection, load, records, rows
+from rwf.store.records import Record
+
+_PLACES_PER_CALL: Final = 250
+
+
+def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanation]:
+    loaded = yield from load(scope, workflow_id, names=[wire_name(name, "explain_step")])
+    record, header = loaded.records[0], loaded.header
+    holds = yield from _above(scope, workflow_id, record)
+    causes, cause_count = root_causes_of_step(holds, name)
+    held_by = [(holds.records[parent], EdgePolicy.CANCEL) for parent in holds.parents.get(name, ())]
+    why = blockers(header, record, held_by)
+    return StepExplanation(
+        workflow_id=workflow_id,
+        step=name,
+        operator_status=step_status(record.state, frozenset(blocker.code for blocker in why)),
+        state=record.state,
+        diagnosis=step_diagnosis(record, why, causes),
+        blockers=tuple(why),
+        dependencies=(yield from _dependencies(scope, workflow_id, record)),
+        dependency_count=record.parent_count,
+        root_causes=tuple(causes),
+        root_cause_count=cause_count,
+        executable_actions=actions(record),
+        latest_rejection=(yield from latest_rejection(scope, workflow_id, name)),
+    )
+
+
+def _above(scope: Scope, workflow_id: str, record: Record) -> Op[Holds]:
+    """What holds a step, all the way up."""
+    holds = Holds({record.name: record})
+    if not is_held(record):
+        return holds
+    places: list[Arg] = [record.name]
+    visited = {record.name}
+    told: set[tuple[str, str]] = set()
+    while places:
+        asked, places = places[:_PLACES_PER_CALL], places[_PLACES_PER_CALL:]
+        found, further = yield scope.on_workflow("ancestry", workflow_id, asked)
+        for child, marked, text in found:
+            parent = Record.parse(marked.decode().lstrip("+"), text)
+            edge = child.decode(), parent.name
+            if edge not in told:
+                told.add(edge)
+                holds.add(edge[0], parent)
+            visited.add(edge[0])
+        for place in further:
+            if "#" in place.decode() or place.decode() not in visited:
+                places.append(place.decode())
+                visited.add(place.decode())
+    return holds
+
+
+def _dependencies(scope: Scope, workflow_id: str, record: Record) -> Op[tuple[Dependency, ...]]:
+    parents = yield from edges(scope, workflow_id, record, up=True, limit=LISTED)
+    found: dict[str, Record] = {}
+    status: dict[str, str] = {}
+    names = [name for name, _ in parents]
+    for start in range(0, len(names), _PLACES_PER_CALL):
+        some = names[start : start + _PLACES_PER_CALL]
+        for parent in (yield from load(scope, workflow_id, names=some)).records:
+            found[parent.name] = parent
+        reported = [name for name in some if found[name].reported]
+        for name, _, row, _ in (
+            yield from rows(scope, workflow_id, reported, payloads=False, latest=True)
+        ):
+            status[name] = row.status
+    return tuple(
+        Dependency(
+            step=name, state=found[name].state, policy=policy, result_status=status.get(name)
+        )
+        for name, policy in parents
+    )
+
+
+def explain(scope: Scope, workflow_id: str) -> Op[WorkflowExplanation]:
+    first, all_records = yield from records(scope, workflow_id)
+    holds = yield from _whole(scope, workflow_id, all_records)
+    causes, cause_count = root_causes_of_workflow(holds)
+    view = first.workflow()
+    return WorkflowExplanation(
+        workflow_id=workflow_id,
+        operator_status=workflow_status(view),
+        state=view.state,
+        diagnosis=workflow_diagnosis(view, causes),
+        counts=first.header.counts,
+        root_causes=tuple(causes),
+        root_cause_count=cause_count,
+        callbacks=CallbackPosture(),
+        latest_recovery=None,
+        latest_rejection=(yield from latest_rejection(scope, workflow_id, None)),
+    )
+
+
+def _whole(scope: Scope, workflow_id: str, all_records: list[Record]) -> Op[Holds]:
+    """What holds what in a whole workflow."""
+    by_name = {record.name: record for record in all_records}
+    holds = Holds(
+        {
+            record.name: record
+            for record in all_records
+            if record.state in OPEN_STEPS
+        }
+    )
+    for record in all_records:
+        if not is_held(record):
+            continue
+        for name, policy in (yield from edges(scope, workflow_id, record, up=True)):
+            parent = by_name[name]
+            failed = parent.state is not StepState.COMPLETED and policy is EdgePolicy.CANCEL
+            if parent.state in OPEN_STEPS or failed:
+                holds.add(record.name, parent)
+    return holds

@@ -1,0 +1,160 @@
+"""Inserting a graph: in slices, invisible until the last one, and once for each key."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+import orjson
+
+from rwf.errors import CommandRejected, RwfError
+from rwf.model.graph import Graph
+from rwf.model.states import SEMANTICS_VERSION, Reason
+from rwf.model.views import WorkflowView
+from rwf.model.workflow import Workflow
+from rwf.store.catalog import Arg, Call
+from rwf.store.keys import home_partition, key_digest, new_workflow_id
+from rwf.store.ops.advance import advance_all
+from rwf.store.ops.base import Op, Scope, checked_text, invalid, new_call_id
+from rwf.store.records import Fields, Header, fields_of, time_of_stamp
+
+# What one call stores at most: about 1 ms of the server's time.
+_FIELDS_PER_CALL: Final = 500
+_BYTES_PER_CALL: Final = 262_144
+# How often a staged insert begins again after its parts were given up as left behind.
+_RESTARTS: Final = 3
+
+Pairs = list[tuple[str, bytes]]
+
+
+def insert(
+    scope: Scope, workflow: Workflow, key: str | None, retention: timedelta | None
+) -> Op[WorkflowView]:
+    if not isinstance(workflow, Workflow):
+        raise invalid("insert", "insert takes a Workflow")
+    key = checked_text(key, "key", "insert")
+    kept_ms = _milliseconds(retention)
+    graph = workflow.compile(max_payload=scope.max_payload)
+    if key is None:
+        partition = random.randrange(scope.keys.partitions)  # noqa: S311 - to spread, not to hide
+        view = yield from _put(scope, new_workflow_id(partition), graph, kept_ms, None)
+        assert view is not None
+        return view
+    return (yield from _insert_once(scope, key, graph, kept_ms))
+
+
+def _milliseconds(retention: timedelta | None) -> int | None:
+    if retention is None:
+        return None
+    if not isinstance(retention, timedelta) or retention < timedelta(0):
+        raise invalid("insert", "retention must be a timedelta of 0 or more, or None")
+    return retention // timedelta(milliseconds=1)
+
+
+def _insert_once(scope: Scope, key: str, graph: Graph, kept_ms: int | None) -> Op[WorkflowView]:
+    """The insert of a key: reserved at the key's home first, then made under the reserved id.
+
+    Whoever finds a reservation without a workflow (its inserter died, or is at it) inserts the same
+    definition under the same id, or, for another definition, makes that id unusable first.
+    """
+    digest = key_digest(key)
+    home = home_partition(digest, scope.keys.homes)
+    keyed = f"{home}:{digest}"
+    replaced = ""
+    while True:
+        own_id = new_workflow_id(random.randrange(scope.keys.partitions))  # noqa: S311
+        held = yield Call(
+            "reserve", scope.keys.partition(home), [digest, own_id, graph.digest, replaced]
+        )
+        workflow_id, definition = held.decode().split(" ")
+        if workflow_id != own_id:
+            existing = yield from _existing(scope, workflow_id, definition == graph.digest)
+            if existing is not None:
+                return existing
+            if definition != graph.digest:
+                reply = yield scope.on_workflow("insert", workflow_id, ["bury"])
+                replaced = held if reply[0] == b"buried" else ""
+                continue
+        view = yield from _put(scope, workflow_id, graph, kept_ms, keyed)
+        if view is not None:
+            return view
+        replaced = ""
+
+
+def _existing(scope: Scope, workflow_id: str, same: bool) -> Op[WorkflowView | None]:
+    """The workflow that an earlier insert of the key made, or None when it made none yet.
+
+    Raises CommandRejected, ``key_conflict``, when its definition is another one.
+    """
+    found = yield scope.on_workflow("show", workflow_id, [])
+    if not found[0]:
+        return None
+    status = "duplicate" if same else Reason.KEY_CONFLICT
+    message = "" if same else "the key belongs to a workflow with another definition"
+    args: list[Arg] = [status, new_call_id(), message, orjson.dumps({"source": "client"})]
+    stamp, static, counts, context = yield scope.on_workflow("note", workflow_id, args)
+    if not same:
+        raise CommandRejected(
+            "insert",
+            "workflow",
+            Reason.KEY_CONFLICT,
+            f"{message}: {workflow_id}",
+            requested_at=time_of_stamp(stamp.decode()),
+        )
+    return Header.parse(static, counts).view(workflow_id, context, duplicate=True)
+
+
+def _put(
+    scope: Scope, workflow_id: str, graph: Graph, kept_ms: int | None, keyed: str | None
+) -> Op[WorkflowView | None]:
+    """Stores the graph under this id and shows it; None when the id was made unusable."""
+    fields = fields_of(graph)
+    if keyed is not None:
+        fields.own.append((":k", keyed.encode()))
+    head: list[Arg] = [
+        len(graph.steps),
+        f"{SEMANTICS_VERSION},{graph.definition_version},{len(graph.steps)},",
+        f",{'' if kept_ms is None else kept_ms},{graph.name}",
+        len(fields.own),
+        len(fields.payload),
+    ]
+    slices = list(_slices(fields))
+    for _ in range(_RESTARTS):
+        for own, payload in slices[:-1]:
+            yield scope.on_workflow("insert", workflow_id, ["stage", *_arguments(own, payload)])
+        phase = "whole" if len(slices) == 1 else "publish"
+        args = [phase, *head, *_arguments(*slices[-1])]
+        reply = yield scope.on_workflow("insert", workflow_id, args)
+        if reply[0] == b"buried":
+            return None
+        if reply[0] != b"incomplete":
+            _, static, counts, context = reply
+            header = Header.parse(static, counts)
+            if header.unwalked:
+                header, context = yield from advance_all(scope, workflow_id)
+            return header.view(workflow_id, context)
+    raise RwfError(f"the insert took too long {_RESTARTS} times: its parts were given up")
+
+
+def _slices(fields: Fields) -> Iterator[tuple[Pairs, Pairs]]:
+    """Cuts the fields into what one call stores each."""
+    own: Pairs = []
+    payload: Pairs = []
+    size = 0
+    for target, pairs in ((own, fields.own), (payload, fields.payload)):
+        for pair in pairs:
+            full = len(own) + len(payload) >= _FIELDS_PER_CALL
+            if full or (size and size + len(pair[1]) > _BYTES_PER_CALL):
+                yield list(own), list(payload)
+                own.clear()
+                payload.clear()
+                size = 0
+            target.append(pair)
+            size += len(pair[0]) + len(pair[1])
+    yield own, payload
+
+
+def _arguments(own: Pairs, payload: Pairs) -> list[Any]:
+    return [len(own), *(part for pair in (*own, *payload) for part in pair)]

@@ -1,0 +1,333 @@
+"""Reading what is stored. Nothing here writes, and no call is larger than a slice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rwf.errors import NotFound
+from rwf.model.limits import CHUNK
+from rwf.model.names import shown
+from rwf.model.operator import workflow_status
+from rwf.model.states import (
+    TERMINAL_WORKFLOWS,
+    WORKFLOW_CODE,
+    EdgePolicy,
+    OperatorStatus,
+    WorkflowState,
+)
+from rwf.model.views import (
+    Edge,
+    EvidenceView,
+    GraphView,
+    ResultView,
+    StepView,
+    WorkflowPage,
+    WorkflowView,
+)
+from rwf.store.catalog import Arg, Call
+from rwf.store.keys import partition_of
+from rwf.store.ops.base import Op, Scope, invalid, readable_id, wire_name
+from rwf.store.records import (
+    Header,
+    Record,
+    Row,
+    edge_count,
+    edges_of,
+    evidence_view,
+    result_evidence,
+)
+
+# Payloads may be large, so fewer steps' results are asked for at once.
+_RESULTS_PER_CALL: Final = 16
+_EVIDENCE_PER_CALL: Final = 500
+_CHUNKS_PER_CALL: Final = 8
+_MAX_PAGE: Final = 500
+# A filter that matches little ends a page early, with a cursor to go on from.
+_SCANNED_PER_PAGE: Final = 10_000
+
+_READ: Final = "read"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Some of a workflow's steps as stored, with its header."""
+
+    workflow_id: str
+    header: Header
+    context: bytes | None
+    records: list[Record]
+    inputs: Sequence[bytes | None]
+    contexts: Sequence[bytes | None]
+
+    def workflow(self) -> WorkflowView:
+        return self.header.view(self.workflow_id, self.context)
+
+    def views(self) -> Iterator[StepView]:
+        payloads = zip(self.records, self.inputs, self.contexts, strict=True)
+        return (record.view(self.header, input_, context) for record, input_, context in payloads)
+
+
+def load(
+    scope: Scope,
+    workflow_id: str,
+    *,
+    chunk: int | None = None,
+    names: Sequence[str] = (),
+    payloads: bool = False,
+) -> Op[Loaded]:
+    """A chunk of the steps in topological order, or the named ones; raises NotFound."""
+    args: list[Arg] = ["1" if payloads else "", "" if chunk is None else chunk, *names]
+    reply = yield scope.on_workflow("steps", readable_id(workflow_id), args)
+    if not reply:
+        raise NotFound(f"no workflow {workflow_id}")
+    static, counts, context, found, records, inputs, contexts = reply
+    parsed = []
+    for name, text in zip(found, records, strict=True):
+        if text is None:
+            raise NotFound(f"workflow {workflow_id} has no step {shown(name.decode())}")
+        parsed.append(Record.parse(name.decode(), text))
+    return Loaded(
+        workflow_id, Header.parse(static, counts), context, parsed, inputs, contexts
+    )
+
+
+def get(scope: Scope, workflow_id: str) -> Op[WorkflowView]:
+    found = yield scope.on_workflow("show", readable_id(workflow_id), [])
+    if not found[0]:
+        raise NotFound(f"no workflow {workflow_id}")
+    static, counts, context = found[0]
+    return Header.parse(static, counts).view(workflow_id, context)
+
+
+def step(scope: Scope, workflow_id: str, name: str) -> Op[StepView]:
+    loaded = yield from load(scope, workflow_id, names=[wire_name(name, _READ)], payloads=True)
+    return next(loaded.views())
+
+
+def steps(scope: Scope, workflow_id: str, limit: int | None, offset: int) -> Op[list[StepView]]:
+    first = _number("offset", offset, 0)
+    total = (yield from get(scope, workflow_id)).step_count
+    end = total if limit is None else min(total, first + _number("limit", limit, 0))
+    views: list[StepView] = []
+    for chunk in range(first // CHUNK, -(-end // CHUNK)):
+        loaded = yield from load(scope, workflow_id, chunk=chunk, payloads=True)
+        views += loaded.views()
+    skipped = first - first // CHUNK * CHUNK
+    return views[skipped : skipped + max(end - first, 0)]
+
+
+def _number(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise invalid(_READ, f"{name} must be an integer of {least} or more")
+    return value
+
+
+def records(scope: Scope, workflow_id: str) -> Op[tuple[Loaded, list[Record]]]:
+    """All steps' records in topological order, without payloads; with the first chunk's load."""
+    first = yield from load(scope, workflow_id, chunk=0)
+    found = list(first.records)
+    for chunk in range(1, -(-first.header.steps // CHUNK)):
+        found += (yield from load(scope, workflow_id, chunk=chunk)).records
+    return first, found
+
+
+def edges(
+    scope: Scope, workflow_id: str, record: Record, *, up: bool, limit: int | None = None
+) -> Op[list[tuple[str, EdgePolicy]]]:
+    """A step's parents (``up``) or children, however many; at most ``limit`` of them."""
+    text = record.parents if up else record.children
+    if not text.startswith("#"):
+        return edges_of(text)[:limit]
+    total = edge_count(text) if limit is None else min(limit, edge_count(text))
+    last = -(-total // CHUNK) - 1
+    found: list[tuple[str, EdgePolicy]] = []
+    for start in range(0, last + 1, _CHUNKS_PER_CALL):
+        args: list[Arg] = ["u" if up else "k", record.name, start]
+        args.append(min(start + _CHUNKS_PER_CALL - 1, last))
+        for chunk in (yield scope.on_workflow("edges", workflow_id, args)):
+            found += edges_of(chunk.decode())
+    return found[:limit]
+
+
+def graph(scope: Scope, workflow_id: str) -> Op[GraphView]:
+    views = yield from steps(scope, workflow_id, None, 0)
+    first, all_records = yield from records(scope, workflow_id)
+    found: list[Edge] = []
+    for record in all_records:
+        for parent, policy in (yield from edges(scope, workflow_id, record, up=True)):
+            found.append(Edge(parent=parent, child=record.name, policy=policy))
+    return GraphView(workflow=first.workflow(), steps=tuple(views), edges=tuple(found))
+
+
+# --- results and evidence ---------------------------------------------------------------------
+
+
+def rows(
+    scope: Scope, workflow_id: str, names: Sequence[str], *, payloads: bool, latest: bool
+) -> Op[list[tuple[str, int, Row, bytes | None]]]:
+    """The result rows of these steps: step, attempt, row, payload."""
+    found: list[tuple[str, int, Row, bytes | None]] = []
+    size = _RESULTS_PER_CALL if payloads else CHUNK
+    for start in range(0, len(names), size):
+        args: list[Arg] = ["1" if payloads else "", "1" if latest else ""]
+        args += names[start : start + size]
+        reply = yield scope.on_workflow("results", workflow_id, args)
+        for name, attempt, text, payload in reply[1] if reply else ():
+            if text is not None:
+                found.append((name.decode(), int(attempt), Row.parse(text), payload or None))
+    return found
+
+
+def result(
+    scope: Scope, workflow_id: str, name: str, attempt: int | None
+) -> Op[ResultView | None]:
+    wire = wire_name(name, _READ)
+    yield from load(scope, workflow_id, names=[wire])
+    found = yield from rows(
+        scope, workflow_id, [wire], payloads=True, latest=attempt is None
+    )
+    for _, number, row, payload in found:
+        if attempt in (None, number):
+            return row.view(name, number, payload)
+    return None
+
+
+def results(scope: Scope, workflow_id: str, name: str | None) -> Op[list[ResultView]]:
+    if name is not None:
+        names = [wire_name(name, _READ)]
+        yield from load(scope, workflow_id, names=names)
+    else:
+        _, all_records = yield from records(scope, workflow_id)
+        names = [record.name for record in all_records if record.reported]
+    found = yield from rows(scope, workflow_id, names, payloads=True, latest=False)
+    return [row.view(step_, attempt, payload) for step_, attempt, row, payload in found]
+
+
+def evidence(scope: Scope, workflow_id: str, name: str | None) -> Op[list[EvidenceView]]:
+    """All evidence of a workflow, oldest first; result rows are that of accepted completions."""
+    _, all_records = yield from records(scope, workflow_id)
+    names = [record.name for record in all_records if record.reported and name in (None, record.name)]
+    found = [
+        (row.stamp, result_evidence(workflow_id, step_, attempt, row))
+        for step_, attempt, row, _ in (
+            yield from rows(scope, workflow_id, names, payloads=False, latest=False)
+        )
+    ]
+    for kind in ("accepted", "noise"):
+        for entry in (yield from entries(scope, workflow_id, kind)):
+            view = evidence_view(workflow_id, entry)
+            if name in (None, view.step):
+                found.append((entry.split(b"|", 1)[0].decode(), view))
+    return [view for _, view in sorted(found, key=lambda pair: pair[0])]
+
+
+def entries(scope: Scope, workflow_id: str, kind: str) -> Op[list[bytes]]:
+    """The stored entries of one of a workflow's lists of evidence, oldest first."""
+    found: list[bytes] = []
+    while True:
+        last = len(found) + _EVIDENCE_PER_CALL - 1
+        page, total, _ = yield scope.on_workflow("evidence", workflow_id, [kind, len(found), last])
+        found += page
+        if not page or len(found) >= total:
+            return found
+
+
+def latest_rejection(scope: Scope, workflow_id: str, name: str | None) -> Op[EvidenceView | None]:
+    """The newest refusal that concerns the workflow or, with a name, the step."""
+    last = -1
+    while True:
+        first = last - _EVIDENCE_PER_CALL + 1
+        page, total, _ = yield scope.on_workflow("evidence", workflow_id, ["noise", first, last])
+        for entry in reversed(page):
+            view = evidence_view(workflow_id, entry)
+            if view.status == "rejected" and name in (None, view.step):
+                return view
+        last = first - 1
+        if -last > total:
+            return None
+
+
+# --- listing ----------------------------------------------------------------------------------
+
+
+def list_workflows(
+    scope: Scope,
+    state: WorkflowState | str | None,
+    operator_status: OperatorStatus | str | None,
+    name: str | None,
+    limit: int,
+    cursor: str | None,
+) -> Op[WorkflowPage]:
+    """Workflows, newest first."""
+    try:
+        wanted_state = None if state is None else WorkflowState(state)
+        wanted_status = None if operator_status is None else OperatorStatus(operator_status)
+    except ValueError as error:
+        raise invalid(_READ, str(error)) from None
+    if _number("limit", limit, 1) > _MAX_PAGE:
+        raise invalid(_READ, f"limit must be at most {_MAX_PAGE}")
+    after = _checked_cursor(cursor)
+    groups = _groups(wanted_state)
+    found: list[WorkflowView] = []
+    for _ in range(0, _SCANNED_PER_PAGE, limit):
+        places = yield from _places(scope, groups, after, limit)
+        for place, view in (yield from _views(scope, places)):
+            after = place
+            if (
+                wanted_state in (None, view.state)
+                and wanted_status in (None, workflow_status(view))
+                and name in (None, view.name)
+            ):
+                found.append(view)
+                if len(found) == limit:
+                    return WorkflowPage(workflows=tuple(found), cursor=after)
+        if len(places) < limit:
+            return WorkflowPage(workflows=tuple(found), cursor=None)
+        after = places[-1]
+    return WorkflowPage(workflows=tuple(found), cursor=after)
+
+
+def _checked_cursor(cursor: str | None) -> str:
+    if cursor is None:
+        return ""
+    place, _, workflow_id = cursor.partition("|") if isinstance(cursor, str) else ("", "", "")
+    if len(place) != 11 or partition_of(workflow_id) is None:
+        raise invalid(_READ, "not a cursor of a page of workflows")
+    return cursor
+
+
+def _groups(state: WorkflowState | None) -> str:
+    """The groups of the index that hold workflows of this state."""
+    if state is None:
+        return "o" + "".join(WORKFLOW_CODE.values())
+    return WORKFLOW_CODE[state] if state in TERMINAL_WORKFLOWS else "o"
+
+
+def _places(scope: Scope, groups: str, after: str, limit: int) -> Op[list[str]]:
+    """The places (``inserted|id``) of the next workflows of all partitions, newest first."""
+    places: list[str] = []
+    for partition in range(scope.keys.partitions):
+        keys = scope.keys.partition(partition)
+        for member in (yield Call("list", keys, [groups, after, limit])):
+            places.append(member.decode().partition("|")[2])
+    return sorted(places, reverse=True)[:limit]
+
+
+def _views(scope: Scope, places: Sequence[str]) -> Op[list[tuple[str, WorkflowView]]]:
+    by_partition: dict[int, list[str]] = {}
+    for place in places:
+        workflow_id = place.partition("|")[2]
+        by_partition.setdefault(int(workflow_id.partition("-")[0]), []).append(workflow_id)
+    views: dict[str, WorkflowView] = {}
+    for partition, ids in by_partition.items():
+        keys = scope.keys.partition(partition)
+        for workflow_id in ids:
+            keys += scope.keys.workflow(workflow_id)
+        for workflow_id, found in zip(ids, (yield Call("show", keys)), strict=True):
+            if found:
+                header = Header.parse(found[0], found[1])
+                views[workflow_id] = header.view(workflow_id, found[2])
+    pairs = ((place, views.get(place.partition("|")[2])) for place in places)
+    return [(place, view) for place, view in pairs if view is not None]

@@ -1,0 +1,382 @@
+"""How records are written for an insert and read back: the text formats of ``lua/lib``.
+
+``header.lua``, ``record.lua``, ``rows.lua`` and ``evidence.lua`` describe them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+
+from rwf.model.graph import Graph, GraphStep
+from rwf.model.limits import CHUNK, INLINE_EDGES
+from rwf.model.states import (
+    CAUSE_CODE,
+    FAILED_STEPS,
+    STEP_CODE,
+    EdgePolicy,
+    StepCause,
+    StepState,
+    workflow_cause,
+    workflow_state,
+)
+from rwf.model.views import EvidenceView, ResultView, StepView, WorkflowView
+
+STATES: Final = tuple(StepState)
+STATE_OF: Final = {code: state for state, code in STEP_CODE.items()}
+_CAUSE_OF: Final = {code: cause for cause, code in CAUSE_CODE.items()}
+_DEFAULT_CLASS: Final = "default:1000"
+# Urgency is what orders the ready queue: smaller comes first, so it falls as priority rises.
+_URGENCY_OF_PRIORITY_0: Final = 1000
+
+START: Final = "^"
+"""The step that stands before all others; those without parents are its children."""
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What an insert stores: fields of the workflow's hash, and of its payload hash."""
+
+    own: list[tuple[str, bytes]]
+    payload: list[tuple[str, bytes]]
+
+
+def fields_of(graph: Graph) -> Fields:
+    """The stored form of a graph, but for its header."""
+    fields = Fields([], [])
+    if graph.context is not None:
+        fields.payload.append((":", graph.context))
+    names = [step.name for step in graph.steps]
+    for number, chunk in enumerate(_chunks(names)):
+        fields.own.append((f"#{number}", ",".join(chunk).encode()))
+    roots = [(step.name, EdgePolicy.CANCEL) for step in graph.steps if not step.parents]
+    children = _edges("k", START, roots, fields)
+    fields.own.append((START, f"c,0,,,0,0,0,,,,,0|0|||{children}||".encode()))
+    for step in graph.steps:
+        fields.own.append((step.name, _record(step, fields)))
+        if step.input is not None:
+            fields.payload.append((f"i:{step.name}", step.input))
+        if step.context is not None:
+            fields.payload.append((f"c:{step.name}", step.context))
+    return fields
+
+
+def _record(step: GraphStep, fields: Fields) -> bytes:
+    # A step without parents still waits for the start.
+    remaining = len(step.parents) or 1
+    class_ = f"{step.queue}:{_URGENCY_OF_PRIORITY_0 - step.priority:04d}"
+    if class_ == _DEFAULT_CLASS:
+        class_ = ""
+    options = ""
+    if step.backoff is not None or step.timeout is not None:
+        backoff = ":".join(step.backoff.parts()) if step.backoff else ""
+        timeout = "" if step.timeout is None else f"{step.timeout:.12g}"
+        options = f"{backoff};{timeout}"
+    children = _edges("k", step.name, step.children, fields)
+    parents = _edges("u", step.name, step.parents, fields)
+    worker = "" if step.worker == step.name else step.worker
+    return (
+        f"p,{remaining},,,0,{step.max_attempts},0,,,,,"
+        f"|{step.position}|{class_}|{options}|{children}|{parents}|{worker}"
+    ).encode()
+
+
+def _edges(
+    prefix: str, name: str, edges: Sequence[tuple[str, EdgePolicy]], fields: Fields
+) -> str:
+    marked = [f"+{step}" if policy is EdgePolicy.CONTINUE else step for step, policy in edges]
+    if len(marked) <= INLINE_EDGES:
+        return ",".join(marked)
+    for number, chunk in enumerate(_chunks(marked)):
+        fields.payload.append((f"{prefix}:{name}:{number}", ",".join(chunk).encode()))
+    return f"#{len(marked)}"
+
+
+def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def time_of(milliseconds: int) -> datetime:
+    """A server's time in milliseconds as a datetime."""
+    return datetime.fromtimestamp(milliseconds // 1000, UTC) + timedelta(
+        milliseconds=milliseconds % 1000
+    )
+
+
+def time_of_stamp(stamp: str) -> datetime:
+    """The time in a record's stamp: microseconds, then four digits that number the call's records."""
+    micros = int(stamp[:-4])
+    return datetime.fromtimestamp(micros // 1_000_000, UTC) + timedelta(
+        microseconds=micros % 1_000_000
+    )
+
+
+def value_of(payload: bytes | None) -> Any:
+    return None if payload is None else orjson.loads(payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A workflow's header, taken apart."""
+
+    semantics_version: int
+    definition_version: int
+    steps: int
+    inserted: int
+    name: str
+    counts: dict[StepState, int]
+    last: int
+    started: int | None
+    finished: int | None
+    cancel: int | None
+    unwalked: int
+
+    @classmethod
+    def parse(cls, static: bytes, counts: bytes) -> Header:
+        fixed = static.decode().split(",", 5)
+        moving = counts.decode().split(",")
+        times = moving[len(STATES) :]
+        return cls(
+            semantics_version=int(fixed[0]),
+            definition_version=int(fixed[1]),
+            steps=int(fixed[2]),
+            inserted=int(fixed[3]),
+            name=fixed[5],
+            counts={state: int(moving[i]) for i, state in enumerate(STATES)},
+            last=int(times[0] or 0),
+            started=_number(times[1]),
+            finished=_number(times[2]),
+            cancel=_number(times[3]),
+            unwalked=int(times[5]) - int(times[4]),
+        )
+
+    def at(self, since: int | None) -> datetime | None:
+        """A time that is stored in milliseconds since the insert."""
+        return None if since is None else time_of(self.inserted + since)
+
+    def view(
+        self, workflow_id: str, context: bytes | None, *, duplicate: bool = False
+    ) -> WorkflowView:
+        cancel = self.cancel is not None
+        return WorkflowView(
+            id=workflow_id,
+            name=self.name,
+            state=workflow_state(self.counts, cancel=cancel),
+            semantics_version=self.semantics_version,
+            definition_version=self.definition_version,
+            context=value_of(context),
+            step_count=self.steps,
+            runnable_step_count=self.counts[StepState.AVAILABLE],
+            completed_step_count=self.counts[StepState.COMPLETED],
+            cancelled_step_count=self.counts[StepState.CANCELLED],
+            failed_step_count=sum(self.counts[state] for state in FAILED_STEPS),
+            terminal_cause=workflow_cause(self.counts, cancel=cancel),
+            cancel_requested_at=self.at(self.cancel),
+            cancel_reason=None,
+            inserted_at=time_of(self.inserted),
+            started_at=self.at(self.started),
+            finished_at=self.at(self.finished),
+            last_transition_at=time_of(self.inserted + self.last),
+            duplicate=duplicate,
+        )
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text else None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A step's record, taken apart. Times are milliseconds since the insert."""
+
+    name: str
+    state: StepState
+    remaining: int
+    since: int
+    order: str
+    attempt: int
+    max_attempts: int
+    reported: int
+    started: int | None
+    finished: int | None
+    cause: StepCause | None
+    due: int | None
+    walked: int | None
+    position: int
+    queue: str
+    priority: int
+    options: str
+    children: str
+    parents: str
+    worker: str
+
+    @classmethod
+    def parse(cls, name: str, text: bytes) -> Record:
+        moving, position, class_, options, children, parents, worker = text.decode().split("|", 6)
+        parts = moving.split(",")
+        queue, urgency = (class_ or _DEFAULT_CLASS).split(":")
+        return cls(
+            name=name,
+            state=STATE_OF[parts[0]],
+            remaining=int(parts[1]),
+            since=int(parts[2] or 0),
+            order=parts[3],
+            attempt=int(parts[4]),
+            max_attempts=int(parts[5]),
+            reported=int(parts[6]),
+            started=_number(parts[7]),
+            finished=_number(parts[8]),
+            cause=_CAUSE_OF[parts[9]] if parts[9] else None,
+            due=_number(parts[10]),
+            walked=_number(parts[11]),
+            position=int(position),
+            queue=queue,
+            priority=_URGENCY_OF_PRIORITY_0 - int(urgency),
+            options=options,
+            children=children,
+            parents=parents,
+            worker=worker or name,
+        )
+
+    @property
+    def parent_count(self) -> int:
+        return edge_count(self.parents)
+
+    def view(self, header: Header, input_: bytes | None, context: bytes | None) -> StepView:
+        return StepView(
+            name=self.name,
+            worker=self.worker,
+            queue=self.queue,
+            priority=self.priority,
+            state=self.state,
+            attempt=self.attempt,
+            max_attempts=self.max_attempts,
+            position=self.position,
+            dependency_count=self.parent_count,
+            terminal_cause=self.cause,
+            input=value_of(input_),
+            context=value_of(context),
+            lease_expires_at=None,
+            leased_by=None,
+            retry_at=header.at(self.due) if self.state is StepState.RETRYABLE else None,
+            awaiting=None,
+            cancel_requested_at=None,
+            started_at=header.at(self.started),
+            finished_at=header.at(self.finished),
+            last_transition_at=time_of(header.inserted + self.since),
+        )
+
+
+def edge_count(edges: str) -> int:
+    """How many edges a record's children or parents are."""
+    if not edges:
+        return 0
+    return int(edges[1:]) if edges[0] == "#" else edges.count(",") + 1
+
+
+def edges_of(text: str) -> list[tuple[str, EdgePolicy]]:
+    """The edges in a record or in a stored chunk."""
+    return [
+        (edge[1:], EdgePolicy.CONTINUE) if edge[0] == "+" else (edge, EdgePolicy.CANCEL)
+        for edge in text.split(",")
+        if edge
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A result row, taken apart; its numbers are final once ``open`` is 0."""
+
+    status: StepState
+    stamp: str
+    open: int
+    released_count: int
+    cancelled_count: int
+    released: tuple[str, ...]
+    cancelled: tuple[str, ...]
+    note: dict[str, Any]
+
+    @classmethod
+    def parse(cls, text: bytes) -> Row:
+        head, released, cancelled, note = text.split(b"|", 3)
+        _, status, stamp, _, _, _, left, released_count, cancelled_count = head.decode().split(",")
+        return cls(
+            status=STATE_OF[status],
+            stamp=stamp,
+            open=int(left),
+            released_count=int(released_count),
+            cancelled_count=int(cancelled_count),
+            released=names_of(released),
+            cancelled=names_of(cancelled),
+            note=orjson.loads(note),
+        )
+
+    def view(self, step: str, attempt: int, payload: bytes | None) -> ResultView:
+        return ResultView(
+            step=step,
+            attempt=attempt,
+            status=self.status,
+            payload=value_of(payload),
+            payload_bytes=payload or b"",
+            summary=self.note.get("summary"),
+            recorded_at=time_of_stamp(self.stamp),
+        )
+
+
+def names_of(text: bytes) -> tuple[str, ...]:
+    """A reply's or a row's list of names."""
+    return tuple(text.decode().split(",")) if text else ()
+
+
+def result_evidence(workflow_id: str, step: str, attempt: int, row: Row) -> EvidenceView:
+    """The evidence that the result row of an accepted completion is."""
+    return EvidenceView(
+        id=f"{workflow_id}/{row.stamp}",
+        action="complete_step",
+        scope="step",
+        step=step,
+        status="accepted",
+        reason_code=None,
+        message=f"attempt {attempt} reported {row.status}",
+        actor=row.note.get("actor"),
+        source="client",
+        requested_at=time_of_stamp(row.stamp),
+        before=None,
+        after=row.status,
+        metadata={"attempt": attempt},
+    )
+
+
+def evidence_view(scope_id: str, text: bytes) -> EvidenceView:
+    """An entry of evidence; ``scope_id`` is the workflow it belongs to."""
+    stamp, action, scope, step, status, reason, _, message, note = text.decode().split("|", 8)
+    told: dict[str, Any] = orjson.loads(note)
+    return EvidenceView(
+        id=f"{scope_id}/{stamp}",
+        action=action,
+        scope=scope,
+        step=unquote(step) or None,
+        status=status,
+        reason_code=reason or None,
+        message=message,
+        actor=told.pop("actor", None),
+        source=told.pop("source", "client"),
+        requested_at=time_of_stamp(stamp),
+        before=None,
+        after=None,
+        metadata=told,
+    )
+
+

@@ -1,0 +1,293 @@
+"""What happens between a client and its server, without any I/O: checks, loading, resending.
+
+A session is written as generators that yield what to do (:class:`Send`, :class:`Wait`,
+:class:`Revive`) and receive replies, or redis errors thrown in. ``rwf.store.transport`` has the two
+drivers that do it, one blocking and one on asyncio.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import redis.exceptions as errors
+
+from rwf.errors import (
+    CommandRejected,
+    NamespaceMismatch,
+    RwfError,
+    StoreMisconfigured,
+    StoreUnavailable,
+)
+from rwf.model.states import Reason
+from rwf.store.catalog import Arg, Call, Reply
+from rwf.store.keys import Keys, is_namespace
+from rwf.store.library import library
+
+T = TypeVar("T")
+
+CLUSTER_PARTITIONS: Final = 64
+MAX_PARTITIONS: Final = 16384
+
+# Pauses between the tries of one call, in seconds: enough for a failover that is already under way
+# or a restart with little to load.
+_PAUSES: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
+_ACK_TIMEOUT_MS: Final = 5000
+
+# Server errors after which the same call may succeed; none of them has run it.
+_PASSING: Final = ("LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "BUSY", "READONLY")
+_UNABLE: Final = ("OOM", "MISCONF", "NOREPLICAS", *_PASSING)
+_FORBIDDEN: Final = ("NOAUTH", "WRONGPASS", "NOPERM")
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A command to send. ``key`` says to which node; None means to every primary.
+
+    ``ack`` is a command to send behind it on the same connection; the reply is then a pair.
+    """
+
+    args: tuple[Arg, ...]
+    key: str | None = None
+    ack: tuple[Arg, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A pause, in seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Revive:
+    """See to it that an embedded server runs; nothing for any other."""
+
+
+Action = Send | Wait | Revive
+Steps = Generator[Action, Any, T]
+Op = Generator[Call, Reply, T]
+
+
+class Durability:
+    """How far a write has to be safe before it is acknowledged (SPEC section 9)."""
+
+    def __init__(self, text: str) -> None:
+        match = re.fullmatch(r"server|aof|replicas:([1-9][0-9]?)", text)
+        if match is None:
+            raise _invalid("durability", "must be 'server', 'aof' or 'replicas:N'")
+        self.aof = text == "aof"
+        self.replicas = int(match[1] or 0)
+
+    def ack(self) -> tuple[Arg, ...] | None:
+        """The command that waits until the writes before it are safe, or None."""
+        if self.aof:
+            return ("WAITAOF", 1, 0, _ACK_TIMEOUT_MS)
+        if self.replicas:
+            return ("WAIT", self.replicas, _ACK_TIMEOUT_MS)
+        return None
+
+    def check(self, reply: Any) -> None:
+        """Raises StoreUnavailable when the acknowledgement did not come in time."""
+        reached, wanted = (reply[0], 1) if self.aof else (reply, self.replicas)
+        if reached < wanted:
+            what = "the append-only file" if self.aof else f"{self.replicas} replicas"
+            raise StoreUnavailable(
+                f"the write was made, but did not reach {what} within {_ACK_TIMEOUT_MS / 1000:g} s"
+            )
+
+
+def _invalid(name: str, message: str) -> CommandRejected:
+    return CommandRejected("connect", "client", Reason.INVALID_ARGUMENT, f"{name} {message}")
+
+
+class Session:
+    """One client's view of its server: which library, how many partitions, how safe a write is."""
+
+    def __init__(
+        self,
+        *,
+        namespace: str,
+        durability: str,
+        require_aof: bool,
+        partitions: int | None,
+        cluster: bool,
+        checked: bool = True,
+    ) -> None:
+        if not isinstance(namespace, str) or not is_namespace(namespace):
+            raise _invalid("namespace", "must match [A-Za-z0-9._-]{1,64}")
+        if partitions is not None and not 1 <= partitions <= MAX_PARTITIONS:
+            raise _invalid("partitions", f"must be from 1 to {MAX_PARTITIONS}")
+        self.keys = Keys(namespace)
+        self.library = library()
+        self.warnings: list[str] = []
+        self._durability = Durability(durability)
+        self._require_aof = require_aof
+        self._wanted_partitions = partitions
+        self._publish = "SPUBLISH" if cluster else "PUBLISH"
+        self._cluster = cluster
+        self._checked = checked
+
+    def run(self, op: Op[T]) -> Steps[T]:
+        """Carries out an operation's calls one after the other; connects before the first."""
+        if not self.keys.partitions:
+            yield from self.connect()
+        reply: Reply = None
+        while True:
+            try:
+                call = op.send(reply)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            reply = yield from self._call(call)
+
+    def connect(self) -> Steps[None]:
+        """Checks the server, loads the library where it is missing, and reads the meta record."""
+        if self._checked:
+            for info in (yield from self._patiently(Send(("INFO",)))).values():
+                self._check_server(info)
+        yield from self.load()
+        created = self._wanted_partitions or (CLUSTER_PARTITIONS if self._cluster else 1)
+        found = yield from self._call(Call("meta", [self.keys.meta()], [created]))
+        partitions, homes = (int(number) for number in found)
+        if self._wanted_partitions not in (None, partitions):
+            raise NamespaceMismatch(
+                f"namespace {self.keys.namespace!r} has {partitions} partitions, "
+                f"and this client was opened with {self._wanted_partitions}"
+            )
+        self.keys.partitions, self.keys.homes = partitions, homes
+
+    def load(self) -> Steps[bool]:
+        """Loads the library on every primary that lacks it; says whether any did."""
+        listing = Send(("FUNCTION", "LIST", "LIBRARYNAME", self.library.name))
+        try:
+            present = yield from self._patiently(listing)
+        except errors.ResponseError as error:
+            if _code(error) not in _FORBIDDEN:
+                raise _translated(error) from None
+            # A user without the right to look may still have that to call.
+            return False
+        if all(present.values()):
+            return False
+        try:
+            yield from self._patiently(Send(("FUNCTION", "LOAD", "REPLACE", self.library.text)))
+        except errors.ResponseError as error:
+            if _code(error) in _FORBIDDEN:
+                raise StoreMisconfigured(
+                    f"library {self.library.name} is not loaded, and this user may not load it: "
+                    "run `rwf migrate` as one who may"
+                ) from None
+            raise _translated(error) from None
+        return True
+
+    def _call(self, call: Call) -> Steps[Reply]:
+        """The reply to a call, which is sent until one comes.
+
+        Every command carries an id that makes a repetition harmless (SPEC section 9).
+        """
+        reloaded = False
+        while True:
+            try:
+                return (yield from self._patiently(call))
+            except errors.ResponseError as error:
+                if "Function not found" not in str(error) or reloaded:
+                    raise _translated(error, self.library.locate) from None
+            reloaded = True
+            yield from self.load()
+
+    def _patiently(self, what: Send | Call) -> Steps[Any]:
+        """Sends until a reply comes; raises StoreUnavailable after the last try."""
+        send = what if isinstance(what, Send) else self._send(what)
+        for pause in (*_PAUSES, None):
+            try:
+                reply = yield send
+                if send.ack is None:
+                    return reply
+                self._durability.check(reply[1])
+                return reply[0]
+            except errors.AuthenticationError as error:
+                raise StoreMisconfigured(f"the server refused the login: {error}") from None
+            except errors.ResponseError as error:
+                if _code(error) not in _PASSING or pause is None:
+                    raise
+            except (errors.ConnectionError, errors.TimeoutError, OSError) as error:
+                if isinstance(error, errors.MaxConnectionsError) or pause is None:
+                    raise StoreUnavailable(f"no answer from the server: {error}") from None
+                # It may have run: from now on it is a repetition.
+                if isinstance(what, Call):
+                    send = self._send(what.repeated())
+                yield Revive()
+            yield Wait(pause)
+        raise AssertionError("the last try returns or raises")
+
+    def _send(self, call: Call) -> Send:
+        verb = "FCALL_RO" if call.reads_only else "FCALL"
+        function = self.library.function(call.function)
+        arguments = call.arguments(self._publish)
+        ack = None if call.reads_only else self._durability.ack()
+        args = (verb, function, len(call.keys), *call.keys, *arguments)
+        return Send(args, call.keys[0], ack)
+
+    def _check_server(self, info: Mapping[str, Any]) -> None:
+        name, version = server_version(info)
+        oldest = (8, 0) if name == "valkey" else (7, 0)
+        if version[:2] < oldest:
+            raise StoreMisconfigured(
+                f"{name} {'.'.join(map(str, version))} is too old: "
+                "rwf needs Redis 7.0 or newer, or Valkey 8.0 or newer"
+            )
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise StoreMisconfigured(
+                f"maxmemory-policy is {policy}: the server would drop records when memory is short; "
+                "set it to noeviction"
+            )
+        self._check_persistence(info, name, version)
+
+    def _check_persistence(
+        self, info: Mapping[str, Any], name: str, version: tuple[int, ...]
+    ) -> None:
+        if self._durability.aof and name != "valkey" and version[:2] < (7, 2):
+            raise StoreMisconfigured("durability='aof' needs WAITAOF: Redis 7.2 or newer, or Valkey")
+        if int(info.get("aof_enabled", 1)):
+            return
+        advice = "the server has no append-only file (appendonly no): a restart loses workflows"
+        if self._require_aof or self._durability.aof:
+            raise StoreMisconfigured(advice)
+        if advice not in self.warnings:
+            self.warnings.append(advice)
+
+
+def server_version(info: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
+    """The server's kind (``redis`` or ``valkey``) and version, from its INFO."""
+    valkey = info.get("valkey_version")
+    text = str(valkey or info.get("redis_version", "0"))
+    return ("valkey" if valkey else "redis"), tuple(map(int, re.findall(r"\d+", text)[:3]))
+
+
+def _code(error: Exception) -> str:
+    """The first word of a server's error, also where redis-py has cut it off."""
+    for kind, code in (
+        (errors.BusyLoadingError, "LOADING"),
+        (errors.ReadOnlyError, "READONLY"),
+        (errors.OutOfMemoryError, "OOM"),
+        (errors.NoPermissionError, "NOPERM"),
+        (errors.ClusterDownError, "CLUSTERDOWN"),
+        (errors.TryAgainError, "TRYAGAIN"),
+    ):
+        if isinstance(error, kind):
+            return code
+    return str(error).split(" ", 1)[0]
+
+
+def _translated(error: errors.ResponseError, locate: Any = str) -> RwfError:
+    code, message = _code(error), locate(str(error))
+    if code in _FORBIDDEN:
+        return StoreMisconfigured(f"the server's user lacks a right: {message}")
+    if code in _UNABLE:
+        return StoreUnavailable(f"the server cannot serve now: {code} {message}")
+    if message.startswith("unknown command"):
+        return StoreMisconfigured("the server is too old: it has no functions")
+    return RwfError(f"the server failed: {message}")

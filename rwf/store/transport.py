@@ -1,0 +1,319 @@
+"""The two drivers, sync and asyncio, and how a URL becomes a redis-py client."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.retry
+import redis.asyncio.sentinel
+import redis.cluster
+import redis.exceptions
+import redis.sentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from rwf.embedded import EmbeddedServer, folder_of
+from rwf.errors import CommandRejected
+from rwf.model.states import Reason
+from rwf.store.catalog import Arg
+from rwf.store.session import Action, Op, Revive, Send, Session, Steps, Wait
+
+T = TypeVar("T")
+
+_CONNECT_TIMEOUT: Final = 5.0
+_REPLY_TIMEOUT: Final = 30.0
+
+
+def _invalid_url(message: str) -> CommandRejected:
+    # The URL itself is never quoted: it may hold a password.
+    return CommandRejected("connect", "client", Reason.INVALID_ARGUMENT, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A URL taken apart: which kind of store it names, and how redis-py is told."""
+
+    kind: str
+    url: str
+    hosts: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    options: Mapping[str, Any] | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Raises CommandRejected (``invalid_argument``) for a URL of no known kind."""
+        if not isinstance(url, str):
+            raise _invalid_url("the URL must be a string")
+        scheme, separator, rest = url.partition("://")
+        if not separator:
+            raise _invalid_url("the URL has no scheme, such as redis://")
+        try:
+            if scheme in ("redis", "rediss", "unix"):
+                return cls("server", url)
+            if scheme == "embedded":
+                return cls("embedded", url)
+            if scheme in ("redis+cluster", "rediss+cluster"):
+                return cls("cluster", f"{scheme.partition('+')[0]}://{rest}")
+            if scheme in ("redis+sentinel", "rediss+sentinel"):
+                return cls._sentinel(url, tls=scheme.startswith("rediss"))
+        except ValueError:
+            raise _invalid_url("the URL cannot be parsed") from None
+        raise _invalid_url(
+            "the URL's scheme must be redis, rediss, unix, embedded, redis+cluster or redis+sentinel"
+        )
+
+    @classmethod
+    def _sentinel(cls, url: str, *, tls: bool) -> Address:
+        parts = urlsplit(url)
+        login, _, places = parts.netloc.rpartition("@")
+        hosts = []
+        for place in places.split(","):
+            host, _, port = place.partition(":")
+            hosts.append((host, int(port or 26379)))
+        service = parts.path.strip("/").split("/")
+        if not service[0]:
+            raise _invalid_url("a redis+sentinel URL ends with the service's name")
+        options: dict[str, Any] = {"ssl": True} if tls else {}
+        if login:
+            user, _, password = login.partition(":")
+            options |= {"username": unquote(user) or None, "password": unquote(password)}
+        options["db"] = int(service[1]) if len(service) > 1 else 0
+        options |= {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        return cls("sentinel", url, tuple(hosts), service[0], options)
+
+
+def _options(retry: Any) -> dict[str, Any]:
+    # No blind retries: the session resends, and knows when it does.
+    return {
+        "retry": retry,
+        "socket_connect_timeout": _CONNECT_TIMEOUT,
+        "socket_timeout": _REPLY_TIMEOUT,
+        "health_check_interval": 0,
+    }
+
+
+def _arguments(address: Address, retry: Any) -> dict[str, Any]:
+    return {**_options(retry), **(address.options or {})}
+
+
+class SyncStore:
+    """A blocking redis-py client, made at the first command, and the driver on it."""
+
+    def __init__(self, client: Any = None, url: str = "") -> None:
+        self._client = client
+        self._given = client is not None
+        self._lock = threading.Lock()
+        self._embedded: EmbeddedServer | None = None
+        self._address = None if self._given else Address.parse(url)
+        if self._address is not None and self._address.kind == "embedded":
+            self._embedded = EmbeddedServer(folder_of(url))
+
+    @property
+    def cluster(self) -> bool:
+        """Whether it is a Redis Cluster; known before anything is connected."""
+        if self._address is not None:
+            return self._address.kind == "cluster"
+        return isinstance(self._client, redis.cluster.RedisCluster)
+
+    def run(self, session: Session, op: Op[T]) -> T:
+        """Carries out an operation on this thread."""
+        steps: Steps[T] = session.run(op)
+        reply: Any = None
+        fault: Exception | None = None
+        while True:
+            try:
+                action = steps.send(reply) if fault is None else steps.throw(fault)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            try:
+                reply, fault = self._perform(action), None
+            except _FAULTS as error:
+                reply, fault = None, error
+
+    def close(self) -> None:
+        """Closes what this store has opened; a client that was given stays open."""
+        if self._client is not None and not self._given:
+            self._client.close()
+            self._client = None
+        if self._embedded is not None:
+            self._embedded.close()
+
+    def _perform(self, action: Action) -> Any:
+        match action:
+            case Send(args, None, _):
+                return self._broadcast(args)
+            case Send(args, _, None):
+                return self._redis().execute_command(*args, NEVER_DECODE=True)
+            case Send(args, key, ack):
+                return self._acknowledged(args, key, ack)
+            case Wait(seconds):
+                time.sleep(seconds)
+            case Revive() if self._embedded is not None:
+                self._embedded.ensure_running()
+        return None
+
+    def _redis(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def _connect(self) -> Any:
+        assert self._address is not None
+        address, arguments = self._address, _arguments(self._address, Retry(NoBackoff(), 0))
+        if self._embedded is not None:
+            self._embedded.ensure_running()
+            return redis.Redis.from_url(self._embedded.url, **arguments)
+        if address.kind == "sentinel":
+            return redis.sentinel.Sentinel(address.hosts).master_for(address.service, **arguments)
+        if address.kind == "cluster":
+            return redis.cluster.RedisCluster.from_url(address.url, **arguments)
+        return redis.Redis.from_url(address.url, **arguments)
+
+    def _broadcast(self, args: tuple[Arg, ...]) -> dict[str, Any]:
+        client = self._redis()
+        if not self.cluster:
+            return {"": client.execute_command(*args)}
+        nodes = client.get_primaries()
+        return {
+            node.name: client.get_redis_connection(node).execute_command(*args) for node in nodes
+        }
+
+    def _acknowledged(self, args: tuple[Arg, ...], key: str, ack: tuple[Arg, ...]) -> Any:
+        client = self._redis()
+        if self.cluster:
+            client = client.get_redis_connection(client.get_node_from_key(key))
+        pipeline = client.pipeline(transaction=False)
+        pipeline.execute_command(*args, NEVER_DECODE=True)
+        pipeline.execute_command(*ack)
+        return _both(pipeline.execute(raise_on_error=False), self._client)
+
+
+class AsyncStore:
+    """The same on asyncio."""
+
+    def __init__(self, client: Any = None, url: str = "") -> None:
+        self._client = client
+        self._given = client is not None
+        self._embedded: EmbeddedServer | None = None
+        self._nodes: dict[str, Any] = {}
+        self._address = None if self._given else Address.parse(url)
+        if self._address is not None and self._address.kind == "embedded":
+            self._embedded = EmbeddedServer(folder_of(url))
+
+    @property
+    def cluster(self) -> bool:
+        """Whether it is a Redis Cluster; known before anything is connected."""
+        if self._address is not None:
+            return self._address.kind == "cluster"
+        return isinstance(self._client, redis.asyncio.cluster.RedisCluster)
+
+    async def run(self, session: Session, op: Op[T]) -> T:
+        """Carries out an operation in this task."""
+        steps: Steps[T] = session.run(op)
+        reply: Any = None
+        fault: Exception | None = None
+        while True:
+            try:
+                action = steps.send(reply) if fault is None else steps.throw(fault)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            try:
+                reply, fault = await self._perform(action), None
+            except _FAULTS as error:
+                reply, fault = None, error
+
+    async def close(self) -> None:
+        """Closes what this store has opened; a client that was given stays open."""
+        for node in self._nodes.values():
+            await node.aclose()
+        self._nodes.clear()
+        if self._client is not None and not self._given:
+            await self._client.aclose()
+            self._client = None
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.close)
+
+    async def _perform(self, action: Action) -> Any:
+        match action:
+            case Send(args, None, _):
+                return await self._broadcast(args)
+            case Send(args, _, None):
+                return await (await self._redis()).execute_command(*args, NEVER_DECODE=True)
+            case Send(args, key, ack):
+                return await self._acknowledged(args, key, ack)
+            case Wait(seconds):
+                await asyncio.sleep(seconds)
+            case Revive() if self._embedded is not None:
+                await asyncio.to_thread(self._embedded.ensure_running)
+        return None
+
+    async def _redis(self) -> Any:
+        if self._client is None:
+            if self._embedded is not None:
+                await asyncio.to_thread(self._embedded.ensure_running)
+            self._client = self._client or self._connect()
+        return self._client
+
+    def _connect(self) -> Any:
+        assert self._address is not None
+        address = self._address
+        arguments = _arguments(address, redis.asyncio.retry.Retry(NoBackoff(), 0))
+        if self._embedded is not None:
+            return redis.asyncio.Redis.from_url(self._embedded.url, **arguments)
+        if address.kind == "sentinel":
+            sentinel = redis.asyncio.sentinel.Sentinel(address.hosts)
+            return sentinel.master_for(address.service, **arguments)
+        if address.kind == "cluster":
+            return redis.asyncio.cluster.RedisCluster.from_url(address.url, **arguments)
+        return redis.asyncio.Redis.from_url(address.url, **arguments)
+
+    async def _broadcast(self, args: tuple[Arg, ...]) -> dict[str, Any]:
+        client = await self._redis()
+        if not self.cluster:
+            return {"": await client.execute_command(*args)}
+        await client.initialize()
+        return {node.name: await node.execute_command(*args) for node in client.get_primaries()}
+
+    async def _acknowledged(self, args: tuple[Arg, ...], key: str, ack: tuple[Arg, ...]) -> Any:
+        client = await self._redis()
+        if self.cluster:
+            await client.initialize()
+            client = self._node(client.get_node_from_key(key))
+        pipeline = client.pipeline(transaction=False)
+        pipeline.execute_command(*args, NEVER_DECODE=True)
+        pipeline.execute_command(*ack)
+        return _both(await pipeline.execute(raise_on_error=False), self._client)
+
+    def _node(self, node: Any) -> Any:
+        # A cluster's nodes have no pipeline of their own on asyncio.
+        if node.name not in self._nodes:
+            arguments = dict(node.connection_kwargs) | {"host": node.host, "port": node.port}
+            self._nodes[node.name] = redis.asyncio.Redis(**arguments)
+        return self._nodes[node.name]
+
+
+_FAULTS: Final = (redis.exceptions.RedisError, OSError)
+
+
+def _both(replies: list[Any], cluster: Any) -> tuple[Any, Any]:
+    """A command's reply and its acknowledgement; an error of either is raised."""
+    for reply in replies:
+        if isinstance(reply, redis.exceptions.MovedError):
+            # The next try asks the node that has the slot now.
+            cluster.nodes_manager.initialize()
+            raise redis.exceptions.TryAgainError("the slot has moved")
+        if isinstance(reply, Exception):
+            raise reply
+    return replies[0], replies[1]
