@@ -3,8 +3,8 @@
 -- Keys: the partition's, then four of the workflow (keyslots).
 -- Arguments: places to go on from: a step's name, or "name#n" for the n-th chunk of its parents.
 -- Reply: {edges, places}. An edge is child, parent ("+" before one over a continue edge), the parent's
---   record. Only parents that hold their child are told: those that have not ended, and those that
---   ended other than completed over a cancel edge. places is where to go on; empty when all is told.
+--   record. Only parents that hold their child are told: those that have not ended, for a child that
+--   waits, and those that ended other than completed over a cancel edge. places is where to go on; empty when all is told.
 --   Reads only, and at most states.EDGES_PER_CALL edges.
 local AT_ONCE = 50
 
@@ -27,9 +27,13 @@ local function parents_of(flow, place, text)
   return name, redis.call("HGET", flow.p, "u:" .. name .. ":" .. number), more
 end
 
-local function holds(mark, text)
-  local state = string.sub(text, 1, 1)
-  return not states.TERMINAL[state] or (state ~= "c" and mark == "")
+-- Whether a parent holds a child that waits, or has cancelled one that was cancelled.
+local function holds(child, mark, parent)
+  local state = string.sub(parent, 1, 1)
+  if not states.TERMINAL[state] then
+    return string.sub(child, 1, 1) == "p"
+  end
+  return state ~= "c" and mark == ""
 end
 
 local function look_up(flow, known, names)
@@ -72,7 +76,7 @@ local function expand(flow, batch, known, seen, places, edges)
   for i = 1, #found do
     local name, mark, parent = unpack(found[i])
     local text = known[parent]
-    if holds(mark, text) then
+    if holds(known[name], mark, text) then
       edges[#edges + 1] = { name, mark .. parent, text }
       if not seen[parent] and is_held(text) then
         seen[parent] = true

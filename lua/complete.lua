@@ -37,46 +37,62 @@ local function answer(kind, key, row)
   return { kind, key, row.open, row.released, row.cancelled, row.released_names, row.cancelled_names }
 end
 
--- The answer that is already on record for this command, or nil.
-local function on_record(call_, flow, item, step)
-  local found = rows.of_step(flow, item.step, tonumber(step.reported))
-  for attempt = 1, #found do
+-- The result row that an identity of this command is on record for: the call's own, its command id,
+-- its lease, in this order, over all attempts. Returns the row, its key and which identity.
+local function find_row(flow, item, reported)
+  local found, by_command, by_lease = rows.of_step(flow, item.step, reported), nil, nil
+  for attempt = 1, reported do
     local row = found[attempt] and rows.read(found[attempt])
     if row then
-      local key = item.step .. ":" .. attempt
+      row.key = item.step .. ":" .. attempt
       if row.call == item.call then
-        return answer("accepted", key, row)
+        return row, "call"
       end
       if item.command ~= "" and row.command == item.command then
-        evidence.duplicate(call_, flow, item)
-        return answer("duplicate", key, row)
-      end
-      if item.lease ~= "" and row.lease == item.lease then
-        local payload = redis.call("HGET", flow.p, "o:" .. key) or nil
-        if row.asked == item.asked and payload == item.payload then
-          evidence.duplicate(call_, flow, item)
-          return answer("duplicate", key, row)
-        end
-        return evidence.reject(call_, flow, item, "already_terminal", "the lease was used for another outcome")
+        by_command = row
+      elseif item.lease ~= "" and row.lease == item.lease then
+        by_lease = row
       end
     end
   end
-  return nil
+  return by_command or by_lease, by_command and "command" or "lease"
 end
 
--- A command without any identity, on a step that has ended: the same outcome is a duplicate.
+local function same_request(flow, item, row)
+  return row.asked == item.asked and (redis.call("HGET", flow.p, "o:" .. row.key) or nil) == item.payload
+end
+
+-- The answer that is already on record for this command, or nil.
+local function on_record(call_, flow, item, reported)
+  local row, identity = find_row(flow, item, reported)
+  if not row then
+    return nil
+  end
+  if identity == "call" then
+    return answer("accepted", row.key, row)
+  end
+  if identity == "lease" and not same_request(flow, item, row) then
+    return evidence.reject(
+      call_, flow, item, "already_terminal", "the lease has reported another outcome"
+    )
+  end
+  evidence.duplicate(call_, flow, item)
+  return answer("duplicate", row.key, row)
+end
+
+-- A command without any identity, on a step that has ended: the same outcome again is a duplicate.
 local function same_outcome(call_, flow, item, step)
   if item.command ~= "" or item.lease ~= "" or step.reported == "0" then
     return nil
   end
   local key = item.step .. ":" .. step.reported
-  local found = redis.call("HMGET", flow.p, "r:" .. key, "o:" .. key)
-  local row = found[1] and rows.read(found[1])
-  if row and row.asked == item.asked and (found[2] or nil) == item.payload then
-    evidence.duplicate(call_, flow, item)
-    return answer("duplicate", key, row)
+  local row = rows.read(redis.call("HGET", flow.p, "r:" .. key))
+  row.key = key
+  if not same_request(flow, item, row) then
+    return nil
   end
-  return nil
+  evidence.duplicate(call_, flow, item)
+  return answer("duplicate", key, row)
 end
 
 -- The reply to an item that changes nothing, or nil when it is to be carried out.
@@ -101,7 +117,7 @@ local function judge(call_, flow, item, again)
     return evidence.reject(call_, flow, item, "step_not_found", "the workflow has no such step")
   end
   if step.reported ~= "0" then
-    local known = on_record(call_, flow, item, step)
+    local known = on_record(call_, flow, item, tonumber(step.reported))
     if known then
       return known
     end

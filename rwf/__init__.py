@@ -1,5 +1,6 @@
 """Durable workflow graphs on Redis or Valkey."""
 
+from rwf.aio import AsyncClient
 from rwf.client import Client
 from rwf.errors import (
     CommandRejected,
@@ -16,6 +17,7 @@ from rwf.model.workflow import Workflow
 from rwf.store.ops.complete import Completion
 
 __all__ = [
+    "AsyncClient",
     "Backoff",
     "Client",
     "CommandRejected",

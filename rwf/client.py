@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable
 from datetime import timedelta
 from types import TracebackType
@@ -187,7 +188,7 @@ class Client:
 
     def complete_many(
         self, completions: Iterable[Completion]
-    ) -> list[CommandResult | CommandRejected]:
+    ) -> builtins.list[CommandResult | CommandRejected]:
         """A batch of completions, in one round trip a partition and 64; each is answered with its
         result or its refusal, in the order given."""
         return self._run(complete.complete_many(self._scope, completions))
@@ -221,7 +222,7 @@ class Client:
 
     def steps(
         self, workflow_id: str, *, limit: int | None = None, offset: int = 0
-    ) -> list[StepView]:
+    ) -> builtins.list[StepView]:
         """The steps of a workflow in topological order."""
         return self._run(reads.steps(self._scope, workflow_id, limit, offset))
 
@@ -235,11 +236,11 @@ class Client:
         """What an attempt of a step reported, the latest by default; None when it did not."""
         return self._run(reads.result(self._scope, workflow_id, step, attempt))
 
-    def results(self, workflow_id: str, *, step: str | None = None) -> list[ResultView]:
+    def results(self, workflow_id: str, *, step: str | None = None) -> builtins.list[ResultView]:
         """All results of a workflow, or of one of its steps, by step and attempt."""
         return self._run(reads.results(self._scope, workflow_id, step))
 
-    def evidence(self, workflow_id: str, *, step: str | None = None) -> list[EvidenceView]:
+    def evidence(self, workflow_id: str, *, step: str | None = None) -> builtins.list[EvidenceView]:
         """What was accepted, refused or repeated, oldest first (section 11)."""
         return self._run(reads.evidence(self._scope, workflow_id, step))
 

@@ -83,7 +83,7 @@ class StoreUnavailable(RwfError):
 
 
 class StoreMisconfigured(RwfError):
-    """The server is one that rwf must not run on: too old, evicting, without AOF, without rights."""
+    """A server that rwf must not run on: too old, evicting, without AOF, without rights."""
 
 
 class NamespaceMismatch(RwfError):

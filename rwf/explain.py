@@ -73,9 +73,7 @@ def actions(record: Record) -> tuple[str, ...]:
 
 def is_held(record: Record) -> bool:
     """Whether a step is where it is because of others: pending, or cancelled by one."""
-    return (
-        record.state is StepState.PENDING or record.cause is StepCause.CANCELLED_BY_DEPENDENCY
-    )
+    return record.state is StepState.PENDING or record.cause is StepCause.CANCELLED_BY_DEPENDENCY
 
 
 @dataclass(slots=True)
@@ -288,9 +286,7 @@ def _for_worker(header: Header, record: Record) -> Blocker:
     )
 
 
-def _blocker(
-    header: Header, record: Record, code: str, summary: str, **details: object
-) -> Blocker:
+def _blocker(header: Header, record: Record, code: str, summary: str, **details: object) -> Blocker:
     return Blocker(
         code=code,
         summary=summary,

@@ -17,7 +17,8 @@ end
 
 -- Plans an entry for a repeated command.
 function M.duplicate(call_, flow, item)
-  flow.noise[#flow.noise + 1] = entry(call.stamp(call_), item, "duplicate", "", "")
+  local reason = item.action == "insert" and "duplicate_insert" or "duplicate_completion"
+  flow.noise[#flow.noise + 1] = entry(call.stamp(call_), item, "duplicate", reason, "")
 end
 
 -- Plans an entry for a refusal, and returns the reply that says so.

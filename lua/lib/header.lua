@@ -23,6 +23,9 @@ function M.read(static, counts)
       "^(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d*),(%d*),(%d*),(%d*),(%d+),(%d+)$"
     )
   h.head, h.tail = tonumber(h.head), tonumber(h.tail)
+  for i = 1, 10 do
+    h[i] = tonumber(h[i])
+  end
   return h
 end
 

@@ -18,7 +18,7 @@ M.EVIDENCE_KEPT = 10000
 M.CHUNK = 250
 M.ROUND_SHARE = 100
 
--- h holds the counts of the step states, in the order of INDEX, and the cancel request.
+-- h holds the counts of step states, in the order of INDEX, and the cancel request.
 function M.workflow_state(h)
   if h.cancel ~= "" and h[1] + h[2] + h[3] + h[4] + h[5] > 0 then return 'cancel_requested' end
   if h[2] > 0 then return 'available' end

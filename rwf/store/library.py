@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rwf.model import limits
 from rwf.model.retry import Backoff
@@ -120,13 +120,13 @@ def states_lua() -> str:
             _table("STEP_GAUGE", ((STEP_CODE[s], f"'gs|{s}'") for s in StepState)),
             _table("WORKFLOW_GAUGE", ((s, f"'gw|{s}'") for s in WorkflowState)),
             _table("WORKFLOW_CODE", ((s, f"'{c}'") for s, c in WORKFLOW_CODE.items())),
-            _table("COMPLETION", ((STEP_CODE[StepState(s)], _outcome(o)) for s, o in COMPLETION.items())),
+            _table("COMPLETION", ((STEP_CODE[s.state], _outcome(s)) for s in COMPLETION.values())),
             f"M.ATTEMPTS_EXHAUSTED = {_outcome(ATTEMPTS_EXHAUSTED)}",
             f"M.CASCADED = {_outcome(CANCELLED_BY_DEPENDENCY)}",
             "M.BACKOFF = {" + ", ".join(repr(part) for part in Backoff().parts()) + "}",
             *(f"M.{name} = {getattr(limits, name)}" for name in _LUA_LIMITS),
             "",
-            "-- h holds the counts of the step states, in the order of INDEX, and the cancel request.",
+            "-- h holds the counts of step states, in the order of INDEX, and the cancel request.",
             *_derivation("workflow_state", WORKFLOW_STATE_RULES),
             *_derivation("workflow_cause", WORKFLOW_CAUSE_RULES),
             "return M",
@@ -147,7 +147,7 @@ def _outcome(outcome: Outcome) -> str:
     return f"{{state = '{STEP_CODE[outcome.state]}', cause = '{cause}'}}"
 
 
-def _derivation(name: str, rules: Iterable[Rule[str]]) -> Iterable[str]:
+def _derivation(name: str, rules: Iterable[Rule[Any]]) -> Iterable[str]:
     """A Lua function that applies the rules in their order."""
     index = {state: number for number, state in enumerate(StepState, 1)}
 

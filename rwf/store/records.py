@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -89,9 +89,7 @@ def _record(step: GraphStep, fields: Fields) -> bytes:
     ).encode()
 
 
-def _edges(
-    prefix: str, name: str, edges: Sequence[tuple[str, EdgePolicy]], fields: Fields
-) -> str:
+def _edges(prefix: str, name: str, edges: Sequence[tuple[str, EdgePolicy]], fields: Fields) -> str:
     marked = [f"+{step}" if policy is EdgePolicy.CONTINUE else step for step, policy in edges]
     if len(marked) <= INLINE_EDGES:
         return ",".join(marked)
@@ -116,7 +114,7 @@ def time_of(milliseconds: int) -> datetime:
 
 
 def time_of_stamp(stamp: str) -> datetime:
-    """The time in a record's stamp: microseconds, then four digits that number the call's records."""
+    """The time in a record's stamp: microseconds, then four digits of a number in the call."""
     micros = int(stamp[:-4])
     return datetime.fromtimestamp(micros // 1_000_000, UTC) + timedelta(
         microseconds=micros % 1_000_000
@@ -378,5 +376,3 @@ def evidence_view(scope_id: str, text: bytes) -> EvidenceView:
         after=None,
         metadata=told,
     )
-
-

@@ -241,8 +241,8 @@ class Session:
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise StoreMisconfigured(
-                f"maxmemory-policy is {policy}: the server would drop records when memory is short; "
-                "set it to noeviction"
+                f"maxmemory-policy is {policy}: the server would drop records when memory is "
+                "short; set it to noeviction"
             )
         self._check_persistence(info, name, version)
 
@@ -250,7 +250,9 @@ class Session:
         self, info: Mapping[str, Any], name: str, version: tuple[int, ...]
     ) -> None:
         if self._durability.aof and name != "valkey" and version[:2] < (7, 2):
-            raise StoreMisconfigured("durability='aof' needs WAITAOF: Redis 7.2 or newer, or Valkey")
+            raise StoreMisconfigured(
+                "durability='aof' needs WAITAOF: Redis 7.2 or newer, or Valkey"
+            )
         if int(info.get("aof_enabled", 1)):
             return
         advice = "the server has no append-only file (appendonly no): a restart loses workflows"

@@ -68,7 +68,7 @@ class Address:
         except ValueError:
             raise _invalid_url("the URL cannot be parsed") from None
         raise _invalid_url(
-            "the URL's scheme must be redis, rediss, unix, embedded, redis+cluster or redis+sentinel"
+            "the scheme must be redis, rediss, unix, embedded, redis+cluster or redis+sentinel"
         )
 
     @classmethod
@@ -154,7 +154,7 @@ class SyncStore:
                 return self._broadcast(args)
             case Send(args, _, None):
                 return self._redis().execute_command(*args, NEVER_DECODE=True)
-            case Send(args, key, ack):
+            case Send(args, str(key), tuple(ack)):
                 return self._acknowledged(args, key, ack)
             case Wait(seconds):
                 time.sleep(seconds)
@@ -175,7 +175,8 @@ class SyncStore:
             self._embedded.ensure_running()
             return redis.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
-            return redis.sentinel.Sentinel(address.hosts).master_for(address.service, **arguments)
+            sentinel: Any = redis.sentinel.Sentinel
+            return sentinel(address.hosts).master_for(address.service, **arguments)
         if address.kind == "cluster":
             return redis.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.Redis.from_url(address.url, **arguments)
@@ -251,7 +252,7 @@ class AsyncStore:
                 return await self._broadcast(args)
             case Send(args, _, None):
                 return await (await self._redis()).execute_command(*args, NEVER_DECODE=True)
-            case Send(args, key, ack):
+            case Send(args, str(key), tuple(ack)):
                 return await self._acknowledged(args, key, ack)
             case Wait(seconds):
                 await asyncio.sleep(seconds)
@@ -273,8 +274,8 @@ class AsyncStore:
         if self._embedded is not None:
             return redis.asyncio.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
-            sentinel = redis.asyncio.sentinel.Sentinel(address.hosts)
-            return sentinel.master_for(address.service, **arguments)
+            sentinel: Any = redis.asyncio.sentinel.Sentinel
+            return sentinel(address.hosts).master_for(address.service, **arguments)
         if address.kind == "cluster":
             return redis.asyncio.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.asyncio.Redis.from_url(address.url, **arguments)

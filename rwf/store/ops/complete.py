@@ -132,9 +132,7 @@ def _payload(scope: Scope, value: Any) -> bytes | None:
     try:
         return encode(value, path="$", max_bytes=scope.max_payload)
     except WorkflowInvalid as error:
-        known = error.code in Reason
-        reason = Reason(error.code) if known else Reason.NON_SERIALIZABLE_PAYLOAD
-        raise invalid(_ACTION, str(error), reason) from None
+        raise invalid(_ACTION, error.message, Reason(error.code)) from None
 
 
 def _delay_ms(retry_in: float | timedelta) -> int:
@@ -161,9 +159,7 @@ def _note(asked: Completion, command: str | None) -> bytes:
         raise invalid(_ACTION, "summary must not hold lone surrogates") from None
 
 
-def _complete(
-    scope: Scope, items: Sequence[_Item]
-) -> Op[list[CommandResult | CommandRejected]]:
+def _complete(scope: Scope, items: Sequence[_Item]) -> Op[list[CommandResult | CommandRejected]]:
     """One batch of one partition."""
     slots: dict[str, int] = {}
     args: list[Arg] = ["1"]

@@ -16,7 +16,7 @@ from rwf.explain import (
 )
 from rwf.model.limits import LISTED
 from rwf.model.operator import step_status, workflow_status
-from rwf.model.states import OPEN_STEPS, EdgePolicy, StepState
+from rwf.model.states import OPEN_STEPS, EdgePolicy, StepState, resolves
 from rwf.model.views import (
     CallbackPosture,
     Dependency,
@@ -123,19 +123,16 @@ def explain(scope: Scope, workflow_id: str) -> Op[WorkflowExplanation]:
 def _whole(scope: Scope, workflow_id: str, all_records: list[Record]) -> Op[Holds]:
     """What holds what in a whole workflow."""
     by_name = {record.name: record for record in all_records}
-    holds = Holds(
-        {
-            record.name: record
-            for record in all_records
-            if record.state in OPEN_STEPS
-        }
-    )
+    holds = Holds({record.name: record for record in all_records if record.state in OPEN_STEPS})
     for record in all_records:
         if not is_held(record):
             continue
         for name, policy in (yield from edges(scope, workflow_id, record, up=True)):
             parent = by_name[name]
-            failed = parent.state is not StepState.COMPLETED and policy is EdgePolicy.CANCEL
-            if parent.state in OPEN_STEPS or failed:
+            if parent.state in OPEN_STEPS:
+                holding = record.state is StepState.PENDING
+            else:
+                holding = resolves(parent.state, policy) is False
+            if holding:
                 holds.add(record.name, parent)
     return holds

@@ -88,9 +88,7 @@ def load(
         if text is None:
             raise NotFound(f"workflow {workflow_id} has no step {shown(name.decode())}")
         parsed.append(Record.parse(name.decode(), text))
-    return Loaded(
-        workflow_id, Header.parse(static, counts), context, parsed, inputs, contexts
-    )
+    return Loaded(workflow_id, Header.parse(static, counts), context, parsed, inputs, contexts)
 
 
 def get(scope: Scope, workflow_id: str) -> Op[WorkflowView]:
@@ -180,14 +178,10 @@ def rows(
     return found
 
 
-def result(
-    scope: Scope, workflow_id: str, name: str, attempt: int | None
-) -> Op[ResultView | None]:
+def result(scope: Scope, workflow_id: str, name: str, attempt: int | None) -> Op[ResultView | None]:
     wire = wire_name(name, _READ)
     yield from load(scope, workflow_id, names=[wire])
-    found = yield from rows(
-        scope, workflow_id, [wire], payloads=True, latest=attempt is None
-    )
+    found = yield from rows(scope, workflow_id, [wire], payloads=True, latest=attempt is None)
     for _, number, row, payload in found:
         if attempt in (None, number):
             return row.view(name, number, payload)
@@ -208,7 +202,9 @@ def results(scope: Scope, workflow_id: str, name: str | None) -> Op[list[ResultV
 def evidence(scope: Scope, workflow_id: str, name: str | None) -> Op[list[EvidenceView]]:
     """All evidence of a workflow, oldest first; result rows are that of accepted completions."""
     _, all_records = yield from records(scope, workflow_id)
-    names = [record.name for record in all_records if record.reported and name in (None, record.name)]
+    names = [
+        record.name for record in all_records if record.reported and name in (None, record.name)
+    ]
     found = [
         (row.stamp, result_evidence(workflow_id, step_, attempt, row))
         for step_, attempt, row, _ in (

@@ -8,23 +8,22 @@ from rwf.errors import NotFound
 from rwf.model.limits import CHUNK
 from rwf.model.views import ReconcileReport, Repair
 from rwf.store.catalog import Arg
-from rwf.store.ops.base import Op, Scope, readable_id
-from rwf.store.ops.reads import get
+from rwf.store.ops.advance import advance_all
+from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.reads import load
 from rwf.store.records import STATES
 
 
 def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
     """Finishes an unfinished release, then mends what derived keys lack, chunk by chunk."""
-    total = (yield from get(scope, readable_id(workflow_id))).step_count
+    header = (yield from load(scope, workflow_id)).header
     repairs: list[Repair] = []
-    slices = 0
-    while (yield scope.on_workflow("advance", workflow_id, [""]))[0]:
-        slices += 1
-    if slices:
-        repairs.append(Repair(kind="release_unfinished", step=None, details={"slices": slices}))
+    if header.unwalked:
+        yield from advance_all(scope, workflow_id)
+        repairs.append(Repair(kind="release_unfinished", step=None, details={}))
     sums = [0] * len(STATES)
     before: bytes | None = None
-    for chunk in range(-(-total // CHUNK)):
+    for chunk in range(-(-header.steps // CHUNK)):
         reply = yield scope.on_workflow("check", workflow_id, [chunk])
         if not reply:
             raise NotFound(f"no workflow {workflow_id}")

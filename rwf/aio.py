@@ -1,0 +1,233 @@
+"""The asyncio client: the same methods as ``rwf.client.Client``, awaited.
+
+What each does, raises and rests on is said there, once; the docstrings are taken from it.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from rwf.client import Client
+from rwf.errors import CommandRejected
+from rwf.model.limits import MAX_PAYLOAD
+from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
+from rwf.model.views import (
+    CommandResult,
+    EvidenceView,
+    GraphView,
+    ReconcileReport,
+    ResultView,
+    StepExplanation,
+    StepView,
+    WorkflowExplanation,
+    WorkflowPage,
+    WorkflowView,
+)
+from rwf.model.workflow import Workflow
+from rwf.store.ops import complete, explain, insert, reads, reconcile
+from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.complete import Completion
+from rwf.store.session import Session
+from rwf.store.transport import AsyncStore
+
+T = TypeVar("T")
+_WEEK = timedelta(days=7)
+
+
+class AsyncClient:
+    """A service\'s way to its workflows, on asyncio; see :class:`rwf.Client`.
+
+    Use it from one event loop.
+    """
+
+    def __init__(self, store: AsyncStore, session: Session, *, max_payload: int) -> None:
+        self._store = store
+        self._session = session
+        self._scope = Scope(session.keys, max_payload)
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        namespace: str = "rwf",
+        durability: str = "server",
+        require_aof: bool = False,
+        partitions: int | None = None,
+        max_payload: int = MAX_PAYLOAD,
+    ) -> Self:
+        return cls._on(
+            AsyncStore(url=url), namespace, durability, require_aof, partitions, max_payload
+        )
+
+    @classmethod
+    def from_redis(
+        cls,
+        redis_client: Any,
+        *,
+        namespace: str = "rwf",
+        durability: str = "server",
+        require_aof: bool = False,
+        partitions: int | None = None,
+        max_payload: int = MAX_PAYLOAD,
+    ) -> Self:
+        return cls._on(
+            AsyncStore(redis_client), namespace, durability, require_aof, partitions, max_payload
+        )
+
+    @classmethod
+    def fake(cls, *, namespace: str = "rwf") -> Self:
+        from rwf.testing import fake_async_redis
+
+        session = Session(
+            namespace=namespace,
+            durability="server",
+            require_aof=False,
+            partitions=None,
+            cluster=False,
+            checked=False,
+        )
+        return cls(AsyncStore(fake_async_redis()), session, max_payload=MAX_PAYLOAD)
+
+    @classmethod
+    def _on(
+        cls,
+        store: AsyncStore,
+        namespace: str,
+        durability: str,
+        require_aof: bool,
+        partitions: int | None,
+        max_payload: int,
+    ) -> Self:
+        session = Session(
+            namespace=namespace,
+            durability=durability,
+            require_aof=require_aof,
+            partitions=partitions,
+            cluster=store.cluster,
+        )
+        return cls(store, session, max_payload=max_payload)
+
+    async def _run(self, op: Op[T]) -> T:
+        return await self._store.run(self._session, op)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # --- commands
+
+    async def insert(
+        self, workflow: Workflow, *, key: str | None = None, retention: timedelta | None = _WEEK
+    ) -> WorkflowView:
+        return await self._run(insert.insert(self._scope, workflow, key, retention))
+
+    async def complete_step(
+        self,
+        workflow_id: str,
+        step: str,
+        status: CompletionStatus | str = CompletionStatus.COMPLETED,
+        *,
+        payload: Any = None,
+        summary: str | None = None,
+        lease: str | None = None,
+        retry_in: float | timedelta | None = None,
+        actor: str | None = None,
+        force: bool = False,
+        command_id: str | None = None,
+    ) -> CommandResult:
+        item = Completion(
+            workflow_id=workflow_id,
+            step=step,
+            status=status,
+            payload=payload,
+            summary=summary,
+            lease=lease,
+            retry_in=retry_in,
+            actor=actor,
+            force=force,
+            command_id=command_id,
+        )
+        return await self._run(complete.complete_step(self._scope, item))
+
+    async def complete_many(
+        self, completions: Iterable[Completion]
+    ) -> builtins.list[CommandResult | CommandRejected]:
+        return await self._run(complete.complete_many(self._scope, completions))
+
+    async def reconcile(self, workflow_id: str) -> ReconcileReport:
+        return await self._run(reconcile.reconcile(self._scope, workflow_id))
+
+    # --- reads
+
+    async def get(self, workflow_id: str) -> WorkflowView:
+        return await self._run(reads.get(self._scope, workflow_id))
+
+    async def list(
+        self,
+        *,
+        state: WorkflowState | str | None = None,
+        operator_status: OperatorStatus | str | None = None,
+        name: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> WorkflowPage:
+        return await self._run(
+            reads.list_workflows(self._scope, state, operator_status, name, limit, cursor)
+        )
+
+    async def steps(
+        self, workflow_id: str, *, limit: int | None = None, offset: int = 0
+    ) -> builtins.list[StepView]:
+        return await self._run(reads.steps(self._scope, workflow_id, limit, offset))
+
+    async def step(self, workflow_id: str, step: str) -> StepView:
+        return await self._run(reads.step(self._scope, workflow_id, step))
+
+    async def result(
+        self, workflow_id: str, step: str, *, attempt: int | None = None
+    ) -> ResultView | None:
+        return await self._run(reads.result(self._scope, workflow_id, step, attempt))
+
+    async def results(
+        self, workflow_id: str, *, step: str | None = None
+    ) -> builtins.list[ResultView]:
+        return await self._run(reads.results(self._scope, workflow_id, step))
+
+    async def evidence(
+        self, workflow_id: str, *, step: str | None = None
+    ) -> builtins.list[EvidenceView]:
+        return await self._run(reads.evidence(self._scope, workflow_id, step))
+
+    async def graph(self, workflow_id: str) -> GraphView:
+        return await self._run(reads.graph(self._scope, workflow_id))
+
+    async def explain_step(self, workflow_id: str, step: str) -> StepExplanation:
+        return await self._run(explain.explain_step(self._scope, workflow_id, step))
+
+    async def explain(self, workflow_id: str) -> WorkflowExplanation:
+        return await self._run(explain.explain(self._scope, workflow_id))
+
+
+def _document() -> None:
+    for name, method in vars(Client).items():
+        twin = getattr(AsyncClient, name, None)
+        if not name.startswith("_") and twin is not None:
+            getattr(twin, "__func__", twin).__doc__ = getattr(method, "__func__", method).__doc__
+
+
+_document()

@@ -1,0 +1,250 @@
+"""A validated definition: steps in topological order, with all edges, as it is inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+import orjson
+
+from rwf.errors import WorkflowInvalid
+from rwf.model import dag
+from rwf.model.payload import check_size, decode
+from rwf.model.retry import Backoff
+from rwf.model.states import EdgePolicy
+from rwf.model.step import StepDef
+
+Edge = tuple[str, EdgePolicy]
+ConnectedEdge = tuple[str, str, EdgePolicy]
+
+# Part of what is hashed: changed when the same definition would give another digest.
+_DIGEST_VERSION: Final = 1
+_CYCLE_NAMES_IN_MESSAGE: Final = 10
+
+
+class GraphStep(NamedTuple):
+    """One step of a graph; ``position`` is its place in topological order, from 0.
+
+    ``backoff`` is None for the default, ``timeout`` is in seconds or None for none, ``input`` and
+    ``context`` are JSON or None for none. ``parents`` and ``children`` are ordered by position.
+    """
+
+    name: str
+    worker: str
+    queue: str
+    priority: int
+    max_attempts: int
+    backoff: Backoff | None
+    timeout: float | None
+    input: bytes | None
+    context: bytes | None
+    parents: tuple[Edge, ...]
+    children: tuple[Edge, ...]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A definition that passed validation, its steps in topological order.
+
+    Among steps that could come next the order is that of the definition. ``digest`` is the hex
+    SHA-256 of the meaning: it does not depend on the order of object keys, of edges, or of steps
+    as far as the topological order is the same.
+    """
+
+    name: str
+    definition_version: int
+    context: bytes | None
+    steps: tuple[GraphStep, ...]
+    digest: str
+
+
+def compile_graph(
+    name: str,
+    definition_version: int,
+    context: bytes | None,
+    steps: Sequence[StepDef],
+    edges: Iterable[ConnectedEdge],
+    *,
+    max_payload: int,
+    max_steps: int,
+) -> Graph:
+    """Checks what only the whole graph shows, and puts it in order.
+
+    ``steps`` have distinct names. A reference to the result of a step that the explicit edges
+    (``deps`` and ``connect``) do not make an ancestor adds a ``cancel`` edge from it. Edges that
+    references add are not considered for that: which ones are added depends neither on the order
+    of steps nor on that of references.
+
+    Raises :class:`WorkflowInvalid`: ``no_steps``, ``workflow_too_large``, ``payload_too_large``,
+    ``missing_dependency``, ``duplicate_edge``, ``unknown_result_step``, ``cycle_detected``.
+    """
+    _check_sizes(context, steps, max_payload, max_steps)
+    index = {step.name: number for number, step in enumerate(steps)}
+    parents = _explicit_parents(steps, edges, index)
+    order = _add_references(steps, parents, index)
+    compiled = _in_order(steps, parents, order)
+    digest = _digest(name, definition_version, context, compiled)
+    return Graph(name, definition_version, context, compiled, digest)
+
+
+def _check_sizes(
+    context: bytes | None, steps: Sequence[StepDef], max_payload: int, max_steps: int
+) -> None:
+    if not steps:
+        raise WorkflowInvalid("no_steps", "a workflow needs at least one step")
+    if len(steps) > max_steps:
+        raise WorkflowInvalid(
+            "workflow_too_large",
+            f"{len(steps)} steps, the limit is {max_steps}",
+            steps=len(steps),
+            limit=max_steps,
+        )
+    if context is not None:
+        check_size(len(context), path="$.context", max_bytes=max_payload)
+    for step in steps:
+        if step.input is not None and len(step.input) > max_payload:
+            check_size(len(step.input), path=step.path_of("input"), max_bytes=max_payload)
+        if step.context is not None and len(step.context) > max_payload:
+            check_size(len(step.context), path=step.path_of("context"), max_bytes=max_payload)
+
+
+def _explicit_parents(
+    steps: Sequence[StepDef], edges: Iterable[ConnectedEdge], index: dict[str, int]
+) -> list[dict[int, EdgePolicy]]:
+    parents: list[dict[int, EdgePolicy]] = []
+    for step in steps:
+        try:
+            parents.append(dict.fromkeys([index[dep] for dep in step.deps], EdgePolicy.CANCEL))
+        except KeyError as error:
+            raise _missing(step.name, error.args[0]) from None
+    for parent, child, policy in edges:
+        if child not in index:
+            raise WorkflowInvalid(
+                "missing_dependency",
+                f"the edge from {parent!r} leads to {child!r}, which is not a step",
+                step=child,
+                dependency=parent,
+            )
+        if parent not in index:
+            raise _missing(child, parent)
+        present = parents[index[child]].setdefault(index[parent], policy)
+        if present is not policy:
+            raise WorkflowInvalid(
+                "duplicate_edge",
+                f"the edge from {parent!r} to {child!r} is both {present} and {policy}",
+                parent=parent,
+                child=child,
+            )
+    return parents
+
+
+def _missing(step: str, dependency: str) -> WorkflowInvalid:
+    return WorkflowInvalid(
+        "missing_dependency",
+        f"step {step!r} depends on {dependency!r}, which is not a step",
+        step=step,
+        dependency=dependency,
+    )
+
+
+def _add_references(
+    steps: Sequence[StepDef], parents: list[dict[int, EdgePolicy]], index: dict[str, int]
+) -> list[int]:
+    """Adds the edges that references imply, and returns the topological order with them."""
+    indirect = []
+    for child, step in enumerate(steps):
+        for reference in step.references:
+            if reference not in index:
+                raise WorkflowInvalid(
+                    "unknown_result_step",
+                    f"step {step.name!r} refers to {reference!r}, which is not a step",
+                    step=step.name,
+                    reference=reference,
+                )
+            if index[reference] not in parents[child]:
+                indirect.append((index[reference], child))
+    order = _order(steps, parents)
+    if not indirect:
+        return order
+    known = dag.connected(parents, order, indirect)
+    for parent, child in indirect:
+        if (parent, child) not in known:
+            parents[child][parent] = EdgePolicy.CANCEL
+    return _order(steps, parents)
+
+
+def _order(steps: Sequence[StepDef], parents: dag.Parents) -> list[int]:
+    order = dag.topological_order(parents)
+    if len(order) == len(steps):
+        return order
+    cycle = [steps[number].name for number in dag.find_cycle(parents, order)]
+    named = " -> ".join(cycle[:_CYCLE_NAMES_IN_MESSAGE])
+    more = len(cycle) - _CYCLE_NAMES_IN_MESSAGE
+    closing = f"... ({more} more)" if more > 0 else cycle[0]
+    raise WorkflowInvalid("cycle_detected", f"{named} -> {closing}", cycle=cycle)
+
+
+def _in_order(
+    steps: Sequence[StepDef], parents: Sequence[dict[int, EdgePolicy]], order: Sequence[int]
+) -> tuple[GraphStep, ...]:
+    # What names a step in the edges of others: shared, as a step can have 100,000 of them.
+    used = {policy for above in parents for policy in above.values()}
+    pairs = {policy: [(step.name, policy) for step in steps] for policy in used}
+    children: list[list[Edge]] = [[] for _ in steps]
+    position = [0] * len(steps)
+    for place, number in enumerate(order):
+        position[number] = place
+        for parent, policy in parents[number].items():
+            children[parent].append(pairs[policy][number])
+    compiled = []
+    for place, number in enumerate(order):
+        step = steps[number]
+        edges = parents[number]
+        above = sorted(edges, key=position.__getitem__) if len(edges) > 1 else edges
+        compiled.append(
+            GraphStep(
+                step.name,
+                step.worker,
+                step.queue,
+                step.priority,
+                step.max_attempts,
+                step.backoff,
+                step.timeout,
+                step.input,
+                step.context,
+                tuple([pairs[edges[parent]][parent] for parent in above]),
+                tuple(children[number]),
+                place,
+            )
+        )
+    return tuple(compiled)
+
+
+def _digest(
+    name: str, definition_version: int, context: bytes | None, steps: Iterable[GraphStep]
+) -> str:
+    head = [_DIGEST_VERSION, name, definition_version, _value(context)]
+    digest = sha256(orjson.dumps(head, option=orjson.OPT_SORT_KEYS))
+    for step in steps:
+        record = [
+            step.name,
+            step.worker,
+            step.queue,
+            step.priority,
+            step.max_attempts,
+            None if step.backoff is None else step.backoff.to_dict(),
+            step.timeout,
+            _value(step.input),
+            _value(step.context),
+            step.parents,
+        ]
+        digest.update(b"\n")
+        digest.update(orjson.dumps(record, option=orjson.OPT_SORT_KEYS))
+    return digest.hexdigest()
+
+
+def _value(encoded: bytes | None) -> object:
+    return None if encoded is None else decode(encoded)

@@ -1,0 +1,230 @@
+"""The definition of one step: what a user wrote, checked as far as a step alone can be judged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Protocol
+
+from rwf.errors import WorkflowInvalid
+from rwf.model.names import checked_name, shown
+from rwf.model.payload import decode, encode
+from rwf.model.ref import Ref
+from rwf.model.retry import DEFAULT, Backoff, seconds
+
+# The largest payload that is ever held, in bytes; a client's own limit is checked when it compiles.
+MAX_CAPTURED: Final = 64 * 1024 * 1024
+DEFAULT_QUEUE: Final = "default"
+DEFAULT_PRIORITY: Final = 0
+DEFAULT_MAX_ATTEMPTS: Final = 5
+
+_FIELDS: Final = frozenset(
+    {
+        "name",
+        "worker",
+        "input",
+        "queue",
+        "deps",
+        "context",
+        "priority",
+        "max_attempts",
+        "backoff",
+        "timeout",
+    }
+)
+_WORKER: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
+
+
+class Handler(Protocol):
+    """A registered handler: what ``worker=`` takes beside a name."""
+
+    @property
+    def rwf_worker(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class StepDef:
+    """One step of a definition.
+
+    Parameters are those of :meth:`rwf.model.workflow.Workflow.add`, which states their rules and
+    errors. Values are captured as bytes: changing them later changes no step.
+    """
+
+    name: str
+    worker: str
+    queue: str
+    priority: int
+    max_attempts: int
+    backoff: Backoff | None
+    timeout: float | None
+    deps: tuple[str, ...]
+    input: bytes | None
+    context: bytes | None
+    references: tuple[str, ...]
+    """The steps whose results the input refers to, each once."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        worker: str | Handler,
+        input: Any = None,
+        queue: str = DEFAULT_QUEUE,
+        deps: Iterable[str] = (),
+        context: Any = None,
+        priority: int = DEFAULT_PRIORITY,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        backoff: Any = None,
+        timeout: float | timedelta | None = None,
+    ) -> None:
+        put = object.__setattr__
+        name = checked_name(name, "a step's name")
+        put(self, "name", name)
+        put(self, "worker", _checked_worker(name, worker))
+        is_default = queue == DEFAULT_QUEUE
+        put(self, "queue", DEFAULT_QUEUE if is_default else checked_name(queue, "a queue"))
+        put(self, "priority", _checked_int(name, "priority", priority, -999, 999))
+        put(self, "max_attempts", _checked_int(name, "max_attempts", max_attempts, 1, 1000))
+        put(self, "backoff", None if backoff is None else _checked_backoff(name, backoff))
+        put(self, "timeout", None if timeout is None else _checked_timeout(name, timeout))
+        put(self, "deps", _checked_deps(name, deps) if deps != () else ())
+        put(self, "context", None if context is None else capture(context, self.path_of("context")))
+        put(self, "input", None)
+        put(self, "references", ())
+        if input is not None:
+            self._put_input(input, ref_objects=False)
+
+    def _put_input(self, value: Any, *, ref_objects: bool) -> None:
+        refs: list[Ref] = []
+        encoded = capture(value, self.path_of("input"), refs, ref_objects)
+        object.__setattr__(self, "input", encoded)
+        if refs:
+            references = tuple(dict.fromkeys([ref.step for ref in refs]))
+            if self.name in references:
+                raise _self_loop(self.name, "refers to its own result")
+            object.__setattr__(self, "references", references)
+
+    def path_of(self, field: str) -> str:
+        """What error paths into this step's ``input`` or ``context`` start with."""
+        return f'$.steps["{self.name}"].{field}'
+
+    @classmethod
+    def from_mapping(cls, fields: Mapping[str, Any]) -> StepDef:
+        """A step from its keywords and ``name``; references in the input are :class:`Ref`.
+
+        Raises :class:`WorkflowInvalid` as the constructor does, and ``invalid_step_definition`` for
+        unknown or missing fields.
+        """
+        return cls(**_checked_fields(fields))
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> StepDef:
+        """A step from its JSON form; references in the input are ``{"$result": ...}`` objects.
+
+        Raises as :meth:`from_mapping` does.
+        """
+        rest = _checked_fields(fields)
+        value = rest.pop("input", None)
+        step = cls(**rest)
+        if value is not None:
+            step._put_input(value, ref_objects=True)
+        return step
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, without fields that have their default."""
+        form: dict[str, Any] = {"name": self.name, "worker": self.worker}
+        if self.input is not None:
+            form["input"] = decode(self.input)
+        if self.queue != DEFAULT_QUEUE:
+            form["queue"] = self.queue
+        if self.deps:
+            form["deps"] = list(self.deps)
+        if self.context is not None:
+            form["context"] = decode(self.context)
+        if self.priority != DEFAULT_PRIORITY:
+            form["priority"] = self.priority
+        if self.max_attempts != DEFAULT_MAX_ATTEMPTS:
+            form["max_attempts"] = self.max_attempts
+        if self.backoff is not None:
+            form["backoff"] = self.backoff.to_dict()
+        if self.timeout is not None:
+            form["timeout"] = self.timeout
+        return form
+
+
+def capture(
+    value: Any, path: str, refs: list[Ref] | None = None, ref_objects: bool = False
+) -> bytes:
+    """A user's value as it is now, encoded. Raises as :func:`rwf.model.payload.encode` does."""
+    return encode(value, path=path, max_bytes=MAX_CAPTURED, refs=refs, ref_objects=ref_objects)
+
+
+def invalid(message: str, **details: Any) -> WorkflowInvalid:
+    """The error for a definition that is wrong in itself."""
+    return WorkflowInvalid("invalid_step_definition", message, **details)
+
+
+def _self_loop(name: str, how: str) -> WorkflowInvalid:
+    return WorkflowInvalid("self_loop", f"step {name!r} {how}", step=name)
+
+
+def _checked_fields(fields: object) -> dict[str, Any]:
+    if not isinstance(fields, Mapping):
+        raise invalid(f"a step must be a mapping, not {shown(fields)}")
+    for key in fields:
+        if key not in _FIELDS:
+            raise invalid(f"a step has no field {shown(key)}")
+    for key in ("name", "worker"):
+        if key not in fields:
+            raise invalid(f"a step needs the field {key!r}")
+    return dict(fields)
+
+
+def _checked_worker(step: str, worker: object) -> str:
+    name = worker if isinstance(worker, str) else getattr(worker, "rwf_worker", None)
+    if isinstance(name, str) and _WORKER.fullmatch(name):
+        return name if type(name) is str else str.__str__(name)
+    raise invalid(
+        f"the worker of step {step!r} must be a registered handler, or a name of 1 to 256"
+        f" characters without control characters, not {shown(worker)}",
+        step=step,
+    )
+
+
+def _checked_int(step: str, field: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        return value if type(value) is int else int(value)
+    raise invalid(
+        f"{field} of step {step!r} must be an integer from {low} to {high}, not {shown(value)}",
+        step=step,
+    )
+
+
+def _checked_backoff(step: str, value: object) -> Backoff | None:
+    try:
+        backoff = Backoff.of(value)
+    except ValueError as error:
+        raise invalid(f"backoff of step {step!r}: {error}", step=step) from None
+    return None if backoff == DEFAULT else backoff
+
+
+def _checked_timeout(step: str, value: object) -> float:
+    try:
+        timeout = seconds(value, "timeout")
+    except ValueError as error:
+        raise invalid(f"step {step!r}: {error}", step=step) from None
+    if timeout == 0:
+        raise invalid(f"step {step!r}: timeout must be positive", step=step)
+    return timeout
+
+
+def _checked_deps(step: str, deps: object) -> tuple[str, ...]:
+    # Asking a list whether it is iterable takes longer than the rest.
+    if type(deps) is not list and (isinstance(deps, str) or not isinstance(deps, Iterable)):
+        raise invalid(f"deps of step {step!r} must be names, not {shown(deps)}", step=step)
+    names = tuple(dict.fromkeys([checked_name(dep, "a dependency") for dep in deps]))
+    if step in names:
+        raise _self_loop(step, "depends on itself")
+    return names
