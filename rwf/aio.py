@@ -17,8 +17,10 @@ from rwf.model.limits import MAX_PAYLOAD
 from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
 from rwf.model.views import (
     CommandResult,
+    DoctorReport,
     EvidenceView,
     GraphView,
+    MigrationReport,
     ReconcileReport,
     ResultView,
     StepExplanation,
@@ -28,6 +30,7 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.model.workflow import Workflow
+from rwf.store import diagnose
 from rwf.store.ops import complete, explain, insert, reads, reconcile
 from rwf.store.ops.base import Op, Scope
 from rwf.store.ops.complete import Completion
@@ -171,6 +174,14 @@ class AsyncClient:
 
     async def reconcile(self, workflow_id: str) -> ReconcileReport:
         return await self._run(reconcile.reconcile(self._scope, workflow_id))
+
+    # --- the server
+
+    async def migrate(self) -> MigrationReport:
+        return await self._store.drive(diagnose.migrate(self._session))
+
+    async def doctor(self) -> DoctorReport:
+        return await self._store.drive(diagnose.doctor(self._session))
 
     # --- reads
 

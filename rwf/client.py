@@ -13,8 +13,10 @@ from rwf.model.limits import MAX_PAYLOAD
 from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
 from rwf.model.views import (
     CommandResult,
+    DoctorReport,
     EvidenceView,
     GraphView,
+    MigrationReport,
     ReconcileReport,
     ResultView,
     StepExplanation,
@@ -24,6 +26,7 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.model.workflow import Workflow
+from rwf.store import diagnose
 from rwf.store.ops import complete, explain, insert, reads, reconcile
 from rwf.store.ops.base import Op, Scope
 from rwf.store.ops.complete import Completion
@@ -196,6 +199,21 @@ class Client:
     def reconcile(self, workflow_id: str) -> ReconcileReport:
         """Finishes and repairs one workflow from stored state; writes nothing on a healthy one."""
         return self._run(reconcile.reconcile(self._scope, workflow_id))
+
+    # --- the server
+
+    def migrate(self) -> MigrationReport:
+        """Loads the library where it is missing, as a user who may, and creates the namespace."""
+        return self._store.drive(diagnose.migrate(self._session))
+
+    def doctor(self) -> DoctorReport:
+        """Looks at the server and reports what is wrong with it; changes nothing.
+
+        A misconfigured server is reported, not raised; one that does not answer raises
+        :class:`~rwf.StoreUnavailable`, and one that refuses the login
+        :class:`~rwf.StoreMisconfigured`.
+        """
+        return self._store.drive(diagnose.doctor(self._session))
 
     # --- reads
 

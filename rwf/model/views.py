@@ -248,3 +248,28 @@ class WorkflowExplanation(View):
     callbacks: CallbackPosture
     latest_recovery: dict[str, Any] | None
     latest_rejection: EvidenceView | None
+
+
+class MigrationReport(View):
+    """What ``migrate`` found or made; ``loaded`` when the library was missing on some primary."""
+
+    library: str
+    loaded: bool
+    namespace: str
+    partitions: int
+
+
+class Check(View):
+    """One thing that the doctor looked at; ``advice`` says what to do unless it is ok."""
+
+    name: str
+    status: Literal["ok", "warning", "failed"]
+    found: str
+    advice: str | None
+
+
+class DoctorReport(View):
+    """All checks; ``healthy`` when none has failed."""
+
+    healthy: bool
+    checks: tuple[Check, ...]

@@ -39,6 +39,12 @@ _ACK_TIMEOUT_MS: Final = 5000
 # Server errors after which the same call may succeed; none of them has run it.
 _PASSING: Final = ("LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "BUSY", "READONLY")
 _UNABLE: Final = ("OOM", "MISCONF", "NOREPLICAS", *_PASSING)
+_UNREACHED: Final = (
+    errors.ConnectionError,
+    errors.TimeoutError,
+    errors.RedisClusterException,
+    OSError,
+)
 _FORBIDDEN: Final = ("NOAUTH", "WRONGPASS", "NOPERM")
 
 
@@ -124,11 +130,11 @@ class Session:
         self.library = library()
         self.warnings: list[str] = []
         self._durability = Durability(durability)
-        self._require_aof = require_aof
-        self._wanted_partitions = partitions
+        self.require_aof = require_aof
+        self.wanted_partitions = partitions
         self._publish = "SPUBLISH" if cluster else "PUBLISH"
-        self._cluster = cluster
-        self._checked = checked
+        self.cluster = cluster
+        self.checked = checked
 
     def run(self, op: Op[T]) -> Steps[T]:
         """Carries out an operation's calls one after the other; connects before the first."""
@@ -145,17 +151,30 @@ class Session:
 
     def connect(self) -> Steps[None]:
         """Checks the server, loads the library where it is missing, and reads the meta record."""
-        if self._checked:
-            for info in (yield from self._patiently(Send(("INFO",)))).values():
-                self._check_server(info)
+        yield from self.check()
         yield from self.load()
-        created = self._wanted_partitions or (CLUSTER_PARTITIONS if self._cluster else 1)
+        yield from self.open()
+
+    def check(self) -> Steps[None]:
+        """Raises StoreMisconfigured for a server that rwf must not run on."""
+        if not self.checked:
+            return
+        try:
+            infos = yield from self.patiently(Send(("INFO",)))
+        except errors.ResponseError as error:
+            raise _translated(error) from None
+        for info in infos.values():
+            self._check_server(info)
+
+    def open(self) -> Steps[None]:
+        """Reads the namespace's meta record, which is made when there is none."""
+        created = self.wanted_partitions or (CLUSTER_PARTITIONS if self.cluster else 1)
         found = yield from self._call(Call("meta", [self.keys.meta()], [created]))
         partitions, homes = (int(number) for number in found)
-        if self._wanted_partitions not in (None, partitions):
+        if self.wanted_partitions not in (None, partitions):
             raise NamespaceMismatch(
                 f"namespace {self.keys.namespace!r} has {partitions} partitions, "
-                f"and this client was opened with {self._wanted_partitions}"
+                f"and this client was opened with {self.wanted_partitions}"
             )
         self.keys.partitions, self.keys.homes = partitions, homes
 
@@ -163,7 +182,7 @@ class Session:
         """Loads the library on every primary that lacks it; says whether any did."""
         listing = Send(("FUNCTION", "LIST", "LIBRARYNAME", self.library.name))
         try:
-            present = yield from self._patiently(listing)
+            present = yield from self.patiently(listing)
         except errors.ResponseError as error:
             if _code(error) not in _FORBIDDEN:
                 raise _translated(error) from None
@@ -172,7 +191,7 @@ class Session:
         if all(present.values()):
             return False
         try:
-            yield from self._patiently(Send(("FUNCTION", "LOAD", "REPLACE", self.library.text)))
+            yield from self.patiently(Send(("FUNCTION", "LOAD", "REPLACE", self.library.text)))
         except errors.ResponseError as error:
             if _code(error) in _FORBIDDEN:
                 raise StoreMisconfigured(
@@ -190,14 +209,14 @@ class Session:
         reloaded = False
         while True:
             try:
-                return (yield from self._patiently(call))
+                return (yield from self.patiently(call))
             except errors.ResponseError as error:
                 if "Function not found" not in str(error) or reloaded:
                     raise _translated(error, self.library.locate) from None
             reloaded = True
             yield from self.load()
 
-    def _patiently(self, what: Send | Call) -> Steps[Any]:
+    def patiently(self, what: Send | Call) -> Steps[Any]:
         """Sends until a reply comes; raises StoreUnavailable after the last try."""
         send = what if isinstance(what, Send) else self._send(what)
         for pause in (*_PAUSES, None):
@@ -212,7 +231,11 @@ class Session:
             except errors.ResponseError as error:
                 if _code(error) not in _PASSING or pause is None:
                     raise
-            except (errors.ConnectionError, errors.TimeoutError, OSError) as error:
+            except _UNREACHED as error:
+                if "Cluster mode is not enabled" in str(error):
+                    raise StoreMisconfigured(
+                        "the server is not part of a cluster: connect with redis://"
+                    ) from None
                 if isinstance(error, errors.MaxConnectionsError) or pause is None:
                     raise StoreUnavailable(f"no answer from the server: {error}") from None
                 # It may have run: from now on it is a repetition.
@@ -232,8 +255,7 @@ class Session:
 
     def _check_server(self, info: Mapping[str, Any]) -> None:
         name, version = server_version(info)
-        oldest = (8, 0) if name == "valkey" else (7, 0)
-        if version[:2] < oldest:
+        if is_too_old(name, version):
             raise StoreMisconfigured(
                 f"{name} {'.'.join(map(str, version))} is too old: "
                 "rwf needs Redis 7.0 or newer, or Valkey 8.0 or newer"
@@ -256,7 +278,7 @@ class Session:
         if int(info.get("aof_enabled", 1)):
             return
         advice = "the server has no append-only file (appendonly no): a restart loses workflows"
-        if self._require_aof or self._durability.aof:
+        if self.require_aof or self._durability.aof:
             raise StoreMisconfigured(advice)
         if advice not in self.warnings:
             self.warnings.append(advice)
@@ -267,6 +289,11 @@ def server_version(info: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
     valkey = info.get("valkey_version")
     text = str(valkey or info.get("redis_version", "0"))
     return ("valkey" if valkey else "redis"), tuple(map(int, re.findall(r"\d+", text)[:3]))
+
+
+def is_too_old(name: str, version: tuple[int, ...]) -> bool:
+    """Whether rwf refuses to run on a server of this kind and version."""
+    return version[:2] < ((8, 0) if name == "valkey" else (7, 0))
 
 
 def _code(error: Exception) -> str:

@@ -16,6 +16,7 @@ import redis.asyncio.cluster
 import redis.asyncio.retry
 import redis.asyncio.sentinel
 import redis.cluster
+import redis.connection
 import redis.exceptions
 import redis.sentinel
 from redis.backoff import NoBackoff
@@ -31,6 +32,7 @@ T = TypeVar("T")
 
 _CONNECT_TIMEOUT: Final = 5.0
 _REPLY_TIMEOUT: Final = 30.0
+_parse_url: Any = redis.connection.parse_url
 
 
 def _invalid_url(message: str) -> CommandRejected:
@@ -58,11 +60,14 @@ class Address:
             raise _invalid_url("the URL has no scheme, such as redis://")
         try:
             if scheme in ("redis", "rediss", "unix"):
+                _parse_url(url)
                 return cls("server", url)
             if scheme == "embedded":
                 return cls("embedded", url)
             if scheme in ("redis+cluster", "rediss+cluster"):
-                return cls("cluster", f"{scheme.partition('+')[0]}://{rest}")
+                plain = f"{scheme.partition('+')[0]}://{rest}"
+                _parse_url(plain)
+                return cls("cluster", plain)
             if scheme in ("redis+sentinel", "rediss+sentinel"):
                 return cls._sentinel(url, tls=scheme.startswith("rediss"))
         except ValueError:
@@ -126,7 +131,10 @@ class SyncStore:
 
     def run(self, session: Session, op: Op[T]) -> T:
         """Carries out an operation on this thread."""
-        steps: Steps[T] = session.run(op)
+        return self.drive(session.run(op))
+
+    def drive(self, steps: Steps[T]) -> T:
+        """Does what a session asks for, until it ends."""
         reply: Any = None
         fault: Exception | None = None
         while True:
@@ -221,7 +229,10 @@ class AsyncStore:
 
     async def run(self, session: Session, op: Op[T]) -> T:
         """Carries out an operation in this task."""
-        steps: Steps[T] = session.run(op)
+        return await self.drive(session.run(op))
+
+    async def drive(self, steps: Steps[T]) -> T:
+        """Does what a session asks for, until it ends."""
         reply: Any = None
         fault: Exception | None = None
         while True:
@@ -305,7 +316,12 @@ class AsyncStore:
         return self._nodes[node.name]
 
 
-_FAULTS: Final = (redis.exceptions.RedisError, OSError)
+# Not every error of a cluster's client is a RedisError.
+_FAULTS: Final = (
+    redis.exceptions.RedisError,
+    redis.exceptions.RedisClusterException,
+    OSError,
+)
 
 
 def _both(replies: list[Any], cluster: Any) -> tuple[Any, Any]:
