@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from rwf import Client
+from tests import invariants
 from tests.servers import KINDS, AnyServer, Cluster, Server
 
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
@@ -51,4 +53,39 @@ def one_server(pool: Pool) -> AnyServer:
     return pool.get("valkey91")
 
 
-# The place for the ``client`` fixture (on ``server``) and for the autouse check of the invariants.
+@pytest.fixture
+def broken_on_purpose() -> None:
+    """For tests that leave stored keys in disorder: their client is not checked at the end."""
+
+
+@pytest.fixture
+def client(server: AnyServer, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A client on an empty server of each kind in turn, with 16 partitions on the cluster.
+
+    At the end of the test all stored keys must agree with each other (``tests.invariants``).
+    """
+    yield from _checked(connect(server), request)
+
+
+@pytest.fixture
+def one_client(one_server: AnyServer, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """The same on ``one_server``."""
+    yield from _checked(connect(one_server), request)
+
+
+@pytest.fixture
+def fake_client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """The same on fakeredis."""
+    yield from _checked(Client.fake(), request)
+
+
+def connect(server: AnyServer) -> Client:
+    """A client as the fixtures have it."""
+    return Client.from_url(server.url, partitions=16 if server.kind == "cluster" else None)
+
+
+def _checked(client: Client, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with client:
+        yield client
+        if "broken_on_purpose" not in request.fixturenames:
+            assert invariants.check(client) == []

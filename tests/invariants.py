@@ -1,0 +1,415 @@
+"""What must hold of a namespace's stored keys at any moment between two server calls.
+
+``check`` reads raw keys, of all partitions, and derives anew what the product keeps derived:
+counts, ready entries, timers, listings, gauges. Only the record formats are the product's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from rwf.model.limits import EVIDENCE_KEPT, LISTED
+from rwf.model.states import (
+    OPEN_STEPS,
+    SEMANTICS_VERSION,
+    TERMINAL_STEPS,
+    WORKFLOW_CODE,
+    EdgePolicy,
+    StepCause,
+    StepState,
+)
+from rwf.store.keys import PARTITION_SLOTS, partition_of
+from rwf.store.records import START, Header, Record, Row, edges_of
+from tests.model.reference import workflow_state
+
+_FIXED: Final = {":s", ":c", ":k", ":d", ":t"}
+_OWN: Final = re.compile(r"(w|p|e|n):(.+)")
+_URGENCY_OF_PRIORITY_0: Final = 1000
+
+
+def check(store: Any, namespace: str = "rwf") -> list[str]:
+    """Every breach, a line each; empty when all is well.
+
+    ``store`` is a redis-py client (of a cluster too), or a ``rwf.Client``.
+    """
+    redis = store if hasattr(store, "scan_iter") else store._store._redis()
+    return list(_Check(redis, namespace).run())
+
+
+@dataclass
+class _Partition:
+    """What the workflows of one partition imply for its derived keys."""
+
+    ready: set[str] = field(default_factory=set)
+    timers: dict[str, int] = field(default_factory=dict)
+    index: set[str] = field(default_factory=set)
+    gauges: Counter[str] = field(default_factory=Counter)
+    staged: set[str] = field(default_factory=set)
+    flows: set[str] = field(default_factory=set)
+
+
+@dataclass
+class _Flow:
+    """A workflow's two hashes, taken apart."""
+
+    id: str
+    header: Header
+    head: int
+    tail: int
+    own: dict[str, bytes]
+    payload: dict[str, bytes]
+    records: dict[str, Record]
+    start: Record
+    children: dict[str, list[tuple[str, EdgePolicy]]] = field(default_factory=dict)
+    parents: dict[str, list[tuple[str, EdgePolicy]]] = field(default_factory=dict)
+
+    def all_records(self) -> dict[str, Record]:
+        return {START: self.start, **self.records}
+
+
+class _Check:
+    def __init__(self, redis: Any, namespace: str) -> None:
+        self._redis = redis
+        self._namespace = namespace
+        self._partitions: defaultdict[int, _Partition] = defaultdict(_Partition)
+        self._keyed: dict[str, str] = {}
+
+    def run(self) -> Iterator[str]:
+        prefix = re.compile(re.escape(self._namespace) + r":\{(\d+)\}:(.+)", re.DOTALL)
+        own: defaultdict[str, set[str]] = defaultdict(set)
+        for raw in self._redis.scan_iter(match=f"{self._namespace}:*", count=1000):
+            name = _text(raw)
+            match = prefix.fullmatch(name)
+            if match is None:
+                yield f"{name}: not a key of any class"
+                continue
+            number, rest = int(match[1]), match[2]
+            found = _OWN.fullmatch(rest)
+            if found and partition_of(found[2]) == number:
+                own[found[2]].add(found[1])
+            elif rest in PARTITION_SLOTS:
+                self._partitions[number]  # it exists
+            elif not (rest == "meta" and number == 0):
+                yield f"{name}: not a key of any class"
+        for workflow_id, kinds in own.items():
+            yield from self._workflow(workflow_id, kinds)
+        yield from self._known_partitions()
+        for number in self._partitions:
+            yield from self._partition(number)
+
+    def _key(self, partition: int, rest: str) -> str:
+        return f"{self._namespace}:{{{partition}}}:{rest}"
+
+    def _known_partitions(self) -> Iterator[str]:
+        meta = self._redis.hgetall(self._key(0, "meta"))
+        known = int(meta.get(b"partitions", 1))
+        for number in self._partitions:
+            if number >= known:
+                yield f"partition {number} has keys, but there are only {known}"
+
+    # --- one workflow
+
+    def _workflow(self, workflow_id: str, kinds: set[str]) -> Iterator[str]:
+        number = int(workflow_id.partition("-")[0])
+        own, payload = (
+            {_text(name): value for name, value in self._redis.hgetall(key).items()}
+            for key in (self._key(number, f"{kind}:{workflow_id}") for kind in "wp")
+        )
+        if ":s" not in own:
+            self._partitions[number].staged.add(workflow_id)
+            if kinds & {"e", "n"}:
+                yield f"{workflow_id}: evidence of a workflow that does not exist"
+            return
+        self._partitions[number].flows.add(workflow_id)
+        problems = _of_flow(workflow_id, own, payload, self._partitions[number])
+        yield from (f"{workflow_id}: {problem}" for problem in problems)
+        if key := own.get(":k"):
+            self._keyed[workflow_id] = _text(key)
+        lengths = [self._redis.llen(self._key(number, f"{kind}:{workflow_id}")) for kind in "en"]
+        if sum(lengths) > EVIDENCE_KEPT:
+            yield f"{workflow_id}: {sum(lengths)} entries of evidence"
+
+    # --- one partition's derived keys
+
+    def _partition(self, number: int) -> Iterator[str]:
+        expected = self._partitions[number]
+        ready = dict(self._redis.zrange(self._key(number, "ready"), 0, -1, withscores=True))
+        yield from _compare(f"ready of {number}", expected.ready, {_text(m) for m in ready})
+        if any(ready.values()):
+            yield f"ready of {number}: scores that are not equal"
+        yield from self._timers(number, expected)
+        index = {_text(member) for member in self._redis.zrange(self._key(number, "index"), 0, -1)}
+        yield from _compare(f"index of {number}", expected.index, index)
+        stats = {
+            _text(name): int(value)
+            for name, value in self._redis.hgetall(self._key(number, "stats")).items()
+        }
+        gauges = {
+            name: value for name, value in stats.items() if name[:3] in ("gs|", "gw|") and value
+        }
+        yield from _compare(
+            f"gauges of {number}", set(expected.gauges.items()), set(gauges.items())
+        )
+        if negative := [name for name, value in stats.items() if value < 0]:
+            yield f"stats of {number}: below zero: {negative}"
+        if self._redis.llen(self._key(number, "log")) > EVIDENCE_KEPT:
+            yield f"log of {number}: too long"
+        yield from self._insert_keys(number)
+
+    def _timers(self, number: int, expected: _Partition) -> Iterator[str]:
+        found = {
+            _text(member): int(score)
+            for member, score in self._redis.zrange(
+                self._key(number, "timers"), 0, -1, withscores=True
+            )
+        }
+        retries = {member: due for member, due in found.items() if not member.startswith("i|")}
+        yield from _compare(
+            f"timers of {number}", set(expected.timers.items()), set(retries.items())
+        )
+        inserts = {member[2:-1] for member in found if member.startswith("i|")}
+        for workflow_id in expected.staged - inserts:
+            yield f"{workflow_id}: staged, and no timer to give it up"
+        for workflow_id in expected.flows & inserts:
+            yield f"{workflow_id}: visible, and a timer would give it up"
+
+    def _insert_keys(self, number: int) -> Iterator[str]:
+        held = {
+            f"{number}:{_text(digest)}": _text(value).split(" ")[0]
+            for digest, value in self._redis.hgetall(self._key(number, "keys")).items()
+        }
+        for workflow_id, keyed in self._keyed.items():
+            if keyed.startswith(f"{number}:") and held.get(keyed) != workflow_id:
+                yield f"{workflow_id}: its insert key belongs to {held.get(keyed)}"
+
+
+def _of_flow(
+    workflow_id: str, own: dict[str, bytes], payload: dict[str, bytes], partition: _Partition
+) -> Iterator[str]:
+    header = Header.parse(own[":s"], own[":c"])
+    head, tail = (int(part) for part in own[":c"].split(b",")[-2:])
+    if header.semantics_version != SEMANTICS_VERSION:
+        yield f"semantics version {header.semantics_version}"
+        return
+    names = [
+        name
+        for number in range(sum(1 for name in own if name[0] == "#"))
+        for name in _text(own[f"#{number}"]).split(",")
+    ]
+    records = {name: Record.parse(name, own[name]) for name in names if name in own}
+    flow = _Flow(
+        workflow_id, header, head, tail, own, payload, records, Record.parse(START, own[START])
+    )
+    yield from _names(flow, names)
+    yield from _edges(flow)
+    yield from _header(flow)
+    for record in records.values():
+        for problem in (*_step(flow, record), *_judged(flow, record), *_rows(flow, record)):
+            yield f"{record.name} ({record.state}): {problem}"
+    yield from _walks(flow)
+    _imply(flow, partition)
+
+
+def _names(flow: _Flow, names: list[str]) -> Iterator[str]:
+    if len(set(names)) != len(names) or set(names) != set(flow.records):
+        yield "the listed names are not those of the records"
+    if len(names) != flow.header.steps:
+        yield f"{len(names)} steps, the header says {flow.header.steps}"
+    if [flow.records[name].position for name in names] != list(range(len(names))):
+        yield "positions do not follow the topological order"
+    for name in flow.own:
+        if name[0] in "#>" or name in _FIXED or name == START:
+            continue
+        if name not in flow.records:
+            yield f"the field {name} belongs to nothing"
+    for name in flow.payload:
+        kind, _, rest = name.partition(":")
+        step, _, number = rest.partition(":")
+        known = step in flow.records or (kind == "k" and step == START)
+        if name == ":" or (kind in ("i", "c") and known and not number):
+            continue
+        if not (kind in ("k", "u", "r", "o") and known and number.isdigit()):
+            yield f"the payload field {name} belongs to nothing"
+
+
+def _edges(flow: _Flow) -> Iterator[str]:
+    for name, record in flow.all_records().items():
+        flow.children[name] = _chunked(flow, "k", name, record.children)
+        flow.parents[name] = _chunked(flow, "u", name, record.parents)
+    down = {
+        (parent, child, policy)
+        for parent, found in flow.children.items()
+        if parent != START
+        for child, policy in found
+    }
+    up = {
+        (parent, child, policy) for child, found in flow.parents.items() for parent, policy in found
+    }
+    if down != up:
+        yield f"children and parents disagree: {sorted(down ^ up)[:3]}"
+    roots = {child for child, _ in flow.children[START]}
+    if roots != {name for name in flow.records if not flow.parents[name]}:
+        yield "the start's children are not the steps without parents"
+
+
+def _chunked(flow: _Flow, kind: str, name: str, text: str) -> list[tuple[str, EdgePolicy]]:
+    if not text.startswith("#"):
+        return edges_of(text)
+    found: list[tuple[str, EdgePolicy]] = []
+    number = 0
+    while chunk := flow.payload.get(f"{kind}:{name}:{number}"):
+        found += edges_of(_text(chunk))
+        number += 1
+    assert len(found) == int(text[1:]), f"{name} has {len(found)} stored edges, not {text}"
+    return found
+
+
+def _header(flow: _Flow) -> Iterator[str]:
+    header = flow.header
+    counted = Counter(record.state for record in flow.records.values())
+    stored = Counter({state: count for state, count in header.counts.items() if count})
+    if counted != stored:
+        yield f"counts {dict(stored)}, the steps say {dict(counted)}"
+    ended = not any(record.state in OPEN_STEPS for record in flow.records.values())
+    if ended != (header.finished is not None):
+        yield f"finished is {header.finished}, and ended is {ended}"
+    if ended and flow.head != flow.tail:
+        yield "ended, with edges still to walk"
+    started = [record.started for record in flow.records.values() if record.started is not None]
+    if header.started != (min(started) if started else None):
+        yield f"started at {header.started}, its steps at {sorted(started)[:3]}"
+    latest = max(
+        time
+        for record in flow.records.values()
+        for time in (record.since, record.started or 0, record.finished or 0)
+    )
+    if header.last < latest:
+        yield f"last transition at {header.last}, a step's at {latest}"
+
+
+def _step(flow: _Flow, record: Record) -> Iterator[str]:
+    ended = record.state in TERMINAL_STEPS
+    if ended != (record.finished is not None) or ended != (record.cause is not None):
+        yield f"finished {record.finished}, cause {record.cause}"
+    if (record.state is StepState.AVAILABLE) != bool(record.order):
+        yield f"place in the queue {record.order!r}"
+    if (record.state is StepState.RETRYABLE) != (record.due is not None):
+        yield f"due {record.due}"
+    if (record.attempt > 0) != (record.started is not None):
+        yield f"attempt {record.attempt}, started {record.started}"
+    if not record.reported <= record.attempt <= record.max_attempts:
+        yield f"reported {record.reported}, attempt {record.attempt} of {record.max_attempts}"
+    if record.walked is not None:
+        if not ended:
+            yield "its edges are being walked, and it has not ended"
+        if not 0 <= record.walked < len(flow.children[record.name]):
+            yield f"{record.walked} edges walked of {len(flow.children[record.name])}"
+
+
+def _walked(flow: _Flow, parent: str, child: str) -> bool:
+    """Whether the edge from this ended parent has reached the child."""
+    record = flow.all_records()[parent]
+    if record.walked is None:
+        return True
+    # The first edges have been walked, as far as the cursor says.
+    return child in {name for name, _ in flow.children[parent][: record.walked]}
+
+
+def _judged(flow: _Flow, record: Record) -> Iterator[str]:
+    """Whether the step stands where its parents put it."""
+    edges = flow.parents[record.name] or [(START, EdgePolicy.CANCEL)]
+    resolved = unresolved = cancelling = 0
+    for parent, policy in edges:
+        state = flow.all_records()[parent].state
+        if state not in TERMINAL_STEPS or not _walked(flow, parent, record.name):
+            unresolved += 1
+        elif state is StepState.COMPLETED or policy is EdgePolicy.CONTINUE:
+            resolved += 1
+        else:
+            cancelling += 1
+    if record.state is StepState.PENDING:
+        if cancelling:
+            yield "a parent that ended otherwise has not cancelled it"
+        if record.remaining != unresolved or not unresolved:
+            yield f"waits for {record.remaining} parents, there are {unresolved}"
+    elif record.cause is StepCause.CANCELLED_BY_DEPENDENCY:
+        if not cancelling:
+            yield "cancelled by a dependency, and none did"
+    elif resolved != len(edges):
+        yield f"out of pending with {resolved} of {len(edges)} parents resolved"
+
+
+def _rows(flow: _Flow, record: Record) -> Iterator[str]:
+    prefix = f"r:{record.name}:"
+    rows = {
+        int(name[len(prefix) :]): Row.parse(value)
+        for name, value in flow.payload.items()
+        if name.startswith(prefix)
+    }
+    if set(rows) != set(range(1, record.reported + 1)):
+        yield f"result rows {sorted(rows)}, reported {record.reported}"
+        return
+    payloads = {name for name in flow.payload if name.startswith(f"o:{record.name}:")}
+    if not payloads <= {f"o:{record.name}:{attempt}" for attempt in rows}:
+        yield f"payloads without a row: {payloads}"
+    entries = Counter(_origin(flow, number) for number in range(flow.head, flow.tail))
+    for attempt, row in rows.items():
+        if row.open != entries[f"{record.name}:{attempt}"]:
+            yield f"attempt {attempt} says {row.open} walk entries are left"
+        for names, count in (
+            (row.released, row.released_count),
+            (row.cancelled, row.cancelled_count),
+        ):
+            if len(names) != min(count, LISTED) or len(set(names)) != len(names):
+                yield f"attempt {attempt} lists {len(names)} names of {count}"
+    if rows and record.state in TERMINAL_STEPS and rows[record.reported].status != record.state:
+        yield f"its latest row says {rows[record.reported].status}"
+
+
+def _origin(flow: _Flow, number: int) -> str:
+    return _text(flow.own.get(f">{number}", b"|")).partition("|")[0]
+
+
+def _walks(flow: _Flow) -> Iterator[str]:
+    entries = {name for name in flow.own if name[0] == ">"}
+    if entries != {f">{number}" for number in range(flow.head, flow.tail)}:
+        yield f"walk entries {sorted(entries)}, and bounds {flow.head} to {flow.tail}"
+    named = [
+        name
+        for entry in sorted(entries)
+        for name in _text(flow.own[entry]).partition("|")[2].split(",")
+    ]
+    cursors = {name for name, record in flow.all_records().items() if record.walked is not None}
+    if len(set(named)) != len(named) or set(named) != cursors:
+        yield f"walk entries name {sorted(named)[:5]}, cursors stand on {sorted(cursors)[:5]}"
+
+
+def _imply(flow: _Flow, partition: _Partition) -> None:
+    header = flow.header
+    for record in flow.records.values():
+        partition.gauges[f"gs|{record.state}"] += 1
+        if record.state is StepState.AVAILABLE:
+            class_ = f"{record.queue}:{_URGENCY_OF_PRIORITY_0 - record.priority:04d}"
+            partition.ready.add(f"{class_}|{record.order}|{flow.id}|{record.name}")
+        if record.state is StepState.RETRYABLE and record.due is not None:
+            partition.timers[f"r|{flow.id}|{record.name}"] = header.inserted + record.due
+    state = workflow_state(
+        (record.state for record in flow.records.values()), cancel=header.cancel is not None
+    )
+    partition.gauges[f"gw|{state}"] += 1
+    group = WORKFLOW_CODE.get(state, "o")
+    partition.index.add(f"{group}|{header.inserted:011x}|{flow.id}")
+
+
+def _compare(what: str, expected: set[Any], found: set[Any]) -> Iterator[str]:
+    for word, items in (("missing", expected - found), ("too many", found - expected)):
+        if items:
+            yield f"{what}: {len(items)} {word}, such as {sorted(items)[:3]}"
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,60 @@
+"""The invariants see damage: a check that finds nothing in everything would prove nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rwf import Client, Workflow
+from tests import invariants
+
+BASE = "rwf:{0}"
+
+
+def _of(redis: Any, key: str) -> str:
+    found: bytes = redis.zrange(f"{BASE}:{key}", 0, 0)[0]
+    return found.decode()
+
+
+def _replace(redis: Any, key: str, field: str, old: bytes, new: bytes) -> None:
+    value: bytes = redis.hget(key, field)
+    assert old in value
+    redis.hset(key, field, value.replace(old, new, 1))
+
+
+DAMAGE: dict[str, Callable[[Any, str], object]] = {
+    "a ready entry is lost": lambda r, w: r.zrem(f"{BASE}:ready", _of(r, "ready")),
+    "a ready entry is doubled": lambda r, w: r.zadd(f"{BASE}:ready", {_of(r, "ready") + "x": 0}),
+    "a timer is lost": lambda r, w: r.delete(f"{BASE}:timers"),
+    "a timer has another time": lambda r, w: r.zadd(f"{BASE}:timers", {_of(r, "timers"): 5}),
+    "a timer too many": lambda r, w: r.zadd(f"{BASE}:timers", {f"r|{w}|open": 5}),
+    "the index entry is lost": lambda r, w: r.delete(f"{BASE}:index"),
+    "a gauge is off": lambda r, w: r.hincrby(f"{BASE}:stats", "gs|available", 1),
+    "a key of no class": lambda r, w: r.set("rwf:stray", 1),
+    "a key of a strange partition": lambda r, w: r.rpush("rwf:{7}:log", "x"),
+    "evidence of nothing": lambda r, w: r.rpush(f"{BASE}:n:0-aaaaaaaaaaaaaaaa", "x"),
+    "something staged, no timer": lambda r, w: r.hset(f"{BASE}:w:0-aaaaaaaaaaaaaaaa", "a", 1),
+    "a count is off": lambda r, w: _replace(r, f"{BASE}:w:{w}", ":c", b"1,1", b"2,1"),
+    "a step waits for more": lambda r, w: _replace(r, f"{BASE}:w:{w}", "child", b"p,2", b"p,3"),
+    "a step runs early": lambda r, w: _replace(r, f"{BASE}:w:{w}", "open", b"a,0", b"p,0"),
+    "a result row is lost": lambda r, w: r.hdel(f"{BASE}:p:{w}", "r:late:1"),
+    "a payload of no attempt": lambda r, w: r.hset(f"{BASE}:p:{w}", "o:open:1", "1"),
+    "a walk entry of nothing": lambda r, w: r.hset(f"{BASE}:w:{w}", ">0", "|open"),
+    "a field of nothing": lambda r, w: r.hset(f"{BASE}:w:{w}", "stranger", "1"),
+    "the insert key is lost": lambda r, w: r.delete(f"{BASE}:keys"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damage_is_seen(one_client: Client, what: str, broken_on_purpose: None) -> None:
+    flow = Workflow("flow")
+    flow.add("open", worker="w").add("late", worker="w")
+    flow.add("child", worker="w", deps=["open", "late"])
+    view = one_client.insert(flow, key="key")
+    one_client.complete_step(view.id, "late", "retryable", retry_in=60)
+    redis: Any = one_client._store._redis()
+    assert invariants.check(redis) == []
+    DAMAGE[what](redis, view.id)
+    assert invariants.check(redis) != []
