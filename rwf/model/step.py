@@ -15,7 +15,7 @@ from rwf.model.ref import Ref
 from rwf.model.retry import DEFAULT, Backoff, seconds
 
 # The largest payload that is ever held, in bytes; a client's own limit is checked when it compiles.
-MAX_CAPTURED: Final = 64 * 1024 * 1024
+MAX_CAPTURED: Final = 16 * 1024 * 1024
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_PRIORITY: Final = 0
 DEFAULT_MAX_ATTEMPTS: Final = 5
@@ -183,9 +183,11 @@ def _checked_fields(fields: object) -> dict[str, Any]:
 
 
 def _checked_worker(step: str, worker: object) -> str:
+    if type(worker) is str and _WORKER.fullmatch(worker):
+        return worker
     name = worker if isinstance(worker, str) else getattr(worker, "rwf_worker", None)
     if isinstance(name, str) and _WORKER.fullmatch(name):
-        return name if type(name) is str else str.__str__(name)
+        return str.__str__(name)
     raise invalid(
         f"the worker of step {step!r} must be a registered handler, or a name of 1 to 256"
         f" characters without control characters, not {shown(worker)}",
@@ -194,8 +196,11 @@ def _checked_worker(step: str, worker: object) -> str:
 
 
 def _checked_int(step: str, field: str, value: object, low: int, high: int) -> int:
+    if type(value) is int and low <= value <= high:
+        return value
+    # As with names, an IntEnum's member is kept as its number.
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-        return value if type(value) is int else int(value)
+        return int(value)
     raise invalid(
         f"{field} of step {step!r} must be an integer from {low} to {high}, not {shown(value)}",
         step=step,
@@ -222,7 +227,7 @@ def _checked_timeout(step: str, value: object) -> float:
 
 def _checked_deps(step: str, deps: object) -> tuple[str, ...]:
     # Asking a list whether it is iterable takes longer than the rest.
-    if type(deps) is not list and (isinstance(deps, str) or not isinstance(deps, Iterable)):
+    if type(deps) is not list and (isinstance(deps, str | bytes) or not isinstance(deps, Iterable)):
         raise invalid(f"deps of step {step!r} must be names, not {shown(deps)}", step=step)
     names = tuple(dict.fromkeys([checked_name(dep, "a dependency") for dep in deps]))
     if step in names:

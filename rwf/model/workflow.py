@@ -104,7 +104,7 @@ class Workflow:
 
         Raises :class:`WorkflowInvalid`: ``invalid_name``, ``invalid_step_definition``,
         ``duplicate_step_name``, ``self_loop``, ``non_serializable_payload``, ``reserved_key``, and
-        ``payload_too_large`` for more than 64 MiB (a client's own limit is checked later).
+        ``payload_too_large`` for more than 16 MiB (a client's own limit is checked later).
         """
         return self._add(
             StepDef(
