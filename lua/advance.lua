@@ -14,6 +14,6 @@ return function(keys, args)
   if flow.h.semantics == states.VERSION and walk.advance(call_, flow, states.EDGES_PER_CALL) then
     flush.commit(call_, args[1])
   end
-  local row = args[3] ~= "" and redis.call("HGET", flow.p, "r:" .. args[3]) or ""
-  return { flow.h.head < flow.h.tail and "1" or "", row, unpack(flush.headers(call_, true)[1]) }
+  local row = args[3] ~= "" and command("HGET", flow.p, "r:" .. args[3]) or ""
+  return { flow.h.head < flow.h.tail and "1" or "", row, unpack(flush.header(flow)) }
 end

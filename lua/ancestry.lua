@@ -10,28 +10,28 @@ local AT_ONCE = 50
 
 -- A step whose parents are worth a look: it waits for them, or was cancelled by one.
 local function is_held(text)
-  local state, cause = string.match(text, "^(%a),%d+,%d*,%x*,%d+,%d+,%d+,%d*,%d*,(%a?),")
+  local state, cause = match(text, "^(%a),%d+,%d*,%x*,%d+,%d+,%d+,%d*,%d*,(%a?),")
   return state == "p" or (state == states.CASCADED.state and cause == states.CASCADED.cause)
 end
 
 -- The marked parents of a place, and the place behind it when there are more.
 local function parents_of(flow, place, text)
-  local name, chunk = string.match(place, "^([^#]+)#?(%d*)$")
-  local parents = record.parents(string.match(text, "|(.*)$"))
-  local total = tonumber(string.match(parents, "^#(%d+)$"))
+  local name, chunk = match(place, "^([^#]+)#?(%d*)$")
+  local parents = record.parents(text)
+  local total = tonumber(match(parents, "^#(%d+)$"))
   if not total then
     return name, parents, nil
   end
   local number = tonumber(chunk) or 0
   local more = (number + 1) * states.CHUNK < total and name .. "#" .. (number + 1) or nil
-  return name, redis.call("HGET", flow.p, "u:" .. name .. ":" .. number), more
+  return name, command("HGET", flow.p, "u:" .. name .. ":" .. number), more
 end
 
 -- Whether a parent holds a child that waits, or has cancelled one that was cancelled.
 local function holds(child, mark, parent)
-  local state = string.sub(parent, 1, 1)
+  local state = sub(parent, 1, 1)
   if not states.TERMINAL[state] then
-    return string.sub(child, 1, 1) == "p"
+    return sub(child, 1, 1) == "p"
   end
   return state ~= "c" and mark == ""
 end
@@ -45,7 +45,7 @@ local function look_up(flow, known, names)
     end
   end
   if #missing > 0 then
-    local found = redis.call("HMGET", flow.w, unpack(missing))
+    local found = command("HMGET", flow.w, unpack(missing))
     for i = 1, #missing do
       known[missing[i]] = found[i] or ""
     end
@@ -56,7 +56,7 @@ end
 local function expand(flow, batch, known, seen, places, edges)
   local own = {}
   for i = 1, #batch do
-    own[i] = string.match(batch[i], "^[^#]+")
+    own[i] = match(batch[i], "^[^#]+")
   end
   look_up(flow, known, own)
   local found, names = {}, {}
@@ -66,7 +66,7 @@ local function expand(flow, batch, known, seen, places, edges)
       if more then
         places[#places + 1] = more
       end
-      for mark, parent in string.gmatch(text, "(%+?)([^,+]+)") do
+      for mark, parent in gmatch(text, "(%+?)([^,+]+)") do
         found[#found + 1] = { name, mark, parent }
         names[#names + 1] = parent
       end
@@ -88,7 +88,8 @@ local function expand(flow, batch, known, seen, places, edges)
 end
 
 return function(keys, args)
-  local flow = keyslots.flow(keys, 1)
+  local w, p = keyslots.flow(keys, 1)
+  local flow = { w = w, p = p }
   local places, known, seen, edges = args, {}, {}, {}
   for i = 1, #places do
     seen[places[i]] = true
@@ -96,8 +97,8 @@ return function(keys, args)
   local at, budget = 1, states.EDGES_PER_CALL
   while at <= #places and budget > 0 do
     -- A chunk holds many edges, so few places are taken up at a time.
-    local batch = { unpack(places, at, math.min(at + AT_ONCE - 1, #places)) }
-    if string.find(batch[1], "#", 1, true) then
+    local batch = { unpack(places, at, min(at + AT_ONCE - 1, #places)) }
+    if find(batch[1], "#", 1, true) then
       batch = { batch[1] }
     end
     at = at + #batch

@@ -4,8 +4,8 @@
 -- Arguments: the publishing verb, "1" when sent before, the number of the chunk of steps; or "" and
 --   then the counts as they were read before the first chunk, and as the steps imply, to be put right
 --   if nothing has changed meanwhile.
--- Reply: {repairs, counts as stored, a count for each step state in this chunk, "1" while walk entries
---   are left}; a repair is {kind, step}. {} where there is no workflow.
+-- Reply: {repairs, counts as found, counts as left, a count for each step state in this chunk}; a
+--   repair is {kind, step}. {} where there is no workflow.
 -- Writes: ready queue, timers, index, counts; retries that are due become available. On a healthy
 --   workflow it writes nothing.
 
@@ -14,13 +14,13 @@ local function fire(call_, flow, name, step)
   step.state, step.due, step.since = "a", "", call_.ms - flow.h.inserted
   step.order = queue.add(call_, flow, name, record.class(step.static))
   call.drop_timer(call_, flow, "r", name)
-  call.recount(call_, flow, "r", "a")
-  call.touch(flow, name)
+  call.recount(call_, flow, "r", "a", 1)
+  flow.dirty[name] = true
 end
 
 local function check_available(call_, flow, name, step, repairs)
   local member = record.class(step.static) .. "|" .. step.order .. "|" .. flow.id .. "|" .. name
-  if not redis.call("ZSCORE", call_.keys[keyslots.READY], member) then
+  if not command("ZSCORE", call_.keys[keyslots.READY], member) then
     call_.queued[member] = true
     repairs[#repairs + 1] = { "ready_entry_missing", name }
   end
@@ -31,7 +31,7 @@ local function check_retryable(call_, flow, name, step, repairs)
   if due <= call_.ms then
     fire(call_, flow, name, step)
     repairs[#repairs + 1] = { "retry_due", name }
-  elseif tonumber(redis.call("ZSCORE", call_.keys[keyslots.TIMERS], "r|" .. flow.id .. "|" .. name) or 0) ~= due then
+  elseif tonumber(command("ZSCORE", call_.keys[keyslots.TIMERS], "r|" .. flow.id .. "|" .. name) or 0) ~= due then
     call.set_timer(call_, flow, "r", name, due)
     repairs[#repairs + 1] = { "retry_timer_missing", name }
   end
@@ -39,48 +39,49 @@ end
 
 local function check_index(call_, flow, repairs)
   local member = flush.index_member(flow, states.workflow_state(flow.h))
-  if not redis.call("ZSCORE", call_.keys[keyslots.INDEX], member) then
-    redis.call("ZADD", call_.keys[keyslots.INDEX], "0", member)
+  if not command("ZSCORE", call_.keys[keyslots.INDEX], member) then
+    command("ZADD", call_.keys[keyslots.INDEX], "0", member)
     repairs[#repairs + 1] = { "index_entry_missing", "" }
   end
 end
 
 local function check_chunk(call_, flow, chunk, repairs)
   local counts, names = {}, {}
-  for i = 1, 10 do
-    counts[i] = 0
-  end
-  for name in string.gmatch(redis.call("HGET", flow.w, "#" .. chunk) or "", "[^,]+") do
+  for name in gmatch(command("HGET", flow.w, "#" .. chunk) or "", "[^,]+") do
     names[#names + 1] = name
   end
   call.fetch(flow, names)
   for i = 1, #names do
     local name = names[i]
-    local state = string.sub(flow.raw[name], 1, 1)
+    local state = sub(flow.raw[name], 1, 1)
     if state == "a" then
       check_available(call_, flow, name, call.step(flow, name), repairs)
     elseif state == "r" then
       check_retryable(call_, flow, name, call.step(flow, name), repairs)
     end
-    state = states.INDEX[string.sub(call.text(flow, name), 1, 1)]
-    counts[state] = counts[state] + 1
+    state = sub(call.text(flow, name), 1, 1)
+    counts[state] = (counts[state] or 0) + 1
   end
   if chunk == "0" then
     check_index(call_, flow, repairs)
   end
-  return counts
+  local reply = {}
+  for i = 1, #states.CODES do
+    reply[i] = counts[states.CODES[i]] or 0
+  end
+  return reply
 end
 
 -- The counts are a sum over all chunks, which no single call sees; they are put right only if they
 -- are still what they were when the sum was begun.
 local function correct_counts(call_, flow, before, counts, repairs)
-  if header.counts(flow.h) ~= before then
+  if flow.counts ~= before then
     return
   end
-  for code, i in pairs(states.INDEX) do
-    local by = counts[i] - flow.h[i]
-    call.count(call_, states.STEP_GAUGE[code], by)
-    flow.h[i] = counts[i]
+  for i = 1, #states.CODES do
+    local code, count = states.CODES[i], tonumber(counts[i])
+    call_.gauges[code] = count - flow.h[code]
+    flow.h[code] = count
   end
   flow.moved = true
   repairs[#repairs + 1] = { "counts_wrong", "" }
@@ -92,7 +93,7 @@ return function(keys, args)
   if not flow.h or flow.h.semantics ~= states.VERSION then
     return {}
   end
-  local repairs, counts = {}, {}
+  local repairs, counts, found = {}, {}, flow.counts
   if args[3] ~= "" then
     counts = check_chunk(call_, flow, args[3], repairs)
   else
@@ -104,5 +105,5 @@ return function(keys, args)
   if #repairs > 0 then
     flush.commit(call_, args[1])
   end
-  return { repairs, header.counts(flow.h), counts, flow.h.head < flow.h.tail and "1" or "" }
+  return { repairs, found, flow.counts, counts }
 end

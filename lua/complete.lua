@@ -12,25 +12,25 @@
 -- Publishes: step_available, workflow_terminal.
 local FIRST_ITEM, WIDTH = 4, 11
 
+-- The items, and the steps that they name, by slot.
 local function read_items(args)
-  local items, names, slots = {}, {}, {}
+  local items, names = {}, {}
   for at = FIRST_ITEM, #args, WIDTH do
-    local slot = tonumber(args[at])
+    local slot, step = tonumber(args[at]), args[at + 1]
     items[#items + 1] = {
-      action = "complete_step", scope = "step", slot = slot, step = args[at + 1],
+      action = "complete_step", scope = "step", slot = slot, step = step,
       asked = args[at + 2], call = args[at + 3], command = args[at + 4], lease = args[at + 5],
-      retry_ms = tonumber(args[at + 6]), jitter = tonumber(args[at + 7]),
+      retry_ms = args[at + 6], jitter = args[at + 7],
       payload = args[at + 8] == "1" and args[at + 9] or nil, note = args[at + 10],
     }
     local wanted = names[slot]
-    if not wanted then
-      wanted = {}
-      names[slot] = wanted
-      slots[#slots + 1] = slot
+    if wanted then
+      wanted[#wanted + 1] = step
+    else
+      names[slot] = { step }
     end
-    wanted[#wanted + 1] = args[at + 1]
   end
-  return items, names, slots
+  return items, names
 end
 
 local function answer(kind, key, row)
@@ -59,7 +59,7 @@ local function find_row(flow, item, reported)
 end
 
 local function same_request(flow, item, row)
-  return row.asked == item.asked and (redis.call("HGET", flow.p, "o:" .. row.key) or nil) == item.payload
+  return row.asked == item.asked and (command("HGET", flow.p, "o:" .. row.key) or nil) == item.payload
 end
 
 -- The answer that is already on record for this command, or nil.
@@ -86,7 +86,7 @@ local function same_outcome(call_, flow, item, step)
     return nil
   end
   local key = item.step .. ":" .. step.reported
-  local row = rows.read(redis.call("HGET", flow.p, "r:" .. key))
+  local row = rows.read(command("HGET", flow.p, "r:" .. key))
   row.key = key
   if not same_request(flow, item, row) then
     return nil
@@ -150,8 +150,8 @@ local function withdraw(call_, flow, name, step)
 end
 
 local function retry_later(call_, flow, item, step)
-  local delay = item.retry_ms
-    or backoff.delay_ms(record.options(step.static), tonumber(step.attempt), item.jitter)
+  local delay = tonumber(item.retry_ms)
+    or backoff.delay_ms(record.options(step.static), tonumber(step.attempt), tonumber(item.jitter))
   step.due = call_.ms - flow.h.inserted + delay
   call.set_timer(call_, flow, "r", item.step, call_.ms + delay)
 end
@@ -165,39 +165,40 @@ local function conclude(call_, flow, item, step, since)
       call_, flow, item, "accepted", "attempts_exhausted", "attempt " .. step.attempt .. " was the last"
     )
   end
-  call.recount(call_, flow, step.state, outcome.state)
+  if step.state ~= outcome.state then
+    call.recount(call_, flow, step.state, outcome.state, 1)
+  end
+  flow.moved = true
   step.state, step.cause, step.since = outcome.state, outcome.cause, since
-  if states.TERMINAL[step.state] then
+  if states.TERMINAL[outcome.state] then
     step.finished = since
-    call.count(
-      call_, "sc|" .. states.NAME[step.state] .. "|" .. states.CAUSE_NAME[step.cause] .. "|" .. flow.h.semantics, 1
-    )
+    call.count(call_, states.COUNTER_COMPLETED[outcome.state .. outcome.cause], 1)
   else
     retry_later(call_, flow, item, step)
   end
 end
 
--- Walks the ended step's edges within the budget, which is returned less what that took. What is left
--- becomes an entry that is walked later.
-local function descend(call_, flow, item, step, key, row, budget)
+-- Walks the ended step's edges within the call's budget. What is left becomes an entry that is walked
+-- later.
+local function descend(call_, flow, item, step, row)
   if not states.TERMINAL[step.state] or record.children(step.static) == "" then
-    return budget
+    return
   end
   step.walked = "0"
-  local done = walk.run(call_, flow, { item.step }, budget)
+  local done = walk.run(call_, flow, { item.step }, call_.budget)
+  call_.budget = done.budget
   rows.tally(row, done.released, done.cancelled)
   if #done.left > 0 then
-    walk.append(flow, key, done.left)
+    walk.append(flow, row.key, done.left)
     row.open = 1
   end
-  return done.budget
 end
 
-local function accept(call_, flow, item, budget)
+local function accept(call_, flow, item)
   local step = call.step(flow, item.step)
-  local since = call_.ms - flow.h.inserted
+  local since = flow.since
   withdraw(call_, flow, item.step, step)
-  step.attempt = step.attempt + 1
+  step.attempt = call.number(step.attempt + 1)
   step.reported = step.attempt
   if step.started == "" then
     step.started = since
@@ -206,51 +207,52 @@ local function accept(call_, flow, item, budget)
     flow.h.started = since
   end
   conclude(call_, flow, item, step, since)
-  call.touch(flow, item.step)
+  flow.dirty[item.step] = true
   local key = item.step .. ":" .. step.attempt
   local row = {
-    asked = item.asked, status = step.state, stamp = call.stamp(call_), call = item.call,
+    key = key, asked = item.asked, status = step.state, stamp = call.stamp(call_), call = item.call,
     command = item.command, lease = item.lease, open = 0, released = 0, cancelled = 0,
     released_names = "", cancelled_names = "", note = item.note,
   }
-  budget = descend(call_, flow, item, step, key, row, budget)
+  descend(call_, flow, item, step, row)
   rows.put(flow, key, row, item.payload)
-  return answer("accepted", key, row), budget
+  return answer("accepted", key, row)
 end
 
--- Appends to each answered item what its step looks like now.
-local function add_views(call_, items, replies)
-  for i = 1, #items do
-    local item, reply = items[i], replies[i]
-    if reply[1] ~= "rejected" then
-      local flow = call_.flows[item.slot]
-      local payloads = redis.call("HMGET", flow.p, "i:" .. item.step, "c:" .. item.step)
-      reply[8] = call.text(flow, item.step)
-      reply[9], reply[10] = payloads[1], payloads[2]
-    end
+-- Appends to an answered item what its step looks like now.
+local function add_view(call_, item, reply)
+  if reply[1] == "rejected" then
+    return
+  end
+  local flow = call_.flows[item.slot]
+  local text = call.text(flow, item.step)
+  reply[8], reply[9], reply[10] = text, false, false
+  if record.payloads(text) ~= "" then
+    local found = command("HMGET", flow.p, "i:" .. item.step, "c:" .. item.step)
+    reply[9], reply[10] = found[1], found[2]
   end
 end
 
 return function(keys, args)
-  local items, names, slots = read_items(args)
+  local items, names = read_items(args)
   local call_ = call.open(keys)
-  for i = 1, #slots do
-    local slot = slots[i]
+  for slot = 1, #names do
     call.flow(call_, slot, names[slot])
   end
-  local replies, budget = {}, states.EDGES_PER_CALL
+  local replies, headers = {}, {}
   for i = 1, #items do
     local item = items[i]
     local flow = call_.flows[item.slot]
-    local reply = judge(call_, flow, item, args[2] == "1")
-    if not reply then
-      reply, budget = accept(call_, flow, item, budget)
-    end
-    replies[i] = reply
+    replies[i] = judge(call_, flow, item, args[2] == "1") or accept(call_, flow, item)
   end
   flush.commit(call_, args[1])
   if args[3] == "1" then
-    add_views(call_, items, replies)
+    for i = 1, #items do
+      add_view(call_, items[i], replies[i])
+    end
+    for slot = 1, #names do
+      headers[slot] = flush.header(call_.flows[slot])
+    end
   end
-  return { replies, flush.headers(call_, args[3] == "1") }
+  return { replies, headers }
 end

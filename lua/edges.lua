@@ -8,5 +8,6 @@ return function(keys, args)
   for chunk = tonumber(args[3]), tonumber(args[4]) do
     fields[#fields + 1] = args[1] .. ":" .. args[2] .. ":" .. chunk
   end
-  return redis.call("HMGET", keyslots.flow(keys, 1).p, unpack(fields))
+  local _, payloads = keyslots.flow(keys, 1)
+  return command("HMGET", payloads, unpack(fields))
 end

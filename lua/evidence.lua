@@ -4,12 +4,12 @@
 -- Arguments: "accepted", "noise" or "log"; the first and the last index.
 -- Reply: {entries, how many there are, how many were dropped to make room}. Reads only.
 return function(keys, args)
-  local flow = keyslots.flow(keys, 1)
-  local lists = { accepted = flow.e, noise = flow.n, log = keys[keyslots.LOG] }
+  local w, _, accepted, noise = keyslots.flow(keys, 1)
+  local lists = { accepted = accepted, noise = noise, log = keys[keyslots.LOG] }
   local list = lists[args[1]]
   return {
-    redis.call("LRANGE", list, args[2], args[3]),
-    redis.call("LLEN", list),
-    redis.call("HGET", flow.w, ":d") or "0",
+    command("LRANGE", list, args[2], args[3]),
+    command("LLEN", list),
+    command("HGET", w, ":d") or "0",
   }
 end

@@ -18,7 +18,7 @@ local STAGED_FOR_MS = 600000
 
 local function store(key, args, from, to)
   for at = from, to, 1000 do
-    redis.call("HSET", key, unpack(args, at, math.min(at + 999, to)))
+    command("HSET", key, unpack(args, at, min(at + 999, to)))
   end
 end
 
@@ -37,8 +37,8 @@ end
 
 local function publish(call_, flow, args)
   store_all(flow, args, 9)
-  if redis.call("HLEN", flow.w) ~= tonumber(args[7]) or redis.call("HLEN", flow.p) ~= tonumber(args[8]) then
-    redis.call("UNLINK", flow.w, flow.p)
+  if command("HLEN", flow.w) ~= tonumber(args[7]) or command("HLEN", flow.p) ~= tonumber(args[8]) then
+    command("UNLINK", flow.w, flow.p)
     return { "incomplete" }
   end
   call.create(call_, flow, args[5], tonumber(args[4]), args[6])
@@ -50,14 +50,14 @@ local function publish(call_, flow, args)
     walk.append(flow, "", done.left)
   end
   flush.commit(call_, args[1])
-  return { "inserted", unpack(flush.headers(call_, true)[1]) }
+  return { "inserted", unpack(flush.header(flow)) }
 end
 
 local BURIED = ":x"
 
 local function bury(call_, flow, args)
-  redis.call("UNLINK", flow.w, flow.p)
-  redis.call("HSET", flow.w, BURIED, "1")
+  command("UNLINK", flow.w, flow.p)
+  command("HSET", flow.w, BURIED, "1")
   call.set_timer(call_, flow, "i", "", call_.ms + STAGED_FOR_MS)
   flush.commit(call_, args[1])
   return { "buried" }
@@ -67,12 +67,12 @@ return function(keys, args)
   local call_ = call.open(keys)
   local flow = call.flow(call_, 1, {})
   if flow.h then
-    return { "exists", unpack(flush.headers(call_, true)[1]) }
+    return { "exists", unpack(flush.header(flow)) }
   end
   if args[3] == "bury" then
     return bury(call_, flow, args)
   end
-  if redis.call("HEXISTS", flow.w, BURIED) == 1 then
+  if command("HEXISTS", flow.w, BURIED) == 1 then
     return { "buried" }
   end
   if args[3] == "stage" then

@@ -6,9 +6,9 @@
 -- Reply: members of the index, "group|inserted|id", group by group. Reads only.
 return function(keys, args)
   local found = {}
-  for group in string.gmatch(args[1], "%a") do
+  for group in gmatch(args[1], "%a") do
     local from = "(" .. group .. (args[2] == "" and "}" or "|" .. args[2])
-    local page = redis.call(
+    local page = command(
       "ZREVRANGEBYLEX", keys[keyslots.INDEX], from, "[" .. group .. "|", "LIMIT", "0", args[3]
     )
     for i = 1, #page do

@@ -17,5 +17,5 @@ return function(keys, args)
     end
     flush.commit(call_, args[1])
   end
-  return { before and before[3] or call_.us, unpack(flush.headers(call_, true)[1]) }
+  return { before and before[3] or call_.us, unpack(flush.header(flow)) }
 end

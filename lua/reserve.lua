@@ -7,10 +7,10 @@
 -- A reservation whose workflow was never made visible can be taken over, by naming it.
 return function(keys, args)
   local mine = args[2] .. " " .. args[3]
-  local held = redis.call("HGET", keys[keyslots.KEYS], args[1])
+  local held = command("HGET", keys[keyslots.KEYS], args[1])
   if held and held ~= args[4] then
     return held
   end
-  redis.call("HSET", keys[keyslots.KEYS], args[1], mine)
+  command("HSET", keys[keyslots.KEYS], args[1], mine)
   return mine
 end

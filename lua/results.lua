@@ -6,16 +6,16 @@
 --   does not exist, or never reported, has none. Reads only.
 local function attempts(reported, latest_only)
   local list = {}
-  for attempt = latest_only and math.max(reported, 1) or 1, reported do
+  for attempt = latest_only and max(reported, 1) or 1, reported do
     list[#list + 1] = attempt
   end
   return list
 end
 
 return function(keys, args)
-  local flow = keyslots.flow(keys, 1)
+  local w, p = keyslots.flow(keys, 1)
   local names = { unpack(args, 3) }
-  local found = redis.call("HMGET", flow.w, ":s", unpack(names))
+  local found = command("HMGET", w, ":s", unpack(names))
   if not found[1] then
     return {}
   end
@@ -30,9 +30,9 @@ return function(keys, args)
     end
   end
   for i = 1, #reply do
-    local row = redis.call("HGET", flow.p, fields[2 * i - 1])
+    local row = command("HGET", p, fields[2 * i - 1])
     reply[i][3] = row
-    reply[i][4] = row and args[1] == "1" and redis.call("HGET", flow.p, fields[2 * i])
+    reply[i][4] = row and args[1] == "1" and command("HGET", p, fields[2 * i])
   end
   return { "1", reply }
 end

@@ -5,9 +5,9 @@
 return function(keys)
   local replies = {}
   for slot = 1, (#keys - keyslots.FIRST_FLOW + 1) / keyslots.FLOW_STRIDE do
-    local flow = keyslots.flow(keys, slot)
-    local found = redis.call("HMGET", flow.w, ":s", ":c")
-    replies[slot] = found[1] and { found[1], found[2], redis.call("HGET", flow.p, ":") } or {}
+    local w, p = keyslots.flow(keys, slot)
+    local found = command("HMGET", w, ":s", ":c")
+    replies[slot] = found[1] and { found[1], found[2], command("HGET", p, ":") } or {}
   end
   return replies
 end

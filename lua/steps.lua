@@ -13,23 +13,23 @@ local function fields_of(prefix, names)
 end
 
 return function(keys, args)
-  local flow = keyslots.flow(keys, 1)
-  local found = redis.call("HMGET", flow.w, ":s", ":c", "#" .. args[2])
+  local w, p = keyslots.flow(keys, 1)
+  local found = command("HMGET", w, ":s", ":c", "#" .. args[2])
   if not found[1] then
     return {}
   end
   local names = { unpack(args, 3) }
   if args[2] ~= "" then
-    for name in string.gmatch(found[3] or "", "[^,]+") do
+    for name in gmatch(found[3] or "", "[^,]+") do
       names[#names + 1] = name
     end
   end
-  local reply = { found[1], found[2], redis.call("HGET", flow.p, ":"), names, {}, {}, {} }
+  local reply = { found[1], found[2], command("HGET", p, ":"), names, {}, {}, {} }
   if #names > 0 then
-    reply[5] = redis.call("HMGET", flow.w, unpack(names))
+    reply[5] = command("HMGET", w, unpack(names))
     if args[1] == "1" then
-      reply[6] = redis.call("HMGET", flow.p, unpack(fields_of("i:", names)))
-      reply[7] = redis.call("HMGET", flow.p, unpack(fields_of("c:", names)))
+      reply[6] = command("HMGET", p, unpack(fields_of("i:", names)))
+      reply[7] = command("HMGET", p, unpack(fields_of("c:", names)))
     end
   end
   return reply

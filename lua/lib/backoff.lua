@@ -3,15 +3,15 @@
 local M = {}
 
 function M.delay_ms(options, attempt, jitter)
-  local base, factor, cap, kind = string.match(options, "^([^:;]+):([^:;]+):([^:;]+):(%a)")
+  local base, factor, cap, kind = match(options, "^([^:;]+):([^:;]+):([^:;]+):(%a)")
   if not base then
     base, factor, cap, kind = unpack(states.BACKOFF)
   end
-  local ceiling = math.min(tonumber(cap), base * factor ^ (attempt - 1))
+  local ceiling = min(tonumber(cap), base * factor ^ (attempt - 1))
   if kind == "f" then
     ceiling = ceiling * jitter
   end
-  return math.floor(ceiling * 1000 + 0.5)
+  return floor(ceiling * 1000 + 0.5)
 end
 
 return M

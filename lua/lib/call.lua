@@ -2,24 +2,40 @@
 --
 -- A function reads and plans on the copies held here, and calls flush.commit once. Nothing is written
 -- before that, so a refusal, or an error while planning, leaves no trace.
+--
+-- Tables that few calls need (timers, log, woken, ended; of a flow fields, gone, accepted, noise,
+-- turns) are made when they are first put to: an empty table costs a good part of a microsecond.
 local M = {}
+
+-- Numbers as text; formatting one costs as much as a small command, so the small ones are kept.
+local TEXTS = {}
+
+function M.number(number)
+  local text = TEXTS[number]
+  if not text then
+    text = format("%.0f", number)
+    if number >= 0 and number < 1000 then
+      TEXTS[number] = text
+    end
+  end
+  return text
+end
 
 -- Opens a call at the server's time, which is read here and nowhere else.
 function M.open(keys)
-  local time = redis.call("TIME")
-  local micros = string.format("%06d", time[2])
+  local time = command("TIME")
+  local us = time[1] * 1000000 + time[2]
   return {
     keys = keys,
-    ms = tonumber(time[1] .. string.sub(micros, 1, 3)),
-    us = time[1] .. micros,
+    us = us,
+    ms = floor(us / 1000),
     serial = 0,
-    flows = {}, -- by slot
-    order = {}, -- the same, in order of first use
-    stats = {},
+    budget = states.EDGES_PER_CALL, -- edges that may still be walked
+    flows = {}, -- by slot, in order of first use when slots are used in order
+    gauges = {}, -- changes of the step counts, by state
+    counters = {}, -- changes of the fleet's other counters, by field
     queued = {}, -- members of the ready queue to add (true) or remove (false)
-    timers = {}, -- members of the timers to set (milliseconds) or remove (false)
-    heads = {},
-    log = {},
+    heads = {}, -- the present round of each class
   }
 end
 
@@ -27,65 +43,66 @@ end
 -- a number within the call.
 function M.stamp(call)
   call.serial = call.serial + 1
-  return call.us .. string.format("%04d", call.serial)
+  return format("%.0f%04d", call.us, call.serial)
 end
 
 -- Opens the workflow in this slot of the keys, with the records of the named steps. flow.h, its
 -- header, is nil when there is none.
 function M.flow(call, slot, names)
-  local flow = keyslots.flow(call.keys, slot)
-  local found = redis.call("HMGET", flow.w, ":s", ":c", unpack(names))
-  flow.raw = {} -- records as stored, by step; false where there is none
-  flow.steps = {} -- records taken apart
-  flow.dirty = {} -- steps to write
-  flow.dirties = {}
-  flow.fields = {} -- other fields of the workflow's hash to set, and to delete
-  flow.gone = {}
-  flow.rows = {} -- fields of the payload hash to set
-  flow.accepted = {} -- evidence to append
-  flow.noise = {}
+  local w, p, e, n = keyslots.flow(call.keys, slot)
+  local found = command("HMGET", w, ":s", ":c", unpack(names))
+  local static, counts, raw, h = found[1], found[2], {}, nil
   for i = 1, #names do
-    flow.raw[names[i]] = found[i + 2]
+    raw[names[i]] = found[i + 2]
   end
-  if found[1] then
-    flow.static = found[1]
-    flow.h = header.read(found[1], found[2])
-    flow.was = states.workflow_state(flow.h)
+  if static then
+    h = header.read(static, counts)
   end
+  local flow = {
+    id = keyslots.id(w), w = w, p = p, e = e, n = n,
+    static = static, counts = counts, h = h,
+    was = h and states.workflow_state(h),
+    since = h and M.number(call.ms - h.inserted), -- the call's time, as records have it
+    raw = raw, -- records as text, by step; false where there is none
+    steps = {}, -- records taken apart
+    dirty = {}, -- steps to write
+    rows = {}, -- fields of the payload hash to set
+    moved = false, -- whether the header is to be written
+  }
   call.flows[slot] = flow
-  call.order[#call.order + 1] = flow
   return flow
 end
 
 -- Gives an invisible workflow its header: from this call on it exists.
 function M.create(call, flow, before, steps, after)
-  flow.h = header.new(steps, call.ms)
-  flow.static = before .. string.format("%.0f", call.ms) .. after
-  flow.fields = { ":s", flow.static }
-  flow.created = true
+  flow.h = header.new(steps, call.ms, match(after, "^,%d*,(c?),"))
+  flow.static = before .. format("%.0f", call.ms) .. after
+  M.set(flow, ":s", flow.static)
+  flow.since = "0"
   flow.moved = true
-  M.count(call, states.STEP_GAUGE.p, steps)
+  flow.created = true
+  call.gauges.p = (call.gauges.p or 0) + steps
 end
 
 -- Makes the records of all these steps present with one read.
 function M.fetch(flow, names)
-  local missing, asked = {}, {}
+  local raw, missing = flow.raw, {}
   for i = 1, #names do
     local name = names[i]
-    if flow.raw[name] == nil and not asked[name] then
-      asked[name] = true
+    if raw[name] == nil then
+      raw[name] = false
       missing[#missing + 1] = name
     end
   end
   if #missing > 0 then
-    local found = redis.call("HMGET", flow.w, unpack(missing))
+    local found = command("HMGET", flow.w, unpack(missing))
     for i = 1, #missing do
-      flow.raw[missing[i]] = found[i]
+      raw[missing[i]] = found[i]
     end
   end
 end
 
--- The step's record taken apart, or nil. Touch it to have its changes written. A step is held either
+-- The step's record taken apart, or nil. Put it into flow.dirty to have its changes written. A step is held either
 -- taken apart or as text, never both.
 function M.step(flow, name)
   local step = flow.steps[name]
@@ -95,10 +112,11 @@ function M.step(flow, name)
   if flow.raw[name] == nil then
     M.fetch(flow, { name })
   end
-  if not flow.raw[name] then
+  local text = flow.raw[name]
+  if not text then
     return nil
   end
-  step = record.read(flow.raw[name])
+  step = record.read(text)
   flow.steps[name] = step
   return step
 end
@@ -113,35 +131,40 @@ function M.text(flow, name)
   return flow.raw[name]
 end
 
-function M.touch(flow, name)
-  if not flow.dirty[name] then
-    flow.dirty[name] = true
-    flow.dirties[#flow.dirties + 1] = name
+-- Sets another field of the workflow's hash.
+function M.set(flow, field, value)
+  local fields = flow.fields
+  if not fields then
+    fields = {}
+    flow.fields = fields
   end
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
 end
 
 -- Adds to one of the fleet's durable counters.
 function M.count(call, field, by)
-  call.stats[field] = (call.stats[field] or 0) + by
+  call.counters[field] = (call.counters[field] or 0) + by
 end
 
--- Counts a step from one state to another, in its workflow and in the fleet's gauges.
-function M.recount(call, flow, from, to)
-  local h = flow.h
-  local i, j = states.INDEX[from], states.INDEX[to]
-  h[i] = h[i] - 1
-  h[j] = h[j] + 1
+-- Counts steps from one state to another, in their workflow and in the fleet's gauges.
+function M.recount(call, flow, from, to, by)
+  local h, gauges = flow.h, call.gauges
+  h[from] = h[from] - by
+  h[to] = h[to] + by
+  gauges[from] = (gauges[from] or 0) - by
+  gauges[to] = (gauges[to] or 0) + by
   flow.moved = true
-  M.count(call, states.STEP_GAUGE[from], -1)
-  M.count(call, states.STEP_GAUGE[to], 1)
 end
 
 -- Sets a timer; kind "r": a retry is due, "i": an insert has been left unfinished.
 function M.set_timer(call, flow, kind, name, due_ms)
-  call.timers[kind .. "|" .. flow.id .. "|" .. name] = string.format("%.0f", due_ms)
+  call.timers = call.timers or {}
+  call.timers[kind .. "|" .. flow.id .. "|" .. name] = format("%.0f", due_ms)
 end
 
 function M.drop_timer(call, flow, kind, name)
+  call.timers = call.timers or {}
   call.timers[kind .. "|" .. flow.id .. "|" .. name] = false
 end
 

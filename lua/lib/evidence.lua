@@ -12,12 +12,14 @@ end
 
 -- Plans an entry for what was decided beside the command itself.
 function M.accept(call_, flow, item, status, reason, message)
+  flow.accepted = flow.accepted or {}
   flow.accepted[#flow.accepted + 1] = entry(call.stamp(call_), item, status, reason, message)
 end
 
 -- Plans an entry for a repeated command.
 function M.duplicate(call_, flow, item)
   local reason = item.action == "insert" and "duplicate_insert" or "duplicate_completion"
+  flow.noise = flow.noise or {}
   flow.noise[#flow.noise + 1] = entry(call.stamp(call_), item, "duplicate", reason, "")
 end
 
@@ -25,8 +27,9 @@ end
 function M.reject(call_, flow, item, reason, message)
   local stamp = call.stamp(call_)
   local text = entry(stamp, item, "rejected", reason, message)
-  local list = flow.h and flow.noise or call_.log
-  list[#list + 1] = text
+  local owner, list = flow.h and flow or call_, flow.h and "noise" or "log"
+  owner[list] = owner[list] or {}
+  table.insert(owner[list], text)
   call.count(call_, "cr|" .. item.action .. "|" .. reason, 1)
   return { "rejected", reason, stamp, message }
 end
@@ -38,10 +41,10 @@ local RECENT = "-256"
 -- The reply that a command got when it was refused the first time, or nil.
 function M.refused_before(call_, flow, item)
   local list = flow.h and flow.n or call_.keys[keyslots.LOG]
-  local recent = redis.call("LRANGE", list, RECENT, "-1")
+  local recent = command("LRANGE", list, RECENT, "-1")
   for i = #recent, 1, -1 do
     local stamp, status, reason, id, message =
-      string.match(recent[i], "^(%d+)|[^|]*|[^|]*|[^|]*|([^|]*)|([^|]*)|([^|]*)|([^|]*)|")
+      match(recent[i], "^(%d+)|[^|]*|[^|]*|[^|]*|([^|]*)|([^|]*)|([^|]*)|([^|]*)|")
     if id == item.call and status == "rejected" then
       return { "rejected", reason, stamp, message }
     end
@@ -52,30 +55,28 @@ end
 -- Appends what was planned for a workflow; called by flush only. The oldest noise makes room.
 function M.write(flow)
   local kept
-  if #flow.accepted > 0 then
-    kept = redis.call("RPUSH", flow.e, unpack(flow.accepted))
+  if flow.accepted then
+    kept = command("RPUSH", flow.e, unpack(flow.accepted))
   end
-  if #flow.noise > 0 then
-    kept = redis.call("RPUSH", flow.n, unpack(flow.noise)) + (kept or redis.call("LLEN", flow.e))
+  if flow.noise then
+    kept = command("RPUSH", flow.n, unpack(flow.noise)) + (kept or command("LLEN", flow.e))
   elseif kept then
-    kept = kept + redis.call("LLEN", flow.n)
+    kept = kept + command("LLEN", flow.n)
   end
   local over = (kept or 0) - states.EVIDENCE_KEPT
   if over > 0 then
-    local dropped = #(redis.call("LPOP", flow.n, over) or {})
+    local dropped = #(command("LPOP", flow.n, over) or {})
     if dropped < over then
-      dropped = dropped + #(redis.call("LPOP", flow.e, over - dropped) or {})
+      dropped = dropped + #(command("LPOP", flow.e, over - dropped) or {})
     end
-    flow.dropped = dropped
+    command("HINCRBY", flow.w, ":d", dropped)
   end
 end
 
 function M.write_log(call_)
-  if #call_.log > 0 then
-    local log = call_.keys[keyslots.LOG]
-    redis.call("RPUSH", log, unpack(call_.log))
-    redis.call("LTRIM", log, -states.EVIDENCE_KEPT, "-1")
-  end
+  local log = call_.keys[keyslots.LOG]
+  command("RPUSH", log, unpack(call_.log))
+  command("LTRIM", log, -states.EVIDENCE_KEPT, "-1")
 end
 
 return M

@@ -3,39 +3,42 @@
 -- reconciliation mends, never a record that claims more than was done.
 local M = {}
 
+-- The workflow's member in the listing.
 function M.index_member(flow, state)
-  return (states.WORKFLOW_CODE[state] or "o") .. "|" .. string.format("%011x", flow.h.inserted) .. "|" .. flow.id
+  return (states.WORKFLOW_CODE[state] or "o") .. "|" .. format("%011x", flow.h.inserted) .. "|" .. flow.id
 end
 
--- What the workflow's new counts mean for the listing, the gauges and its end.
-local function settle(call_, flow)
-  local h = flow.h
-  h.last = call_.ms - h.inserted
-  local was, now = flow.was, states.workflow_state(h)
-  if was == now then
-    return
-  end
-  local index = call_.keys[keyslots.INDEX]
+-- What a change of the workflow's state means for the listing, the gauges and its end.
+local function turn(call_, flow, was, now)
+  local h, index, ended = flow.h, call_.keys[keyslots.INDEX], states.WORKFLOW_CODE[now]
   if was then
     call.count(call_, states.WORKFLOW_GAUGE[was], -1)
   end
   call.count(call_, states.WORKFLOW_GAUGE[now], 1)
-  local ended = states.WORKFLOW_CODE[now]
-  if not was or (states.WORKFLOW_CODE[was] ~= ended) then
+  if not was or states.WORKFLOW_CODE[was] ~= ended then
     if was then
-      redis.call("ZREM", index, M.index_member(flow, was))
+      command("ZREM", index, M.index_member(flow, was))
     end
-    redis.call("ZADD", index, "0", M.index_member(flow, now))
+    command("ZADD", index, "0", M.index_member(flow, now))
   end
   if ended then
     h.finished = h.last
     local cause = states.workflow_cause(h)
     call.count(call_, "wt|" .. now .. "|" .. now .. "|" .. cause .. "|" .. h.semantics, 1)
     call_.ended = call_.ended or {}
-    call_.ended[#call_.ended + 1] = flow
+    call_.ended[#call_.ended + 1] = flow.id
   else
     h.finished = ""
   end
+end
+
+local function settle(call_, flow)
+  flow.h.last = flow.since
+  local was, now = flow.was, states.workflow_state(flow.h)
+  if was ~= now then
+    turn(call_, flow, was, now)
+  end
+  flow.counts = header.write(flow.h)
 end
 
 -- Adds and removes members of a sorted set; the score is 0 where only the order of names matters.
@@ -50,124 +53,130 @@ local function write_members(key, members)
     end
   end
   if #removed > 0 then
-    redis.call("ZREM", key, unpack(removed))
+    command("ZREM", key, unpack(removed))
   end
   if #added > 0 then
-    redis.call("ZADD", key, unpack(added))
+    command("ZADD", key, unpack(added))
   end
 end
 
 local function write_stats(call_)
-  local key, fields, pairs_ = call_.keys[keyslots.STATS], {}, {}
-  for field, by in pairs(call_.stats) do
+  local fields, changes = {}, {}
+  for state, by in pairs(call_.gauges) do
+    if by ~= 0 then
+      fields[#fields + 1] = states.STEP_GAUGE[state]
+      changes[#fields] = by
+    end
+  end
+  for field, by in pairs(call_.counters) do
     if by ~= 0 then
       fields[#fields + 1] = field
+      changes[#fields] = by
     end
   end
   if #fields == 0 then
     return
   end
-  local values = redis.call("HMGET", key, unpack(fields))
+  local values, sets = command("HMGET", call_.keys[keyslots.STATS], unpack(fields)), {}
   for i = 1, #fields do
-    pairs_[2 * i - 1] = fields[i]
-    pairs_[2 * i] = string.format("%.0f", (values[i] or 0) + call_.stats[fields[i]])
+    sets[2 * i - 1] = fields[i]
+    sets[2 * i] = call.number((values[i] or 0) + changes[i])
   end
-  redis.call("HSET", key, unpack(pairs_))
+  command("HSET", call_.keys[keyslots.STATS], unpack(sets))
 end
 
 local function write_records(flow)
-  local fields = flow.fields
+  local fields = flow.fields or {}
+  local at = #fields
+  for name in pairs(flow.dirty) do
+    fields[at + 1], fields[at + 2] = name, call.text(flow, name)
+    at = at + 2
+  end
+  if flow.turns then
+    fields[at + 1], fields[at + 2] = ":t", queue.turns_text(flow)
+    at = at + 2
+  end
   if flow.moved then
-    fields[#fields + 1] = ":c"
-    fields[#fields + 1] = header.counts(flow.h)
+    fields[at + 1], fields[at + 2] = ":c", flow.counts
+    at = at + 2
   end
-  if flow.turned then
-    fields[#fields + 1] = ":t"
-    fields[#fields + 1] = queue.turns_text(flow)
+  if at > 0 then
+    command("HSET", flow.w, unpack(fields))
   end
-  for i = 1, #flow.dirties do
-    local name = flow.dirties[i]
-    local step = flow.steps[name]
-    if step then
-      flow.raw[name] = record.write(step)
-    end
-    fields[#fields + 1] = name
-    fields[#fields + 1] = flow.raw[name]
-  end
-  if #fields > 0 then
-    redis.call("HSET", flow.w, unpack(fields))
-  end
-  if #flow.gone > 0 then
-    redis.call("HDEL", flow.w, unpack(flow.gone))
+  if flow.gone then
+    command("HDEL", flow.w, flow.gone)
   end
 end
 
 -- Hints to whoever listens; they change nothing but latency.
 local function publish(call_, verb)
-  local channel = string.sub(call_.keys[keyslots.READY], 1, -6) .. "events"
+  local channel = sub(call_.keys[keyslots.READY], 1, -6) .. "events"
   local first = call_.woken and next(call_.queued)
   if first then
     local queues, seen = {}, {}
     for i = 1, #call_.woken do
-      local name = string.match(call_.woken[i], "^[^:]+")
+      local name = match(call_.woken[i], "^[^:]+")
       if not seen[name] then
         seen[name] = true
         queues[#queues + 1] = '"' .. name .. '"'
       end
     end
-    local id = string.match(first, "|([^|]+)|[^|]+$")
-    redis.call(
+    local id = match(first, "|([^|]+)|[^|]+$")
+    command(
       verb, channel,
-      '{"v":1,"event":"step_available","workflow_id":"' .. id .. '","queues":[' .. table.concat(queues, ",") .. "]}"
+      '{"v":1,"event":"step_available","workflow_id":"' .. id .. '","queues":[' .. concat(queues, ",") .. "]}"
     )
   end
   for i = 1, #(call_.ended or {}) do
-    redis.call(
+    command(
       verb, channel,
-      '{"v":1,"event":"workflow_terminal","workflow_id":"' .. call_.ended[i].id .. '","queues":[]}'
+      '{"v":1,"event":"workflow_terminal","workflow_id":"' .. call_.ended[i] .. '","queues":[]}'
     )
   end
 end
 
--- The headers of all workflows of this call, as they are now: static, counts, context.
-function M.headers(call_, with_context)
-  local replies = {}
-  for i = 1, #call_.order do
-    local flow = call_.order[i]
-    if flow.h then
-      local context = with_context and redis.call("HGET", flow.p, ":")
-      replies[i] = { flow.static, header.counts(flow.h), context }
-    else
-      replies[i] = {}
-    end
+local function write_flow(flow)
+  if flow.accepted or flow.noise then
+    evidence.write(flow)
   end
-  return replies
+  if #flow.rows > 0 then
+    command("HSET", flow.p, unpack(flow.rows))
+  end
+  write_records(flow)
 end
 
 function M.commit(call_, verb)
-  local keys = call_.keys
-  for i = 1, #call_.order do
-    local flow = call_.order[i]
-    if flow.moved then
-      settle(call_, flow)
+  local keys, flows = call_.keys, call_.flows
+  for slot = 1, #flows do
+    if flows[slot].moved then
+      settle(call_, flows[slot])
     end
   end
-  write_members(keys[keyslots.READY], call_.queued)
-  write_members(keys[keyslots.TIMERS], call_.timers)
+  if next(call_.queued) then
+    write_members(keys[keyslots.READY], call_.queued)
+  end
+  if call_.timers then
+    write_members(keys[keyslots.TIMERS], call_.timers)
+  end
   write_stats(call_)
-  evidence.write_log(call_)
-  for i = 1, #call_.order do
-    local flow = call_.order[i]
-    evidence.write(flow)
-    if #flow.rows > 0 then
-      redis.call("HSET", flow.p, unpack(flow.rows))
-    end
-    if flow.dropped then
-      redis.call("HINCRBY", flow.w, ":d", flow.dropped)
-    end
-    write_records(flow)
+  if call_.log then
+    evidence.write_log(call_)
   end
-  publish(call_, verb)
+  for slot = 1, #flows do
+    write_flow(flows[slot])
+  end
+  if call_.woken or call_.ended then
+    publish(call_, verb)
+  end
+end
+
+-- The header of a workflow as it is now: static, counts, context; {} where there is none.
+function M.header(flow)
+  if not flow.h then
+    return {}
+  end
+  local context = flow.h.context == "c" and command("HGET", flow.p, ":")
+  return { flow.static, flow.counts, context }
 end
 
 return M

@@ -1,46 +1,48 @@
 -- The two header fields of a workflow's hash.
---   ":s"  written once:    semantics,definition,steps,inserted_ms,retention_ms,name
---   ":c"  every transition: a count for each step state (in the order of states.CODES), then
---         last,started,finished,cancel,head,tail
--- Times are milliseconds; those in ":c" count from inserted_ms, so that they stay short. head and
--- tail bound the numbered walk entries (walk.lua). A name comes last, so it may hold anything.
+--   ":s"  written once:      semantics,definition,steps,inserted,retention,context,name
+--         context is "c" when the payload hash holds one
+--   ":c"  every transition:  counts;last,started,rest
+--         counts are "p3a1": a letter and a number for each step state that some step is in; rest is
+--         empty, or finished,cancel,head,tail
+-- Times are milliseconds; those in ":c" count from inserted, so that they stay short. head and tail
+-- bound the numbered walk entries (walk.lua). A name comes last, so it may hold anything.
 local M = {}
 
+-- Both fields taken apart; the counts are in the table itself, by the letter of their state.
 function M.read(static, counts)
-  local semantics, definition, steps, inserted, retention, name =
-    string.match(static, "^(%d+),(%d+),(%d+),(%d+),(%d*),(.*)$")
+  local semantics, steps, inserted, context = match(static, "^(%d+),%d+,(%d+),(%d+),%d*,(c?),")
+  local by_state, last, started, rest = match(counts, "^(%w*);(%d+),(%d*),(.*)$")
   local h = {
-    semantics = semantics,
-    definition = definition,
-    steps = tonumber(steps),
-    inserted = tonumber(inserted),
-    retention = retention,
-    name = name,
+    p = 0, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
+    semantics = semantics, steps = tonumber(steps), inserted = tonumber(inserted), context = context,
+    last = last, started = started, finished = "", cancel = "", head = 0, tail = 0,
   }
-  h[1], h[2], h[3], h[4], h[5], h[6], h[7], h[8], h[9], h[10], h.last, h.started, h.finished, h.cancel, h.head, h.tail =
-    string.match(
-      counts,
-      "^(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d*),(%d*),(%d*),(%d*),(%d+),(%d+)$"
-    )
-  h.head, h.tail = tonumber(h.head), tonumber(h.tail)
-  for i = 1, 10 do
-    h[i] = tonumber(h[i])
+  for state, count in gmatch(by_state, "(%a)(%d+)") do
+    h[state] = tonumber(count)
+  end
+  if rest ~= "" then
+    h.finished, h.cancel, h.head, h.tail = match(rest, "^(%d*),(%d*),(%d+),(%d+)$")
+    h.head, h.tail = tonumber(h.head), tonumber(h.tail)
   end
   return h
 end
 
--- A header for a workflow that is being inserted: every step pending.
-function M.new(steps, inserted)
+-- The header of a workflow that is shown by this call: every step pending.
+function M.new(steps, inserted, context)
   return {
-    steps, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    semantics = states.VERSION, steps = steps, inserted = inserted,
+    p = steps, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
+    semantics = states.VERSION, steps = steps, inserted = inserted, context = context,
     last = "0", started = "", finished = "", cancel = "", head = 0, tail = 0,
   }
 end
 
-function M.counts(h)
-  return table.concat(h, ",", 1, 10) .. "," .. h.last .. "," .. h.started .. "," .. h.finished
-    .. "," .. h.cancel .. "," .. h.head .. "," .. h.tail
+-- The text of ":c".
+function M.write(h)
+  local rest = ""
+  if h.finished ~= "" or h.cancel ~= "" or h.tail > 0 then
+    rest = h.finished .. "," .. h.cancel .. "," .. h.head .. "," .. h.tail
+  end
+  return states.counts_text(h) .. ";" .. h.last .. "," .. h.started .. "," .. rest
 end
 
 return M

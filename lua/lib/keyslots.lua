@@ -9,10 +9,15 @@ M.KEYS = 6
 M.FIRST_FLOW = 7
 M.FLOW_STRIDE = 4
 
--- The id and the keys of the workflow in a slot, counted from 1.
+-- The keys of the workflow in a slot, counted from 1: w, p, e, n.
 function M.flow(keys, slot)
   local base = M.FIRST_FLOW + (slot - 1) * M.FLOW_STRIDE
-  return {id = string.match(keys[base], "[^:]*$"), w = keys[base + 0], p = keys[base + 1], e = keys[base + 2], n = keys[base + 3]}
+  return keys[base + 0], keys[base + 1], keys[base + 2], keys[base + 3]
+end
+
+-- The workflow's id, from its first key.
+function M.id(key)
+  return sub(key, find(key, ":w:", 1, true) + 3)
 end
 
 return M

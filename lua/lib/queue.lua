@@ -8,20 +8,20 @@ local M = {}
 -- whoever puts a step into it wakes the workers.
 local function present_round(call, class)
   local round = call.heads[class]
-  if round == nil then
-    local first = redis.call(
-      "ZRANGEBYLEX", call.keys[keyslots.READY],
-      "[" .. class .. "|", "(" .. class .. "}", "LIMIT", "0", "1"
-    )[1]
-    round = 0
-    if first then
-      round = tonumber(string.sub(first, #class + 2, #class + 7), 16)
-    else
-      call.woken = call.woken or {}
-      call.woken[#call.woken + 1] = class
-    end
-    call.heads[class] = round
+  if round then
+    return round
   end
+  local first = command(
+    "ZRANGEBYLEX", call.keys[keyslots.READY], "[" .. class .. "|", "(" .. class .. "}", "LIMIT", "0", "1"
+  )[1]
+  if first then
+    round = tonumber(sub(first, #class + 2, #class + 7), 16)
+  else
+    round = 0
+    call.woken = call.woken or {}
+    call.woken[#call.woken + 1] = class
+  end
+  call.heads[class] = round
   return round
 end
 
@@ -30,8 +30,8 @@ end
 local function turns_of(flow)
   if not flow.turns then
     flow.turns = {}
-    local text = not flow.created and redis.call("HGET", flow.w, ":t") or ""
-    for class, turn in string.gmatch(text, "([^;=]+)=(%d+)") do
+    local text = not flow.created and command("HGET", flow.w, ":t") or ""
+    for class, turn in gmatch(text, "([^;=]+)=(%d+)") do
       flow.turns[class] = tonumber(turn)
     end
   end
@@ -44,15 +44,14 @@ local function round_for(call, flow, class)
     return round
   end
   local turns = turns_of(flow)
-  turns[class] = math.max((turns[class] or -1) + 1, round * states.ROUND_SHARE)
-  flow.turned = true
-  return math.floor(turns[class] / states.ROUND_SHARE)
+  turns[class] = max((turns[class] or -1) + 1, round * states.ROUND_SHARE)
+  return floor(turns[class] / states.ROUND_SHARE)
 end
 
 -- Puts a step into the queue; returns its order there.
 function M.add(call, flow, name, class)
   call.serial = call.serial + 1
-  local order = string.format("%06x%011x%04x", round_for(call, flow, class), call.ms, call.serial)
+  local order = format("%06x%011x%04x", round_for(call, flow, class), call.ms, call.serial)
   call.queued[class .. "|" .. order .. "|" .. flow.id .. "|" .. name] = true
   return order
 end
@@ -72,7 +71,7 @@ function M.turns_text(flow)
   for class, turn in pairs(flow.turns) do
     parts[#parts + 1] = class .. "=" .. turn
   end
-  return table.concat(parts, ";")
+  return concat(parts, ";")
 end
 
 return M

@@ -1,13 +1,15 @@
 -- A step's record: one field of its workflow's hash, named after the step.
 --   state,remaining,since,order,attempt,max,reported,started,finished,cause,due,walked
---   |position|class|options|children|parents|worker
+--   |class|position|payloads|options|children|parents|worker
 -- (one line). The first part changes, the second never does.
 --   remaining  parents (and the start) that have not resolved this step; meaningful while pending
 --   order      the place in the ready queue, while the step stands in it
 --   reported   the latest attempt that has a result row, 0 for none
 --   due        when a retry or a wait ends
---   walked     how many of its child edges have been walked, while some have not; else empty
+--   walked     while the step has ended and some of its child edges have not been walked: how many
+--              chunks of them have; else empty
 --   class      queue:urgency, empty for the default class
+--   payloads   "i" when there is an input, "c" when there is a context
 --   children, parents   names separated by commas, "+" before one over a continue edge; "#n" when
 --              there are n of them in chunks of the payload hash
 -- Times are milliseconds since the workflow was inserted.
@@ -16,40 +18,44 @@ local M = {}
 local DEFAULT_CLASS = "default:1000"
 
 function M.read(text)
-  local r = {}
-  r.state, r.remaining, r.since, r.order, r.attempt, r.max, r.reported, r.started, r.finished, r.cause, r.due, r.walked, r.static =
-    string.match(
+  local state, remaining, since, order, attempt, max, reported, started, finished, cause, due, walked, static =
+    match(
       text,
-      "^(%a),(%d+),(%d*),(%x*),(%d+),(%d+),(%d+),(%d*),(%d*),(%a?),(%d*),(%d*)|(.*)$"
+      "^(%a),(%d+),(%d*),(%x*),(%d+),(%d+),(%d+),(%d*),(%d*),(%a?),(%d*),(%d*)(|.*)$"
     )
-  return r
+  return {
+    state = state, remaining = remaining, since = since, order = order, attempt = attempt, max = max,
+    reported = reported, started = started, finished = finished, cause = cause, due = due,
+    walked = walked, static = static,
+  }
 end
 
 function M.write(r)
   return r.state .. "," .. r.remaining .. "," .. r.since .. "," .. r.order .. "," .. r.attempt .. ","
     .. r.max .. "," .. r.reported .. "," .. r.started .. "," .. r.finished .. "," .. r.cause .. ","
-    .. r.due .. "," .. r.walked .. "|" .. r.static
+    .. r.due .. "," .. r.walked .. r.static
 end
 
--- The class of a step, from its whole record or from its static part alone.
-function M.class(static)
-  local class = string.match(static, "^%d+|([^|]*)|")
-  if class == "" then
-    return DEFAULT_CLASS
-  end
-  return class
+-- The parts that never change, from a whole record or from its static part alone.
+function M.class(text)
+  local class = match(text, "|([^|]*)|")
+  return class == "" and DEFAULT_CLASS or class
 end
 
-function M.options(static)
-  return string.match(static, "^%d+|[^|]*|([^|]*)|")
+function M.payloads(text)
+  return match(text, "|[^|]*|%d+|(%a*)|")
 end
 
-function M.children(static)
-  return string.match(static, "^%d+|[^|]*|[^|]*|([^|]*)|")
+function M.options(text)
+  return match(text, "|[^|]*|%d+|%a*|([^|]*)|")
 end
 
-function M.parents(static)
-  return string.match(static, "^%d+|[^|]*|[^|]*|[^|]*|([^|]*)|")
+function M.children(text)
+  return match(text, "|[^|]*|%d+|%a*|[^|]*|([^|]*)|")
+end
+
+function M.parents(text)
+  return match(text, "|[^|]*|%d+|%a*|[^|]*|[^|]*|([^|]*)|")
 end
 
 return M

@@ -7,15 +7,16 @@
 local M = {}
 
 function M.read(text)
-  local row = {}
-  row.asked, row.status, row.stamp, row.call, row.command, row.lease, row.open, row.released, row.cancelled, row.released_names, row.cancelled_names, row.note =
-    string.match(
+  local asked, status, stamp, id, command, lease, open, released, cancelled, released_names, cancelled_names, note =
+    match(
       text,
       "^(%a),(%a),(%d+),([^,]*),([^,]*),([^,]*),(%d+),(%d+),(%d+)|([^|]*)|([^|]*)|(.*)$"
     )
-  row.open, row.released, row.cancelled =
-    tonumber(row.open), tonumber(row.released), tonumber(row.cancelled)
-  return row
+  return {
+    asked = asked, status = status, stamp = stamp, call = id, command = command, lease = lease,
+    open = open, released = released, cancelled = cancelled, released_names = released_names,
+    cancelled_names = cancelled_names, note = note,
+  }
 end
 
 function M.write(row)
@@ -30,7 +31,7 @@ local function listed(text, count, names)
   if room <= 0 or #names == 0 then
     return text
   end
-  local more = table.concat(names, ",", 1, math.min(room, #names))
+  local more = concat(names, ",", 1, min(room, #names))
   return text == "" and more or text .. "," .. more
 end
 
@@ -45,11 +46,12 @@ end
 -- Plans a row and, when given, its payload.
 function M.put(flow, key, row, payload)
   local fields = flow.rows
-  fields[#fields + 1] = "r:" .. key
-  fields[#fields + 1] = M.write(row)
+  local at = #fields
+  fields[at + 1] = "r:" .. key
+  fields[at + 2] = M.write(row)
   if payload then
-    fields[#fields + 1] = "o:" .. key
-    fields[#fields + 1] = payload
+    fields[at + 3] = "o:" .. key
+    fields[at + 4] = payload
   end
 end
 
@@ -59,7 +61,7 @@ function M.of_step(flow, name, last)
   for attempt = 1, last do
     fields[attempt] = "r:" .. name .. ":" .. attempt
   end
-  return redis.call("HMGET", flow.p, unpack(fields))
+  return command("HMGET", flow.p, unpack(fields))
 end
 
 return M

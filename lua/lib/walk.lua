@@ -2,194 +2,186 @@
 -- are walked in turn, breadth first and to any depth.
 --
 -- A call walks at most states.EDGES_PER_CALL edges. What is left is durable: each unfinished step's
--- record says how many of its edges have been walked, and a numbered entry of the workflow's hash
--- (">n", from header.head up to header.tail) says which steps these are:
+-- record says how many chunks of its edges have been walked, and a numbered entry of the workflow's
+-- hash (">n", from header.head up to header.tail) says which steps these are:
 --   origin|name,name,...           origin = step:attempt of the completion, empty for an insert
 -- Entries are finished in their order, by whoever calls advance. As every edge is walked exactly
 -- once, a child's count of unresolved parents is exact however the work is cut.
 local M = {}
 
-local function edges_of(text, edges)
-  for mark, name in string.gmatch(text, "(%+?)([^,+]+)") do
-    edges[#edges + 1] = { name, mark == "+" }
+-- Appends the edges in a list: children to names, and whether their edge resolves them to resolved.
+local function gather(text, completed, names, resolved)
+  local count = #names
+  for mark, name in gmatch(text, "(%+?)([^,+]+)") do
+    count = count + 1
+    names[count] = name
+    resolved[count] = completed or mark == "+"
   end
 end
 
--- The step's edges from the walked-th on, at most room of them; and how many edges it has.
-local function next_edges(flow, name, step, room)
-  local from = tonumber(step.walked) or 0
-  local text = record.children(step.static)
-  local total = tonumber(string.match(text, "^#(%d+)$"))
-  local edges = {}
-  if not total then
-    edges_of(text, edges)
-    total = #edges
-    if from == 0 and total <= room then
-      return edges, total
-    end
-    local some = {}
-    for i = from + 1, math.min(from + room, total) do
-      some[#some + 1] = edges[i]
-    end
-    return some, total
-  end
-  local first, last = math.floor(from / states.CHUNK), math.floor((math.min(from + room, total) - 1) / states.CHUNK)
-  local fields = {}
-  for chunk = first, last do
-    fields[#fields + 1] = "k:" .. name .. ":" .. chunk
-  end
-  local chunks = redis.call("HMGET", flow.p, unpack(fields))
-  for i = 1, #chunks do
-    edges_of(chunks[i], edges)
-  end
-  local some, skip = {}, from - first * states.CHUNK
-  for i = skip + 1, math.min(skip + room, #edges) do
-    some[#some + 1] = edges[i]
-  end
-  return some, total
-end
-
-local function release(call_, flow, name, since, rest, released)
-  local class = record.class(string.match(rest, "|(.*)$"))
-  local order = queue.add(call_, flow, name, class)
+local function release(call_, flow, name, rest, since, released)
+  local order = queue.add(call_, flow, name, record.class(rest))
   flow.raw[name] = "a,0," .. since .. "," .. order .. "," .. rest
-  call.touch(flow, name)
-  call.recount(call_, flow, "p", "a")
+  flow.dirty[name] = true
   released[#released + 1] = name
 end
 
--- Ends a pending step, and returns its record if it has children to walk.
-local function cancel(call_, flow, name, since, cancelled)
+-- Ends a pending step; it is walked in turn when it has children.
+local function cancel(flow, name, since, walk)
   local step = call.step(flow, name)
   step.state, step.cause = states.CASCADED.state, states.CASCADED.cause
   step.since, step.finished = since, since
-  call.touch(flow, name)
-  call.recount(call_, flow, "p", "x")
-  cancelled[#cancelled + 1] = name
-  if record.children(step.static) == "" then
-    return nil
-  end
-  step.walked = "0"
-  return step
-end
-
--- Applies one edge whose parent has ended.
-local function apply(call_, flow, name, resolved, since, walk)
-  local remaining, rest = string.match(call.text(flow, name), "^p,(%d+),%d*,%x*,(.*)$")
-  if not remaining then
-    return -- it has ended, or was placed by an operator: it keeps its course
-  end
-  if not resolved then
-    if cancel(call_, flow, name, since, walk.cancelled) then
-      walk.names[#walk.names + 1] = name
-    end
-  elseif remaining == "1" then
-    release(call_, flow, name, since, rest, walk.released)
-  else
-    flow.raw[name] = "p," .. (remaining - 1) .. ",,," .. rest
-    call.touch(flow, name)
+  flow.dirty[name] = true
+  walk.cancelled[#walk.cancelled + 1] = name
+  if record.children(step.static) ~= "" then
+    step.walked = "0"
+    walk.names[#walk.names + 1] = name
   end
 end
 
--- Takes edges of the walk's next steps while the budget lasts, so that one read fetches all their
--- children. Returns the edges as a flat list: child, resolved, child, resolved, ...
-local function take(flow, walk, budget)
-  local taken, children = {}, {}
-  while walk.at <= #walk.names and budget > 0 do
-    local name = walk.names[walk.at]
-    local step = call.step(flow, name)
-    local edges, total = next_edges(flow, name, step, budget)
-    local completed = step.state == "c"
-    for i = 1, #edges do
-      taken[#taken + 1] = edges[i][1]
-      taken[#taken + 1] = completed or edges[i][2]
-      children[#children + 1] = edges[i][1]
+-- Applies edges whose parents have ended. A child that is not pending keeps its course.
+local function apply(call_, flow, walk, names, resolved)
+  local since, raw, dirty = flow.since, flow.raw, flow.dirty
+  for i = 1, #names do
+    local name = names[i]
+    local remaining, before, rest = match(call.text(flow, name), "^p,(%d+),(%d*),,(.*)$")
+    if remaining then
+      if not resolved[i] then
+        cancel(flow, name, since, walk)
+      elseif remaining == "1" then
+        release(call_, flow, name, rest, since, walk.released)
+      else
+        raw[name] = "p," .. call.number(remaining - 1) .. "," .. before .. ",," .. rest
+        dirty[name] = true
+      end
     end
-    budget = budget - #edges
-    local walked = (tonumber(step.walked) or 0) + #edges
-    call.touch(flow, name)
-    if walked < total then
-      step.walked = tostring(walked)
-      break
+  end
+end
+
+-- Gathers the edges of one step, or a chunk of them. Returns false when they are more than room.
+local function take(flow, name, room, names, resolved)
+  local step = call.step(flow, name)
+  local text = record.children(step.static)
+  local completed = step.state == "c"
+  local total = byte(text) == 35 and tonumber(sub(text, 2))
+  if not total then
+    local before = #names
+    gather(text, completed, names, resolved)
+    if #names - before > room then
+      for i = #names, before + 1, -1 do
+        names[i], resolved[i] = nil, nil
+      end
+      return false
     end
     step.walked = ""
-    walk.at = walk.at + 1
+  else
+    if room < states.CHUNK then
+      return false
+    end
+    local chunk = tonumber(step.walked) or 0
+    gather(command("HGET", flow.p, "k:" .. name .. ":" .. chunk), completed, names, resolved)
+    step.walked = (chunk + 1) * states.CHUNK < total and tostring(chunk + 1) or ""
   end
-  call.fetch(flow, children)
-  return taken, budget
+  flow.dirty[name] = true
+  return true
 end
 
--- Adds to the fleet's counters what a walk did.
-local function count(call_, flow, walk)
-  if #walk.released > 0 then
-    call.count(call_, "su|dependency|available|" .. flow.h.semantics, #walk.released)
+-- Takes up the walk's next steps as far as the budget goes; returns what is left of it.
+local function take_some(flow, walk, budget, names, resolved)
+  local most = budget
+  while walk.at <= #walk.names do
+    local name = walk.names[walk.at]
+    if not take(flow, name, budget, names, resolved) then
+      return 0
+    end
+    budget = most - #names
+    if flow.steps[name].walked == "" then
+      walk.at = walk.at + 1
+    end
   end
-  if #walk.cancelled > 0 then
-    local labels = "cc|dependency|cancelled|cancelled_by_dependency|"
-    call.count(call_, labels .. flow.h.semantics, #walk.cancelled)
+  return budget
+end
+
+-- What a walk means for the workflow's counts and the fleet's counters.
+local function count(call_, flow, walk)
+  local released, cancelled = #walk.released, #walk.cancelled
+  if released > 0 then
+    call.recount(call_, flow, "p", "a", released)
+    call.count(call_, states.COUNTER_RELEASED, released)
+  end
+  if cancelled > 0 then
+    call.recount(call_, flow, "p", states.CASCADED.state, cancelled)
+    call.count(call_, states.COUNTER_CASCADED, cancelled)
   end
 end
 
 -- Walks from the named steps within the budget. Returns what was released and cancelled, the budget
 -- that is left, the names that remain to be walked, and how many of these were given (the others,
 -- behind them, were found on the way).
-function M.run(call_, flow, names, budget)
-  local walk = { names = names, at = 1, released = {}, cancelled = {} }
-  local given = #names
-  local since = call_.ms - flow.h.inserted
+function M.run(call_, flow, given, budget)
+  local walk = {
+    names = given, at = 1, released = {}, cancelled = {}, budget = budget, left = false, given = 0,
+  }
+  local count_given = #given
   while walk.at <= #walk.names and budget > 0 do
-    local taken
-    taken, budget = take(flow, walk, budget)
-    for i = 1, #taken, 2 do
-      apply(call_, flow, taken[i], taken[i + 1], since, walk)
-    end
+    local names, resolved = {}, {}
+    budget = take_some(flow, walk, budget, names, resolved)
+    call.fetch(flow, names)
+    budget = budget - 1 -- a read costs about as much as an edge
+    apply(call_, flow, walk, names, resolved)
   end
   count(call_, flow, walk)
   walk.budget = budget
-  walk.left = { unpack(walk.names, walk.at) }
-  walk.given = math.max(given - walk.at + 1, 0)
+  walk.left = walk.at <= #walk.names and { unpack(walk.names, walk.at) } or {}
+  walk.given = max(count_given - walk.at + 1, 0)
   return walk
 end
 
 -- Puts names behind all that is still to be walked.
 function M.append(flow, origin, names)
-  flow.fields[#flow.fields + 1] = ">" .. flow.h.tail
-  flow.fields[#flow.fields + 1] = origin .. "|" .. table.concat(names, ",")
+  call.set(flow, ">" .. flow.h.tail, origin .. "|" .. concat(names, ","))
   flow.h.tail = flow.h.tail + 1
   flow.moved = true
 end
 
+-- Rewrites or removes the first entry; returns by how many its origin's entries have changed.
+local function replace_first(flow, origin, walk)
+  local h, field, change = flow.h, ">" .. flow.h.head, 0
+  if walk.given > 0 then
+    call.set(flow, field, origin .. "|" .. concat(walk.left, ",", 1, walk.given))
+  else
+    flow.gone = field
+    h.head = h.head + 1
+    change = -1
+  end
+  if #walk.left > walk.given then
+    M.append(flow, origin, { unpack(walk.left, walk.given + 1) })
+    change = change + 1
+  end
+  if h.head == h.tail then
+    h.head, h.tail = 0, 0
+  end
+  flow.moved = true
+  return change
+end
+
 -- Walks the first entry within the budget; false when there is none.
 function M.advance(call_, flow, budget)
-  local h = flow.h
-  if h.head >= h.tail then
+  if flow.h.head >= flow.h.tail then
     return false
   end
-  local field = ">" .. h.head
-  local origin, text = string.match(redis.call("HGET", flow.w, field), "^([^|]*)|(.*)$")
+  local entry = command("HGET", flow.w, ">" .. flow.h.head)
+  local origin, text = match(entry, "^([^|]*)|(.*)$")
   local names = {}
-  for name in string.gmatch(text, "[^,]+") do
+  for name in gmatch(text, "[^,]+") do
     names[#names + 1] = name
   end
   call.fetch(flow, names)
   local walk = M.run(call_, flow, names, budget)
-  local opened = 0
-  if walk.given > 0 then
-    flow.fields[#flow.fields + 1] = field
-    flow.fields[#flow.fields + 1] = origin .. "|" .. table.concat(walk.left, ",", 1, walk.given)
-  else
-    flow.gone[#flow.gone + 1] = field
-    h.head = h.head + 1
-    flow.moved = true
-    opened = opened - 1
-  end
-  if #walk.left > walk.given then
-    M.append(flow, origin, { unpack(walk.left, walk.given + 1) })
-    opened = opened + 1
-  end
+  local change = replace_first(flow, origin, walk)
   if origin ~= "" then
-    local row = rows.read(redis.call("HGET", flow.p, "r:" .. origin))
-    row.open = row.open + opened
+    local row = rows.read(command("HGET", flow.p, "r:" .. origin))
+    row.open = row.open + change
     rows.tally(row, walk.released, walk.cancelled)
     rows.put(flow, origin, row)
   end

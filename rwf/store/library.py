@@ -81,7 +81,7 @@ class Library:
 def library() -> Library:
     """The library of this release."""
     folder = lua_folder()
-    body: list[tuple[str, int, str]] = [("", 0, f"local {', '.join(LIBS)}")]
+    body = [*_wrapped(folder, "lib/prelude.lua", "", ""), ("", 0, f"local {', '.join(LIBS)}")]
     for lib in LIBS:
         body += _wrapped(folder, f"lib/{lib}.lua", f"{lib} = (function()", "end)()")
     for function in FUNCTIONS.values():
@@ -90,8 +90,8 @@ def library() -> Library:
             folder,
             f"{function.name}.lua",
             f"redis.register_function{{function_name = '@LIBRARY@_{function.name}', {flags}"
-            "callback = (function()",
-            "end)()}",
+            "callback = resolved((function()",
+            "end)())}",
         )
     code = "\n".join(line for _, _, line in body) + "\n"
     name = "rwf_" + hashlib.sha256(code.encode()).hexdigest()[:12]
@@ -113,7 +113,7 @@ def states_lua() -> str:
         [
             "local M = {}",
             f"M.VERSION = '{SEMANTICS_VERSION}'",
-            _table("INDEX", ((code, str(i)) for i, code in enumerate(codes, 1))),
+            f"M.CODES = {{{', '.join(map(repr, codes))}}}",
             _table("NAME", ((STEP_CODE[s], f"'{s}'") for s in StepState)),
             _table("CAUSE_NAME", ((code, f"'{cause}'") for cause, code in CAUSE_CODE.items())),
             _table("TERMINAL", ((STEP_CODE[s], "true") for s in StepState if s in TERMINAL_STEPS)),
@@ -123,10 +123,12 @@ def states_lua() -> str:
             _table("COMPLETION", ((STEP_CODE[s.state], _outcome(s)) for s in COMPLETION.values())),
             f"M.ATTEMPTS_EXHAUSTED = {_outcome(ATTEMPTS_EXHAUSTED)}",
             f"M.CASCADED = {_outcome(CANCELLED_BY_DEPENDENCY)}",
+            *_counters(),
             "M.BACKOFF = {" + ", ".join(repr(part) for part in Backoff().parts()) + "}",
             *(f"M.{name} = {getattr(limits, name)}" for name in _LUA_LIMITS),
             "",
-            "-- h holds the counts of step states, in the order of INDEX, and the cancel request.",
+            "-- h holds a count for each step state, and the cancel request.",
+            *_counts_text(codes),
             *_derivation("workflow_state", WORKFLOW_STATE_RULES),
             *_derivation("workflow_cause", WORKFLOW_CAUSE_RULES),
             "return M",
@@ -147,12 +149,39 @@ def _outcome(outcome: Outcome) -> str:
     return f"{{state = '{STEP_CODE[outcome.state]}', cause = '{cause}'}}"
 
 
+def _counters() -> Iterable[str]:
+    """The statistics' fields for what ends a step or makes it available."""
+    version = SEMANTICS_VERSION
+    cascaded = CANCELLED_BY_DEPENDENCY
+    yield _table(
+        "COUNTER_COMPLETED",
+        (
+            (
+                f"{STEP_CODE[outcome.state]}{CAUSE_CODE[outcome.cause]}",
+                f"'sc|{outcome.state}|{outcome.cause}|{version}'",
+            )
+            for outcome in dict.fromkeys((*COMPLETION.values(), ATTEMPTS_EXHAUSTED))
+            if outcome.cause
+        ),
+    )
+    yield f"M.COUNTER_RELEASED = 'su|dependency|{StepState.AVAILABLE}|{version}'"
+    yield (f"M.COUNTER_CASCADED = 'cc|dependency|{cascaded.state}|{cascaded.cause}|{version}'")
+
+
+def _counts_text(codes: Iterable[str]) -> Iterable[str]:
+    """A Lua function that writes the counts which are not 0 ("p3a1")."""
+    yield "function M.counts_text(h)"
+    parts = [f'(h.{code} > 0 and "{code}" .. call.number(h.{code}) or "")' for code in codes]
+    yield "  return " + "\n    .. ".join(parts)
+    yield "end"
+    yield ""
+
+
 def _derivation(name: str, rules: Iterable[Rule[Any]]) -> Iterable[str]:
     """A Lua function that applies the rules in their order."""
-    index = {state: number for number, state in enumerate(StepState, 1)}
 
     def total(states: Iterable[StepState]) -> str:
-        return " + ".join(f"h[{i}]" for i in sorted(index[state] for state in states))
+        return " + ".join(f"h.{STEP_CODE[state]}" for state in StepState if state in states)
 
     yield f"function M.{name}(h)"
     for rule in rules:
@@ -174,7 +203,7 @@ def keyslots_lua() -> str:
     """The text of ``lua/lib/keyslots.lua``: where in its keys a function finds which."""
     first, stride = len(PARTITION_SLOTS) + 1, len(WORKFLOW_SLOTS)
     slots = [f"M.{name.upper()} = {i}" for i, name in enumerate(PARTITION_SLOTS, 1)]
-    own = ", ".join(f"{name} = keys[base + {i}]" for i, name in enumerate(WORKFLOW_SLOTS))
+    own = ", ".join(f"keys[base + {i}]" for i in range(len(WORKFLOW_SLOTS)))
     return _GENERATED + "\n".join(
         [
             "local M = {}",
@@ -182,10 +211,16 @@ def keyslots_lua() -> str:
             f"M.FIRST_FLOW = {first}",
             f"M.FLOW_STRIDE = {stride}",
             "",
-            "-- The id and the keys of the workflow in a slot, counted from 1.",
+            f"-- The keys of the workflow in a slot, counted from 1: {', '.join(WORKFLOW_SLOTS)}.",
             "function M.flow(keys, slot)",
             "  local base = M.FIRST_FLOW + (slot - 1) * M.FLOW_STRIDE",
-            f'  return {{id = string.match(keys[base], "[^:]*$"), {own}}}',
+            f"  return {own}",
+            "end",
+            "",
+            "-- The workflow's id, from its first key.",
+            "function M.id(key)",
+            f'  return sub(key, find(key, ":{WORKFLOW_SLOTS[0]}:", 1, true) + '
+            f"{len(WORKFLOW_SLOTS[0]) + 2})",
             "end",
             "",
             "return M",

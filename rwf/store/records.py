@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ from rwf.model.views import EvidenceView, ResultView, StepView, WorkflowView
 STATES: Final = tuple(StepState)
 STATE_OF: Final = {code: state for state, code in STEP_CODE.items()}
 _CAUSE_OF: Final = {code: cause for cause, code in CAUSE_CODE.items()}
+_COUNT: Final = re.compile(r"([a-z])([0-9]+)")
 _DEFAULT_CLASS: Final = "default:1000"
 # Urgency is what orders the ready queue: smaller comes first, so it falls as priority rises.
 _URGENCY_OF_PRIORITY_0: Final = 1000
@@ -59,7 +61,7 @@ def fields_of(graph: Graph) -> Fields:
         fields.own.append((f"#{number}", ",".join(chunk).encode()))
     roots = [(step.name, EdgePolicy.CANCEL) for step in graph.steps if not step.parents]
     children = _edges("k", START, roots, fields)
-    fields.own.append((START, f"c,0,,,0,0,0,,,,,0|0|||{children}||".encode()))
+    fields.own.append((START, f"c,0,,,0,0,0,,,,,0||0|||{children}||".encode()))
     for step in graph.steps:
         fields.own.append((step.name, _record(step, fields)))
         if step.input is not None:
@@ -83,9 +85,10 @@ def _record(step: GraphStep, fields: Fields) -> bytes:
     children = _edges("k", step.name, step.children, fields)
     parents = _edges("u", step.name, step.parents, fields)
     worker = "" if step.worker == step.name else step.worker
+    payloads = ("" if step.input is None else "i") + ("" if step.context is None else "c")
     return (
         f"p,{remaining},,,0,{step.max_attempts},0,,,,,"
-        f"|{step.position}|{class_}|{options}|{children}|{parents}|{worker}"
+        f"|{class_}|{step.position}|{payloads}|{options}|{children}|{parents}|{worker}"
     ).encode()
 
 
@@ -143,22 +146,31 @@ class Header:
 
     @classmethod
     def parse(cls, static: bytes, counts: bytes) -> Header:
-        fixed = static.decode().split(",", 5)
-        moving = counts.decode().split(",")
-        times = moving[len(STATES) :]
+        fixed = static.decode().split(",", 6)
+        moving = counts.decode().partition(";")[2]
+        last, started, rest = moving.split(",", 2)
+        finished, cancel, head, tail = (rest or ",,0,0").split(",")
         return cls(
             semantics_version=int(fixed[0]),
             definition_version=int(fixed[1]),
             steps=int(fixed[2]),
             inserted=int(fixed[3]),
-            name=fixed[5],
-            counts={state: int(moving[i]) for i, state in enumerate(STATES)},
-            last=int(times[0] or 0),
-            started=_number(times[1]),
-            finished=_number(times[2]),
-            cancel=_number(times[3]),
-            unwalked=int(times[5]) - int(times[4]),
+            name=fixed[6],
+            counts=cls.counts_of(counts),
+            last=int(last),
+            started=_number(started),
+            finished=_number(finished),
+            cancel=_number(cancel),
+            unwalked=int(tail) - int(head),
         )
+
+    @staticmethod
+    def counts_of(text: bytes) -> dict[StepState, int]:
+        """The step counts in a header's moving part."""
+        counts = dict.fromkeys(STATES, 0)
+        for code, count in _COUNT.findall(text.decode().partition(";")[0]):
+            counts[STATE_OF[code]] = int(count)
+        return counts
 
     def at(self, since: int | None) -> datetime | None:
         """A time that is stored in milliseconds since the insert."""
@@ -222,7 +234,8 @@ class Record:
 
     @classmethod
     def parse(cls, name: str, text: bytes) -> Record:
-        moving, position, class_, options, children, parents, worker = text.decode().split("|", 6)
+        fixed = text.decode().split("|", 7)
+        moving, class_, position, _, options, children, parents, worker = fixed
         parts = moving.split(",")
         queue, urgency = (class_ or _DEFAULT_CLASS).split(":")
         return cls(

@@ -116,7 +116,7 @@ def _put(
     head: list[Arg] = [
         len(graph.steps),
         f"{SEMANTICS_VERSION},{graph.definition_version},{len(graph.steps)},",
-        f",{'' if kept_ms is None else kept_ms},{graph.name}",
+        f",{'' if kept_ms is None else kept_ms},{'c' if graph.context else ''},{graph.name}",
         len(fields.own),
         len(fields.payload),
     ]
