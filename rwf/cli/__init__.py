@@ -1,0 +1,37 @@
+"""The command line: ``rwf`` and ``python -m rwf``. It uses the public client only.
+
+One subject a file: ``common`` has what all commands share, ``faults`` how errors are shown.
+"""
+
+from __future__ import annotations
+
+import click
+
+from rwf.cli import commands, demo, inspect, server
+from rwf.cli.faults import Program
+
+_HELP = """Durable workflow graphs on Redis or Valkey.
+
+Exit codes: 0 done, 1 refused or not found, 2 usage, 3 server unreachable or misconfigured.
+"""
+
+
+@click.group(
+    cls=Program,
+    help=_HELP,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="rwf", message="%(prog)s %(version)s")
+def program() -> None:
+    pass
+
+
+for _module in (commands, inspect, server, demo):
+    for _command in _module.COMMANDS:
+        program.add_command(_command)
+
+
+def main() -> None:
+    """Runs the command line of this process, and ends the process with its exit code."""
+    program.main(prog_name="rwf")

@@ -1,0 +1,204 @@
+"""Writing commands: ``insert`` and ``complete``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from rwf import Client, Workflow, WorkflowInvalid
+from rwf.cli.common import Output, dumped, headline, on_client, progress, state_and_cause
+from rwf.cli.faults import Refused, file_errors
+from rwf.cli.text import escaped
+from rwf.model.operator import step_status
+from rwf.model.states import CompletionStatus
+from rwf.model.views import CommandResult, WorkflowView
+
+_MAX_INPUT: Final = 256 * 1024 * 1024
+"""Bytes that are read of a file or of standard input; what is larger is refused."""
+_NAMES_SHOWN: Final = 20
+
+
+def _retention(_context: click.Context, _option: click.Parameter, value: str) -> timedelta | None:
+    """Days as a number, or ``none`` for ever."""
+    if value == "none":
+        return None
+    try:
+        days = timedelta(days=float(value))
+    except (ValueError, OverflowError):
+        days = timedelta(-1)
+    if days < timedelta(0):
+        raise click.BadParameter(f"{value!r} is neither a number of days nor 'none'")
+    return days
+
+
+# --- insert -----------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("file")
+@click.option("--key", help="The same key again inserts nothing; for a single workflow.")
+@click.option(
+    "--retention",
+    callback=_retention,
+    metavar="DAYS|none",
+    default="7",
+    show_default=True,
+    help="How long it is kept once finished.",
+)
+@on_client
+def insert(
+    client: Client, out: Output, *, file: str, key: str | None, retention: timedelta | None
+) -> None:
+    """Insert the workflow in FILE, or each of a list or of JSON lines; - is standard input.
+
+    All are checked before the first is inserted.
+    """
+    forms, single = _forms(_read(file))
+    if key is not None and not single:
+        raise click.UsageError("--key goes with a single workflow")
+    workflows = [_workflow(form, number, single) for number, form in enumerate(forms, 1)]
+    views: list[WorkflowView] = []
+    try:
+        for workflow in workflows:
+            views.append(client.insert(workflow, key=key, retention=retention))
+            if not out.as_json:
+                out.lines(_insert_lines(views[-1]))
+    finally:
+        # When one is refused, those before it are in, and their ids are told.
+        if out.as_json and (views or not single):
+            out.document(dumped(views[0]) if single else [dumped(view) for view in views])
+
+
+def _read(file: str) -> str:
+    """A file's text, or that of standard input."""
+    with file_errors(file):
+        if file == "-":
+            data = sys.stdin.buffer.read(_MAX_INPUT + 1)
+        else:
+            with Path(file).open("rb") as opened:
+                data = opened.read(_MAX_INPUT + 1)
+    if len(data) > _MAX_INPUT:
+        raise Refused("input_too_large", f"{file} has more than {_MAX_INPUT} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Refused("invalid_json", f"{file} is not UTF-8, at byte {error.start}") from None
+
+
+def _forms(text: str) -> tuple[list[Any], bool]:
+    """The JSON forms in a text, and whether it is a single one rather than a list or lines."""
+    try:
+        value = _parsed(text)
+    except Refused:
+        lines = [line for line in text.split("\n") if line.strip()]
+        # A line that is whole on its own shows that lines were meant.
+        if len(lines) < 2 or not _is_json(lines[0]):
+            raise
+        return list(_parsed_lines(text)), False
+    if isinstance(value, list):
+        return value, False
+    return [value], True
+
+
+def _parsed(text: str, where: str = "") -> Any:
+    # json, not orjson: it keeps integers of any size, so that one too large is refused.
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise Refused("invalid_json", f"{where}nested too deeply") from None
+    except ValueError as error:
+        raise Refused("invalid_json", f"{where}{error}") from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        _parsed(text)
+    except Refused:
+        return False
+    return True
+
+
+def _parsed_lines(text: str) -> Iterator[Any]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield _parsed(line, f"line {number}: ")
+
+
+def _workflow(form: Any, number: int, single: bool) -> Workflow:
+    try:
+        workflow = Workflow.from_dict(form)
+        workflow.validate()
+    except WorkflowInvalid as error:
+        if single:
+            raise
+        raise Refused(error.code, f"workflow {number}: {error.message}") from None
+    return workflow
+
+
+def _insert_lines(view: WorkflowView) -> Iterator[str]:
+    before = ", inserted before with this key" if view.duplicate else ""
+    yield f"{headline(view)}  {view.step_count} steps{before}"
+
+
+# --- complete ---------------------------------------------------------------------------------
+
+
+def _payload(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
+    """The JSON value of ``--payload``: given as it is, or as ``@file``."""
+    if value is None:
+        return None
+    try:
+        return _parsed(_read(value[1:]) if value.startswith("@") else value)
+    except Refused as error:
+        raise click.BadParameter(error.message) from None
+
+
+@click.command()
+@click.argument("workflow_id", metavar="ID")
+@click.argument("step")
+@click.argument(
+    "status",
+    default=CompletionStatus.COMPLETED.value,
+    type=click.Choice([status.value for status in CompletionStatus]),
+)
+@click.option("--payload", callback=_payload, metavar="JSON|@FILE", help="The result.")
+@click.option("--summary", help="The result in words.")
+@click.option("--retry-in", type=float, metavar="SECONDS", help="For retryable only.")
+@click.option("--actor", help="Who does this, for the evidence.")
+@click.option("--force", is_flag=True, help="Complete an executing step without its lease.")
+@click.option("--command-id", help="The same id again is a duplicate.")
+@click.option("--lease", help="The token of a claim.")
+@on_client
+def complete(client: Client, out: Output, *, workflow_id: str, step: str, **given: Any) -> None:
+    """Record what a step's work came to: STATUS is completed unless given."""
+    result = client.complete_step(workflow_id, step, **given)
+    if out.as_json:
+        data = dumped(result)
+        out.document(data | {"workflow": dumped(result.workflow)})
+    else:
+        out.lines(_complete_lines(result))
+
+
+def _complete_lines(result: CommandResult) -> Iterator[str]:
+    step = result.step
+    status = step_status(step.state, frozenset())
+    state = state_and_cause(step.state, step.terminal_cause)
+    yield f"{status}  {state}  {escaped(step.name)}  {result.outcome}"
+    for what, names, count in (
+        ("released", result.released, result.released_count),
+        ("cancelled", result.cancelled, result.cancelled_count),
+    ):
+        if count:
+            more = f" and {count - _NAMES_SHOWN} more" if count > _NAMES_SHOWN else ""
+            yield f"  {what} {', '.join(names[:_NAMES_SHOWN])}{more}"
+    yield headline(result.workflow)
+    yield f"  {progress(result.workflow)}"
+
+
+COMMANDS = (insert, complete)

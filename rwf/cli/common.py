@@ -1,0 +1,141 @@
+"""What all commands share: their options, the client they open, and how they answer."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import click
+
+from rwf import Client
+from rwf.cli.text import escaped
+from rwf.model.operator import step_status, workflow_status
+from rwf.model.states import OperatorStatus, StepState
+from rwf.model.views import GraphView, StepView, View, WorkflowView
+
+DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
+
+Command = Callable[..., int | None]
+
+
+class Output:
+    """Where a command's answer goes: lines for people, or one JSON document."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def lines(self, lines: Iterable[str]) -> None:
+        """Prints lines that hold no control characters."""
+        text = "\n".join(lines)
+        if text:
+            click.echo(text)
+
+    def document(self, value: Any) -> None:
+        """Prints a value as JSON, in ASCII, on one line."""
+        click.echo(json.dumps(value))
+
+
+def namespace_option(command: Command) -> Command:
+    """Adds ``--namespace``."""
+    return click.option(
+        "--namespace",
+        envvar="RWF_NAMESPACE",
+        default="rwf",
+        metavar="NAME",
+        help="The namespace of all keys.  [$RWF_NAMESPACE, else rwf]",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Adds ``--json``, passed as an :class:`Output` named ``out``."""
+    return click.option(
+        "--json",
+        "out",
+        is_flag=True,
+        callback=lambda _context, _option, value: Output(value),
+        help="Answer in JSON; an error is one line of JSON on stderr.",
+    )(command)
+
+
+def on_client(command: Command) -> Command:
+    """A command on a server: adds ``--url``, ``--namespace`` and ``--json``, and passes an open
+    client and the output first."""
+
+    @functools.wraps(command)
+    def opened(url: str, namespace: str, out: Output, **given: Any) -> int | None:
+        with Client.from_url(url, namespace=namespace) as client:
+            return command(client, out, **given)
+
+    return click.option(
+        "--url",
+        envvar="RWF_URL",
+        default=DEFAULT_URL,
+        metavar="URL",
+        help=f"The server.  [$RWF_URL, else {DEFAULT_URL}]",
+    )(json_option(namespace_option(opened)))
+
+
+def folder_value(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> Path | None:
+    """A folder's name as a path."""
+    if value is not None and (not value or "\0" in value):
+        raise click.BadParameter("not the name of a folder")
+    return None if value is None else Path(value)
+
+
+def embedded_url(folder: Path) -> str:
+    """The URL that names the embedded server of a folder."""
+    return f"embedded://{quote(str(folder.absolute()))}"
+
+
+def dumped(view: View) -> dict[str, Any]:
+    """A view as JSON data; a workflow's operator status comes first."""
+    data = view.model_dump(mode="json")
+    if isinstance(view, WorkflowView):
+        return {"operator_status": str(workflow_status(view)), **data}
+    return data
+
+
+def held_by_retries(graph: GraphView) -> Collection[str]:
+    """The steps that wait for a step which will run again."""
+    again = {step.name for step in graph.steps if step.state is StepState.RETRYABLE}
+    return {edge.child for edge in graph.edges if edge.parent in again}
+
+
+def status_of(step: StepView, workflow: WorkflowView, held: Collection[str]) -> OperatorStatus:
+    """A step's operator status; ``held`` are those that wait for a retry."""
+    codes = {"waiting_on_retryable_dependency"} if step.name in held else set()
+    if workflow.cancel_requested_at is not None:
+        codes.add("cancel_requested")
+    return step_status(step.state, frozenset(codes))
+
+
+def headline(view: WorkflowView, status: str | None = None) -> str:
+    """A workflow on one line: the operator status, then the raw state, then what it is."""
+    state = state_and_cause(view.state, view.terminal_cause)
+    return f"{status or workflow_status(view)}  {state}  {escaped(view.name)}  {view.id}"
+
+
+def state_and_cause(state: str, cause: str | None) -> str:
+    """A raw state, with its terminal cause where that says more."""
+    return state if cause in (None, state) else f"{state} ({cause})"
+
+
+def progress(view: WorkflowView) -> str:
+    """A workflow's counters in words."""
+    parts = [f"{view.completed_step_count} of {view.step_count} steps completed"]
+    parts += [
+        f"{count} {what}"
+        for count, what in (
+            (view.runnable_step_count, "available"),
+            (view.failed_step_count, "failed"),
+            (view.cancelled_step_count, "cancelled"),
+        )
+        if count
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,339 @@
+"""Reading commands: ``ls``, ``show``, ``graph``, ``explain``, ``evidence``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final
+
+import click
+
+from rwf import Client
+from rwf.cli import drawing
+from rwf.cli.common import (
+    Output,
+    dumped,
+    headline,
+    held_by_retries,
+    on_client,
+    progress,
+    state_and_cause,
+    status_of,
+)
+from rwf.cli.text import compact, escaped, moment, table
+from rwf.model.operator import workflow_status
+from rwf.model.states import EdgePolicy, OperatorStatus, StepState, WorkflowState
+from rwf.model.views import (
+    EvidenceView,
+    ResultView,
+    RootCause,
+    StepExplanation,
+    StepView,
+    WorkflowExplanation,
+    WorkflowView,
+)
+
+_STEPS_SHOWN: Final = 50
+_CAUSES_SHOWN: Final = 10
+
+_id = click.argument("workflow_id", metavar="ID")
+_optional_step = click.argument("step", required=False)
+
+
+@click.command()
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in WorkflowState]),
+    help="Only those in this state.",
+)
+@click.option(
+    "--status",
+    type=click.Choice([status.value for status in OperatorStatus], case_sensitive=False),
+    help="Only those of this operator status.",
+)
+@click.option("--name", help="Only those of this name.")
+@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
+@click.option("--cursor", help="Where a page before this one ended.")
+@on_client
+def ls(
+    client: Client,
+    out: Output,
+    *,
+    state: str | None,
+    status: str | None,
+    name: str | None,
+    limit: int,
+    cursor: str | None,
+) -> None:
+    """List workflows, newest first."""
+    page = client.list(state=state, operator_status=status, name=name, limit=limit, cursor=cursor)
+    if out.as_json:
+        workflows = [dumped(view) for view in page.workflows]
+        out.document({"workflows": workflows, "cursor": page.cursor})
+        return
+    head = ("STATUS", "STATE", "ID", "NAME", "STEPS", "INSERTED")
+    out.lines(table(head, [_listed(view) for view in page.workflows]) or ["no workflows here"])
+    if page.cursor is not None:
+        out.lines([f"there may be more: --cursor {shlex.quote(page.cursor)}"])
+
+
+def _listed(view: WorkflowView) -> tuple[object, ...]:
+    steps = f"{view.completed_step_count}/{view.step_count}"
+    if view.failed_step_count:
+        steps += f", {view.failed_step_count} failed"
+    inserted = moment(view.inserted_at)
+    return workflow_status(view), view.state, view.id, view.name, steps, inserted
+
+
+# --- show -------------------------------------------------------------------------------------
+
+
+@click.command()
+@_id
+@_optional_step
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=_STEPS_SHOWN,
+    show_default=True,
+    help="How many steps to show.",
+)
+@click.option("--offset", type=click.IntRange(min=0), default=0, help="How many to leave out.")
+@click.option("--all", "every", is_flag=True, help="Show all steps.")
+@on_client
+def show(
+    client: Client,
+    out: Output,
+    *,
+    workflow_id: str,
+    step: str | None,
+    limit: int,
+    offset: int,
+    every: bool,
+) -> None:
+    """Show a workflow with its steps, or one STEP with its results."""
+    if step is not None:
+        _show_step(client, out, workflow_id, step)
+        return
+    why = client.explain(workflow_id)
+    view = client.get(workflow_id)
+    steps = client.steps(workflow_id, limit=None if every else limit, offset=offset)
+    statuses = _statuses(client, view, why, steps)
+    left = max(view.step_count - offset - len(steps), 0)
+    if out.as_json:
+        shown = [
+            {"operator_status": status, **dumped(each)}
+            for each, status in zip(steps, statuses, strict=True)
+        ]
+        following = offset + len(steps) if left else None
+        out.document({**dumped(view), "steps": shown, "next_offset": following})
+        return
+    out.lines(_workflow_lines(view, why))
+    head = ("STATUS", "STATE", "STEP", "ATTEMPT", "WHY")
+    out.lines(table(head, [_step_row(*pair) for pair in zip(steps, statuses, strict=True)]))
+    if left:
+        out.lines([f"{left} more steps: --offset {offset + len(steps)}, or --all"])
+
+
+def _statuses(
+    client: Client, view: WorkflowView, why: WorkflowExplanation, steps: Sequence[StepView]
+) -> list[OperatorStatus]:
+    """The steps' operator statuses, as ``explain`` gives them for each."""
+    held: Collection[str] = ()
+    if why.counts[StepState.RETRYABLE] and any(step.state is StepState.PENDING for step in steps):
+        held = held_by_retries(client.graph(view.id))
+    return [status_of(step, view, held) for step in steps]
+
+
+def _workflow_lines(view: WorkflowView, why: WorkflowExplanation) -> Iterator[str]:
+    yield headline(view, why.operator_status)
+    yield f"  {progress(view)}"
+    times = [f"inserted {moment(view.inserted_at)}"]
+    if view.started_at:
+        times.append(f"started {moment(view.started_at)}")
+    if view.finished_at:
+        times.append(f"finished {moment(view.finished_at)}")
+    yield f"  {', '.join(times)}"
+    if view.cancel_requested_at is not None:
+        yield f"  cancel requested {moment(view.cancel_requested_at)}"
+    if view.context is not None:
+        yield f"  context {compact(view.context)}"
+
+
+def _step_row(step: StepView, status: str) -> tuple[object, ...]:
+    why: object = step.terminal_cause or ""
+    if step.retry_at is not None:
+        why = f"again at {moment(step.retry_at)}"
+    return status, step.state, step.name, f"{step.attempt}/{step.max_attempts}", why
+
+
+def _show_step(client: Client, out: Output, workflow_id: str, name: str) -> None:
+    why = client.explain_step(workflow_id, name)
+    step = client.step(workflow_id, name)
+    results = client.results(workflow_id, step=name)
+    if out.as_json:
+        document = {"operator_status": str(why.operator_status), **dumped(step)}
+        out.document(document | {"results": [_result_data(result) for result in results]})
+        return
+    state = state_and_cause(step.state, step.terminal_cause)
+    out.lines([f"{why.operator_status}  {state}  {step.name}  of {workflow_id}"])
+    out.lines(_step_facts(step, why))
+    if results:
+        out.lines(["results:"])
+    for result in results:
+        out.lines(_result_lines(result))
+
+
+def _step_facts(step: StepView, why: StepExplanation) -> Iterator[str]:
+    yield (
+        f"  worker {escaped(step.worker)}, queue {step.queue}, priority {step.priority}, "
+        f"attempt {step.attempt} of {step.max_attempts}"
+    )
+    for dependency in why.dependencies:
+        policy = ", continue" if dependency.policy is EdgePolicy.CONTINUE else ""
+        yield f"  after {dependency.step} ({dependency.state}{policy})"
+    if why.dependency_count > len(why.dependencies):
+        yield f"  and {why.dependency_count - len(why.dependencies)} more dependencies"
+    if step.retry_at is not None:
+        yield f"  runs again at {moment(step.retry_at)}"
+    if step.started_at or step.finished_at:
+        yield f"  started {moment(step.started_at)}, finished {moment(step.finished_at)}"
+    for what, value in (("input", step.input), ("context", step.context)):
+        if value is not None:
+            yield f"  {what} {compact(value)}"
+
+
+def _result_data(result: ResultView) -> dict[str, Any]:
+    # The payload is there already, as what its bytes mean.
+    return result.model_dump(mode="json", exclude={"payload_bytes"})
+
+
+def _result_lines(result: ResultView) -> Iterator[str]:
+    summary = f"  {escaped(result.summary)}" if result.summary else ""
+    yield f"  attempt {result.attempt}  {result.status}  {moment(result.recorded_at)}{summary}"
+    if result.payload is not None:
+        yield f"    {compact(result.payload)}"
+
+
+# --- graph ------------------------------------------------------------------------------------
+
+
+@click.command()
+@_id
+@click.option(
+    "--format", "form", type=click.Choice([*drawing.FORMS]), default="text", show_default=True
+)
+@on_client
+def graph(client: Client, out: Output, *, workflow_id: str, form: str) -> None:
+    """Draw a workflow's steps and edges, in topological order; --json gives them as data."""
+    view = client.graph(workflow_id)
+    if out.as_json:
+        out.document(dumped(view))
+    else:
+        out.lines(drawing.FORMS[form](view))
+
+
+# --- explain ----------------------------------------------------------------------------------
+
+
+@click.command()
+@_id
+@_optional_step
+@on_client
+def explain(client: Client, out: Output, *, workflow_id: str, step: str | None) -> None:
+    """Say why a workflow, or one STEP of it, is where it is."""
+    why = client.explain(workflow_id) if step is None else client.explain_step(workflow_id, step)
+    if out.as_json:
+        out.document(dumped(why))
+    elif isinstance(why, StepExplanation):
+        out.lines(step_explanation(why))
+    else:
+        out.lines(_workflow_explanation(why))
+
+
+def step_explanation(why: StepExplanation) -> Iterator[str]:
+    """The explanation of a step, for people."""
+    yield f"{why.operator_status}  {why.state}  {why.step}  of {why.workflow_id}"
+    yield f"  {escaped(why.diagnosis)}"
+    for blocker in why.blockers:
+        since = f" since {moment(blocker.since)}" if blocker.since else ""
+        again = f", again at {moment(blocker.retry_at)}" if blocker.retry_at else ""
+        yield f"  blocked by {blocker.code}: {escaped(blocker.summary)}{since}{again}"
+    for dependency in why.dependencies[:_CAUSES_SHOWN]:
+        policy = f"over a {dependency.policy} edge"
+        reported = f", reported {dependency.result_status}" if dependency.result_status else ""
+        yield f"  depends on {dependency.step}: {dependency.state}, {policy}{reported}"
+    if why.dependency_count > _CAUSES_SHOWN:
+        yield f"  and on {why.dependency_count - _CAUSES_SHOWN} more"
+    yield from _cause_lines(why.root_causes, why.root_cause_count, with_path=True)
+    if why.executable_actions:
+        yield f"  can be done: {', '.join(why.executable_actions)}"
+    yield from _rejection_lines(why.latest_rejection)
+
+
+def _workflow_explanation(why: WorkflowExplanation) -> Iterator[str]:
+    yield f"{why.operator_status}  {why.state}  {why.workflow_id}"
+    yield f"  {escaped(why.diagnosis)}"
+    counts = [f"{count} {state}" for state, count in why.counts.items() if count]
+    yield f"  steps: {', '.join(counts)}"
+    yield from _cause_lines(why.root_causes, why.root_cause_count, with_path=False)
+    yield from _rejection_lines(why.latest_rejection)
+
+
+def _cause_lines(causes: Sequence[RootCause], count: int, *, with_path: bool) -> Iterator[str]:
+    for cause in causes[:_CAUSES_SHOWN]:
+        line = f"  root cause {cause.step}: {cause.state} ({cause.code})"
+        if not with_path:
+            line += f", holds {'at least ' if cause.truncated else ''}{cause.held_count}"
+        elif len(cause.path) > 2:
+            line += f", by way of {_path(cause.path[1:-1])}"
+        yield f"{line}; next: {', '.join(cause.legal_next_steps)}"
+    if count > _CAUSES_SHOWN:
+        yield f"  and {count - _CAUSES_SHOWN} more root causes"
+
+
+def _path(names: Sequence[str]) -> str:
+    if len(names) <= _CAUSES_SHOWN:
+        return " > ".join(names)
+    half = _CAUSES_SHOWN // 2
+    left_out = f"({len(names) - 2 * half} more)"
+    return " > ".join([*names[:half], left_out, *names[-half:]])
+
+
+def _rejection_lines(rejection: EvidenceView | None) -> Iterator[str]:
+    if rejection is not None:
+        when = moment(rejection.requested_at)
+        message = escaped(rejection.message)
+        yield f"  latest refusal: {rejection.action}, {rejection.reason_code}, {when}: {message}"
+
+
+# --- evidence ---------------------------------------------------------------------------------
+
+
+@click.command()
+@_id
+@click.option("--step", help="Only what concerns this step.")
+@on_client
+def evidence(client: Client, out: Output, *, workflow_id: str, step: str | None) -> None:
+    """List what was accepted, refused or repeated, oldest first."""
+    entries = client.evidence(workflow_id, step=step)
+    if out.as_json:
+        out.document([dumped(entry) for entry in entries])
+        return
+    head = ("STATUS", "TIME", "ACTION", "STEP", "REASON", "ACTOR", "MESSAGE")
+    rows = [
+        (
+            entry.status,
+            moment(entry.requested_at),
+            entry.action,
+            entry.step or "-",
+            entry.reason_code or "-",
+            entry.actor or "-",
+            entry.message,
+        )
+        for entry in entries
+    ]
+    out.lines(table(head, rows) or ["no evidence"])
+
+
+COMMANDS = (ls, show, graph, explain, evidence)

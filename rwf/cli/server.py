@@ -1,0 +1,107 @@
+"""Commands about the server: ``migrate``, ``doctor`` and ``server`` (embedded)."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import click
+
+from rwf import Client
+from rwf.cli.common import (
+    Output,
+    dumped,
+    embedded_url,
+    folder_value,
+    json_option,
+    namespace_option,
+    on_client,
+)
+from rwf.cli.faults import NO_STORE
+from rwf.cli.text import escaped
+from rwf.embedded import EmbeddedServer, folder_of
+
+_LOOK_SECONDS: Final = 1.0
+"""How often ``rwf server`` looks whether the server still runs."""
+
+
+@click.command()
+@on_client
+def migrate(client: Client, out: Output) -> None:
+    """Load the library of this release, and create the namespace where it does not exist.
+
+    For a user who may load functions; older releases' libraries stay beside it.
+    """
+    report = client.migrate()
+    if out.as_json:
+        out.document(dumped(report))
+        return
+    what = "loaded" if report.loaded else "was loaded already"
+    out.lines(
+        [
+            f"library {report.library} {what}",
+            f"namespace {report.namespace}, partitions: {report.partitions}",
+        ]
+    )
+
+
+@click.command()
+@on_client
+def doctor(client: Client, out: Output) -> int:
+    """Check the server and its configuration; changes nothing. Exit code 3 when a check fails."""
+    report = client.doctor()
+    if out.as_json:
+        out.document(dumped(report))
+    else:
+        width = max(len(check.name) for check in report.checks)
+        for check in report.checks:
+            advice = f"; {escaped(check.advice)}" if check.advice else ""
+            found = escaped(check.found)
+            out.lines([f"{check.status:<7}  {check.name:<{width}}  {found}{advice}"])
+    return 0 if report.healthy else NO_STORE
+
+
+@click.command()
+@click.argument("folder", required=False, callback=folder_value)
+@click.option("--url", metavar="URL", help="embedded:///FOLDER, in place of FOLDER.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Listen on 127.0.0.1:PORT too.")
+@namespace_option
+@json_option
+def server(
+    folder: Path | None, url: str | None, port: int | None, namespace: str, out: Output
+) -> None:
+    """Run the embedded server of FOLDER until SIGINT or SIGTERM; it is restarted if it dies."""
+    if (folder is None) == (url is None):
+        raise click.UsageError("give either FOLDER or --url embedded:///FOLDER")
+    folder = folder_of(url) if url is not None else folder
+    assert folder is not None
+    ended = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    with EmbeddedServer(folder, port=port) as running:
+        address = embedded_url(folder)
+        plain = f"redis://127.0.0.1:{running.port}/0" if running.port else running.url
+        if out.as_json:
+            out.document(
+                {"url": address, "redis_url": plain, "pid": running.pid, "namespace": namespace}
+            )
+        else:
+            out.lines(
+                [
+                    f"{address} runs, as {plain}, process {running.pid}",
+                    f"use it: export RWF_URL={shlex.quote(address)} RWF_NAMESPACE={namespace}",
+                ]
+            )
+        while not ended.wait(_LOOK_SECONDS):
+            running.ensure_running()
+
+
+COMMANDS = (migrate, doctor, server)
