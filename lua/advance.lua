@@ -11,7 +11,7 @@ return function(keys, args)
   if not flow.h then
     return { "", "" }
   end
-  if flow.h.semantics == states.VERSION and walk.advance(call_, flow, states.EDGES_PER_CALL) then
+  if flow.h.semantics == states.VERSION and walk.advance(call_, flow) then
     flush.commit(call_, args[1])
   end
   local row = args[3] ~= "" and command("HGET", flow.p, "r:" .. args[3]) or ""

@@ -6,7 +6,7 @@
 --   milliseconds to the retry or "", a random number in [0,1) for the jitter, "1" when a payload
 --   follows, the payload, the client's note.
 -- Reply: {items, flows}. An item is
---     {"accepted"|"duplicate", step:attempt, open, released, cancelled, names, names, record, input, context}
+--     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context
 --   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context}.
 -- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics.
 -- Publishes: step_available, workflow_terminal.
@@ -33,10 +33,6 @@ local function read_items(args)
   return items, names
 end
 
-local function answer(kind, key, row)
-  return { kind, key, row.open, row.released, row.cancelled, row.released_names, row.cancelled_names }
-end
-
 -- The result row that an identity of this command is on record for: the call's own, its command id,
 -- its lease, in this order, over all attempts. Returns the row, its key and which identity.
 local function find_row(flow, item, reported)
@@ -44,7 +40,7 @@ local function find_row(flow, item, reported)
   for attempt = 1, reported do
     local row = found[attempt] and rows.read(found[attempt])
     if row then
-      row.key = item.step .. ":" .. attempt
+      row.attempt = attempt
       if row.call == item.call then
         return row, "call"
       end
@@ -59,7 +55,7 @@ local function find_row(flow, item, reported)
 end
 
 local function same_request(flow, item, row)
-  return row.asked == item.asked and (command("HGET", flow.p, "o:" .. row.key) or nil) == item.payload
+  return row.asked == item.asked and (command("HGET", flow.p, "o:" .. item.step .. ":" .. row.attempt) or nil) == item.payload
 end
 
 -- The answer that is already on record for this command, or nil.
@@ -69,7 +65,7 @@ local function on_record(call_, flow, item, reported)
     return nil
   end
   if identity == "call" then
-    return answer("accepted", row.key, row)
+    return { "accepted", tostring(row.attempt), rows.write(row) }
   end
   if identity == "lease" and not same_request(flow, item, row) then
     return evidence.reject(
@@ -77,7 +73,7 @@ local function on_record(call_, flow, item, reported)
     )
   end
   evidence.duplicate(call_, flow, item)
-  return answer("duplicate", row.key, row)
+  return { "duplicate", tostring(row.attempt), rows.write(row) }
 end
 
 -- A command without any identity, on a step that has ended: the same outcome again is a duplicate.
@@ -85,14 +81,13 @@ local function same_outcome(call_, flow, item, step)
   if item.command ~= "" or item.lease ~= "" or step.reported == "0" then
     return nil
   end
-  local key = item.step .. ":" .. step.reported
-  local row = rows.read(command("HGET", flow.p, "r:" .. key))
-  row.key = key
+  local row = rows.read(command("HGET", flow.p, "r:" .. item.step .. ":" .. step.reported))
+  row.attempt = step.reported
   if not same_request(flow, item, row) then
     return nil
   end
   evidence.duplicate(call_, flow, item)
-  return answer("duplicate", key, row)
+  return { "duplicate", row.attempt, rows.write(row) }
 end
 
 -- The reply to an item that changes nothing, or nil when it is to be carried out.
@@ -181,42 +176,37 @@ end
 -- Walks the ended step's edges within the call's budget. What is left becomes an entry that is walked
 -- later.
 local function descend(call_, flow, item, step, row)
-  if not states.TERMINAL[step.state] or record.children(step.static) == "" then
-    return
-  end
   step.walked = "0"
-  local done = walk.run(call_, flow, { item.step }, call_.budget)
-  call_.budget = done.budget
+  local done = walk.run(call_, flow, { item.step })
   rows.tally(row, done.released, done.cancelled)
-  if #done.left > 0 then
-    walk.append(flow, row.key, done.left)
-    row.open = 1
-  end
+  row.open = walk.append(flow, item.step .. ":" .. step.attempt, done, done.at)
 end
 
 local function accept(call_, flow, item)
   local step = call.step(flow, item.step)
-  local since = flow.since
+  local since, h = flow.since, flow.h
   withdraw(call_, flow, item.step, step)
   step.attempt = call.number(step.attempt + 1)
   step.reported = step.attempt
   if step.started == "" then
     step.started = since
   end
-  if flow.h.started == "" then
-    flow.h.started = since
+  if h.started == "" then
+    h.started = since
   end
   conclude(call_, flow, item, step, since)
   flow.dirty[item.step] = true
-  local key = item.step .. ":" .. step.attempt
   local row = {
-    key = key, asked = item.asked, status = step.state, stamp = call.stamp(call_), call = item.call,
-    command = item.command, lease = item.lease, open = 0, released = 0, cancelled = 0,
+    asked = item.asked, status = step.state, stamp = call.stamp(call_), call = item.call,
+    command = item.command, lease = item.lease, open = "0", released = "0", cancelled = "0",
     released_names = "", cancelled_names = "", note = item.note,
   }
-  descend(call_, flow, item, step, row)
-  rows.put(flow, key, row, item.payload)
-  return answer("accepted", key, row)
+  if states.TERMINAL[step.state] and record.children(step) ~= "" then
+    descend(call_, flow, item, step, row)
+  end
+  local text = rows.write(row)
+  rows.put(flow, item.step .. ":" .. step.attempt, text, item.payload)
+  return { "accepted", step.attempt, text }
 end
 
 -- Appends to an answered item what its step looks like now.
@@ -226,10 +216,10 @@ local function add_view(call_, item, reply)
   end
   local flow = call_.flows[item.slot]
   local text = call.text(flow, item.step)
-  reply[8], reply[9], reply[10] = text, false, false
+  reply[4] = text
   if record.payloads(text) ~= "" then
     local found = command("HMGET", flow.p, "i:" .. item.step, "c:" .. item.step)
-    reply[9], reply[10] = found[1], found[2]
+    reply[5], reply[6] = found[1], found[2]
   end
 end
 

@@ -45,10 +45,8 @@ local function publish(call_, flow, args)
   if args[3] == "publish" then
     call.drop_timer(call_, flow, "i", "")
   end
-  local done = walk.run(call_, flow, { "^" }, states.EDGES_PER_CALL)
-  if #done.left > 0 then
-    walk.append(flow, "", done.left)
-  end
+  local done = walk.run(call_, flow, { "^" })
+  walk.append(flow, "", done, done.at)
   flush.commit(call_, args[1])
   return { "inserted", unpack(flush.header(flow)) }
 end

@@ -27,7 +27,7 @@ function M.open(keys)
   local us = time[1] * 1000000 + time[2]
   return {
     keys = keys,
-    us = us,
+    us = format("%.0f", us),
     ms = floor(us / 1000),
     serial = 0,
     budget = states.EDGES_PER_CALL, -- edges that may still be walked
@@ -43,7 +43,7 @@ end
 -- a number within the call.
 function M.stamp(call)
   call.serial = call.serial + 1
-  return format("%.0f%04d", call.us, call.serial)
+  return call.us .. format("%04d", call.serial)
 end
 
 -- Opens the workflow in this slot of the keys, with the records of the named steps. flow.h, its
@@ -86,15 +86,16 @@ end
 
 -- Makes the records of all these steps present with one read.
 function M.fetch(flow, names)
-  local raw, missing = flow.raw, {}
+  local raw, missing, count = flow.raw, {}, 0
   for i = 1, #names do
     local name = names[i]
     if raw[name] == nil then
       raw[name] = false
-      missing[#missing + 1] = name
+      count = count + 1
+      missing[count] = name
     end
   end
-  if #missing > 0 then
+  if count > 0 then
     local found = command("HMGET", flow.w, unpack(missing))
     for i = 1, #missing do
       raw[missing[i]] = found[i]

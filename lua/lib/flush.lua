@@ -175,8 +175,10 @@ function M.header(flow)
   if not flow.h then
     return {}
   end
-  local context = flow.h.context == "c" and command("HGET", flow.p, ":")
-  return { flow.static, flow.counts, context }
+  if flow.h.context == "c" then
+    return { flow.static, flow.counts, command("HGET", flow.p, ":") }
+  end
+  return { flow.static, flow.counts, false }
 end
 
 return M

@@ -26,7 +26,7 @@ function M.read(text)
   return {
     state = state, remaining = remaining, since = since, order = order, attempt = attempt, max = max,
     reported = reported, started = started, finished = finished, cause = cause, due = due,
-    walked = walked, static = static,
+    walked = walked, static = static, edges = false,
   }
 end
 
@@ -50,8 +50,14 @@ function M.options(text)
   return match(text, "|[^|]*|%d+|%a*|([^|]*)|")
 end
 
-function M.children(text)
-  return match(text, "|[^|]*|%d+|%a*|[^|]*|([^|]*)|")
+-- The children of a step that was taken apart.
+function M.children(step)
+  local edges = step.edges
+  if not edges then
+    edges = match(step.static, "|[^|]*|%d+|%a*|[^|]*|([^|]*)|")
+    step.edges = edges
+  end
+  return edges
 end
 
 function M.parents(text)

@@ -28,7 +28,7 @@ end
 -- Adds names to one of the row's two lists, as far as the list goes; count is that before them.
 local function listed(text, count, names)
   local room = states.LISTED - count
-  if room <= 0 or #names == 0 then
+  if room <= 0 then
     return text
   end
   local more = concat(names, ",", 1, min(room, #names))
@@ -37,21 +37,23 @@ end
 
 -- Adds what a walk has released and cancelled.
 function M.tally(row, released, cancelled)
-  row.released_names = listed(row.released_names, row.released, released)
-  row.cancelled_names = listed(row.cancelled_names, row.cancelled, cancelled)
-  row.released = row.released + #released
-  row.cancelled = row.cancelled + #cancelled
+  if #released > 0 then
+    row.released_names = listed(row.released_names, row.released, released)
+    row.released = call.number(row.released + #released)
+  end
+  if #cancelled > 0 then
+    row.cancelled_names = listed(row.cancelled_names, row.cancelled, cancelled)
+    row.cancelled = call.number(row.cancelled + #cancelled)
+  end
 end
 
--- Plans a row and, when given, its payload.
-function M.put(flow, key, row, payload)
+-- Plans a row, as text, and, when given, its payload.
+function M.put(flow, key, text, payload)
   local fields = flow.rows
   local at = #fields
-  fields[at + 1] = "r:" .. key
-  fields[at + 2] = M.write(row)
+  fields[at + 1], fields[at + 2] = "r:" .. key, text
   if payload then
-    fields[at + 3] = "o:" .. key
-    fields[at + 4] = payload
+    fields[at + 3], fields[at + 4] = "o:" .. key, payload
   end
 end
 

@@ -33,7 +33,7 @@ local function cancel(flow, name, since, walk)
   step.since, step.finished = since, since
   flow.dirty[name] = true
   walk.cancelled[#walk.cancelled + 1] = name
-  if record.children(step.static) ~= "" then
+  if record.children(step) ~= "" then
     step.walked = "0"
     walk.names[#walk.names + 1] = name
   end
@@ -61,7 +61,7 @@ end
 -- Gathers the edges of one step, or a chunk of them. Returns false when they are more than room.
 local function take(flow, name, room, names, resolved)
   local step = call.step(flow, name)
-  local text = record.children(step.static)
+  local text = record.children(step)
   local completed = step.state == "c"
   local total = byte(text) == 35 and tonumber(sub(text, 2))
   if not total then
@@ -115,49 +115,48 @@ local function count(call_, flow, walk)
   end
 end
 
--- Walks from the named steps within the budget. Returns what was released and cancelled, the budget
--- that is left, the names that remain to be walked, and how many of these were given (the others,
--- behind them, were found on the way).
-function M.run(call_, flow, given, budget)
-  local walk = {
-    names = given, at = 1, released = {}, cancelled = {}, budget = budget, left = false, given = 0,
-  }
-  local count_given = #given
-  while walk.at <= #walk.names and budget > 0 do
-    local names, resolved = {}, {}
-    budget = take_some(flow, walk, budget, names, resolved)
-    call.fetch(flow, names)
+-- Walks from the named steps within the call's budget. Returns the walk: what was released and
+-- cancelled; names and at, from where they remain to be walked; and given, how many of these were
+-- given (the others, behind them, were found on the way).
+function M.run(call_, flow, names)
+  local walk = { names = names, at = 1, released = {}, cancelled = {}, given = #names }
+  local budget = call_.budget
+  while walk.at <= #names and budget > 0 do
+    local children, resolved = {}, {}
+    budget = take_some(flow, walk, budget, children, resolved)
+    call.fetch(flow, children)
     budget = budget - 1 -- a read costs about as much as an edge
-    apply(call_, flow, walk, names, resolved)
+    apply(call_, flow, walk, children, resolved)
   end
   count(call_, flow, walk)
-  walk.budget = budget
-  walk.left = walk.at <= #walk.names and { unpack(walk.names, walk.at) } or {}
-  walk.given = max(count_given - walk.at + 1, 0)
+  call_.budget = budget
+  walk.given = walk.given - walk.at + 1
   return walk
 end
 
--- Puts names behind all that is still to be walked.
-function M.append(flow, origin, names)
-  call.set(flow, ">" .. flow.h.tail, origin .. "|" .. concat(names, ","))
+-- Puts what remains of a walk, from the given place on, behind all that is still to be walked.
+-- Returns how many entries that makes.
+function M.append(flow, origin, walk, at)
+  if at > #walk.names then
+    return 0
+  end
+  call.set(flow, ">" .. flow.h.tail, origin .. "|" .. concat(walk.names, ",", at))
   flow.h.tail = flow.h.tail + 1
   flow.moved = true
+  return 1
 end
 
 -- Rewrites or removes the first entry; returns by how many its origin's entries have changed.
 local function replace_first(flow, origin, walk)
   local h, field, change = flow.h, ">" .. flow.h.head, 0
   if walk.given > 0 then
-    call.set(flow, field, origin .. "|" .. concat(walk.left, ",", 1, walk.given))
+    call.set(flow, field, origin .. "|" .. concat(walk.names, ",", walk.at, walk.at + walk.given - 1))
   else
     flow.gone = field
     h.head = h.head + 1
     change = -1
   end
-  if #walk.left > walk.given then
-    M.append(flow, origin, { unpack(walk.left, walk.given + 1) })
-    change = change + 1
-  end
+  change = change + M.append(flow, origin, walk, walk.at + max(walk.given, 0))
   if h.head == h.tail then
     h.head, h.tail = 0, 0
   end
@@ -165,8 +164,8 @@ local function replace_first(flow, origin, walk)
   return change
 end
 
--- Walks the first entry within the budget; false when there is none.
-function M.advance(call_, flow, budget)
+-- Walks the first entry within the call's budget; false when there is none.
+function M.advance(call_, flow)
   if flow.h.head >= flow.h.tail then
     return false
   end
@@ -177,13 +176,13 @@ function M.advance(call_, flow, budget)
     names[#names + 1] = name
   end
   call.fetch(flow, names)
-  local walk = M.run(call_, flow, names, budget)
+  local walk = M.run(call_, flow, names)
   local change = replace_first(flow, origin, walk)
   if origin ~= "" then
     local row = rows.read(command("HGET", flow.p, "r:" .. origin))
     row.open = row.open + change
     rows.tally(row, walk.released, walk.cancelled)
-    rows.put(flow, origin, row)
+    rows.put(flow, origin, rows.write(row))
   end
   return true
 end

@@ -15,7 +15,7 @@ def advance_all(scope: Scope, workflow_id: str) -> Op[tuple[Header, bytes | None
 
 
 def advance_origin(
-    scope: Scope, workflow_id: str, origin: bytes
+    scope: Scope, workflow_id: str, origin: str
 ) -> Op[tuple[Row, Header, bytes | None]]:
     """Walks until all of one completion (``step:attempt``) is done; returns its row, now final."""
     while True:

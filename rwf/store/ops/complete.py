@@ -29,7 +29,7 @@ from rwf.store.ops.base import (
     wire_name,
     wire_text,
 )
-from rwf.store.records import Header, Record, names_of, time_of_stamp
+from rwf.store.records import Header, Record, Row, time_of_stamp
 
 _ACTION: Final = "complete_step"
 _STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}
@@ -192,22 +192,20 @@ def rejection(action: str, scope: str, reply: Sequence[bytes]) -> CommandRejecte
 def _result(
     scope: Scope, item: _Item, reply: Sequence[Any], flow: Sequence[Any]
 ) -> Op[CommandResult]:
-    kind, origin, left, released_count, cancelled_count, released, cancelled = reply[:7]
-    record, input_, step_context = reply[7:]
+    kind, attempt, row_text, record, *payloads = reply
+    input_, step_context = payloads or (None, None)
     static, counts, context = flow
     header = Header.parse(static, counts)
-    numbers = int(released_count), int(cancelled_count)
-    names = names_of(released), names_of(cancelled)
-    if int(left):
+    row = Row.parse(row_text)
+    if row.open:
+        origin = f"{item.step}:{attempt.decode()}"
         row, header, context = yield from advance_origin(scope, item.workflow_id, origin)
-        numbers = row.released_count, row.cancelled_count
-        names = row.released, row.cancelled
     return CommandResult(
         outcome=kind.decode(),
         step=Record.parse(item.step, record).view(header, input_, step_context),
         workflow=header.view(item.workflow_id, context),
-        released=names[0],
-        released_count=numbers[0],
-        cancelled=names[1],
-        cancelled_count=numbers[1],
+        released=row.released,
+        released_count=row.released_count,
+        cancelled=row.cancelled,
+        cancelled_count=row.cancelled_count,
     )
