@@ -117,8 +117,9 @@ class Program(click.Group):
             return INTERRUPTED
         except OSError as error:
             _forget_stdout()
+            where = f"{error.filename}: " if error.filename else ""
             reason = error.strerror or type(error).__name__
-            return self._shown(Fault(REFUSED, "io_error", reason), args)
+            return self._shown(Fault(REFUSED, "io_error", f"{where}{reason}"), args)
         except Exception as error:
             return self._shown(Fault.of(error), args)
         return code if isinstance(code, int) else 0

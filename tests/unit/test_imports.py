@@ -18,6 +18,7 @@ LAYERS: Final = (
     {"explain"},
     {"client", "aio"},
     {"worker", "reconciler", "metrics", "testing", ""},
+    {"demo"},
     {"cli", "__main__"},
 )
 """The modules below ``rwf``, lowest first; "" is the package itself. Each may import its own layer
@@ -27,6 +28,7 @@ FORBIDDEN: Final = {
     "rwf.errors": ("redis", "logging"),
     "rwf.model": ("redis", "logging", "time", "random", "socket", "asyncio", "threading"),
     "rwf.store.ops": ("redis", "rwf.store.transport", "time", "socket", "asyncio", "threading"),
+    "rwf.demo": ("redis", "rwf.store"),
     "rwf.cli": ("redis", "rwf.store"),
 }
 """What a package and all below it may not import, whatever its layer."""

@@ -1,0 +1,263 @@
+"""The demo itself: insert, let two processes work, kill one of them and the server, compare."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from rwf import Client
+from rwf.demo import expected
+from rwf.demo.ledger import Ledger
+from rwf.demo.processes import Workers
+from rwf.demo.screen import Screen
+from rwf.demo.source import DemoFailed, Sync
+from rwf.demo.work import source_path
+from rwf.embedded import EmbeddedServer
+from rwf.model.states import TERMINAL_STEPS, OperatorStatus, StepState
+from rwf.model.views import StepExplanation, StepView, WorkflowView
+
+_WORKERS: Final = 2
+_TICK_SECONDS: Final = 0.1
+_STALL_SECONDS: Final = 60.0
+_BAR_WIDTH: Final = 30
+# At which share of the steps what happens.
+_KILL_WORKER_AT: Final = 0.25
+_KILL_SERVER_AT: Final = 0.55
+_EXPLAIN_ANY_AT: Final = 0.4
+
+Describe = Callable[[StepExplanation], Iterable[str]]
+
+
+class Summary(BaseModel):
+    """How the demo ended. ``duplicates`` and ``refused`` count reports that changed nothing."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workflows: dict[str, int]
+    steps: dict[str, int]
+    duplicates: int
+    refused: int
+    ledger_lines: int
+    workers_killed: int
+    servers_killed: int
+    seconds: float
+    differences: tuple[str, ...]
+
+
+class Demo:
+    """One run in a folder, with a server of its own there."""
+
+    def __init__(
+        self,
+        *,
+        syncs: Sequence[Sync],
+        folder: Path,
+        url: str,
+        namespace: str,
+        screen: Screen,
+        describe: Describe,
+    ) -> None:
+        self._syncs = {sync.key: sync for sync in syncs}
+        self._folder = folder
+        self._url = url
+        self._namespace = namespace
+        self._screen = screen
+        self._describe = describe
+        self._server = EmbeddedServer(folder)
+        self._ledger = Ledger(folder / "ledger.jsonl")
+        self._workers = Workers(url, namespace, folder)
+        self._ids: dict[str, str] = {}
+        self._steps: dict[str, list[StepView]] = {}
+        self._explained = False
+        self._workers_killed = 0
+        self._servers_killed = 0
+
+    def run(self) -> Summary:
+        """Runs to the end and compares; leaves no process behind, whatever happens.
+
+        Raises DemoFailed when it cannot go on, and what the client raises.
+        """
+        started = time.monotonic()
+        self._prepare()
+        with self._server, Client.from_url(self._url, namespace=self._namespace) as client:
+            pid = self._server.pid
+            self._screen.tell(f"Valkey runs as process {pid}, with its append-only file on")
+            self._insert(client)
+            try:
+                self._work(client)
+            finally:
+                self._workers.stop()
+            return self._summary(client, time.monotonic() - started)
+
+    def _prepare(self) -> None:
+        for name in ("customers", "work", "workers"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        for sync in self._syncs.values():
+            path = source_path(self._folder, sync.context.account_id)
+            path.write_text(sync.context.customer.model_dump_json())
+
+    def _insert(self, client: Client) -> None:
+        views = {key: client.insert(sync.workflow, key=key) for key, sync in self._syncs.items()}
+        self._ids = {key: view.id for key, view in views.items()}
+        (self._folder / "workflows.json").write_text(json.dumps([*self._ids.values()]))
+        old = sum(view.duplicate for view in views.values())
+        steps = sum(view.step_count for view in views.values())
+        before = f"; {old} were there from an earlier run, by their keys" if old else ""
+        self._screen.tell(f"inserted {len(views)} workflows with {steps} steps{before}")
+
+    # --- while the workers work
+
+    def _work(self, client: Client) -> None:
+        self._look(client, self._ids)
+        if not self._open():
+            self._screen.tell("all of them have ended already; another --folder starts afresh")
+            return
+        for _ in range(_WORKERS):
+            self._start_worker()
+        moved, last = time.monotonic(), -1
+        while self._open():
+            self._workers.check()
+            self._retry(client)
+            self._explain(client)
+            self._kill(client)
+            self._screen.progress(self._progress_line())
+            if (done := self._done()) != last:
+                moved, last = time.monotonic(), done
+            elif time.monotonic() - moved > _STALL_SECONDS:
+                raise DemoFailed(f"no step has ended for {_STALL_SECONDS:g} s")
+            time.sleep(_TICK_SECONDS)
+            self._look(client, self._open())
+        self._screen.tell(self._progress_line())
+
+    def _look(self, client: Client, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._steps[key] = client.steps(self._ids[key])
+
+    def _open(self) -> list[str]:
+        """The keys of the workflows that have not ended, as last seen."""
+        return [
+            key
+            for key, steps in self._steps.items()
+            if any(step.state not in TERMINAL_STEPS for step in steps)
+        ]
+
+    def _counts(self) -> Counter[StepState]:
+        return Counter(step.state for steps in self._steps.values() for step in steps)
+
+    def _done(self) -> int:
+        return sum(count for state, count in self._counts().items() if state in TERMINAL_STEPS)
+
+    def _share(self) -> float:
+        return self._done() / self._counts().total()
+
+    def _progress_line(self) -> str:
+        counts = self._counts()
+        full = int(_BAR_WIDTH * self._share())
+        bar = "#" * full + "." * (_BAR_WIDTH - full)
+        states = ", ".join(f"{counts[state]} {state}" for state in StepState if counts[state])
+        return f"[{bar}] {self._done()}/{counts.total()} steps ended: {states}"
+
+    def _start_worker(self) -> None:
+        number, pid = self._workers.start()
+        self._screen.tell(f"worker {number} started as process {pid}")
+
+    def _retry(self, client: Client) -> None:
+        # What a daemon will do; there is none in this version. It does nothing before its time.
+        for key in self._open():
+            if any(step.state is StepState.RETRYABLE for step in self._steps[key]):
+                client.reconcile(self._ids[key])
+
+    def _explain(self, client: Client) -> None:
+        """Explains one step, once: a blocked one, or, when none comes for long, a waiting one."""
+        if self._explained:
+            return
+        for key in self._open():
+            again = any(step.state is StepState.RETRYABLE for step in self._steps[key])
+            if not again and self._share() < _EXPLAIN_ANY_AT:
+                continue
+            for step in self._steps[key]:
+                if step.state is not StepState.PENDING:
+                    continue
+                why = client.explain_step(self._ids[key], step.name)
+                if why.operator_status is OperatorStatus.BLOCKED or not again:
+                    self._explained = True
+                    self._screen.tell(f"why does {step.name} of {key} not run?")
+                    self._screen.tell(*(f"  {line}" for line in self._describe(why)))
+                    return
+
+    def _kill(self, client: Client) -> None:
+        if not self._workers_killed and self._share() >= _KILL_WORKER_AT:
+            number = self._workers.busy()
+            if number is not None:
+                pid, doing = self._workers.kill(number)
+                self._workers_killed += 1
+                self._screen.tell(f"worker {number} (process {pid}) killed with SIGKILL in {doing}")
+                self._start_worker()
+        elif not self._servers_killed and self._share() >= _KILL_SERVER_AT:
+            self._kill_server(client)
+
+    def _kill_server(self, client: Client) -> None:
+        pid = self._server.pid
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGKILL)
+        self._servers_killed += 1
+        killed = time.monotonic()
+        self._server.ensure_running()
+        # Everything that it had written to its file is there again; look at all of it anew.
+        before = self._done()
+        self._look(client, self._ids)
+        self._screen.tell(
+            f"the server (process {pid}) killed with SIGKILL; as process {self._server.pid} it is "
+            f"back after {time.monotonic() - killed:.2f} s: {before} steps had ended before, "
+            f"{self._done()} have now"
+        )
+
+    # --- at the end
+
+    def _summary(self, client: Client, seconds: float) -> Summary:
+        self._look(client, self._ids)
+        views = {key: client.get(workflow_id) for key, workflow_id in self._ids.items()}
+        reports = Counter(
+            entry.status
+            for workflow_id in self._ids.values()
+            for entry in client.evidence(workflow_id)
+            if entry.action == "complete_step"
+        )
+        lines = [line for line in self._ledger.steps() if line[0] in self._ids.values()]
+        return Summary(
+            workflows=dict(Counter(view.state.value for view in views.values())),
+            steps={state.value: count for state, count in self._counts().items()},
+            duplicates=reports["duplicate"],
+            refused=reports["rejected"],
+            ledger_lines=len(lines),
+            workers_killed=self._workers_killed,
+            servers_killed=self._servers_killed,
+            seconds=round(seconds, 1),
+            differences=(*self._state_differences(views), *self._ledger_differences(lines)),
+        )
+
+    def _state_differences(self, views: Mapping[str, WorkflowView]) -> Iterator[str]:
+        for key, sync in self._syncs.items():
+            wanted = expected.steps(sync)
+            if (state := expected.workflow(wanted)) != views[key].state:
+                yield f"{key} is {views[key].state}, and must be {state}"
+            for step in self._steps[key]:
+                if step.state != wanted[step.name]:
+                    yield f"{key}, {step.name} is {step.state}, and must be {wanted[step.name]}"
+
+    def _ledger_differences(self, lines: Sequence[tuple[str, str]]) -> Iterator[str]:
+        times = Counter(lines)
+        for key, sync in self._syncs.items():
+            for step, state in expected.steps(sync).items():
+                found, wanted = times[self._ids[key], step], int(state == "completed")
+                if found != wanted:
+                    yield f"{key}, {step} stands {found} times in the ledger, not {wanted}"
