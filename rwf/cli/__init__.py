@@ -17,6 +17,7 @@ Exit codes: 0 done, 1 refused or not found, 2 usage, 3 server unreachable or mis
 
 
 @click.group(
+    name="rwf",
     cls=Program,
     help=_HELP,
     no_args_is_help=False,

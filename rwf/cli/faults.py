@@ -112,7 +112,7 @@ class Program(click.Group):
     def _ended(self, args: list[str], extra: dict[str, Any]) -> int:
         try:
             code = super().main(args, **extra)
-        except (KeyboardInterrupt, click.Abort):
+        except click.Abort:
             _complain("rwf: interrupted")
             return INTERRUPTED
         except OSError as error:
@@ -132,6 +132,9 @@ class Program(click.Group):
             # Whoever read has seen enough: nothing to say, and nowhere to say it.
             _forget_stdout()
             return BROKEN_PIPE
+        except KeyboardInterrupt:
+            # Click would print an empty line first.
+            raise click.Abort from None
         return code
 
     def _shown(self, fault: Fault, args: list[str]) -> int:

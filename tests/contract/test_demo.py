@@ -1,0 +1,194 @@
+"""``rwf demo`` as a user runs it: it ends as its input implies, and leaves nothing running."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rwf import Client, RwfError, Workflow
+from rwf.demo import expected, source
+from rwf.demo.ledger import Ledger
+from rwf.demo.work import WORKERS
+from rwf.embedded import EmbeddedServer
+from tests.waiting import until
+
+FORMS: list[dict[str, Any]] = json.loads(source.SHIPPED.read_bytes())
+
+
+def form(account_id: int, **customer: Any) -> dict[str, Any]:
+    """A workflow as the shipped ones, of a customer with changes."""
+    made = copy.deepcopy(FORMS[0])
+    made["context"]["account_id"] = account_id
+    made["context"]["customer"] |= customer
+    for step in made["steps"]:
+        step["input"]["account_id"] = account_id
+    return made
+
+
+SMALL = [
+    form(1),
+    form(2, balance=1),
+    form(3, orders_unreachable=1),
+    form(4, status="closed"),
+    form(5, orders_unreachable=9),
+]
+ENDS = {"completed": 2, "failed": 2, "cancelled": 1}
+
+
+def demo(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rwf", "demo", "--folder", str(folder), *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def write(path: Path, forms: Any) -> str:
+    path.write_text(json.dumps(forms))
+    return str(path)
+
+
+def nothing_runs(folder: Path) -> bool:
+    """Whether no process has this folder among its arguments, and its server has ended."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            commands.append(path.read_bytes())
+        except OSError:
+            continue
+    name = str(folder).encode()
+    return EmbeddedServer(folder).pid is None and not any(name in command for command in commands)
+
+
+def test_a_small_input_with_every_kind_of_end(tmp_path: Path) -> None:
+    folder = tmp_path / "demo data"
+    file = write(tmp_path / "small.json", SMALL)
+    found = demo(folder, "--input", file, "--json")
+    assert found.returncode == 0, found.stderr
+    assert found.stderr == ""
+    summary = json.loads(found.stdout)
+    assert summary["differences"] == []
+    assert summary["workflows"] == ENDS
+    until(lambda: nothing_runs(folder), what="the end of its processes")
+    with Client.from_url(f"embedded://{str(folder).replace(' ', '%20')}") as client:
+        page = client.list()
+        states = sorted(view.state.value for view in page.workflows)
+        assert states == ["cancelled", "completed", "completed", "failed", "failed"]
+        done = [
+            (view.id, step.name)
+            for view in page.workflows
+            for step in client.steps(view.id)
+            if step.state == "completed"
+        ]
+    assert sorted(Ledger(folder / "ledger.jsonl").steps()) == sorted(done)
+    again = demo(folder, "--input", file)
+    assert again.returncode == 0, again.stderr
+    assert "5 were there from an earlier run" in again.stdout
+    assert len(Ledger(folder / "ledger.jsonl").steps()) == len(done)
+
+
+def test_the_whole_demo(tmp_path: Path) -> None:
+    found = demo(tmp_path)
+    assert found.returncode == 0, found.stderr + found.stdout
+    text = found.stdout
+    assert "inserted 40 workflows with 216 steps" in text
+    assert "  Blocked  pending  " in text
+    assert "killed with SIGKILL in " in text
+    assert "the server (process " in text
+    assert "\nworkflows  2 cancelled, 34 completed, 4 failed\n" in text
+    assert "\nkills      1 worker, 1 server\n" in text
+    assert "\nverdict    every workflow and step ended as the input implies\n" in text
+    assert "\x1b" not in text
+    assert f"RWF_URL=embedded://{tmp_path}" in text
+    until(lambda: nothing_runs(tmp_path), what="the end of its processes")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_ended_in_the_middle_it_leaves_nothing_running_and_can_go_on(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    file = write(tmp_path / "small.json", SMALL)
+    folder = tmp_path / "demo"
+    command = [sys.executable, "-m", "rwf", "demo", "--folder", str(folder), "--input", file]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        ledger = Ledger(folder / "ledger.jsonl")
+        until(ledger.steps, timeout=30, what="the first lines of the ledger")
+        os.kill(process.pid, how)
+        _, stderr = process.communicate(timeout=30)
+    assert b"Traceback" not in stderr
+    until(lambda: nothing_runs(folder), timeout=30, what="the end of its processes")
+    found = demo(folder, "--input", file, "--json")
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["workflows"] == ENDS
+
+
+def test_the_shipped_input_is_what_it_says() -> None:
+    syncs = source.read(source.SHIPPED, frozenset(WORKERS))
+    assert len(syncs) == 40
+    ends = [expected.workflow(expected.steps(sync)) for sync in syncs]
+    assert {end: ends.count(end) for end in set(ends)} == {
+        "completed": 34,
+        "failed": 4,
+        "cancelled": 2,
+    }
+
+
+def test_what_is_expected_of_a_failed_bill() -> None:
+    sync = source.Sync(
+        SMALL[1],
+        Workflow.from_dict(SMALL[1]),
+        source.Context.model_validate(SMALL[1]["context"]),
+    )
+    assert expected.steps(sync) == {
+        "fetch_customer": "completed",
+        "sync_billing": "failed",
+        "sync_orders": "completed",
+        "notify": "cancelled",
+        "cleanup": "completed",
+    }
+
+
+@pytest.mark.parametrize(
+    ("forms", "message"),
+    [
+        ([], "must hold a list"),
+        ({}, "must hold a list"),
+        ([1], "workflow 1"),
+        ([{"name": "w"}], "workflow 1: no_steps"),
+        ([{"name": "w", "steps": [{"name": "a", "worker": "cleanup"}]}], "workflow 1: context"),
+        ([form(1), form(1)], "an account_id twice"),
+        ([form(1, status="odd")], "context.customer.status"),
+        ([form(1), form(2) | {"steps": [{"name": "a", "worker": "b"}], "edges": []}], "workflow 2"),
+    ],
+)
+def test_inputs_that_are_none(tmp_path: Path, forms: Any, message: str) -> None:
+    path = Path(write(tmp_path / "input.json", forms))
+    with pytest.raises(RwfError, match=message):
+        source.read(path, frozenset(WORKERS))
+    found = demo(tmp_path / "demo", "--input", str(path))
+    assert found.returncode == 1
+    assert found.stderr.startswith("rwf: demo_failed: ")
+    assert found.stderr.count("\n") == 1
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_ledger_line_is_written_once_and_a_torn_one_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path)
+    assert ledger.steps() == []
+    assert ledger.write("w", "a", "done")
+    assert not ledger.write("w", "a", "done")
+    with path.open("ab") as file:
+        file.write(b'{"workflow_id": "w", "st')
+    assert ledger.write("w", "b", "done")
+    assert ledger.steps() == [("w", "a"), ("w", "b")]
