@@ -1,19 +1,20 @@
--- note: leaves evidence of an insert that met an earlier one under its key.
+-- note: leaves evidence of a command that the client has judged: an insert that met an earlier one
+-- under its key, or what this library must not do to a workflow of other semantics.
 --
 -- Keys: the partition's, then four of the workflow (keyslots).
--- Arguments: the publishing verb, "1" when sent before, "duplicate" or a reason code, the call id, the
---   message, the client's note.
+-- Arguments: the publishing verb, "1" when sent before, the action, "duplicate" or a reason code, the
+--   call id, the message, the client's note.
 -- Reply: {"", stamp}, and the workflow's header: static, counts, context.
 return function(keys, args)
   local call_ = call.open(keys)
   local flow = call.flow(call_, 1, {})
-  local item = { action = "insert", scope = "workflow", step = "", call = args[4], note = args[6] }
+  local item = { action = args[3], scope = "workflow", step = "", call = args[5], note = args[7] }
   local before = args[2] == "1" and evidence.refused_before(call_, flow, item)
   if not before then
-    if args[3] == "duplicate" then
+    if args[4] == "duplicate" then
       evidence.duplicate(call_, flow, item)
     else
-      before = evidence.reject(call_, flow, item, args[3], args[5])
+      before = evidence.reject(call_, flow, item, args[4], args[6])
     end
     flush.commit(call_, args[1])
   end

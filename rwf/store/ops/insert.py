@@ -93,7 +93,7 @@ def _existing(scope: Scope, workflow_id: str, same: bool) -> Op[WorkflowView | N
         return None
     status = "duplicate" if same else Reason.KEY_CONFLICT
     message = "" if same else "the key belongs to a workflow with another definition"
-    args: list[Arg] = [status, new_call_id(), message, orjson.dumps({"source": "client"})]
+    args: list[Arg] = ["insert", status, new_call_id(), message, orjson.dumps({"source": "client"})]
     stamp, static, counts, context = yield scope.on_workflow("note", workflow_id, args)
     if not same:
         raise CommandRejected(

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from rwf.errors import NotFound
+from rwf.errors import CommandRejected, NotFound
 from rwf.model.limits import CHUNK
+from rwf.model.states import SEMANTICS_VERSION, Reason
 from rwf.model.views import ReconcileReport, Repair
 from rwf.store.catalog import Arg
 from rwf.store.ops.advance import advance_all
-from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.base import Op, Scope, new_call_id
 from rwf.store.ops.reads import load
-from rwf.store.records import STATES, Header
+from rwf.store.records import STATES, Header, time_of_stamp
 
 
 def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
     """Finishes an unfinished release, then mends what derived keys lack, chunk by chunk."""
     header = (yield from load(scope, workflow_id)).header
+    if header.semantics_version != SEMANTICS_VERSION:
+        # No server function moves such a workflow: a release of its would stay unfinished for ever.
+        raise (yield from _refusal(scope, workflow_id, header.semantics_version))
     repairs: list[Repair] = []
     if header.unwalked:
         yield from advance_all(scope, workflow_id)
@@ -43,6 +47,15 @@ def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
         found, _, _, _ = yield scope.on_workflow("check", workflow_id, args)
         repairs += _repairs(found)
     return ReconcileReport(workflow_id=workflow_id, repairs=tuple(repairs))
+
+
+def _refusal(scope: Scope, workflow_id: str, version: int) -> Op[CommandRejected]:
+    reason, message = Reason.UNSUPPORTED_SEMANTICS, f"the workflow follows semantics {version}"
+    args: list[Arg] = ["reconcile", reason, new_call_id(), message, b"{}"]
+    stamp, *_ = yield scope.on_workflow("note", workflow_id, args)
+    return CommandRejected(
+        "reconcile", "workflow", reason, message, requested_at=time_of_stamp(stamp.decode())
+    )
 
 
 def _repairs(found: list[Any]) -> list[Repair]:
