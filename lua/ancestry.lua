@@ -5,8 +5,10 @@
 -- Reply: {edges, places}. An edge is child, parent ("+" before one over a continue edge), the parent's
 --   record. Only parents that hold their child are told: those that have not ended, for a child that
 --   waits, and those that ended other than completed over a cancel edge. places is where to go on; empty when all is told.
---   Reads only, and at most states.EDGES_PER_CALL edges.
+--   Reads only.
 local AT_ONCE = 50
+-- What one call walks: an edge costs one, and each read of a batch as much as a few.
+local BUDGET, READ = 250, 2
 
 -- A step whose parents are worth a look: it waits for them, or was cancelled by one.
 local function is_held(text)
@@ -94,7 +96,7 @@ return function(keys, args)
   for i = 1, #places do
     seen[places[i]] = true
   end
-  local at, budget = 1, states.EDGES_PER_CALL
+  local at, budget = 1, BUDGET
   while at <= #places and budget > 0 do
     -- A chunk holds many edges, so few places are taken up at a time.
     local batch = { unpack(places, at, min(at + AT_ONCE - 1, #places)) }
@@ -102,7 +104,7 @@ return function(keys, args)
       batch = { batch[1] }
     end
     at = at + #batch
-    budget = budget - #batch - expand(flow, batch, known, seen, places, edges)
+    budget = budget - READ - expand(flow, batch, known, seen, places, edges)
   end
   return { edges, { unpack(places, at) } }
 end

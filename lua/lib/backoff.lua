@@ -7,7 +7,11 @@ function M.delay_ms(options, attempt, jitter)
   if not base then
     base, factor, cap, kind = unpack(states.BACKOFF)
   end
-  local ceiling = min(tonumber(cap), base * factor ^ (attempt - 1))
+  -- A power beyond the numbers is infinite, which the cap bounds; but 0 times that is no number.
+  local ceiling = tonumber(base)
+  if ceiling > 0 then
+    ceiling = min(tonumber(cap), ceiling * factor ^ (attempt - 1))
+  end
   if kind == "f" then
     ceiling = ceiling * jitter
   end

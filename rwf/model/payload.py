@@ -41,6 +41,7 @@ def encode(
     max_bytes: int,
     refs: list[Ref] | None = None,
     ref_objects: bool = False,
+    reserve: bool = True,
 ) -> bytes:
     """Compact JSON of ``value``, with keys in insertion order.
 
@@ -52,12 +53,15 @@ def encode(
     ``ref_objects`` they are written as in the stored form, ``{"$result": "step"}``, rather than as
     :class:`Ref`.
 
+    Without ``reserve`` the key ``$result`` is one like any other, as in results: these are never
+    searched for it.
+
     Raises :class:`WorkflowInvalid`, its details with the ``path``: ``non_serializable_payload``;
     ``reserved_key`` for the key ``$result`` in data; ``payload_too_large`` for more than
     ``max_bytes`` bytes (details ``bytes``, a lower bound when the check could stop early, and
     ``limit``); and what :class:`Ref` raises for a bad name or path in a reference object.
     """
-    _Check(path, max_bytes, refs, ref_objects).run(value)
+    _Check(path, max_bytes, refs, ref_objects, reserve).run(value)
     encoded = orjson.dumps(value, default=_encode_ref, option=_OPTIONS)
     check_size(len(encoded), path=path, max_bytes=max_bytes)
     return encoded
@@ -89,15 +93,30 @@ def _encode_ref(value: object) -> dict[str, str]:
 class _Check:
     """One walk over one value."""
 
-    __slots__ = ("_max_bytes", "_path", "_ref_objects", "_refs", "_size", "_stack", "_trail")
+    __slots__ = (
+        "_max_bytes",
+        "_path",
+        "_ref_objects",
+        "_refs",
+        "_reserve",
+        "_size",
+        "_stack",
+        "_trail",
+    )
 
     def __init__(
-        self, path: str, max_bytes: int, refs: list[Ref] | None, ref_objects: bool
+        self,
+        path: str,
+        max_bytes: int,
+        refs: list[Ref] | None,
+        ref_objects: bool,
+        reserve: bool,
     ) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._refs = refs
         self._ref_objects = ref_objects
+        self._reserve = reserve
         # A lower bound of the encoded size. A small value can hold the same list many times over
         # on each of many levels: the walk ends when the bound passes the limit, not when it is
         # through with all of them.
@@ -140,7 +159,7 @@ class _Check:
         if len(self._stack) >= MAX_DEPTH:
             self._refuse(f"nesting deeper than {MAX_DEPTH}", key)
         if type(container) is dict:
-            if RESULT_KEY in container:
+            if self._reserve and RESULT_KEY in container:
                 self._take_ref_object(key, container)
                 return False
             self._check_keys(key, container)

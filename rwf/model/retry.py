@@ -1,4 +1,4 @@
-"""When a failed step runs again. What the server applies is the rule in lua/lib/backoff.lua."""
+"""When a failed step runs again: the parameters. The rule is the server's, backoff.lua."""
 
 from __future__ import annotations
 
@@ -69,31 +69,6 @@ class Backoff:
             f"{self.cap:.12g}",
             self.jitter[0],
         )
-
-    def ceiling(self, attempt: int) -> float:
-        """The longest delay after ``attempt`` (1 is the first), in seconds: the one before jitter.
-
-        Raises ValueError for an attempt below 1.
-        """
-        if attempt < 1:
-            raise ValueError(f"attempts count from 1, not {shown(attempt)}")
-        # Nothing grows then, and even 1.0 cannot be raised to an integer beyond the floats.
-        if self.base == 0 or self.factor == 1:
-            return min(self.cap, self.base)
-        try:
-            return min(self.cap, self.base * self.factor ** (attempt - 1))
-        except OverflowError:
-            return self.cap
-
-    def delay(self, attempt: int, u: float) -> float:
-        """The delay after ``attempt`` in seconds, for a random ``u`` of at least 0 and below 1.
-
-        Raises ValueError for an attempt below 1 or a ``u`` out of range.
-        """
-        if not 0 <= u < 1:
-            raise ValueError(f"u must be at least 0 and below 1, not {shown(u)}")
-        ceiling = self.ceiling(attempt)
-        return ceiling if self.jitter == "none" else ceiling * u
 
 
 def seconds(value: object, what: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from rwf.errors import WorkflowInvalid
 from rwf.model.graph import Graph, GraphStep, compile_graph
@@ -139,7 +139,7 @@ class Workflow:
         return self
 
     def connect(
-        self, parent: str, child: str, policy: Literal["cancel", "continue"] = "cancel"
+        self, parent: str, child: str, policy: EdgePolicy | str = EdgePolicy.CANCEL
     ) -> Workflow:
         """Makes ``child`` wait for ``parent``, and returns this workflow.
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import rwf
+from rwf import Client, Workflow
 from rwf.errors import CommandRejected
 from rwf.model.views import CommandResult, EvidenceView, ResultView, StepView, WorkflowView
 from tests.model.plain import (
@@ -28,7 +27,7 @@ class ClientSystem:
     ``close`` leaves the client open: it belongs to the caller.
     """
 
-    def __init__(self, client: Any, fire: Callable[[str], object] | None = None) -> None:
+    def __init__(self, client: Client, fire: Callable[[str], object] | None = None) -> None:
         self._client = client
         self._fire: Callable[[str], object] = client.reconcile if fire is None else fire
         self._ids: set[str] = set()
@@ -83,10 +82,10 @@ class ClientSystem:
         return self._fire(workflow_id)
 
     def snapshot(self, workflow_id: str) -> Snapshot:
-        steps: list[StepView] = self._pages(self._client.steps, workflow_id)
+        steps: list[StepView] = self._client.steps(workflow_id)
         results: dict[str, tuple[ResultRow, ...]] = {}
         for step in steps:
-            rows: list[ResultView] = list(self._client.results(workflow_id, step.name))
+            rows: list[ResultView] = self._client.results(workflow_id, step=step.name)
             results[step.name] = tuple(
                 ResultRow(row.attempt, row.status, row.payload_bytes) for row in rows
             )
@@ -103,28 +102,16 @@ class ClientSystem:
 
     def stranger(self, workflow_id: str) -> str:
         """The same id with another last character: well formed, the same partition."""
-        others = (workflow_id[:-1] + digit for digit in "0123456789")
+        others = (workflow_id[:-1] + digit for digit in "234567")
         return next(other for other in others if other not in self._ids)
 
     def close(self) -> None:
         """Nothing of ours to give back."""
 
-    @staticmethod
-    def _pages(read: Callable[..., Any], workflow_id: str) -> list[Any]:
-        rows: list[Any] = []
-        cursor: str | None = None
-        while True:
-            page = read(workflow_id, cursor=cursor)
-            rows.extend(page.steps)
-            cursor = page.cursor
-            if cursor is None:
-                return rows
 
-
-def build(definition: Definition) -> Any:
+def build(definition: Definition) -> Workflow:
     """The definition, as a user would write it."""
-    library: Any = rwf
-    workflow = library.Workflow(definition["name"])
+    workflow = Workflow(definition["name"])
     for step in definition["steps"]:
         workflow.add(step["name"], worker="work", max_attempts=step["max_attempts"])
     for edge in definition["edges"]:

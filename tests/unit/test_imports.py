@@ -13,11 +13,10 @@ ROOT: Final = Path(__file__).parents[2] / "rwf"
 
 LAYERS: Final = (
     {"errors", "model"},
-    {"embedded"},
+    {"embedded", "testing"},
     {"store"},
-    {"explain"},
     {"client", "aio"},
-    {"worker", "reconciler", "metrics", "testing", ""},
+    {"worker", "reconciler", "metrics", ""},
     {"demo"},
     {"cli", "__main__"},
 )

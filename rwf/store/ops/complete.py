@@ -130,7 +130,7 @@ def _payload(scope: Scope, value: Any) -> bytes | None:
     if value is None:
         return None
     try:
-        return encode(value, path="$", max_bytes=scope.max_payload)
+        return encode(value, path="$", max_bytes=scope.max_payload, reserve=False)
     except WorkflowInvalid as error:
         raise invalid(_ACTION, error.message, Reason(error.code)) from None
 

@@ -4,16 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from rwf.explain import (
-    Holds,
-    actions,
-    blockers,
-    is_held,
-    root_causes_of_step,
-    root_causes_of_workflow,
-    step_diagnosis,
-    workflow_diagnosis,
-)
 from rwf.model.limits import LISTED
 from rwf.model.operator import step_status, workflow_status
 from rwf.model.states import OPEN_STEPS, EdgePolicy, StepState, resolves
@@ -24,6 +14,16 @@ from rwf.model.views import (
     WorkflowExplanation,
 )
 from rwf.store.catalog import Arg
+from rwf.store.explain import (
+    Holds,
+    actions,
+    blockers,
+    is_held,
+    root_causes_of_step,
+    root_causes_of_workflow,
+    step_diagnosis,
+    workflow_diagnosis,
+)
 from rwf.store.ops.base import Op, Scope, wire_name
 from rwf.store.ops.reads import edges, latest_rejection, load, records, rows
 from rwf.store.records import Record
