@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -87,12 +87,25 @@ def complete_many(
         results.append(None)
         by_partition[item.workflow_id.partition("-")[0]].append((number, item))
     for items in by_partition.values():
-        for start in range(0, len(items), ITEMS_PER_CALL):
-            batch = items[start : start + ITEMS_PER_CALL]
+        for batch in _batches(items):
             replies = yield from _complete(scope, [item for _, item in batch])
             for (number, _), reply in zip(batch, replies, strict=True):
                 results[number] = reply
     return [result for result in results if result is not None]
+
+
+def _batches(items: Iterable[tuple[int, _Item]]) -> Iterator[list[tuple[int, _Item]]]:
+    """Cuts items into calls. A step stands once in a call: it is compared with stored rows."""
+    batch: list[tuple[int, _Item]] = []
+    seen: set[tuple[str, Arg]] = set()
+    for number, item in items:
+        step = item.workflow_id, item.args[0]
+        if len(batch) == ITEMS_PER_CALL or step in seen:
+            yield batch
+            batch, seen = [], set()
+        batch.append((number, item))
+        seen.add(step)
+    yield batch
 
 
 def _item(scope: Scope, asked: Completion) -> _Item:
