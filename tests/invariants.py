@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rwf.model.limits import EVIDENCE_KEPT, LISTED
+from rwf.model.limits import CHUNK, EVIDENCE_KEPT, LISTED
 from rwf.model.states import (
     OPEN_STEPS,
     SEMANTICS_VERSION,
@@ -191,7 +191,8 @@ def _of_flow(
     workflow_id: str, own: dict[str, bytes], payload: dict[str, bytes], partition: _Partition
 ) -> Iterator[str]:
     header = Header.parse(own[":s"], own[":c"])
-    head, tail = (int(part) for part in own[":c"].split(b",")[-2:])
+    bounds = re.search(rb",([0-9]+),([0-9]+)$", own[":c"])
+    head, tail = (int(bounds[1]), int(bounds[2])) if bounds else (0, 0)
     if header.semantics_version != SEMANTICS_VERSION:
         yield f"semantics version {header.semantics_version}"
         return
@@ -306,8 +307,8 @@ def _step(flow: _Flow, record: Record) -> Iterator[str]:
     if record.walked is not None:
         if not ended:
             yield "its edges are being walked, and it has not ended"
-        if not 0 <= record.walked < len(flow.children[record.name]):
-            yield f"{record.walked} edges walked of {len(flow.children[record.name])}"
+        if not 0 <= record.walked * CHUNK < len(flow.children[record.name]):
+            yield f"{record.walked} chunks walked of {len(flow.children[record.name])} edges"
 
 
 def _walked(flow: _Flow, parent: str, child: str) -> bool:
@@ -315,8 +316,8 @@ def _walked(flow: _Flow, parent: str, child: str) -> bool:
     record = flow.all_records()[parent]
     if record.walked is None:
         return True
-    # The first edges have been walked, as far as the cursor says.
-    return child in {name for name, _ in flow.children[parent][: record.walked]}
+    # The first chunks of edges have been walked, as far as the cursor says.
+    return child in {name for name, _ in flow.children[parent][: record.walked * CHUNK]}
 
 
 def _judged(flow: _Flow, record: Record) -> Iterator[str]:

@@ -1,0 +1,107 @@
+"""Graphs in a line of text, and other small words that the contract's tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import pytest
+
+from rwf import Client, CommandRejected, Workflow
+from rwf.model.views import CommandResult
+from rwf.store.catalog import Call
+
+T = TypeVar("T")
+
+
+def flow(text: str, name: str = "flow", **options: Any) -> Workflow:
+    """``flow("a b:a c:a,+b")``: b depends on a, and c on a and, over a continue edge, on b.
+
+    ``options`` are those of ``Workflow.add``, the same for every step.
+    """
+    workflow = Workflow(name)
+    edges = []
+    for word in text.split():
+        step, _, parents = word.partition(":")
+        workflow.add(step, **{"worker": "work", **options})
+        edges += [(parent, step) for parent in parents.split(",") if parent]
+    for parent, step in edges:
+        policy: Any = "continue" if parent[0] == "+" else "cancel"
+        workflow.connect(parent.lstrip("+"), step, policy=policy)
+    return workflow
+
+
+def fan_out(width: int, policy: str = "") -> Workflow:
+    """One step, ``root``, and ``width`` children c0, c1, ..."""
+    return flow("root " + " ".join(f"c{n}:{policy}root" for n in range(width)))
+
+
+def fan_in(width: int, policy: str = "") -> Workflow:
+    """Steps p0, p1, ... and one child of them all, ``last``."""
+    parents = ",".join(f"{policy}p{n}" for n in range(width))
+    return flow(" ".join(f"p{n}" for n in range(width)) + f" last:{parents}")
+
+
+def chain(length: int, policy: str = "") -> Workflow:
+    """Steps s0, s1, ... one after the other."""
+    return flow("s0 " + " ".join(f"s{n}:{policy}s{n - 1}" for n in range(1, length)))
+
+
+def states(client: Client, workflow_id: str) -> str:
+    """``"a=completed b=available"``, in topological order."""
+    return " ".join(f"{step.name}={step.state}" for step in client.steps(workflow_id))
+
+
+def refused(reason: str) -> Any:
+    """``pytest.raises`` of a refusal for this reason."""
+    return pytest.raises(CommandRejected, match=f"^{reason}: ")
+
+
+def effect(result: CommandResult) -> tuple[tuple[str, ...], int, tuple[str, ...], int]:
+    """What a completion says it moved."""
+    return result.released, result.released_count, result.cancelled, result.cancelled_count
+
+
+def noted(client: Client, workflow_id: str) -> list[tuple[str, str | None, str, str | None]]:
+    """The evidence in its order: action, step, status, reason."""
+    return [
+        (entry.action, entry.step, entry.status, entry.reason_code)
+        for entry in client.evidence(workflow_id)
+    ]
+
+
+def raw(client: Client) -> Any:
+    """The redis-py client below a client, to poke at stored keys."""
+    return client._store._redis()
+
+
+def own_key(workflow_id: str, kind: str = "w", namespace: str = "rwf") -> str:
+    """The name of a workflow's own key."""
+    return f"{namespace}:{{{workflow_id.partition('-')[0]}}}:{kind}:{workflow_id}"
+
+
+def partition_key(workflow_id: str, name: str, namespace: str = "rwf") -> str:
+    """The name of a key of the workflow's partition."""
+    return f"{namespace}:{{{workflow_id.partition('-')[0]}}}:{name}"
+
+
+def drive(client: Client, op: Generator[Call, Any, T], calls: int) -> T | None:
+    """Carries out the first ``calls`` calls of an operation, and then stops as if killed.
+
+    Returns the operation's result when it needed no more than those, else None.
+    """
+    reply: Any = None
+    for number in range(calls + 1):
+        try:
+            call = op.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if number < calls:
+            reply = client._run(_once(call))
+    op.close()
+    return None
+
+
+def _once(call: Call) -> Generator[Call, Any, Any]:
+    return (yield call)
