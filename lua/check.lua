@@ -11,7 +11,7 @@
 
 -- A retry whose time has come; firing it is due work, and told like a repair.
 local function fire(call_, flow, name, step)
-  step.state, step.due, step.since = "a", "", call_.ms - flow.h.inserted
+  step.state, step.due, step.since = "a", "", flow.since
   step.order = queue.add(call_, flow, name, record.class(step.static))
   call.drop_timer(call_, flow, "r", name)
   call.recount(call_, flow, "r", "a", 1)

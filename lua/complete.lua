@@ -147,8 +147,8 @@ end
 local function retry_later(call_, flow, item, step)
   local delay = tonumber(item.retry_ms)
     or backoff.delay_ms(record.options(step.static), tonumber(step.attempt), tonumber(item.jitter))
-  step.due = call_.ms - flow.h.inserted + delay
-  call.set_timer(call_, flow, "r", item.step, call_.ms + delay)
+  step.due = call.number(flow.since + delay)
+  call.set_timer(call_, flow, "r", item.step, flow.h.inserted + step.due)
 end
 
 -- Gives the step its outcome.

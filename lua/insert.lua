@@ -1,20 +1,24 @@
 -- insert: brings a graph in, in as many calls as it takes, and makes it visible with the last one.
 --
 -- Keys: the partition's, then four of the workflow (keyslots).
--- Arguments: the publishing verb, "1" when sent before, "whole", "stage" or "publish", then how many fields of
---   the workflow's hash follow, those fields and values, and the fields and values of its payload
---   hash. Before the number of fields, "whole" and "publish" have: the number of steps, what stands in the static
---   header before and after the time of insertion, and how many fields the two hashes must have.
---   "bury" has nothing more: it makes this id unusable, if no workflow has it yet.
+-- Arguments: the publishing verb, "1" when sent before, then what to do:
+--   "whole" or "publish"  shows the graph, whose first parts are staged for "publish": the number of
+--               steps, what stands in the static header before and after the time of insertion, how
+--               many fields the two hashes must have, and then as "stage"
+--   "stage"     how many fields of the workflow's hash follow; those fields and values; fields and
+--               values of its payload hash
+--   "bury"      makes an id unusable, if no workflow has it yet
+--   "discard"   removes what an insert has staged and left, if its time is over
 -- Reply: {"staged"}, {"inserted"|"exists", static, counts, context}, {"incomplete"} when staged parts
---   are missing and the insert has to begin again, or {"buried"}.
--- Writes: the two hashes, the timer that removes what was staged and left; at publishing, what a walk
---   from the start writes, statistics and the index.
+--   are missing and the insert has to begin again, {"buried"} or {"discarded"}.
+-- Writes: the two hashes, the list of staged inserts; at publishing, what a walk from the start
+--   writes, statistics and the index.
 -- Publishes: step_available.
 --
 -- A hash without a header is invisible. The start, "^", is a step that has completed before any other;
 -- the steps without parents are its children, released like all others.
 local STAGED_FOR_MS = 600000
+local BURIED = ":x"
 
 local function store(key, args, from, to)
   for at = from, to, 1000 do
@@ -28,10 +32,14 @@ local function store_all(flow, args, at)
   store(flow.p, args, last + 1, #args)
 end
 
+-- Notes when what is stored without being visible is given up.
+local function give_up_later(call_, flow)
+  command("ZADD", call_.keys[keyslots.STAGED], call.number(call_.ms + STAGED_FOR_MS), flow.id)
+end
+
 local function stage(call_, flow, args)
+  give_up_later(call_, flow)
   store_all(flow, args, 4)
-  call.set_timer(call_, flow, "i", "", call_.ms + STAGED_FOR_MS)
-  flush.commit(call_, args[1])
   return { "staged" }
 end
 
@@ -39,11 +47,12 @@ local function publish(call_, flow, args)
   store_all(flow, args, 9)
   if command("HLEN", flow.w) ~= tonumber(args[7]) or command("HLEN", flow.p) ~= tonumber(args[8]) then
     command("UNLINK", flow.w, flow.p)
+    command("ZREM", call_.keys[keyslots.STAGED], flow.id)
     return { "incomplete" }
   end
   call.create(call_, flow, args[5], tonumber(args[4]), args[6])
   if args[3] == "publish" then
-    call.drop_timer(call_, flow, "i", "")
+    command("ZREM", call_.keys[keyslots.STAGED], flow.id)
   end
   local done = walk.run(call_, flow, { "^" })
   walk.append(flow, "", done, done.at)
@@ -51,29 +60,38 @@ local function publish(call_, flow, args)
   return { "inserted", unpack(flush.header(flow)) }
 end
 
-local BURIED = ":x"
-
-local function bury(call_, flow, args)
+local function bury(call_, flow)
   command("UNLINK", flow.w, flow.p)
+  give_up_later(call_, flow)
   command("HSET", flow.w, BURIED, "1")
-  call.set_timer(call_, flow, "i", "", call_.ms + STAGED_FOR_MS)
-  flush.commit(call_, args[1])
   return { "buried" }
+end
+
+local function discard(call_, flow)
+  local staged = call_.keys[keyslots.STAGED]
+  if (tonumber(command("ZSCORE", staged, flow.id) or nil) or call_.ms) < call_.ms then
+    command("UNLINK", flow.w, flow.p)
+    command("ZREM", staged, flow.id)
+  end
+  return { "discarded" }
 end
 
 return function(keys, args)
   local call_ = call.open(keys)
-  local flow = call.flow(call_, 1, {})
+  local flow, phase = call.flow(call_, 1, {}), args[3]
   if flow.h then
     return { "exists", unpack(flush.header(flow)) }
   end
-  if args[3] == "bury" then
-    return bury(call_, flow, args)
+  if phase == "bury" then
+    return bury(call_, flow)
+  end
+  if phase == "discard" then
+    return discard(call_, flow)
   end
   if command("HEXISTS", flow.w, BURIED) == 1 then
     return { "buried" }
   end
-  if args[3] == "stage" then
+  if phase == "stage" then
     return stage(call_, flow, args)
   end
   return publish(call_, flow, args)

@@ -2,8 +2,8 @@
 --
 -- Keys: the partition's, then four of the workflow (keyslots).
 -- Arguments: "1" to have inputs and contexts too; the number of a chunk, or "" and names.
--- Reply: {static, counts, context, names, records, inputs, contexts}, or {} where there is no
---   workflow. Reads only.
+-- Reply: {static, counts, context, names, records, inputs, contexts, microseconds of the server}, or
+--   {} where there is no workflow. Reads only.
 local function fields_of(prefix, names)
   local fields = {}
   for i = 1, #names do
@@ -24,7 +24,7 @@ return function(keys, args)
       names[#names + 1] = name
     end
   end
-  local reply = { found[1], found[2], command("HGET", p, ":"), names, {}, {}, {} }
+  local reply = { found[1], found[2], command("HGET", p, ":"), names, {}, {}, {}, call.open(keys).us }
   if #names > 0 then
     reply[5] = command("HMGET", w, unpack(names))
     if args[1] == "1" then

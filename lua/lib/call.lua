@@ -62,7 +62,7 @@ function M.flow(call, slot, names)
     id = keyslots.id(w), w = w, p = p, e = e, n = n,
     static = static, counts = counts, h = h,
     was = h and states.workflow_state(h),
-    since = h and M.number(call.ms - h.inserted), -- the call's time, as records have it
+    since = h and M.number(max(call.ms - h.inserted, 0)), -- the call's time, as records have it
     raw = raw, -- records as text, by step; false where there is none
     steps = {}, -- records taken apart
     dirty = {}, -- steps to write
@@ -158,7 +158,7 @@ function M.recount(call, flow, from, to, by)
   flow.moved = true
 end
 
--- Sets a timer; kind "r": a retry is due, "i": an insert has been left unfinished.
+-- Sets a timer; kind "r": a retry is due.
 function M.set_timer(call, flow, kind, name, due_ms)
   call.timers = call.timers or {}
   call.timers[kind .. "|" .. flow.id .. "|" .. name] = format("%.0f", due_ms)

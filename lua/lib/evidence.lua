@@ -16,8 +16,11 @@ function M.accept(call_, flow, item, status, reason, message)
   flow.accepted[#flow.accepted + 1] = entry(call.stamp(call_), item, status, reason, message)
 end
 
--- Plans an entry for a repeated command.
+-- Plans an entry for a repeated command, unless this very call has left one before.
 function M.duplicate(call_, flow, item)
+  if item.noted then
+    return
+  end
   local reason = item.action == "insert" and "duplicate_insert" or "duplicate_completion"
   flow.noise = flow.noise or {}
   flow.noise[#flow.noise + 1] = entry(call.stamp(call_), item, "duplicate", reason, "")
@@ -38,15 +41,17 @@ end
 -- ago, so its entry is among them.
 local RECENT = "-256"
 
--- The reply that a command got when it was refused the first time, or nil.
+-- For a call that was sent before: the reply that it got if it was refused, or nil. Notes whether it
+-- was found to be a duplicate.
 function M.refused_before(call_, flow, item)
   local list = flow.h and flow.n or call_.keys[keyslots.LOG]
   local recent = command("LRANGE", list, RECENT, "-1")
   for i = #recent, 1, -1 do
     local stamp, status, reason, id, message =
       match(recent[i], "^(%d+)|[^|]*|[^|]*|[^|]*|([^|]*)|([^|]*)|([^|]*)|([^|]*)|")
-    if id == item.call and status == "rejected" then
-      return { "rejected", reason, stamp, message }
+    if id == item.call then
+      item.noted = true
+      return status == "rejected" and { "rejected", reason, stamp, message } or nil
     end
   end
   return nil

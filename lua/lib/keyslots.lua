@@ -6,7 +6,8 @@ M.INDEX = 3
 M.STATS = 4
 M.LOG = 5
 M.KEYS = 6
-M.FIRST_FLOW = 7
+M.STAGED = 7
+M.FIRST_FLOW = 8
 M.FLOW_STRIDE = 4
 
 -- The keys of the workflow in a slot, counted from 1: w, p, e, n.

@@ -28,6 +28,7 @@ FUNCTIONS: Final = {
         Function("complete"),
         Function("advance"),
         Function("check"),
+        Function("overdue", reads_only=True),
         Function("show", reads_only=True),
         Function("steps", reads_only=True),
         Function("results", reads_only=True),

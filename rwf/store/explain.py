@@ -15,7 +15,6 @@ from rwf.model.limits import LISTED
 from rwf.model.states import (
     OPEN_STEPS,
     TERMINAL_STEPS,
-    EdgePolicy,
     StepCause,
     StepState,
     WorkflowState,
@@ -187,12 +186,10 @@ def _root_cause(
 # --- one step ---------------------------------------------------------------------------------
 
 
-def blockers(
-    header: Header, record: Record, parents: Sequence[tuple[Record, EdgePolicy]]
-) -> list[Blocker]:
+def blockers(header: Header, record: Record, parents: Sequence[Record], now: int) -> list[Blocker]:
     """Why a step does not run now, the weightiest reason first.
 
-    ``parents`` are those that hold the step.
+    ``parents`` are those that hold the step; ``now`` is the server's time in milliseconds.
     """
     found: list[Blocker] = []
     if header.cancel is not None and record.state in OPEN_STEPS:
@@ -201,7 +198,7 @@ def blockers(
         case StepState.PENDING:
             found += _waiting(header, record, parents)
         case StepState.AVAILABLE:
-            found.append(_for_worker(header, record))
+            found.append(_for_worker(header, record, now))
         case StepState.RETRYABLE:
             found.append(
                 _blocker(header, record, "retry_scheduled", "it failed, and will run again")
@@ -215,7 +212,7 @@ def blockers(
         case StepState.EXPIRED:
             found.append(_blocker(header, record, "expired_wait", "its wait has expired"))
         case StepState.CANCELLED if record.cause is StepCause.CANCELLED_BY_DEPENDENCY:
-            names = [parent.name for parent, _ in parents]
+            names = [parent.name for parent in parents]
             found.append(
                 _blocker(
                     header,
@@ -229,13 +226,11 @@ def blockers(
     return found
 
 
-def _waiting(
-    header: Header, record: Record, parents: Sequence[tuple[Record, EdgePolicy]]
-) -> list[Blocker]:
+def _waiting(header: Header, record: Record, parents: Sequence[Record]) -> list[Blocker]:
     # A parent that has ended still counts until its edges have been walked.
-    open_ = [parent.name for parent, _ in parents if parent.state in OPEN_STEPS]
-    retryable = [parent.name for parent, _ in parents if parent.state is StepState.RETRYABLE]
-    ended = any(parent.state in TERMINAL_STEPS for parent, _ in parents)
+    open_ = [parent.name for parent in parents if parent.state in OPEN_STEPS]
+    retryable = [parent.name for parent in parents if parent.state is StepState.RETRYABLE]
+    ended = any(parent.state in TERMINAL_STEPS for parent in parents)
     found = []
     if not open_ or ended:
         found.append(
@@ -276,13 +271,14 @@ def _named(names: Sequence[str]) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _for_worker(header: Header, record: Record) -> Blocker:
+def _for_worker(header: Header, record: Record, now: int) -> Blocker:
     return _blocker(
         header,
         record,
         "waiting_for_worker",
         f"available in queue {record.queue}, not claimed yet",
         queue=record.queue,
+        waiting_seconds=max(now - header.inserted - record.since, 0) / 1000,
     )
 
 

@@ -72,12 +72,13 @@ class Keys:
 
 
 # ready   sorted set: available steps, in the order in which they are to be claimed
-# timers  sorted set by due time (ms): "r|workflow|step" retries, "i|workflow|" inserts to give up
+# timers  sorted set by due time (ms): "r|workflow|step", a retry
 # index   sorted set: "group|inserted|workflow", group "o" for open or the code of a terminal state
 # stats   hash: the fleet's counters and gauges
 # log     list: evidence of commands on workflows that do not exist
 # keys    hash: insert keys, as digests
-PARTITION_SLOTS: Final = ("ready", "timers", "index", "stats", "log", "keys")
+# staged  sorted set by the time (ms) when they are given up: ids of unfinished inserts
+PARTITION_SLOTS: Final = ("ready", "timers", "index", "stats", "log", "keys", "staged")
 
 # w  hash: the header and a record for each step
 # p  hash: payloads, contexts, result rows and long edge lists

@@ -6,7 +6,7 @@ from typing import Final
 
 from rwf.model.limits import LISTED
 from rwf.model.operator import step_status, workflow_status
-from rwf.model.states import OPEN_STEPS, EdgePolicy, StepState, resolves
+from rwf.model.states import OPEN_STEPS, StepState, resolves
 from rwf.model.views import (
     CallbackPosture,
     Dependency,
@@ -36,8 +36,8 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
     record, header = loaded.records[0], loaded.header
     holds = yield from _above(scope, workflow_id, record)
     causes, cause_count = root_causes_of_step(holds, name)
-    held_by = [(holds.records[parent], EdgePolicy.CANCEL) for parent in holds.parents.get(name, ())]
-    why = blockers(header, record, held_by)
+    held_by = [holds.records[parent] for parent in holds.parents.get(name, ())]
+    why = blockers(header, record, held_by, loaded.now)
     return StepExplanation(
         workflow_id=workflow_id,
         step=name,

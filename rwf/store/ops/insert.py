@@ -25,6 +25,7 @@ _FIELDS_PER_CALL: Final = 500
 _BYTES_PER_CALL: Final = 262_144
 # How often a staged insert begins again after its parts were given up as left behind.
 _RESTARTS: Final = 3
+_TIDIED: Final = 10
 
 Pairs = list[tuple[str, bytes]]
 
@@ -121,6 +122,8 @@ def _put(
         len(fields.payload),
     ]
     slices = list(_slices(fields))
+    if len(slices) > 1:
+        yield from _tidy(scope, workflow_id)
     for _ in range(_RESTARTS):
         for own, payload in slices[:-1]:
             yield scope.on_workflow("insert", workflow_id, ["stage", *_arguments(own, payload)])
@@ -136,6 +139,13 @@ def _put(
                 header, context = yield from advance_all(scope, workflow_id)
             return header.view(workflow_id, context)
     raise RwfError(f"the insert took too long {_RESTARTS} times: its parts were given up")
+
+
+def _tidy(scope: Scope, workflow_id: str) -> Op[None]:
+    """Removes what dead inserters have left in this partition: whoever stages much cleans up."""
+    keys = scope.keys.partition(int(workflow_id.partition("-")[0]))
+    for left in (yield Call("overdue", keys, [_TIDIED])):
+        yield scope.on_workflow("insert", left.decode(), ["discard"])
 
 
 def _slices(fields: Fields) -> Iterator[tuple[Pairs, Pairs]]:

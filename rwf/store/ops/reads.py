@@ -60,6 +60,8 @@ class Loaded:
     records: list[Record]
     inputs: Sequence[bytes | None]
     contexts: Sequence[bytes | None]
+    now: int
+    """The server's time in milliseconds."""
 
     def workflow(self) -> WorkflowView:
         return self.header.view(self.workflow_id, self.context)
@@ -82,13 +84,21 @@ def load(
     reply = yield scope.on_workflow("steps", readable_id(workflow_id), args)
     if not reply:
         raise NotFound(f"no workflow {workflow_id}")
-    static, counts, context, found, records, inputs, contexts = reply
+    static, counts, context, found, records, inputs, contexts, micros = reply
     parsed = []
     for name, text in zip(found, records, strict=True):
         if text is None:
             raise NotFound(f"workflow {workflow_id} has no step {shown(name.decode())}")
         parsed.append(Record.parse(name.decode(), text))
-    return Loaded(workflow_id, Header.parse(static, counts), context, parsed, inputs, contexts)
+    return Loaded(
+        workflow_id,
+        Header.parse(static, counts),
+        context,
+        parsed,
+        inputs,
+        contexts,
+        int(micros) // 1000,
+    )
 
 
 def get(scope: Scope, workflow_id: str) -> Op[WorkflowView]:

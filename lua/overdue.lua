@@ -1,0 +1,9 @@
+-- overdue: inserts that were staged and left, and whose time is over.
+--
+-- Keys: the partition's (keyslots).
+-- Arguments: how many at most.
+-- Reply: their ids. Reads only.
+return function(keys, args)
+  local now = call.number(call.open(keys).ms)
+  return command("ZRANGEBYSCORE", keys[keyslots.STAGED], "-inf", "(" .. now, "LIMIT", "0", args[1])
+end
