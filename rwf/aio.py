@@ -6,7 +6,7 @@ What each does, raises and rests on is said there, once; the docstrings are take
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,6 +18,7 @@ from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
 from rwf.model.views import (
     CommandResult,
     DoctorReport,
+    Event,
     EvidenceView,
     GraphView,
     MigrationReport,
@@ -30,7 +31,7 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.model.workflow import Workflow
-from rwf.store import diagnose
+from rwf.store import diagnose, events
 from rwf.store.ops import complete, explain, insert, reads, reconcile
 from rwf.store.ops.base import Op, Scope
 from rwf.store.ops.complete import Completion
@@ -232,6 +233,11 @@ class AsyncClient:
 
     async def explain(self, workflow_id: str) -> WorkflowExplanation:
         return await self._run(explain.explain(self._scope, workflow_id))
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        channels = await self._run(reads.channels(self._scope))
+        async for event in events.async_events(self._store, channels):
+            yield event
 
 
 def _document() -> None:

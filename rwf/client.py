@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,6 +14,7 @@ from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
 from rwf.model.views import (
     CommandResult,
     DoctorReport,
+    Event,
     EvidenceView,
     GraphView,
     MigrationReport,
@@ -26,7 +27,7 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.model.workflow import Workflow
-from rwf.store import diagnose
+from rwf.store import diagnose, events
 from rwf.store.ops import complete, explain, insert, reads, reconcile
 from rwf.store.ops.base import Op, Scope
 from rwf.store.ops.complete import Completion
@@ -273,3 +274,8 @@ class Client:
     def explain(self, workflow_id: str) -> WorkflowExplanation:
         """Why a workflow is where it is (section 7)."""
         return self._run(explain.explain(self._scope, workflow_id))
+
+    def events(self) -> Iterator[Event]:
+        """Hints of what changes, as they come, for ever: lost, doubled or late ones change nothing
+        but latency (section 9)."""
+        return events.events(self._store, self._run(reads.channels(self._scope)))

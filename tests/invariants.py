@@ -36,7 +36,7 @@ def check(store: Any, namespace: str = "rwf") -> list[str]:
 
     ``store`` is a redis-py client (of a cluster too), or a ``rwf.Client``.
     """
-    redis = store if hasattr(store, "scan_iter") else store._store._redis()
+    redis = store if hasattr(store, "scan_iter") else store._store.client()
     return list(_Check(redis, namespace).run())
 
 

@@ -273,3 +273,11 @@ class DoctorReport(View):
 
     healthy: bool
     checks: tuple[Check, ...]
+
+
+class Event(View):
+    """A hint that something has changed: ``step_available`` or ``workflow_terminal``."""
+
+    event: str
+    workflow_id: str
+    queues: tuple[str, ...]

@@ -110,15 +110,14 @@ def _arguments(address: Address, retry: Any) -> dict[str, Any]:
     return {**_options(retry), **(address.options or {})}
 
 
-class SyncStore:
-    """A blocking redis-py client, made at the first command, and the driver on it."""
+class _Store:
+    """A redis-py client that was given, or the address of one to be made at the first command."""
 
-    def __init__(self, client: Any = None, url: str = "") -> None:
+    def __init__(self, client: Any, url: str) -> None:
         self._client = client
         self._given = client is not None
-        self._lock = threading.Lock()
-        self._embedded: EmbeddedServer | None = None
         self._address = None if self._given else Address.parse(url)
+        self._embedded: EmbeddedServer | None = None
         if self._address is not None and self._address.kind == "embedded":
             self._embedded = EmbeddedServer(folder_of(url))
 
@@ -127,7 +126,16 @@ class SyncStore:
         """Whether it is a Redis Cluster; known before anything is connected."""
         if self._address is not None:
             return self._address.kind == "cluster"
-        return isinstance(self._client, redis.cluster.RedisCluster)
+        kinds = redis.cluster.RedisCluster, redis.asyncio.cluster.RedisCluster
+        return isinstance(self._client, kinds)
+
+
+class SyncStore(_Store):
+    """A blocking client, and the driver on it."""
+
+    def __init__(self, client: Any = None, url: str = "") -> None:
+        super().__init__(client, url)
+        self._lock = threading.Lock()
 
     def run(self, session: Session, op: Op[T]) -> T:
         """Carries out an operation on this thread."""
@@ -161,7 +169,7 @@ class SyncStore:
             case Send(args, None, _):
                 return self._broadcast(args)
             case Send(args, _, None):
-                return self._redis().execute_command(*args, NEVER_DECODE=True)
+                return self.client().execute_command(*args, NEVER_DECODE=True)
             case Send(args, str(key), tuple(ack)):
                 return self._acknowledged(args, key, ack)
             case Wait(seconds):
@@ -170,7 +178,8 @@ class SyncStore:
                 self._embedded.ensure_running()
         return None
 
-    def _redis(self) -> Any:
+    def client(self) -> Any:
+        """The redis-py client."""
         with self._lock:
             if self._client is None:
                 self._client = self._connect()
@@ -190,7 +199,7 @@ class SyncStore:
         return redis.Redis.from_url(address.url, **arguments)
 
     def _broadcast(self, args: tuple[Arg, ...]) -> dict[str, Any]:
-        client = self._redis()
+        client = self.client()
         if not self.cluster:
             return {"": client.execute_command(*args)}
         nodes = client.get_primaries()
@@ -199,7 +208,7 @@ class SyncStore:
         }
 
     def _acknowledged(self, args: tuple[Arg, ...], key: str, ack: tuple[Arg, ...]) -> Any:
-        client = self._redis()
+        client = self.client()
         if self.cluster:
             client = client.get_redis_connection(client.get_node_from_key(key))
         pipeline = client.pipeline(transaction=False)
@@ -208,24 +217,12 @@ class SyncStore:
         return _both(pipeline.execute(raise_on_error=False), self._client)
 
 
-class AsyncStore:
+class AsyncStore(_Store):
     """The same on asyncio."""
 
     def __init__(self, client: Any = None, url: str = "") -> None:
-        self._client = client
-        self._given = client is not None
-        self._embedded: EmbeddedServer | None = None
+        super().__init__(client, url)
         self._nodes: dict[str, Any] = {}
-        self._address = None if self._given else Address.parse(url)
-        if self._address is not None and self._address.kind == "embedded":
-            self._embedded = EmbeddedServer(folder_of(url))
-
-    @property
-    def cluster(self) -> bool:
-        """Whether it is a Redis Cluster; known before anything is connected."""
-        if self._address is not None:
-            return self._address.kind == "cluster"
-        return isinstance(self._client, redis.asyncio.cluster.RedisCluster)
 
     async def run(self, session: Session, op: Op[T]) -> T:
         """Carries out an operation in this task."""
@@ -262,7 +259,7 @@ class AsyncStore:
             case Send(args, None, _):
                 return await self._broadcast(args)
             case Send(args, _, None):
-                return await (await self._redis()).execute_command(*args, NEVER_DECODE=True)
+                return await (await self.client()).execute_command(*args, NEVER_DECODE=True)
             case Send(args, str(key), tuple(ack)):
                 return await self._acknowledged(args, key, ack)
             case Wait(seconds):
@@ -271,7 +268,8 @@ class AsyncStore:
                 await asyncio.to_thread(self._embedded.ensure_running)
         return None
 
-    async def _redis(self) -> Any:
+    async def client(self) -> Any:
+        """The redis-py client."""
         if self._client is None:
             if self._embedded is not None:
                 await asyncio.to_thread(self._embedded.ensure_running)
@@ -292,14 +290,14 @@ class AsyncStore:
         return redis.asyncio.Redis.from_url(address.url, **arguments)
 
     async def _broadcast(self, args: tuple[Arg, ...]) -> dict[str, Any]:
-        client = await self._redis()
+        client = await self.client()
         if not self.cluster:
             return {"": await client.execute_command(*args)}
         await client.initialize()
         return {node.name: await node.execute_command(*args) for node in client.get_primaries()}
 
     async def _acknowledged(self, args: tuple[Arg, ...], key: str, ack: tuple[Arg, ...]) -> Any:
-        client = await self._redis()
+        client = await self.client()
         if self.cluster:
             await client.initialize()
             client = self._node(client.get_node_from_key(key))

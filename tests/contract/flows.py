@@ -72,7 +72,7 @@ def noted(client: Client, workflow_id: str) -> list[tuple[str, str | None, str, 
 
 def raw(client: Client) -> Any:
     """The redis-py client below a client, to poke at stored keys."""
-    return client._store._redis()
+    return client._store.client()
 
 
 def own_key(workflow_id: str, kind: str = "w", namespace: str = "rwf") -> str:
@@ -98,10 +98,11 @@ def drive(client: Client, op: Generator[Call, Any, T], calls: int) -> T | None:
             result: T = end.value
             return result
         if number < calls:
-            reply = client._run(_once(call))
+            reply = client._run(one_call(call))
     op.close()
     return None
 
 
-def _once(call: Call) -> Generator[Call, Any, Any]:
+def one_call(call: Call) -> Generator[Call, Any, Any]:
+    """An operation of one call, which returns the reply."""
     return (yield call)

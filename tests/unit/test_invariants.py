@@ -54,7 +54,7 @@ def test_damage_is_seen(one_client: Client, what: str, broken_on_purpose: None) 
     flow.add("child", worker="w", deps=["open", "late"])
     view = one_client.insert(flow, key="key")
     one_client.complete_step(view.id, "late", "retryable", retry_in=60)
-    redis: Any = one_client._store._redis()
+    redis: Any = one_client._store.client()
     assert invariants.check(redis) == []
     DAMAGE[what](redis, view.id)
     assert invariants.check(redis) != []

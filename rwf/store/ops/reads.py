@@ -101,6 +101,12 @@ def load(
     )
 
 
+def channels(scope: Scope) -> Op[list[str]]:
+    """The channels of all partitions; known once the client has connected."""
+    yield from ()
+    return [scope.keys.events(partition) for partition in range(scope.keys.partitions)]
+
+
 def get(scope: Scope, workflow_id: str) -> Op[WorkflowView]:
     found = yield scope.on_workflow("show", readable_id(workflow_id), [])
     if not found[0]:

@@ -1,0 +1,67 @@
+"""Hints from the server: what has just changed, for whoever would rather not poll.
+
+They may be lost, doubled or late, and change nothing but latency (SPEC section 9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, closing
+from typing import Any, Final
+
+import orjson
+import redis.exceptions
+
+from rwf.model.views import Event
+from rwf.store.transport import AsyncStore, SyncStore
+
+_LOST: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+_DATA: Final = (b"message", b"smessage", "message", "smessage")
+# How long one wait for a message takes, in seconds; between two a generator can be closed.
+_WAIT: Final = 0.25
+_PAUSE: Final = 0.5
+
+
+def events(store: SyncStore, channels: Sequence[str]) -> Iterator[Event]:
+    """Hints from these channels, for ever; subscribes again after a lost connection."""
+    while True:
+        try:
+            with closing(store.client().pubsub()) as pubsub:
+                for channel in channels:
+                    (pubsub.ssubscribe if store.cluster else pubsub.subscribe)(channel)
+                receive = pubsub.get_sharded_message if store.cluster else pubsub.get_message
+                while True:
+                    event = _event(receive(timeout=_WAIT))
+                    if event is not None:
+                        yield event
+        except _LOST:
+            time.sleep(_PAUSE)
+
+
+async def async_events(store: AsyncStore, channels: Sequence[str]) -> AsyncIterator[Event]:
+    """The same on asyncio."""
+    while True:
+        try:
+            async with aclosing((await store.client()).pubsub()) as pubsub:
+                for channel in channels:
+                    await (pubsub.ssubscribe if store.cluster else pubsub.subscribe)(channel)
+                receive = pubsub.get_sharded_message if store.cluster else pubsub.get_message
+                while True:
+                    event = _event(await receive(timeout=_WAIT))
+                    if event is not None:
+                        yield event
+        except _LOST:
+            await asyncio.sleep(_PAUSE)
+
+
+def _event(message: Any) -> Event | None:
+    """The hint in a message; None for what is none, or is of a later release."""
+    if message is None or message["type"] not in _DATA:
+        return None
+    try:
+        told = orjson.loads(message["data"])
+        return Event(**told) if told.pop("v") == 1 else None
+    except (ValueError, KeyError, TypeError):
+        return None
