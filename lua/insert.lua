@@ -9,8 +9,9 @@
 --               values of its payload hash
 --   "bury"      makes an id unusable, if no workflow has it yet
 --   "discard"   removes what an insert has staged and left, if its time is over
--- Reply: {"staged"}, {"inserted"|"exists", static, counts, context}, {"incomplete"} when staged parts
---   are missing and the insert has to begin again, {"buried"} or {"discarded"}.
+-- Reply: {"staged"}, {"inserted", static, counts, context}, {"exists", the same and the field ":k",
+--   which tells whose insert it was}, {"incomplete"} when staged parts are missing and the insert has
+--   to begin again, {"buried"} or {"discarded"}.
 -- Writes: the two hashes, the list of staged inserts; at publishing, what a walk from the start
 --   writes, statistics and the index.
 -- Publishes: step_available.
@@ -80,7 +81,8 @@ return function(keys, args)
   local call_ = call.open(keys)
   local flow, phase = call.flow(call_, 1, {}), args[3]
   if flow.h then
-    return { "exists", unpack(flush.header(flow)) }
+    local header = flush.header(flow)
+    return { "exists", header[1], header[2], header[3], command("HGET", flow.w, ":k") }
   end
   if phase == "bury" then
     return bury(call_, flow)

@@ -110,18 +110,23 @@ def _existing(scope: Scope, workflow_id: str, same: bool) -> Op[WorkflowView | N
 def _put(
     scope: Scope, workflow_id: str, graph: Graph, kept_ms: int | None, keyed: str | None
 ) -> Op[WorkflowView | None]:
-    """Stores the graph under this id and shows it; None when the id was made unusable."""
+    """Stores the graph under this id and shows it.
+
+    None when that was not to be: the id was made unusable, or another inserter of the key was
+    first.
+    """
     fields = fields_of(graph)
-    if keyed is not None:
-        fields.own.append((":k", keyed.encode()))
+    # With the call that shows it, not staged before: it also tells whose insert it was.
+    mine = [] if keyed is None else [(":k", f"{keyed}:{new_call_id()}".encode())]
     head: list[Arg] = [
         len(graph.steps),
         f"{SEMANTICS_VERSION},{graph.definition_version},{len(graph.steps)},",
         f",{'' if kept_ms is None else kept_ms},{'c' if graph.context else ''},{graph.name}",
-        len(fields.own),
+        len(fields.own) + len(mine),
         len(fields.payload),
     ]
     slices = list(_slices(fields))
+    slices[-1][0].extend(mine)
     if len(slices) > 1:
         yield from _tidy(scope, workflow_id)
     for _ in range(_RESTARTS):
@@ -130,10 +135,10 @@ def _put(
         phase = "whole" if len(slices) == 1 else "publish"
         args = [phase, *head, *_arguments(*slices[-1])]
         reply = yield scope.on_workflow("insert", workflow_id, args)
-        if reply[0] == b"buried":
+        if reply[0] == b"buried" or (reply[0] == b"exists" and mine and reply[4] != mine[0][1]):
             return None
         if reply[0] != b"incomplete":
-            _, static, counts, context = reply
+            static, counts, context = reply[1:4]
             header = Header.parse(static, counts)
             if header.unwalked:
                 header, context = yield from advance_all(scope, workflow_id)
