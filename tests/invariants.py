@@ -66,9 +66,24 @@ class _Flow:
     start: Record
     children: dict[str, list[tuple[str, EdgePolicy]]] = field(default_factory=dict)
     parents: dict[str, list[tuple[str, EdgePolicy]]] = field(default_factory=dict)
+    rows: defaultdict[str, dict[int, Row]] = field(default_factory=lambda: defaultdict(dict))
+    payloads: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    entries: Counter[str] = field(default_factory=Counter)
+    """How many walk entries each completion ("step:attempt") still has."""
 
-    def all_records(self) -> dict[str, Record]:
-        return {START: self.start, **self.records}
+    def __post_init__(self) -> None:
+        for name, value in self.payload.items():
+            kind, _, rest = name.partition(":")
+            step, _, attempt = rest.partition(":")
+            if kind == "r" and attempt.isdigit():
+                self.rows[step][int(attempt)] = Row.parse(value)
+            elif kind == "o" and attempt.isdigit():
+                self.payloads[step].add(int(attempt))
+        for number in range(self.head, self.tail):
+            self.entries[_text(self.own.get(f">{number}", b"|")).partition("|")[0]] += 1
+
+    def record(self, name: str) -> Record:
+        return self.start if name == START else self.records[name]
 
 
 class _Check:
@@ -128,7 +143,7 @@ class _Check:
         problems = _of_flow(workflow_id, own, payload, self._partitions[number])
         yield from (f"{workflow_id}: {problem}" for problem in problems)
         if key := own.get(":k"):
-            self._keyed[workflow_id] = _text(key)
+            self._keyed[workflow_id] = _text(key).rpartition(":")[0]
         lengths = [self._redis.llen(self._key(number, f"{kind}:{workflow_id}")) for kind in "en"]
         if sum(lengths) > EVIDENCE_KEPT:
             yield f"{workflow_id}: {sum(lengths)} entries of evidence"
@@ -167,15 +182,14 @@ class _Check:
                 self._key(number, "timers"), 0, -1, withscores=True
             )
         }
-        retries = {member: due for member, due in found.items() if not member.startswith("i|")}
-        yield from _compare(
-            f"timers of {number}", set(expected.timers.items()), set(retries.items())
-        )
-        inserts = {member[2:-1] for member in found if member.startswith("i|")}
+        yield from _compare(f"timers of {number}", set(expected.timers.items()), set(found.items()))
+        inserts = {
+            _text(member) for member in self._redis.zrange(self._key(number, "staged"), 0, -1)
+        }
         for workflow_id in expected.staged - inserts:
-            yield f"{workflow_id}: staged, and no timer to give it up"
+            yield f"{workflow_id}: staged, and nothing would give it up"
         for workflow_id in expected.flows & inserts:
-            yield f"{workflow_id}: visible, and a timer would give it up"
+            yield f"{workflow_id}: visible, and still listed as staged"
 
     def _insert_keys(self, number: int) -> Iterator[str]:
         held = {
@@ -238,7 +252,7 @@ def _names(flow: _Flow, names: list[str]) -> Iterator[str]:
 
 
 def _edges(flow: _Flow) -> Iterator[str]:
-    for name, record in flow.all_records().items():
+    for name, record in {START: flow.start, **flow.records}.items():
         flow.children[name] = _chunked(flow, "k", name, record.children)
         flow.parents[name] = _chunked(flow, "u", name, record.parents)
     down = {
@@ -313,7 +327,7 @@ def _step(flow: _Flow, record: Record) -> Iterator[str]:
 
 def _walked(flow: _Flow, parent: str, child: str) -> bool:
     """Whether the edge from this ended parent has reached the child."""
-    record = flow.all_records()[parent]
+    record = flow.record(parent)
     if record.walked is None:
         return True
     # The first chunks of edges have been walked, as far as the cursor says.
@@ -325,7 +339,7 @@ def _judged(flow: _Flow, record: Record) -> Iterator[str]:
     edges = flow.parents[record.name] or [(START, EdgePolicy.CANCEL)]
     resolved = unresolved = cancelling = 0
     for parent, policy in edges:
-        state = flow.all_records()[parent].state
+        state = flow.record(parent).state
         if state not in TERMINAL_STEPS or not _walked(flow, parent, record.name):
             unresolved += 1
         elif state is StepState.COMPLETED or policy is EdgePolicy.CONTINUE:
@@ -345,21 +359,14 @@ def _judged(flow: _Flow, record: Record) -> Iterator[str]:
 
 
 def _rows(flow: _Flow, record: Record) -> Iterator[str]:
-    prefix = f"r:{record.name}:"
-    rows = {
-        int(name[len(prefix) :]): Row.parse(value)
-        for name, value in flow.payload.items()
-        if name.startswith(prefix)
-    }
+    rows, payloads = flow.rows[record.name], flow.payloads[record.name]
     if set(rows) != set(range(1, record.reported + 1)):
         yield f"result rows {sorted(rows)}, reported {record.reported}"
         return
-    payloads = {name for name in flow.payload if name.startswith(f"o:{record.name}:")}
-    if not payloads <= {f"o:{record.name}:{attempt}" for attempt in rows}:
-        yield f"payloads without a row: {payloads}"
-    entries = Counter(_origin(flow, number) for number in range(flow.head, flow.tail))
+    if not payloads <= set(rows):
+        yield f"payloads without a row: {payloads - set(rows)}"
     for attempt, row in rows.items():
-        if row.open != entries[f"{record.name}:{attempt}"]:
+        if row.open != flow.entries[f"{record.name}:{attempt}"]:
             yield f"attempt {attempt} says {row.open} walk entries are left"
         for names, count in (
             (row.released, row.released_count),
@@ -371,10 +378,6 @@ def _rows(flow: _Flow, record: Record) -> Iterator[str]:
         yield f"its latest row says {rows[record.reported].status}"
 
 
-def _origin(flow: _Flow, number: int) -> str:
-    return _text(flow.own.get(f">{number}", b"|")).partition("|")[0]
-
-
 def _walks(flow: _Flow) -> Iterator[str]:
     entries = {name for name in flow.own if name[0] == ">"}
     if entries != {f">{number}" for number in range(flow.head, flow.tail)}:
@@ -384,7 +387,11 @@ def _walks(flow: _Flow) -> Iterator[str]:
         for entry in sorted(entries)
         for name in _text(flow.own[entry]).partition("|")[2].split(",")
     ]
-    cursors = {name for name, record in flow.all_records().items() if record.walked is not None}
+    cursors = {
+        name
+        for name, record in {START: flow.start, **flow.records}.items()
+        if record.walked is not None
+    }
     if len(set(named)) != len(named) or set(named) != cursors:
         yield f"walk entries name {sorted(named)[:5]}, cursors stand on {sorted(cursors)[:5]}"
 

@@ -35,7 +35,7 @@ DAMAGE: dict[str, Callable[[Any, str], object]] = {
     "a key of no class": lambda r, w: r.set("rwf:stray", 1),
     "a key of a strange partition": lambda r, w: r.rpush("rwf:{7}:log", "x"),
     "evidence of nothing": lambda r, w: r.rpush(f"{BASE}:n:0-aaaaaaaaaaaaaaaa", "x"),
-    "something staged, no timer": lambda r, w: r.hset(f"{BASE}:w:0-aaaaaaaaaaaaaaaa", "a", 1),
+    "something staged, no end": lambda r, w: r.hset(f"{BASE}:w:0-aaaaaaaaaaaaaaaa", "a", 1),
     "a count is off": lambda r, w: _replace(r, f"{BASE}:w:{w}", ":c", b"p1", b"p2"),
     "a step waits for more": lambda r, w: _replace(r, f"{BASE}:w:{w}", "child", b"p,2", b"p,3"),
     "a step runs early": lambda r, w: _replace(r, f"{BASE}:w:{w}", "open", b"a,0", b"p,0"),
