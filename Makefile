@@ -32,7 +32,8 @@ demo: .venv/embedded
 	@$(BIN)/rwf demo
 
 bench: .venv/dev
-	@$(BIN)/python tests/benchmarks/transitions.py
+	@$(BIN)/python -m tests.benchmarks.transitions
+	@$(BIN)/python -m tests.benchmarks.sizes
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build demo-data

@@ -66,3 +66,8 @@ class Call:
         if self.function in PUBLISHING:
             return [publish, "1" if self.again else "", *self.args]
         return list(self.args)
+
+
+# What an operation yields to have the client connected, when it has to know the partitions. All
+# others connect with their first call, after what can be judged without a server.
+CONNECT: Final = Call("", ())

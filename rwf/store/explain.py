@@ -13,6 +13,7 @@ from typing import Final
 
 from rwf.model.limits import LISTED
 from rwf.model.states import (
+    COMPLETABLE,
     OPEN_STEPS,
     TERMINAL_STEPS,
     StepCause,
@@ -51,23 +52,10 @@ _CODE_OF_STATE: Final = {
     StepState.CANCELLED: "cancelled",
 }
 
-_ACTIONS: Final = {
-    StepState.PENDING: ("skip", "cancel"),
-    StepState.AVAILABLE: ("complete", "skip", "cancel"),
-    StepState.EXECUTING: ("complete", "retry", "skip", "cancel"),
-    StepState.AWAITING_SIGNAL: ("complete", "retry", "skip", "cancel"),
-    StepState.RETRYABLE: ("complete", "retry", "skip", "cancel"),
-    StepState.COMPLETED: ("retry_downstream",),
-    StepState.FAILED: ("retry", "skip"),
-    StepState.DISCARDED: ("retry", "skip"),
-    StepState.CANCELLED: ("retry", "skip"),
-    StepState.EXPIRED: ("retry", "skip"),
-}
-
 
 def actions(record: Record) -> tuple[str, ...]:
     """What an operator may do to a step in its present state."""
-    return _ACTIONS[record.state]
+    return ("complete",) if record.state in COMPLETABLE else ()
 
 
 def is_held(record: Record) -> bool:
@@ -228,11 +216,15 @@ def blockers(header: Header, record: Record, parents: Sequence[Record], now: int
 
 def _waiting(header: Header, record: Record, parents: Sequence[Record]) -> list[Blocker]:
     # A parent that has ended still counts until its edges have been walked.
-    open_ = [parent.name for parent in parents if parent.state in OPEN_STEPS]
     retryable = [parent.name for parent in parents if parent.state is StepState.RETRYABLE]
+    open_ = [
+        parent.name
+        for parent in parents
+        if parent.state in OPEN_STEPS and parent.state is not StepState.RETRYABLE
+    ]
     ended = any(parent.state in TERMINAL_STEPS for parent in parents)
     found = []
-    if not open_ or ended:
+    if not (open_ or retryable) or ended:
         found.append(
             _blocker(
                 header,

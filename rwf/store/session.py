@@ -7,6 +7,7 @@ drivers that do it, one blocking and one on asyncio.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ from rwf.errors import (
     StoreUnavailable,
 )
 from rwf.model.states import Reason
-from rwf.store.catalog import Arg, Call, Reply
+from rwf.store.catalog import CONNECT, Arg, Call, Reply
 from rwf.store.keys import Keys, is_namespace
 from rwf.store.library import library
 
 T = TypeVar("T")
+
+_log = logging.getLogger("rwf")
 
 CLUSTER_PARTITIONS: Final = 64
 MAX_PARTITIONS: Final = 16384
@@ -81,7 +84,8 @@ class Durability:
     """How far a write has to be safe before it is acknowledged (SPEC section 9)."""
 
     def __init__(self, text: str) -> None:
-        match = re.fullmatch(r"server|aof|replicas:([1-9][0-9]?)", text)
+        pattern = r"server|aof|replicas:([1-9][0-9]?)"
+        match = re.fullmatch(pattern, text) if isinstance(text, str) else None
         if match is None:
             raise _invalid("durability", "must be 'server', 'aof' or 'replicas:N'")
         self.aof = text == "aof"
@@ -124,11 +128,12 @@ class Session:
     ) -> None:
         if not isinstance(namespace, str) or not is_namespace(namespace):
             raise _invalid("namespace", "must match [A-Za-z0-9._-]{1,64}")
-        if partitions is not None and not 1 <= partitions <= MAX_PARTITIONS:
-            raise _invalid("partitions", f"must be from 1 to {MAX_PARTITIONS}")
+        if partitions is not None and not (
+            type(partitions) is int and 1 <= partitions <= MAX_PARTITIONS
+        ):
+            raise _invalid("partitions", f"must be an integer from 1 to {MAX_PARTITIONS}")
         self.keys = Keys(namespace)
         self.library = library()
-        self.warnings: list[str] = []
         self._durability = Durability(durability)
         self.require_aof = require_aof
         self.wanted_partitions = partitions
@@ -137,9 +142,10 @@ class Session:
         self.checked = checked
 
     def run(self, op: Op[T]) -> Steps[T]:
-        """Carries out an operation's calls one after the other; connects before the first."""
-        if not self.keys.partitions:
-            yield from self.connect()
+        """Carries out an operation's calls one after the other; connects before the first.
+
+        So what an operation refuses by itself is refused without a server.
+        """
         reply: Reply = None
         while True:
             try:
@@ -147,7 +153,9 @@ class Session:
             except StopIteration as end:
                 result: T = end.value
                 return result
-            reply = yield from self._call(call)
+            if not self.keys.partitions:
+                yield from self.connect()
+            reply = None if call is CONNECT else (yield from self._call(call))
 
     def connect(self) -> Steps[None]:
         """Checks the server, loads the library where it is missing, and reads the meta record."""
@@ -194,12 +202,15 @@ class Session:
             yield from self.patiently(Send(("FUNCTION", "LOAD", "REPLACE", self.library.text)))
         except errors.ResponseError as error:
             if _code(error) in _FORBIDDEN:
-                raise StoreMisconfigured(
-                    f"library {self.library.name} is not loaded, and this user may not load it: "
-                    "run `rwf migrate` as one who may"
-                ) from None
+                raise self._not_loaded() from None
             raise _translated(error) from None
         return True
+
+    def _not_loaded(self) -> StoreMisconfigured:
+        return StoreMisconfigured(
+            f"library {self.library.name} is not loaded, and this user may not load it: "
+            "run `rwf migrate` as one who may"
+        )
 
     def _call(self, call: Call) -> Steps[Reply]:
         """The reply to a call, which is sent until one comes.
@@ -211,8 +222,10 @@ class Session:
             try:
                 return (yield from self.patiently(call))
             except errors.ResponseError as error:
-                if "Function not found" not in str(error) or reloaded:
+                if "Function not found" not in str(error):
                     raise _translated(error, self.library.locate) from None
+                if reloaded:
+                    raise self._not_loaded() from None
             reloaded = True
             yield from self.load()
 
@@ -280,8 +293,7 @@ class Session:
         advice = "the server has no append-only file (appendonly no): a restart loses workflows"
         if self.require_aof or self._durability.aof:
             raise StoreMisconfigured(advice)
-        if advice not in self.warnings:
-            self.warnings.append(advice)
+        _log.warning("%s", advice)
 
 
 def server_version(info: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:

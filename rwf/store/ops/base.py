@@ -18,7 +18,8 @@ T = TypeVar("T")
 Op = Generator[Call, Reply, T]
 
 _MAX_TEXT: Final = 512
-_MAX_STEP: Final = 128
+# One character more than a name may have, so that none is cut to one that exists.
+_MAX_STEP: Final = 129
 
 
 @dataclass(frozen=True, slots=True)

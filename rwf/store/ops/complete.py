@@ -145,7 +145,10 @@ def _payload(scope: Scope, value: Any) -> bytes | None:
     try:
         return encode(value, path="$", max_bytes=scope.max_payload, reserve=False)
     except WorkflowInvalid as error:
-        raise invalid(_ACTION, error.message, Reason(error.code)) from None
+        # A reserved key is JSON, but no value that a user may give.
+        known = error.code in set(Reason)
+        reason = Reason(error.code) if known else Reason.INVALID_ARGUMENT
+        raise invalid(_ACTION, error.message, reason) from None
 
 
 def _delay_ms(retry_in: float | timedelta) -> int:

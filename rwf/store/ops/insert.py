@@ -14,7 +14,7 @@ from rwf.model.graph import Graph
 from rwf.model.states import SEMANTICS_VERSION, Reason
 from rwf.model.views import WorkflowView
 from rwf.model.workflow import Workflow
-from rwf.store.catalog import Arg, Call
+from rwf.store.catalog import CONNECT, Arg, Call
 from rwf.store.keys import home_partition, key_digest, new_workflow_id
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import Op, Scope, checked_text, invalid, new_call_id
@@ -38,6 +38,8 @@ def insert(
     key = checked_text(key, "key", "insert")
     kept_ms = _milliseconds(retention)
     graph = workflow.compile(max_payload=scope.max_payload)
+    if not scope.keys.partitions:
+        yield CONNECT
     if key is None:
         partition = random.randrange(scope.keys.partitions)  # noqa: S311 - to spread, not to hide
         view = yield from _put(scope, new_workflow_id(partition), graph, kept_ms, None)

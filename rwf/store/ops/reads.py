@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rwf.errors import NotFound
 from rwf.model.limits import CHUNK
@@ -26,9 +27,9 @@ from rwf.model.views import (
     WorkflowPage,
     WorkflowView,
 )
-from rwf.store.catalog import Arg, Call
+from rwf.store.catalog import CONNECT, Arg, Call
 from rwf.store.keys import partition_of
-from rwf.store.ops.base import Op, Scope, invalid, readable_id, wire_name
+from rwf.store.ops.base import Op, Scope, checked_text, invalid, readable_id, wire_name
 from rwf.store.records import (
     Header,
     Record,
@@ -48,6 +49,9 @@ _MAX_PAGE: Final = 500
 _SCANNED_PER_PAGE: Final = 10_000
 
 _READ: Final = "read"
+_PLACE: Final = re.compile("[0-9a-f]{11}")
+
+Member = TypeVar("Member", WorkflowState, OperatorStatus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,8 @@ def rows(
 
 def result(scope: Scope, workflow_id: str, name: str, attempt: int | None) -> Op[ResultView | None]:
     wire = wire_name(name, _READ)
+    if attempt is not None:
+        _number("attempt", attempt, 1)
     yield from load(scope, workflow_id, names=[wire])
     found = yield from rows(scope, workflow_id, [wire], payloads=True, latest=attempt is None)
     for _, number, row, payload in found:
@@ -273,14 +279,18 @@ def list_workflows(
     cursor: str | None,
 ) -> Op[WorkflowPage]:
     """Workflows, newest first."""
-    try:
-        wanted_state = None if state is None else WorkflowState(state)
-        wanted_status = None if operator_status is None else OperatorStatus(operator_status)
-    except ValueError as error:
-        raise invalid(_READ, str(error)) from None
+    wanted_state = None if state is None else _member("state", state, WorkflowState)
+    wanted_status = (
+        None
+        if operator_status is None
+        else _member("operator_status", operator_status, OperatorStatus)
+    )
+    name = checked_text(name, "name", _READ)
     if _number("limit", limit, 1) > _MAX_PAGE:
         raise invalid(_READ, f"limit must be at most {_MAX_PAGE}")
     after = _checked_cursor(cursor)
+    if not scope.keys.partitions:
+        yield CONNECT
     groups = _groups(wanted_state)
     found: list[WorkflowView] = []
     for _ in range(0, _SCANNED_PER_PAGE, limit):
@@ -301,11 +311,17 @@ def list_workflows(
     return WorkflowPage(workflows=tuple(found), cursor=after)
 
 
+def _member(name: str, value: Any, kind: type[Member]) -> Member:
+    if not isinstance(value, str) or value not in set(kind):
+        raise invalid(_READ, f"{name} must be one of {', '.join(kind)}")
+    return kind(value)
+
+
 def _checked_cursor(cursor: str | None) -> str:
     if cursor is None:
         return ""
     place, _, workflow_id = cursor.partition("|") if isinstance(cursor, str) else ("", "", "")
-    if len(place) != 11 or partition_of(workflow_id) is None:
+    if not _PLACE.fullmatch(place) or partition_of(workflow_id) is None:
         raise invalid(_READ, "not a cursor of a page of workflows")
     return cursor
 
