@@ -106,8 +106,9 @@ def load(
 
 
 def channels(scope: Scope) -> Op[list[str]]:
-    """The channels of all partitions; known once the client has connected."""
-    yield from ()
+    """The channels of all partitions."""
+    if not scope.keys.partitions:
+        yield CONNECT
     return [scope.keys.events(partition) for partition in range(scope.keys.partitions)]
 
 
