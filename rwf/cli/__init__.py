@@ -5,6 +5,8 @@ One subject a file: ``common`` has what all commands share, ``faults`` how error
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from rwf.cli import commands, demo, inspect, server
@@ -35,4 +37,6 @@ for _module in (commands, inspect, server, demo):
 
 def main() -> None:
     """Runs the command line of this process, and ends the process with its exit code."""
+    # What the library warns of is the doctor's to tell here: an error is one line on stderr.
+    logging.getLogger("rwf").addHandler(logging.NullHandler())
     program.main(prog_name="rwf")

@@ -3,8 +3,8 @@
     .venv/bin/python -m tests.benchmarks.transitions [--kind valkey91] [--rounds 5]
 
 Two figures each: `call` is the time inside the call, by the server's own command statistics, and
-`cpu` all that the server's process used (the socket, the parsing and the reply as well). A ratio is
-the median over the rounds of ours to the floor's in the same round; machines are noisy, ratios less.
+`cpu` all that the server's process used (the socket, the parsing and the reply as well). A ratio
+is the median over the rounds of ours to the floor's in the same round; machines are noisy.
 """
 
 from __future__ import annotations

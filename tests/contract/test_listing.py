@@ -294,7 +294,6 @@ def test_a_raised_number_of_partitions(one_client: Client, one_server: AnyServer
         assert later.complete_step(old.id, "a").outcome == "accepted"
 
 
-@pytest.mark.xfail(reason="any partition up to 99999 gets keys of its own", strict=True)
 def test_a_command_on_a_partition_that_does_not_exist_writes_nothing(
     one_client: Client, broken_on_purpose: None
 ) -> None:

@@ -49,13 +49,26 @@ def invalid(action: str, message: str, reason: Reason = Reason.INVALID_ARGUMENT)
 def checked_id(workflow_id: Any, action: str) -> str:
     """A workflow id that can exist; raises CommandRejected, ``workflow_not_found``."""
     if not isinstance(workflow_id, str) or partition_of(workflow_id) is None:
-        raise CommandRejected(
-            action,
-            "workflow",
-            Reason.WORKFLOW_NOT_FOUND,
-            f"no workflow can have the id {shown(workflow_id)}",
-        )
+        raise unknown_workflow(action, workflow_id)
     return workflow_id
+
+
+def unknown_workflow(action: str, workflow_id: Any) -> CommandRejected:
+    """The refusal of an id that no workflow of this namespace can have; nothing was written."""
+    return CommandRejected(
+        action,
+        "workflow",
+        Reason.WORKFLOW_NOT_FOUND,
+        f"no workflow can have the id {shown(workflow_id)}",
+    )
+
+
+def is_partition(scope: Scope, partition: int) -> Op[bool]:
+    """Whether the namespace has this partition; asks again, as others may have added some."""
+    if partition >= scope.keys.partitions:
+        found = yield Call("meta", [scope.keys.meta()], [max(scope.keys.partitions, 1)])
+        scope.keys.partitions = int(found[0])
+    return partition < scope.keys.partitions
 
 
 def readable_id(workflow_id: Any) -> str:

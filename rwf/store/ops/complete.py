@@ -25,7 +25,9 @@ from rwf.store.ops.base import (
     checked_id,
     checked_text,
     invalid,
+    is_partition,
     new_call_id,
+    unknown_workflow,
     wire_name,
     wire_text,
 )
@@ -183,6 +185,8 @@ def _complete(scope: Scope, items: Sequence[_Item]) -> Op[list[CommandResult | C
         args.append(slots.setdefault(item.workflow_id, len(slots) + 1))
         args += item.args
     partition = int(items[0].workflow_id.partition("-")[0])
+    if not (yield from is_partition(scope, partition)):
+        return [unknown_workflow(_ACTION, item.workflow_id) for item in items]
     keys = scope.keys.partition(partition)
     for workflow_id in slots:
         keys += scope.keys.workflow(workflow_id)
