@@ -99,7 +99,7 @@ local function judge(call_, flow, item, again)
     end
   end
   if not flow.h then
-    return evidence.reject(call_, flow, item, "workflow_not_found", "no such workflow")
+    return evidence.reject(call_, flow, item, "workflow_not_found", "there is no workflow " .. flow.id)
   end
   if flow.h.semantics ~= states.VERSION then
     return evidence.reject(
