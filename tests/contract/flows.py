@@ -75,6 +75,12 @@ def raw(client: Client) -> Any:
     return client._store.client()
 
 
+def stored(client: Client) -> dict[bytes, bytes]:
+    """Every key of all partitions, serialized."""
+    redis = raw(client)
+    return {key: redis.dump(key) for key in sorted(redis.scan_iter(count=1000))}
+
+
 def own_key(workflow_id: str, kind: str = "w", namespace: str = "rwf") -> str:
     """The name of a workflow's own key."""
     return f"{namespace}:{{{workflow_id.partition('-')[0]}}}:{kind}:{workflow_id}"

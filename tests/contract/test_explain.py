@@ -1,0 +1,369 @@
+"""SPEC section 7: why a step, or a workflow, is where it is."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+import pytest
+
+from rwf import Client, Completion
+from rwf.model.states import StepState
+from rwf.model.views import RootCause, StepExplanation
+from rwf.store.ops.complete import complete_step
+from rwf.store.ops.insert import insert
+from tests.conftest import connect
+from tests.contract.flows import chain, drive, fan_in, fan_out, flow, raw, refused, stored
+from tests.servers import AnyServer
+
+
+def codes(told: StepExplanation) -> list[str]:
+    return [blocker.code for blocker in told.blockers]
+
+
+def causes(told: StepExplanation) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(cause.step, cause.code, cause.path) for cause in told.root_causes]
+
+
+# --- one step
+
+
+def test_an_available_step(client: Client) -> None:
+    view = client.insert(flow("a", queue="billing"))
+    told = client.explain_step(view.id, "a")
+    assert (told.workflow_id, told.step, told.state) == (view.id, "a", "available")
+    assert told.operator_status == "Runnable"
+    assert codes(told) == ["waiting_for_worker"]
+    blocker = told.blockers[0]
+    assert (blocker.scope, blocker.since, blocker.retry_at) == ("step", view.inserted_at, None)
+    assert blocker.details["queue"] == "billing"
+    assert 0 <= blocker.details["waiting_seconds"] < 60
+    assert blocker.summary
+    assert "billing" in told.diagnosis
+    assert (told.dependencies, told.dependency_count) == ((), 0)
+    assert (told.root_causes, told.root_cause_count) == ((), 0)
+    assert "complete" in told.executable_actions
+    assert told.latest_rejection is None
+
+
+def test_a_step_that_waits_for_another(client: Client) -> None:
+    view = client.insert(flow("a b:a c:+b"))
+    told = client.explain_step(view.id, "b")
+    assert (told.state, told.operator_status) == ("pending", "Waiting")
+    assert codes(told) == ["waiting_on_dependencies"]
+    assert told.blockers[0].details == {"steps": ["a"], "count": 1}
+    [dependency] = told.dependencies
+    assert (dependency.step, dependency.state) == ("a", "available")
+    assert (dependency.policy, dependency.result_status) == ("cancel", None)
+    assert causes(told) == [("a", "waiting_for_worker", ("a", "b"))]
+    cause = told.root_causes[0]
+    assert (cause.state, cause.truncated) == ("available", False)
+    assert "complete_step" in cause.legal_next_steps
+    assert "complete" not in told.executable_actions
+    far = client.explain_step(view.id, "c")
+    assert far.dependencies[0].policy == "continue"
+    assert causes(far) == [("a", "waiting_for_worker", ("a", "b", "c"))]
+
+
+def test_a_retry(client: Client) -> None:
+    view = client.insert(flow("a b:a c:b d"))
+    step = client.complete_step(view.id, "a", "retryable", retry_in=60).step
+    told = client.explain_step(view.id, "a")
+    assert (told.state, told.operator_status) == ("retryable", "Waiting")
+    assert codes(told) == ["retry_scheduled"]
+    assert told.blockers[0].retry_at == step.retry_at
+    assert told.blockers[0].since == step.last_transition_at
+    assert "complete" in told.executable_actions
+    child = client.explain_step(view.id, "b")
+    assert child.operator_status == "Blocked"
+    assert codes(child) == ["waiting_on_retryable_dependency"]
+    assert child.blockers[0].details == {"steps": ["a"], "count": 1}
+    assert child.dependencies[0].result_status == "retryable"
+    assert causes(child) == [("a", "retry_scheduled", ("a", "b"))]
+    grandchild = client.explain_step(view.id, "c")
+    assert grandchild.operator_status == "Waiting"
+    assert codes(grandchild) == ["waiting_on_dependencies"]
+    assert causes(grandchild) == [("a", "retry_scheduled", ("a", "b", "c"))]
+
+
+def test_parents_in_several_states(client: Client) -> None:
+    view = client.insert(flow("a b c d:c e:a,b,c,+d"))
+    client.complete_step(view.id, "a", payload=1)
+    client.complete_step(view.id, "b", "retryable", retry_in=60)
+    told = client.explain_step(view.id, "e")
+    assert told.operator_status == "Blocked"
+    assert codes(told) == ["waiting_on_retryable_dependency", "waiting_on_dependencies"]
+    assert [blocker.details["steps"] for blocker in told.blockers] == [["b"], ["c", "d"]]
+    assert [
+        (d.step, d.state.value, d.policy.value, d.result_status) for d in told.dependencies
+    ] == [
+        ("a", "completed", "cancel", "completed"),
+        ("b", "retryable", "cancel", "retryable"),
+        ("c", "available", "cancel", None),
+        ("d", "pending", "continue", None),
+    ]
+    assert sorted(causes(told)) == [
+        ("b", "retry_scheduled", ("b", "e")),
+        ("c", "waiting_for_worker", ("c", "e")),
+    ]
+    assert told.root_cause_count == 2
+
+
+@pytest.mark.parametrize("status", ["failed", "discarded"])
+def test_a_failure_and_what_it_cancelled(client: Client, status: str) -> None:
+    view = client.insert(flow("a b:a c:b x d:c,x"))
+    client.complete_step(view.id, "a", status)
+    told = client.explain_step(view.id, "a")
+    assert (told.state, told.operator_status) == (status, "Needs Review")
+    assert codes(told) == ["step_failed"]
+    assert told.executable_actions == ()
+    for step, path in (("b", ("a", "b")), ("c", ("a", "b", "c")), ("d", ("a", "b", "c", "d"))):
+        child = client.explain_step(view.id, step)
+        assert (child.state, child.operator_status) == ("cancelled", "Resolved")
+        assert codes(child) == ["cancelled_by_dependency"]
+        assert child.blockers[0].details == {"steps": [path[-2]], "count": 1}
+        assert causes(child) == [("a", "step_failed", path)]
+        assert "inspect_step_result" in child.root_causes[0].legal_next_steps
+
+
+def test_a_cancelled_step_and_what_it_cancelled(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    client.complete_step(view.id, "a", "cancelled")
+    told = client.explain_step(view.id, "a")
+    assert (codes(told), told.operator_status) == ([], "Resolved")
+    child = client.explain_step(view.id, "b")
+    assert causes(child) == [("a", "cancelled", ("a", "b"))]
+
+
+def test_a_completed_step(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    client.complete_step(view.id, "a")
+    client.complete_step(view.id, "b")
+    told = client.explain_step(view.id, "b")
+    assert (told.operator_status, codes(told), told.root_causes) == ("Resolved", [], ())
+    assert "completed" in told.diagnosis
+    assert told.dependencies[0].result_status == "completed"
+
+
+def test_a_failed_parent_over_a_continue_edge_blocks_nothing(client: Client) -> None:
+    view = client.insert(flow("a b c:+a,b"))
+    client.complete_step(view.id, "a", "failed")
+    told = client.explain_step(view.id, "c")
+    assert codes(told) == ["waiting_on_dependencies"]
+    assert causes(told) == [("b", "waiting_for_worker", ("b", "c"))]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_release_that_is_in_progress(client: Client, status: str) -> None:
+    wf = fan_out(900)
+    wf.add("after", worker="w", deps=["c899"])
+    view = client.insert(wf)
+    item = Completion(workflow_id=view.id, step="root", status=status)
+    drive(client, complete_step(client._scope, item), 1)
+    told = client.explain_step(view.id, "c899")
+    assert told.state == "pending"
+    assert told.operator_status == "Waiting"
+    assert codes(told)[0] == "release_in_progress"
+    assert "c899" in {cause.step for cause in told.root_causes}
+    assert "release_in_progress" in {cause.code for cause in told.root_causes}
+    assert ("reconcile",) in {cause.legal_next_steps for cause in told.root_causes}
+    beyond = client.explain_step(view.id, "after")
+    assert codes(beyond) == ["waiting_on_dependencies"]
+    assert ("c899", "release_in_progress", ("c899", "after")) in causes(beyond)
+    assert "release_in_progress" in {c.code for c in client.explain(view.id).root_causes}
+    client.reconcile(view.id)
+    assert "release_in_progress" not in codes(client.explain_step(view.id, "c899"))
+
+
+def test_an_insert_whose_release_is_in_progress(client: Client) -> None:
+    client.list()
+    wf = flow(" ".join(f"s{n}" for n in range(900)))
+    op = insert(client._scope, wf, None, None)
+    calls = 0
+    while not client.list().workflows:
+        calls += 1
+        op = insert(client._scope, wf, None, None)
+        drive(client, op, calls)
+    [view] = client.list().workflows
+    assert view.runnable_step_count < 900
+    told = client.explain_step(view.id, "s899")
+    assert (told.state, codes(told)) == ("pending", ["release_in_progress"])
+    assert client.reconcile(view.id).repairs
+    assert client.get(view.id).runnable_step_count == 900
+
+
+def test_the_latest_rejection(client: Client) -> None:
+    view = client.insert(flow("a b:a c:a"))
+    for step, reason in (("b", "dependencies_unresolved"), ("c", "dependencies_unresolved")):
+        with refused(reason):
+            client.complete_step(view.id, step, actor=f"operator of {step}")
+    told = client.explain_step(view.id, "b").latest_rejection
+    assert told is not None
+    assert (told.step, told.reason_code, told.actor) == (
+        "b",
+        "dependencies_unresolved",
+        "operator of b",
+    )
+    whole = client.explain(view.id).latest_rejection
+    assert whole is not None
+    assert whole.step == "c"
+    assert client.explain_step(view.id, "a").latest_rejection is None
+    client.complete_step(view.id, "a")
+    client.complete_step(view.id, "a")  # a duplicate is no rejection
+    assert client.explain_step(view.id, "a").latest_rejection is None
+    assert client.explain(view.id).latest_rejection == whole
+    with refused("stale_lease"):
+        client.complete_step(view.id, "b", lease="x")
+    told = client.explain_step(view.id, "b").latest_rejection
+    assert told is not None
+    assert told.reason_code == "stale_lease"
+
+
+def test_a_rejection_behind_many_duplicates_is_found(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a"))
+    with refused("dependencies_unresolved"):
+        one_client.complete_step(view.id, "b")
+    one_client.complete_step(view.id, "a")
+    items = [Completion(workflow_id=view.id, step="a")] * 600
+    one_client.complete_many(items)
+    told = one_client.explain_step(view.id, "b").latest_rejection
+    assert told is not None
+    assert told.reason_code == "dependencies_unresolved"
+
+
+# --- what bounds it
+
+
+def test_lists_hold_at_most_a_thousand(one_client: Client) -> None:
+    view = one_client.insert(fan_in(1203))
+    one_client.complete_step(view.id, "p7", "retryable", retry_in=60)
+    told = one_client.explain_step(view.id, "last")
+    assert (len(told.dependencies), told.dependency_count) == (1000, 1203)
+    assert (len(told.root_causes), told.root_cause_count) == (1000, 1203)
+    for blocker in told.blockers:
+        assert len(blocker.details["steps"]) <= 1000
+    assert sum(blocker.details["count"] for blocker in told.blockers) == 1203
+    whole = one_client.explain(view.id)
+    assert (len(whole.root_causes), whole.root_cause_count) == (1000, 1203)
+
+
+def test_causes_across_a_depth_of_a_thousand(client: Client) -> None:
+    view = client.insert(chain(1000))
+    names = tuple(f"s{n}" for n in range(1000))
+    told = client.explain_step(view.id, "s999")
+    assert causes(told) == [("s0", "waiting_for_worker", names)]
+    client.complete_step(view.id, "s0", "failed")
+    told = client.explain_step(view.id, "s999")
+    assert codes(told) == ["cancelled_by_dependency"]
+    assert causes(told) == [("s0", "step_failed", names)]
+    assert causes(client.explain_step(view.id, "s1")) == [("s0", "step_failed", ("s0", "s1"))]
+
+
+@pytest.mark.xfail(reason="paths grow with the depth of the graph", strict=True)
+def test_a_path_is_bounded_too(one_client: Client) -> None:
+    view = one_client.insert(chain(1500))
+    [cause] = one_client.explain_step(view.id, "s1499").root_causes
+    assert len(cause.path) <= 1000
+
+
+def test_a_lattice_has_more_paths_than_could_be_walked(one_client: Client) -> None:
+    """Ten steps in each of 40 layers, all with all: 10 to the 39th paths, one root cause."""
+    words = ["root", *(f"a0.{n}:root" for n in range(10))]
+    for layer in range(1, 40):
+        above = ",".join(f"a{layer - 1}.{n}" for n in range(10))
+        words += [f"a{layer}.{n}:{above}" for n in range(10)]
+    view = one_client.insert(flow(" ".join(words)))
+    told = one_client.explain_step(view.id, "a39.9")
+    assert [(c.step, c.code, len(c.path)) for c in told.root_causes] == [
+        ("root", "waiting_for_worker", 41)
+    ]
+    [cause] = one_client.explain(view.id).root_causes
+    assert (cause.step, cause.held_count, cause.truncated) == ("root", 400, False)
+
+
+# --- a workflow
+
+
+def held(found: tuple[RootCause, ...]) -> list[tuple[str, str, int]]:
+    return [(cause.step, cause.code, cause.held_count) for cause in found]
+
+
+def test_a_workflow(client: Client) -> None:
+    view = client.insert(flow("a b x a1:a a2:a1 b1:b join:a2,b1 lone:x x2:x x3:x2 x4:x3"))
+    client.complete_step(view.id, "a", "retryable", retry_in=60)
+    told = client.explain(view.id)
+    assert (told.workflow_id, told.state, told.operator_status) == (
+        view.id,
+        "available",
+        "Runnable",
+    )
+    assert held(told.root_causes) == [
+        ("x", "waiting_for_worker", 4),
+        ("a", "retry_scheduled", 3),
+        ("b", "waiting_for_worker", 2),
+    ]
+    assert told.root_cause_count == 3
+    assert not any(cause.truncated for cause in told.root_causes)
+    assert {state: count for state, count in told.counts.items() if count} == {
+        StepState.AVAILABLE: 2,
+        StepState.RETRYABLE: 1,
+        StepState.PENDING: 8,
+    }
+    assert told.callbacks.pending == told.callbacks.delivered == told.callbacks.dead == 0
+    assert told.latest_recovery is None
+    assert told.latest_rejection is None
+    assert "x" in told.diagnosis
+
+
+def test_a_workflow_that_failed(client: Client) -> None:
+    view = client.insert(flow("a b:a c:b d:+c"))
+    client.complete_step(view.id, "a", "failed")
+    told = client.explain(view.id)
+    assert told.operator_status == "Needs Review"
+    assert told.state == "available"
+    # d runs, so it is nobody's root cause; the failure holds what it cancelled.
+    assert held(told.root_causes) == [("a", "step_failed", 2)]
+    client.complete_step(view.id, "d")
+    ended = client.explain(view.id)
+    assert (ended.state, ended.operator_status) == ("failed", "Needs Review")
+    assert "step_failed" in ended.diagnosis
+
+
+@pytest.mark.parametrize(
+    ("status", "operator_status"),
+    [("completed", "Resolved"), ("cancelled", "Resolved"), ("discarded", "Needs Review")],
+)
+def test_a_workflow_that_ended(client: Client, status: str, operator_status: str) -> None:
+    view = client.insert(flow("a"))
+    client.complete_step(view.id, "a", status)
+    told = client.explain(view.id)
+    assert told.operator_status == operator_status
+    assert told.root_causes == ()
+
+
+# --- where it comes from
+
+
+def test_explaining_writes_nothing_and_needs_nobody(client: Client, server: AnyServer) -> None:
+    view = client.insert(flow("a b:a c:b d e:d"))
+    client.complete_step(view.id, "a", "retryable", retry_in=0)
+    client.complete_step(view.id, "d", "failed")
+    before = stored(client)
+    first = client.explain(view.id), client.explain_step(view.id, "c")
+    assert stored(client) == before
+    with connect(server) as other:
+        # Derived keys are not what it rests on.
+        for name in ("ready", "timers", "index", "stats"):
+            raw(client).delete(f"rwf:{{{view.id.partition('-')[0]}}}:{name}")
+        assert (other.explain(view.id), other.explain_step(view.id, "c")) == first
+    for key, value in before.items():
+        raw(client).restore(key, 0, value, replace=True)
+    assert first[1].root_causes[0].step == "a"
+    assert first[1].blockers[0].since is not None
+    assert first[1].blockers[0].since.tzinfo == UTC
+
+
+def test_a_retry_that_is_due_and_not_fired_is_told_as_it_is_stored(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    client.complete_step(view.id, "a", "retryable", retry_in=0)
+    assert codes(client.explain_step(view.id, "a")) == ["retry_scheduled"]
+    assert client.step(view.id, "a").state == "retryable"
