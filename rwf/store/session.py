@@ -132,6 +132,8 @@ class Session:
             type(partitions) is int and 1 <= partitions <= MAX_PARTITIONS
         ):
             raise _invalid("partitions", f"must be an integer from 1 to {MAX_PARTITIONS}")
+        if not isinstance(require_aof, bool):
+            raise _invalid("require_aof", "must be True or False")
         self.keys = Keys(namespace)
         self.library = library()
         self._durability = Durability(durability)

@@ -32,12 +32,20 @@ T = TypeVar("T")
 
 _CONNECT_TIMEOUT: Final = 5.0
 _REPLY_TIMEOUT: Final = 30.0
-_parse_url: Any = redis.connection.parse_url
 
 
 def _invalid_url(message: str) -> CommandRejected:
     # The URL itself is never quoted: it may hold a password.
     return CommandRejected("connect", "client", Reason.INVALID_ARGUMENT, message)
+
+
+def _check_url(url: str) -> None:
+    """Raises ValueError for a URL that redis-py cannot use, options in its query included."""
+    pool: Any = redis.ConnectionPool.from_url(url)
+    try:
+        pool.make_connection()  # made, not connected
+    except TypeError as error:
+        raise ValueError from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +68,13 @@ class Address:
             raise _invalid_url("the URL has no scheme, such as redis://")
         try:
             if scheme in ("redis", "rediss", "unix"):
-                _parse_url(url)
+                _check_url(url)
                 return cls("server", url)
             if scheme == "embedded":
                 return cls("embedded", url)
             if scheme in ("redis+cluster", "rediss+cluster"):
                 plain = f"{scheme.partition('+')[0]}://{rest}"
-                _parse_url(plain)
+                _check_url(plain)
                 return cls("cluster", plain)
             if scheme in ("redis+sentinel", "rediss+sentinel"):
                 return cls._sentinel(url, tls=scheme.startswith("rediss"))
@@ -193,7 +201,8 @@ class SyncStore(_Store):
             return redis.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
             sentinel: Any = redis.sentinel.Sentinel
-            return sentinel(address.hosts).master_for(address.service, **arguments)
+            sentinels = sentinel(address.hosts, sentinel_kwargs=_options(arguments["retry"]))
+            return sentinels.master_for(address.service, **arguments)
         if address.kind == "cluster":
             return redis.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.Redis.from_url(address.url, **arguments)
@@ -284,7 +293,8 @@ class AsyncStore(_Store):
             return redis.asyncio.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
             sentinel: Any = redis.asyncio.sentinel.Sentinel
-            return sentinel(address.hosts).master_for(address.service, **arguments)
+            sentinels = sentinel(address.hosts, sentinel_kwargs=_options(arguments["retry"]))
+            return sentinels.master_for(address.service, **arguments)
         if address.kind == "cluster":
             return redis.asyncio.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.asyncio.Redis.from_url(address.url, **arguments)

@@ -29,6 +29,10 @@ class Scope:
     keys: Keys
     max_payload: int
 
+    def __post_init__(self) -> None:
+        if type(self.max_payload) is not int or self.max_payload < 1:
+            raise invalid("connect", "max_payload must be a number of bytes, 1 or more")
+
     def on_workflow(self, function: str, workflow_id: str, args: list[Arg]) -> Call:
         """A call that concerns one workflow."""
         partition = int(workflow_id.partition("-")[0])

@@ -78,6 +78,8 @@ def complete_many(
     scope: Scope, completions: Iterable[Completion]
 ) -> Op[list[CommandResult | CommandRejected]]:
     """Many completions, in one round trip a partition and 64; a refusal stops no other."""
+    if not isinstance(completions, Iterable):
+        raise invalid(_ACTION, "complete_many takes Completion items")
     results: list[CommandResult | CommandRejected | None] = []
     by_partition: dict[str, list[tuple[int, _Item]]] = defaultdict(list)
     for number, completion in enumerate(completions):

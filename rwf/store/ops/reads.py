@@ -127,8 +127,9 @@ def step(scope: Scope, workflow_id: str, name: str) -> Op[StepView]:
 
 def steps(scope: Scope, workflow_id: str, limit: int | None, offset: int) -> Op[list[StepView]]:
     first = _number("offset", offset, 0)
+    most = None if limit is None else first + _number("limit", limit, 0)
     total = (yield from get(scope, workflow_id)).step_count
-    end = total if limit is None else min(total, first + _number("limit", limit, 0))
+    end = total if most is None else min(total, most)
     views: list[StepView] = []
     for chunk in range(first // CHUNK, -(-end // CHUNK)):
         loaded = yield from load(scope, workflow_id, chunk=chunk, payloads=True)
