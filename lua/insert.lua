@@ -44,16 +44,24 @@ local function stage(call_, flow, args)
   return { "staged" }
 end
 
+-- Whether all parts have arrived; what was staged may have been given up meanwhile.
+local function is_complete(flow, args)
+  return command("HLEN", flow.w) == tonumber(args[7]) and command("HLEN", flow.p) == tonumber(args[8])
+end
+
 local function publish(call_, flow, args)
   store_all(flow, args, 9)
-  if command("HLEN", flow.w) ~= tonumber(args[7]) or command("HLEN", flow.p) ~= tonumber(args[8]) then
-    command("UNLINK", flow.w, flow.p)
-    command("ZREM", call_.keys[keyslots.STAGED], flow.id)
-    return { "incomplete" }
-  end
-  call.create(call_, flow, args[5], tonumber(args[4]), args[6])
   if args[3] == "publish" then
     command("ZREM", call_.keys[keyslots.STAGED], flow.id)
+    if not is_complete(flow, args) then
+      command("UNLINK", flow.w, flow.p)
+      return { "incomplete" }
+    end
+  end
+  call.create(call_, flow, args[5], tonumber(args[4]), args[6])
+  -- The walk need not read back what has just been stored.
+  for at = 10, 9 + 2 * args[9], 2 do
+    flow.raw[args[at]] = args[at + 1]
   end
   local done = walk.run(call_, flow, { "^" })
   walk.append(flow, "", done, done.at)
@@ -79,7 +87,7 @@ end
 
 return function(keys, args)
   local call_ = call.open(keys)
-  local flow, phase = call.flow(call_, 1, {}), args[3]
+  local flow, phase = call.flow(call_, 1, { BURIED }), args[3]
   if flow.h then
     local header = flush.header(flow)
     return { "exists", header[1], header[2], header[3], command("HGET", flow.w, ":k") }
@@ -90,7 +98,7 @@ return function(keys, args)
   if phase == "discard" then
     return discard(call_, flow)
   end
-  if command("HEXISTS", flow.w, BURIED) == 1 then
+  if flow.raw[BURIED] then
     return { "buried" }
   end
   if phase == "stage" then

@@ -1,0 +1,11 @@
+-- create: makes the namespace's own record, unless there is one.
+--
+-- Keys: the meta record.
+-- Arguments: the number of partitions to create it with.
+-- Reply: {partitions now, partitions at creation}.
+return function(keys, args)
+  if command("HSETNX", keys[1], "partitions", args[1]) == 1 then
+    command("HSET", keys[1], "homes", args[1])
+  end
+  return command("HMGET", keys[1], "partitions", "homes")
+end
