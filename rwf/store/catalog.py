@@ -21,7 +21,7 @@ class Function:
 FUNCTIONS: Final = {
     function.name: function
     for function in (
-        Function("meta"),
+        Function("create"),
         Function("reserve"),
         Function("note"),
         Function("insert"),
@@ -29,6 +29,7 @@ FUNCTIONS: Final = {
         Function("advance"),
         Function("check"),
         Function("overdue", reads_only=True),
+        Function("meta", reads_only=True),
         Function("show", reads_only=True),
         Function("steps", reads_only=True),
         Function("results", reads_only=True),

@@ -46,9 +46,12 @@ _UNREACHED: Final = (
     errors.ConnectionError,
     errors.TimeoutError,
     errors.RedisClusterException,
+    errors.InvalidResponse,
     OSError,
 )
 _FORBIDDEN: Final = ("NOAUTH", "WRONGPASS", "NOPERM")
+# What servers say of a right that a function lacks in the middle of its work.
+_NO_RIGHT: Final = re.compile("ACL failure in script|user executing the script can't")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +176,16 @@ class Session:
             infos = yield from self.patiently(Send(("INFO",)))
         except errors.ResponseError as error:
             raise _translated(error) from None
-        for info in infos.values():
-            self._check_server(info)
+        advice = {self._check_server(info) for info in infos.values()} - {None}
+        if advice:
+            _log.warning("%s", advice.pop())
 
     def open(self) -> Steps[None]:
         """Reads the namespace's meta record, which is made when there is none."""
-        created = self.wanted_partitions or (CLUSTER_PARTITIONS if self.cluster else 1)
-        found = yield from self._call(Call("meta", [self.keys.meta()], [created]))
+        found = yield from self._call(Call("meta", [self.keys.meta()]))
+        if found[0] is None:
+            created = self.wanted_partitions or (CLUSTER_PARTITIONS if self.cluster else 1)
+            found = yield from self._call(Call("create", [self.keys.meta()], [created]))
         partitions, homes = (int(number) for number in found)
         if self.wanted_partitions not in (None, partitions):
             raise NamespaceMismatch(
@@ -268,7 +274,8 @@ class Session:
         args = (verb, function, len(call.keys), *call.keys, *arguments)
         return Send(args, call.keys[0], ack)
 
-    def _check_server(self, info: Mapping[str, Any]) -> None:
+    def _check_server(self, info: Mapping[str, Any]) -> str | None:
+        """What to warn of; raises StoreMisconfigured for what is worse."""
         name, version = server_version(info)
         if is_too_old(name, version):
             raise StoreMisconfigured(
@@ -281,21 +288,21 @@ class Session:
                 f"maxmemory-policy is {policy}: the server would drop records when memory is "
                 "short; set it to noeviction"
             )
-        self._check_persistence(info, name, version)
+        return self._check_persistence(info, name, version)
 
     def _check_persistence(
         self, info: Mapping[str, Any], name: str, version: tuple[int, ...]
-    ) -> None:
+    ) -> str | None:
         if self._durability.aof and name != "valkey" and version[:2] < (7, 2):
             raise StoreMisconfigured(
                 "durability='aof' needs WAITAOF: Redis 7.2 or newer, or Valkey"
             )
         if int(info.get("aof_enabled", 1)):
-            return
+            return None
         advice = "the server has no append-only file (appendonly no): a restart loses workflows"
         if self.require_aof or self._durability.aof:
             raise StoreMisconfigured(advice)
-        _log.warning("%s", advice)
+        return advice
 
 
 def server_version(info: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
@@ -327,7 +334,7 @@ def _code(error: Exception) -> str:
 
 def _translated(error: errors.ResponseError, locate: Any = str) -> RwfError:
     code, message = _code(error), locate(str(error))
-    if code in _FORBIDDEN:
+    if code in _FORBIDDEN or _NO_RIGHT.search(message):
         return StoreMisconfigured(f"the server's user lacks a right: {message}")
     if code in _UNABLE:
         return StoreUnavailable(f"the server cannot serve now: {code} {message}")

@@ -70,8 +70,8 @@ def unknown_workflow(action: str, workflow_id: Any) -> CommandRejected:
 def is_partition(scope: Scope, partition: int) -> Op[bool]:
     """Whether the namespace has this partition; asks again, as others may have added some."""
     if partition >= scope.keys.partitions:
-        found = yield Call("meta", [scope.keys.meta()], [max(scope.keys.partitions, 1)])
-        scope.keys.partitions = int(found[0])
+        found = yield Call("meta", [scope.keys.meta()])
+        scope.keys.partitions = int(found[0] or scope.keys.partitions)
     return partition < scope.keys.partitions
 
 
