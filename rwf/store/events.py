@@ -63,5 +63,5 @@ def _event(message: Any) -> Event | None:
     try:
         told = orjson.loads(message["data"])
         return Event(**told) if told.pop("v") == 1 else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
