@@ -265,6 +265,13 @@ def test_connecting(proxy: Proxy, direct: Client, lossy: Client, cut: Cut) -> No
         assert client.get(view.id) == view
 
 
+def test_making_a_namespace(proxy: Proxy, direct: Client, lossy: Client, cut: Cut) -> None:
+    cut("create")
+    with Client.from_url(proxy.url, namespace="new", partitions=3) as client:
+        assert client.list().workflows == ()
+        assert raw(direct).hgetall("new:{0}:meta") == {b"partitions": b"3", b"homes": b"3"}
+
+
 def test_a_loss_that_does_not_end_is_told(proxy: Proxy, direct: Client, lossy: Client) -> None:
     """And the command may have run: sent again later, it is a duplicate."""
     view = direct.insert(flow("a"))

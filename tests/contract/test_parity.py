@@ -1,0 +1,257 @@
+"""The two clients are one: the same methods, signatures, answers and refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from rwf import AsyncClient, Client, CommandRejected, Completion, NotFound, WorkflowInvalid
+from rwf.model.views import CommandResult
+from tests import invariants
+from tests.contract.flows import effect, fan_out, flow, refused
+from tests.servers import AnyServer, Server
+from tests.waiting import until
+
+
+def public(kind: type) -> dict[str, Any]:
+    return {name: method for name, method in vars(kind).items() if not name.startswith("_")}
+
+
+def test_the_same_methods() -> None:
+    assert public(Client).keys() == public(AsyncClient).keys()
+
+
+@pytest.mark.parametrize("name", sorted(public(Client)))
+def test_the_same_signatures(name: str) -> None:
+    ours, theirs = getattr(Client, name), getattr(AsyncClient, name)
+    assert inspect.signature(ours).parameters == inspect.signature(theirs).parameters
+    assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+    assert inspect.getdoc(ours)
+    if name in ("from_url", "from_redis", "fake"):
+        assert isinstance(public(AsyncClient)[name], classmethod)
+    elif name == "events":
+        assert inspect.isasyncgenfunction(theirs)
+    else:
+        assert inspect.iscoroutinefunction(theirs)
+        returns = [inspect.signature(each).return_annotation for each in (ours, theirs)]
+        assert returns[0] == returns[1]
+
+
+def asynchronous(server: AnyServer) -> AsyncClient:
+    return AsyncClient.from_url(server.url, partitions=16 if server.kind == "cluster" else None)
+
+
+async def exercise(client: AsyncClient) -> str:
+    """Every method once, and what it answers."""
+    view = await client.insert(flow("a b:a c:+b x", max_attempts=3), key="k")
+    assert (await client.insert(flow("a b:a c:+b x", max_attempts=3), key="k")).duplicate
+    first = await client.complete_step(view.id, "a", payload=[1], summary="s", actor="me")
+    assert effect(first) == (("b",), 1, (), 0)
+    retry = await client.complete_step(
+        view.id, "x", "retryable", retry_in=timedelta(0), command_id="one", force=True
+    )
+    assert retry.step.state == "retryable"
+    assert [repair.kind for repair in (await client.reconcile(view.id)).repairs] == ["retry_due"]
+    answers = await client.complete_many(
+        [
+            Completion(workflow_id=view.id, step="b", status="failed"),
+            Completion(workflow_id=view.id, step="nobody"),
+        ]
+    )
+    assert isinstance(answers[0], CommandResult)
+    assert isinstance(answers[1], CommandRejected)
+    with refused("already_terminal"):
+        await client.complete_step(view.id, "a", "failed")
+    with refused("invalid_argument"):
+        await client.complete_step(view.id, "a", retry_in=1)
+    with pytest.raises(NotFound):
+        await client.get("0-" + "a" * 16)
+    with pytest.raises(WorkflowInvalid):
+        await client.insert(flow("a:b"))
+    return view.id
+
+
+READS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    ("get", (), {}),
+    ("steps", (), {}),
+    ("steps", (), {"limit": 2, "offset": 1}),
+    ("step", ("b",), {}),
+    ("result", ("a",), {}),
+    ("result", ("x",), {"attempt": 1}),
+    ("results", (), {}),
+    ("results", (), {"step": "a"}),
+    ("evidence", (), {}),
+    ("evidence", (), {"step": "a"}),
+    ("graph", (), {}),
+    ("explain_step", ("b",), {}),
+    ("explain", (), {}),
+    ("reconcile", (), {}),
+]
+
+
+def test_the_same_answers(server: AnyServer, client: Client) -> None:
+    async def run() -> tuple[str, list[Any], Any]:
+        async with asynchronous(server) as other:
+            workflow_id = await exercise(other)
+            read = [
+                await getattr(other, name)(workflow_id, *arguments, **options)
+                for name, arguments, options in READS
+            ]
+            return workflow_id, read, await other.list(name="flow", limit=5)
+
+    workflow_id, read, page = asyncio.run(run())
+    for (name, arguments, options), answer in zip(READS, read, strict=True):
+        assert getattr(client, name)(workflow_id, *arguments, **options) == answer, name
+    assert client.list(name="flow", limit=5) == page
+
+
+def test_a_large_graph_on_asyncio(server: AnyServer, client: Client) -> None:
+    async def run() -> CommandResult:
+        async with asynchronous(server) as other:
+            view = await other.insert(fan_out(1300))
+            return await other.complete_step(view.id, "root", "failed")
+
+    result = asyncio.run(run())
+    assert (result.cancelled_count, len(result.cancelled)) == (1300, 1000)
+    assert result.workflow == client.get(result.workflow.id)
+
+
+def test_the_fake_on_asyncio() -> None:
+    async def run() -> None:
+        async with AsyncClient.fake() as client, AsyncClient.fake() as other:
+            await exercise(client)
+            assert (await other.list()).workflows == ()
+
+    asyncio.run(run())
+
+
+def test_migrate_and_doctor(server: AnyServer, client: Client) -> None:
+    async def run() -> tuple[Any, Any]:
+        async with asynchronous(server) as other:
+            return await other.migrate(), await other.doctor()
+
+    migrated, checked = asyncio.run(run())
+    assert client.migrate().library == migrated.library
+    mine = client.doctor()
+    assert [check.name for check in mine.checks] == [check.name for check in checked.checks]
+
+
+def test_hints_on_asyncio(one_server: AnyServer, one_client: Client) -> None:
+    async def run() -> tuple[str, str]:
+        async with asynchronous(one_server) as other:
+            events = other.events()
+            first = asyncio.ensure_future(anext(events))
+            redis: Any = one_server.client()
+
+            def subscribed() -> bool:
+                return bool(redis.pubsub_numsub("rwf:{0}:events")[0][1])
+
+            await asyncio.to_thread(until, subscribed, what="the subscription")
+            view = await other.insert(flow("a"))
+            event = await first
+            await events.aclose()
+            return view.id, event.workflow_id
+
+    inserted, told = asyncio.run(run())
+    assert inserted == told
+
+
+def test_many_at_once(server: AnyServer, client: Client) -> None:
+    async def run() -> list[CommandResult]:
+        async with asynchronous(server) as other:
+            views = await asyncio.gather(*(other.insert(flow("a b:a")) for _ in range(60)))
+            return list(
+                await asyncio.gather(*(other.complete_step(view.id, "a") for view in views))
+            )
+
+    results = asyncio.run(run())
+    assert [result.released for result in results] == [("b",)] * 60
+    assert len(client.list(limit=500).workflows) == 60
+
+
+Act = Callable[[AsyncClient, str, int], Awaitable[Any]]
+
+
+async def _complete(client: AsyncClient, workflow_id: str, number: int) -> Any:
+    return await client.complete_step(workflow_id, f"c{number}", payload=number)
+
+
+async def _read(client: AsyncClient, workflow_id: str, number: int) -> Any:
+    return await client.step(workflow_id, f"c{number}")
+
+
+@pytest.mark.parametrize("act", [_complete, _read])
+@pytest.mark.parametrize("durability", ["server", "replicas:1"])
+def test_a_cancelled_task_leaves_no_reply_to_the_next(
+    one_server: AnyServer,
+    one_client: Client,
+    act: Act,
+    durability: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cancelled at any moment, a command's late reply must reach nobody else."""
+    monkeypatch.setattr("rwf.store.session._ACK_TIMEOUT_MS", 1)
+    assert isinstance(one_server, Server)
+    view = one_client.insert(fan_out(300))
+    one_client.complete_step(view.id, "root")
+
+    async def run() -> None:
+        async with AsyncClient.from_url(one_server.url) as plain:
+            await plain.list()
+        kind = "server" if act is _read else durability
+        async with AsyncClient.from_url(one_server.url, durability=kind) as client:
+            await client.get(view.id)
+            for number in range(150):
+                task = asyncio.ensure_future(act(client, view.id, number))
+                for _ in range(number % 12):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                step = await client.step(view.id, f"c{number + 100}")
+                assert step.name == f"c{number + 100}"
+                assert (await client.get(view.id)).id == view.id
+
+    asyncio.run(run())
+    assert invariants.check(one_client) == []
+
+
+def test_a_client_can_be_closed_twice_and_used_again(one_server: AnyServer) -> None:
+    client = Client.from_url(one_server.url)
+    view = client.insert(flow("a"))
+    client.close()
+    client.close()
+    assert client.get(view.id) == view
+    client.close()
+
+    async def run() -> None:
+        other = AsyncClient.from_url(one_server.url)
+        assert await other.get(view.id) == view
+        await other.close()
+        await other.close()
+
+    asyncio.run(run())
+
+
+def test_a_client_is_shared_between_threads(client: Client) -> None:
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+
+    start = threading.Barrier(8)
+
+    def run(number: int) -> str:
+        start.wait()  # the first use of all of them at once: who connects?
+        view = client.insert(flow("a b:a"))
+        assert client.complete_step(view.id, "a", payload=number).released == ("b",)
+        found = client.result(view.id, "a")
+        assert found is not None
+        assert found.payload == number
+        return view.id
+
+    with ThreadPoolExecutor(8) as threads:
+        ids = set(threads.map(run, range(8)))
+    assert {view.id for view in client.list().workflows} == ids
