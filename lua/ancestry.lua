@@ -2,13 +2,13 @@
 --
 -- Keys: the partition's, then four of the workflow (keyslots).
 -- Arguments: places to go on from: a step's name, or "name#n" for the n-th chunk of its parents.
--- Reply: {edges, places}. An edge is child, parent ("+" before one over a continue edge), the parent's
---   record. Only parents that hold their child are told: those that have not ended, for a child that
---   waits, and those that ended other than completed over a cancel edge. places is where to go on; empty when all is told.
---   Reads only.
-local AT_ONCE = 50
--- What one call walks: an edge costs one, and each read of a batch as much as a few.
-local BUDGET, READ = 250, 2
+-- Reply: {edges, records, places}. Edges are child, parent, child, parent, ...; records are name,
+--   record, ... of the parents told, each once. Only parents that hold their child are told: those
+--   that have not ended, for a child that waits, and those that ended other than completed over a
+--   cancel edge. places is where to go on: those not taken up yet. Reads only.
+--
+-- What one call walks: an edge costs one, and each place, for its reads, as much as a few.
+local BUDGET, PLACE = 250, 3
 
 -- A step whose parents are worth a look: it waits for them, or was cancelled by one.
 local function is_held(text)
@@ -16,17 +16,17 @@ local function is_held(text)
   return state == "p" or (state == states.CASCADED.state and cause == states.CASCADED.cause)
 end
 
--- The marked parents of a place, and the place behind it when there are more.
+-- The step and the marked parents of a place, and the place behind it when there are more.
 local function parents_of(flow, place, text)
   local name, chunk = match(place, "^([^#]+)#?(%d*)$")
   local parents = record.parents(text)
   local total = tonumber(match(parents, "^#(%d+)$"))
   if not total then
-    return name, parents, nil
+    return parents, nil
   end
   local number = tonumber(chunk) or 0
   local more = (number + 1) * states.CHUNK < total and name .. "#" .. (number + 1) or nil
-  return name, command("HGET", flow.p, "u:" .. name .. ":" .. number), more
+  return command("HGET", flow.p, "u:" .. name .. ":" .. number), more
 end
 
 -- Whether a parent holds a child that waits, or has cancelled one that was cancelled.
@@ -38,73 +38,60 @@ local function holds(child, mark, parent)
   return state ~= "c" and mark == ""
 end
 
-local function look_up(flow, known, names)
-  local missing = {}
-  for i = 1, #names do
-    if not known[names[i]] then
-      known[names[i]] = true
-      missing[#missing + 1] = names[i]
-    end
+-- Tells the parents that hold a place's step, and appends those that are held themselves to places.
+-- Returns how many edges it has looked at.
+local function expand(flow, place, seen, places, reply)
+  local name = match(place, "^[^#]+")
+  call.fetch(flow, { name })
+  local own = flow.raw[name]
+  if not own or not is_held(own) then
+    return 0
   end
-  if #missing > 0 then
-    local found = command("HMGET", flow.w, unpack(missing))
-    for i = 1, #missing do
-      known[missing[i]] = found[i] or ""
-    end
+  local text, more = parents_of(flow, place, own)
+  if more and not seen[more] then
+    seen[more] = true
+    places[#places + 1] = more
   end
-end
-
--- Tells the holding parents of these places; appends those that are held themselves to places.
-local function expand(flow, batch, known, seen, places, edges)
-  local own = {}
-  for i = 1, #batch do
-    own[i] = match(batch[i], "^[^#]+")
+  local marks, parents = {}, {}
+  for mark, parent in gmatch(text, "(%+?)([^,+]+)") do
+    parents[#parents + 1] = parent
+    marks[#parents] = mark
   end
-  look_up(flow, known, own)
-  local found, names = {}, {}
-  for i = 1, #batch do
-    if is_held(known[own[i]]) then
-      local name, text, more = parents_of(flow, batch[i], known[own[i]])
-      if more then
-        places[#places + 1] = more
+  call.fetch(flow, parents)
+  for i = 1, #parents do
+    local parent, found = parents[i], flow.raw[parents[i]]
+    if holds(own, marks[i], found) then
+      reply.edges[#reply.edges + 1] = name
+      reply.edges[#reply.edges + 1] = parent
+      if not flow.told[parent] then
+        flow.told[parent] = true
+        reply.records[#reply.records + 1] = parent
+        reply.records[#reply.records + 1] = found
       end
-      for mark, parent in gmatch(text, "(%+?)([^,+]+)") do
-        found[#found + 1] = { name, mark, parent }
-        names[#names + 1] = parent
-      end
-    end
-  end
-  look_up(flow, known, names)
-  for i = 1, #found do
-    local name, mark, parent = unpack(found[i])
-    local text = known[parent]
-    if holds(known[name], mark, text) then
-      edges[#edges + 1] = { name, mark .. parent, text }
-      if not seen[parent] and is_held(text) then
+      if not seen[parent] and is_held(found) then
         seen[parent] = true
         places[#places + 1] = parent
       end
     end
   end
-  return #found
+  return #parents
 end
 
 return function(keys, args)
   local w, p = keyslots.flow(keys, 1)
-  local flow = { w = w, p = p }
-  local places, known, seen, edges = args, {}, {}, {}
+  local flow = { w = w, p = p, raw = {}, told = {} }
+  local places, seen, reply = args, {}, { edges = {}, records = {} }
   for i = 1, #places do
     seen[places[i]] = true
   end
   local at, budget = 1, BUDGET
   while at <= #places and budget > 0 do
-    -- A chunk holds many edges, so few places are taken up at a time.
-    local batch = { unpack(places, at, min(at + AT_ONCE - 1, #places)) }
-    if find(batch[1], "#", 1, true) then
-      batch = { batch[1] }
-    end
-    at = at + #batch
-    budget = budget - READ - expand(flow, batch, known, seen, places, edges)
+    budget = budget - PLACE - expand(flow, places[at], seen, places, reply)
+    at = at + 1
   end
-  return { edges, { unpack(places, at) } }
+  local left = {}
+  for i = at, #places do
+    left[#left + 1] = places[i]
+  end
+  return { reply.edges, reply.records, left }
 end

@@ -197,7 +197,8 @@ class Blocker(View):
 class RootCause(View):
     """A step at the far end of the chain that holds others.
 
-    ``path`` leads from the root cause to the explained step. ``held_count`` is how many steps it
+    ``path`` leads from the root cause to the explained step; in a very long one ``...`` stands for
+    the middle. ``held_count`` is how many steps it
     holds: exact, or a lower bound when ``truncated``.
     """
 

@@ -25,6 +25,10 @@ from rwf.store.records import Header, Record
 
 # How many steps are visited, over all root causes, to count how many each one holds.
 _VISITS: Final = 200_000
+# How many names all paths of an explanation hold, about; a path is not cut below the second number.
+_PATH_NAMES: Final = 20_000
+_SHORTEST_CUT: Final = 100
+_GAP: Final = "..."
 
 _LEGAL: Final[Mapping[str, tuple[str, ...]]] = {
     "waiting_for_worker": ("run_worker", "complete_step"),
@@ -125,15 +129,20 @@ def root_causes_of_step(holds: Holds, target: str) -> tuple[list[RootCause], int
     below = holds.paths(target)
     roots = set(holds.roots())
     order = [name for name in (target, *below) if name in roots]
-    return [_root_cause(holds, name, _path(below, name), 1, False) for name in order[:LISTED]], len(
-        order
-    )
+    longest = min(max(_PATH_NAMES // max(len(order), 1), _SHORTEST_CUT), LISTED)
+    causes = [
+        _root_cause(holds, name, _path(below, name, longest), 1, False) for name in order[:LISTED]
+    ]
+    return causes, len(order)
 
 
-def _path(below: Mapping[str, str], name: str) -> tuple[str, ...]:
+def _path(below: Mapping[str, str], name: str, longest: int) -> tuple[str, ...]:
+    """The way down from a root cause; the middle of one that is too long is left out."""
     path = [name]
     while path[-1] in below:
         path.append(below[path[-1]])
+    if len(path) > longest:
+        path[longest // 2 : 1 - longest // 2] = [_GAP]
     return tuple(path)
 
 

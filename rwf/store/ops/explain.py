@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 from rwf.model.limits import LISTED
@@ -59,23 +60,29 @@ def _above(scope: Scope, workflow_id: str, record: Record) -> Op[Holds]:
     holds = Holds({record.name: record})
     if not is_held(record):
         return holds
-    places: list[Arg] = [record.name]
-    visited = {record.name}
+    # Steps, and chunks of their parents ("name#n"), to be walked, and those that have been.
+    waiting = {record.name: None}
+    done: set[str] = set()
     told: set[tuple[str, str]] = set()
-    while places:
-        asked, places = places[:_PLACES_PER_CALL], places[_PLACES_PER_CALL:]
-        found, further = yield scope.on_workflow("ancestry", workflow_id, asked)
-        for child, marked, text in found:
-            parent = Record.parse(marked.decode().lstrip("+"), text)
-            edge = child.decode(), parent.name
+    while waiting:
+        asked: list[Arg] = list(islice(waiting, _PLACES_PER_CALL))
+        edges_, records_, left = yield scope.on_workflow("ancestry", workflow_id, asked)
+        found = {
+            name.decode(): Record.parse(name.decode(), text)
+            for name, text in zip(records_[::2], records_[1::2], strict=True)
+        }
+        for child, parent in zip(edges_[::2], edges_[1::2], strict=True):
+            edge = child.decode(), parent.decode()
             if edge not in told:
                 told.add(edge)
-                holds.add(edge[0], parent)
-            visited.add(edge[0])
-        for place in further:
-            if "#" in place.decode() or place.decode() not in visited:
-                places.append(place.decode())
-                visited.add(place.decode())
+                holds.add(edge[0], found[edge[1]])
+        further = {place.decode() for place in left}
+        walked = {str(place) for place in asked}
+        walked |= {name for name, parent in found.items() if is_held(parent)}
+        done |= walked - further
+        for place in done & waiting.keys():
+            del waiting[place]
+        waiting |= dict.fromkeys(sorted(further - done))
     return holds
 
 
