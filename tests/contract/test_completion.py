@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
@@ -866,6 +868,49 @@ def test_wide_completions_in_one_batch_share_the_calls_but_not_the_counts(client
     assert (second.released_count, second.cancelled_count) == (0, 450)
     assert first.workflow == client.get(wide.id)
     assert second.workflow == client.get(other.id)
+
+
+# --- from many sides
+
+
+def test_of_those_who_race_one_is_accepted(client: Client) -> None:
+    view = client.insert(fan_out(40))
+    client.complete_step(view.id, "root")
+    start = threading.Barrier(6)
+
+    def race(number: int) -> list[str]:
+        start.wait()
+        said = []
+        for step in range(40):
+            try:
+                done = client.complete_step(view.id, f"c{step}", payload=number % 3)
+                said.append(done.outcome)
+            except CommandRejected as error:
+                said.append(error.reason_code.value)
+        return said
+
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(race, range(6)))
+    for step in range(40):
+        said = sorted(answer[step] for answer in answers)
+        # One wins, the other with the same payload repeats it, four come too late.
+        assert said == ["accepted", *["already_terminal"] * 4, "duplicate"]
+    assert client.get(view.id).state == "completed"
+    assert len(client.results(view.id)) == 41
+
+
+def test_those_who_release_the_same_child_release_it_once(client: Client) -> None:
+    view = client.insert(fan_in(48))
+    start = threading.Barrier(6)
+
+    def complete(part: int) -> int:
+        start.wait()
+        steps = range(part, 48, 6)
+        return sum(client.complete_step(view.id, f"p{n}").released_count for n in steps)
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(complete, range(6))) == 1
+    assert client.step(view.id, "last").state == "available"
 
 
 # --- the core of it on the fake
