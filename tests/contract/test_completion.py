@@ -880,7 +880,7 @@ def test_of_those_who_race_one_is_accepted(client: Client) -> None:
 
     def race(number: int) -> list[str]:
         start.wait()
-        said = []
+        said: list[str] = []
         for step in range(40):
             try:
                 done = client.complete_step(view.id, f"c{step}", payload=number % 3)
