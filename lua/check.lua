@@ -26,22 +26,51 @@ local function check_available(call_, flow, name, step, repairs)
   end
 end
 
-local function check_retryable(call_, flow, name, step, repairs)
+local function check_retryable(call_, flow, name, step, timer, repairs)
   local due = flow.h.inserted + tonumber(step.due)
   if due <= call_.ms then
     fire(call_, flow, name, step)
     repairs[#repairs + 1] = { "retry_due", name }
-  elseif tonumber(command("ZSCORE", call_.keys[keyslots.TIMERS], "r|" .. flow.id .. "|" .. name) or 0) ~= due then
+  elseif tonumber(timer or 0) ~= due then
     call.set_timer(call_, flow, "r", name, due)
     repairs[#repairs + 1] = { "retry_timer_missing", name }
   end
 end
 
+-- The timers of these steps, by name.
+local function timers_of(call_, flow, names)
+  local members, timers = {}, {}
+  for i = 1, #names do
+    members[i] = "r|" .. flow.id .. "|" .. names[i]
+  end
+  if #names > 0 then
+    local scores = command("ZMSCORE", call_.keys[keyslots.TIMERS], unpack(members))
+    for i = 1, #names do
+      timers[names[i]] = scores[i]
+    end
+  end
+  return timers
+end
+
+-- A workflow stands in the listing once: in the group of its state.
 local function check_index(call_, flow, repairs)
-  local member = flush.index_member(flow, states.workflow_state(flow.h))
-  if not command("ZSCORE", call_.keys[keyslots.INDEX], member) then
-    command("ZADD", call_.keys[keyslots.INDEX], "0", member)
-    repairs[#repairs + 1] = { "index_entry_missing", "" }
+  local index, right = call_.keys[keyslots.INDEX], states.workflow_state(flow.h)
+  local groups = { states.WORKFLOW_CODE[right] or "o" }
+  for _, group in ipairs(states.GROUPS) do
+    if group ~= groups[1] then
+      groups[#groups + 1] = group
+    end
+  end
+  for i, group in ipairs(groups) do
+    local member = flush.index_member(flow, group)
+    local stands = command("ZSCORE", index, member)
+    if i == 1 and not stands then
+      command("ZADD", index, "0", member)
+      repairs[#repairs + 1] = { "index_entry_missing", "" }
+    elseif i > 1 and stands then
+      command("ZREM", index, member)
+      repairs[#repairs + 1] = { "index_entry_wrong", "" }
+    end
   end
 end
 
@@ -51,13 +80,17 @@ local function check_chunk(call_, flow, chunk, repairs)
     names[#names + 1] = name
   end
   call.fetch(flow, names)
+  local timers = timers_of(call_, flow, names)
   for i = 1, #names do
     local name = names[i]
     local state = sub(flow.raw[name], 1, 1)
     if state == "a" then
       check_available(call_, flow, name, call.step(flow, name), repairs)
     elseif state == "r" then
-      check_retryable(call_, flow, name, call.step(flow, name), repairs)
+      check_retryable(call_, flow, name, call.step(flow, name), timers[name], repairs)
+    elseif timers[name] then
+      call.drop_timer(call_, flow, "r", name)
+      repairs[#repairs + 1] = { "timer_wrong", name }
     end
     state = sub(call.text(flow, name), 1, 1)
     counts[state] = (counts[state] or 0) + 1
@@ -79,11 +112,16 @@ local function correct_counts(call_, flow, before, counts, repairs)
     return
   end
   for i = 1, #states.CODES do
-    local code, count = states.CODES[i], tonumber(counts[i])
-    call_.gauges[code] = count - flow.h[code]
-    flow.h[code] = count
+    flow.h[states.CODES[i]] = tonumber(counts[i])
   end
+  -- The gauges were right: each transition counts into them apart from the header.
+  flow.was = states.workflow_state(flow.h)
   flow.moved = true
+  local ended = states.WORKFLOW_CODE[flow.was]
+  if not ended or flow.h.finished == "" then
+    flow.h.finished = ended and flow.since or ""
+  end
+  check_index(call_, flow, repairs)
   repairs[#repairs + 1] = { "counts_wrong", "" }
 end
 

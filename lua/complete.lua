@@ -34,13 +34,16 @@ local function read_items(args)
 end
 
 -- The result row that an identity of this command is on record for: the call's own, its command id,
--- its lease, in this order, over all attempts. Returns the row, its key and which identity.
-local function find_row(flow, item, reported)
-  local found, by_command, by_lease = rows.of_step(flow, item.step, reported), nil, nil
-  for attempt = 1, reported do
-    local row = found[attempt] and rows.read(found[attempt])
+-- its lease, in this order, over all attempts. Returns the row and which identity. A command without
+-- any, that was not sent before, is looked for in the latest row only: a client of the user's own may
+-- have sent it again without a word.
+local function find_row(flow, item, reported, again)
+  local first = (again or item.command ~= "" or item.lease ~= "") and 1 or reported
+  local found, by_command, by_lease = rows.of_step(flow, item.step, first, reported), nil, nil
+  for i = 1, #found do
+    local row = found[i] and rows.read(found[i])
     if row then
-      row.attempt = attempt
+      row.attempt = first + i - 1
       if row.call == item.call then
         return row, "call"
       end
@@ -59,8 +62,8 @@ local function same_request(flow, item, row)
 end
 
 -- The answer that is already on record for this command, or nil.
-local function on_record(call_, flow, item, reported)
-  local row, identity = find_row(flow, item, reported)
+local function on_record(call_, flow, item, reported, again)
+  local row, identity = find_row(flow, item, reported, again)
   if not row then
     return nil
   end
@@ -112,7 +115,7 @@ local function judge(call_, flow, item, again)
     return evidence.reject(call_, flow, item, "step_not_found", "the workflow has no such step")
   end
   if step.reported ~= "0" then
-    local known = on_record(call_, flow, item, tonumber(step.reported))
+    local known = on_record(call_, flow, item, tonumber(step.reported), again)
     if known then
       return known
     end

@@ -2,15 +2,19 @@
 --
 -- Keys: the partition's (keyslots).
 -- Arguments: the key's digest, the workflow's id, the definition's digest, and the reservation to be
---   replaced ("id digest"), or "".
--- Reply: "id digest" as it stands after the call: this one, or that of an earlier insert.
--- A reservation whose workflow was never made visible can be taken over, by naming it.
+--   replaced ("id digest milliseconds"), or "".
+-- Reply: {the reservation as it stands after the call, "1" when it is older than an insert may take}.
+-- A reservation whose workflow was never made visible can be taken over once it is old.
+local OLD_MS = 600000
+
 return function(keys, args)
-  local mine = args[2] .. " " .. args[3]
+  local now = call.open(keys).ms
   local held = command("HGET", keys[keyslots.KEYS], args[1])
   if held and held ~= args[4] then
-    return held
+    local made = tonumber(match(held, " (%d+)$"))
+    return { held, made + OLD_MS < now and "1" or "" }
   end
-  command("HSET", keys[keyslots.KEYS], args[1], mine)
-  return mine
+  held = args[2] .. " " .. args[3] .. " " .. call.number(now)
+  command("HSET", keys[keyslots.KEYS], args[1], held)
+  return { held, "" }
 end

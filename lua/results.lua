@@ -1,15 +1,16 @@
 -- results: the result rows of steps.
 --
 -- Keys: the partition's, then four of the workflow (keyslots).
--- Arguments: "1" to have the payloads too, "1" for the latest row of each step only, names.
+-- Arguments: "1" to have the payloads too; an attempt, "latest", or "" for all; names.
 -- Reply: {"1" when the workflow exists, {step, attempt, row, payload, ...} for each row}. A step that
 --   does not exist, or never reported, has none. Reads only.
-local function attempts(reported, latest_only)
-  local list = {}
-  for attempt = latest_only and max(reported, 1) or 1, reported do
-    list[#list + 1] = attempt
+-- The first and the last of the attempts that are asked for.
+local function range(reported, which)
+  if which == "latest" then
+    return max(reported, 1), reported
   end
-  return list
+  local attempt = tonumber(which)
+  return attempt or 1, attempt and min(attempt, reported) or reported
 end
 
 return function(keys, args)
@@ -22,7 +23,8 @@ return function(keys, args)
   local reply, fields = {}, {}
   for i = 1, #names do
     local step = found[i + 1] and record.read(found[i + 1])
-    for _, attempt in ipairs(step and attempts(tonumber(step.reported), args[2] == "1") or {}) do
+    local first, last = range(step and tonumber(step.reported) or 0, args[2])
+    for attempt = first, last do
       local key = names[i] .. ":" .. attempt
       fields[#fields + 1] = "r:" .. key
       fields[#fields + 1] = "o:" .. key

@@ -26,7 +26,7 @@ from rwf.store.keys import PARTITION_SLOTS, partition_of
 from rwf.store.records import START, Header, Record, Row, edges_of
 from tests.model.reference import workflow_state
 
-_FIXED: Final = {":s", ":c", ":k", ":d", ":t"}
+_FIXED: Final = {":s", ":c", ":k", ":d"}
 _OWN: Final = re.compile(r"(w|p|e|n):(.+)")
 _URGENCY_OF_PRIORITY_0: Final = 1000
 
@@ -237,7 +237,7 @@ def _names(flow: _Flow, names: list[str]) -> Iterator[str]:
     if [flow.records[name].position for name in names] != list(range(len(names))):
         yield "positions do not follow the topological order"
     for name in flow.own:
-        if name[0] in "#>" or name in _FIXED or name == START:
+        if name[0] in "#>" or name in _FIXED or name[:2] == ":t" or name == START:
             continue
         if name not in flow.records:
             yield f"the field {name} belongs to nothing"

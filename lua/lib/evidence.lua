@@ -26,8 +26,13 @@ function M.duplicate(call_, flow, item)
   flow.noise[#flow.noise + 1] = entry(call.stamp(call_), item, "duplicate", reason, "")
 end
 
--- Plans an entry for a refusal, and returns the reply that says so.
+-- Plans an entry for a refusal, and returns the reply that says so. What was sent again without a word,
+-- by a client of the user's own, is refused as it was before.
 function M.reject(call_, flow, item, reason, message)
+  local before = M.refused_before(call_, flow, item)
+  if before then
+    return before
+  end
   local stamp = call.stamp(call_)
   local text = entry(stamp, item, "rejected", reason, message)
   local owner, list = flow.h and flow or call_, flow.h and "noise" or "log"

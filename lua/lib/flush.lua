@@ -1,11 +1,12 @@
 -- Writing what a call has planned: derived keys first, rows and evidence next, and each workflow's
--- own hash, the record of truth, last. A call cut short by a fault leaves derived keys that a
--- reconciliation mends, never a record that claims more than was done.
+-- own hash, the record of truth, last. A call cut short by a fault leaves derived keys to be mended,
+-- never a record that claims more than was done.
 local M = {}
+local NONE = {}
 
--- The workflow's member in the listing.
-function M.index_member(flow, state)
-  return (states.WORKFLOW_CODE[state] or "o") .. "|" .. format("%011x", flow.h.inserted) .. "|" .. flow.id
+-- The workflow's member in the listing, in a group: "o" while open, else the code of its state.
+function M.index_member(flow, group)
+  return group .. "|" .. format("%011x", flow.h.inserted) .. "|" .. flow.id
 end
 
 -- What a change of the workflow's state means for the listing, the gauges and its end.
@@ -17,9 +18,9 @@ local function turn(call_, flow, was, now)
   call.count(call_, states.WORKFLOW_GAUGE[now], 1)
   if not was or states.WORKFLOW_CODE[was] ~= ended then
     if was then
-      command("ZREM", index, M.index_member(flow, was))
+      command("ZREM", index, M.index_member(flow, states.WORKFLOW_CODE[was] or "o"))
     end
-    command("ZADD", index, "0", M.index_member(flow, now))
+    command("ZADD", index, "0", M.index_member(flow, ended or "o"))
   end
   if ended then
     h.finished = h.last
@@ -92,8 +93,8 @@ local function write_records(flow)
     fields[at + 1], fields[at + 2] = name, call.text(flow, name)
     at = at + 2
   end
-  if flow.turns then
-    fields[at + 1], fields[at + 2] = ":t", queue.turns_text(flow)
+  for class, turn in pairs(flow.turns or NONE) do
+    fields[at + 1], fields[at + 2] = ":t" .. class, call.number(turn)
     at = at + 2
   end
   if flow.moved then

@@ -25,17 +25,15 @@ local function present_round(call, class)
   return round
 end
 
--- How many steps of each class this workflow has put into the queue, as far as rounds go. A small
--- workflow needs no account: its steps fit the present round.
-local function turns_of(flow)
-  if not flow.turns then
-    flow.turns = {}
-    local text = not flow.created and command("HGET", flow.w, ":t") or ""
-    for class, turn in gmatch(text, "([^;=]+)=(%d+)") do
-      flow.turns[class] = tonumber(turn)
-    end
+-- The next of the workflow's turns in a class, counted in steps; the last is in its field ":tclass". A
+-- small workflow needs no account: its steps fit the present round.
+local function next_turn(flow, class)
+  flow.turns = flow.turns or {}
+  local last = flow.turns[class]
+  if not last then
+    last = not flow.created and command("HGET", flow.w, ":t" .. class) or -1
   end
-  return flow.turns
+  return last + 1
 end
 
 local function round_for(call, flow, class)
@@ -43,9 +41,9 @@ local function round_for(call, flow, class)
   if flow.h.steps <= states.ROUND_SHARE then
     return round
   end
-  local turns = turns_of(flow)
-  turns[class] = max((turns[class] or -1) + 1, round * states.ROUND_SHARE)
-  return floor(turns[class] / states.ROUND_SHARE)
+  local turn = max(next_turn(flow, class), round * states.ROUND_SHARE)
+  flow.turns[class] = turn
+  return floor(turn / states.ROUND_SHARE)
 end
 
 -- Puts a step into the queue; returns its order there.
@@ -63,15 +61,6 @@ function M.remove(call, flow, name, class, order)
   else
     call.queued[member] = false
   end
-end
-
--- The text of the turns, for the workflow's field ":t".
-function M.turns_text(flow)
-  local parts = {}
-  for class, turn in pairs(flow.turns) do
-    parts[#parts + 1] = class .. "=" .. turn
-  end
-  return concat(parts, ";")
 end
 
 return M

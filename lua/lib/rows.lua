@@ -57,11 +57,11 @@ function M.put(flow, key, text, payload)
   end
 end
 
--- All rows of a step up to the given attempt, by attempt; false where an attempt never reported.
-function M.of_step(flow, name, last)
+-- The rows of a step's attempts, first to last, in this order; false where one never reported.
+function M.of_step(flow, name, first, last)
   local fields = {}
-  for attempt = 1, last do
-    fields[attempt] = "r:" .. name .. ":" .. attempt
+  for attempt = first, last do
+    fields[#fields + 1] = "r:" .. name .. ":" .. attempt
   end
   return command("HMGET", flow.p, unpack(fields))
 end

@@ -7,6 +7,7 @@ M.CAUSE_NAME = {c = 'completed', l = 'completed_after_cancel_request', s = 'oper
 M.TERMINAL = {c = true, f = true, d = true, x = true, t = true}
 M.STEP_GAUGE = {p = 'gs|pending', a = 'gs|available', e = 'gs|executing', w = 'gs|awaiting_signal', r = 'gs|retryable', c = 'gs|completed', f = 'gs|failed', d = 'gs|discarded', x = 'gs|cancelled', t = 'gs|expired'}
 M.WORKFLOW_GAUGE = {cancel_requested = 'gw|cancel_requested', available = 'gw|available', running = 'gw|running', pending = 'gw|pending', completed = 'gw|completed', expired = 'gw|expired', failed = 'gw|failed', cancelled = 'gw|cancelled'}
+M.GROUPS = {'o', 'c', 't', 'f', 'x'}
 M.WORKFLOW_CODE = {completed = 'c', expired = 't', failed = 'f', cancelled = 'x'}
 M.COMPLETION = {c = {state = 'c', cause = 'c'}, r = {state = 'r', cause = ''}, f = {state = 'f', cause = 'f'}, d = {state = 'd', cause = 'f'}, x = {state = 'x', cause = 'x'}}
 M.ATTEMPTS_EXHAUSTED = {state = 'd', cause = 'f'}

@@ -10,6 +10,7 @@ MAX_PAYLOAD: Final = 262_144
 # Step names or edges in one stored chunk, and edges that a step's own record may hold.
 CHUNK: Final = 200
 INLINE_EDGES: Final = 64
+INLINE_BYTES: Final = 1024
 # Edges that one server call walks: two full chunks, about 4 ms (the contract allows 500). What is
 # beyond is moved in further calls.
 EDGES_PER_CALL: Final = 2 * CHUNK

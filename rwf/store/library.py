@@ -119,6 +119,7 @@ def states_lua() -> str:
             _table("TERMINAL", ((STEP_CODE[s], "true") for s in StepState if s in TERMINAL_STEPS)),
             _table("STEP_GAUGE", ((STEP_CODE[s], f"'gs|{s}'") for s in StepState)),
             _table("WORKFLOW_GAUGE", ((s, f"'gw|{s}'") for s in WorkflowState)),
+            f"M.GROUPS = {{{', '.join(map(repr, ('o', *WORKFLOW_CODE.values())))}}}",
             _table("WORKFLOW_CODE", ((s, f"'{c}'") for s, c in WORKFLOW_CODE.items())),
             _table("COMPLETION", ((STEP_CODE[s.state], _outcome(s)) for s in COMPLETION.values())),
             f"M.ATTEMPTS_EXHAUSTED = {_outcome(ATTEMPTS_EXHAUSTED)}",

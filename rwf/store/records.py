@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import orjson
 
 from rwf.model.graph import Graph, GraphStep
-from rwf.model.limits import CHUNK, INLINE_EDGES
+from rwf.model.limits import CHUNK, INLINE_BYTES, INLINE_EDGES
 from rwf.model.states import (
     CAUSE_CODE,
     FAILED_STEPS,
@@ -94,8 +94,8 @@ def _record(step: GraphStep, fields: Fields) -> bytes:
 
 def _edges(prefix: str, name: str, edges: Sequence[tuple[str, EdgePolicy]], fields: Fields) -> str:
     marked = [f"+{step}" if policy is EdgePolicy.CONTINUE else step for step, policy in edges]
-    if len(marked) <= INLINE_EDGES:
-        return ",".join(marked)
+    if len(marked) <= INLINE_EDGES and len(text := ",".join(marked)) <= INLINE_BYTES:
+        return text
     for number, chunk in enumerate(_chunks(marked)):
         fields.payload.append((f"{prefix}:{name}:{number}", ",".join(chunk).encode()))
     return f"#{len(marked)}"
@@ -227,6 +227,7 @@ class Record:
     position: int
     queue: str
     priority: int
+    payloads: str
     options: str
     children: str
     parents: str
@@ -235,7 +236,7 @@ class Record:
     @classmethod
     def parse(cls, name: str, text: bytes) -> Record:
         fixed = text.decode().split("|", 7)
-        moving, class_, position, _, options, children, parents, worker = fixed
+        moving, class_, position, payloads, options, children, parents, worker = fixed
         parts = moving.split(",")
         queue, urgency = (class_ or _DEFAULT_CLASS).split(":")
         return cls(
@@ -255,6 +256,7 @@ class Record:
             position=int(position),
             queue=queue,
             priority=_URGENCY_OF_PRIORITY_0 - int(urgency),
+            payloads=payloads,
             options=options,
             children=children,
             parents=parents,

@@ -37,7 +37,13 @@ MAX_PARTITIONS: Final = 16384
 # Pauses between the tries of one call, in seconds: enough for a failover that is already under way
 # or a restart with little to load.
 _PAUSES: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
-_ACK_TIMEOUT_MS: Final = 5000
+# Below redis-py's own time limit for a reply (5 s), so that it is this one that is told.
+_ACK_TIMEOUT_MS: Final = 4000
+# How often one call may find the library gone.
+_LOADS: Final = 4
+_OPENING: Final = ("meta", "create")
+# How often a server may keep silent for the whole time limit of a reply.
+_SILENCES: Final = 2
 
 # Server errors after which the same call may succeed; none of them has run it.
 _PASSING: Final = ("LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "BUSY", "READONLY")
@@ -185,14 +191,16 @@ class Session:
         found = yield from self._call(Call("meta", [self.keys.meta()]))
         if found[0] is None:
             created = self.wanted_partitions or (CLUSTER_PARTITIONS if self.cluster else 1)
-            found = yield from self._call(Call("create", [self.keys.meta()], [created]))
+            args = [created, created]
+            found = yield from self._call(Call("create", [self.keys.meta()], args))
         partitions, homes = (int(number) for number in found)
         if self.wanted_partitions not in (None, partitions):
             raise NamespaceMismatch(
                 f"namespace {self.keys.namespace!r} has {partitions} partitions, "
                 f"and this client was opened with {self.wanted_partitions}"
             )
-        self.keys.partitions, self.keys.homes = partitions, homes
+        # Another thread takes the first as the sign that both are known.
+        self.keys.homes, self.keys.partitions = homes, partitions
 
     def load(self) -> Steps[bool]:
         """Loads the library on every primary that lacks it; says whether any did."""
@@ -225,21 +233,35 @@ class Session:
 
         Every command carries an id that makes a repetition harmless (SPEC section 9).
         """
-        reloaded = False
-        while True:
+        for _ in range(_LOADS):
             try:
                 return (yield from self.patiently(call))
             except errors.ResponseError as error:
                 if "Function not found" not in str(error):
                     raise _translated(error, self.library.locate) from None
-                if reloaded:
-                    raise self._not_loaded() from None
-            reloaded = True
             yield from self.load()
+            # Where the library is gone, the records may be too; and an earlier try may have run.
+            if self.keys.partitions and call.function not in _OPENING:
+                yield from self._open_again()
+            call = call.repeated()
+        raise self._not_loaded()
+
+    def _open_again(self) -> Steps[None]:
+        """Sees to it that the namespace is still the one that this client knows."""
+        partitions, homes = self.keys.partitions, self.keys.homes
+        found = yield from self._call(Call("meta", [self.keys.meta()]))
+        if found[0] is None:
+            found = yield from self._call(Call("create", [self.keys.meta()], [partitions, homes]))
+        if int(found[0]) < partitions or int(found[1]) != homes:
+            raise NamespaceMismatch(
+                f"namespace {self.keys.namespace!r} had {partitions} partitions, "
+                f"and was created anew with {int(found[1])}"
+            )
 
     def patiently(self, what: Send | Call) -> Steps[Any]:
         """Sends until a reply comes; raises StoreUnavailable after the last try."""
         send = what if isinstance(what, Send) else self._send(what)
+        silences = 0
         for pause in (*_PAUSES, None):
             try:
                 reply = yield send
@@ -257,7 +279,9 @@ class Session:
                     raise StoreMisconfigured(
                         "the server is not part of a cluster: connect with redis://"
                     ) from None
-                if isinstance(error, errors.MaxConnectionsError) or pause is None:
+                silences += isinstance(error, errors.TimeoutError)
+                given_up = isinstance(error, errors.MaxConnectionsError) or silences == _SILENCES
+                if given_up or pause is None:
                     raise StoreUnavailable(f"no answer from the server: {error}") from None
                 # It may have run: from now on it is a repetition.
                 if isinstance(what, Call):

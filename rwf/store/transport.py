@@ -31,7 +31,7 @@ from rwf.store.session import Action, Op, Revive, Send, Session, Steps, Wait
 T = TypeVar("T")
 
 _CONNECT_TIMEOUT: Final = 5.0
-_REPLY_TIMEOUT: Final = 30.0
+_REPLY_TIMEOUT: Final = 15.0
 
 
 def _invalid_url(message: str) -> CommandRejected:
@@ -223,7 +223,10 @@ class SyncStore(_Store):
         pipeline = client.pipeline(transaction=False)
         pipeline.execute_command(*args, NEVER_DECODE=True)
         pipeline.execute_command(*ack)
-        return _both(pipeline.execute(raise_on_error=False), self._client)
+        replies = pipeline.execute(raise_on_error=False)
+        if _has_moved(replies):
+            self._client.nodes_manager.initialize()
+        return _both(replies)
 
 
 class AsyncStore(_Store):
@@ -314,13 +317,18 @@ class AsyncStore(_Store):
         pipeline = client.pipeline(transaction=False)
         pipeline.execute_command(*args, NEVER_DECODE=True)
         pipeline.execute_command(*ack)
-        return _both(await pipeline.execute(raise_on_error=False), self._client)
+        replies = await pipeline.execute(raise_on_error=False)
+        if _has_moved(replies):
+            await self._client.nodes_manager.initialize()
+        return _both(replies)
 
     def _node(self, node: Any) -> Any:
         # A cluster's nodes have no pipeline of their own on asyncio.
         if node.name not in self._nodes:
-            arguments = dict(node.connection_kwargs) | {"host": node.host, "port": node.port}
-            self._nodes[node.name] = redis.asyncio.Redis(**arguments)
+            known = {k: v for k, v in node.connection_kwargs.items() if k in _NODE_OPTIONS}
+            retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
+            known |= {"host": node.host, "port": node.port, "retry": retry}
+            self._nodes[node.name] = redis.asyncio.Redis(**known)
         return self._nodes[node.name]
 
 
@@ -332,13 +340,34 @@ _FAULTS: Final = (
 )
 
 
-def _both(replies: list[Any], cluster: Any) -> tuple[Any, Any]:
+# What a connection to one node of a cluster takes over from the cluster's client.
+_NODE_OPTIONS: Final = frozenset(
+    {
+        "username",
+        "password",
+        "ssl",
+        "ssl_keyfile",
+        "ssl_certfile",
+        "ssl_cert_reqs",
+        "ssl_ca_certs",
+        "ssl_ca_path",
+        "ssl_check_hostname",
+        "socket_timeout",
+        "socket_connect_timeout",
+    }
+)
+
+
+def _has_moved(replies: list[Any]) -> bool:
+    return any(isinstance(reply, redis.exceptions.MovedError) for reply in replies)
+
+
+def _both(replies: list[Any]) -> tuple[Any, Any]:
     """A command's reply and its acknowledgement; an error of either is raised."""
+    if _has_moved(replies):
+        # The next try asks the node that has the slot now.
+        raise redis.exceptions.TryAgainError("the slot has moved")
     for reply in replies:
-        if isinstance(reply, redis.exceptions.MovedError):
-            # The next try asks the node that has the slot now.
-            cluster.nodes_manager.initialize()
-            raise redis.exceptions.TryAgainError("the slot has moved")
         if isinstance(reply, Exception):
             raise reply
     return replies[0], replies[1]

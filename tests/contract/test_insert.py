@@ -419,6 +419,15 @@ def _reserve_only(client: Client, wf: Workflow, key: str, calls: int = 1) -> Non
     assert drive(client, insert_op(client._scope, wf, key, WEEK), calls) is None
 
 
+def _age_reservations(client: Client) -> None:
+    """As if every reservation had been made an hour ago."""
+    for key in raw(client).scan_iter("rwf:{*}:keys"):
+        for field, held in raw(client).hgetall(key).items():
+            id_, digest, made = held.split(b" ")
+            aged = b"%b %b %d" % (id_, digest, int(made) - 3_600_000)
+            raw(client).hset(key, field, aged)
+
+
 def test_a_crash_after_the_reservation_leaves_the_key_to_the_same_definition(
     client: Client,
 ) -> None:
@@ -436,6 +445,10 @@ def test_a_crash_after_the_reservation_leaves_the_key_to_another_definition(
 ) -> None:
     client.list()
     _reserve_only(client, flow("a b:a"), "k")
+    # Its inserter may be at it: nobody takes the key from it before its time is over.
+    with refused("key_conflict"):
+        client.insert(flow("other"), key="k")
+    _age_reservations(client)
     view = client.insert(flow("other"), key="k")
     assert (view.step_count, view.duplicate) == (1, False)
     with refused("key_conflict"):
@@ -449,6 +462,7 @@ def test_a_crash_amid_a_keyed_insert(client: Client) -> None:
     _reserve_only(client, fan_out(1500), "other", calls=3)
     assert client.list().workflows == ()
     assert client.insert(fan_out(1500), key="same").step_count == 1501
+    _age_reservations(client)
     assert client.insert(fan_out(1501), key="other").step_count == 1502
     assert len(client.list().workflows) == 2
 
@@ -458,6 +472,7 @@ def test_an_insert_that_lost_its_key_meanwhile_is_refused(client: Client) -> Non
     client.list()
     pause, goes_on = _parts(client, insert_op(client._scope, fan_out(1500), "k", WEEK))
     pause()
+    _age_reservations(client)
     winner = client.insert(flow("a"), key="k")
     with refused("key_conflict"):
         goes_on()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
+from rwf.errors import NotFound
 from rwf.store.ops.base import Op, Scope
 from rwf.store.records import Header, Row
+
+_FULL_REPLY: Final = 5
 
 
 def advance_all(scope: Scope, workflow_id: str) -> Op[tuple[Header, bytes | None]]:
     """Walks all that is left of a workflow; returns its header and context then."""
     while True:
-        more, _, static, counts, context = yield scope.on_workflow("advance", workflow_id, [""])
+        more, _, static, counts, context = yield from _advance(scope, workflow_id, "")
         if not more:
             return Header.parse(static, counts), context
 
@@ -19,7 +24,14 @@ def advance_origin(
 ) -> Op[tuple[Row, Header, bytes | None]]:
     """Walks until all of one completion (``step:attempt``) is done; returns its row, now final."""
     while True:
-        _, text, static, counts, context = yield scope.on_workflow("advance", workflow_id, [origin])
+        _, text, static, counts, context = yield from _advance(scope, workflow_id, origin)
         row = Row.parse(text)
         if not row.open:
             return row, Header.parse(static, counts), context
+
+
+def _advance(scope: Scope, workflow_id: str, origin: str) -> Op[list[Any]]:
+    reply: list[Any] = yield scope.on_workflow("advance", workflow_id, [origin])
+    if len(reply) < _FULL_REPLY or reply[1] is None:
+        raise NotFound(f"workflow {workflow_id} is gone")
+    return reply

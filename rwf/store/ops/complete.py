@@ -36,6 +36,7 @@ from rwf.store.records import Header, Record, Row, time_of_stamp
 _ACTION: Final = "complete_step"
 _STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}
 _MAX_SUMMARY: Final = 4096
+_BYTES_PER_CALL: Final = 262_144
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +103,16 @@ def _batches(items: Iterable[tuple[int, _Item]]) -> Iterator[list[tuple[int, _It
     """Cuts items into calls. A step stands once in a call: it is compared with stored rows."""
     batch: list[tuple[int, _Item]] = []
     seen: set[tuple[str, Arg]] = set()
+    size = 0
     for number, item in items:
         step = item.workflow_id, item.args[0]
-        if len(batch) == ITEMS_PER_CALL or step in seen:
+        more = sum(len(arg) for arg in item.args if isinstance(arg, bytes))
+        full = len(batch) == ITEMS_PER_CALL or (batch and size + more > _BYTES_PER_CALL)
+        if full or step in seen:
             yield batch
-            batch, seen = [], set()
+            batch, seen, size = [], set(), 0
         batch.append((number, item))
+        size += more
         seen.add(step)
     yield batch
 

@@ -97,7 +97,7 @@ def _dependencies(scope: Scope, workflow_id: str, record: Record) -> Op[tuple[De
             found[parent.name] = parent
         reported = [name for name in some if found[name].reported]
         for name, _, row, _ in (
-            yield from rows(scope, workflow_id, reported, payloads=False, latest=True)
+            yield from rows(scope, workflow_id, reported, payloads=False, which="latest")
         ):
             status[name] = row.status
     return tuple(

@@ -60,7 +60,8 @@ def _insert_once(scope: Scope, key: str, graph: Graph, kept_ms: int | None) -> O
     """The insert of a key: reserved at the key's home first, then made under the reserved id.
 
     Whoever finds a reservation without a workflow (its inserter died, or is at it) inserts the same
-    definition under the same id, or, for another definition, makes that id unusable first.
+    definition under the same id. Another definition is refused, until the reservation is too old to
+    be anybody's; then its id is made unusable, and the key is free.
     """
     digest = key_digest(key)
     home = home_partition(digest, scope.keys.homes)
@@ -68,15 +69,17 @@ def _insert_once(scope: Scope, key: str, graph: Graph, kept_ms: int | None) -> O
     replaced = ""
     while True:
         own_id = new_workflow_id(random.randrange(scope.keys.partitions))  # noqa: S311
-        held = yield Call(
+        held, old = yield Call(
             "reserve", scope.keys.partition(home), [digest, own_id, graph.digest, replaced]
         )
-        workflow_id, definition = held.decode().split(" ")
+        workflow_id, definition, _ = held.decode().split(" ")
         if workflow_id != own_id:
             existing = yield from _existing(scope, workflow_id, definition == graph.digest)
             if existing is not None:
                 return existing
             if definition != graph.digest:
+                if not old:
+                    raise (yield from _conflict(scope, workflow_id, "a workflow being inserted"))
                 reply = yield scope.on_workflow("insert", workflow_id, ["bury"])
                 replaced = held if reply[0] == b"buried" else ""
                 continue
@@ -94,19 +97,28 @@ def _existing(scope: Scope, workflow_id: str, same: bool) -> Op[WorkflowView | N
     found = yield scope.on_workflow("show", workflow_id, [])
     if not found[0]:
         return None
-    status = "duplicate" if same else Reason.KEY_CONFLICT
-    message = "" if same else "the key belongs to a workflow with another definition"
-    args: list[Arg] = ["insert", status, new_call_id(), message, orjson.dumps({"source": "client"})]
-    stamp, static, counts, context = yield scope.on_workflow("note", workflow_id, args)
     if not same:
-        raise CommandRejected(
-            "insert",
-            "workflow",
-            Reason.KEY_CONFLICT,
-            f"{message}: {workflow_id}",
-            requested_at=time_of_stamp(stamp.decode()),
-        )
+        raise (yield from _conflict(scope, workflow_id, "a workflow"))
+    _, static, counts, context = yield _note(scope, workflow_id, "duplicate", "")
     return Header.parse(static, counts).view(workflow_id, context, duplicate=True)
+
+
+def _conflict(scope: Scope, workflow_id: str, owner: str) -> Op[CommandRejected]:
+    """The refusal of a key that belongs to another definition, left as evidence."""
+    message = f"the key belongs to {owner} with another definition"
+    reply = yield _note(scope, workflow_id, Reason.KEY_CONFLICT, message)
+    return CommandRejected(
+        "insert",
+        "workflow",
+        Reason.KEY_CONFLICT,
+        f"{message}: {workflow_id}",
+        requested_at=time_of_stamp(reply[0].decode()),
+    )
+
+
+def _note(scope: Scope, workflow_id: str, status: str, message: str) -> Call:
+    note = orjson.dumps({"source": "client"})
+    return scope.on_workflow("note", workflow_id, ["insert", status, new_call_id(), message, note])
 
 
 def _put(
@@ -133,7 +145,10 @@ def _put(
         yield from _tidy(scope, workflow_id)
     for _ in range(_RESTARTS):
         for own, payload in slices[:-1]:
-            yield scope.on_workflow("insert", workflow_id, ["stage", *_arguments(own, payload)])
+            args = ["stage", *_arguments(own, payload)]
+            reply = yield scope.on_workflow("insert", workflow_id, args)
+            if reply[0] != b"staged":
+                break
         phase = "whole" if len(slices) == 1 else "publish"
         args = [phase, *head, *_arguments(*slices[-1])]
         reply = yield scope.on_workflow("insert", workflow_id, args)

@@ -40,8 +40,8 @@ from rwf.store.records import (
     result_evidence,
 )
 
-# Payloads may be large, so fewer steps' results are asked for at once.
-_RESULTS_PER_CALL: Final = 16
+# Payloads may be large, so fewer steps are asked for at once.
+_PAYLOADS_PER_CALL: Final = 16
 _EVIDENCE_PER_CALL: Final = 500
 _CHUNKS_PER_CALL: Final = 8
 _MAX_PAGE: Final = 500
@@ -132,10 +132,22 @@ def steps(scope: Scope, workflow_id: str, limit: int | None, offset: int) -> Op[
     end = total if most is None else min(total, most)
     views: list[StepView] = []
     for chunk in range(first // CHUNK, -(-end // CHUNK)):
-        loaded = yield from load(scope, workflow_id, chunk=chunk, payloads=True)
-        views += loaded.views()
-    skipped = first - first // CHUNK * CHUNK
-    return views[skipped : skipped + max(end - first, 0)]
+        skipped = max(first - chunk * CHUNK, 0)
+        loaded = yield from load(scope, workflow_id, chunk=chunk)
+        views += yield from _views_of(scope, loaded, skipped, end - chunk * CHUNK)
+    return views
+
+
+def _views_of(scope: Scope, loaded: Loaded, first: int, end: int) -> Op[list[StepView]]:
+    """The views of some loaded steps; payloads may be large, so few are asked for at once."""
+    some = loaded.records[first:end]
+    if not any(record.payloads for record in some):
+        return [record.view(loaded.header, None, None) for record in some]
+    views: list[StepView] = []
+    for start in range(0, len(some), _PAYLOADS_PER_CALL):
+        names = [record.name for record in some[start : start + _PAYLOADS_PER_CALL]]
+        views += (yield from load(scope, loaded.workflow_id, names=names, payloads=True)).views()
+    return views
 
 
 def _number(name: str, value: Any, least: int) -> int:
@@ -185,13 +197,16 @@ def graph(scope: Scope, workflow_id: str) -> Op[GraphView]:
 
 
 def rows(
-    scope: Scope, workflow_id: str, names: Sequence[str], *, payloads: bool, latest: bool
+    scope: Scope, workflow_id: str, names: Sequence[str], *, payloads: bool, which: int | str = ""
 ) -> Op[list[tuple[str, int, Row, bytes | None]]]:
-    """The result rows of these steps: step, attempt, row, payload."""
+    """The result rows of these steps: step, attempt, row, payload.
+
+    ``which`` is an attempt, or ``latest``; by default all.
+    """
     found: list[tuple[str, int, Row, bytes | None]] = []
-    size = _RESULTS_PER_CALL if payloads else CHUNK
+    size = _PAYLOADS_PER_CALL if payloads else CHUNK
     for start in range(0, len(names), size):
-        args: list[Arg] = ["1" if payloads else "", "1" if latest else ""]
+        args: list[Arg] = ["1" if payloads else "", which]
         args += names[start : start + size]
         reply = yield scope.on_workflow("results", workflow_id, args)
         for name, attempt, text, payload in reply[1] if reply else ():
@@ -205,7 +220,7 @@ def result(scope: Scope, workflow_id: str, name: str, attempt: int | None) -> Op
     if attempt is not None:
         _number("attempt", attempt, 1)
     yield from load(scope, workflow_id, names=[wire])
-    found = yield from rows(scope, workflow_id, [wire], payloads=True, latest=attempt is None)
+    found = yield from rows(scope, workflow_id, [wire], payloads=True, which=attempt or "latest")
     for _, number, row, payload in found:
         if attempt in (None, number):
             return row.view(name, number, payload)
@@ -219,7 +234,7 @@ def results(scope: Scope, workflow_id: str, name: str | None) -> Op[list[ResultV
     else:
         _, all_records = yield from records(scope, workflow_id)
         names = [record.name for record in all_records if record.reported]
-    found = yield from rows(scope, workflow_id, names, payloads=True, latest=False)
+    found = yield from rows(scope, workflow_id, names, payloads=True)
     return [row.view(step_, attempt, payload) for step_, attempt, row, payload in found]
 
 
@@ -231,9 +246,7 @@ def evidence(scope: Scope, workflow_id: str, name: str | None) -> Op[list[Eviden
     ]
     found = [
         (row.stamp, result_evidence(workflow_id, step_, attempt, row))
-        for step_, attempt, row, _ in (
-            yield from rows(scope, workflow_id, names, payloads=False, latest=False)
-        )
+        for step_, attempt, row, _ in (yield from rows(scope, workflow_id, names, payloads=False))
     ]
     for kind in ("accepted", "noise"):
         for entry in (yield from entries(scope, workflow_id, kind)):
