@@ -16,7 +16,7 @@ M.COUNTER_COMPLETED = {cc = 'sc|completed|completed|2', ff = 'sc|failed|step_fai
 M.COUNTER_RELEASED = 'su|dependency|available|2'
 M.COUNTER_CASCADED = 'cc|dependency|cancelled|cancelled_by_dependency|2'
 M.BACKOFF = {'1', '2', '300', 'f'}
-M.EDGES_PER_CALL = 400
+M.EDGES_PER_CALL = 200
 M.LISTED = 1000
 M.EVIDENCE_KEPT = 10000
 M.CHUNK = 200
