@@ -1,6 +1,6 @@
 -- advance: takes an unfinished release a slice further.
 --
--- Keys: the partition's, then four of the workflow (keyslots).
+-- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, the origin "step:attempt" whose row is wanted
 --   back, or "".
 -- Reply: {"1" while walk entries are left, else "", the origin's row or "", static, counts, context}.

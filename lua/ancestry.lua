@@ -1,6 +1,6 @@
 -- ancestry: what holds steps back, walked upwards from them.
 --
--- Keys: the partition's, then four of the workflow (keyslots).
+-- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: places to go on from: a step's name, or "name#n" for the n-th chunk of its parents.
 -- Reply: {edges, records, places}. Edges are child, parent, child, parent, ...; records are name,
 --   record, ... of the parents told, each once. Only parents that hold their child are told: those

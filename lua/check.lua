@@ -1,6 +1,6 @@
 -- check: compares one chunk of a workflow's steps with what its derived keys say, and mends these.
 --
--- Keys: the partition's, then four of the workflow (keyslots).
+-- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, the number of the chunk of steps; or "" and
 --   then the counts as they were read before the first chunk, and as the steps imply, to be put right
 --   if nothing has changed meanwhile.

@@ -1,6 +1,6 @@
 -- complete: records what steps' work came to, and releases or cancels their descendants.
 --
--- Keys: the partition's, then four for each workflow (keyslots).
+-- Keys: the partition's, then each workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when this very call was sent before, "1" to have views in the
 --   reply; then for each item: slot, step, status asked for (state code), call id, command id, lease,
 --   milliseconds to the retry or "", a random number in [0,1) for the jitter, "1" when a payload
@@ -136,17 +136,6 @@ local function judge(call_, flow, item, again)
   return nil
 end
 
--- Takes the step out of wherever it waits to be run.
-local function withdraw(call_, flow, name, step)
-  if step.state == "a" then
-    queue.remove(call_, flow, name, record.class(step.static), step.order)
-    step.order = ""
-  elseif step.state == "r" then
-    call.drop_timer(call_, flow, "r", name)
-    step.due = ""
-  end
-end
-
 local function retry_later(call_, flow, item, step)
   local delay = tonumber(item.retry_ms)
     or backoff.delay_ms(record.options(step.static), tonumber(step.attempt), tonumber(item.jitter))
@@ -155,23 +144,16 @@ local function retry_later(call_, flow, item, step)
 end
 
 -- Gives the step its outcome.
-local function conclude(call_, flow, item, step, since)
+local function conclude(call_, flow, item, step)
   local outcome = states.COMPLETION[item.asked]
-  if item.asked == "r" and tonumber(step.attempt) >= tonumber(step.max) then
+  if item.asked == "r" and tonumber(step.attempt) >= record.last_attempt(step) then
     outcome = states.ATTEMPTS_EXHAUSTED
     evidence.accept(
       call_, flow, item, "accepted", "attempts_exhausted", "attempt " .. step.attempt .. " was the last"
     )
   end
-  if step.state ~= outcome.state then
-    call.recount(call_, flow, step.state, outcome.state, 1)
-  end
-  flow.moved = true
-  step.state, step.cause, step.since = outcome.state, outcome.cause, since
-  if states.TERMINAL[outcome.state] then
-    step.finished = since
-    call.count(call_, states.COUNTER_COMPLETED[outcome.state .. outcome.cause], 1)
-  else
+  moves.become(call_, flow, item.step, step, outcome)
+  if not states.TERMINAL[outcome.state] then
     retry_later(call_, flow, item, step)
   end
 end
@@ -188,7 +170,7 @@ end
 local function accept(call_, flow, item)
   local step = call.step(flow, item.step)
   local since, h = flow.since, flow.h
-  withdraw(call_, flow, item.step, step)
+  moves.withdraw(call_, flow, item.step, step)
   step.attempt = call.number(step.attempt + 1)
   step.reported = step.attempt
   if step.started == "" then
@@ -197,8 +179,7 @@ local function accept(call_, flow, item)
   if h.started == "" then
     h.started = since
   end
-  conclude(call_, flow, item, step, since)
-  flow.dirty[item.step] = true
+  conclude(call_, flow, item, step)
   local row = {
     asked = item.asked, status = step.state, stamp = call.stamp(call_), call = item.call,
     command = item.command, lease = item.lease, open = "0", released = "0", cancelled = "0",

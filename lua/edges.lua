@@ -1,6 +1,6 @@
 -- edges: chunks of a long edge list.
 --
--- Keys: the partition's, then four of the workflow (keyslots).
+-- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: "k" for children or "u" for parents, the step, the first and the last chunk.
 -- Reply: the chunks. Reads only.
 return function(keys, args)

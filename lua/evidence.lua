@@ -1,6 +1,6 @@
 -- evidence: a page of a workflow's evidence, or of the partition's log of unknown workflows.
 --
--- Keys: the partition's, then four of the workflow (keyslots).
+-- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: "accepted", "noise" or "log"; the first and the last index.
 -- Reply: {entries, how many there are, how many were dropped to make room}. Reads only.
 return function(keys, args)

@@ -1,6 +1,6 @@
 -- insert: brings a graph in, in as many calls as it takes, and makes it visible with the last one.
 --
--- Keys: the partition's, then four of the workflow (keyslots).
+-- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, then what to do:
 --   "whole" or "publish"  shows the graph, whose first parts are staged for "publish": the number of
 --               steps, what stands in the static header before and after the time of insertion, how

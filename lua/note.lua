@@ -1,7 +1,7 @@
 -- note: leaves evidence of a command that the client has judged: an insert that met an earlier one
 -- under its key, or what this library must not do to a workflow of other semantics.
 --
--- Keys: the partition's, then four of the workflow (keyslots).
+-- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, the action, "duplicate" or a reason code, the
 --   call id, the message, the client's note.
 -- Reply: {"", stamp}, and the workflow's header: static, counts, context.

@@ -1,6 +1,6 @@
 -- results: the result rows of steps.
 --
--- Keys: the partition's, then four of the workflow (keyslots).
+-- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: "1" to have the payloads too; an attempt, "latest", or "" for all; names.
 -- Reply: {"1" when the workflow exists, {step, attempt, row, payload, ...} for each row}. A step that
 --   does not exist, or never reported, has none. Reads only.

@@ -1,6 +1,6 @@
 -- show: the headers of workflows.
 --
--- Keys: the partition's, then four of each workflow (keyslots).
+-- Keys: the partition's, then each workflow's (keyslots).
 -- Reply: for each workflow {static, counts, context}, or {} where there is none. Reads only.
 return function(keys)
   local replies = {}

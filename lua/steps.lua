@@ -1,6 +1,6 @@
 -- steps: records of steps, by name or by chunk of the topological order.
 --
--- Keys: the partition's, then four of the workflow (keyslots).
+-- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: "1" to have inputs and contexts too; the number of a chunk, or "" and names.
 -- Reply: {static, counts, context, names, records, inputs, contexts, microseconds of the server}, or
 --   {} where there is no workflow. Reads only.

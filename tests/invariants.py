@@ -318,20 +318,20 @@ def _step(flow: _Flow, record: Record) -> Iterator[str]:
         yield f"attempt {record.attempt}, started {record.started}"
     if not record.reported <= record.attempt <= record.max_attempts:
         yield f"reported {record.reported}, attempt {record.attempt} of {record.max_attempts}"
-    if record.walked is not None:
+    if record.walked.isdigit():
         if not ended:
             yield "its edges are being walked, and it has not ended"
-        if not 0 <= record.walked * CHUNK < len(flow.children[record.name]):
+        if not 0 <= int(record.walked) * CHUNK < len(flow.children[record.name]):
             yield f"{record.walked} chunks walked of {len(flow.children[record.name])} edges"
 
 
 def _walked(flow: _Flow, parent: str, child: str) -> bool:
     """Whether the edge from this ended parent has reached the child."""
     record = flow.record(parent)
-    if record.walked is None:
+    if not record.walked.isdigit():
         return True
     # The first chunks of edges have been walked, as far as the cursor says.
-    return child in {name for name, _ in flow.children[parent][: record.walked * CHUNK]}
+    return child in {name for name, _ in flow.children[parent][: int(record.walked) * CHUNK]}
 
 
 def _judged(flow: _Flow, record: Record) -> Iterator[str]:
@@ -388,9 +388,7 @@ def _walks(flow: _Flow) -> Iterator[str]:
         for name in _text(flow.own[entry]).partition("|")[2].split(",")
     ]
     cursors = {
-        name
-        for name, record in {START: flow.start, **flow.records}.items()
-        if record.walked is not None
+        name for name, record in {START: flow.start, **flow.records}.items() if record.walked
     }
     if len(set(named)) != len(named) or set(named) != cursors:
         yield f"walk entries name {sorted(named)[:5]}, cursors stand on {sorted(cursors)[:5]}"

@@ -49,7 +49,7 @@ end
 -- Opens the workflow in this slot of the keys, with the records of the named steps. flow.h, its
 -- header, is nil when there is none.
 function M.flow(call, slot, names)
-  local w, p, e, n = keyslots.flow(call.keys, slot)
+  local w, p, e, n, d = keyslots.flow(call.keys, slot)
   local found = command("HMGET", w, ":s", ":c", unpack(names))
   local static, counts, raw, h = found[1], found[2], {}, nil
   for i = 1, #names do
@@ -59,7 +59,7 @@ function M.flow(call, slot, names)
     h = header.read(static, counts)
   end
   local flow = {
-    id = keyslots.id(w), w = w, p = p, e = e, n = n,
+    id = keyslots.id(w), w = w, p = p, e = e, n = n, d = d,
     static = static, counts = counts, h = h,
     was = h and states.workflow_state(h),
     since = h and M.number(max(call.ms - h.inserted, 0)), -- the call's time, as records have it

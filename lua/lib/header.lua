@@ -3,9 +3,14 @@
 --         context is "c" when the payload hash holds one
 --   ":c"  every transition:  counts;last,started,rest
 --         counts are "p3a1": a letter and a number for each step state that some step is in; rest is
---         empty, or finished,cancel,head,tail
--- Times are milliseconds; those in ":c" count from inserted, so that they stay short. head and tail
--- bound the numbered walk entries (walk.lua). A name comes last, so it may hold anything.
+--         empty, or finished,cancel,head,tail,callbacks,dead,recoveries,review
+-- Times are milliseconds; those in ":c" count from inserted, so that they stay short.
+--   cancel      the standing cancel request, "time:reason", or empty
+--   head, tail  bound the numbered entries of what is still to be walked (walk.lua)
+--   callbacks   how many callbacks were written (outbox.lua), and dead: how many of them are dead
+--   recoveries  how many recovery sessions there are (recovery.lua)
+--   review      "1" while an operator's latest command was refused
+-- A name comes last, so it may hold anything.
 local M = {}
 
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
@@ -16,13 +21,17 @@ function M.read(static, counts)
     p = 0, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
     semantics = semantics, steps = tonumber(steps), inserted = tonumber(inserted), context = context,
     last = last, started = started, finished = "", cancel = "", head = 0, tail = 0,
+    callbacks = 0, dead = 0, recoveries = 0, review = "",
   }
   for state, count in gmatch(by_state, "(%a)(%d+)") do
     h[state] = tonumber(count)
   end
   if rest ~= "" then
-    h.finished, h.cancel, h.head, h.tail = match(rest, "^(%d*),(%d*),(%d+),(%d+)$")
-    h.head, h.tail = tonumber(h.head), tonumber(h.tail)
+    local head, tail, callbacks, dead, recoveries
+    h.finished, h.cancel, head, tail, callbacks, dead, recoveries, h.review =
+      match(rest, "^(%d*),([^,]*),(%d+),(%d+),(%d+),(%d+),(%d+),(1?)$")
+    h.head, h.tail, h.callbacks = tonumber(head), tonumber(tail), tonumber(callbacks)
+    h.dead, h.recoveries = tonumber(dead), tonumber(recoveries)
   end
   return h
 end
@@ -33,14 +42,16 @@ function M.new(steps, inserted, context)
     p = steps, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
     semantics = states.VERSION, steps = steps, inserted = inserted, context = context,
     last = "0", started = "", finished = "", cancel = "", head = 0, tail = 0,
+    callbacks = 0, dead = 0, recoveries = 0, review = "",
   }
 end
 
 -- The text of ":c".
 function M.write(h)
   local rest = ""
-  if h.finished ~= "" or h.cancel ~= "" or h.tail > 0 then
-    rest = h.finished .. "," .. h.cancel .. "," .. h.head .. "," .. h.tail
+  if h.finished ~= "" or h.cancel ~= "" or h.tail > 0 or h.callbacks > 0 or h.recoveries > 0 or h.review ~= "" then
+    rest = h.finished .. "," .. h.cancel .. "," .. h.head .. "," .. h.tail .. "," .. h.callbacks .. ","
+      .. h.dead .. "," .. h.recoveries .. "," .. h.review
   end
   return states.counts_text(h) .. ";" .. h.last .. "," .. h.started .. "," .. rest
 end

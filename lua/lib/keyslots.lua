@@ -7,13 +7,14 @@ M.STATS = 4
 M.LOG = 5
 M.KEYS = 6
 M.STAGED = 7
-M.FIRST_FLOW = 8
-M.FLOW_STRIDE = 4
+M.OUTBOX = 8
+M.FIRST_FLOW = 9
+M.FLOW_STRIDE = 5
 
--- The keys of the workflow in a slot, counted from 1: w, p, e, n.
+-- The keys of the workflow in a slot, counted from 1: w, p, e, n, d.
 function M.flow(keys, slot)
   local base = M.FIRST_FLOW + (slot - 1) * M.FLOW_STRIDE
-  return keys[base + 0], keys[base + 1], keys[base + 2], keys[base + 3]
+  return keys[base + 0], keys[base + 1], keys[base + 2], keys[base + 3], keys[base + 4]
 end
 
 -- The workflow's id, from its first key.

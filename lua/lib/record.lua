@@ -4,10 +4,12 @@
 -- (one line). The first part changes, the second never does.
 --   remaining  parents (and the start) that have not resolved this step; meaningful while pending
 --   order      the place in the ready queue, while the step stands in it
+--   max        how many attempts it has; "5+3" when a recovery after the fifth has granted 3 more
 --   reported   the latest attempt that has a result row, 0 for none
 --   due        when a retry or a wait ends
 --   walked     while the step has ended and some of its child edges have not been walked: how many
---              chunks of them have; else empty
+--              chunks of them have; "h" while a recovery holds a pending step (one more remaining),
+--              "m" while it has placed the step as one that has ended; else empty
 --   class      queue:urgency, empty for the default class
 --   payloads   "i" when there is an input, "c" when there is a context
 --   children, parents   names separated by commas, "+" before one over a continue edge; "#n" when
@@ -21,7 +23,7 @@ function M.read(text)
   local state, remaining, since, order, attempt, max, reported, started, finished, cause, due, walked, static =
     match(
       text,
-      "^(%a),(%d+),(%d*),(%x*),(%d+),(%d+),(%d+),(%d*),(%d*),(%a?),(%d*),(%d*)(|.*)$"
+      "^(%a),(%d+),(%d*),(%x*),(%d+),([%d+]+),(%d+),(%d*),(%d*),(%a?),(%d*),(%w*)(|.*)$"
     )
   return {
     state = state, remaining = remaining, since = since, order = order, attempt = attempt, max = max,
@@ -48,6 +50,12 @@ end
 
 function M.options(text)
   return match(text, "|[^|]*|%d+|%a*|([^|]*)|")
+end
+
+-- The last attempt that a step has.
+function M.last_attempt(step)
+  local before, granted = match(step.max, "^(%d+)%+(%d+)$")
+  return before and before + granted or tonumber(step.max)
 end
 
 -- The children of a step that was taken apart.

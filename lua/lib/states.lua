@@ -12,7 +12,11 @@ M.WORKFLOW_CODE = {completed = 'c', expired = 't', failed = 'f', cancelled = 'x'
 M.COMPLETION = {c = {state = 'c', cause = 'c'}, r = {state = 'r', cause = ''}, f = {state = 'f', cause = 'f'}, d = {state = 'd', cause = 'f'}, x = {state = 'x', cause = 'x'}}
 M.ATTEMPTS_EXHAUSTED = {state = 'd', cause = 'f'}
 M.CASCADED = {state = 'x', cause = 'd'}
-M.COUNTER_COMPLETED = {cc = 'sc|completed|completed|2', ff = 'sc|failed|step_failed|2', df = 'sc|discarded|step_failed|2', xx = 'sc|cancelled|cancelled|2'}
+M.COMPLETED_LATE = {state = 'c', cause = 'l'}
+M.CANCELLED_BY_REQUEST = {state = 'x', cause = 'o'}
+M.SKIPPED = {state = 'c', cause = 's'}
+M.WAIT_EXPIRED = {state = 't', cause = 't'}
+M.COUNTER_COMPLETED = {cc = 'sc|completed|completed|2', ff = 'sc|failed|step_failed|2', df = 'sc|discarded|step_failed|2', xx = 'sc|cancelled|cancelled|2', cl = 'sc|completed|completed_after_cancel_request|2', xo = 'sc|cancelled|operator_cancelled|2', cs = 'sc|completed|operator_skipped|2', tt = 'sc|expired|expired_wait|2'}
 M.COUNTER_RELEASED = 'su|dependency|available|2'
 M.COUNTER_CASCADED = 'cc|dependency|cancelled|cancelled_by_dependency|2'
 M.BACKOFF = {'1', '2', '300', 'f'}
@@ -22,7 +26,7 @@ M.EVIDENCE_KEPT = 10000
 M.CHUNK = 200
 M.ROUND_SHARE = 100
 
--- h holds a count for each step state, and the cancel request.
+-- h is a header (header.lua).
 function M.counts_text(h)
   return (h.p > 0 and "p" .. call.number(h.p) or "")
     .. (h.a > 0 and "a" .. call.number(h.a) or "")
@@ -41,10 +45,10 @@ function M.workflow_state(h)
   if h.a > 0 then return 'available' end
   if h.e + h.r > 0 then return 'running' end
   if h.w > 0 then return 'pending' end
-  if h.p + h.a + h.e + h.w + h.r + h.f + h.d + h.x + h.t == 0 then return 'completed' end
-  if h.t > 0 and h.p + h.a + h.e + h.w + h.r == 0 then return 'expired' end
-  if h.f + h.d > 0 and h.p + h.a + h.e + h.w + h.r == 0 then return 'failed' end
-  if h.p + h.a + h.e + h.w + h.r == 0 then return 'cancelled' end
+  if h.p + h.a + h.e + h.w + h.r + h.f + h.d + h.x + h.t == 0 and h.head == h.tail then return 'completed' end
+  if h.t > 0 and h.p + h.a + h.e + h.w + h.r == 0 and h.head == h.tail then return 'expired' end
+  if h.f + h.d > 0 and h.p + h.a + h.e + h.w + h.r == 0 and h.head == h.tail then return 'failed' end
+  if h.p + h.a + h.e + h.w + h.r == 0 and h.head == h.tail then return 'cancelled' end
   return 'pending'
 end
 

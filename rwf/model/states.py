@@ -97,6 +97,48 @@ class OperatorStatus(StrEnum):
     RESOLVED = "Resolved"
 
 
+class RecoveryAction(StrEnum):
+    """What ``recover_step`` may do to a step (SPEC section 6)."""
+
+    RETRY = "retry"
+    SKIP = "skip"
+    CANCEL = "cancel"
+
+
+class RecoveryScope(StrEnum):
+    """Which descendants a recovery takes with its step (SPEC section 6)."""
+
+    STEP = "step"
+    BLOCKED = "blocked"
+    DOWNSTREAM = "downstream"
+
+
+class WaitStatus(StrEnum):
+    """Where a step's wait for a signal stands (SPEC section 5)."""
+
+    WAITING = "waiting"
+    RESOLVED = "resolved"
+    EXPIRED = "expired"
+    ABANDONED = "abandoned"
+
+
+class SignalStatus(StrEnum):
+    """What became of a signal (SPEC section 5)."""
+
+    CONSUMED = "consumed"
+    UNMATCHED = "unmatched"
+    AMBIGUOUS = "ambiguous"
+    LATE = "late"
+    RECORDED = "recorded"
+
+
+class CallbackEvent(StrEnum):
+    """What the host is told of (SPEC section 6)."""
+
+    WORKFLOW_TERMINAL = "workflow.terminal"
+    RECOVERY_COMPLETED = "workflow.recovery_completed"
+
+
 class Reason(StrEnum):
     """Why a command was refused."""
 
@@ -201,6 +243,8 @@ COMPLETED_LATE: Final = Outcome(StepState.COMPLETED, StepCause.COMPLETED_AFTER_C
 ATTEMPTS_EXHAUSTED: Final = Outcome(StepState.DISCARDED, StepCause.STEP_FAILED)
 CANCELLED_BY_DEPENDENCY: Final = Outcome(StepState.CANCELLED, StepCause.CANCELLED_BY_DEPENDENCY)
 CANCELLED_BY_REQUEST: Final = Outcome(StepState.CANCELLED, StepCause.OPERATOR_CANCELLED)
+SKIPPED: Final = Outcome(StepState.COMPLETED, StepCause.OPERATOR_SKIPPED)
+WAIT_EXPIRED: Final = Outcome(StepState.EXPIRED, StepCause.EXPIRED_WAIT)
 
 
 def resolves(parent: StepState, policy: EdgePolicy) -> bool | None:
@@ -215,16 +259,18 @@ class Rule(Generic[T]):
     """A row of a derivation: it matches when all of its conditions hold.
 
     ``cancel``: a cancel request stands. ``any_of``: some step is in one of these states.
-    ``all_of``: every step is.
+    ``all_of``: every step is. ``ended``: no slice of a release, a cancellation or a recovery is
+    left to be done (SPEC section 4: until then the workflow is not terminal).
     """
 
     result: T
     cancel: bool = False
     any_of: frozenset[StepState] = frozenset()
     all_of: frozenset[StepState] = frozenset()
+    ended: bool = False
 
-    def matches(self, counts: Mapping[StepState, int], cancel: bool) -> bool:
-        if self.cancel and not cancel:
+    def matches(self, counts: Mapping[StepState, int], cancel: bool, unfinished: bool) -> bool:
+        if (self.cancel and not cancel) or (self.ended and unfinished):
             return False
         if self.any_of and not any(counts.get(state, 0) for state in self.any_of):
             return False
@@ -243,14 +289,14 @@ WORKFLOW_STATE_RULES: Final[tuple[Rule[WorkflowState], ...]] = (
     Rule(WorkflowState.AVAILABLE, any_of=frozenset({StepState.AVAILABLE})),
     Rule(WorkflowState.RUNNING, any_of=frozenset({StepState.EXECUTING, StepState.RETRYABLE})),
     Rule(WorkflowState.PENDING, any_of=frozenset({StepState.AWAITING_SIGNAL})),
-    Rule(WorkflowState.COMPLETED, all_of=_COMPLETED),
-    Rule(WorkflowState.EXPIRED, any_of=_EXPIRED, all_of=TERMINAL_STEPS),
-    Rule(WorkflowState.FAILED, any_of=_FAILED, all_of=TERMINAL_STEPS),
-    Rule(WorkflowState.CANCELLED, all_of=TERMINAL_STEPS),
+    Rule(WorkflowState.COMPLETED, all_of=_COMPLETED, ended=True),
+    Rule(WorkflowState.EXPIRED, any_of=_EXPIRED, all_of=TERMINAL_STEPS, ended=True),
+    Rule(WorkflowState.FAILED, any_of=_FAILED, all_of=TERMINAL_STEPS, ended=True),
+    Rule(WorkflowState.CANCELLED, all_of=TERMINAL_STEPS, ended=True),
     Rule(WorkflowState.PENDING),
 )
 
-# The same, for a workflow all of whose steps are terminal.
+# The same, for a workflow that has ended.
 WORKFLOW_CAUSE_RULES: Final[tuple[Rule[WorkflowCause], ...]] = (
     Rule(WorkflowCause.COMPLETED_AFTER_CANCEL_REQUEST, cancel=True, all_of=_COMPLETED),
     Rule(WorkflowCause.EXPIRED_WAIT, any_of=_EXPIRED),
@@ -261,16 +307,26 @@ WORKFLOW_CAUSE_RULES: Final[tuple[Rule[WorkflowCause], ...]] = (
 )
 
 
-def workflow_state(counts: Mapping[StepState, int], *, cancel: bool) -> WorkflowState:
-    """The state that these step counts imply; ``cancel``: a cancel request stands."""
-    return next(rule.result for rule in WORKFLOW_STATE_RULES if rule.matches(counts, cancel))
+def workflow_state(
+    counts: Mapping[StepState, int], *, cancel: bool, unfinished: bool = False
+) -> WorkflowState:
+    """The state that these step counts imply.
+
+    ``cancel``: a cancel request stands. ``unfinished``: slices of a release, a cancellation or a
+    recovery are left to be done.
+    """
+    return next(
+        rule.result for rule in WORKFLOW_STATE_RULES if rule.matches(counts, cancel, unfinished)
+    )
 
 
-def workflow_cause(counts: Mapping[StepState, int], *, cancel: bool) -> WorkflowCause | None:
-    """Why the workflow ended, or ``None`` while any of its steps has not."""
-    if any(counts.get(state, 0) for state in OPEN_STEPS):
+def workflow_cause(
+    counts: Mapping[StepState, int], *, cancel: bool, unfinished: bool = False
+) -> WorkflowCause | None:
+    """Why the workflow ended, or ``None`` while it has not."""
+    if unfinished or any(counts.get(state, 0) for state in OPEN_STEPS):
         return None
-    return next(rule.result for rule in WORKFLOW_CAUSE_RULES if rule.matches(counts, cancel))
+    return next(rule.result for rule in WORKFLOW_CAUSE_RULES if rule.matches(counts, cancel, False))
 
 
 # What the caller of a refused command may do next.

@@ -8,10 +8,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from rwf.model.states import (
+    CallbackEvent,
     EdgePolicy,
     OperatorStatus,
+    RecoveryAction,
+    RecoveryScope,
+    SignalStatus,
     StepCause,
     StepState,
+    WaitStatus,
     WorkflowCause,
     WorkflowState,
 )
@@ -55,11 +60,25 @@ class AwaitView(View):
     step: str
     signal: str
     correlation_key: str
-    status: Literal["waiting", "resolved", "expired", "abandoned"]
+    status: WaitStatus
     deadline: datetime | None
     registered_at: datetime
     resolved_at: datetime | None
     signal_id: str | None
+
+
+class SignalView(View):
+    """A signal, as it was first received, and what became of it."""
+
+    id: str
+    signal: str
+    correlation_key: str
+    dedupe_key: str
+    status: SignalStatus
+    payload: Any
+    workflow_id: str | None
+    step: str | None
+    received_at: datetime
 
 
 class StepView(View):
@@ -127,6 +146,50 @@ class CommandResult(View):
     released_count: int
     cancelled: tuple[str, ...]
     cancelled_count: int
+
+
+class Change(View):
+    """A step that a recovery has moved: its states before and after."""
+
+    step: str
+    before: StepState
+    after: StepState
+
+
+class RecoveryResult(View):
+    """A recovery session. ``changes`` are in topological order, at most 1,000; the count is exact.
+
+    ``session_id`` is None for a dry run.
+    """
+
+    session_id: str | None
+    workflow: WorkflowView
+    step: str
+    action: RecoveryAction
+    scope: RecoveryScope
+    dry_run: bool
+    duplicate: bool
+    changes: tuple[Change, ...]
+    change_count: int
+
+
+class Callback(View):
+    """The envelope of a callback; the same ``callback_id`` may come more than once."""
+
+    callback_id: str
+    event: CallbackEvent
+    workflow_id: str
+    semantics_version: int
+    envelope_version: int
+    occurred_at: datetime
+    data: dict[str, Any]
+
+
+class DispatchReport(View):
+    """How many callbacks a dispatch has delivered, and how many have failed."""
+
+    delivered: int
+    failed: int
 
 
 class Edge(View):

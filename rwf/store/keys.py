@@ -78,10 +78,12 @@ class Keys:
 # log     list: evidence of commands on workflows that do not exist
 # keys    hash: insert keys, as digests
 # staged  sorted set by the time (ms) when they are given up: ids of unfinished inserts
-PARTITION_SLOTS: Final = ("ready", "timers", "index", "stats", "log", "keys", "staged")
+# outbox  sorted set by due time (ms): "workflow|number", callbacks to be sent
+PARTITION_SLOTS: Final = ("ready", "timers", "index", "stats", "log", "keys", "staged", "outbox")
 
 # w  hash: the header and a record for each step
 # p  hash: payloads, contexts, result rows and long edge lists
 # e  list: evidence of what was accepted
 # n  list: evidence of what was refused or repeated
-WORKFLOW_SLOTS: Final = ("w", "p", "e", "n")
+# d  sorted set by due time (ms): what its waits have to have done
+WORKFLOW_SLOTS: Final = ("w", "p", "e", "n", "d")

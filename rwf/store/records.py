@@ -142,14 +142,22 @@ class Header:
     started: int | None
     finished: int | None
     cancel: int | None
+    cancel_reason: str | None
     unwalked: int
+    callbacks: int
+    dead: int
+    recoveries: int
+    review: bool
 
     @classmethod
     def parse(cls, static: bytes, counts: bytes) -> Header:
         fixed = static.decode().split(",", 6)
         moving = counts.decode().partition(";")[2]
         last, started, rest = moving.split(",", 2)
-        finished, cancel, head, tail = (rest or ",,0,0").split(",")
+        finished, cancel, head, tail, callbacks, dead, recoveries, review = (
+            rest or ",,0,0,0,0,0,"
+        ).split(",")
+        cancelled_at, _, reason = cancel.partition(":")
         return cls(
             semantics_version=int(fixed[0]),
             definition_version=int(fixed[1]),
@@ -160,8 +168,13 @@ class Header:
             last=int(last),
             started=_number(started),
             finished=_number(finished),
-            cancel=_number(cancel),
+            cancel=_number(cancelled_at),
+            cancel_reason=unquote(reason) or None,
             unwalked=int(tail) - int(head),
+            callbacks=int(callbacks),
+            dead=int(dead),
+            recoveries=int(recoveries),
+            review=bool(review),
         )
 
     @staticmethod
@@ -179,11 +192,11 @@ class Header:
     def view(
         self, workflow_id: str, context: bytes | None, *, duplicate: bool = False
     ) -> WorkflowView:
-        cancel = self.cancel is not None
+        cancel, unfinished = self.cancel is not None, self.unwalked > 0
         return WorkflowView(
             id=workflow_id,
             name=self.name,
-            state=workflow_state(self.counts, cancel=cancel),
+            state=workflow_state(self.counts, cancel=cancel, unfinished=unfinished),
             semantics_version=self.semantics_version,
             definition_version=self.definition_version,
             context=value_of(context),
@@ -192,9 +205,9 @@ class Header:
             completed_step_count=self.counts[StepState.COMPLETED],
             cancelled_step_count=self.counts[StepState.CANCELLED],
             failed_step_count=sum(self.counts[state] for state in FAILED_STEPS),
-            terminal_cause=workflow_cause(self.counts, cancel=cancel),
+            terminal_cause=workflow_cause(self.counts, cancel=cancel, unfinished=unfinished),
             cancel_requested_at=self.at(self.cancel),
-            cancel_reason=None,
+            cancel_reason=self.cancel_reason,
             inserted_at=time_of(self.inserted),
             started_at=self.at(self.started),
             finished_at=self.at(self.finished),
@@ -223,7 +236,7 @@ class Record:
     finished: int | None
     cause: StepCause | None
     due: int | None
-    walked: int | None
+    walked: str
     position: int
     queue: str
     priority: int
@@ -246,13 +259,13 @@ class Record:
             since=int(parts[2] or 0),
             order=parts[3],
             attempt=int(parts[4]),
-            max_attempts=int(parts[5]),
+            max_attempts=sum(map(int, parts[5].split("+"))),
             reported=int(parts[6]),
             started=_number(parts[7]),
             finished=_number(parts[8]),
             cause=_CAUSE_OF[parts[9]] if parts[9] else None,
             due=_number(parts[10]),
-            walked=_number(parts[11]),
+            walked=parts[11],
             position=int(position),
             queue=queue,
             priority=_URGENCY_OF_PRIORITY_0 - int(urgency),

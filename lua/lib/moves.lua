@@ -1,0 +1,31 @@
+-- What can happen to one step that was taken apart: it leaves the place where it waits, or ends.
+local M = {}
+
+-- Takes the step out of wherever it waits.
+function M.withdraw(call_, flow, name, step)
+  if step.state == "a" then
+    queue.remove(call_, flow, name, record.class(step.static), step.order)
+    step.order = ""
+  elseif step.state == "r" then
+    call.drop_timer(call_, flow, "r", name)
+    step.due = ""
+  elseif step.state == "w" then
+    waits.abandon(call_, flow, name)
+  end
+end
+
+-- Gives the step another state, and when it ends by it, counts that.
+function M.become(call_, flow, name, step, outcome)
+  if step.state ~= outcome.state then
+    call.recount(call_, flow, step.state, outcome.state, 1)
+  end
+  step.state, step.cause, step.since = outcome.state, outcome.cause, flow.since
+  if states.TERMINAL[outcome.state] then
+    step.finished = flow.since
+    call.count(call_, states.COUNTER_COMPLETED[outcome.state .. outcome.cause], 1)
+  end
+  flow.dirty[name] = true
+  flow.moved = true
+end
+
+return M
