@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rwf import Backoff, Client, CommandRejected, Completion, Workflow
+from rwf.model.limits import EDGES_PER_CALL, LISTED
 from rwf.model.views import CommandResult
 from tests.contract.flows import (
     chain,
@@ -341,14 +342,17 @@ def test_a_child_of_many_parents(client: Client, policy: str) -> None:
 # --- slices
 
 
-@pytest.mark.parametrize("width", [499, 500, 501, 1000, 1001, 1250])
+ONE, TWO, MANY = EDGES_PER_CALL, 2 * EDGES_PER_CALL, 5 * EDGES_PER_CALL
+
+
+@pytest.mark.parametrize("width", [ONE - 1, ONE, ONE + 1, TWO, TWO + 1, MANY, MANY + 1, 1250])
 @pytest.mark.parametrize("status", ["completed", "failed"])
 def test_a_wide_completion_is_whole_when_it_returns(
     one_client: Client, width: int, status: str
 ) -> None:
     view = one_client.insert(fan_out(width))
     result = one_client.complete_step(view.id, "root", status, payload=[1])
-    names = tuple(f"c{n}" for n in range(min(width, 1000)))
+    names = tuple(f"c{n}" for n in range(min(width, LISTED)))
     moved = (names, width)
     expected = (*moved, (), 0) if status == "completed" else ((), 0, *moved)
     assert effect(result) == expected
