@@ -65,6 +65,10 @@ class Keys:
         """What every function is given of a partition, in the order of ``PARTITION_SLOTS``."""
         return [self._key(partition, name) for name in PARTITION_SLOTS]
 
+    def stats_beside(self, key: str) -> str:
+        """The statistics of the partition that another key belongs to."""
+        return f"{key[: key.index('}')]}}}:stats"
+
     def workflow(self, workflow_id: str) -> list[str]:
         """A workflow's own keys, in the order of ``WORKFLOW_SLOTS``."""
         partition = int(workflow_id.partition("-")[0])
