@@ -166,6 +166,9 @@ class SyncStore(_Store):
     def close(self) -> None:
         """Closes what this store has opened; a client that was given stays open."""
         if self._client is not None and not self._given:
+            if self.cluster:
+                # Its own close leaves the sockets to the garbage collector.
+                self._client.disconnect_connection_pools()
             self._client.close()
             self._client = None
         if self._embedded is not None:

@@ -649,6 +649,20 @@ def test_a_connection_that_a_users_pool_had_lost(one_server: AnyServer) -> None:
         assert client.get(view.id) == view
 
 
+def test_a_closed_client_leaves_no_connection(server: AnyServer) -> None:
+    nodes: list[Any] = [node.client() for node in getattr(server, "nodes", [server])]
+
+    def connections() -> list[int]:
+        return [len(node.client_list(_type="normal")) for node in nodes]
+
+    before = connections()
+    client = connect(server)
+    client.list()
+    assert connections() != before
+    client.close()
+    until(lambda: connections() == before, what="the end of its connections")
+
+
 @pytest.mark.parametrize("options", [{"decode_responses": True}, {"protocol": 3}, {"protocol": 2}])
 def test_a_users_own_redis_client_of_any_kind(
     one_server: AnyServer, options: dict[str, Any]
