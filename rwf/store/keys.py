@@ -85,7 +85,7 @@ class Keys:
 PARTITION_SLOTS: Final = ("ready", "timers", "index", "stats", "log", "keys", "staged")
 
 # w  hash: the header and a record for each step
-# p  hash: payloads, contexts, result rows and long edge lists
+# p  hash: payloads, contexts, result rows, command ids and long edge lists
 # e  list: evidence of what was accepted
 # n  list: evidence of what was refused or repeated
 WORKFLOW_SLOTS: Final = ("w", "p", "e", "n")

@@ -628,6 +628,16 @@ def test_a_command_id_is_a_duplicate_in_every_state(client: Client) -> None:
     assert len(client.results(view.id)) == 2
 
 
+def test_a_command_id_is_on_record_however_many_attempts_followed(client: Client) -> None:
+    view = client.insert(flow("a", max_attempts=100))
+    for number in range(20):
+        client.complete_step(view.id, "a", "retryable", retry_in=9, command_id=str(number))
+    for number in (0, 10, 19):
+        again = client.complete_step(view.id, "a", command_id=str(number))
+        assert (again.outcome, again.step.attempt) == ("duplicate", 20)
+    assert len(client.results(view.id)) == 20
+
+
 def test_a_new_command_id_on_an_ended_step_is_refused_though_all_else_is_equal(
     client: Client,
 ) -> None:
@@ -703,14 +713,15 @@ def test_a_lease_on_record_is_compared_with_its_request(client: Client) -> None:
     head, rest = raw(client).hget(key, "r:a:1").split(b"|", 1)
     parts = head.split(b",")
     assert parts[5] == b""
-    raw(client).hset(key, "r:a:1", b",".join([*parts[:5], b"mine", *parts[6:]]) + b"|" + rest)
-    again = client.complete_step(view.id, "a", payload=[1], lease="mine")
+    raw(client).hset(key, "r:a:1", b",".join([*parts[:5], b"1-mine", *parts[6:]]) + b"|" + rest)
+    again = client.complete_step(view.id, "a", payload=[1], lease="1-mine")
     assert (again.outcome, effect(again)) == ("duplicate", effect(first))
     for status, payload in (("completed", [2]), ("failed", [1]), ("completed", None)):
         with refused("already_terminal"):
-            client.complete_step(view.id, "a", status, payload=payload, lease="mine")
-    with refused("stale_lease"):
-        client.complete_step(view.id, "a", payload=[1], lease="other")
+            client.complete_step(view.id, "a", status, payload=payload, lease="1-mine")
+    for other in ("1-other", "2-mine", "01-mine", "mine", "1", "-1-mine", "1-", f"{2**64}-mine"):
+        with refused("stale_lease"):
+            client.complete_step(view.id, "a", payload=[1], lease=other)
 
 
 def test_force_changes_nothing_for_a_step_that_nobody_holds(client: Client) -> None:
