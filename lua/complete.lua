@@ -33,28 +33,40 @@ local function read_items(args)
   return items, names
 end
 
--- The result row that an identity of this command is on record for: the call's own, its command id,
--- its lease, in this order, over all attempts. Returns the row and which identity. A command without
--- any, that was not sent before, is looked for in the latest row only: a client of the user's own may
--- have sent it again without a word.
-local function find_row(flow, item, reported, again)
-  local first = (again or item.command ~= "" or item.lease ~= "") and 1 or reported
-  local found, by_command, by_lease = rows.of_step(flow, item.step, first, reported), nil, nil
-  for i = 1, #found do
-    local row = found[i] and rows.read(found[i])
-    if row then
-      row.attempt = first + i - 1
-      if row.call == item.call then
-        return row, "call"
-      end
-      if item.command ~= "" and row.command == item.command then
-        by_command = row
-      elseif item.lease ~= "" and row.lease == item.lease then
-        by_lease = row
-      end
+-- How many of the latest rows are searched for a call that was sent before. It was sent moments ago,
+-- so its row is among them. Any other call is looked for in the latest one: a client of the user's
+-- own may have sent it again without a word.
+local RECENT = 8
+
+local function find_call(flow, item, reported, again)
+  for attempt = reported, max(again and reported - RECENT + 1 or reported, 1), -1 do
+    local row = rows.of(flow, item.step, attempt)
+    if row and row.call == item.call then
+      return row
     end
   end
-  return by_command or by_lease, by_command and "command" or "lease"
+  return nil
+end
+
+-- A lease begins with the number of its attempt, "attempt-", and so tells the only row to look at.
+local function find_lease(flow, item)
+  local attempt = match(item.lease, "^(%d+)%-")
+  local row = attempt and rows.of(flow, item.step, attempt)
+  return row and row.lease == item.lease and row or nil
+end
+
+-- The result row that an identity of this command is on record for: the call's own, its command id,
+-- its lease, in this order. Returns the row and which identity.
+local function find_row(flow, item, reported, again)
+  local row = find_call(flow, item, reported, again)
+  if row then
+    return row, "call"
+  end
+  row = item.command ~= "" and rows.of_command(flow, item.step, item.command)
+  if row then
+    return row, "command"
+  end
+  return item.lease ~= "" and find_lease(flow, item), "lease"
 end
 
 local function same_request(flow, item, row)
@@ -68,7 +80,7 @@ local function on_record(call_, flow, item, reported, again)
     return nil
   end
   if identity == "call" then
-    return { "accepted", tostring(row.attempt), rows.write(row) }
+    return { "accepted", row.attempt, rows.write(row) }
   end
   if identity == "lease" and not same_request(flow, item, row) then
     return evidence.reject(
@@ -76,7 +88,7 @@ local function on_record(call_, flow, item, reported, again)
     )
   end
   evidence.duplicate(call_, flow, item)
-  return { "duplicate", tostring(row.attempt), rows.write(row) }
+  return { "duplicate", row.attempt, rows.write(row) }
 end
 
 -- A command without any identity, on a step that has ended: the same outcome again is a duplicate.
@@ -84,8 +96,7 @@ local function same_outcome(call_, flow, item, step)
   if item.command ~= "" or item.lease ~= "" or step.reported == "0" then
     return nil
   end
-  local row = rows.read(command("HGET", flow.p, "r:" .. item.step .. ":" .. step.reported))
-  row.attempt = step.reported
+  local row = rows.of(flow, item.step, step.reported)
   if not same_request(flow, item, row) then
     return nil
   end
@@ -190,6 +201,9 @@ local function accept(call_, flow, item)
   end
   local text = rows.write(row)
   rows.put(flow, item.step .. ":" .. step.attempt, text, item.payload)
+  if item.command ~= "" then
+    rows.put_command(flow, item.step, item.command, "r:" .. step.attempt)
+  end
   return { "accepted", step.attempt, text }
 end
 

@@ -68,6 +68,10 @@ class _Flow:
     parents: dict[str, list[tuple[str, EdgePolicy]]] = field(default_factory=dict)
     rows: defaultdict[str, dict[int, Row]] = field(default_factory=lambda: defaultdict(dict))
     payloads: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    given: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    """The command ids in each step's rows, and where each is on record ("r:attempt")."""
+    indexed: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    """The same by the index."""
     entries: Counter[str] = field(default_factory=Counter)
     """How many walk entries each completion ("step:attempt") still has."""
 
@@ -77,8 +81,12 @@ class _Flow:
             step, _, attempt = rest.partition(":")
             if kind == "r" and attempt.isdigit():
                 self.rows[step][int(attempt)] = Row.parse(value)
+                if command := _text(value).split(",", 5)[4]:
+                    self.given[step][command] = f"r:{attempt}"
             elif kind == "o" and attempt.isdigit():
                 self.payloads[step].add(int(attempt))
+            elif kind[:1] == "@":
+                self.indexed[kind[1:]][rest] = _text(value)
         for number in range(self.head, self.tail):
             self.entries[_text(self.own.get(f">{number}", b"|")).partition("|")[0]] += 1
 
@@ -247,6 +255,8 @@ def _names(flow: _Flow, names: list[str]) -> Iterator[str]:
         known = step in flow.records or (kind == "k" and step == START)
         if name == ":" or (kind in ("i", "c") and known and not number):
             continue
+        if kind[:1] == "@" and kind[1:] in flow.records and rest:
+            continue
         if not (kind in ("k", "u", "r", "o") and known and number.isdigit()):
             yield f"the payload field {name} belongs to nothing"
 
@@ -363,6 +373,8 @@ def _rows(flow: _Flow, record: Record) -> Iterator[str]:
     if set(rows) != set(range(1, record.reported + 1)):
         yield f"result rows {sorted(rows)}, reported {record.reported}"
         return
+    if flow.given[record.name] != flow.indexed[record.name]:
+        yield f"command ids {flow.given[record.name]}, indexed {flow.indexed[record.name]}"
     if not payloads <= set(rows):
         yield f"payloads without a row: {payloads - set(rows)}"
     for attempt, row in rows.items():

@@ -1,5 +1,6 @@
 -- Result rows: one for each attempt that reported, in fields "r:step:attempt" of the payload hash,
--- with the payload's bytes, when there are any, in "o:step:attempt".
+-- with the payload's bytes, when there are any, in "o:step:attempt". For each command id that a
+-- caller gave, "@step:command" says where it is on record: "r:attempt".
 --   asked,status,stamp,call,command,lease,open,released,cancelled|names released|names cancelled|note
 -- asked is the status the caller sent and status what the step became (state codes). open counts the
 -- walk entries that this completion still has; until it is 0 the numbers are not final. The note is
@@ -57,13 +58,28 @@ function M.put(flow, key, text, payload)
   end
 end
 
--- The rows of a step's attempts, first to last, in this order; false where one never reported.
-function M.of_step(flow, name, first, last)
-  local fields = {}
-  for attempt = first, last do
-    fields[#fields + 1] = "r:" .. name .. ":" .. attempt
+-- The row of one of a step's attempts, or nil where it never reported.
+function M.of(flow, name, attempt)
+  local text = command("HGET", flow.p, "r:" .. name .. ":" .. attempt)
+  if not text then
+    return nil
   end
-  return command("HMGET", flow.p, unpack(fields))
+  local row = M.read(text)
+  row.attempt = tostring(attempt)
+  return row
+end
+
+-- Plans where a step's command id is on record.
+function M.put_command(flow, name, id, place)
+  local fields = flow.rows
+  local at = #fields
+  fields[at + 1], fields[at + 2] = "@" .. name .. ":" .. id, place
+end
+
+-- The row that a step's command id is on record in, or nil.
+function M.of_command(flow, name, id)
+  local place = command("HGET", flow.p, "@" .. name .. ":" .. id)
+  return place and M.of(flow, name, match(place, "^r:(%d+)$"))
 end
 
 return M

@@ -65,6 +65,10 @@ class Keys:
         """What every function is given of a partition, in the order of ``PARTITION_SLOTS``."""
         return [self._key(partition, name) for name in PARTITION_SLOTS]
 
+    def stats_beside(self, key: str) -> str:
+        """The statistics of the partition that another key belongs to."""
+        return f"{key[: key.index('}')]}}}:stats"
+
     def workflow(self, workflow_id: str) -> list[str]:
         """A workflow's own keys, in the order of ``WORKFLOW_SLOTS``."""
         partition = int(workflow_id.partition("-")[0])
@@ -82,7 +86,7 @@ class Keys:
 PARTITION_SLOTS: Final = ("ready", "timers", "index", "stats", "log", "keys", "staged", "outbox")
 
 # w  hash: the header and a record for each step
-# p  hash: payloads, contexts, result rows and long edge lists
+# p  hash: payloads, contexts, result rows, command ids and long edge lists
 # e  list: evidence of what was accepted
 # n  list: evidence of what was refused or repeated
 # d  sorted set by due time (ms): what its waits have to have done

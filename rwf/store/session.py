@@ -22,12 +22,13 @@ from rwf.errors import (
     StoreMisconfigured,
     StoreUnavailable,
 )
-from rwf.model.states import Reason
+from rwf.model.states import Reason, StepState
 from rwf.store.catalog import CONNECT, Arg, Call, Reply
 from rwf.store.keys import Keys, is_namespace
 from rwf.store.library import library
 
 T = TypeVar("T")
+Command = tuple[Arg, ...]
 
 _log = logging.getLogger("rwf")
 
@@ -64,12 +65,13 @@ _NO_RIGHT: Final = re.compile("ACL failure in script|user executing the script c
 class Send:
     """A command to send. ``key`` says to which node; None means to every primary.
 
-    ``ack`` is a command to send behind it on the same connection; the reply is then a pair.
+    ``behind`` are commands to send behind it on the same connection; the reply is then a pair, its
+    own and that of the last of them.
     """
 
-    args: tuple[Arg, ...]
+    args: Command
     key: str | None = None
-    ack: tuple[Arg, ...] | None = None
+    behind: tuple[Command, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Durability:
         self.aof = text == "aof"
         self.replicas = int(match[1] or 0)
 
-    def ack(self) -> tuple[Arg, ...] | None:
+    def ack(self) -> Command | None:
         """The command that waits until the writes before it are safe, or None."""
         if self.aof:
             return ("WAITAOF", 1, 0, _ACK_TIMEOUT_MS)
@@ -265,7 +267,7 @@ class Session:
         for pause in (*_PAUSES, None):
             try:
                 reply = yield send
-                if send.ack is None:
+                if not send.behind:
                     return reply
                 self._durability.check(reply[1])
                 return reply[0]
@@ -294,9 +296,20 @@ class Session:
         verb = "FCALL_RO" if call.reads_only else "FCALL"
         function = self.library.function(call.function)
         arguments = call.arguments(self._publish)
-        ack = None if call.reads_only else self._durability.ack()
         args = (verb, function, len(call.keys), *call.keys, *arguments)
-        return Send(args, call.keys[0], ack)
+        return Send(args, call.keys[0], self._acknowledgement(call))
+
+    def _acknowledgement(self, call: Call) -> tuple[Command, ...]:
+        """What to send behind a call to learn that what it wrote is safe."""
+        ack = self._durability.ack()
+        if ack is None or call.reads_only:
+            return ()
+        if not call.again:
+            return (ack,)
+        # The server waits for what this connection has written, and a repeat may write nothing. To
+        # add nothing to a count is a write as well; when that is safe, so is all before it.
+        write = "HINCRBY", self.keys.stats_beside(call.keys[0]), f"gs|{StepState.AVAILABLE}", 0
+        return (write, ack)
 
     def _check_server(self, info: Mapping[str, Any]) -> str | None:
         """What to warn of; raises StoreMisconfigured for what is worse."""

@@ -25,8 +25,7 @@ from redis.retry import Retry
 from rwf.embedded import EmbeddedServer, folder_of
 from rwf.errors import CommandRejected
 from rwf.model.states import Reason
-from rwf.store.catalog import Arg
-from rwf.store.session import Action, Op, Revive, Send, Session, Steps, Wait
+from rwf.store.session import Action, Command, Op, Revive, Send, Session, Steps, Wait
 
 T = TypeVar("T")
 
@@ -167,6 +166,9 @@ class SyncStore(_Store):
     def close(self) -> None:
         """Closes what this store has opened; a client that was given stays open."""
         if self._client is not None and not self._given:
+            if self.cluster:
+                # Its own close leaves the sockets to the garbage collector.
+                self._client.disconnect_connection_pools()
             self._client.close()
             self._client = None
         if self._embedded is not None:
@@ -176,10 +178,10 @@ class SyncStore(_Store):
         match action:
             case Send(args, None, _):
                 return self._broadcast(args)
-            case Send(args, _, None):
+            case Send(args, _, ()):
                 return self.client().execute_command(*args, NEVER_DECODE=True)
-            case Send(args, str(key), tuple(ack)):
-                return self._acknowledged(args, key, ack)
+            case Send(args, str(key), behind):
+                return self._acknowledged(args, key, behind)
             case Wait(seconds):
                 time.sleep(seconds)
             case Revive() if self._embedded is not None:
@@ -207,7 +209,7 @@ class SyncStore(_Store):
             return redis.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.Redis.from_url(address.url, **arguments)
 
-    def _broadcast(self, args: tuple[Arg, ...]) -> dict[str, Any]:
+    def _broadcast(self, args: Command) -> dict[str, Any]:
         client = self.client()
         if not self.cluster:
             return {"": client.execute_command(*args)}
@@ -216,13 +218,14 @@ class SyncStore(_Store):
             node.name: client.get_redis_connection(node).execute_command(*args) for node in nodes
         }
 
-    def _acknowledged(self, args: tuple[Arg, ...], key: str, ack: tuple[Arg, ...]) -> Any:
+    def _acknowledged(self, args: Command, key: str, behind: tuple[Command, ...]) -> Any:
         client = self.client()
         if self.cluster:
             client = client.get_redis_connection(client.get_node_from_key(key))
         pipeline = client.pipeline(transaction=False)
         pipeline.execute_command(*args, NEVER_DECODE=True)
-        pipeline.execute_command(*ack)
+        for command in behind:
+            pipeline.execute_command(*command)
         replies = pipeline.execute(raise_on_error=False)
         if _has_moved(replies):
             self._client.nodes_manager.initialize()
@@ -270,10 +273,10 @@ class AsyncStore(_Store):
         match action:
             case Send(args, None, _):
                 return await self._broadcast(args)
-            case Send(args, _, None):
+            case Send(args, _, ()):
                 return await (await self.client()).execute_command(*args, NEVER_DECODE=True)
-            case Send(args, str(key), tuple(ack)):
-                return await self._acknowledged(args, key, ack)
+            case Send(args, str(key), behind):
+                return await self._acknowledged(args, key, behind)
             case Wait(seconds):
                 await asyncio.sleep(seconds)
             case Revive() if self._embedded is not None:
@@ -302,21 +305,22 @@ class AsyncStore(_Store):
             return redis.asyncio.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.asyncio.Redis.from_url(address.url, **arguments)
 
-    async def _broadcast(self, args: tuple[Arg, ...]) -> dict[str, Any]:
+    async def _broadcast(self, args: Command) -> dict[str, Any]:
         client = await self.client()
         if not self.cluster:
             return {"": await client.execute_command(*args)}
         await client.initialize()
         return {node.name: await node.execute_command(*args) for node in client.get_primaries()}
 
-    async def _acknowledged(self, args: tuple[Arg, ...], key: str, ack: tuple[Arg, ...]) -> Any:
+    async def _acknowledged(self, args: Command, key: str, behind: tuple[Command, ...]) -> Any:
         client = await self.client()
         if self.cluster:
             await client.initialize()
             client = self._node(client.get_node_from_key(key))
         pipeline = client.pipeline(transaction=False)
         pipeline.execute_command(*args, NEVER_DECODE=True)
-        pipeline.execute_command(*ack)
+        for command in behind:
+            pipeline.execute_command(*command)
         replies = await pipeline.execute(raise_on_error=False)
         if _has_moved(replies):
             await self._client.nodes_manager.initialize()
@@ -363,11 +367,11 @@ def _has_moved(replies: list[Any]) -> bool:
 
 
 def _both(replies: list[Any]) -> tuple[Any, Any]:
-    """A command's reply and its acknowledgement; an error of either is raised."""
+    """A command's reply and its acknowledgement, the last; an error of any is raised."""
     if _has_moved(replies):
         # The next try asks the node that has the slot now.
         raise redis.exceptions.TryAgainError("the slot has moved")
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
-    return replies[0], replies[1]
+    return replies[0], replies[-1]

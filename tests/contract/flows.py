@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from rwf import Client, CommandRejected, Workflow
+from rwf import Client, CommandRejected, Completion, Workflow
 from rwf.model.views import CommandResult
 from rwf.store.catalog import Call
+from rwf.store.ops.complete import complete_step
 
 T = TypeVar("T")
 
@@ -107,6 +108,12 @@ def drive(client: Client, op: Generator[Call, Any, T], calls: int) -> T | None:
             reply = client._run(one_call(call))
     op.close()
     return None
+
+
+def first_call_only(client: Client, workflow_id: str, step: str, status: str) -> None:
+    """Completes a step, under the command id "cut", and dies before any further slice."""
+    item = Completion(workflow_id=workflow_id, step=step, status=status, command_id="cut")
+    assert drive(client, complete_step(client._scope, item), 1) is None
 
 
 def one_call(call: Call) -> Generator[Call, Any, Any]:

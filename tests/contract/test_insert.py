@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rwf import Backoff, Client, CommandRejected, NotFound, Workflow, result
+from rwf.model.limits import CHUNK, INLINE_EDGES
 from rwf.model.states import EdgePolicy
 from rwf.model.views import WorkflowView
 from rwf.store.catalog import Call
@@ -256,14 +257,17 @@ def test_a_large_graph_comes_back_whole(client: Client) -> None:
     assert client.step(view.id, "last").dependency_count == 1500
 
 
-@pytest.mark.parametrize("size", [1, 249, 250, 251, 500, 501, 1700])
+@pytest.mark.parametrize("size", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1, 1700])
 def test_many_roots_are_all_available(one_client: Client, size: int) -> None:
     view = one_client.insert(flow(" ".join(f"s{n}" for n in range(size))))
     assert view.runnable_step_count == view.step_count == size
     assert {step.state for step in one_client.steps(view.id)} == {"available"}
 
 
-@pytest.mark.parametrize("width", [63, 64, 65, 249, 250, 251, 750])
+AT_LIMITS = [limit + more for limit in (INLINE_EDGES, CHUNK) for more in (-1, 0, 1)]
+
+
+@pytest.mark.parametrize("width", [*AT_LIMITS, 750])
 def test_edges_at_the_limits_of_a_chunk(one_client: Client, width: int) -> None:
     out, in_ = one_client.insert(fan_out(width)), one_client.insert(fan_in(width))
     assert len(one_client.graph(out.id).edges) == width

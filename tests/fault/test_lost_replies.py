@@ -16,9 +16,10 @@ import redis
 from rwf import AsyncClient, Client, CommandRejected, Completion, StoreUnavailable
 from rwf.model.views import CommandResult, WorkflowView
 from rwf.store import session
+from rwf.store.ops.complete import complete_step
 from tests import invariants
 from tests.conftest import connect
-from tests.contract.flows import effect, fan_out, flow, noted, own_key, raw, refused
+from tests.contract.flows import effect, fan_out, flow, noted, one_call, own_key, raw, refused
 from tests.proxy import Proxy
 from tests.servers import AnyServer, Server
 
@@ -101,6 +102,18 @@ def test_a_retry_is_one_attempt(direct: Client, lossy: Client, cut: Cut, max_att
     assert len(direct.results(view.id)) == 1
     exhausted = [entry.reason_code for entry in direct.evidence(view.id)]
     assert exhausted.count("attempts_exhausted") == (1 if max_attempts == 1 else 0)
+
+
+def test_a_repeat_that_other_attempts_overtake(direct: Client) -> None:
+    view = direct.insert(flow("a", max_attempts=100))
+    item = Completion(workflow_id=view.id, step="a", status="retryable", retry_in=60)
+    call = next(complete_step(direct._scope, item))
+    first = direct._run(one_call(call))
+    for _ in range(7):
+        direct.complete_step(view.id, "a", "retryable", retry_in=60)
+    again = direct._run(one_call(call.repeated()))
+    assert again[0][0][:3] == first[0][0][:3]  # accepted, as attempt 1, with that row
+    assert len(direct.results(view.id)) == 8
 
 
 REFUSALS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -17,13 +18,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rwf import Client, NotFound, RwfError, StoreMisconfigured, StoreUnavailable
+from rwf import Client, Completion, NotFound, RwfError, StoreMisconfigured, StoreUnavailable
 from rwf.store.library import library
+from rwf.store.ops.complete import complete_step
 from tests import invariants
 from tests.conftest import Pool, connect
-from tests.contract.flows import fan_out, flow, raw, refused
+from tests.contract.flows import fan_out, flow, one_call, raw, refused
 from tests.proxy import Proxy
-from tests.servers import KINDS, AnyServer, Server, free_port
+from tests.servers import KINDS, AnyServer, Cluster, Server, free_port
 from tests.waiting import until
 
 SOON = 5.0
@@ -189,9 +191,6 @@ def test_a_replica_that_hangs_acknowledges_nothing(
             os.kill(replica.pid, signal.SIGCONT)
 
 
-@pytest.mark.xfail(
-    reason="a repeat writes nothing, and WAIT on its new connection waits for nothing", strict=True
-)
 def test_a_repeat_is_not_acknowledged_before_the_first_is_safe(
     replica: Server, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +226,35 @@ def test_the_append_only_file_acknowledges(with_aof: Server) -> None:
     with Client.from_url(with_aof.url) as client:
         assert client.get(view.id).runnable_step_count == 600
         assert invariants.check(client) == []
+
+
+@pytest.mark.parametrize("kind", ["redis82", "valkey81", "valkey91", "cluster"])
+def test_a_repeat_waits_for_the_file_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a connection of its own, and though the first try has left it nothing to write."""
+    monkeypatch.setattr("rwf.store.session._ACK_TIMEOUT_MS", 150)
+    start = Cluster.start if kind == "cluster" else functools.partial(Server.start, kind)
+    with start(aof=True, extra=("--appendfsync", "always")) as server:
+
+        def fresh() -> Client:
+            return Client.from_url(server.url, durability="aof")
+
+        with fresh() as client:
+            view = client.insert(flow("a b:a"))
+            item = Completion(workflow_id=view.id, step="a")
+            call = next(complete_step(client._scope, item))
+            with configured(server, appendfsync="no"), pytest.raises(StoreUnavailable):
+                client._run(one_call(call))
+        with (
+            fresh() as client,
+            configured(server, appendfsync="no"),
+            pytest.raises(StoreUnavailable, match="append-only"),
+        ):
+            client._run(one_call(call.repeated()))
+        with fresh() as client:
+            [[outcome, *_]], _ = client._run(one_call(call.repeated()))
+            assert outcome == b"accepted"
+            assert len(client.results(view.id)) == 1
+            assert invariants.check(client) == []
 
 
 def test_with_an_append_only_file_there_is_no_warning(
@@ -619,6 +647,20 @@ def test_a_connection_that_a_users_pool_had_lost(one_server: AnyServer) -> None:
         view = client.insert(flow("a"))
         one_server.client().client_kill_filter(_type="normal", skipme=True)
         assert client.get(view.id) == view
+
+
+def test_a_closed_client_leaves_no_connection(server: AnyServer) -> None:
+    nodes: list[Any] = [node.client() for node in getattr(server, "nodes", [server])]
+
+    def connections() -> list[int]:
+        return [len(node.client_list(_type="normal")) for node in nodes]
+
+    before = connections()
+    client = connect(server)
+    client.list()
+    assert connections() != before
+    client.close()
+    until(lambda: connections() == before, what="the end of its connections")
 
 
 @pytest.mark.parametrize("options", [{"decode_responses": True}, {"protocol": 3}, {"protocol": 2}])

@@ -41,6 +41,10 @@ DAMAGE: dict[str, Callable[[Any, str], object]] = {
     "a step runs early": lambda r, w: _replace(r, f"{BASE}:w:{w}", "open", b"a,0", b"p,0"),
     "a result row is lost": lambda r, w: r.hdel(f"{BASE}:p:{w}", "r:late:1"),
     "a payload of no attempt": lambda r, w: r.hset(f"{BASE}:p:{w}", "o:open:1", "1"),
+    "a command id is lost": lambda r, w: r.hdel(f"{BASE}:p:{w}", "@late:one"),
+    "a command id of no row": lambda r, w: r.hset(f"{BASE}:p:{w}", "@open:one", "r:1"),
+    "a command id of another row": lambda r, w: r.hset(f"{BASE}:p:{w}", "@late:one", "r:2"),
+    "a command id of no step": lambda r, w: r.hset(f"{BASE}:p:{w}", "@stranger:one", "r:1"),
     "a walk entry of nothing": lambda r, w: r.hset(f"{BASE}:w:{w}", ">0", "|open"),
     "a field of nothing": lambda r, w: r.hset(f"{BASE}:w:{w}", "stranger", "1"),
     "the insert key is lost": lambda r, w: r.delete(f"{BASE}:keys"),
@@ -53,7 +57,7 @@ def test_damage_is_seen(one_client: Client, what: str, broken_on_purpose: None) 
     flow.add("open", worker="w").add("late", worker="w")
     flow.add("child", worker="w", deps=["open", "late"])
     view = one_client.insert(flow, key="key")
-    one_client.complete_step(view.id, "late", "retryable", retry_in=60)
+    one_client.complete_step(view.id, "late", "retryable", retry_in=60, command_id="one")
     redis: Any = one_client._store.client()
     assert invariants.check(redis) == []
     DAMAGE[what](redis, view.id)
