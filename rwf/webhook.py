@@ -61,7 +61,8 @@ class Webhook:
     def __repr__(self) -> str:
         # A path or a query may be as secret as a password.
         scheme = "http" if self._context is None else "https"
-        return f"<Webhook {scheme}://{self._host}:{self._port}>"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"<Webhook {scheme}://{host}:{self._port}>"
 
     def __call__(self, envelope: Callback) -> None:
         body = orjson.dumps(envelope.model_dump(mode="json"))
