@@ -1,13 +1,13 @@
 -- check: compares one chunk of a workflow's steps with what its derived keys say, and mends these.
 --
 -- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before, the number of the chunk of steps; or "" and
---   then the counts as they were read before the first chunk, and as the steps imply, to be put right
---   if nothing has changed meanwhile.
--- Reply: {repairs, counts as found, counts as left, a count for each step state in this chunk}; a
---   repair is {kind, step}. {} where there is no workflow.
--- Writes: ready queue, timers, index, counts; retries that are due become available. On a healthy
---   workflow it writes nothing.
+-- Arguments: the publishing verb, "1" when sent before, the number of the chunk of steps; or "@n" for
+--   the callbacks from the n-th on; or "" and then the counts as they were read before the first chunk,
+--   and as the records imply, to be put right if nothing has changed meanwhile.
+-- Reply: {repairs, counts as found, counts as left, a count for each step state in this chunk, of
+--   callbacks and of dead ones}; a repair is {kind, step}. {} where there is no workflow.
+-- Writes: ready queue, timers, outbox, index, counts; retries that are due become available. On a
+--   healthy workflow it writes nothing.
 
 -- A retry whose time has come; firing it is due work, and told like a repair.
 local function fire(call_, flow, name, step)
@@ -74,7 +74,7 @@ local function check_index(call_, flow, repairs)
   end
 end
 
-local function check_chunk(call_, flow, chunk, repairs)
+local function check_steps(call_, flow, chunk, repairs)
   local counts, names = {}, {}
   for name in gmatch(command("HGET", flow.w, "#" .. chunk) or "", "[^,]+") do
     names[#names + 1] = name
@@ -95,13 +95,27 @@ local function check_chunk(call_, flow, chunk, repairs)
     state = sub(call.text(flow, name), 1, 1)
     counts[state] = (counts[state] or 0) + 1
   end
+  return counts
+end
+
+local function check_chunk(call_, flow, chunk, repairs)
+  local counts, callbacks, dead = {}, 0, 0
+  local from = match(chunk, "^@(%d+)$")
+  if from then
+    callbacks, dead = outbox.check(call_, flow, tonumber(from), repairs)
+  else
+    counts = check_steps(call_, flow, chunk, repairs)
+  end
   if chunk == "0" then
     check_index(call_, flow, repairs)
+    callbacks, dead = outbox.check(call_, flow, 1, repairs)
   end
   local reply = {}
   for i = 1, #states.CODES do
     reply[i] = counts[states.CODES[i]] or 0
   end
+  reply[#reply + 1] = callbacks
+  reply[#reply + 1] = dead
   return reply
 end
 
@@ -114,10 +128,13 @@ local function correct_counts(call_, flow, before, counts, repairs)
   for i = 1, #states.CODES do
     flow.h[states.CODES[i]] = tonumber(counts[i])
   end
+  flow.h.callbacks = max(flow.h.callbacks, tonumber(counts[#states.CODES + 1]))
+  flow.h.dead = tonumber(counts[#states.CODES + 2])
   -- The gauges were right: each transition counts into them apart from the header.
   flow.was = states.workflow_state(flow.h)
   flow.moved = true
   local ended = states.WORKFLOW_CODE[flow.was]
+  flow.cause = ended and states.workflow_cause(flow.h)
   if not ended or flow.h.finished == "" then
     flow.h.finished = ended and flow.since or ""
   end

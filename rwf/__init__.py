@@ -9,12 +9,14 @@ from rwf.errors import (
     RwfError,
     StoreMisconfigured,
     StoreUnavailable,
+    WebhookFailed,
     WorkflowInvalid,
 )
 from rwf.model.ref import result
 from rwf.model.retry import Backoff
 from rwf.model.workflow import Workflow
 from rwf.store.ops.complete import Completion
+from rwf.webhook import Webhook
 
 __all__ = [
     "AsyncClient",
@@ -27,6 +29,8 @@ __all__ = [
     "RwfError",
     "StoreMisconfigured",
     "StoreUnavailable",
+    "Webhook",
+    "WebhookFailed",
     "Workflow",
     "WorkflowInvalid",
     "result",

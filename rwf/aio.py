@@ -5,8 +5,9 @@ What each does, raises and rests on is said there, once; the docstrings are take
 
 from __future__ import annotations
 
+import asyncio
 import builtins
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Iterable
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,7 +17,10 @@ from rwf.errors import CommandRejected
 from rwf.model.limits import MAX_PAYLOAD
 from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
 from rwf.model.views import (
+    Callback,
+    CallbackView,
     CommandResult,
+    DispatchReport,
     DoctorReport,
     Event,
     EvidenceView,
@@ -32,8 +36,9 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
-from rwf.store.ops import complete, explain, insert, reads, reconcile
+from rwf.store.ops import callbacks, complete, explain, insert, reads, reconcile
 from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
 from rwf.store.ops.complete import Completion
 from rwf.store.session import Session
 from rwf.store.transport import AsyncStore
@@ -176,6 +181,30 @@ class AsyncClient:
     async def reconcile(self, workflow_id: str) -> ReconcileReport:
         return await self._run(reconcile.reconcile(self._scope, workflow_id))
 
+    async def dispatch_callbacks(
+        self, handler: Handler, *, limit: int = 25, lease: float = 30.0
+    ) -> DispatchReport:
+        dispatch = Dispatch(self._scope, handler, limit, lease)
+        while (claim := await self._run(dispatch.claim())) is not None:
+            error = await self._attempt(handler, claim.envelope)
+            await self._run(dispatch.settle(claim, error))
+        return dispatch.report()
+
+    async def _attempt(self, handler: Handler, envelope: Callback) -> Exception | None:
+        if is_async(handler):
+            awaited, error = attempt(handler, envelope)
+        else:
+            awaited, error = await asyncio.to_thread(attempt, handler, envelope)
+        try:
+            if isinstance(awaited, Awaitable):
+                await awaited
+        except Exception as raised:
+            return raised
+        return error
+
+    async def resend_callback(self, callback_id: str, *, actor: str | None = None) -> CallbackView:
+        return await self._run(callbacks.resend(self._scope, callback_id, actor))
+
     # --- the server
 
     async def migrate(self) -> MigrationReport:
@@ -224,6 +253,9 @@ class AsyncClient:
         self, workflow_id: str, *, step: str | None = None
     ) -> builtins.list[EvidenceView]:
         return await self._run(reads.evidence(self._scope, workflow_id, step))
+
+    async def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
+        return await self._run(callbacks.callbacks(self._scope, workflow_id))
 
     async def graph(self, workflow_id: str) -> GraphView:
         return await self._run(reads.graph(self._scope, workflow_id))

@@ -12,7 +12,9 @@ from rwf.errors import CommandRejected
 from rwf.model.limits import MAX_PAYLOAD
 from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
 from rwf.model.views import (
+    CallbackView,
     CommandResult,
+    DispatchReport,
     DoctorReport,
     Event,
     EvidenceView,
@@ -28,8 +30,9 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
-from rwf.store.ops import complete, explain, insert, reads, reconcile
+from rwf.store.ops import callbacks, complete, explain, insert, reads, reconcile
 from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.callbacks import Dispatch, Handler, attempt, blocking
 from rwf.store.ops.complete import Completion
 from rwf.store.session import Session
 from rwf.store.transport import SyncStore
@@ -201,6 +204,31 @@ class Client:
         """Finishes and repairs one workflow from stored state; writes nothing on a healthy one."""
         return self._run(reconcile.reconcile(self._scope, workflow_id))
 
+    def dispatch_callbacks(
+        self, handler: Handler, *, limit: int = 25, lease: float = 30.0
+    ) -> DispatchReport:
+        """Calls the handler with each callback that is due, at most ``limit`` (section 6).
+
+        A callback counts as delivered when the handler returns, and as failed when it raises; it
+        then comes again after a backoff, and is dead after 20 failures. ``lease`` is for how many
+        seconds no other dispatcher takes it: a handler that takes longer, or dies, has it come
+        again, so handlers are idempotent. An AsyncClient's handler may be a coroutine function; a
+        plain one runs in a thread there.
+        """
+        dispatch = Dispatch(self._scope, handler, limit, lease)
+        handle = blocking(handler)
+        while (claim := self._run(dispatch.claim())) is not None:
+            _, error = attempt(handle, claim.envelope)
+            self._run(dispatch.settle(claim, error))
+        return dispatch.report()
+
+    def resend_callback(self, callback_id: str, *, actor: str | None = None) -> CallbackView:
+        """Has a callback that is dead or delivered sent once more, with no attempts counted.
+
+        Raises CommandRejected: ``illegal_transition`` for one that comes again by itself.
+        """
+        return self._run(callbacks.resend(self._scope, callback_id, actor))
+
     # --- the server
 
     def migrate(self) -> MigrationReport:
@@ -262,6 +290,10 @@ class Client:
     def evidence(self, workflow_id: str, *, step: str | None = None) -> builtins.list[EvidenceView]:
         """What was accepted, refused or repeated, oldest first (section 11)."""
         return self._run(reads.evidence(self._scope, workflow_id, step))
+
+    def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
+        """A workflow's callbacks and where they stand, oldest first (section 6)."""
+        return self._run(callbacks.callbacks(self._scope, workflow_id))
 
     def graph(self, workflow_id: str) -> GraphView:
         """A workflow with all steps and edges."""

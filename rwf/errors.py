@@ -75,6 +75,10 @@ class NotFound(RwfError):
     """A read of a workflow or step that does not exist."""
 
 
+class WebhookFailed(RwfError):
+    """A receiver that did not take a callback: it gave no answer in time, or one other than 2xx."""
+
+
 class StoreUnavailable(RwfError):
     """The server cannot be reached, or cannot serve now: down, loading, read-only, out of memory.
 

@@ -12,16 +12,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rwf.model.limits import CHUNK, EVIDENCE_KEPT, LISTED
+from rwf.model.limits import CALLBACK_ATTEMPTS, CHUNK, EVIDENCE_KEPT, LISTED
 from rwf.model.states import (
     OPEN_STEPS,
     SEMANTICS_VERSION,
     TERMINAL_STEPS,
     WORKFLOW_CODE,
+    CallbackEvent,
+    CallbackStatus,
     EdgePolicy,
     StepCause,
     StepState,
 )
+from rwf.store.callbacks import CallbackRecord
 from rwf.store.keys import PARTITION_SLOTS, partition_of
 from rwf.store.records import START, Header, Record, Row, edges_of
 from tests.model.reference import workflow_state
@@ -47,6 +50,7 @@ class _Partition:
     ready: set[str] = field(default_factory=set)
     timers: dict[str, int] = field(default_factory=dict)
     index: set[str] = field(default_factory=set)
+    outbox: dict[str, int] = field(default_factory=dict)
     gauges: Counter[str] = field(default_factory=Counter)
     staged: set[str] = field(default_factory=set)
     flows: set[str] = field(default_factory=set)
@@ -165,6 +169,9 @@ class _Check:
         if any(ready.values()):
             yield f"ready of {number}: scores that are not equal"
         yield from self._timers(number, expected)
+        outbox = self._redis.zrange(self._key(number, "outbox"), 0, -1, withscores=True)
+        found = {(_text(member), int(score)) for member, score in outbox}
+        yield from _compare(f"outbox of {number}", set(expected.outbox.items()), found)
         index = {_text(member) for member in self._redis.zrange(self._key(number, "index"), 0, -1)}
         yield from _compare(f"index of {number}", expected.index, index)
         stats = {
@@ -172,7 +179,9 @@ class _Check:
             for name, value in self._redis.hgetall(self._key(number, "stats")).items()
         }
         gauges = {
-            name: value for name, value in stats.items() if name[:3] in ("gs|", "gw|") and value
+            name: value
+            for name, value in stats.items()
+            if name[:3] in ("gs|", "gw|", "gc|") and value
         }
         yield from _compare(
             f"gauges of {number}", set(expected.gauges.items()), set(gauges.items())
@@ -213,8 +222,8 @@ def _of_flow(
     workflow_id: str, own: dict[str, bytes], payload: dict[str, bytes], partition: _Partition
 ) -> Iterator[str]:
     header = Header.parse(own[":s"], own[":c"])
-    bounds = re.search(rb",([0-9]+),([0-9]+)$", own[":c"])
-    head, tail = (int(bounds[1]), int(bounds[2])) if bounds else (0, 0)
+    rest = _text(own[":c"]).split(",", 2)[2].split(",")
+    head, tail = (int(rest[2]), int(rest[3])) if len(rest) > 1 else (0, 0)
     if header.semantics_version != SEMANTICS_VERSION:
         yield f"semantics version {header.semantics_version}"
         return
@@ -234,6 +243,7 @@ def _of_flow(
         for problem in (*_step(flow, record), *_judged(flow, record), *_rows(flow, record)):
             yield f"{record.name} ({record.state}): {problem}"
     yield from _walks(flow)
+    yield from _callbacks(flow, partition)
     _imply(flow, partition)
 
 
@@ -245,7 +255,7 @@ def _names(flow: _Flow, names: list[str]) -> Iterator[str]:
     if [flow.records[name].position for name in names] != list(range(len(names))):
         yield "positions do not follow the topological order"
     for name in flow.own:
-        if name[0] in "#>" or name in _FIXED or name[:2] == ":t" or name == START:
+        if name[0] in "#>@" or name in _FIXED or name[:2] == ":t" or name == START:
             continue
         if name not in flow.records:
             yield f"the field {name} belongs to nothing"
@@ -404,6 +414,36 @@ def _walks(flow: _Flow) -> Iterator[str]:
     }
     if len(set(named)) != len(named) or set(named) != cursors:
         yield f"walk entries name {sorted(named)[:5]}, cursors stand on {sorted(cursors)[:5]}"
+
+
+def _callbacks(flow: _Flow, partition: _Partition) -> Iterator[str]:
+    """Each change of the end was told, in records that are numbered without a gap."""
+    fields = {name: value for name, value in flow.own.items() if name[0] == "@"}
+    header = flow.header
+    if set(fields) != {f"@{number}" for number in range(1, header.callbacks + 1)}:
+        yield f"callbacks {sorted(fields)}, the header counts {header.callbacks}"
+        return
+    told = None
+    dead = 0
+    for number in range(1, header.callbacks + 1):
+        record = CallbackRecord.parse(fields[f"@{number}"])
+        if record.event is CallbackEvent.WORKFLOW_TERMINAL:
+            told = record.data
+        dead += record.status is CallbackStatus.DEAD
+        open_ = record.status in (CallbackStatus.PENDING, CallbackStatus.LEASED)
+        partition.gauges[f"gc|{CallbackStatus.PENDING if open_ else record.status}"] += 1
+        if open_ != (record.due is not None):
+            yield f"callback {number} is {record.status}, and due {record.due}"
+        if record.due is not None:
+            partition.outbox[f"{flow.id}|{number}"] = header.inserted + record.due
+        if not 0 <= record.attempts <= CALLBACK_ATTEMPTS:
+            yield f"callback {number} was tried {record.attempts} times"
+    if header.dead != dead:
+        yield f"{header.dead} dead callbacks, the records say {dead}"
+    if header.finished is not None:
+        view = header.view(flow.id, None)
+        if told != {"state": view.state, "terminal_cause": view.terminal_cause}:
+            yield f"ended {view.state} ({view.terminal_cause}), told was {told}"
 
 
 def _imply(flow: _Flow, partition: _Partition) -> None:

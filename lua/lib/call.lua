@@ -3,7 +3,7 @@
 -- A function reads and plans on the copies held here, and calls flush.commit once. Nothing is written
 -- before that, so a refusal, or an error while planning, leaves no trace.
 --
--- Tables that few calls need (timers, log, woken, ended; of a flow fields, gone, accepted, noise,
+-- Tables that few calls need (timers, outbox, log, woken, ended; of a flow fields, gone, accepted, noise,
 -- turns) are made when they are first put to: an empty table costs a good part of a microsecond.
 local M = {}
 
@@ -58,16 +58,19 @@ function M.flow(call, slot, names)
   if static then
     h = header.read(static, counts)
   end
+  local was = h and states.workflow_state(h)
   local flow = {
     id = keyslots.id(w), w = w, p = p, e = e, n = n, d = d,
     static = static, counts = counts, h = h,
-    was = h and states.workflow_state(h),
+    was = was, -- its state before this call, and its cause when that was an end
+    cause = states.WORKFLOW_CODE[was] and states.workflow_cause(h),
     since = h and M.number(max(call.ms - h.inserted, 0)), -- the call's time, as records have it
     raw = raw, -- records as text, by step; false where there is none
     steps = {}, -- records taken apart
     dirty = {}, -- steps to write
     rows = {}, -- fields of the payload hash to set
-    moved = false, -- whether the header is to be written
+    moved = false, -- whether the header is to be written, for a transition
+    marked = false, -- whether it is to be written, for no transition: dead callbacks, review
   }
   call.flows[slot] = flow
   return flow

@@ -17,11 +17,11 @@ function M.accept(call_, flow, item, status, reason, message)
 end
 
 -- Plans an entry for a repeated command, unless this very call has left one before.
-function M.duplicate(call_, flow, item)
+function M.duplicate(call_, flow, item, reason)
   if item.noted then
     return
   end
-  local reason = item.action == "insert" and "duplicate_insert" or "duplicate_completion"
+  reason = reason or (item.action == "insert" and "duplicate_insert" or "duplicate_completion")
   flow.noise = flow.noise or {}
   flow.noise[#flow.noise + 1] = entry(call.stamp(call_), item, "duplicate", reason, "")
 end
@@ -60,6 +60,17 @@ function M.refused_before(call_, flow, item)
     end
   end
   return nil
+end
+
+-- Whether a call that was sent before has left an entry of its own among what was accepted.
+function M.accepted_before(flow, item)
+  local recent = command("LRANGE", flow.e, RECENT, "-1")
+  for i = #recent, 1, -1 do
+    if match(recent[i], "^%d+|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|([^|]*)|") == item.call then
+      return true
+    end
+  end
+  return false
 end
 
 -- Appends what was planned for a workflow; called by flush only. The oldest noise makes room.

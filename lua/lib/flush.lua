@@ -10,7 +10,7 @@ function M.index_member(flow, group)
 end
 
 -- What a change of the workflow's state means for the listing, the gauges and its end.
-local function turn(call_, flow, was, now)
+local function turn(call_, flow, was, now, cause)
   local h, index, ended = flow.h, call_.keys[keyslots.INDEX], states.WORKFLOW_CODE[now]
   if was then
     call.count(call_, states.WORKFLOW_GAUGE[was], -1)
@@ -24,7 +24,6 @@ local function turn(call_, flow, was, now)
   end
   if ended then
     h.finished = h.last
-    local cause = states.workflow_cause(h)
     call.count(call_, "wt|" .. now .. "|" .. now .. "|" .. cause .. "|" .. h.semantics, 1)
     call_.ended = call_.ended or {}
     call_.ended[#call_.ended + 1] = flow.id
@@ -36,8 +35,12 @@ end
 local function settle(call_, flow)
   flow.h.last = flow.since
   local was, now = flow.was, states.workflow_state(flow.h)
+  local cause = states.WORKFLOW_CODE[now] and states.workflow_cause(flow.h)
   if was ~= now then
-    turn(call_, flow, was, now)
+    turn(call_, flow, was, now, cause)
+  end
+  if cause and (was ~= now or cause ~= flow.cause) then
+    outbox.write(call_, flow, "workflow.terminal", now .. "," .. cause)
   end
   flow.counts = header.write(flow.h)
 end
@@ -97,7 +100,7 @@ local function write_records(flow)
     fields[at + 1], fields[at + 2] = ":t" .. class, call.number(turn)
     at = at + 2
   end
-  if flow.moved then
+  if flow.moved or flow.marked then
     fields[at + 1], fields[at + 2] = ":c", flow.counts
     at = at + 2
   end
@@ -149,8 +152,11 @@ end
 function M.commit(call_, verb)
   local keys, flows = call_.keys, call_.flows
   for slot = 1, #flows do
-    if flows[slot].moved then
-      settle(call_, flows[slot])
+    local flow = flows[slot]
+    if flow.moved then
+      settle(call_, flow)
+    elseif flow.marked then
+      flow.counts = header.write(flow.h)
     end
   end
   if next(call_.queued) then
@@ -158,6 +164,9 @@ function M.commit(call_, verb)
   end
   if call_.timers then
     write_members(keys[keyslots.TIMERS], call_.timers)
+  end
+  if call_.outbox then
+    write_members(keys[keyslots.OUTBOX], call_.outbox)
   end
   write_stats(call_)
   if call_.log then

@@ -1,8 +1,131 @@
 -- Callbacks: what the host is to be told, written in the call that causes it.
+-- A callback's record is a field of its workflow's hash, "@n", n from 1 to header.callbacks:
+--   event,since,status,attempts,due,token|fields
+--   event      t workflow.terminal, whose fields are "state,cause"; r workflow.recovery_completed, whose
+--              fields are JSON without its braces
+--   status     p pending, l leased to a dispatcher, d delivered, x dead
+--   attempts   how often it was claimed since it was written or sent again
+--   due        when it may be claimed; while leased, when the lease ends; empty once delivered or dead
+--   token      of the latest claim, until it is sent again
+-- Times are milliseconds since the workflow was inserted. The partition's outbox holds those that are
+-- pending or leased, "workflow|n" at the time when they are due: derived, like the header's dead.
 local M = {}
 
--- Plans a callback; fields is JSON of the event's own fields, with the braces left out.
+function M.read(flow, number)
+  local text = command("HGET", flow.w, "@" .. number)
+  if not text then
+    return nil
+  end
+  local event, since, status, attempts, due, token, fields =
+    match(text, "^(%a),(%d+),(%a),(%d+),(%d*),([^,|]*)|(.*)$")
+  return {
+    number = number, event = event, since = since, status = status, attempts = attempts, due = due,
+    token = token, fields = fields,
+  }
+end
+
+function M.text(c)
+  return c.event .. "," .. c.since .. "," .. c.status .. "," .. c.attempts .. "," .. c.due .. ","
+    .. c.token .. "|" .. c.fields
+end
+
+function M.member(flow, number)
+  return flow.id .. "|" .. number
+end
+
+-- The time of the callback's entry in the outbox, or false when it has none.
+function M.score(flow, c)
+  return c.due ~= "" and format("%.0f", flow.h.inserted + c.due)
+end
+
+-- Puts the outbox entry where the record says.
+function M.place(call_, flow, c)
+  call_.outbox = call_.outbox or {}
+  call_.outbox[M.member(flow, c.number)] = M.score(flow, c)
+end
+
+-- Takes an entry away whose record is gone.
+function M.drop(call_, flow, number)
+  call_.outbox = call_.outbox or {}
+  call_.outbox[M.member(flow, number)] = false
+end
+
+local function save(call_, flow, c)
+  call.set(flow, "@" .. c.number, M.text(c))
+  M.place(call_, flow, c)
+end
+
+-- Plans a callback. Fields that are not the terminal event's are JSON, with the braces left out.
 function M.write(call_, flow, event, fields)
+  local h = flow.h
+  h.callbacks = h.callbacks + 1
+  flow.moved = true
+  call.count(call_, states.CALLBACK_GAUGE.p, 1)
+  save(call_, flow, {
+    number = call.number(h.callbacks), event = states.EVENT_CODE[event], since = flow.since, status = "p",
+    attempts = "0", due = flow.since, token = "", fields = fields,
+  })
+end
+
+-- Gives a callback another status.
+function M.move(call_, flow, c, status, due)
+  local h = flow.h
+  call.count(call_, states.CALLBACK_GAUGE[c.status], -1)
+  call.count(call_, states.CALLBACK_GAUGE[status], 1)
+  if (c.status == "x") ~= (status == "x") then
+    h.dead = h.dead + (status == "x" and 1 or -1)
+    flow.marked = true
+  end
+  c.status, c.due = status, due
+  save(call_, flow, c)
+end
+
+local function outcome(call_, c, what)
+  call.count(call_, "cb|" .. states.EVENT_NAME[c.event] .. "|" .. what, 1)
+end
+
+function M.delivered(call_, flow, c)
+  outcome(call_, c, "delivered")
+  M.move(call_, flow, c, "d", "")
+end
+
+-- Notes a failure; the callback is due again after delay_ms, unless it was the last. why says what failed.
+function M.failed(call_, flow, item, c, delay_ms, why)
+  outcome(call_, c, "failed")
+  if tonumber(c.attempts) < states.CALLBACK_ATTEMPTS then
+    M.move(call_, flow, c, "p", call.number(flow.since + delay_ms))
+    return
+  end
+  outcome(call_, c, "dead")
+  M.move(call_, flow, c, "x", "")
+  evidence.accept(
+    call_, flow, item, "accepted", "callback_dead",
+    "callback " .. c.number .. " failed " .. c.attempts .. " times, at last " .. why
+  )
+end
+
+-- Compares up to states.CHUNK callbacks from this number on with the outbox, and mends that. Returns
+-- how many there are, and how many of them are dead.
+function M.check(call_, flow, first, repairs)
+  local found, members, dead = {}, {}, 0
+  for number = first, first + states.CHUNK - 1 do
+    local c = M.read(flow, call.number(number))
+    if not c then
+      break
+    end
+    found[#found + 1] = c
+    members[#members + 1] = M.member(flow, c.number)
+    dead = dead + (c.status == "x" and 1 or 0)
+  end
+  local scores = #found > 0 and command("ZMSCORE", call_.keys[keyslots.OUTBOX], unpack(members))
+  for i = 1, #found do
+    local right, is = tonumber(M.score(flow, found[i]) or nil), tonumber(scores[i] or nil)
+    if right ~= is then
+      M.place(call_, flow, found[i])
+      repairs[#repairs + 1] = { right and "callback_entry_missing" or "callback_entry_wrong", "" }
+    end
+  end
+  return #found, dead
 end
 
 return M

@@ -19,12 +19,16 @@ M.WAIT_EXPIRED = {state = 't', cause = 't'}
 M.COUNTER_COMPLETED = {cc = 'sc|completed|completed|2', ff = 'sc|failed|step_failed|2', df = 'sc|discarded|step_failed|2', xx = 'sc|cancelled|cancelled|2', cl = 'sc|completed|completed_after_cancel_request|2', xo = 'sc|cancelled|operator_cancelled|2', cs = 'sc|completed|operator_skipped|2', tt = 'sc|expired|expired_wait|2'}
 M.COUNTER_RELEASED = 'su|dependency|available|2'
 M.COUNTER_CASCADED = 'cc|dependency|cancelled|cancelled_by_dependency|2'
+M.EVENT_CODE = {['workflow.terminal'] = 't', ['workflow.recovery_completed'] = 'r'}
+M.EVENT_NAME = {t = 'workflow.terminal', r = 'workflow.recovery_completed'}
+M.CALLBACK_GAUGE = {p = 'gc|pending', l = 'gc|pending', d = 'gc|delivered', x = 'gc|dead'}
 M.BACKOFF = {'1', '2', '300', 'f'}
 M.EDGES_PER_CALL = 200
 M.LISTED = 1000
 M.EVIDENCE_KEPT = 10000
 M.CHUNK = 200
 M.ROUND_SHARE = 100
+M.CALLBACK_ATTEMPTS = 20
 
 -- h is a header (header.lua).
 function M.counts_text(h)

@@ -93,11 +93,11 @@ def embedded_url(folder: Path) -> str:
     return f"embedded://{quote(str(folder.absolute()))}"
 
 
-def dumped(view: View) -> dict[str, Any]:
+def dumped(view: View, status: str | None = None) -> dict[str, Any]:
     """A view as JSON data; a workflow's operator status comes first."""
     data = view.model_dump(mode="json")
     if isinstance(view, WorkflowView):
-        return {"operator_status": str(workflow_status(view)), **data}
+        return {"operator_status": str(status or workflow_status(view)), **data}
     return data
 
 

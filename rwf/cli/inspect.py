@@ -21,7 +21,6 @@ from rwf.cli.common import (
     status_of,
 )
 from rwf.cli.text import compact, escaped, moment, table
-from rwf.model.operator import workflow_status
 from rwf.model.states import EdgePolicy, OperatorStatus, StepState, WorkflowState
 from rwf.model.views import (
     EvidenceView,
@@ -67,22 +66,23 @@ def ls(
 ) -> None:
     """List workflows, newest first."""
     page = client.list(state=state, operator_status=status, name=name, limit=limit, cursor=cursor)
+    found = list(zip(page.workflows, page.operator_statuses, strict=True))
     if out.as_json:
-        workflows = [dumped(view) for view in page.workflows]
+        workflows = [dumped(*pair) for pair in found]
         out.document({"workflows": workflows, "cursor": page.cursor})
         return
     head = ("STATUS", "STATE", "ID", "NAME", "STEPS", "INSERTED")
-    out.lines(table(head, [_listed(view) for view in page.workflows]) or ["no workflows here"])
+    out.lines(table(head, [_listed(*pair) for pair in found]) or ["no workflows here"])
     if page.cursor is not None:
         out.lines([f"there may be more: --cursor {shlex.quote(page.cursor)}"])
 
 
-def _listed(view: WorkflowView) -> tuple[object, ...]:
+def _listed(view: WorkflowView, status: OperatorStatus) -> tuple[object, ...]:
     steps = f"{view.completed_step_count}/{view.step_count}"
     if view.failed_step_count:
         steps += f", {view.failed_step_count} failed"
     inserted = moment(view.inserted_at)
-    return workflow_status(view), view.state, view.id, view.name, steps, inserted
+    return status, view.state, view.id, view.name, steps, inserted
 
 
 # --- show -------------------------------------------------------------------------------------
@@ -126,7 +126,9 @@ def show(
             for each, status in zip(steps, statuses, strict=True)
         ]
         following = offset + len(steps) if left else None
-        out.document({**dumped(view), "steps": shown, "next_offset": following})
+        out.document(
+            {**dumped(view, why.operator_status), "steps": shown, "next_offset": following}
+        )
         return
     out.lines(_workflow_lines(view, why))
     head = ("STATUS", "STATE", "STEP", "ATTEMPT", "WHY")
@@ -277,6 +279,9 @@ def _workflow_explanation(why: WorkflowExplanation) -> Iterator[str]:
     counts = [f"{count} {state}" for state, count in why.counts.items() if count]
     yield f"  steps: {', '.join(counts)}"
     yield from _cause_lines(why.root_causes, why.root_cause_count, with_path=False)
+    posture = {name: count for name, count in why.callbacks if count}
+    if posture:
+        yield f"  callbacks: {', '.join(f'{count} {name}' for name, count in posture.items())}"
     yield from _rejection_lines(why.latest_rejection)
 
 

@@ -20,7 +20,8 @@ ITEMS_PER_CALL: Final = 64
 LISTED: Final = 1_000
 # Entries of evidence kept for each workflow, and in a partition's log of unknown workflows.
 EVIDENCE_KEPT: Final = 10_000
-
+# Failures after which a callback is dead (section 6).
+CALLBACK_ATTEMPTS: Final = 20
 
 # Steps of one workflow and class that share a round of the ready queue (section 8).
 ROUND_SHARE: Final = 100

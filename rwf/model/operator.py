@@ -37,9 +37,12 @@ BLOCKING: Final = frozenset(
 )
 
 
-def workflow_status(view: WorkflowView) -> OperatorStatus:
-    """A workflow's status: a failed step needs review, whatever else still runs."""
-    if view.failed_step_count:
+def workflow_status(view: WorkflowView, *, review: bool = False) -> OperatorStatus:
+    """A workflow's status: a failed step needs review, whatever else still runs.
+
+    ``review``: so does something else, which the view does not tell, such as a dead callback.
+    """
+    if review or view.failed_step_count:
         return OperatorStatus.NEEDS_REVIEW
     return _OF_WORKFLOW[view.state]
 

@@ -139,6 +139,15 @@ class CallbackEvent(StrEnum):
     RECOVERY_COMPLETED = "workflow.recovery_completed"
 
 
+class CallbackStatus(StrEnum):
+    """Where a callback stands; ``leased`` while a dispatcher's handler has it (SPEC section 6)."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
 class Reason(StrEnum):
     """Why a command was refused."""
 
@@ -194,6 +203,23 @@ WORKFLOW_CODE: Final[Mapping[WorkflowState, str]] = MappingProxyType(
         WorkflowState.EXPIRED: "t",
         WorkflowState.FAILED: "f",
         WorkflowState.CANCELLED: "x",
+    }
+)
+
+# The same for callbacks: what they tell, and where they stand.
+EVENT_CODE: Final[Mapping[CallbackEvent, str]] = MappingProxyType(
+    {
+        CallbackEvent.WORKFLOW_TERMINAL: "t",
+        CallbackEvent.RECOVERY_COMPLETED: "r",
+    }
+)
+
+CALLBACK_CODE: Final[Mapping[CallbackStatus, str]] = MappingProxyType(
+    {
+        CallbackStatus.PENDING: "p",
+        CallbackStatus.LEASED: "l",
+        CallbackStatus.DELIVERED: "d",
+        CallbackStatus.DEAD: "x",
     }
 )
 

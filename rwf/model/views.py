@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rwf.model.states import (
     CallbackEvent,
+    CallbackStatus,
     EdgePolicy,
     OperatorStatus,
     RecoveryAction,
@@ -185,6 +186,23 @@ class Callback(View):
     data: dict[str, Any]
 
 
+class CallbackView(View):
+    """Where a callback stands.
+
+    ``attempts`` counts from when it was written or sent again; ``due_at`` is when it is sent next
+    or, while it is leased, when the lease ends, and None once it is delivered or dead.
+    """
+
+    callback_id: str
+    event: CallbackEvent
+    workflow_id: str
+    status: CallbackStatus
+    attempts: int
+    due_at: datetime | None
+    occurred_at: datetime
+    data: dict[str, Any]
+
+
 class DispatchReport(View):
     """How many callbacks a dispatch has delivered, and how many have failed."""
 
@@ -209,9 +227,13 @@ class GraphView(View):
 
 
 class WorkflowPage(View):
-    """A page of workflows, newest first; ``cursor`` is None on the last one."""
+    """A page of workflows, newest first; ``cursor`` is None on the last one.
+
+    ``operator_statuses`` are theirs, in the same order.
+    """
 
     workflows: tuple[WorkflowView, ...]
+    operator_statuses: tuple[OperatorStatus, ...]
     cursor: str | None
 
 

@@ -28,6 +28,7 @@ FUNCTIONS: Final = {
         Function("complete"),
         Function("advance"),
         Function("check"),
+        Function("callback"),
         Function("overdue", reads_only=True),
         Function("meta", reads_only=True),
         Function("show", reads_only=True),
@@ -37,12 +38,14 @@ FUNCTIONS: Final = {
         Function("list", reads_only=True),
         Function("ancestry", reads_only=True),
         Function("edges", reads_only=True),
+        Function("callbacks", reads_only=True),
+        Function("due", reads_only=True),
     )
 }
 
 # Functions that publish or leave evidence begin with these arguments, filled in by the transport:
 # the publishing verb, and whether this very call was sent before.
-PUBLISHING: Final = frozenset({"note", "insert", "complete", "advance", "check"})
+PUBLISHING: Final = frozenset({"note", "insert", "complete", "advance", "check", "callback"})
 
 
 @dataclass(frozen=True, slots=True)

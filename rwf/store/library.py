@@ -19,11 +19,13 @@ from rwf.model import limits
 from rwf.model.retry import Backoff
 from rwf.model.states import (
     ATTEMPTS_EXHAUSTED,
+    CALLBACK_CODE,
     CANCELLED_BY_DEPENDENCY,
     CANCELLED_BY_REQUEST,
     CAUSE_CODE,
     COMPLETED_LATE,
     COMPLETION,
+    EVENT_CODE,
     OPEN_STEPS,
     SEMANTICS_VERSION,
     SKIPPED,
@@ -33,6 +35,7 @@ from rwf.model.states import (
     WORKFLOW_CAUSE_RULES,
     WORKFLOW_CODE,
     WORKFLOW_STATE_RULES,
+    CallbackStatus,
     Outcome,
     Rule,
     StepState,
@@ -133,6 +136,9 @@ def states_lua() -> str:
             f"M.SKIPPED = {_outcome(SKIPPED)}",
             f"M.WAIT_EXPIRED = {_outcome(WAIT_EXPIRED)}",
             *_counters(),
+            _table("EVENT_CODE", ((f"['{e}']", f"'{c}'") for e, c in EVENT_CODE.items())),
+            _table("EVENT_NAME", ((c, f"'{e}'") for e, c in EVENT_CODE.items())),
+            _table("CALLBACK_GAUGE", ((c, f"'{_gauge(s)}'") for s, c in CALLBACK_CODE.items())),
             "M.BACKOFF = {" + ", ".join(repr(part) for part in Backoff().parts()) + "}",
             *(f"M.{name} = {getattr(limits, name)}" for name in _LUA_LIMITS),
             "",
@@ -150,7 +156,9 @@ def states_lua() -> str:
 _OTHER_ENDS: Final = (
     ATTEMPTS_EXHAUSTED, COMPLETED_LATE, CANCELLED_BY_REQUEST, SKIPPED, WAIT_EXPIRED,
 )  # fmt: skip
-_LUA_LIMITS: Final = ("EDGES_PER_CALL", "LISTED", "EVIDENCE_KEPT", "CHUNK", "ROUND_SHARE")
+_LUA_LIMITS: Final = (
+    "EDGES_PER_CALL", "LISTED", "EVIDENCE_KEPT", "CHUNK", "ROUND_SHARE", "CALLBACK_ATTEMPTS",
+)  # fmt: skip
 
 
 def _table(name: str, items: Iterable[tuple[str, str]]) -> str:
@@ -160,6 +168,11 @@ def _table(name: str, items: Iterable[tuple[str, str]]) -> str:
 def _outcome(outcome: Outcome) -> str:
     cause = CAUSE_CODE[outcome.cause] if outcome.cause else ""
     return f"{{state = '{STEP_CODE[outcome.state]}', cause = '{cause}'}}"
+
+
+def _gauge(status: CallbackStatus) -> str:
+    """Where a callback of this status is counted: one that a handler has is not delivered yet."""
+    return f"gc|{CallbackStatus.PENDING if status is CallbackStatus.LEASED else status}"
 
 
 def _counters() -> Iterable[str]:

@@ -185,6 +185,17 @@ class Header:
             counts[STATE_OF[code]] = int(count)
         return counts
 
+    @staticmethod
+    def callbacks_of(text: bytes) -> tuple[int, int]:
+        """How many callbacks a header's moving part counts, and how many dead ones."""
+        rest = text.decode().split(",", 2)[2].split(",")
+        return (int(rest[4]), int(rest[5])) if len(rest) > 1 else (0, 0)
+
+    @property
+    def needs_review(self) -> bool:
+        """Whether an operator has something to look at, whatever the steps say."""
+        return self.dead > 0 or self.review
+
     def at(self, since: int | None) -> datetime | None:
         """A time that is stored in milliseconds since the insert."""
         return None if since is None else time_of(self.inserted + since)

@@ -88,6 +88,7 @@ READS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("evidence", (), {}),
     ("evidence", (), {"step": "a"}),
     ("graph", (), {}),
+    ("callbacks", (), {}),
     ("explain_step", ("b",), {}),
     ("explain", (), {}),
     ("reconcile", (), {}),

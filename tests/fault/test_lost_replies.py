@@ -14,12 +14,13 @@ import pytest
 import redis
 
 from rwf import AsyncClient, Client, CommandRejected, Completion, StoreUnavailable
-from rwf.model.views import CommandResult, WorkflowView
+from rwf.model.views import Callback, CommandResult, WorkflowView
 from rwf.store import session
 from rwf.store.ops.complete import complete_step
 from tests import invariants
 from tests.conftest import connect
 from tests.contract.flows import effect, fan_out, flow, noted, one_call, own_key, raw, refused
+from tests.contract.outbox import counted, ended, fail, hasten, ignore
 from tests.proxy import Proxy
 from tests.servers import AnyServer, Server
 
@@ -258,12 +259,74 @@ def test_counts_are_corrected_once(direct: Client, lossy: Client, cut: Cut) -> N
     assert direct.get(view.id).runnable_step_count == 2
 
 
+def test_a_delivery(direct: Client, lossy: Client, cut: Cut) -> None:
+    workflow_id = ended(direct)
+    got: list[str] = []
+    cut("due")
+    cut("callback")
+    with counted(direct, delivered=1):
+        report = lossy.dispatch_callbacks(lambda one: got.append(one.callback_id))
+    assert (report.delivered, report.failed) == (1, 0)
+    assert got == [f"{workflow_id}/1"]
+    [after] = direct.callbacks(workflow_id)
+    assert (after.status, after.attempts) == ("delivered", 1)
+    assert len(direct.evidence(workflow_id)) == 1
+
+
+@pytest.mark.parametrize("failures", [1, 20])
+def test_the_acknowledgement_of_a_callback(
+    direct: Client, lossy: Client, cut: Cut, failures: int
+) -> None:
+    workflow_id = ended(direct)
+    fail(direct, workflow_id, failures - 1)
+    hasten(direct, workflow_id)
+
+    def handler(_: Callback) -> None:
+        cut("callback")
+        raise OSError
+
+    with counted(direct, failed=1, **({"dead": 1} if failures == 20 else {})):
+        assert lossy.dispatch_callbacks(handler).failed == 1
+    assert direct.callbacks(workflow_id)[0].attempts == failures
+    assert len(direct.evidence(workflow_id)) == (2 if failures == 20 else 1)
+
+
+def test_sending_again(direct: Client, lossy: Client, cut: Cut) -> None:
+    workflow_id = ended(direct)
+    direct.dispatch_callbacks(ignore)
+    cut("callback")
+    again = lossy.resend_callback(f"{workflow_id}/1")
+    assert (again.status, again.attempts) == ("pending", 0)
+    assert noted(direct, workflow_id)[1:] == [("resend_callback", None, "accepted", None)]
+
+
+def test_a_refusal_to_send_again_is_recorded_once(direct: Client, lossy: Client, cut: Cut) -> None:
+    workflow_id = ended(direct)
+    cut("callback")
+    with refused("invalid_argument"):
+        lossy.resend_callback(f"{workflow_id}/7")
+    assert len(direct.evidence(workflow_id)) == 2
+
+
+def test_a_repeat_that_nobody_tells_of(proxy: Proxy, direct: Client, cut: Cut) -> None:
+    """redis-py sends again by itself: a claim, its acknowledgement."""
+    workflow_id = ended(direct)
+    with redis.Redis(port=proxy.port) as own, Client.from_redis(own) as client:
+        client.list()
+        cut("callback")
+        assert client.dispatch_callbacks(lambda _: cut("callback")).delivered == 1
+    [after] = direct.callbacks(workflow_id)
+    assert (after.status, after.attempts) == ("delivered", 1)
+    assert len(direct.evidence(workflow_id)) == 1
+
+
 def test_reads_come_back(direct: Client, lossy: Client, cut: Cut) -> None:
     view = direct.insert(flow("a b:a"))
-    for function in ("show", "steps", "list"):
+    for function in ("show", "steps", "list", "callbacks"):
         cut(function)
     assert lossy.get(view.id) == view
     assert lossy.steps(view.id) == direct.steps(view.id)
+    assert lossy.callbacks(view.id) == []
     assert [found.id for found in lossy.list().workflows] == [view.id]
 
 

@@ -13,7 +13,7 @@ ROOT: Final = Path(__file__).parents[2] / "rwf"
 
 LAYERS: Final = (
     {"errors", "model"},
-    {"embedded", "testing"},
+    {"embedded", "testing", "webhook"},
     {"store"},
     {"client", "aio"},
     {"worker", "reconciler", "metrics", ""},

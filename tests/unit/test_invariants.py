@@ -62,3 +62,31 @@ def test_damage_is_seen(one_client: Client, what: str, broken_on_purpose: None) 
     assert invariants.check(redis) == []
     DAMAGE[what](redis, view.id)
     assert invariants.check(redis) != []
+
+
+OF_CALLBACKS: dict[str, Callable[[Any, str], object]] = {
+    "an outbox entry is lost": lambda r, w: r.delete(f"{BASE}:outbox"),
+    "an outbox entry has another time": lambda r, w: r.zadd(f"{BASE}:outbox", {f"{w}|1": 5}),
+    "an outbox entry too many": lambda r, w: r.zadd(f"{BASE}:outbox", {f"{w}|2": 5}),
+    "a gauge of callbacks is off": lambda r, w: r.hincrby(f"{BASE}:stats", "gc|pending", 1),
+    "the end is not told": lambda r, w: r.hdel(f"{BASE}:w:{w}", "@1"),
+    "another end is told": lambda r, w: _replace(
+        r, f"{BASE}:w:{w}", "@1", b"completed,completed", b"failed,step_failed"
+    ),
+    "a callback too many": lambda r, w: r.hset(
+        f"{BASE}:w:{w}", "@2", r.hget(f"{BASE}:w:{w}", "@1")
+    ),
+    "a dead one is not counted": lambda r, w: _replace(r, f"{BASE}:w:{w}", "@1", b",p,", b",x,"),
+}
+
+
+@pytest.mark.parametrize("what", OF_CALLBACKS)
+def test_damage_to_callbacks_is_seen(
+    one_client: Client, what: str, broken_on_purpose: None
+) -> None:
+    view = one_client.insert(Workflow("flow").add("a", worker="w"))
+    one_client.complete_step(view.id, "a")
+    redis: Any = one_client._store.client()
+    assert invariants.check(redis) == []
+    OF_CALLBACKS[what](redis, view.id)
+    assert invariants.check(redis) != []

@@ -26,8 +26,9 @@ from rwf.store.explain import (
     workflow_diagnosis,
 )
 from rwf.store.ops.base import Op, Scope, wire_name
+from rwf.store.ops.callbacks import posture
 from rwf.store.ops.reads import edges, latest_rejection, load, records, rows
-from rwf.store.records import Record
+from rwf.store.records import Header, Record
 
 _PLACES_PER_CALL: Final = 250
 
@@ -115,16 +116,22 @@ def explain(scope: Scope, workflow_id: str) -> Op[WorkflowExplanation]:
     view = first.workflow()
     return WorkflowExplanation(
         workflow_id=workflow_id,
-        operator_status=workflow_status(view),
+        operator_status=workflow_status(view, review=first.header.needs_review),
         state=view.state,
         diagnosis=workflow_diagnosis(view, causes),
         counts=first.header.counts,
         root_causes=tuple(causes),
         root_cause_count=cause_count,
-        callbacks=CallbackPosture(),
+        callbacks=(yield from _posture(scope, workflow_id, first.header)),
         latest_recovery=None,
         latest_rejection=(yield from latest_rejection(scope, workflow_id, None)),
     )
+
+
+def _posture(scope: Scope, workflow_id: str, header: Header) -> Op[CallbackPosture]:
+    if not header.callbacks:
+        return CallbackPosture()
+    return (yield from posture(scope, workflow_id))
 
 
 def _whole(scope: Scope, workflow_id: str, all_records: list[Record]) -> Op[Holds]:

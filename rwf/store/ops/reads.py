@@ -307,23 +307,31 @@ def list_workflows(
     if not scope.keys.partitions:
         yield CONNECT
     groups = _groups(wanted_state)
-    found: list[WorkflowView] = []
+    found: list[tuple[WorkflowView, OperatorStatus]] = []
     for _ in range(0, _SCANNED_PER_PAGE, limit):
         places = yield from _places(scope, groups, after, limit)
-        for place, view in (yield from _views(scope, places)):
+        for place, view, status in (yield from _views(scope, places)):
             after = place
             if (
                 wanted_state in (None, view.state)
-                and wanted_status in (None, workflow_status(view))
+                and wanted_status in (None, status)
                 and name in (None, view.name)
             ):
-                found.append(view)
+                found.append((view, status))
                 if len(found) == limit:
-                    return WorkflowPage(workflows=tuple(found), cursor=after)
+                    return _page(found, after)
         if len(places) < limit:
-            return WorkflowPage(workflows=tuple(found), cursor=None)
+            return _page(found, None)
         after = places[-1]
-    return WorkflowPage(workflows=tuple(found), cursor=after)
+    return _page(found, after)
+
+
+def _page(found: Sequence[tuple[WorkflowView, OperatorStatus]], cursor: str | None) -> WorkflowPage:
+    return WorkflowPage(
+        workflows=tuple(view for view, _ in found),
+        operator_statuses=tuple(status for _, status in found),
+        cursor=cursor,
+    )
 
 
 def _member(name: str, value: Any, kind: type[Member]) -> Member:
@@ -358,12 +366,15 @@ def _places(scope: Scope, groups: str, after: str, limit: int) -> Op[list[str]]:
     return sorted(places, reverse=True)[:limit]
 
 
-def _views(scope: Scope, places: Sequence[str]) -> Op[list[tuple[str, WorkflowView]]]:
+def _views(
+    scope: Scope, places: Sequence[str]
+) -> Op[list[tuple[str, WorkflowView, OperatorStatus]]]:
+    """The workflows at these places, as far as they still exist, and their operator status."""
     by_partition: dict[int, list[str]] = {}
     for place in places:
         workflow_id = place.partition("|")[2]
         by_partition.setdefault(int(workflow_id.partition("-")[0]), []).append(workflow_id)
-    views: dict[str, WorkflowView] = {}
+    views: dict[str, tuple[WorkflowView, OperatorStatus]] = {}
     for partition, ids in by_partition.items():
         keys = scope.keys.partition(partition)
         for workflow_id in ids:
@@ -371,6 +382,7 @@ def _views(scope: Scope, places: Sequence[str]) -> Op[list[tuple[str, WorkflowVi
         for workflow_id, found in zip(ids, (yield Call("show", keys)), strict=True):
             if found:
                 header = Header.parse(found[0], found[1])
-                views[workflow_id] = header.view(workflow_id, found[2])
+                view = header.view(workflow_id, found[2])
+                views[workflow_id] = view, workflow_status(view, review=header.needs_review)
     pairs = ((place, views.get(place.partition("|")[2])) for place in places)
-    return [(place, view) for place, view in pairs if view is not None]
+    return [(place, *pair) for place, pair in pairs if pair is not None]

@@ -25,28 +25,35 @@ def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
     if header.unwalked:
         yield from advance_all(scope, workflow_id)
         repairs.append(Repair(kind="release_unfinished", step=None, details={}))
-    sums = [0] * len(STATES)
+    # Of the steps in each state, then of callbacks and of dead ones.
+    sums = [0] * (len(STATES) + 2)
     before: bytes | None = None
     undisturbed = True
-    for chunk in range(-(-header.steps // CHUNK)):
+    chunks: list[Arg] = list(range(-(-header.steps // CHUNK)))
+    # The first chunk of callbacks is looked at with the first of steps.
+    chunks += [f"@{first}" for first in range(CHUNK + 1, header.callbacks + 1, CHUNK)]
+    for chunk in chunks:
         reply = yield scope.on_workflow("check", workflow_id, [chunk])
         if not reply:
             raise NotFound(f"no workflow {workflow_id}")
-        found, counts, now, states = reply
+        found, counts, now, more = reply
         repairs += _repairs(found)
         undisturbed = undisturbed and before in (None, counts)
         before = now
-        sums = [count + more for count, more in zip(sums, states, strict=True)]
+        sums = [count + some for count, some in zip(sums, more, strict=True)]
     # What others change meanwhile is counted in some chunks only; the next reconciliation sees it.
-    if (
-        before is not None
-        and undisturbed
-        and Header.counts_of(before) != dict(zip(STATES, sums, strict=True))
-    ):
+    if before is not None and undisturbed and sums != _counted(before):
         args: list[Arg] = ["", before, *sums]
         found, _, _, _ = yield scope.on_workflow("check", workflow_id, args)
         repairs += _repairs(found)
     return ReconcileReport(workflow_id=workflow_id, repairs=tuple(repairs))
+
+
+def _counted(counts: bytes) -> list[int]:
+    """What a header says, in the order of what is summed."""
+    numbers = Header.counts_of(counts)
+    callbacks, dead = Header.callbacks_of(counts)
+    return [*(numbers[state] for state in STATES), callbacks, dead]
 
 
 def _refusal(scope: Scope, workflow_id: str, version: int) -> Op[CommandRejected]:
