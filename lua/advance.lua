@@ -1,9 +1,10 @@
--- advance: takes an unfinished release a slice further.
+-- advance: takes an unfinished release a slice further, and ends waits whose deadline has passed.
 --
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, the origin "step:attempt" whose row is wanted
 --   back, or "".
--- Reply: {"1" while walk entries are left, else "", the origin's row or "", static, counts, context}.
+-- Reply: {"1" while walk entries or such waits are left, else "", the origin's row or "", static, counts,
+--   context, flag}.
 -- Writes and publishes: as complete does. Sent twice, it takes the release two slices further.
 return function(keys, args)
   local call_ = call.open(keys)
@@ -11,9 +12,11 @@ return function(keys, args)
   if not flow.h then
     return { "", "" }
   end
-  if flow.h.semantics == states.VERSION and walk.advance(call_, flow) then
-    flush.commit(call_, args[1])
+  local due = waits.expire(call_, flow, {})
+  if flow.h.semantics == states.VERSION then
+    walk.advance(call_, flow)
   end
+  flush.commit(call_, args[1])
   local row = args[3] ~= "" and command("HGET", flow.p, "r:" .. args[3]) or ""
-  return { flow.h.head < flow.h.tail and "1" or "", row, unpack(flush.header(flow)) }
+  return { (due or flow.h.head < flow.h.tail) and "1" or "", row, unpack(flush.header(flow)) }
 end

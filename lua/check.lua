@@ -1,13 +1,15 @@
--- check: compares one chunk of a workflow's steps with what its derived keys say, and mends these.
+-- check: compares one chunk of a workflow's steps with what its derived keys say, and mends these; tells
+-- what the topics of its waits are to be told.
 --
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, the number of the chunk of steps; or "@n" for
 --   the callbacks from the n-th on; or "" and then the counts as they were read before the first chunk,
 --   and as the records imply, to be put right if nothing has changed meanwhile.
 -- Reply: {repairs, counts as found, counts as left, a count for each step state in this chunk, of
---   callbacks and of dead ones}; a repair is {kind, step}. {} where there is no workflow.
--- Writes: ready queue, timers, outbox, index, counts; retries that are due become available. On a
---   healthy workflow it writes nothing.
+--   callbacks and of dead ones, waits}; a repair is {kind, step}, a wait as in agenda, and "1" behind it
+--   when its topic was told of it before. {} where there is no workflow.
+-- Writes: ready queue, timers, agenda, outbox, index, counts; retries that are due become available,
+--   waits whose deadline has passed expire. On a healthy workflow it writes nothing.
 
 -- A retry whose time has come; firing it is due work, and told like a repair.
 local function fire(call_, flow, name, step)
@@ -52,10 +54,10 @@ local function timers_of(call_, flow, names)
   return timers
 end
 
--- A workflow stands in the listing once: in the group of its state.
+-- A workflow stands in the listing once: in the group of the state that it had before this call.
 local function check_index(call_, flow, repairs)
-  local index, right = call_.keys[keyslots.INDEX], states.workflow_state(flow.h)
-  local groups = { states.WORKFLOW_CODE[right] or "o" }
+  local index = call_.keys[keyslots.INDEX]
+  local groups = { states.WORKFLOW_CODE[flow.was] or "o" }
   for _, group in ipairs(states.GROUPS) do
     if group ~= groups[1] then
       groups[#groups + 1] = group
@@ -74,17 +76,30 @@ local function check_index(call_, flow, repairs)
   end
 end
 
+-- The timer that stands for all deadlines of the workflow.
+local function check_wait_timer(call_, flow, repairs)
+  local due = not flow.agenda and waits.next_due(flow)
+  local stands = command("ZSCORE", call_.keys[keyslots.TIMERS], waits.timer(flow))
+  if not flow.agenda and tonumber(stands or -1) ~= (due or -1) then
+    flow.agenda = {} -- nothing to change there, but the timer follows
+    repairs[#repairs + 1] = { "wait_timer_missing", "" }
+  end
+end
+
 local function check_steps(call_, flow, chunk, repairs)
   local counts, names = {}, {}
   for name in gmatch(command("HGET", flow.w, "#" .. chunk) or "", "[^,]+") do
     names[#names + 1] = name
   end
   call.fetch(flow, names)
+  local found = waits.check(call_, flow, names, repairs)
   local timers = timers_of(call_, flow, names)
   for i = 1, #names do
     local name = names[i]
-    local state = sub(flow.raw[name], 1, 1)
-    if state == "a" then
+    local state = sub(call.text(flow, name), 1, 1)
+    if flow.dirty[name] then
+      timers[name] = nil -- this call has just moved it
+    elseif state == "a" then
       check_available(call_, flow, name, call.step(flow, name), repairs)
     elseif state == "r" then
       check_retryable(call_, flow, name, call.step(flow, name), timers[name], repairs)
@@ -95,20 +110,21 @@ local function check_steps(call_, flow, chunk, repairs)
     state = sub(call.text(flow, name), 1, 1)
     counts[state] = (counts[state] or 0) + 1
   end
-  return counts
+  return counts, found
 end
 
 local function check_chunk(call_, flow, chunk, repairs)
-  local counts, callbacks, dead = {}, 0, 0
+  local counts, found, callbacks, dead = {}, {}, 0, 0
   local from = match(chunk, "^@(%d+)$")
   if from then
     callbacks, dead = outbox.check(call_, flow, tonumber(from), repairs)
   else
-    counts = check_steps(call_, flow, chunk, repairs)
+    counts, found = check_steps(call_, flow, chunk, repairs)
   end
   if chunk == "0" then
     check_index(call_, flow, repairs)
     callbacks, dead = outbox.check(call_, flow, 1, repairs)
+    check_wait_timer(call_, flow, repairs)
   end
   local reply = {}
   for i = 1, #states.CODES do
@@ -116,7 +132,7 @@ local function check_chunk(call_, flow, chunk, repairs)
   end
   reply[#reply + 1] = callbacks
   reply[#reply + 1] = dead
-  return reply
+  return reply, found
 end
 
 -- The counts are a sum over all chunks, which no single call sees; they are put right only if they
@@ -148,9 +164,9 @@ return function(keys, args)
   if not flow.h or flow.h.semantics ~= states.VERSION then
     return {}
   end
-  local repairs, counts, found = {}, {}, flow.counts
+  local repairs, counts, found, due = {}, {}, flow.counts, {}
   if args[3] ~= "" then
-    counts = check_chunk(call_, flow, args[3], repairs)
+    counts, due = check_chunk(call_, flow, args[3], repairs)
   else
     correct_counts(call_, flow, args[4], { unpack(args, 5) }, repairs)
   end
@@ -160,5 +176,5 @@ return function(keys, args)
   if #repairs > 0 then
     flush.commit(call_, args[1])
   end
-  return { repairs, found, flow.counts, counts }
+  return { repairs, found, flow.counts, counts, due }
 end

@@ -6,8 +6,8 @@
 --   milliseconds to the retry or "", a random number in [0,1) for the jitter, "1" when a payload
 --   follows, the payload, the client's note.
 -- Reply: {items, flows}. An item is
---     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context
---   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context}.
+--     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait
+--   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context, flag}.
 -- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics.
 -- Publishes: step_available, workflow_terminal.
 local FIRST_ITEM, WIDTH = 4, 11
@@ -132,6 +132,9 @@ local function judge(call_, flow, item, again)
     end
   end
   if item.lease ~= "" then
+    if waits.has_lease(flow, item.step, item.lease) then
+      return evidence.reject(call_, flow, item, "already_terminal", "the lease has ended in a wait")
+    end
     return evidence.reject(call_, flow, item, "stale_lease", "the lease is not the step's current one")
   end
   if states.TERMINAL[step.state] then
@@ -215,17 +218,19 @@ local function add_view(call_, item, reply)
   local flow = call_.flows[item.slot]
   local text = call.text(flow, item.step)
   reply[4] = text
+  reply[5], reply[6] = false, false
   if record.payloads(text) ~= "" then
     local found = command("HMGET", flow.p, "i:" .. item.step, "c:" .. item.step)
     reply[5], reply[6] = found[1], found[2]
   end
+  reply[7] = waits.shown(flow, item.step, text)
 end
 
 return function(keys, args)
   local items, names = read_items(args)
   local call_ = call.open(keys)
   for slot = 1, #names do
-    call.flow(call_, slot, names[slot])
+    waits.expire(call_, call.flow(call_, slot, names[slot]), names[slot])
   end
   local replies, headers = {}, {}
   for i = 1, #items do

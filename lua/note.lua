@@ -1,18 +1,24 @@
 -- note: leaves evidence of a command that the client has judged: an insert that met an earlier one
--- under its key, or what this library must not do to a workflow of other semantics.
+-- under its key, a signal that the workflow has consumed before, or what this library must not do to a
+-- workflow of other semantics.
 --
 -- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before, the action, "duplicate" or a reason code, the
---   call id, the message, the client's note.
+-- Arguments: the publishing verb, "1" when sent before, the action, "duplicate", "already_consumed" or a
+--   reason code, the call id, the message, the client's note, then, if not the workflow as a whole is
+--   meant, the scope and the step.
 -- Reply: {"", stamp}, and the workflow's header: static, counts, context.
 return function(keys, args)
   local call_ = call.open(keys)
   local flow = call.flow(call_, 1, {})
-  local item = { action = args[3], scope = "workflow", step = "", call = args[5], note = args[7] }
+  local item = {
+    action = args[3], scope = args[8] or "workflow", step = args[9] or "", call = args[5], note = args[7],
+  }
   local before = args[2] == "1" and evidence.refused_before(call_, flow, item)
   if not before then
     if args[4] == "duplicate" then
       evidence.duplicate(call_, flow, item)
+    elseif args[4] == "already_consumed" then
+      evidence.already_consumed(call_, flow, item)
     else
       before = evidence.reject(call_, flow, item, args[4], args[6])
     end

@@ -2,14 +2,26 @@
 --
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: "1" to have inputs and contexts too; the number of a chunk, or "" and names.
--- Reply: {static, counts, context, names, records, inputs, contexts, microseconds of the server}, or
---   {} where there is no workflow. Reads only.
+-- Reply: {static, counts, context, names, records, inputs, contexts, microseconds of the server, waits},
+--   or {} where there is no workflow; of the waits there are step, wait, step, wait, ... of the steps that
+--   wait or have expired. Reads only.
 local function fields_of(prefix, names)
   local fields = {}
   for i = 1, #names do
     fields[i] = prefix .. names[i]
   end
   return fields
+end
+
+local function waits_of(w, names, records)
+  local found = {}
+  for i = 1, #names do
+    if records[i] and waits.is_shown(records[i]) then
+      found[#found + 1] = names[i]
+      found[#found + 1] = command("HGET", w, "~" .. names[i])
+    end
+  end
+  return found
 end
 
 return function(keys, args)
@@ -24,9 +36,10 @@ return function(keys, args)
       names[#names + 1] = name
     end
   end
-  local reply = { found[1], found[2], command("HGET", p, ":"), names, {}, {}, {}, call.open(keys).us }
+  local reply = { found[1], found[2], command("HGET", p, ":"), names, {}, {}, {}, call.open(keys).us, {} }
   if #names > 0 then
     reply[5] = command("HMGET", w, unpack(names))
+    reply[9] = waits_of(w, names, reply[5])
     if args[1] == "1" then
       reply[6] = command("HMGET", p, unpack(fields_of("i:", names)))
       reply[7] = command("HMGET", p, unpack(fields_of("c:", names)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncGenerator, Awaitable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,6 +17,7 @@ from rwf.errors import CommandRejected
 from rwf.model.limits import MAX_PAYLOAD
 from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
 from rwf.model.views import (
+    AwaitView,
     Callback,
     CallbackView,
     CommandResult,
@@ -28,6 +29,7 @@ from rwf.model.views import (
     MigrationReport,
     ReconcileReport,
     ResultView,
+    SignalView,
     StepExplanation,
     StepView,
     WorkflowExplanation,
@@ -36,7 +38,7 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
-from rwf.store.ops import callbacks, complete, explain, insert, reads, reconcile
+from rwf.store.ops import callbacks, complete, explain, insert, reads, reconcile, signals
 from rwf.store.ops.base import Op, Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
 from rwf.store.ops.complete import Completion
@@ -177,6 +179,34 @@ class AsyncClient:
         self, completions: Iterable[Completion]
     ) -> builtins.list[CommandResult | CommandRejected]:
         return await self._run(complete.complete_many(self._scope, completions))
+
+    async def await_step(
+        self,
+        workflow_id: str,
+        step: str,
+        *,
+        signal: str,
+        correlation_key: str,
+        deadline: datetime | timedelta | None = None,
+        lease: str | None = None,
+    ) -> AwaitView:
+        return await self._run(
+            signals.await_step(
+                self._scope, workflow_id, step, signal, correlation_key, deadline, lease
+            )
+        )
+
+    async def deliver_signal(
+        self,
+        signal: str,
+        correlation_key: str,
+        *,
+        payload: Any = None,
+        dedupe_key: str | None = None,
+    ) -> SignalView:
+        return await self._run(
+            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key)
+        )
 
     async def reconcile(self, workflow_id: str) -> ReconcileReport:
         return await self._run(reconcile.reconcile(self._scope, workflow_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,6 +12,7 @@ from rwf.errors import CommandRejected
 from rwf.model.limits import MAX_PAYLOAD
 from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
 from rwf.model.views import (
+    AwaitView,
     CallbackView,
     CommandResult,
     DispatchReport,
@@ -22,6 +23,7 @@ from rwf.model.views import (
     MigrationReport,
     ReconcileReport,
     ResultView,
+    SignalView,
     StepExplanation,
     StepView,
     WorkflowExplanation,
@@ -30,7 +32,7 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
-from rwf.store.ops import callbacks, complete, explain, insert, reads, reconcile
+from rwf.store.ops import callbacks, complete, explain, insert, reads, reconcile, signals
 from rwf.store.ops.base import Op, Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, blocking
 from rwf.store.ops.complete import Completion
@@ -199,6 +201,49 @@ class Client:
         """A batch of completions, in one round trip a partition and 64; each is answered with its
         result or its refusal, in the order given."""
         return self._run(complete.complete_many(self._scope, completions))
+
+    def await_step(
+        self,
+        workflow_id: str,
+        step: str,
+        *,
+        signal: str,
+        correlation_key: str,
+        deadline: datetime | timedelta | None = None,
+        lease: str | None = None,
+    ) -> AwaitView:
+        """Puts an available or executing step into a wait for a signal (section 5).
+
+        ``signal`` is a name, ``correlation_key`` any text of up to 512 characters. ``deadline`` is
+        a timedelta from now by the server's clock, or a datetime with a timezone; one that has
+        passed expires the step at once. ``lease`` is the token of a claim, given up by this. A
+        step that waits already waits for this instead. A signal that was kept for it is consumed
+        before this returns. Raises CommandRejected.
+        """
+        return self._run(
+            signals.await_step(
+                self._scope, workflow_id, step, signal, correlation_key, deadline, lease
+            )
+        )
+
+    def deliver_signal(
+        self,
+        signal: str,
+        correlation_key: str,
+        *,
+        payload: Any = None,
+        dedupe_key: str | None = None,
+    ) -> SignalView:
+        """Delivers a signal to the only workflow that waits for it under this key (section 5).
+
+        ``payload`` is JSON data. ``dedupe_key`` (up to 512 characters) is the correlation key
+        unless given: the same three again change nothing, and return the first one's record. The
+        status says what became of it: consumed, or kept as unmatched, ambiguous or late, to be
+        consumed when a matching wait allows. Raises CommandRejected.
+        """
+        return self._run(
+            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key)
+        )
 
     def reconcile(self, workflow_id: str) -> ReconcileReport:
         """Finishes and repairs one workflow from stored state; writes nothing on a healthy one."""

@@ -16,14 +16,32 @@ function M.accept(call_, flow, item, status, reason, message)
   flow.accepted[#flow.accepted + 1] = entry(call.stamp(call_), item, status, reason, message)
 end
 
+-- Plans an entry among a workflow's noise or, where there is no workflow, for the partition's log.
+local function plan_noise(call_, flow, text)
+  local owner, list = flow.h and flow or call_, flow.h and "noise" or "log"
+  owner[list] = owner[list] or {}
+  table.insert(owner[list], text)
+end
+
+local REPEATED = {
+  insert = "duplicate_insert", complete_step = "duplicate_completion", await_step = "duplicate_await",
+  deliver_signal = "duplicate_signal",
+}
+
 -- Plans an entry for a repeated command, unless this very call has left one before.
 function M.duplicate(call_, flow, item, reason)
-  if item.noted then
-    return
+  if not item.noted then
+    reason = reason or REPEATED[item.action]
+    plan_noise(call_, flow, entry(call.stamp(call_), item, "duplicate", reason, ""))
   end
-  reason = reason or (item.action == "insert" and "duplicate_insert" or "duplicate_completion")
-  flow.noise = flow.noise or {}
-  flow.noise[#flow.noise + 1] = entry(call.stamp(call_), item, "duplicate", reason, "")
+end
+
+-- The same for a signal that has been consumed.
+function M.already_consumed(call_, flow, item)
+  if not item.noted then
+    local text = entry(call.stamp(call_), item, "already_consumed", "already_consumed_signal", "")
+    plan_noise(call_, flow, text)
+  end
 end
 
 -- Plans an entry for a refusal, and returns the reply that says so. What was sent again without a word,
@@ -35,9 +53,7 @@ function M.reject(call_, flow, item, reason, message)
   end
   local stamp = call.stamp(call_)
   local text = entry(stamp, item, "rejected", reason, message)
-  local owner, list = flow.h and flow or call_, flow.h and "noise" or "log"
-  owner[list] = owner[list] or {}
-  table.insert(owner[list], text)
+  plan_noise(call_, flow, text)
   call.count(call_, "cr|" .. item.action .. "|" .. reason, 1)
   return { "rejected", reason, stamp, message }
 end

@@ -46,7 +46,7 @@ local function settle(call_, flow)
 end
 
 -- Adds and removes members of a sorted set; the score is 0 where only the order of names matters.
-local function write_members(key, members)
+function M.write_members(key, members)
   local added, removed = {}, {}
   for member, score in pairs(members) do
     if score then
@@ -146,6 +146,9 @@ local function write_flow(flow)
   if #flow.rows > 0 then
     command("HSET", flow.p, unpack(flow.rows))
   end
+  if flow.unset then
+    command("HDEL", flow.p, unpack(flow.unset))
+  end
   write_records(flow)
 end
 
@@ -160,13 +163,18 @@ function M.commit(call_, verb)
     end
   end
   if next(call_.queued) then
-    write_members(keys[keyslots.READY], call_.queued)
+    M.write_members(keys[keyslots.READY], call_.queued)
+  end
+  for slot = 1, #flows do
+    if flows[slot].agenda then
+      waits.commit(call_, flows[slot])
+    end
   end
   if call_.timers then
-    write_members(keys[keyslots.TIMERS], call_.timers)
+    M.write_members(keys[keyslots.TIMERS], call_.timers)
   end
   if call_.outbox then
-    write_members(keys[keyslots.OUTBOX], call_.outbox)
+    M.write_members(keys[keyslots.OUTBOX], call_.outbox)
   end
   write_stats(call_)
   if call_.log then
@@ -180,15 +188,14 @@ function M.commit(call_, verb)
   end
 end
 
--- The header of a workflow as it is now: static, counts, context; {} where there is none.
+-- The header of a workflow as it is now: static, counts, context, and "1" while the topics of its waits
+-- have not been told all (waits.lua); {} where there is none.
 function M.header(flow)
   if not flow.h then
     return {}
   end
-  if flow.h.context == "c" then
-    return { flow.static, flow.counts, command("HGET", flow.p, ":") }
-  end
-  return { flow.static, flow.counts, false }
+  local context = flow.h.context == "c" and command("HGET", flow.p, ":")
+  return { flow.static, flow.counts, context, waits.flag(flow) }
 end
 
 return M

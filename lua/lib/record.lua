@@ -6,7 +6,7 @@
 --   order      the place in the ready queue, while the step stands in it
 --   max        how many attempts it has; "5+3" when a recovery after the fifth has granted 3 more
 --   reported   the latest attempt that has a result row, 0 for none
---   due        when a retry or a wait ends
+--   due        when a retry runs again
 --   walked     while the step has ended and some of its child edges have not been walked: how many
 --              chunks of them have; "h" while a recovery holds a pending step (one more remaining),
 --              "m" while it has placed the step as one that has ended; else empty

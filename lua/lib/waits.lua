@@ -1,16 +1,349 @@
--- Steps that wait for a signal.
+-- Steps that wait for a signal. The truth about a wait lies with its workflow; its topic, the signal and
+-- correlation key, has its home elsewhere and is told of it by the client (topic.lua).
+--
+-- A step's latest wait is the field "~step" of the workflow's hash; earlier ones are "a:step:n" in its
+-- payload hash, and the payload of the signal that last woke the step is "s:step" there:
+--   n,status,stamp,deadline,resolved,signal,told,left,asked,call,lease|name|key
+--   n         its number among the waits of its step, from 1
+--   status    w waiting, r resolved, x expired with its step still expired by it, y expired with its
+--             step since revived, a abandoned
+--   deadline, resolved   microseconds; deadline is empty when there is none
+--   signal    the id of the signal that resolved it
+--   told      what its topic was last told: nothing, "w", "x", "r" resolved or "g" gone
+--   left      earlier waits of the step whose topics have not been told of their end: "3+5"
+--   asked     the deadline as it was asked for
+--   name|key  the signal's, and the correlation key, percent-quoted
+-- A lease that ended in a wait is found by "l:step:lease" there: the wait's number.
+--
+-- The agenda, a sorted set, is derived from these. Its members are waiting steps with a deadline, by
+-- that time (ms); and "!step" where a topic has not been told all, by the time when anyone may tell it,
+-- less OFFSET so that these stand first. The partition's timers hold "w|workflow" at what is due first.
 local M = {}
+
+local GRACE_MS = 1000 -- in which whoever caused it normally tells the topic
+local OFFSET = 1e15
+local EXPIRED_PER_CALL = 100
+local RANK = { [""] = 0, w = 1, x = 2, g = 3, r = 3 }
+local WANTED = { w = "w", x = "x", r = "r", y = "g", a = "g" }
+local STATUS_NAME = { x = "expired", a = "abandoned" }
+local MESSAGE = { x = "wait %d has expired", a = "wait %d was abandoned" }
+local REASON = { x = "expired_wait", a = "abandoned_wait" }
+
+function M.read(text)
+  local n, status, stamp, deadline, resolved, signal, told, left, asked, id, lease, topic =
+    match(
+      text,
+      "^(%d+),(%a),(%d+),(%-?%d*),(%d*),([^,]*),(%a?),([%d+]*),([^,]*),([^,]*),([^,|]*)|(.*)$"
+    )
+  return {
+    n = tonumber(n), status = status, stamp = stamp, deadline = deadline, resolved = resolved,
+    signal = signal, told = told, left = left, asked = asked, call = id, lease = lease, topic = topic,
+  }
+end
+
+function M.write(wait)
+  return call.number(wait.n) .. "," .. wait.status .. "," .. wait.stamp .. "," .. wait.deadline .. ","
+    .. wait.resolved .. "," .. wait.signal .. "," .. wait.told .. "," .. wait.left .. "," .. wait.asked
+    .. "," .. wait.call .. "," .. wait.lease .. "|" .. wait.topic
+end
+
+-- What the wait's topic has to be told, or nil when it knows.
+function M.untold(wait)
+  local wanted = WANTED[wait.status]
+  return RANK[wait.told] < RANK[wanted] and wanted or nil
+end
+
+-- Makes the latest waits of these steps present with one read.
+function M.load(flow, names)
+  flow.waits = flow.waits or {}
+  local missing = {}
+  for i = 1, #names do
+    if flow.waits[names[i]] == nil then
+      missing[#missing + 1] = "~" .. names[i]
+    end
+  end
+  if #missing > 0 then
+    local found = command("HMGET", flow.w, unpack(missing))
+    for i = 1, #missing do
+      flow.waits[sub(missing[i], 2)] = found[i] and M.read(found[i])
+    end
+  end
+end
+
+-- The step's latest wait, or false.
+function M.latest(flow, name)
+  M.load(flow, { name })
+  return flow.waits[name]
+end
+
+-- One of the step's waits, or nil.
+function M.numbered(flow, name, n)
+  local wait = M.latest(flow, name)
+  if not wait or wait.n == n then
+    return wait or nil
+  end
+  local text = command("HGET", flow.p, "a:" .. name .. ":" .. call.number(n))
+  return text and M.read(text) or nil
+end
+
+-- Plans the writing of the step's latest wait, and of its places in the agenda.
+local function keep(call_, flow, name, wait)
+  flow.waits[name] = wait
+  call.set(flow, "~" .. name, M.write(wait))
+  M.place(call_, flow, name, wait)
+end
+
+-- When the wait's deadline passes, in whole milliseconds; nil without one.
+local function due_ms(wait)
+  return wait.deadline ~= "" and -floor(-wait.deadline / 1000) or nil
+end
+
+-- The scores of the wait's places in the agenda, as they should be; false for a place it has not.
+local function places(call_, wait)
+  local waiting = wait and wait.status == "w" and due_ms(wait)
+  local untold = wait and (wait.left ~= "" or M.untold(wait))
+  return waiting and format("%.0f", waiting) or false,
+    untold and format("%.0f", call_.ms + GRACE_MS - OFFSET) or false
+end
+
+function M.place(call_, flow, name, wait)
+  flow.agenda = flow.agenda or {}
+  flow.agenda[name], flow.agenda["!" .. name] = places(call_, wait)
+end
+
+local function note(call_, flow, name, wait)
+  local item = {
+    action = "await_step", scope = "step", step = name, call = "",
+    note = '{"source":"server","wait":' .. call.number(wait.n) .. "}",
+  }
+  local message = format(MESSAGE[wait.status], wait.n)
+  evidence.accept(call_, flow, item, STATUS_NAME[wait.status], REASON[wait.status], message)
+end
+
+-- Puts a step that was taken out of where it stood into a wait, in place of its last one.
+function M.begin(call_, flow, name, wait)
+  local before = M.latest(flow, name)
+  wait.n, wait.left = 1, ""
+  if before then
+    wait.n, wait.left = before.n + 1, before.left
+    if M.untold(before) then
+      wait.left = before.left .. (before.left == "" and "" or "+") .. call.number(before.n)
+    end
+    before.left = ""
+    local field = "a:" .. name .. ":" .. call.number(before.n)
+    flow.rows[#flow.rows + 1] = field
+    flow.rows[#flow.rows + 1] = M.write(before)
+    flow.unset = flow.unset or {} -- what woke the step before
+    flow.unset[#flow.unset + 1] = "s:" .. name
+  end
+  if wait.lease ~= "" then
+    flow.rows[#flow.rows + 1] = "l:" .. name .. ":" .. wait.lease
+    flow.rows[#flow.rows + 1] = call.number(wait.n)
+  end
+  keep(call_, flow, name, wait)
+end
 
 -- The step leaves its wait other than by its signal or its deadline.
 function M.abandon(call_, flow, name)
+  local wait = M.latest(flow, name)
+  wait.status, wait.resolved = "a", call_.us
+  keep(call_, flow, name, wait)
+  note(call_, flow, name, wait)
 end
 
--- A step that had expired, or whose wait had woken it, is placed anew by a recovery.
+-- A step that had expired is placed anew by a recovery. What woke a step stays: `retry` keeps it.
 function M.revive(call_, flow, name)
+  local wait = M.latest(flow, name)
+  if wait and wait.status == "x" then
+    wait.status = "y"
+    keep(call_, flow, name, wait)
+  end
 end
 
--- Ends the waits of a workflow whose deadline has passed: before anything else is judged.
-function M.expire(call_, flow)
+-- The step's wait is over: a signal has come.
+function M.resolve(call_, flow, name, signal, payload)
+  local wait = M.latest(flow, name)
+  wait.status, wait.resolved, wait.signal = "r", call_.us, signal
+  keep(call_, flow, name, wait)
+  flow.rows[#flow.rows + 1] = "s:" .. name
+  flow.rows[#flow.rows + 1] = payload
+  return wait
+end
+
+-- Notes that the topic of a wait was told of it; what was told later is not taken back.
+function M.tell(call_, flow, name, n, told)
+  local wait = M.latest(flow, name)
+  if not wait then
+    M.place(call_, flow, name, false)
+    return
+  end
+  if wait.n == n then
+    if RANK[told] > RANK[wait.told] then
+      wait.told = told
+    end
+  elseif RANK[told] == RANK.g then
+    local left = {}
+    for other in gmatch(wait.left, "%d+") do
+      if tonumber(other) ~= n then
+        left[#left + 1] = other
+      end
+    end
+    wait.left = concat(left, "+")
+  end
+  keep(call_, flow, name, wait)
+end
+
+-- What the topics of a step's waits have to be told: appends {step, n, what, stamp, signal, name|key}
+-- of each. With known, also of a wait that its topic knows of, to be told again.
+function M.list(flow, name, known, found)
+  local wait = M.latest(flow, name)
+  for n in gmatch(wait and wait.left or "", "%d+") do
+    local earlier = M.numbered(flow, name, tonumber(n))
+    found[#found + 1] = { name, n, WANTED[earlier.status], earlier.stamp, earlier.signal, earlier.topic, "" }
+  end
+  local untold = wait and M.untold(wait)
+  if untold or (wait and known and (wait.status == "w" or wait.status == "x")) then
+    found[#found + 1] = {
+      name, call.number(wait.n), WANTED[wait.status], wait.stamp, wait.signal, wait.topic,
+      untold and "" or "1",
+    }
+  end
+end
+
+-- Whether a step, by its record's text, is one whose latest wait is told with it.
+function M.is_shown(text)
+  return find(text, "^[wt],") ~= nil
+end
+
+-- That wait, or false.
+function M.shown(flow, name, text)
+  local wait = M.is_shown(text) and M.latest(flow, name)
+  return wait and M.write(wait)
+end
+
+-- Whether a lease of the step has ended in a wait.
+function M.has_lease(flow, name, lease)
+  return command("HEXISTS", flow.p, "l:" .. name .. ":" .. lease) == 1
+end
+
+local function is_due(call_, wait)
+  return wait.status == "w" and wait.deadline ~= "" and tonumber(wait.deadline) <= tonumber(call_.us)
+end
+
+-- Ends those of the named steps whose deadline has passed. Returns their names.
+function M.expire_named(call_, flow, names)
+  M.load(flow, names)
+  local expired, parents = {}, {}
+  for i = 1, #names do
+    local name = names[i]
+    local step, wait = call.step(flow, name), flow.waits[name]
+    if step and step.state == "w" and is_due(call_, wait) then
+      wait.status, wait.resolved = "x", call_.us
+      moves.become(call_, flow, name, step, states.WAIT_EXPIRED)
+      keep(call_, flow, name, wait)
+      note(call_, flow, name, wait)
+      expired[#expired + 1] = name
+      if record.children(step) ~= "" then
+        step.walked = "0"
+        parents[#parents + 1] = name
+      end
+    end
+  end
+  if #expired > 0 then
+    call_.budget = max(call_.budget - #expired, 0)
+    local done = walk.run(call_, flow, parents)
+    walk.append(flow, "", done, done.at)
+  end
+  return expired
+end
+
+-- Ends waits whose deadline has passed, before anything else is judged: of the named steps first, whose
+-- records are present, then of others, as many as a call may. Returns whether there may be more.
+function M.expire(call_, flow, names)
+  if not flow.h or flow.h.w == 0 or flow.h.semantics ~= states.VERSION then
+    return false
+  end
+  if #names > 0 then
+    M.expire_named(call_, flow, names)
+  end
+  local due = command(
+    "ZRANGEBYSCORE", flow.d, "0", call.number(call_.ms), "LIMIT", "0", EXPIRED_PER_CALL
+  )
+  if #due == 0 then
+    return false
+  end
+  call.fetch(flow, due)
+  M.expire_named(call_, flow, due)
+  for i = 1, #due do
+    M.place(call_, flow, due[i], flow.waits[due[i]])
+  end
+  return #due == EXPIRED_PER_CALL
+end
+
+-- The same of one chunk of steps, and what their places in the agenda lack. Returns what the topics of
+-- their waits are to be told.
+function M.check(call_, flow, names, repairs)
+  M.load(flow, names)
+  local waiting, members, found = {}, {}, {}
+  for i = 1, #names do
+    if flow.waits[names[i]] then
+      waiting[#waiting + 1] = names[i]
+      members[#members + 1] = names[i]
+      members[#members + 1] = "!" .. names[i]
+    end
+  end
+  if #waiting == 0 then
+    return found
+  end
+  local expired, changed = M.expire_named(call_, flow, waiting), {}
+  for i = 1, #expired do
+    changed[expired[i]] = true
+    repairs[#repairs + 1] = { "wait_expired", expired[i] }
+  end
+  local scores = command("ZMSCORE", flow.d, unpack(members))
+  for i = 1, #waiting do
+    local name, due, untold = waiting[i], scores[2 * i - 1], scores[2 * i]
+    local right_due, right_untold = places(call_, flow.waits[name])
+    local same = tonumber(due or -1) == tonumber(right_due or -1) and (not untold) == (not right_untold)
+    if not same and not changed[name] then
+      M.place(call_, flow, name, flow.waits[name])
+      repairs[#repairs + 1] = { "wait_timer_missing", name }
+    end
+    M.list(flow, name, true, found)
+  end
+  return found
+end
+
+-- When the agenda wants somebody, in milliseconds; nil when it is empty.
+function M.next_due(flow)
+  local first = command("ZRANGE", flow.d, "0", "0", "WITHSCORES")
+  if not first[1] then
+    return nil
+  end
+  local due = tonumber(first[2])
+  if due < 0 then
+    local deadline = command("ZRANGEBYSCORE", flow.d, "0", "+inf", "WITHSCORES", "LIMIT", "0", "1")
+    due = min(due + OFFSET, tonumber(deadline[2]) or due + OFFSET)
+  end
+  return due
+end
+
+function M.timer(flow)
+  return "w|" .. flow.id
+end
+
+-- Writes the planned places; called by flush only.
+function M.commit(call_, flow)
+  flush.write_members(flow.d, flow.agenda)
+  local due = M.next_due(flow)
+  call_.timers = call_.timers or {}
+  call_.timers[M.timer(flow)] = due and format("%.0f", due) or false
+end
+
+-- "1" while the topics of some waits have not been told all, else "".
+function M.flag(flow)
+  local first = command("ZRANGE", flow.d, "0", "0")[1]
+  return first and byte(first) == 33 and "1" or ""
 end
 
 return M

@@ -29,6 +29,13 @@ FUNCTIONS: Final = {
         Function("advance"),
         Function("check"),
         Function("callback"),
+        Function("await"),
+        Function("wake"),
+        Function("told"),
+        Function("signal"),
+        Function("sync"),
+        Function("agenda", reads_only=True),
+        Function("dedupe", reads_only=True),
         Function("overdue", reads_only=True),
         Function("meta", reads_only=True),
         Function("show", reads_only=True),
@@ -45,7 +52,12 @@ FUNCTIONS: Final = {
 
 # Functions that publish or leave evidence begin with these arguments, filled in by the transport:
 # the publishing verb, and whether this very call was sent before.
-PUBLISHING: Final = frozenset({"note", "insert", "complete", "advance", "check", "callback"})
+PUBLISHING: Final = frozenset(
+    {
+        "note", "insert", "complete", "advance", "check", "callback",
+        "await", "wake", "told", "signal", "sync",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

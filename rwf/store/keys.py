@@ -33,8 +33,13 @@ def key_digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:40]
 
 
+def topic_digest(signal: str, correlation_key: str) -> str:
+    """A signal's name and a correlation key as they stand in key names."""
+    return key_digest(f"{signal}\0{correlation_key}")
+
+
 def home_partition(digest: str, homes: int) -> int:
-    """Where an insert key lives: never moves, as ``homes`` is fixed at creation."""
+    """Where an insert key or a topic lives: never moves, as ``homes`` is fixed at creation."""
     return int(digest[:8], 16) % homes
 
 
@@ -74,9 +79,22 @@ class Keys:
         partition = int(workflow_id.partition("-")[0])
         return [self._key(partition, f"{name}:{workflow_id}") for name in WORKFLOW_SLOTS]
 
+    def topic(self, digest: str) -> list[str]:
+        """What a function on a topic is given: its home partition's keys, then its own.
+
+        ``sig`` is a hash: its signals, and the waits that it was told of; ``reg`` a sorted set:
+        the waits that stand.
+        """
+        home = home_partition(digest, self.homes)
+        return [
+            *self.partition(home),
+            *(self._key(home, f"{name}:{digest}") for name in TOPIC_KEYS),
+        ]
+
 
 # ready   sorted set: available steps, in the order in which they are to be claimed
-# timers  sorted set by due time (ms): "r|workflow|step", a retry
+# timers  sorted set by due time (ms): "r|workflow|step", a retry; "w|workflow", the first of what
+#         its waits have to have done; "s|digest", a topic's hand-off
 # index   sorted set: "group|inserted|workflow", group "o" for open or the code of a terminal state
 # stats   hash: the fleet's counters and gauges
 # log     list: evidence of commands on workflows that do not exist
@@ -91,3 +109,5 @@ PARTITION_SLOTS: Final = ("ready", "timers", "index", "stats", "log", "keys", "s
 # n  list: evidence of what was refused or repeated
 # d  sorted set by due time (ms): what its waits have to have done
 WORKFLOW_SLOTS: Final = ("w", "p", "e", "n", "d")
+
+TOPIC_KEYS: Final = ("sig", "reg")

@@ -21,12 +21,20 @@ from rwf.model.states import (
     FAILED_STEPS,
     STEP_CODE,
     EdgePolicy,
+    SignalStatus,
     StepCause,
     StepState,
+    WaitStatus,
     workflow_cause,
     workflow_state,
 )
-from rwf.model.views import EvidenceView, ResultView, StepView, WorkflowView
+from rwf.model.views import (
+    AwaitView,
+    EvidenceView,
+    ResultView,
+    StepView,
+    WorkflowView,
+)
 
 STATES: Final = tuple(StepState)
 STATE_OF: Final = {code: state for state, code in STEP_CODE.items()}
@@ -35,6 +43,8 @@ _COUNT: Final = re.compile(r"([a-z])([0-9]+)")
 _DEFAULT_CLASS: Final = "default:1000"
 # Urgency is what orders the ready queue: smaller comes first, so it falls as priority rises.
 _URGENCY_OF_PRIORITY_0: Final = 1000
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 START: Final = "^"
 """The step that stands before all others; those without parents are its children."""
@@ -122,6 +132,11 @@ def time_of_stamp(stamp: str) -> datetime:
     return datetime.fromtimestamp(micros // 1_000_000, UTC) + timedelta(
         microseconds=micros % 1_000_000
     )
+
+
+def time_of_micros(micros: int) -> datetime:
+    """A server's time in microseconds as a datetime; also one before 1970."""
+    return EPOCH + timedelta(microseconds=micros)
 
 
 def value_of(payload: bytes | None) -> Any:
@@ -291,7 +306,13 @@ class Record:
     def parent_count(self) -> int:
         return edge_count(self.parents)
 
-    def view(self, header: Header, input_: bytes | None, context: bytes | None) -> StepView:
+    def view(
+        self,
+        header: Header,
+        input_: bytes | None,
+        context: bytes | None,
+        awaiting: AwaitView | None = None,
+    ) -> StepView:
         return StepView(
             name=self.name,
             worker=self.worker,
@@ -308,7 +329,7 @@ class Record:
             lease_expires_at=None,
             leased_by=None,
             retry_at=header.at(self.due) if self.state is StepState.RETRYABLE else None,
-            awaiting=None,
+            awaiting=awaiting,
             cancel_requested_at=None,
             started_at=header.at(self.started),
             finished_at=header.at(self.finished),
@@ -369,6 +390,102 @@ class Row:
             payload_bytes=payload or b"",
             summary=self.note.get("summary"),
             recorded_at=time_of_stamp(self.stamp),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A step's wait for a signal, taken apart (``waits.lua``); ``key`` is as the user gave it.
+
+    ``deadline`` and ``resolved`` are microseconds.
+    """
+
+    n: int
+    code: str
+    stamp: str
+    deadline: int | None
+    resolved: int | None
+    signal_id: str | None
+    told: str
+    left: tuple[int, ...]
+    signal: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: bytes) -> Wait:
+        head, signal, key = text.decode().split("|")
+        n, status, stamp, deadline, resolved, signal_id, told, left, *_ = head.split(",")
+        return cls(
+            n=int(n),
+            code=status,
+            stamp=stamp,
+            deadline=_number(deadline),
+            resolved=_number(resolved),
+            signal_id=signal_id or None,
+            told=told,
+            left=tuple(map(int, left.split("+"))) if left else (),
+            signal=signal,
+            key=unquote(key),
+        )
+
+    @property
+    def untold(self) -> str | None:
+        """What the wait's topic has to be told, or None when it knows."""
+        wanted = _WAIT_WANTED[self.code]
+        return wanted if _WAIT_RANK[self.told] < _WAIT_RANK[wanted] else None
+
+    def view(self, workflow_id: str, step: str) -> AwaitView:
+        return AwaitView(
+            id=f"{workflow_id}/{step}/{self.n}",
+            workflow_id=workflow_id,
+            step=step,
+            signal=self.signal,
+            correlation_key=self.key,
+            status=_WAIT_STATUS[self.code],
+            deadline=None if self.deadline is None else time_of_micros(self.deadline),
+            registered_at=time_of_stamp(self.stamp),
+            resolved_at=None if self.resolved is None else time_of_micros(self.resolved),
+            signal_id=self.signal_id,
+        )
+
+
+_WAIT_STATUS: Final = {
+    "w": WaitStatus.WAITING,
+    "r": WaitStatus.RESOLVED,
+    "x": WaitStatus.EXPIRED,
+    "y": WaitStatus.EXPIRED,
+    "a": WaitStatus.ABANDONED,
+}
+_WAIT_WANTED: Final = {"w": "w", "r": "r", "x": "x", "y": "g", "a": "g"}
+_WAIT_RANK: Final = {"": 0, "w": 1, "x": 2, "r": 3, "g": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal as its topic tells it (``topic.lua``)."""
+
+    number: int
+    status: SignalStatus
+    workflow_id: str | None
+    step: str | None
+    stamp: str
+    dedupe_key: str
+    payload: bytes | None
+
+    @classmethod
+    def parse(cls, answer: Sequence[bytes | None]) -> Signal:
+        *texts, payload = answer
+        number, status, workflow_id, step, stamp, dedupe = (
+            text.decode() for text in texts if text is not None
+        )
+        return cls(
+            number=int(number),
+            status=SignalStatus(status),
+            workflow_id=workflow_id or None,
+            step=step or None,
+            stamp=stamp,
+            dedupe_key=unquote(dedupe),
+            payload=payload,
         )
 
 

@@ -6,16 +6,19 @@ from typing import Any, Final
 
 from rwf.errors import NotFound
 from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.waits import settle_waits
 from rwf.store.records import Header, Row
 
-_FULL_REPLY: Final = 5
+_FULL_REPLY: Final = 6
 
 
 def advance_all(scope: Scope, workflow_id: str) -> Op[tuple[Header, bytes | None]]:
     """Walks all that is left of a workflow; returns its header and context then."""
     while True:
-        more, _, static, counts, context = yield from _advance(scope, workflow_id, "")
+        more, _, static, counts, context, flag = yield from _advance(scope, workflow_id, "")
         if not more:
+            if flag:
+                yield from settle_waits(scope, workflow_id)
             return Header.parse(static, counts), context
 
 
@@ -24,7 +27,7 @@ def advance_origin(
 ) -> Op[tuple[Row, Header, bytes | None]]:
     """Walks until all of one completion (``step:attempt``) is done; returns its row, now final."""
     while True:
-        _, text, static, counts, context = yield from _advance(scope, workflow_id, origin)
+        _, text, static, counts, context, _ = yield from _advance(scope, workflow_id, origin)
         row = Row.parse(text)
         if not row.open:
             return row, Header.parse(static, counts), context

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from rwf.errors import CommandRejected, NotFound
+from rwf.errors import CommandRejected, NotFound, WorkflowInvalid
 from rwf.model.names import shown
+from rwf.model.payload import encode
 from rwf.model.states import Reason
 from rwf.store.catalog import Arg, Call, Reply
 from rwf.store.keys import Keys, partition_of
+from rwf.store.records import time_of_stamp
 
 T = TypeVar("T")
 Op = Generator[Call, Reply, T]
@@ -92,6 +94,27 @@ def wire_name(step: Any, action: str) -> str:
 def wire_text(text: str) -> str:
     """A user's text as records hold it: without the characters that separate their parts."""
     return quote(text, safe="", errors="replace")
+
+
+def encoded_payload(scope: Scope, value: Any, action: str) -> bytes | None:
+    """A result's or a signal's payload as JSON; raises CommandRejected for what is none."""
+    if value is None:
+        return None
+    try:
+        return encode(value, path="$", max_bytes=scope.max_payload, reserve=False)
+    except WorkflowInvalid as error:
+        # A reserved key is JSON, but no value that a user may give.
+        known = error.code in set(Reason)
+        reason = Reason(error.code) if known else Reason.INVALID_ARGUMENT
+        raise invalid(action, error.message, reason) from None
+
+
+def rejection(action: str, scope: str, reply: Sequence[bytes]) -> CommandRejected:
+    """A refusal as the server told it."""
+    _, reason, stamp, message = (part.decode() for part in reply)
+    return CommandRejected(
+        action, scope, Reason(reason), message, requested_at=time_of_stamp(stamp)
+    )
 
 
 def checked_text(value: Any, name: str, action: str) -> str | None:

@@ -31,9 +31,9 @@ from rwf.store.ops.base import (
     is_partition,
     new_call_id,
     readable_id,
+    rejection,
     unknown_workflow,
 )
-from rwf.store.ops.complete import rejection
 
 Handler = Callable[[Callback], object]
 """What is called with each envelope; a coroutine function for ``AsyncClient`` only."""

@@ -11,11 +11,10 @@ from typing import Any, Final
 
 import orjson
 
-from rwf.errors import CommandRejected, WorkflowInvalid
+from rwf.errors import CommandRejected
 from rwf.model.limits import ITEMS_PER_CALL
-from rwf.model.payload import encode
 from rwf.model.retry import seconds
-from rwf.model.states import STEP_CODE, CompletionStatus, Reason, StepState
+from rwf.model.states import STEP_CODE, CompletionStatus, StepState
 from rwf.model.views import CommandResult
 from rwf.store.catalog import Arg, Call
 from rwf.store.ops.advance import advance_origin
@@ -24,14 +23,17 @@ from rwf.store.ops.base import (
     Scope,
     checked_id,
     checked_text,
+    encoded_payload,
     invalid,
     is_partition,
     new_call_id,
+    rejection,
     unknown_workflow,
     wire_name,
     wire_text,
 )
-from rwf.store.records import Header, Record, Row, time_of_stamp
+from rwf.store.ops.waits import settle_waits, untold
+from rwf.store.records import Header, Record, Row, Wait
 
 _ACTION: Final = "complete_step"
 _STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}
@@ -130,7 +132,7 @@ def _item(scope: Scope, asked: Completion) -> _Item:
         raise invalid(_ACTION, "retry_in goes with status 'retryable' only")
     if not isinstance(asked.force, bool):
         raise invalid(_ACTION, "force must be True or False")
-    payload = _payload(scope, asked.payload)
+    payload = encoded_payload(scope, asked.payload, _ACTION)
     command = checked_text(asked.command_id, "command_id", _ACTION)
     lease = checked_text(asked.lease, "lease", _ACTION)
     args: list[Arg] = [
@@ -146,18 +148,6 @@ def _item(scope: Scope, asked: Completion) -> _Item:
         _note(asked, command),
     ]
     return _Item(workflow_id, step, args)
-
-
-def _payload(scope: Scope, value: Any) -> bytes | None:
-    if value is None:
-        return None
-    try:
-        return encode(value, path="$", max_bytes=scope.max_payload, reserve=False)
-    except WorkflowInvalid as error:
-        # A reserved key is JSON, but no value that a user may give.
-        known = error.code in set(Reason)
-        reason = Reason(error.code) if known else Reason.INVALID_ARGUMENT
-        raise invalid(_ACTION, error.message, reason) from None
 
 
 def _delay_ms(retry_in: float | timedelta) -> int:
@@ -205,31 +195,26 @@ def _complete(scope: Scope, items: Sequence[_Item]) -> Op[list[CommandResult | C
         else:
             flow = flows[slots[item.workflow_id] - 1]
             results.append((yield from _result(scope, item, reply, flow)))
+    for workflow_id, slot in slots.items():
+        if untold(flows[slot - 1]):
+            yield from settle_waits(scope, workflow_id)
     return results
-
-
-def rejection(action: str, scope: str, reply: Sequence[bytes]) -> CommandRejected:
-    """A refusal as the server told it."""
-    _, reason, stamp, message = (part.decode() for part in reply)
-    return CommandRejected(
-        action, scope, Reason(reason), message, requested_at=time_of_stamp(stamp)
-    )
 
 
 def _result(
     scope: Scope, item: _Item, reply: Sequence[Any], flow: Sequence[Any]
 ) -> Op[CommandResult]:
-    kind, attempt, row_text, record, *payloads = reply
-    input_, step_context = payloads or (None, None)
-    static, counts, context = flow
+    kind, attempt, row_text, record, input_, step_context, wait = reply
+    static, counts, context, _ = flow
     header = Header.parse(static, counts)
+    awaiting = Wait.parse(wait).view(item.workflow_id, item.step) if wait else None
     row = Row.parse(row_text)
     if row.open:
         origin = f"{item.step}:{attempt.decode()}"
         row, header, context = yield from advance_origin(scope, item.workflow_id, origin)
     return CommandResult(
         outcome=kind.decode(),
-        step=Record.parse(item.step, record).view(header, input_, step_context),
+        step=Record.parse(item.step, record).view(header, input_, step_context, awaiting),
         workflow=header.view(item.workflow_id, context),
         released=row.released,
         released_count=row.released_count,

@@ -99,7 +99,7 @@ def _existing(scope: Scope, workflow_id: str, same: bool) -> Op[WorkflowView | N
         return None
     if not same:
         raise (yield from _conflict(scope, workflow_id, "a workflow"))
-    _, static, counts, context = yield _note(scope, workflow_id, "duplicate", "")
+    _, static, counts, context, _ = yield _note(scope, workflow_id, "duplicate", "")
     return Header.parse(static, counts).view(workflow_id, context, duplicate=True)
 
 

@@ -34,6 +34,7 @@ from rwf.store.records import (
     Header,
     Record,
     Row,
+    Wait,
     edge_count,
     edges_of,
     evidence_view,
@@ -66,13 +67,24 @@ class Loaded:
     contexts: Sequence[bytes | None]
     now: int
     """The server's time in milliseconds."""
+    waits: dict[str, Wait]
+    """The latest waits of those steps that wait or have expired."""
 
     def workflow(self) -> WorkflowView:
         return self.header.view(self.workflow_id, self.context)
 
     def views(self) -> Iterator[StepView]:
         payloads = zip(self.records, self.inputs, self.contexts, strict=True)
-        return (record.view(self.header, input_, context) for record, input_, context in payloads)
+        return (self._view(record, input_, context) for record, input_, context in payloads)
+
+    def bare_view(self, record: Record) -> StepView:
+        """The view of a step that has neither input nor context."""
+        return self._view(record, None, None)
+
+    def _view(self, record: Record, input_: bytes | None, context: bytes | None) -> StepView:
+        wait = self.waits.get(record.name)
+        awaiting = None if wait is None else wait.view(self.workflow_id, record.name)
+        return record.view(self.header, input_, context, awaiting)
 
 
 def load(
@@ -88,7 +100,7 @@ def load(
     reply = yield scope.on_workflow("steps", readable_id(workflow_id), args)
     if not reply:
         raise NotFound(f"no workflow {workflow_id}")
-    static, counts, context, found, records, inputs, contexts, micros = reply
+    static, counts, context, found, records, inputs, contexts, micros, waits = reply
     parsed = []
     for name, text in zip(found, records, strict=True):
         if text is None:
@@ -102,6 +114,11 @@ def load(
         inputs,
         contexts,
         int(micros) // 1000,
+        {
+            name.decode(): Wait.parse(text)
+            for name, text in zip(waits[::2], waits[1::2], strict=True)
+            if text
+        },
     )
 
 
@@ -142,7 +159,7 @@ def _views_of(scope: Scope, loaded: Loaded, first: int, end: int) -> Op[list[Ste
     """The views of some loaded steps; payloads may be large, so few are asked for at once."""
     some = loaded.records[first:end]
     if not any(record.payloads for record in some):
-        return [record.view(loaded.header, None, None) for record in some]
+        return [loaded.bare_view(record) for record in some]
     views: list[StepView] = []
     for start in range(0, len(some), _PAYLOADS_PER_CALL):
         names = [record.name for record in some[start : start + _PAYLOADS_PER_CALL]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from rwf.errors import CommandRejected, NotFound
 from rwf.model.limits import CHUNK
@@ -12,11 +12,18 @@ from rwf.store.catalog import Arg
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import Op, Scope, new_call_id
 from rwf.store.ops.reads import load
+from rwf.store.ops.waits import Fate, Topic, Unsettled, fate_of, settle, sync, tell
 from rwf.store.records import STATES, Header, time_of_stamp
+
+_TOLD_PER_CALL: Final = 50
 
 
 def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
-    """Finishes an unfinished release, then mends what derived keys lack, chunk by chunk."""
+    """Finishes an unfinished release, then mends what derived keys lack, chunk by chunk.
+
+    Then the topics of all waits are told of them again: that registers what is not registered
+    there, and finishes hand-offs.
+    """
     header = (yield from load(scope, workflow_id)).header
     if header.semantics_version != SEMANTICS_VERSION:
         # No server function moves such a workflow: a release of its would stay unfinished for ever.
@@ -29,6 +36,7 @@ def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
     sums = [0] * (len(STATES) + 2)
     before: bytes | None = None
     undisturbed = True
+    waits: list[tuple[Topic | None, Fate]] = []
     chunks: list[Arg] = list(range(-(-header.steps // CHUNK)))
     # The first chunk of callbacks is looked at with the first of steps.
     chunks += [f"@{first}" for first in range(CHUNK + 1, header.callbacks + 1, CHUNK)]
@@ -36,7 +44,8 @@ def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
         reply = yield scope.on_workflow("check", workflow_id, [chunk])
         if not reply:
             raise NotFound(f"no workflow {workflow_id}")
-        found, counts, now, more = reply
+        found, counts, now, more, due = reply
+        waits += (fate_of(workflow_id, entry) for entry in due)
         repairs += _repairs(found)
         undisturbed = undisturbed and before in (None, counts)
         before = now
@@ -44,8 +53,11 @@ def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
     # What others change meanwhile is counted in some chunks only; the next reconciliation sees it.
     if before is not None and undisturbed and sums != _counted(before):
         args: list[Arg] = ["", before, *sums]
-        found, _, _, _ = yield scope.on_workflow("check", workflow_id, args)
+        found, *_ = yield scope.on_workflow("check", workflow_id, args)
         repairs += _repairs(found)
+    if any(repair.kind == "wait_expired" for repair in repairs):
+        yield from advance_all(scope, workflow_id)
+    repairs += yield from _told_again(scope, workflow_id, waits)
     return ReconcileReport(workflow_id=workflow_id, repairs=tuple(repairs))
 
 
@@ -54,6 +66,27 @@ def _counted(counts: bytes) -> list[int]:
     numbers = Header.counts_of(counts)
     callbacks, dead = Header.callbacks_of(counts)
     return [*(numbers[state] for state in STATES), callbacks, dead]
+
+
+def _told_again(
+    scope: Scope, workflow_id: str, waits: list[tuple[Topic | None, Fate]]
+) -> Op[list[Repair]]:
+    """Tells topics of waits, also of those that they know of; what that has mended."""
+    repairs = []
+    unsettled: Unsettled = {}
+    for topic, fate in waits:
+        if topic is None:
+            continue
+        mark = "1" if fate.known else "u"
+        kind = yield from sync(scope, topic, fate, unsettled, repair=mark)
+        if kind:
+            repairs.append(Repair(kind=kind, step=fate.step, details={}))
+    news = [fate for _, fate in waits if not fate.known]
+    for start in range(0, len(news), _TOLD_PER_CALL):
+        some = news[start : start + _TOLD_PER_CALL]
+        yield from tell(scope, workflow_id, some, unsettled)
+    yield from settle(scope, unsettled)
+    return repairs
 
 
 def _refusal(scope: Scope, workflow_id: str, version: int) -> Op[CommandRejected]:

@@ -1,0 +1,155 @@
+-- await: puts a step into a wait for a signal.
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before, the step, call id, lease, deadline ("",
+--   "=" and microseconds, or "+" and microseconds from now), the signal's name, the correlation key
+--   (quoted), the client's note.
+-- Reply: {answer, static, counts, context, flag}; the answer is {"accepted"|"duplicate", wait}, the wait
+--   as it is now, or {"rejected", reason, stamp, message}.
+-- Writes: the step and its wait, counts, evidence, ready queue, timers, index, statistics. The topic is
+--   then told by the client (told.lua).
+-- Publishes: step_available, workflow_terminal, when the deadline has passed.
+local WAITING = { state = "w", cause = "" }
+-- Deadlines are kept within the years that a client can show: microseconds of the years 1 and 9999.
+local EARLIEST, LATEST = -62135596800000000, 253402214400000000
+-- How many earlier waits are searched for a command that was sent again.
+local RECENT = 16
+
+-- The wait that this command is on record for, or nil: by its call when it was sent before, or by its
+-- lease.
+local function find(flow, item, again)
+  local latest = waits.latest(flow, item.step)
+  if not latest then
+    return nil
+  end
+  if item.lease ~= "" then
+    local n = command("HGET", flow.p, "l:" .. item.step .. ":" .. item.lease)
+    local wait = n and waits.numbered(flow, item.step, tonumber(n))
+    if wait then
+      return wait
+    end
+  end
+  local oldest = again and max(latest.n - RECENT, 1) or latest.n
+  for n = latest.n, oldest, -1 do
+    local wait = waits.numbered(flow, item.step, n)
+    if wait and wait.call == item.call then
+      return wait
+    end
+  end
+  return nil
+end
+
+-- Whether the lease has a result row.
+local function has_reported(flow, item)
+  local reported = tonumber(call.step(flow, item.step).reported)
+  for _, text in ipairs(reported > 0 and rows.of_step(flow, item.step, 1, reported) or {}) do
+    if text and rows.read(text).lease == item.lease then
+      return true
+    end
+  end
+  return false
+end
+
+-- The answer that is already on record for this command, or nil.
+local function on_record(call_, flow, item, again)
+  local wait = find(flow, item, again)
+  if wait and wait.call == item.call then
+    return { "accepted", waits.write(wait) }
+  end
+  if wait and wait.topic == item.topic and wait.asked == item.deadline then
+    evidence.duplicate(call_, flow, item)
+    return { "duplicate", waits.write(wait) }
+  end
+  if wait or (item.lease ~= "" and has_reported(flow, item)) then
+    return evidence.reject(
+      call_, flow, item, "already_terminal", "the lease has reported another outcome"
+    )
+  end
+  return nil
+end
+
+-- Why the step may not wait in its present state, or nil.
+local function obstacle(flow, step)
+  if states.TERMINAL[step.state] then
+    return "already_terminal", "the step is " .. states.NAME[step.state]
+  end
+  if flow.h.cancel ~= "" then
+    return "cancel_requested", "a cancel request stands"
+  end
+  if step.state == "p" then
+    return "dependencies_unresolved", "the step waits for " .. step.remaining .. " of its dependencies"
+  end
+  if step.state == "r" then
+    return "illegal_transition", "the step has failed, and waits to run again"
+  end
+  if step.state == "e" then
+    return "lease_required", "the step is executing"
+  end
+  return nil
+end
+
+-- The answer to a command that changes nothing, or nil when it is to be carried out.
+local function judge(call_, flow, item, again)
+  local before = again and evidence.refused_before(call_, flow, item)
+  if before then
+    return before
+  end
+  if not flow.h then
+    return evidence.reject(call_, flow, item, "workflow_not_found", "there is no workflow " .. flow.id)
+  end
+  if flow.h.semantics ~= states.VERSION then
+    return evidence.reject(
+      call_, flow, item, "unsupported_semantics",
+      "the workflow follows semantics version " .. flow.h.semantics
+    )
+  end
+  local step = call.step(flow, item.step)
+  if not step then
+    return evidence.reject(call_, flow, item, "step_not_found", "the workflow has no such step")
+  end
+  local known = on_record(call_, flow, item, again)
+  if known then
+    return known
+  end
+  if item.lease ~= "" then
+    return evidence.reject(call_, flow, item, "stale_lease", "the lease is not the step's current one")
+  end
+  local reason, message = obstacle(flow, step)
+  return reason and evidence.reject(call_, flow, item, reason, message)
+end
+
+local function deadline(call_, asked)
+  local kind, number = match(asked, "^([=+])(.*)$")
+  if kind ~= "+" then
+    return number or ""
+  end
+  return format("%.0f", max(EARLIEST, min(LATEST, call_.us + number)))
+end
+
+local function accept(call_, flow, item)
+  local step = call.step(flow, item.step)
+  moves.withdraw(call_, flow, item.step, step)
+  local wait = {
+    status = "w", stamp = call.stamp(call_), deadline = deadline(call_, item.deadline), resolved = "",
+    signal = "", told = "", asked = item.deadline, call = item.call, lease = item.lease,
+    topic = item.topic,
+  }
+  waits.begin(call_, flow, item.step, wait)
+  moves.become(call_, flow, item.step, step, WAITING)
+  evidence.accept(call_, flow, item, "accepted", "", format("wait %d has begun", wait.n))
+  waits.expire_named(call_, flow, { item.step })
+  return { "accepted", waits.write(wait) }
+end
+
+return function(keys, args)
+  local call_ = call.open(keys)
+  local item = {
+    action = "await_step", scope = "step", step = args[3], call = args[4], lease = args[5],
+    deadline = args[6], topic = args[7] .. "|" .. args[8], note = args[9],
+  }
+  local flow = call.flow(call_, 1, { item.step })
+  waits.expire(call_, flow, { item.step })
+  local answer = judge(call_, flow, item, args[2] == "1") or accept(call_, flow, item)
+  flush.commit(call_, args[1])
+  return { answer, unpack(flush.header(flow)) }
+end

@@ -1,0 +1,260 @@
+-- A topic: a signal's name and a correlation key, at its home partition. It knows the signals that came,
+-- and which steps wait for one; it decides which signal goes to which wait.
+--
+-- Its hash, the record of truth:
+--   ":"       first,last,counted,number,workflow,step,n|name|key
+--             first and last bound the signals that are kept, by number; counted: the latest whose first
+--             verdict is in the statistics; then the outstanding hand-off, or nothing: which signal is
+--             to wake which wait. There is one at most, and it is of the oldest signal kept.
+--   "s1"      a signal: status,stamp,call,workflow,step,n|dedupe key, status "k" kept or "c" consumed,
+--             by that wait; its payload, if any, is in "p1"
+--   "d..."    the number of the signal with this digest of a dedupe key
+--   "lW|S"    the latest wait of step S of workflow W that the topic was told of: n,state,stamp; state
+--             "w" waiting, "x" expired with its step still expired, "g" otherwise over. It stays, so that
+--             what is told late, or again, changes nothing.
+-- Its sorted set is derived from these, and read by the order of its members:
+--   w|W|stamp|S|n and x|W|stamp|S|n     waits, waiting and expired
+-- The partition's timers hold "s|digest" while a hand-off is outstanding.
+local M = {}
+
+local GRACE_MS = 1000 -- in which whoever made the hand-off normally carries it out
+local SKIPPED_PER_CALL = 100
+local RANK = { w = 1, x = 2, g = 3 }
+
+-- Keys are the partition's, then the topic's.
+function M.open(call_, name, key)
+  local hash = call_.keys[keyslots.FIRST_FLOW]
+  local text = command("HGET", hash, ":")
+  local t = {
+    hash = hash, set = call_.keys[keyslots.FIRST_FLOW + 1], digest = match(hash, ":sig:(%x+)$"),
+    first = 1, last = 0, counted = 0, handed = false,
+    topic = name .. "|" .. key, fields = {}, members = {}, moved = false,
+  }
+  if text then
+    local first, last, counted, number, workflow, step, n =
+      match(text, "^(%d+),(%d+),(%d+),(%d*),([^,]*),([^,]*),(%d*)|")
+    t.first, t.last, t.counted = tonumber(first), tonumber(last), tonumber(counted)
+    t.handed = number ~= ""
+      and { number = tonumber(number), workflow = workflow, step = step, n = n }
+  end
+  return t
+end
+
+-- One of its signals as stored, or nil.
+function M.signal(t, number)
+  local planned = t.signals and t.signals[number]
+  if planned then
+    return planned
+  end
+  local text = command("HGET", t.hash, "s" .. call.number(number))
+  if not text then
+    return nil
+  end
+  local status, stamp, id, workflow, step, n, dedupe =
+    match(text, "^(%a),(%d+),([^,]*),([^,]*),([^,]*),(%d*)|(.*)$")
+  return {
+    number = number, status = status, stamp = stamp, call = id, workflow = workflow, step = step,
+    n = n, dedupe = dedupe,
+  }
+end
+
+local function put(t, field, value)
+  t.fields[#t.fields + 1] = field
+  t.fields[#t.fields + 1] = value
+  t.moved = true
+end
+
+local function put_signal(t, signal)
+  t.signals = t.signals or {}
+  t.signals[signal.number] = signal
+  put(t, "s" .. call.number(signal.number), M.signal_text(signal))
+end
+
+function M.signal_text(signal)
+  return signal.status .. "," .. signal.stamp .. "," .. signal.call .. "," .. signal.workflow .. ","
+    .. signal.step .. "," .. signal.n .. "|" .. signal.dedupe
+end
+
+-- Plans a new signal; returns it.
+function M.add(call_, t, id, dedupe, digest, payload)
+  t.last = t.last + 1
+  local signal = {
+    number = t.last, status = "k", stamp = call.stamp(call_), call = id, workflow = "", step = "",
+    n = "", dedupe = dedupe,
+  }
+  put_signal(t, signal)
+  put(t, "d" .. digest, call.number(t.last))
+  if payload then
+    put(t, "p" .. call.number(t.last), payload)
+    t.payload = payload
+  end
+  return signal
+end
+
+-- Plans that a signal was consumed by a wait, once.
+function M.consume(call_, t, number, workflow, step, n)
+  local signal = M.signal(t, number)
+  if signal and signal.status == "k" then
+    signal.status, signal.workflow, signal.step, signal.n = "c", workflow, step, n
+    put_signal(t, signal)
+    call.count(call_, "sg|consumed", 1)
+  end
+end
+
+local function member(state, workflow, stamp, step, n)
+  return state .. "|" .. workflow .. "|" .. stamp .. "|" .. step .. "|" .. n
+end
+
+-- Plans what became of a wait: "w", "x" or "g". Returns whether that was news.
+function M.tell(t, state, workflow, step, n, stamp)
+  local field = "l" .. workflow .. "|" .. step
+  local known = command("HGET", t.hash, field)
+  local last, was, before = match(known or "", "^(%d+),(%a),(%d+)$")
+  local age = tonumber(last or 0) - tonumber(n)
+  if age > 0 or (age == 0 and RANK[was] > RANK[state]) then
+    return false
+  end
+  local place = state ~= "g" and member(state, workflow, stamp, step, n)
+  if age == 0 and was == state and (not place or command("ZSCORE", t.set, place)) then
+    return false
+  end
+  if known and was ~= "g" then
+    t.members[member(was, workflow, before, step, last)] = false
+  end
+  if place then
+    t.members[place] = true
+  end
+  put(t, field, n .. "," .. state .. "," .. stamp)
+  return true
+end
+
+-- Ends the outstanding hand-off, if it is to this wait: what became of that is known.
+function M.settle(t, workflow, step, n)
+  local handed = t.handed
+  if handed and handed.workflow == workflow and handed.step == step and handed.n == n then
+    t.handed = false
+    t.moved = true
+  end
+end
+
+-- The first or the last wait of a kind, with what is planned; nil when there is none.
+local function edge(t, kind, last)
+  local gone, verb, from, to = 0, "ZRANGEBYLEX", "[" .. kind .. "|", "(" .. kind .. "}"
+  if last then
+    verb, from, to = "ZREVRANGEBYLEX", to, from
+  end
+  for _, stays in pairs(t.members) do
+    gone = gone + (stays and 0 or 1)
+  end
+  local found, best = command(verb, t.set, from, to, "LIMIT", "0", call.number(gone + 1)), nil
+  for i = #found, 1, -1 do
+    if t.members[found[i]] ~= false then
+      best = found[i]
+    end
+  end
+  for place, stays in pairs(t.members) do
+    if stays and byte(place) == byte(kind) and (not best or (place < best) ~= last) then
+      best = place
+    end
+  end
+  return best
+end
+
+-- What a kept signal is, were it judged now and not handed over: late, unmatched, ambiguous; or
+-- recorded, when one workflow waits.
+local function verdict(t)
+  local first = edge(t, "w", false)
+  if not first then
+    return edge(t, "x", false) and "late" or "unmatched"
+  end
+  local workflow = "^w|([^|]+)|"
+  return match(first, workflow) ~= match(edge(t, "w", true), workflow) and "ambiguous" or "recorded"
+end
+
+-- Leaves behind the signals that were consumed.
+local function skip(t)
+  for _ = 1, SKIPPED_PER_CALL do
+    local signal = t.first <= t.last and M.signal(t, t.first)
+    if not signal or signal.status == "k" then
+      return
+    end
+    t.first = t.first + 1
+    t.moved = true
+  end
+end
+
+-- Hands the oldest signal kept to the oldest wait of the only workflow that waits, if these exist and no
+-- other hand-off is outstanding. Else it is known what all signals kept are: each is counted once.
+function M.judge(call_, t)
+  if t.handed then
+    return
+  end
+  skip(t)
+  local kept = t.last - t.first + 1
+  local found = kept > 0 and verdict(t)
+  if found == "recorded" then
+    local workflow, step, n = match(edge(t, "w", false), "^w|([^|]+)|%d+|([^|]+)|(%d+)$")
+    t.handed = { number = t.first, workflow = workflow, step = step, n = n }
+    t.moved = true
+  elseif t.counted < t.last then
+    if found then
+      call.count(call_, "sg|" .. found, min(kept, t.last - t.counted))
+    end
+    t.counted = t.last
+    t.moved = true
+  end
+end
+
+-- A signal's status.
+function M.status(t, signal)
+  if signal.status == "c" then
+    return "consumed"
+  end
+  return t.handed and t.handed.number == signal.number and "recorded" or verdict(t)
+end
+
+local function payload(t, number)
+  return number == t.last and t.payload or command("HGET", t.hash, "p" .. call.number(number))
+end
+
+-- What a client is told of a signal: {number, status, workflow, step, stamp, dedupe key, payload}.
+function M.answer(t, signal)
+  return {
+    call.number(signal.number), M.status(t, signal), signal.workflow, signal.step, signal.stamp,
+    signal.dedupe, payload(t, signal.number),
+  }
+end
+
+-- What a client has to carry out: {number, workflow, step, n, payload}, or false.
+function M.handed(t)
+  local handed = t.handed
+  if not handed then
+    return false
+  end
+  return {
+    call.number(handed.number), handed.workflow, handed.step, handed.n, payload(t, handed.number),
+  }
+end
+
+-- Writes what was planned, the record of truth last.
+function M.commit(call_, t, verb)
+  if t.moved then
+    local handed = t.handed or { number = "", workflow = "", step = "", n = "" }
+    call_.timers = {
+      ["s|" .. t.digest] = t.handed and call.number(call_.ms + GRACE_MS) or false,
+    }
+    put(
+      t, ":",
+      call.number(t.first) .. "," .. call.number(t.last) .. "," .. call.number(t.counted) .. ","
+        .. (t.handed and call.number(handed.number) or "") .. "," .. handed.workflow .. ","
+        .. handed.step .. "," .. handed.n .. "|" .. t.topic
+    )
+    flush.write_members(t.set, t.members)
+  end
+  flush.commit(call_, verb)
+  if t.moved then
+    command("HSET", t.hash, unpack(t.fields))
+  end
+end
+
+return M

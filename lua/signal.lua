@@ -1,0 +1,39 @@
+-- signal: records a signal at its topic, and judges what the topic keeps.
+--
+-- Keys: the partition's (keyslots), then the topic's hash and sorted set (topic.lua).
+-- Arguments: the publishing verb, "1" when sent before, the signal's name, the correlation key (quoted),
+--   the dedupe key (quoted), its digest, the call id, "1" when a payload follows, the payload, the
+--   client's note.
+-- Reply: {"accepted"|"duplicate", signal, hand-off}: the signal as it is now {number, status, workflow,
+--   step, stamp, dedupe key, payload}, and what the caller has to carry out {number, workflow, step, n,
+--   payload}, or nil.
+-- Writes: the topic, timers, statistics; evidence of a duplicate that no workflow has consumed to the
+--   partition's log. A duplicate of a consumed one is the client's to leave with that workflow.
+local function repeated(call_, item, signal, again)
+  if signal.call == item.call then
+    return "accepted"
+  end
+  if signal.status == "k" then
+    if again then
+      evidence.refused_before(call_, {}, item)
+    end
+    evidence.duplicate(call_, {}, item)
+  end
+  return "duplicate"
+end
+
+return function(keys, args)
+  local call_ = call.open(keys)
+  local t = topic.open(call_, args[3], args[4])
+  local item = { action = "deliver_signal", scope = "signal", step = "", call = args[7], note = args[10] }
+  local number, kind, signal = command("HGET", t.hash, "d" .. args[6]), "accepted", nil
+  if number then
+    signal = topic.signal(t, tonumber(number))
+    kind = repeated(call_, item, signal, args[2] == "1")
+  else
+    signal = topic.add(call_, t, item.call, args[5], args[6], args[8] == "1" and args[9] or nil)
+    topic.judge(call_, t)
+  end
+  topic.commit(call_, t, args[1])
+  return { kind, topic.answer(t, signal), topic.handed(t) }
+end

@@ -1,0 +1,46 @@
+-- sync: tells a topic what became of a wait, and judges what the topic keeps.
+--
+-- Keys: the partition's (keyslots), then the topic's hash and sorted set (topic.lua).
+-- Arguments: the publishing verb, "1" when sent before, the signal's name, the correlation key (quoted),
+--   the wait's workflow, step, number and stamp, what became of it ("w" waiting, "x" expired, "r"
+--   resolved, "g" over; "" to tell nothing), the number of the signal that resolved it or "", the number
+--   of a signal that is asked after or "", and for a repair "1", or "u" when the workflow's record says
+--   that the topic was not told.
+-- Reply: {the kind of repair that this was or "", the signal asked after or nil, hand-off}, these two as
+--   in signal.
+-- Writes: the topic, timers, statistics. Nothing when the topic knew, and has nothing to hand over.
+local function tell(call_, t, args)
+  local workflow, step, n, stamp, state = args[5], args[6], args[7], args[8], args[9]
+  if args[10] ~= "" then
+    topic.consume(call_, t, tonumber(args[10]), workflow, step, n)
+  end
+  if state ~= "w" then
+    topic.settle(t, workflow, step, n)
+  end
+  return topic.tell(t, state == "r" and "g" or state, workflow, step, n, stamp)
+end
+
+-- What somebody has left unfinished, and this call finds.
+local function unfinished(args, news, outstanding)
+  if outstanding then
+    return "handoff_unfinished"
+  end
+  if not news and args[12] ~= "u" then
+    return ""
+  end
+  return args[9] == "w" and "registration_unfinished" or "handoff_unfinished"
+end
+
+return function(keys, args)
+  local call_ = call.open(keys)
+  local t = topic.open(call_, args[3], args[4])
+  local outstanding, news = t.handed, args[9] ~= "" and tell(call_, t, args)
+  topic.judge(call_, t)
+  local repair = args[12] ~= "" and unfinished(args, news, outstanding) or ""
+  if repair ~= "" then
+    call.count(call_, "rr|" .. repair, 1)
+  end
+  topic.commit(call_, t, args[1])
+  local asked = args[11] ~= "" and topic.signal(t, tonumber(args[11]))
+  return { repair, asked and topic.answer(t, asked), topic.handed(t) }
+end

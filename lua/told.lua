@@ -1,0 +1,23 @@
+-- told: notes that the topics of waits were told what became of them.
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before; then for each wait: step, number, what was told
+--   ("w" waiting, "x" expired, "r" resolved, "g" over; "" when there was nothing to tell).
+-- Reply: {the last of these waits as it is now or nil, static, counts, context, flag}; {} where there is
+--   no workflow.
+-- Writes: waits, the workflow's agenda, timers.
+return function(keys, args)
+  local call_ = call.open(keys)
+  local flow = call.flow(call_, 1, {})
+  if not flow.h then
+    return {}
+  end
+  local last
+  for at = 3, #args, 3 do
+    local name, n = args[at], tonumber(args[at + 1])
+    waits.tell(call_, flow, name, n, args[at + 2])
+    last = waits.numbered(flow, name, n)
+  end
+  flush.commit(call_, args[1])
+  return { last and waits.write(last) or false, unpack(flush.header(flow)) }
+end

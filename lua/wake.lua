@@ -1,0 +1,51 @@
+-- wake: hands a signal to the wait that its topic has chosen, and tells what became of that.
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before, the step, the number of its wait, the signal's id,
+--   its payload or "", the client's note.
+-- Reply: {what became of the wait, its stamp}: "r" resolved by this very signal, "x" expired with its step
+--   still expired, "g" otherwise over; "" when the workflow's semantics are not this library's.
+-- Writes: the step and its wait, counts, evidence, ready queue, timers, index, statistics.
+-- Publishes: step_available; workflow_terminal, when deadlines have passed.
+local AVAILABLE = { state = "a", cause = "" }
+local NEVER = "0"
+
+local function resolve(call_, flow, item, step, signal, payload)
+  local wait = waits.resolve(call_, flow, item.step, signal, payload)
+  evidence.accept(call_, flow, item, "accepted", "", format("wait %d has consumed signal %s", wait.n, signal))
+  if flow.h.cancel ~= "" then
+    -- Nothing becomes available any more; the request's own sweep walks what depends on it.
+    moves.become(call_, flow, item.step, step, states.CANCELLED_BY_REQUEST)
+    return
+  end
+  moves.become(call_, flow, item.step, step, AVAILABLE)
+  step.order = queue.add(call_, flow, item.step, record.class(step.static))
+end
+
+local function fate(call_, flow, item, wait, signal, payload)
+  if wait.status == "w" then
+    resolve(call_, flow, item, call.step(flow, item.step), signal, payload)
+    return "r"
+  end
+  if wait.status == "r" then
+    return wait.signal == signal and "r" or "g"
+  end
+  return wait.status == "x" and "x" or "g"
+end
+
+return function(keys, args)
+  local call_ = call.open(keys)
+  local item = { action = "deliver_signal", scope = "step", step = args[3], call = "", note = args[7] }
+  local flow = call.flow(call_, 1, { item.step })
+  if not flow.h then
+    return { "g", NEVER }
+  end
+  if flow.h.semantics ~= states.VERSION then
+    return { "", NEVER }
+  end
+  waits.expire(call_, flow, { item.step })
+  local wait = waits.numbered(flow, item.step, tonumber(args[4]))
+  local answer = wait and fate(call_, flow, item, wait, args[5], args[6]) or "g"
+  flush.commit(call_, args[1])
+  return { answer, wait and wait.stamp or NEVER }
+end

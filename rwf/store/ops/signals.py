@@ -1,0 +1,151 @@
+"""Waiting for signals, and delivering them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+
+from rwf.errors import WorkflowInvalid
+from rwf.model.names import checked_name
+from rwf.model.views import AwaitView, SignalView
+from rwf.store.catalog import CONNECT, Arg
+from rwf.store.keys import key_digest
+from rwf.store.ops.base import (
+    Op,
+    Scope,
+    checked_id,
+    checked_text,
+    encoded_payload,
+    invalid,
+    is_partition,
+    new_call_id,
+    rejection,
+    unknown_workflow,
+    wire_name,
+    wire_text,
+)
+from rwf.store.ops.waits import (
+    Fate,
+    Topic,
+    Unsettled,
+    hand_over,
+    note_unsettled,
+    settle,
+    sync,
+    tell,
+)
+from rwf.store.records import EPOCH, Signal, Wait, time_of_stamp, value_of
+
+_AWAIT: Final = "await_step"
+_DELIVER: Final = "deliver_signal"
+_MICROSECOND: Final = timedelta(microseconds=1)
+# What a server's time can be shown as: the same bounds as in await.lua.
+_EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def await_step(
+    scope: Scope,
+    workflow_id: str,
+    step: str,
+    signal: str,
+    correlation_key: str,
+    deadline: datetime | timedelta | None,
+    lease: str | None,
+) -> Op[AwaitView]:
+    """Puts a step into a wait; raises CommandRejected when that is refused."""
+    workflow_id = checked_id(workflow_id, _AWAIT)
+    name = wire_name(step, _AWAIT)
+    topic = _topic(signal, correlation_key, _AWAIT)
+    lease = checked_text(lease, "lease", _AWAIT)
+    asked = _deadline(deadline)
+    if not (yield from is_partition(scope, int(workflow_id.partition("-")[0]))):
+        raise unknown_workflow(_AWAIT, workflow_id)
+    args: list[Arg] = [name, new_call_id(), wire_text(lease or ""), asked, *topic.names]
+    note = {"signal": topic.signal, "correlation_key": topic.key}
+    reply, *header = yield scope.on_workflow("await", workflow_id, [*args, orjson.dumps(note)])
+    unsettled: Unsettled = {}
+    note_unsettled(workflow_id, header, unsettled)
+    if reply[0] == b"rejected":
+        yield from settle(scope, unsettled)
+        raise rejection(_AWAIT, "step", reply)
+    wait = Wait.parse(reply[1])
+    if (what := wait.untold) is not None:
+        fate = Fate.of(workflow_id, name, wait, what)
+        yield from sync(scope, topic, fate, unsettled)
+        wait = (yield from tell(scope, workflow_id, [fate], unsettled)) or wait
+    yield from settle(scope, unsettled)
+    return wait.view(workflow_id, step)
+
+
+def deliver_signal(
+    scope: Scope, signal: str, correlation_key: str, payload: Any, dedupe_key: str | None
+) -> Op[SignalView]:
+    """Delivers a signal, and carries out what follows from it."""
+    topic = _topic(signal, correlation_key, _DELIVER)
+    dedupe = topic.key if dedupe_key is None else _key(dedupe_key, "dedupe_key", _DELIVER)
+    encoded = encoded_payload(scope, payload, _DELIVER)
+    if not scope.keys.partitions:
+        yield CONNECT
+    note = orjson.dumps(
+        {"signal": topic.signal, "correlation_key": topic.key, "dedupe_key": dedupe}
+    )
+    args: list[Arg] = [*topic.names, wire_text(dedupe), key_digest(dedupe), new_call_id()]
+    args += ["" if encoded is None else "1", encoded or b"", note]
+    kind, answer, handed = yield topic.call(scope, "signal", args)
+    found = Signal.parse(answer)
+    if kind == b"duplicate" and found.workflow_id is not None:
+        args = [_DELIVER, "already_consumed", new_call_id(), "", note, "signal", found.step or ""]
+        yield scope.on_workflow("note", found.workflow_id, args)
+    unsettled: Unsettled = {}
+    found = (yield from hand_over(scope, topic, handed, unsettled, found.number)) or found
+    yield from settle(scope, unsettled)
+    return SignalView(
+        id=topic.signal_id(scope, found.number),
+        signal=topic.signal,
+        correlation_key=topic.key,
+        dedupe_key=found.dedupe_key,
+        status=found.status,
+        payload=value_of(found.payload),
+        workflow_id=found.workflow_id,
+        step=found.step,
+        received_at=time_of_stamp(found.stamp),
+    )
+
+
+def swallowed_by(scope: Scope, wait: Wait) -> Op[str | None]:
+    """The id of a signal on record that the next one of the default dedupe key would repeat."""
+    topic = Topic(wait.signal, wait.key)
+    number = yield topic.call(scope, "dedupe", [key_digest(wait.key)])
+    return None if number is None else topic.signal_id(scope, int(number))
+
+
+def _topic(signal: Any, correlation_key: Any, action: str) -> Topic:
+    try:
+        name = checked_name(signal, "a signal's name")
+    except WorkflowInvalid as error:
+        raise invalid(action, error.message) from None
+    return Topic(name, _key(correlation_key, "correlation_key", action))
+
+
+def _key(value: Any, name: str, action: str) -> str:
+    """Keys are data: any text of at most 512 characters, the empty one too."""
+    if value == "":
+        return ""
+    text = checked_text(value, name, action)
+    if text is None:
+        raise invalid(action, f"{name} must be a string")
+    return text
+
+
+def _deadline(value: datetime | timedelta | None) -> str:
+    """A deadline as ``await.lua`` takes it."""
+    if value is None:
+        return ""
+    if isinstance(value, timedelta):
+        return f"+{value // _MICROSECOND}"
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise invalid(_AWAIT, "deadline must be a datetime with a timezone, or a timedelta")
+    return f"={(min(max(value, _EARLIEST), _LATEST) - EPOCH) // _MICROSECOND}"

@@ -1,0 +1,188 @@
+"""Carrying what happens to waits and signals between a workflow and the topics of its waits.
+
+A step's wait is a record of its workflow; a topic (a signal's name and a correlation key) lives at
+a home partition of its own, where signals come in and waits are registered. What happens to one is
+told to the other in calls of which each is idempotent, so that anybody can finish what a dead
+client has left:
+
+    a wait begins, or ends         the workflow's call, then ``sync`` to the topic, then ``told``
+    a topic hands a signal over    ``wake`` to the workflow, then ``sync``, then ``told``
+
+``sync`` may answer with the topic's next hand-off, which is then carried out in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+
+from rwf.store.catalog import Arg, Call
+from rwf.store.keys import home_partition, topic_digest
+from rwf.store.ops.base import Op, Scope, wire_text
+from rwf.store.records import Header, Signal, Wait
+
+_STEPS_PER_CALL: Final = 50
+_HEADER: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A signal's name and a correlation key."""
+
+    signal: str
+    key: str
+
+    @classmethod
+    def stored(cls, text: bytes) -> Topic:
+        """The topic that a wait's record names."""
+        signal, _, key = text.decode().partition("|")
+        return cls(signal, unquote(key))
+
+    @property
+    def names(self) -> list[Arg]:
+        """What functions take of it."""
+        return [self.signal, wire_text(self.key)]
+
+    def call(self, scope: Scope, function: str, args: Sequence[Arg]) -> Call:
+        """A call of a function at the topic's home."""
+        return Call(function, scope.keys.topic(self._digest), args)
+
+    def signal_id(self, scope: Scope, number: int) -> str:
+        """The id of one of its signals."""
+        digest = self._digest
+        return f"{home_partition(digest, scope.keys.homes)}-{digest}/{number}"
+
+    @property
+    def _digest(self) -> str:
+        return topic_digest(self.signal, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a wait: ``w`` it waits, ``x`` expired, ``r`` resolved, ``g`` otherwise over.
+
+    ``x`` only while its step is still expired by it. ``number`` is that of the signal which
+    resolved it. ``known`` is whether the topic has been told before.
+    """
+
+    workflow_id: str
+    step: str
+    n: int
+    stamp: str
+    what: str
+    number: int | None = None
+    known: bool = False
+
+    @classmethod
+    def of(cls, workflow_id: str, step: str, wait: Wait, what: str) -> Fate:
+        number = None if wait.signal_id is None else _number(wait.signal_id)
+        return cls(workflow_id, step, wait.n, wait.stamp, what, number)
+
+
+Unsettled = dict[str, bool]
+"""Workflows with something left to tell or, where true, to walk."""
+
+
+def untold(header: Sequence[Any]) -> bool:
+    """Whether the reply that ends with this header says that topics have not been told all."""
+    return bool(header and header[-1])
+
+
+def settle_waits(scope: Scope, workflow_id: str) -> Op[None]:
+    """Tells the topics of a workflow's waits what they do not know, with all that follows."""
+    yield from settle(scope, {workflow_id: False})
+
+
+def settle(scope: Scope, unsettled: Unsettled) -> Op[None]:
+    """The same for several workflows, and for those that are met on the way."""
+    while unsettled:
+        workflow_id, unwalked = unsettled.popitem()
+        while unwalked:
+            more, *_ = yield scope.on_workflow("advance", workflow_id, [""])
+            unwalked = bool(more)
+        while found := (yield scope.on_workflow("agenda", workflow_id, [_STEPS_PER_CALL])):
+            waits = [fate_of(workflow_id, entry) for entry in found]
+            for topic, fate in waits:
+                if topic is not None:
+                    yield from sync(scope, topic, fate, unsettled)
+            yield from tell(scope, workflow_id, [fate for _, fate in waits], unsettled)
+
+
+def fate_of(workflow_id: str, entry: Sequence[bytes]) -> tuple[Topic | None, Fate]:
+    """An entry of ``agenda`` or ``check``: a wait's topic, and what it is to be told."""
+    step, n, what, *rest = (part.decode() for part in entry)
+    if not rest:
+        return None, Fate(workflow_id, step, int(n), "", what)
+    stamp, signal_id, _, known = rest
+    number = _number(signal_id) if signal_id else None
+    fate = Fate(workflow_id, step, int(n), stamp, what, number, bool(known))
+    return Topic.stored(entry[5]), fate
+
+
+def _number(signal_id: str) -> int:
+    return int(signal_id.rpartition("/")[2])
+
+
+def sync(
+    scope: Scope, topic: Topic, fate: Fate, unsettled: Unsettled, *, repair: str = ""
+) -> Op[str]:
+    """Tells a topic of a wait, and carries out what it then hands over; the kind of repair."""
+    found, _, handed = yield _sync(scope, topic, fate, None, repair)
+    yield from hand_over(scope, topic, handed, unsettled, None)
+    kind: bytes = found
+    return kind.decode()
+
+
+def _sync(scope: Scope, topic: Topic, fate: Fate, asked: int | None, repair: str) -> Call:
+    args: list[Arg] = [*topic.names, fate.workflow_id, fate.step, fate.n, fate.stamp, fate.what]
+    args += ["" if number is None else number for number in (fate.number, asked)]
+    return topic.call(scope, "sync", [*args, repair])
+
+
+def hand_over(
+    scope: Scope, topic: Topic, handed: Any, unsettled: Unsettled, asked: int | None
+) -> Op[Signal | None]:
+    """Carries out a topic's hand-offs, one after the other, until none is outstanding.
+
+    Returns what is then known of the signal that is asked after, None if there was no hand-off.
+    """
+    answer: Any = None
+    while handed:
+        number, workflow_id, step, n = (part.decode() for part in handed[:4])
+        signal_id = topic.signal_id(scope, int(number))
+        note = {"signal_id": signal_id, "signal": topic.signal, "correlation_key": topic.key}
+        args: list[Arg] = [step, n, signal_id, handed[4] or b"", orjson.dumps(note)]
+        what, stamp = yield scope.on_workflow("wake", workflow_id, args)
+        if not what:
+            # A workflow of other semantics: left to a client of a release that knows them.
+            break
+        resolved = int(number) if what == b"r" else None
+        fate = Fate(workflow_id, step, int(n), stamp.decode(), what.decode(), resolved)
+        _, answer, handed = yield _sync(scope, topic, fate, asked, "")
+        yield from tell(scope, workflow_id, [fate], unsettled)
+    return Signal.parse(answer) if answer else None
+
+
+def tell(
+    scope: Scope, workflow_id: str, fates: Sequence[Fate], unsettled: Unsettled
+) -> Op[Wait | None]:
+    """Notes with a workflow what topics were told; returns the last of these waits."""
+    args: list[Arg] = [part for fate in fates for part in (fate.step, fate.n, fate.what)]
+    reply = yield scope.on_workflow("told", workflow_id, args)
+    if not reply:
+        return None
+    last, *header = reply
+    note_unsettled(workflow_id, header, unsettled)
+    return Wait.parse(last) if last else None
+
+
+def note_unsettled(workflow_id: str, header: Sequence[Any], unsettled: Unsettled) -> None:
+    """Puts the workflow on the list when its header says so."""
+    if len(header) == _HEADER:
+        unwalked = Header.parse(header[0], header[1]).unwalked > 0
+        if unwalked or untold(header):
+            unsettled[workflow_id] = unwalked
