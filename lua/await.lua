@@ -69,7 +69,7 @@ local function on_record(call_, flow, item, again)
 end
 
 -- Why the step may not wait in its present state, or nil.
-local function obstacle(flow, step)
+local function obstacle(flow, step, lease)
   if states.TERMINAL[step.state] then
     return "already_terminal", "the step is " .. states.NAME[step.state]
   end
@@ -82,7 +82,7 @@ local function obstacle(flow, step)
   if step.state == "r" then
     return "illegal_transition", "the step has failed, and waits to run again"
   end
-  if step.state == "e" then
+  if step.state == "e" and lease == "" then
     return "lease_required", "the step is executing"
   end
   return nil
@@ -111,10 +111,10 @@ local function judge(call_, flow, item, again)
   if known then
     return known
   end
-  if item.lease ~= "" then
+  if item.lease ~= "" and item.lease ~= claims.lease(step) then
     return evidence.reject(call_, flow, item, "stale_lease", "the lease is not the step's current one")
   end
-  local reason, message = obstacle(flow, step)
+  local reason, message = obstacle(flow, step, item.lease)
   return reason and evidence.reject(call_, flow, item, reason, message)
 end
 

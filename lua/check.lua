@@ -9,20 +9,13 @@
 --   callbacks and of dead ones, waits}; a repair is {kind, step}, a wait as in agenda, and "1" behind it
 --   when its topic was told of it before. {} where there is no workflow.
 -- Writes: ready queue, timers, agenda, outbox, index, counts; retries that are due become available,
---   waits whose deadline has passed expire. On a healthy workflow it writes nothing.
-
--- A retry whose time has come; firing it is due work, and told like a repair.
-local function fire(call_, flow, name, step)
-  step.state, step.due, step.since = "a", "", flow.since
-  step.order = queue.add(call_, flow, name, record.class(step.static))
-  call.drop_timer(call_, flow, "r", name)
-  call.recount(call_, flow, "r", "a", 1)
-  flow.dirty[name] = true
-end
+--   leases that have passed are taken away, waits whose deadline has passed expire. On a healthy workflow
+--   it writes nothing.
 
 local function check_available(call_, flow, name, step, repairs)
-  local member = record.class(step.static) .. "|" .. step.order .. "|" .. flow.id .. "|" .. name
-  if not command("ZSCORE", call_.keys[keyslots.READY], member) then
+  local keys = call_.keys
+  local member = queue.member(flow, name, record.class(step.static), step.order)
+  if not (command("ZSCORE", keys[keyslots.READY], member) or command("ZSCORE", keys[keyslots.RESERVED], member)) then
     call_.queued[member] = true
     repairs[#repairs + 1] = { "ready_entry_missing", name }
   end
@@ -31,7 +24,7 @@ end
 local function check_retryable(call_, flow, name, step, timer, repairs)
   local due = flow.h.inserted + tonumber(step.due)
   if due <= call_.ms then
-    fire(call_, flow, name, step)
+    moves.run_again(call_, flow, name, step)
     repairs[#repairs + 1] = { "retry_due", name }
   elseif tonumber(timer or 0) ~= due then
     call.set_timer(call_, flow, "r", name, due)
@@ -39,11 +32,23 @@ local function check_retryable(call_, flow, name, step, timer, repairs)
   end
 end
 
--- The timers of these steps, by name.
-local function timers_of(call_, flow, names)
+-- A lease that has passed is taken away; like a retry that is due, that is told like a repair.
+local function check_executing(call_, flow, name, step, timer, repairs)
+  local due = claims.due(flow, step)
+  if due <= call_.ms then
+    claims.lapse(call_, flow, name, step)
+    repairs[#repairs + 1] = { "lease_expired", name }
+  elseif tonumber(timer or 0) ~= due then
+    call.set_timer(call_, flow, "l", name, due)
+    repairs[#repairs + 1] = { "lease_timer_missing", name }
+  end
+end
+
+-- The timers of these steps of a kind, by name.
+local function timers_of(call_, flow, kind, names)
   local members, timers = {}, {}
   for i = 1, #names do
-    members[i] = "r|" .. flow.id .. "|" .. names[i]
+    members[i] = kind .. "|" .. flow.id .. "|" .. names[i]
   end
   if #names > 0 then
     local scores = command("ZMSCORE", call_.keys[keyslots.TIMERS], unpack(members))
@@ -86,6 +91,23 @@ local function check_wait_timer(call_, flow, repairs)
   end
 end
 
+local function check_step(call_, flow, name, retry, lease, repairs)
+  local state = sub(call.text(flow, name), 1, 1)
+  if state == "a" then
+    check_available(call_, flow, name, call.step(flow, name), repairs)
+  elseif state == "r" then
+    check_retryable(call_, flow, name, call.step(flow, name), retry, repairs)
+  elseif state == "e" then
+    check_executing(call_, flow, name, call.step(flow, name), lease, repairs)
+  end
+  for kind, wrong in pairs({ r = state ~= "r" and retry, l = state ~= "e" and lease }) do
+    if wrong then
+      call.drop_timer(call_, flow, kind, name)
+      repairs[#repairs + 1] = { "timer_wrong", name }
+    end
+  end
+end
+
 local function check_steps(call_, flow, chunk, repairs)
   local counts, names = {}, {}
   for name in gmatch(command("HGET", flow.w, "#" .. chunk) or "", "[^,]+") do
@@ -93,21 +115,16 @@ local function check_steps(call_, flow, chunk, repairs)
   end
   call.fetch(flow, names)
   local found = waits.check(call_, flow, names, repairs)
-  local timers = timers_of(call_, flow, names)
+  local retries, leases = timers_of(call_, flow, "r", names), timers_of(call_, flow, "l", names)
   for i = 1, #names do
     local name = names[i]
-    local state = sub(call.text(flow, name), 1, 1)
-    if flow.dirty[name] then
-      timers[name] = nil -- this call has just moved it
-    elseif state == "a" then
-      check_available(call_, flow, name, call.step(flow, name), repairs)
-    elseif state == "r" then
-      check_retryable(call_, flow, name, call.step(flow, name), timers[name], repairs)
-    elseif timers[name] then
-      call.drop_timer(call_, flow, "r", name)
-      repairs[#repairs + 1] = { "timer_wrong", name }
+    if not flow.dirty[name] then -- else this call has just moved it
+      check_step(call_, flow, name, retries[name], leases[name], repairs)
     end
-    state = sub(call.text(flow, name), 1, 1)
+  end
+  claims.walk_lapsed(call_, flow)
+  for i = 1, #names do
+    local state = sub(call.text(flow, names[i]), 1, 1)
     counts[state] = (counts[state] or 0) + 1
   end
   return counts, found

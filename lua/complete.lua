@@ -4,13 +4,13 @@
 -- Arguments: the publishing verb, "1" when this very call was sent before, "1" to have views in the
 --   reply; then for each item: slot, step, status asked for (state code), call id, command id, lease,
 --   milliseconds to the retry or "", a random number in [0,1) for the jitter, "1" when a payload
---   follows, the payload, the client's note.
+--   follows, the payload, "1" to do without the lease of an executing step, the client's note.
 -- Reply: {items, flows}. An item is
 --     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait
 --   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context, flag}.
 -- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics.
 -- Publishes: step_available, workflow_terminal.
-local FIRST_ITEM, WIDTH = 4, 11
+local FIRST_ITEM, WIDTH = 4, 12
 
 -- The items, and the steps that they name, by slot.
 local function read_items(args)
@@ -21,7 +21,7 @@ local function read_items(args)
       action = "complete_step", scope = "step", slot = slot, step = step,
       asked = args[at + 2], call = args[at + 3], command = args[at + 4], lease = args[at + 5],
       retry_ms = args[at + 6], jitter = args[at + 7],
-      payload = args[at + 8] == "1" and args[at + 9] or nil, note = args[at + 10],
+      payload = args[at + 8] == "1" and args[at + 9] or nil, force = args[at + 10], note = args[at + 11],
     }
     local wanted = names[slot]
     if wanted then
@@ -131,7 +131,7 @@ local function judge(call_, flow, item, again)
       return known
     end
   end
-  if item.lease ~= "" then
+  if item.lease ~= "" and item.lease ~= claims.lease(step) then
     if waits.has_lease(flow, item.step, item.lease) then
       return evidence.reject(call_, flow, item, "already_terminal", "the lease has ended in a wait")
     end
@@ -146,6 +146,9 @@ local function judge(call_, flow, item, again)
       call_, flow, item, "dependencies_unresolved",
       "the step waits for " .. step.remaining .. " of its dependencies"
     )
+  end
+  if step.state == "e" and item.lease == "" and item.force == "" then
+    return evidence.reject(call_, flow, item, "lease_required", "the step is executing")
   end
   return nil
 end
@@ -184,8 +187,10 @@ end
 local function accept(call_, flow, item)
   local step = call.step(flow, item.step)
   local since, h = flow.since, flow.h
+  if step.state ~= "e" then
+    step.attempt = call.number(step.attempt + 1) -- a claim has counted it already
+  end
   moves.withdraw(call_, flow, item.step, step)
-  step.attempt = call.number(step.attempt + 1)
   step.reported = step.attempt
   if step.started == "" then
     step.started = since

@@ -7,7 +7,6 @@
 --   still expired, "g" otherwise over; "" when the workflow's semantics are not this library's.
 -- Writes: the step and its wait, counts, evidence, ready queue, timers, index, statistics.
 -- Publishes: step_available; workflow_terminal, when deadlines have passed.
-local AVAILABLE = { state = "a", cause = "" }
 local NEVER = "0"
 
 local function resolve(call_, flow, item, step, signal, payload)
@@ -18,8 +17,8 @@ local function resolve(call_, flow, item, step, signal, payload)
     moves.become(call_, flow, item.step, step, states.CANCELLED_BY_REQUEST)
     return
   end
-  moves.become(call_, flow, item.step, step, AVAILABLE)
-  step.order = queue.add(call_, flow, item.step, record.class(step.static))
+  moves.enqueue(call_, flow, item.step, step)
+  step.claim = claims.UNCOUNTED
 end
 
 local function fate(call_, flow, item, wait, signal, payload)

@@ -20,13 +20,16 @@ from rwf.model.views import (
     AwaitView,
     Callback,
     CallbackView,
+    ClaimedStep,
     CommandResult,
     DispatchReport,
     DoctorReport,
     Event,
     EvidenceView,
     GraphView,
+    HeartbeatReport,
     MigrationReport,
+    QueueView,
     ReconcileReport,
     ResultView,
     SignalView,
@@ -38,7 +41,17 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
-from rwf.store.ops import callbacks, complete, explain, insert, reads, reconcile, signals
+from rwf.store.ops import (
+    callbacks,
+    claims,
+    complete,
+    explain,
+    insert,
+    queues,
+    reads,
+    reconcile,
+    signals,
+)
 from rwf.store.ops.base import Op, Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
 from rwf.store.ops.complete import Completion
@@ -175,10 +188,51 @@ class AsyncClient:
         )
         return await self._run(complete.complete_step(self._scope, item))
 
+    async def complete(
+        self,
+        claim: ClaimedStep,
+        status: CompletionStatus | str = CompletionStatus.COMPLETED,
+        *,
+        payload: Any = None,
+        summary: str | None = None,
+        retry_in: float | timedelta | None = None,
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> CommandResult:
+        return await self.complete_step(
+            claim.workflow_id,
+            claim.step,
+            status,
+            payload=payload,
+            summary=summary,
+            lease=claim.lease,
+            retry_in=retry_in,
+            actor=actor,
+            command_id=command_id,
+        )
+
     async def complete_many(
         self, completions: Iterable[Completion]
     ) -> builtins.list[CommandResult | CommandRejected]:
         return await self._run(complete.complete_many(self._scope, completions))
+
+    async def claim(
+        self,
+        queues: Iterable[str],
+        *,
+        worker_id: str,
+        limit: int = 1,
+        lease: float | timedelta = 30.0,
+    ) -> builtins.list[ClaimedStep]:
+        return await self._run(claims.claim(self._scope, queues, worker_id, limit, lease))
+
+    async def heartbeat(
+        self, claimed: Iterable[ClaimedStep], *, lease: float | timedelta = 30.0
+    ) -> HeartbeatReport:
+        return await self._run(claims.heartbeat(self._scope, claimed, lease))
+
+    async def release(self, claimed: Iterable[ClaimedStep]) -> int:
+        return await self._run(claims.release(self._scope, claimed))
 
     async def await_step(
         self,
@@ -286,6 +340,9 @@ class AsyncClient:
 
     async def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
         return await self._run(callbacks.callbacks(self._scope, workflow_id))
+
+    async def queues(self) -> builtins.list[QueueView]:
+        return await self._run(queues.queues(self._scope))
 
     async def graph(self, workflow_id: str) -> GraphView:
         return await self._run(reads.graph(self._scope, workflow_id))

@@ -14,13 +14,16 @@ from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
 from rwf.model.views import (
     AwaitView,
     CallbackView,
+    ClaimedStep,
     CommandResult,
     DispatchReport,
     DoctorReport,
     Event,
     EvidenceView,
     GraphView,
+    HeartbeatReport,
     MigrationReport,
+    QueueView,
     ReconcileReport,
     ResultView,
     SignalView,
@@ -32,7 +35,17 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
-from rwf.store.ops import callbacks, complete, explain, insert, reads, reconcile, signals
+from rwf.store.ops import (
+    callbacks,
+    claims,
+    complete,
+    explain,
+    insert,
+    queues,
+    reads,
+    reconcile,
+    signals,
+)
 from rwf.store.ops.base import Op, Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, blocking
 from rwf.store.ops.complete import Completion
@@ -195,12 +208,64 @@ class Client:
         )
         return self._run(complete.complete_step(self._scope, item))
 
+    def complete(
+        self,
+        claim: ClaimedStep,
+        status: CompletionStatus | str = CompletionStatus.COMPLETED,
+        *,
+        payload: Any = None,
+        summary: str | None = None,
+        retry_in: float | timedelta | None = None,
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> CommandResult:
+        """The same as :meth:`complete_step`, for a claim: its lease goes with it (section 8)."""
+        return self.complete_step(
+            claim.workflow_id,
+            claim.step,
+            status,
+            payload=payload,
+            summary=summary,
+            lease=claim.lease,
+            retry_in=retry_in,
+            actor=actor,
+            command_id=command_id,
+        )
+
     def complete_many(
         self, completions: Iterable[Completion]
     ) -> builtins.list[CommandResult | CommandRejected]:
         """A batch of completions, in one round trip a partition and 64; each is answered with its
         result or its refusal, in the order given."""
         return self._run(complete.complete_many(self._scope, completions))
+
+    def claim(
+        self,
+        queues: Iterable[str],
+        *,
+        worker_id: str,
+        limit: int = 1,
+        lease: float | timedelta = 30.0,
+    ) -> builtins.list[ClaimedStep]:
+        """Hands out up to ``limit`` (1,000) available steps of these queues, each to one worker.
+
+        Highest priority first; within a priority oldest first, with workflows taking turns (section
+        8). ``lease`` is in seconds: when it has passed, the step goes to others. A claim counts an
+        attempt, except the one that follows a resolved wait. Raises CommandRejected.
+        """
+        return self._run(claims.claim(self._scope, queues, worker_id, limit, lease))
+
+    def heartbeat(
+        self, claimed: Iterable[ClaimedStep], *, lease: float | timedelta = 30.0
+    ) -> HeartbeatReport:
+        """Has leases end ``lease`` seconds from now; tells which are lost, and whose workflow is
+        asked to end (section 8).
+        """
+        return self._run(claims.heartbeat(self._scope, claimed, lease))
+
+    def release(self, claimed: Iterable[ClaimedStep]) -> int:
+        """Gives unstarted work back, uncounted; returns how many of the leases still stood."""
+        return self._run(claims.release(self._scope, claimed))
 
     def await_step(
         self,
@@ -339,6 +404,10 @@ class Client:
     def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
         """A workflow's callbacks and where they stand, oldest first (section 6)."""
         return self._run(callbacks.callbacks(self._scope, workflow_id))
+
+    def queues(self) -> builtins.list[QueueView]:
+        """All queues that hold a step, or whose steps somebody has ever asked for (section 8)."""
+        return self._run(queues.queues(self._scope))
 
     def graph(self, workflow_id: str) -> GraphView:
         """A workflow with all steps and edges."""

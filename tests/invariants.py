@@ -165,7 +165,11 @@ class _Check:
     def _partition(self, number: int) -> Iterator[str]:
         expected = self._partitions[number]
         ready = dict(self._redis.zrange(self._key(number, "ready"), 0, -1, withscores=True))
-        yield from _compare(f"ready of {number}", expected.ready, {_text(m) for m in ready})
+        reserved = self._redis.zrange(self._key(number, "reserved"), 0, -1)
+        entries = Counter(_text(member) for member in (*ready, *reserved))
+        yield from _compare(f"ready of {number}", expected.ready, set(entries))
+        if twice := [entry for entry, count in entries.items() if count > 1]:
+            yield f"ready of {number}: reserved as well: {twice}"
         if any(ready.values()):
             yield f"ready of {number}: scores that are not equal"
         yield from self._timers(number, expected)
@@ -263,7 +267,7 @@ def _names(flow: _Flow, names: list[str]) -> Iterator[str]:
         kind, _, rest = name.partition(":")
         step, _, number = rest.partition(":")
         known = step in flow.records or (kind == "k" and step == START)
-        if name == ":" or (kind in ("i", "c") and known and not number):
+        if name == ":" or (kind in ("i", "c", "f") and known and not number):
             continue
         if kind[:1] == "@" and kind[1:] in flow.records and rest:
             continue
@@ -334,7 +338,9 @@ def _step(flow: _Flow, record: Record) -> Iterator[str]:
         yield f"place in the queue {record.order!r}"
     if (record.state is StepState.RETRYABLE) != (record.due is not None):
         yield f"due {record.due}"
-    if (record.attempt > 0) != (record.started is not None):
+    if (record.state is StepState.EXECUTING) != (record.claim is not None):
+        yield f"claim {record.claim}"
+    if record.attempt > 0 and record.started is None:
         yield f"attempt {record.attempt}, started {record.started}"
     if not record.reported <= record.attempt <= record.max_attempts:
         yield f"reported {record.reported}, attempt {record.attempt} of {record.max_attempts}"
@@ -369,7 +375,8 @@ def _judged(flow: _Flow, record: Record) -> Iterator[str]:
     if record.state is StepState.PENDING:
         if cancelling:
             yield "a parent that ended otherwise has not cancelled it"
-        if record.remaining != unresolved or not unresolved:
+        held = record.walked == "b"  # a result that its input refers to is missing
+        if record.remaining != unresolved + held or not record.remaining:
             yield f"waits for {record.remaining} parents, there are {unresolved}"
     elif record.cause is StepCause.CANCELLED_BY_DEPENDENCY:
         if not cancelling:
@@ -380,7 +387,8 @@ def _judged(flow: _Flow, record: Record) -> Iterator[str]:
 
 def _rows(flow: _Flow, record: Record) -> Iterator[str]:
     rows, payloads = flow.rows[record.name], flow.payloads[record.name]
-    if set(rows) != set(range(1, record.reported + 1)):
+    # An attempt whose lease was taken away has no row.
+    if max(rows, default=0) != record.reported:
         yield f"result rows {sorted(rows)}, reported {record.reported}"
         return
     if flow.given[record.name] != flow.indexed[record.name]:
@@ -396,7 +404,8 @@ def _rows(flow: _Flow, record: Record) -> Iterator[str]:
         ):
             if len(names) != min(count, LISTED) or len(set(names)) != len(names):
                 yield f"attempt {attempt} lists {len(names)} names of {count}"
-    if rows and record.state in TERMINAL_STEPS and rows[record.reported].status != record.state:
+    told = record.reported and record.reported == record.attempt
+    if told and record.state in TERMINAL_STEPS and rows[record.reported].status != record.state:
         yield f"its latest row says {rows[record.reported].status}"
 
 
@@ -455,6 +464,8 @@ def _imply(flow: _Flow, partition: _Partition) -> None:
             partition.ready.add(f"{class_}|{record.order}|{flow.id}|{record.name}")
         if record.state is StepState.RETRYABLE and record.due is not None:
             partition.timers[f"r|{flow.id}|{record.name}"] = header.inserted + record.due
+        if record.claim is not None:
+            partition.timers[f"l|{flow.id}|{record.name}"] = header.inserted + record.claim.expires
     state = workflow_state(
         (record.state for record in flow.records.values()), cancel=header.cancel is not None
     )

@@ -161,7 +161,7 @@ function M.recount(call, flow, from, to, by)
   flow.moved = true
 end
 
--- Sets a timer; kind "r": a retry is due.
+-- Sets a timer; kind "r": a retry is due, "l": a lease ends.
 function M.set_timer(call, flow, kind, name, due_ms)
   call.timers = call.timers or {}
   call.timers[kind .. "|" .. flow.id .. "|" .. name] = format("%.0f", due_ms)

@@ -46,6 +46,7 @@ local function settle(call_, flow)
 end
 
 -- Adds and removes members of a sorted set; the score is 0 where only the order of names matters.
+-- Returns the members to be removed, when some of them did not stand there.
 function M.write_members(key, members)
   local added, removed = {}, {}
   for member, score in pairs(members) do
@@ -56,12 +57,11 @@ function M.write_members(key, members)
       removed[#removed + 1] = member
     end
   end
-  if #removed > 0 then
-    command("ZREM", key, unpack(removed))
-  end
+  local found = #removed > 0 and command("ZREM", key, unpack(removed)) or 0
   if #added > 0 then
     command("ZADD", key, unpack(added))
   end
+  return found < #removed and removed
 end
 
 local function write_stats(call_)
@@ -163,7 +163,10 @@ function M.commit(call_, verb)
     end
   end
   if next(call_.queued) then
-    M.write_members(keys[keyslots.READY], call_.queued)
+    local elsewhere = M.write_members(keys[keyslots.READY], call_.queued)
+    if elsewhere then
+      command("ZREM", keys[keyslots.RESERVED], unpack(elsewhere))
+    end
   end
   for slot = 1, #flows do
     if flows[slot].agenda then

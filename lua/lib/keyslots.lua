@@ -8,7 +8,9 @@ M.LOG = 5
 M.KEYS = 6
 M.STAGED = 7
 M.OUTBOX = 8
-M.FIRST_FLOW = 9
+M.RESERVED = 9
+M.SERVED = 10
+M.FIRST_FLOW = 11
 M.FLOW_STRIDE = 5
 
 -- The keys of the workflow in a slot, counted from 1: w, p, e, n, d.

@@ -1,14 +1,18 @@
 -- What can happen to one step that was taken apart: it leaves the place where it waits, or ends.
 local M = {}
+local AVAILABLE = { state = "a", cause = "" }
 
 -- Takes the step out of wherever it waits.
 function M.withdraw(call_, flow, name, step)
   if step.state == "a" then
     queue.remove(call_, flow, name, record.class(step.static), step.order)
-    step.order = ""
+    step.order, step.claim = "", ""
   elseif step.state == "r" then
     call.drop_timer(call_, flow, "r", name)
     step.due = ""
+  elseif step.state == "e" then
+    call.drop_timer(call_, flow, "l", name)
+    step.claim = ""
   elseif step.state == "w" then
     waits.abandon(call_, flow, name)
   end
@@ -26,6 +30,18 @@ function M.become(call_, flow, name, step, outcome)
   end
   flow.dirty[name] = true
   flow.moved = true
+end
+
+-- Puts a step that was taken out of where it stood into the ready queue.
+function M.enqueue(call_, flow, name, step)
+  M.become(call_, flow, name, step, AVAILABLE)
+  step.order = queue.add(call_, flow, name, record.class(step.static))
+end
+
+-- A retry whose time has come.
+function M.run_again(call_, flow, name, step)
+  M.withdraw(call_, flow, name, step)
+  M.enqueue(call_, flow, name, step)
 end
 
 return M

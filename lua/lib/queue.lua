@@ -2,6 +2,10 @@
 --   class|order|workflow|step      class = queue:urgency, order = round, milliseconds, number
 -- A round takes up to states.ROUND_SHARE steps of one workflow and class, so that a backlog of one
 -- workflow delays the first steps of another by about as many (SPEC section 8).
+--
+-- A claimer first takes entries out, whose workflows' keys its call cannot have declared, and then
+-- starts their steps. Until that, an entry stands in a second sorted set, "reserved", at the time when
+-- it goes back for others: nothing is lost when the claimer dies in between.
 local M = {}
 
 -- The round of the step that would be claimed next; 0 when none waits, and then the class is noted:
@@ -46,21 +50,90 @@ local function round_for(call, flow, class)
   return floor(turn / states.ROUND_SHARE)
 end
 
+function M.member(flow, name, class, order)
+  return class .. "|" .. order .. "|" .. flow.id .. "|" .. name
+end
+
 -- Puts a step into the queue; returns its order there.
 function M.add(call, flow, name, class)
   call.serial = call.serial + 1
   local order = format("%06x%011x%04x", round_for(call, flow, class), call.ms, call.serial)
-  call.queued[class .. "|" .. order .. "|" .. flow.id .. "|" .. name] = true
+  call.queued[M.member(flow, name, class, order)] = true
   return order
 end
 
 function M.remove(call, flow, name, class, order)
-  local member = class .. "|" .. order .. "|" .. flow.id .. "|" .. name
+  local member = M.member(flow, name, class, order)
   if call.queued[member] then
     call.queued[member] = nil -- it was added by this very call
   else
     call.queued[member] = false
   end
+end
+
+-- Entries that nobody has come back for.
+local RETURNED_PER_CALL = "100"
+
+local function take_back(call_)
+  local ready, reserved = call_.keys[keyslots.READY], call_.keys[keyslots.RESERVED]
+  local left = command(
+    "ZRANGEBYSCORE", reserved, "-inf", call.number(call_.ms), "LIMIT", "0", RETURNED_PER_CALL
+  )
+  if #left > 0 then
+    local members = {}
+    for i = 1, #left do
+      members[2 * i - 1], members[2 * i] = "0", left[i]
+    end
+    command("ZADD", ready, unpack(members))
+    command("ZREM", reserved, unpack(left))
+  end
+end
+
+-- What orders an entry among those of other queues: urgency and order.
+local function rank(member)
+  return sub(member, find(member, ":", 1, true))
+end
+
+-- The first entries of these queues, in the order in which they are to be claimed.
+local function first_of(call_, names, limit)
+  local found = {}
+  for i = 1, #names do
+    local page = command(
+      "ZRANGEBYLEX", call_.keys[keyslots.READY], "[" .. names[i] .. ":", "(" .. names[i] .. ";",
+      "LIMIT", "0", limit
+    )
+    for at = 1, #page do
+      found[#found + 1] = page[at]
+    end
+  end
+  if #names > 1 then
+    table.sort(found, function(one, other) return rank(one) < rank(other) end)
+    for i = #found, limit + 1, -1 do
+      found[i] = nil
+    end
+  end
+  return found
+end
+
+-- Takes the first entries of these queues out, reserved for the caller; and notes that somebody serves
+-- the queues. Writes at once: the caller has planned nothing.
+function M.take(call_, names, limit)
+  take_back(call_)
+  local served, now = {}, call.number(call_.ms)
+  for i = 1, #names do
+    served[2 * i - 1], served[2 * i] = now, names[i]
+  end
+  command("ZADD", call_.keys[keyslots.SERVED], unpack(served))
+  local found = first_of(call_, names, limit)
+  if #found > 0 then
+    local members, due = {}, call.number(call_.ms + states.RESERVED_MS)
+    for i = 1, #found do
+      members[2 * i - 1], members[2 * i] = due, found[i]
+    end
+    command("ZREM", call_.keys[keyslots.READY], unpack(found))
+    command("ZADD", call_.keys[keyslots.RESERVED], unpack(members))
+  end
+  return found
 end
 
 return M

@@ -1,5 +1,5 @@
 -- A step's record: one field of its workflow's hash, named after the step.
---   state,remaining,since,order,attempt,max,reported,started,finished,cause,due,walked
+--   state,remaining,since,order,attempt,max,reported,started,finished,cause,due,walked,claim
 --   |class|position|payloads|options|children|parents|worker
 -- (one line). The first part changes, the second never does.
 --   remaining  parents (and the start) that have not resolved this step; meaningful while pending
@@ -9,9 +9,12 @@
 --   due        when a retry runs again
 --   walked     while the step has ended and some of its child edges have not been walked: how many
 --              chunks of them have; "h" while a recovery holds a pending step (one more remaining),
---              "m" while it has placed the step as one that has ended; else empty
+--              "m" while it has placed the step as one that has ended; "b" while a result that its
+--              input refers to is missing (one more remaining); else empty
+--   claim      while executing: token:expires:counted:worker (claims.lua); "=" while available after a
+--              signal: the next claim counts no attempt; else empty
 --   class      queue:urgency, empty for the default class
---   payloads   "i" when there is an input, "c" when there is a context
+--   payloads   "i" when there is an input, "r" when it refers to results, "c" when there is a context
 --   children, parents   names separated by commas, "+" before one over a continue edge; "#n" when
 --              there are n of them in chunks of the payload hash
 -- Times are milliseconds since the workflow was inserted.
@@ -20,22 +23,22 @@ local M = {}
 local DEFAULT_CLASS = "default:1000"
 
 function M.read(text)
-  local state, remaining, since, order, attempt, max, reported, started, finished, cause, due, walked, static =
+  local state, remaining, since, order, attempt, max, reported, started, finished, cause, due, walked, claim, static =
     match(
       text,
-      "^(%a),(%d+),(%d*),(%x*),(%d+),([%d+]+),(%d+),(%d*),(%d*),(%a?),(%d*),(%w*)(|.*)$"
+      "^(%a),(%d+),(%d*),(%x*),(%d+),([%d+]+),(%d+),(%d*),(%d*),(%a?),(%d*),(%w*),([^|]*)(|.*)$"
     )
   return {
     state = state, remaining = remaining, since = since, order = order, attempt = attempt, max = max,
     reported = reported, started = started, finished = finished, cause = cause, due = due,
-    walked = walked, static = static, edges = false,
+    walked = walked, claim = claim, static = static, edges = false,
   }
 end
 
 function M.write(r)
   return r.state .. "," .. r.remaining .. "," .. r.since .. "," .. r.order .. "," .. r.attempt .. ","
     .. r.max .. "," .. r.reported .. "," .. r.started .. "," .. r.finished .. "," .. r.cause .. ","
-    .. r.due .. "," .. r.walked .. r.static
+    .. r.due .. "," .. r.walked .. "," .. r.claim .. r.static
 end
 
 -- The parts that never change, from a whole record or from its static part alone.

@@ -29,6 +29,7 @@ M.EVIDENCE_KEPT = 10000
 M.CHUNK = 200
 M.ROUND_SHARE = 100
 M.CALLBACK_ATTEMPTS = 20
+M.RESERVED_MS = 5000
 
 -- h is a header (header.lua).
 function M.counts_text(h)

@@ -28,7 +28,8 @@ class GraphStep(NamedTuple):
     """One step of a graph; ``position`` is its place in topological order, from 0.
 
     ``backoff`` is None for the default, ``timeout`` is in seconds or None for none, ``input`` and
-    ``context`` are JSON or None for none. ``parents`` and ``children`` are ordered by position.
+    ``context`` are JSON or None for none; ``references`` are the steps whose results the input
+    refers to. ``parents`` and ``children`` are ordered by position.
     """
 
     name: str
@@ -40,6 +41,7 @@ class GraphStep(NamedTuple):
     timeout: float | None
     input: bytes | None
     context: bytes | None
+    references: tuple[str, ...]
     parents: tuple[Edge, ...]
     children: tuple[Edge, ...]
     position: int
@@ -215,6 +217,7 @@ def _in_order(
                 step.timeout,
                 step.input,
                 step.context,
+                step.references,
                 tuple([pairs[edges[parent]][parent] for parent in above]),
                 tuple(children[number]),
                 place,

@@ -14,7 +14,7 @@ INLINE_BYTES: Final = 1024
 # Edges that one server call walks: one full chunk, about 3 ms (the contract allows 500). What is
 # beyond is moved in further calls.
 EDGES_PER_CALL: Final = CHUNK
-# Completions in one batch.
+# Completions, claims or heartbeats in one batch.
 ITEMS_PER_CALL: Final = 64
 # Names, dependencies or root causes that a reply lists; the count beside them is exact.
 LISTED: Final = 1_000
@@ -25,3 +25,5 @@ CALLBACK_ATTEMPTS: Final = 20
 
 # Steps of one workflow and class that share a round of the ready queue (section 8).
 ROUND_SHARE: Final = 100
+# How long an entry of the ready queue is kept for the claimer that has taken it (milliseconds).
+RESERVED_MS: Final = 5_000

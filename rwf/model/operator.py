@@ -47,9 +47,14 @@ def workflow_status(view: WorkflowView, *, review: bool = False) -> OperatorStat
     return _OF_WORKFLOW[view.state]
 
 
-def step_status(state: StepState, blockers: frozenset[str]) -> OperatorStatus:
-    """A step's status, from its state and the codes of what blocks it."""
+def step_status(
+    state: StepState, blockers: frozenset[str], *, deserted: bool = False
+) -> OperatorStatus:
+    """A step's status, from its state and the codes of what blocks it.
+
+    ``deserted``: no worker serves the queue of an available step any more.
+    """
     status = _OF_STEP[state]
     if blockers & BLOCKING and status is OperatorStatus.WAITING:
         return OperatorStatus.BLOCKED
-    return status
+    return OperatorStatus.BLOCKED if deserted else status

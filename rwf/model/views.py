@@ -107,6 +107,57 @@ class StepView(View):
     last_transition_at: datetime
 
 
+class WakingSignal(View):
+    """The signal that last woke a step."""
+
+    id: str
+    signal: str
+    correlation_key: str
+    payload: Any
+
+
+class ClaimedStep(View):
+    """A step that a worker holds under a lease (SPEC section 8).
+
+    ``input`` has the results filled in that it refers to. ``timeout`` is how long the attempt may
+    take, in seconds.
+    """
+
+    workflow_id: str
+    step: str
+    worker: str
+    queue: str
+    attempt: int
+    max_attempts: int
+    lease: str
+    lease_expires_at: datetime
+    timeout: float | None
+    input: Any
+    context: Any
+    workflow_context: Any
+    signal: WakingSignal | None
+
+
+class HeartbeatReport(View):
+    """What became of claims: those that were extended, with their new ends; those whose lease is
+    lost; and of the first, those whose workflow is asked to end."""
+
+    extended: tuple[ClaimedStep, ...]
+    lost: tuple[ClaimedStep, ...]
+    cancel_requested: tuple[ClaimedStep, ...]
+
+
+class QueueView(View):
+    """A queue: how many steps wait in it, since when the first of them, and when somebody last
+    asked for its steps; ``served`` while that is less than a minute ago."""
+
+    name: str
+    available: int
+    oldest_at: datetime | None
+    asked_at: datetime | None
+    served: bool
+
+
 class ResultView(View):
     """What one attempt of a step reported; ``payload_bytes`` are the bytes as stored."""
 

@@ -36,6 +36,12 @@ FUNCTIONS: Final = {
         Function("sync"),
         Function("agenda", reads_only=True),
         Function("dedupe", reads_only=True),
+        Function("take"),
+        Function("start"),
+        Function("heartbeat"),
+        Function("fire"),
+        Function("timers", reads_only=True),
+        Function("queues", reads_only=True),
         Function("overdue", reads_only=True),
         Function("meta", reads_only=True),
         Function("show", reads_only=True),
@@ -55,7 +61,7 @@ FUNCTIONS: Final = {
 PUBLISHING: Final = frozenset(
     {
         "note", "insert", "complete", "advance", "check", "callback",
-        "await", "wake", "told", "signal", "sync",
+        "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
     }
 )  # fmt: skip
 

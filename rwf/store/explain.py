@@ -20,7 +20,7 @@ from rwf.model.states import (
     StepState,
     WorkflowState,
 )
-from rwf.model.views import Blocker, RootCause, WorkflowView
+from rwf.model.views import Blocker, QueueView, RootCause, WorkflowView
 from rwf.store.records import Header, Record
 
 # How many steps are visited, over all root causes, to count how many each one holds.
@@ -183,10 +183,17 @@ def _root_cause(
 # --- one step ---------------------------------------------------------------------------------
 
 
-def blockers(header: Header, record: Record, parents: Sequence[Record], now: int) -> list[Blocker]:
+def blockers(
+    header: Header,
+    record: Record,
+    parents: Sequence[Record],
+    now: int,
+    queue: QueueView | None = None,
+) -> list[Blocker]:
     """Why a step does not run now, the weightiest reason first.
 
-    ``parents`` are those that hold the step; ``now`` is the server's time in milliseconds.
+    ``parents`` are those that hold the step; ``now`` is the server's time in milliseconds;
+    ``queue`` is that of an available step.
     """
     found: list[Blocker] = []
     if header.cancel is not None and record.state in OPEN_STEPS:
@@ -195,7 +202,7 @@ def blockers(header: Header, record: Record, parents: Sequence[Record], now: int
         case StepState.PENDING:
             found += _waiting(header, record, parents)
         case StepState.AVAILABLE:
-            found.append(_for_worker(header, record, now))
+            found.append(_for_worker(header, record, now, queue))
         case StepState.RETRYABLE:
             found.append(
                 _blocker(header, record, "retry_scheduled", "it failed, and will run again")
@@ -203,7 +210,7 @@ def blockers(header: Header, record: Record, parents: Sequence[Record], now: int
         case StepState.AWAITING_SIGNAL:
             found.append(_blocker(header, record, "waiting_on_signal", "it waits for a signal"))
         case StepState.EXECUTING:
-            found.append(_blocker(header, record, "executing", "it is running"))
+            found.append(_executing(header, record))
         case StepState.FAILED | StepState.DISCARDED:
             found.append(_blocker(header, record, "step_failed", f"it has {record.state}"))
         case StepState.EXPIRED:
@@ -272,14 +279,32 @@ def _named(names: Sequence[str]) -> str:
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _for_worker(header: Header, record: Record, now: int) -> Blocker:
+def _for_worker(header: Header, record: Record, now: int, queue: QueueView | None) -> Blocker:
+    served = queue is not None and queue.served
     return _blocker(
         header,
         record,
         "waiting_for_worker",
-        f"available in queue {record.queue}, not claimed yet",
+        f"available in queue {record.queue}, which "
+        + ("has not handed it out yet" if served else "no worker serves"),
         queue=record.queue,
         waiting_seconds=max(now - header.inserted - record.since, 0) / 1000,
+        served=served,
+        served_before=queue is not None and queue.asked_at is not None,
+    )
+
+
+def _executing(header: Header, record: Record) -> Blocker:
+    assert record.claim is not None
+    ends = header.at(record.claim.expires)
+    return _blocker(
+        header,
+        record,
+        "executing",
+        f"{record.claim.worker} runs it",
+        leased_by=record.claim.worker,
+        lease_expires_at=ends,
+        attempt=record.attempt,
     )
 
 

@@ -93,15 +93,19 @@ class Keys:
 
 
 # ready   sorted set: available steps, in the order in which they are to be claimed
-# timers  sorted set by due time (ms): "r|workflow|step", a retry; "w|workflow", the first of what
-#         its waits have to have done; "s|digest", a topic's hand-off
+# timers  sorted set by due time (ms): "r|workflow|step", a retry; "l|workflow|step", a lease;
+#         "w|workflow", the first of what its waits have to have done; "s|digest", a hand-off
 # index   sorted set: "group|inserted|workflow", group "o" for open or the code of a terminal state
 # stats   hash: the fleet's counters and gauges
 # log     list: evidence of commands on workflows that do not exist
 # keys    hash: insert keys, as digests
 # staged  sorted set by the time (ms) when they are given up: ids of unfinished inserts
 # outbox  sorted set by due time (ms): "workflow|number", callbacks to be sent
-PARTITION_SLOTS: Final = ("ready", "timers", "index", "stats", "log", "keys", "staged", "outbox")
+# reserved sorted set by the time (ms) when they go back: entries of ready that a claimer has taken
+# served  sorted set by time (ms): queues, when somebody last asked for their steps
+PARTITION_SLOTS: Final = (
+    "ready", "timers", "index", "stats", "log", "keys", "staged", "outbox", "reserved", "served",
+)  # fmt: skip
 
 # w  hash: the header and a record for each step
 # p  hash: payloads, contexts, result rows, command ids and long edge lists

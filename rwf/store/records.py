@@ -71,7 +71,7 @@ def fields_of(graph: Graph) -> Fields:
         fields.own.append((f"#{number}", ",".join(chunk).encode()))
     roots = [(step.name, EdgePolicy.CANCEL) for step in graph.steps if not step.parents]
     children = _edges("k", START, roots, fields)
-    fields.own.append((START, f"c,0,,,0,0,0,,,,,0||0|||{children}||".encode()))
+    fields.own.append((START, f"c,0,,,0,0,0,,,,,0,||0|||{children}||".encode()))
     for step in graph.steps:
         fields.own.append((step.name, _record(step, fields)))
         if step.input is not None:
@@ -95,9 +95,12 @@ def _record(step: GraphStep, fields: Fields) -> bytes:
     children = _edges("k", step.name, step.children, fields)
     parents = _edges("u", step.name, step.parents, fields)
     worker = "" if step.worker == step.name else step.worker
-    payloads = ("" if step.input is None else "i") + ("" if step.context is None else "c")
+    if step.references:
+        fields.payload.append((f"f:{step.name}", ",".join(step.references).encode()))
+    payloads = "" if step.input is None else "ir" if step.references else "i"
+    payloads += "" if step.context is None else "c"
     return (
-        f"p,{remaining},,,0,{step.max_attempts},0,,,,,"
+        f"p,{remaining},,,0,{step.max_attempts},0,,,,,,"
         f"|{class_}|{step.position}|{payloads}|{options}|{children}|{parents}|{worker}"
     ).encode()
 
@@ -247,6 +250,20 @@ def _number(text: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """Who runs a step, and until when (``claims.lua``)."""
+
+    token: str
+    expires: int
+    worker: str
+
+    @classmethod
+    def parse(cls, text: str) -> Claim:
+        token, expires, _, worker = text.split(":")
+        return cls(token, int(expires), unquote(worker))
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A step's record, taken apart. Times are milliseconds since the insert."""
 
@@ -263,6 +280,7 @@ class Record:
     cause: StepCause | None
     due: int | None
     walked: str
+    claim: Claim | None
     position: int
     queue: str
     priority: int
@@ -292,6 +310,7 @@ class Record:
             cause=_CAUSE_OF[parts[9]] if parts[9] else None,
             due=_number(parts[10]),
             walked=parts[11],
+            claim=Claim.parse(parts[12]) if ":" in parts[12] else None,
             position=int(position),
             queue=queue,
             priority=_URGENCY_OF_PRIORITY_0 - int(urgency),
@@ -301,6 +320,17 @@ class Record:
             parents=parents,
             worker=worker or name,
         )
+
+    @property
+    def lease(self) -> str | None:
+        """The lease that it runs under, as a claimer knows it."""
+        return None if self.claim is None else f"{self.attempt}-{self.claim.token}"
+
+    @property
+    def timeout(self) -> float | None:
+        """How long one attempt may take, in seconds."""
+        text = self.options.partition(";")[2]
+        return float(text) if text else None
 
     @property
     def parent_count(self) -> int:
@@ -326,11 +356,13 @@ class Record:
             terminal_cause=self.cause,
             input=value_of(input_),
             context=value_of(context),
-            lease_expires_at=None,
-            leased_by=None,
+            lease_expires_at=None if self.claim is None else header.at(self.claim.expires),
+            leased_by=None if self.claim is None else self.claim.worker,
             retry_at=header.at(self.due) if self.state is StepState.RETRYABLE else None,
             awaiting=awaiting,
-            cancel_requested_at=None,
+            cancel_requested_at=(
+                header.at(header.cancel) if self.state is StepState.EXECUTING else None
+            ),
             started_at=header.at(self.started),
             finished_at=header.at(self.finished),
             last_transition_at=time_of(header.inserted + self.since),

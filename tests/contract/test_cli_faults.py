@@ -23,7 +23,7 @@ from tests.waiting import until
 NOBODY = "redis://127.0.0.1:1/0"
 READING = ("show", "graph", "explain", "evidence")
 WRITING = ("insert", "complete")
-NAMES = (*READING, *WRITING, "demo", "ls", "migrate", "doctor", "server")
+NAMES = (*READING, *WRITING, "callbacks", "demo", "ls", "migrate", "doctor", "server")
 
 
 @pytest.mark.parametrize("command", READING)

@@ -259,7 +259,7 @@ def test_the_fleets_counters(client: Client) -> None:
     stats = {
         name.decode(): int(value)
         for name, value in raw(client).hgetall(partition_key(view.id, "stats")).items()
-        if name[:3] not in (b"gs|", b"gw|")
+        if name[:3] not in (b"gs|", b"gw|", b"gc|")
     }
     assert stats == {
         "cr|complete_step|dependencies_unresolved": 1,

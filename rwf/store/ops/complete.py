@@ -145,6 +145,7 @@ def _item(scope: Scope, asked: Completion) -> _Item:
         f"{random.random():.6f}",  # noqa: S311 - jitter
         "" if payload is None else "1",
         payload or b"",
+        "1" if asked.force else "",
         _note(asked, command),
     ]
     return _Item(workflow_id, step, args)

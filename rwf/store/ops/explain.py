@@ -27,6 +27,7 @@ from rwf.store.explain import (
 )
 from rwf.store.ops.base import Op, Scope, wire_name
 from rwf.store.ops.callbacks import posture
+from rwf.store.ops.queues import queue_of
 from rwf.store.ops.reads import edges, latest_rejection, load, records, rows
 from rwf.store.records import Header, Record
 
@@ -39,11 +40,18 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
     holds = yield from _above(scope, workflow_id, record)
     causes, cause_count = root_causes_of_step(holds, name)
     held_by = [holds.records[parent] for parent in holds.parents.get(name, ())]
-    why = blockers(header, record, held_by, loaded.now)
+    queue = None
+    if record.state is StepState.AVAILABLE:
+        queue = yield from queue_of(scope, workflow_id, record.queue)
+    why = blockers(header, record, held_by, loaded.now, queue)
     return StepExplanation(
         workflow_id=workflow_id,
         step=name,
-        operator_status=step_status(record.state, frozenset(blocker.code for blocker in why)),
+        operator_status=step_status(
+            record.state,
+            frozenset(blocker.code for blocker in why),
+            deserted=queue is not None and queue.asked_at is not None and not queue.served,
+        ),
         state=record.state,
         diagnosis=step_diagnosis(record, why, causes),
         blockers=tuple(why),

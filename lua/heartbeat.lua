@@ -1,0 +1,42 @@
+-- heartbeat: extends leases, gives unstarted steps back, or has them wait for a missing result.
+--
+-- Keys: the partition's, then each workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before, what to do ("x" extend, "b" give back, "m" a result
+--   is missing), the lease in milliseconds, or ""; then for each claim: slot, step, lease.
+-- Reply: for each claim the time when its lease ends (ms), 0 for one that was given back, or nil when the
+--   lease was lost; and "1" behind it when the step's workflow is asked to end. A repeated giving back is
+--   told as lost, which it is.
+-- Writes: records, counts, ready queue, timers, statistics.
+-- Publishes: step_available, workflow_terminal.
+local FIRST_CLAIM, WIDTH = 5, 3
+
+local function carry_out(call_, flow, name, step, what, lease_ms)
+  if what == "x" then
+    claims.extend(call_, flow, name, step, lease_ms)
+    return call.number(claims.due(flow, step))
+  end
+  claims[what == "b" and "hand_back" or "block"](call_, flow, name, step)
+  return "0"
+end
+
+return function(keys, args)
+  local call_, names = call.open(keys), {}
+  for at = FIRST_CLAIM, #args, WIDTH do
+    local slot = tonumber(args[at])
+    names[slot] = names[slot] or {}
+    table.insert(names[slot], args[at + 1])
+  end
+  for slot = 1, #names do
+    waits.expire(call_, call.flow(call_, slot, names[slot]), {})
+  end
+  local reply = {}
+  for at = FIRST_CLAIM, #args, WIDTH do
+    local flow, name = call_.flows[tonumber(args[at])], args[at + 1]
+    local step = flow.h and flow.h.semantics == states.VERSION and call.step(flow, name)
+    local held = step and claims.lease(step) == args[at + 2] and args[at + 2] ~= ""
+    reply[#reply + 1] = held and carry_out(call_, flow, name, step, args[3], args[4]) or false
+    reply[#reply + 1] = held and flow.h.cancel ~= "" and "1" or ""
+  end
+  flush.commit(call_, args[1])
+  return reply
+end

@@ -1,0 +1,129 @@
+-- Claims: steps that run under a lease. The record of an executing step holds
+--   token:expires:counted:worker
+--   token      of the claim; together with the attempt it is the lease that a claimer shows,
+--              "attempt-token", which so names the only result row that it may stand in
+--   expires    milliseconds since the workflow was inserted; a passed lease stays current until it is
+--              taken away
+--   counted    "1" when the claim counted an attempt, "0" after a resolved wait
+--   worker     who holds it, percent-quoted
+-- The partition's timers hold "l|workflow|step" at that time.
+local M = {}
+
+M.UNCOUNTED = "=" -- what an available step holds when a signal has woken it
+local EXECUTING = { state = "e", cause = "" }
+local AVAILABLE_NOTE = '{"source":"server"}'
+
+local function read(step)
+  local token, expires, counted, worker = match(step.claim, "^([^:]*):(%d+):(%d):(.*)$")
+  return token, tonumber(expires), counted, worker
+end
+
+local function write(call_, flow, name, step, token, expires, counted, worker)
+  step.claim = token .. ":" .. call.number(expires) .. ":" .. counted .. ":" .. worker
+  flow.dirty[name] = true
+  call.set_timer(call_, flow, "l", name, flow.h.inserted + expires)
+end
+
+-- When an executing step's lease ends.
+function M.due(flow, step)
+  local _, expires = read(step)
+  return flow.h.inserted + expires
+end
+
+-- The lease that an executing step is under; "" for any other.
+function M.lease(step)
+  return step.state == "e" and step.attempt .. "-" .. (read(step)) or ""
+end
+
+-- Whether this is the current claim of a step, made by a call with this token.
+function M.has_token(step, token)
+  return step.state == "e" and read(step) == token
+end
+
+-- Gives an available step to a worker.
+function M.start(call_, flow, name, step, token, worker, lease_ms)
+  local counted = step.claim == M.UNCOUNTED and "0" or "1"
+  moves.withdraw(call_, flow, name, step)
+  moves.become(call_, flow, name, step, EXECUTING)
+  if counted == "1" then
+    step.attempt = call.number(step.attempt + 1)
+  end
+  if step.started == "" then
+    step.started = flow.since
+  end
+  if flow.h.started == "" then
+    flow.h.started = flow.since
+  end
+  write(call_, flow, name, step, token, flow.since + lease_ms, counted, worker)
+end
+
+-- Has the lease end that much later than now.
+function M.extend(call_, flow, name, step, lease_ms)
+  local token, _, counted, worker = read(step)
+  write(call_, flow, name, step, token, flow.since + lease_ms, counted, worker)
+end
+
+-- Gives an unstarted step back; the claim has counted nothing.
+function M.hand_back(call_, flow, name, step)
+  local _, _, counted = read(step)
+  moves.withdraw(call_, flow, name, step)
+  if counted == "1" then
+    step.attempt = call.number(step.attempt - 1)
+  end
+  if flow.h.cancel ~= "" then
+    moves.become(call_, flow, name, step, states.CANCELLED_BY_REQUEST)
+    return
+  end
+  moves.enqueue(call_, flow, name, step)
+  step.claim = counted == "0" and M.UNCOUNTED or ""
+end
+
+-- Gives an unstarted step back that cannot run as long as a result is missing that its input refers to.
+function M.block(call_, flow, name, step)
+  M.hand_back(call_, flow, name, step)
+  if step.state == "a" then
+    local claim = step.claim
+    moves.withdraw(call_, flow, name, step)
+    moves.become(call_, flow, name, step, { state = "p", cause = "" })
+    step.remaining, step.walked, step.claim = "1", "b", claim
+  end
+end
+
+-- Takes a passed lease away: the step runs again, if it has an attempt left.
+function M.lapse(call_, flow, name, step)
+  local token, _, _, worker = read(step)
+  local item = { action = "claim", scope = "step", step = name, call = "", note = AVAILABLE_NOTE }
+  evidence.accept(
+    call_, flow, item, "accepted", "lease_expired",
+    "the lease " .. step.attempt .. "-" .. token .. " of " .. worker .. " has expired"
+  )
+  call.count(call_, "le", 1)
+  moves.withdraw(call_, flow, name, step)
+  if flow.h.cancel ~= "" then
+    moves.become(call_, flow, name, step, states.CANCELLED_BY_REQUEST)
+  elseif tonumber(step.attempt) >= record.last_attempt(step) then
+    evidence.accept(
+      call_, flow, item, "accepted", "attempts_exhausted", "attempt " .. step.attempt .. " was the last"
+    )
+    moves.become(call_, flow, name, step, states.ATTEMPTS_EXHAUSTED)
+  else
+    moves.enqueue(call_, flow, name, step)
+    return
+  end
+  if record.children(step) ~= "" then
+    step.walked = "0"
+    flow.lapsed = flow.lapsed or {}
+    flow.lapsed[#flow.lapsed + 1] = name
+  end
+end
+
+-- Walks from the steps that ended with their leases.
+function M.walk_lapsed(call_, flow)
+  if flow.lapsed then
+    local done = walk.run(call_, flow, flow.lapsed)
+    walk.append(flow, "", done, done.at)
+    flow.lapsed = nil
+  end
+end
+
+return M

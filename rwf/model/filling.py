@@ -1,0 +1,46 @@
+"""Filling the results of other steps into an input (SPEC section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rwf.model.ref import RESULT_KEY, Ref
+
+
+class ResultMissing(Exception):
+    """A reference leads nowhere: ``step`` has no result row, or its result no such field."""
+
+    def __init__(self, ref: Ref) -> None:
+        place = f" at {ref.path}" if ref.path is not None else ""
+        super().__init__(f"no result of {ref.step}{place}")
+        self.ref = ref
+
+
+def fill(value: Any, results: Mapping[str, Any], null: frozenset[str]) -> Any:
+    """The input with each reference replaced by the result it stands for, verbatim.
+
+    ``results`` has the decoded results by step; a reference to a step in ``null`` is null. What is
+    filled in is not searched for references. Raises :class:`ResultMissing`.
+    """
+    if isinstance(value, list):
+        return [fill(item, results, null) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if RESULT_KEY not in value:
+        return {key: fill(item, results, null) for key, item in value.items()}
+    ref = Ref.of_dict(value)
+    assert ref is not None, "an insert refuses what is no reference"
+    if ref.step in null:
+        return None
+    if ref.step not in results:
+        raise ResultMissing(ref)
+    return _at(results[ref.step], ref)
+
+
+def _at(found: Any, ref: Ref) -> Any:
+    for name in ref.path.split(".") if ref.path is not None else ():
+        if not isinstance(found, dict) or name not in found:
+            raise ResultMissing(ref)
+        found = found[name]
+    return found

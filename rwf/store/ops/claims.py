@@ -1,0 +1,248 @@
+"""Claiming steps, extending leases, and giving claims back (SPEC section 8)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from rwf.errors import WorkflowInvalid
+from rwf.model.filling import ResultMissing, fill
+from rwf.model.limits import ITEMS_PER_CALL
+from rwf.model.names import checked_name
+from rwf.model.payload import decode
+from rwf.model.retry import seconds
+from rwf.model.views import ClaimedStep, HeartbeatReport, WakingSignal
+from rwf.store.catalog import CONNECT, Arg, Call
+from rwf.store.ops.base import Op, Scope, checked_text, invalid, new_call_id, wire_text
+from rwf.store.ops.waits import settle_waits, untold
+from rwf.store.records import Header, Record, Wait, time_of, value_of
+
+_CLAIM: Final = "claim"
+_MOST: Final = 1_000
+_LONGEST_LEASE: Final = 86_400.0
+_EXTEND, _GIVE_BACK, _MISSING = "x", "b", "m"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimer:
+    """Who asks for steps, of which queues, and for how long at first."""
+
+    queues: tuple[str, ...]
+    worker: str
+    lease_ms: int
+
+    @classmethod
+    def checked(cls, queues: Iterable[str], worker_id: str, lease: float | timedelta) -> Claimer:
+        """Raises CommandRejected, ``invalid_argument``."""
+        if isinstance(queues, str) or not isinstance(queues, Iterable):
+            raise invalid(_CLAIM, "queues must be a list of names")
+        try:
+            names = tuple(dict.fromkeys(checked_name(queue, "a queue") for queue in queues))
+        except WorkflowInvalid as error:
+            raise invalid(_CLAIM, error.message) from None
+        worker = checked_text(worker_id, "worker_id", _CLAIM)
+        if not names or worker is None:
+            raise invalid(_CLAIM, "a claim names at least one queue, and its worker")
+        return cls(names, wire_text(worker), lease_ms(lease))
+
+
+def lease_ms(lease: float | timedelta) -> int:
+    """A lease in milliseconds; raises CommandRejected, ``invalid_argument``."""
+    try:
+        length = seconds(lease, "lease")
+    except ValueError as error:
+        raise invalid(_CLAIM, str(error)) from None
+    if not 0 < length <= _LONGEST_LEASE:
+        raise invalid(_CLAIM, f"lease must be more than 0 and at most {_LONGEST_LEASE:.0f} seconds")
+    return max(round(length * 1000), 1)
+
+
+def claim(
+    scope: Scope,
+    queues: Iterable[str],
+    worker_id: str,
+    limit: int,
+    lease: float | timedelta,
+) -> Op[list[ClaimedStep]]:
+    """Claims up to ``limit`` steps, beginning with any partition."""
+    claimer = Claimer.checked(queues, worker_id, lease)
+    if type(limit) is not int or not 1 <= limit <= _MOST:
+        raise invalid(_CLAIM, f"limit must be an integer from 1 to {_MOST}")
+    if not scope.keys.partitions:
+        yield CONNECT
+    first = random.randrange(scope.keys.partitions)  # noqa: S311 - to spread, not to hide
+    found: list[ClaimedStep] = []
+    for number in range(scope.keys.partitions):
+        partition = (first + number) % scope.keys.partitions
+        while len(found) < limit:
+            wanted = min(limit - len(found), ITEMS_PER_CALL)
+            taken, claimed = yield from claim_in(scope, partition, claimer, wanted)
+            found += claimed
+            if taken < wanted:
+                break
+    return found
+
+
+def claim_in(
+    scope: Scope, partition: int, claimer: Claimer, limit: int
+) -> Op[tuple[int, list[ClaimedStep]]]:
+    """Claims in one partition: how many entries it had, and what became claims."""
+    keys = scope.keys.partition(partition)
+    entries = yield Call("take", keys, [limit, *claimer.queues])
+    if not entries:
+        return 0, []
+    return len(entries), (yield from start(scope, partition, claimer, entries))
+
+
+def start(
+    scope: Scope, partition: int, claimer: Claimer, entries: Sequence[bytes]
+) -> Op[list[ClaimedStep]]:
+    """Starts the steps of entries that ``take`` has reserved."""
+    slots: dict[str, int] = {}
+    steps: list[tuple[str, str]] = []
+    args: list[Arg] = [new_call_id(), claimer.worker, claimer.lease_ms]
+    for entry in entries:
+        place, workflow_id, step = entry.decode().rsplit("|", 2)
+        slot = slots.setdefault(workflow_id, len(slots) + 1)
+        args += [slot, step, place]
+        steps.append((workflow_id, step))
+    keys = scope.keys.partition(partition)
+    for workflow_id in slots:
+        keys += scope.keys.workflow(workflow_id)
+    replies, flows, _ = yield Call("start", keys, args)
+    found: list[ClaimedStep] = []
+    missing: list[ClaimedStep] = []
+    for (workflow_id, step), reply in zip(steps, replies, strict=True):
+        if reply:
+            static, counts, context, _ = flows[slots[workflow_id] - 1]
+            header = Header.parse(static, counts)
+            claimed, whole = _claimed(workflow_id, step, reply, header, context)
+            (found if whole else missing).append(claimed)
+    if missing:
+        yield from _report(scope, missing, _MISSING, "")
+    for workflow_id, slot in slots.items():
+        if untold(flows[slot - 1]):
+            yield from settle_waits(scope, workflow_id)
+    return found
+
+
+def _claimed(
+    workflow_id: str, step: str, reply: Sequence[Any], header: Header, context: bytes | None
+) -> tuple[ClaimedStep, bool]:
+    """A claim as its holder sees it, and whether all results that it refers to are there."""
+    text, input_, step_context, wait, payload, references = reply
+    record = Record.parse(step, text)
+    assert record.claim is not None
+    assert record.lease is not None
+    whole = True
+    value = value_of(input_)
+    if references:
+        try:
+            value = _filled(value, references)
+        except ResultMissing:
+            whole = False
+    claimed = ClaimedStep.model_construct(
+        workflow_id=workflow_id,
+        step=step,
+        worker=record.worker,
+        queue=record.queue,
+        attempt=record.attempt,
+        max_attempts=record.max_attempts,
+        lease=record.lease,
+        lease_expires_at=time_of(header.inserted + record.claim.expires),
+        timeout=record.timeout,
+        input=value,
+        context=value_of(step_context),
+        workflow_context=value_of(context),
+        signal=_signal(wait, payload) if wait else None,
+    )
+    return claimed, whole
+
+
+def _filled(value: Any, references: Sequence[bytes]) -> Any:
+    results: dict[str, Any] = {}
+    null: set[str] = set()
+    parts = iter(references)
+    for name, kind, payload in zip(parts, parts, parts, strict=True):
+        if kind == b"v":
+            results[name.decode()] = decode(payload)
+        elif kind == b"n":
+            null.add(name.decode())
+    return fill(value, results, frozenset(null))
+
+
+def _signal(wait: bytes, payload: bytes | None) -> WakingSignal:
+    woken = Wait.parse(wait)
+    assert woken.signal_id is not None
+    return WakingSignal(
+        id=woken.signal_id,
+        signal=woken.signal,
+        correlation_key=woken.key,
+        payload=value_of(payload or None),
+    )
+
+
+def heartbeat(
+    scope: Scope, claims: Iterable[ClaimedStep], lease: float | timedelta
+) -> Op[HeartbeatReport]:
+    """Extends leases; a lost one changes nothing."""
+    length = lease_ms(lease)
+    extended: list[ClaimedStep] = []
+    lost: list[ClaimedStep] = []
+    asked: list[ClaimedStep] = []
+    for held, end, cancel in (yield from _report(scope, _checked(claims), _EXTEND, length)):
+        if end is None:
+            lost.append(held)
+            continue
+        claimed = held.model_copy(update={"lease_expires_at": time_of(end)})
+        extended.append(claimed)
+        if cancel:
+            asked.append(claimed)
+    return HeartbeatReport(
+        extended=tuple(extended), lost=tuple(lost), cancel_requested=tuple(asked)
+    )
+
+
+def release(scope: Scope, claims: Iterable[ClaimedStep]) -> Op[int]:
+    """Gives unstarted work back, uncounted; how many leases still stood."""
+    reports = yield from _report(scope, _checked(claims), _GIVE_BACK, "")
+    return sum(end is not None for _, end, _ in reports)
+
+
+def _checked(claims: Iterable[ClaimedStep]) -> list[ClaimedStep]:
+    found = list(claims) if isinstance(claims, Iterable) else [None]
+    if not all(isinstance(claimed, ClaimedStep) for claimed in found):
+        raise invalid(_CLAIM, "claims must be ClaimedStep items")
+    return found
+
+
+def _report(
+    scope: Scope, claims: Sequence[ClaimedStep], what: str, length: Arg
+) -> Op[list[tuple[ClaimedStep, int | None, bool]]]:
+    """What a heartbeat finds of each claim: when its lease ends now, None when it was lost."""
+    found: list[tuple[ClaimedStep, int | None, bool]] = []
+    for batch in _by_partition(claims):
+        slots: dict[str, int] = {}
+        args: list[Arg] = [what, length]
+        for claimed in batch:
+            slot = slots.setdefault(claimed.workflow_id, len(slots) + 1)
+            args += [slot, claimed.step, claimed.lease]
+        keys = scope.keys.partition(int(batch[0].workflow_id.partition("-")[0]))
+        for workflow_id in slots:
+            keys += scope.keys.workflow(workflow_id)
+        reply = yield Call("heartbeat", keys, args)
+        for claimed, end, cancel in zip(batch, reply[::2], reply[1::2], strict=True):
+            found.append((claimed, None if end is None else int(end), bool(cancel)))
+    return found
+
+
+def _by_partition(claims: Iterable[ClaimedStep]) -> Iterator[Sequence[ClaimedStep]]:
+    by_partition: dict[str, list[ClaimedStep]] = {}
+    for claimed in claims:
+        by_partition.setdefault(claimed.workflow_id.partition("-")[0], []).append(claimed)
+    for some in by_partition.values():
+        for start in range(0, len(some), ITEMS_PER_CALL):
+            yield some[start : start + ITEMS_PER_CALL]
