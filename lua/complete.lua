@@ -1,21 +1,41 @@
--- complete: records what steps' work came to, and releases or cancels their descendants.
+-- complete: records what steps' work came to, and releases or cancels their descendants; and claims the
+-- next steps, as far as this call has their workflows' keys.
 --
 -- Keys: the partition's, then each workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when this very call was sent before, "1" to have views in the
---   reply; then for each item: slot, step, status asked for (state code), call id, command id, lease,
+--   reply; how many steps to claim, or "", of which queues (separated by commas), and the claim's token,
+--   worker (quoted) and lease in milliseconds; how many reserved entries to start, and these: slot, step,
+--   "class|order"; then for each item: slot, step, status asked for (state code), call id, command id, lease,
 --   milliseconds to the retry or "", a random number in [0,1) for the jitter, "1" when a payload
 --   follows, the payload, "1" to do without the lease of an executing step, the client's note.
--- Reply: {items, flows}. An item is
+-- Reply: {items, flows, started, found, claims}. An item is
 --     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait
---   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context, flag}.
+--   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context, flag}. Of the
+--   entries to start each is answered as in start; found are entries of the ready queue, and claims what
+--   became of each: false for one that is reserved only, to be started with a later call.
 -- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics.
 -- Publishes: step_available, workflow_terminal.
-local FIRST_ITEM, WIDTH = 4, 12
+local FIRST_ENTRY, ENTRY, WIDTH = 10, 3, 12
 
--- The items, and the steps that they name, by slot.
+local function name_step(names, slot, step)
+  local wanted = names[slot]
+  if wanted then
+    wanted[#wanted + 1] = step
+  else
+    names[slot] = { step }
+  end
+end
+
+-- The reserved entries and the items, and the steps that they name, by slot.
 local function read_items(args)
-  local items, names = {}, {}
-  for at = FIRST_ITEM, #args, WIDTH do
+  local entries, items, names = {}, {}, {}
+  local first_item = FIRST_ENTRY + args[9] * ENTRY
+  for at = FIRST_ENTRY, first_item - 1, ENTRY do
+    local slot, step = tonumber(args[at]), args[at + 1]
+    entries[#entries + 1] = { slot = slot, step = step, place = args[at + 2] }
+    name_step(names, slot, step)
+  end
+  for at = first_item, #args, WIDTH do
     local slot, step = tonumber(args[at]), args[at + 1]
     items[#items + 1] = {
       action = "complete_step", scope = "step", slot = slot, step = step,
@@ -23,14 +43,9 @@ local function read_items(args)
       retry_ms = args[at + 6], jitter = args[at + 7],
       payload = args[at + 8] == "1" and args[at + 9] or nil, force = args[at + 10], note = args[at + 11],
     }
-    local wanted = names[slot]
-    if wanted then
-      wanted[#wanted + 1] = step
-    else
-      names[slot] = { step }
-    end
+    name_step(names, slot, step)
   end
-  return items, names
+  return entries, items, names
 end
 
 -- How many of the latest rows are searched for a call that was sent before. It was sent moments ago,
@@ -231,9 +246,27 @@ local function add_view(call_, item, reply)
   reply[7] = waits.shown(flow, item.step, text)
 end
 
+-- Starts reserved entries; the answers are made after the call's writes.
+local function start_reserved(call_, entries, claimer, again)
+  local started = {}
+  for i = 1, #entries do
+    local entry = entries[i]
+    waits.load(call_.flows[entry.slot], { entry.step })
+    started[i] = handout.start(call_, call_.flows[entry.slot], entry, claimer, again)
+  end
+  return started
+end
+
+local function answers(call_, entries, started)
+  for i = 1, #entries do
+    started[i] = started[i] and handout.answer(call_.flows[entries[i].slot], entries[i].step)
+  end
+  return started
+end
+
 return function(keys, args)
-  local items, names = read_items(args)
-  local call_ = call.open(keys)
+  local entries, items, names = read_items(args)
+  local call_, claimer, again = call.open(keys), handout.claimer(args, 6), args[2] == "1"
   for slot = 1, #names do
     waits.expire(call_, call.flow(call_, slot, names[slot]), names[slot])
   end
@@ -241,8 +274,9 @@ return function(keys, args)
   for i = 1, #items do
     local item = items[i]
     local flow = call_.flows[item.slot]
-    replies[i] = judge(call_, flow, item, args[2] == "1") or accept(call_, flow, item)
+    replies[i] = judge(call_, flow, item, again) or accept(call_, flow, item)
   end
+  local started = start_reserved(call_, entries, claimer, again)
   flush.commit(call_, args[1])
   if args[3] == "1" then
     for i = 1, #items do
@@ -252,5 +286,10 @@ return function(keys, args)
       headers[slot] = flush.header(call_.flows[slot])
     end
   end
-  return { replies, headers }
+  answers(call_, entries, started)
+  local found, claimed = {}, {}
+  if args[4] ~= "" then
+    found, claimed = handout.next(call_, args[5], tonumber(args[4]), claimer, args[1])
+  end
+  return { replies, headers, started, found, claimed }
 end

@@ -7,5 +7,5 @@
 -- Writes: ready queue, reserved entries, served queues. Sent twice, it reserves others; the first go back
 --   by themselves.
 return function(keys, args)
-  return queue.take(call.open(keys), { unpack(args, 2) }, tonumber(args[1]))
+  return queue.take(call.open(keys), { unpack(args, 2) }, tonumber(args[1]), {})
 end

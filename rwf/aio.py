@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rwf.client import Client
-from rwf.errors import CommandRejected
 from rwf.model.limits import MAX_PAYLOAD
 from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
 from rwf.model.views import (
@@ -54,7 +53,7 @@ from rwf.store.ops import (
 )
 from rwf.store.ops.base import Op, Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
-from rwf.store.ops.complete import Completion
+from rwf.store.ops.complete import Batch, Completion
 from rwf.store.session import Session
 from rwf.store.transport import AsyncStore
 
@@ -212,9 +211,17 @@ class AsyncClient:
         )
 
     async def complete_many(
-        self, completions: Iterable[Completion]
-    ) -> builtins.list[CommandResult | CommandRejected]:
-        return await self._run(complete.complete_many(self._scope, completions))
+        self,
+        completions: Iterable[Completion],
+        *,
+        claim_next: int = 0,
+        queues: Iterable[str] = ("default",),
+        worker_id: str = "",
+        lease: float | timedelta = 30.0,
+    ) -> Batch:
+        claimer = claims.claimer_for(claim_next, queues, worker_id, lease)
+        op = complete.complete_many(self._scope, completions, claimer, claim_next)
+        return await self._run(op)
 
     async def claim(
         self,

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from rwf.errors import CommandRejected
 from rwf.model.limits import MAX_PAYLOAD
 from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
 from rwf.model.views import (
@@ -48,7 +47,7 @@ from rwf.store.ops import (
 )
 from rwf.store.ops.base import Op, Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, blocking
-from rwf.store.ops.complete import Completion
+from rwf.store.ops.complete import Batch, Completion
 from rwf.store.session import Session
 from rwf.store.transport import SyncStore
 
@@ -233,11 +232,24 @@ class Client:
         )
 
     def complete_many(
-        self, completions: Iterable[Completion]
-    ) -> builtins.list[CommandResult | CommandRejected]:
+        self,
+        completions: Iterable[Completion],
+        *,
+        claim_next: int = 0,
+        queues: Iterable[str] = ("default",),
+        worker_id: str = "",
+        lease: float | timedelta = 30.0,
+    ) -> Batch:
         """A batch of completions, in one round trip a partition and 64; each is answered with its
-        result or its refusal, in the order given."""
-        return self._run(complete.complete_many(self._scope, completions))
+        result or its refusal, in the order given.
+
+        ``claim_next`` claims up to that many next steps on the way, in the partitions that are
+        visited, and puts them into the answer's ``claimed``; ``queues``, ``worker_id`` and
+        ``lease`` are those of :meth:`claim`.
+        """
+        claimer = claims.claimer_for(claim_next, queues, worker_id, lease)
+        op = complete.complete_many(self._scope, completions, claimer, claim_next)
+        return self._run(op)
 
     def claim(
         self,

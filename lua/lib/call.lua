@@ -21,14 +21,11 @@ function M.number(number)
   return text
 end
 
--- Opens a call at the server's time, which is read here and nowhere else.
-function M.open(keys)
-  local time = command("TIME")
-  local us = time[1] * 1000000 + time[2]
+function M.begin(keys, us, ms)
   return {
     keys = keys,
-    us = format("%.0f", us),
-    ms = floor(us / 1000),
+    us = us,
+    ms = ms,
     serial = 0,
     budget = states.EDGES_PER_CALL, -- edges that may still be walked
     flows = {}, -- by slot, in order of first use when slots are used in order
@@ -39,6 +36,20 @@ function M.open(keys)
   }
 end
 
+-- Opens a call at the server's time, which is read here and nowhere else.
+function M.open(keys)
+  local time = command("TIME")
+  local us = time[1] * 1000000 + time[2]
+  return M.begin(keys, format("%.0f", us), floor(us / 1000))
+end
+
+-- A second call of the same function, after the first has written what it had planned.
+function M.after(call)
+  local next_ = M.begin(call.keys, call.us, call.ms)
+  next_.serial = call.serial
+  return next_
+end
+
 -- A number that is unique among the records of a partition and grows with time: microseconds, then
 -- a number within the call.
 function M.stamp(call)
@@ -46,10 +57,10 @@ function M.stamp(call)
   return call.us .. format("%04d", call.serial)
 end
 
--- Opens the workflow in this slot of the keys, with the records of the named steps. flow.h, its
--- header, is nil when there is none.
-function M.flow(call, slot, names)
-  local w, p, e, n, d = keyslots.flow(call.keys, slot)
+-- Opens the workflow in this slot of the keys, with the records of the named steps, as the call's flow of
+-- that number. flow.h, its header, is nil when there is none.
+function M.flow(call, number, names, slot)
+  local w, p, e, n, d = keyslots.flow(call.keys, slot or number)
   local found = command("HMGET", w, ":s", ":c", unpack(names))
   local static, counts, raw, h = found[1], found[2], {}, nil
   for i = 1, #names do
@@ -72,7 +83,7 @@ function M.flow(call, slot, names)
     moved = false, -- whether the header is to be written, for a transition
     marked = false, -- whether it is to be written, for no transition: dead callbacks, review
   }
-  call.flows[slot] = flow
+  call.flows[number] = flow
   return flow
 end
 

@@ -116,8 +116,9 @@ local function first_of(call_, names, limit)
 end
 
 -- Takes the first entries of these queues out, reserved for the caller; and notes that somebody serves
--- the queues. Writes at once: the caller has planned nothing.
-function M.take(call_, names, limit)
+-- the queues. Entries of its own workflows, by id, are left for it to start. Writes at once: the caller
+-- has nothing planned.
+function M.take(call_, names, limit, own)
   take_back(call_)
   local served, now = {}, call.number(call_.ms)
   for i = 1, #names do
@@ -125,12 +126,15 @@ function M.take(call_, names, limit)
   end
   command("ZADD", call_.keys[keyslots.SERVED], unpack(served))
   local found = first_of(call_, names, limit)
-  if #found > 0 then
-    local members, due = {}, call.number(call_.ms + states.RESERVED_MS)
-    for i = 1, #found do
-      members[2 * i - 1], members[2 * i] = due, found[i]
+  local taken, members, due = {}, {}, call.number(call_.ms + states.RESERVED_MS)
+  for i = 1, #found do
+    if not own[match(found[i], "|([^|]+)|[^|]+$")] then
+      taken[#taken + 1] = found[i]
+      members[#members + 1], members[#members + 2] = due, found[i]
     end
-    command("ZREM", call_.keys[keyslots.READY], unpack(found))
+  end
+  if #taken > 0 then
+    command("ZREM", call_.keys[keyslots.READY], unpack(taken))
     command("ZADD", call_.keys[keyslots.RESERVED], unpack(members))
   end
   return found

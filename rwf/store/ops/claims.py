@@ -17,8 +17,8 @@ from rwf.model.retry import seconds
 from rwf.model.views import ClaimedStep, HeartbeatReport, WakingSignal
 from rwf.store.catalog import CONNECT, Arg, Call
 from rwf.store.ops.base import Op, Scope, checked_text, invalid, new_call_id, wire_text
-from rwf.store.ops.waits import settle_waits, untold
-from rwf.store.records import Header, Record, Wait, time_of, value_of
+from rwf.store.ops.waits import settle_waits
+from rwf.store.records import Record, Wait, time_of, value_of
 
 _CLAIM: Final = "claim"
 _MOST: Final = 1_000
@@ -60,6 +60,15 @@ def lease_ms(lease: float | timedelta) -> int:
     return max(round(length * 1000), 1)
 
 
+def claimer_for(
+    limit: int, queues: Iterable[str], worker_id: str, lease: float | timedelta
+) -> Claimer | None:
+    """Who claims ``limit`` steps; None for 0. Raises CommandRejected, ``invalid_argument``."""
+    if type(limit) is not int or not 0 <= limit <= _MOST:
+        raise invalid(_CLAIM, f"claim_next must be an integer from 0 to {_MOST}")
+    return Claimer.checked(queues, worker_id, lease) if limit else None
+
+
 def claim(
     scope: Scope,
     queues: Iterable[str],
@@ -97,43 +106,60 @@ def claim_in(
     return len(entries), (yield from start(scope, partition, claimer, entries))
 
 
+class Slots:
+    """The keys of a call on several workflows of a partition, and which of them is where."""
+
+    def __init__(self, scope: Scope, partition: int) -> None:
+        self._scope = scope
+        self._slots: dict[str, int] = {}
+        self.keys = scope.keys.partition(partition)
+
+    def of(self, workflow_id: str) -> int:
+        """The workflow's slot, from 1; its keys are added when it is new."""
+        slot = self._slots.get(workflow_id)
+        if slot is None:
+            slot = self._slots[workflow_id] = len(self._slots) + 1
+            self.keys += self._scope.keys.workflow(workflow_id)
+        return slot
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._slots.items())
+
+
 def start(
     scope: Scope, partition: int, claimer: Claimer, entries: Sequence[bytes]
 ) -> Op[list[ClaimedStep]]:
     """Starts the steps of entries that ``take`` has reserved."""
-    slots: dict[str, int] = {}
-    steps: list[tuple[str, str]] = []
+    slots = Slots(scope, partition)
     args: list[Arg] = [new_call_id(), claimer.worker, claimer.lease_ms]
     for entry in entries:
         place, workflow_id, step = entry.decode().rsplit("|", 2)
-        slot = slots.setdefault(workflow_id, len(slots) + 1)
-        args += [slot, step, place]
-        steps.append((workflow_id, step))
-    keys = scope.keys.partition(partition)
-    for workflow_id in slots:
-        keys += scope.keys.workflow(workflow_id)
-    replies, flows, _ = yield Call("start", keys, args)
-    found: list[ClaimedStep] = []
-    missing: list[ClaimedStep] = []
-    for (workflow_id, step), reply in zip(steps, replies, strict=True):
-        if reply:
-            static, counts, context, _ = flows[slots[workflow_id] - 1]
-            header = Header.parse(static, counts)
-            claimed, whole = _claimed(workflow_id, step, reply, header, context)
-            (found if whole else missing).append(claimed)
-    if missing:
-        yield from _report(scope, missing, _MISSING, "")
-    for workflow_id, slot in slots.items():
-        if untold(flows[slot - 1]):
+        args += [slots.of(workflow_id), step, place]
+    replies, flags = yield Call("start", slots.keys, args)
+    found = yield from told(scope, entries, replies)
+    for workflow_id, slot in slots:
+        if flags[slot - 1]:
             yield from settle_waits(scope, workflow_id)
     return found
 
 
-def _claimed(
-    workflow_id: str, step: str, reply: Sequence[Any], header: Header, context: bytes | None
-) -> tuple[ClaimedStep, bool]:
+def told(scope: Scope, entries: Sequence[bytes], replies: Sequence[Any]) -> Op[list[ClaimedStep]]:
+    """The claims that became of entries; those that lack a result wait for it from now on."""
+    found: list[ClaimedStep] = []
+    missing: list[ClaimedStep] = []
+    for entry, reply in zip(entries, replies, strict=True):
+        if reply:
+            _, workflow_id, step = entry.decode().rsplit("|", 2)
+            claimed, whole = _claimed(workflow_id, step, reply)
+            (found if whole else missing).append(claimed)
+    if missing:
+        yield from _report(scope, missing, _MISSING, "")
+    return found
+
+
+def _claimed(workflow_id: str, step: str, reply: Sequence[Any]) -> tuple[ClaimedStep, bool]:
     """A claim as its holder sees it, and whether all results that it refers to are there."""
-    text, input_, step_context, wait, payload, references = reply
+    text, input_, step_context, wait, payload, references, inserted, context = reply
     record = Record.parse(step, text)
     assert record.claim is not None
     assert record.lease is not None
@@ -152,7 +178,7 @@ def _claimed(
         attempt=record.attempt,
         max_attempts=record.max_attempts,
         lease=record.lease,
-        lease_expires_at=time_of(header.inserted + record.claim.expires),
+        lease_expires_at=time_of(inserted + record.claim.expires),
         timeout=record.timeout,
         input=value,
         context=value_of(step_context),

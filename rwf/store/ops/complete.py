@@ -15,7 +15,7 @@ from rwf.errors import CommandRejected
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.retry import seconds
 from rwf.model.states import STEP_CODE, CompletionStatus, StepState
-from rwf.model.views import CommandResult
+from rwf.model.views import ClaimedStep, CommandResult
 from rwf.store.catalog import Arg, Call
 from rwf.store.ops.advance import advance_origin
 from rwf.store.ops.base import (
@@ -32,6 +32,7 @@ from rwf.store.ops.base import (
     wire_name,
     wire_text,
 )
+from rwf.store.ops.claims import Claimer, Slots, start, told
 from rwf.store.ops.waits import settle_waits, untold
 from rwf.store.records import Header, Record, Row, Wait
 
@@ -71,16 +72,34 @@ class _Item:
 
 def complete_step(scope: Scope, completion: Completion) -> Op[CommandResult]:
     """One completion; raises CommandRejected when it is refused."""
-    results = yield from _complete(scope, [_item(scope, completion)])
+    results, _ = yield from _complete(scope, [_item(scope, completion)], None, 0)
     if isinstance(results[0], CommandRejected):
         raise results[0]
     return results[0]
 
 
+class Batch(list[CommandResult | CommandRejected]):
+    """What ``complete_many`` answers: a result or a refusal for each item, in the order given; and
+    in ``claimed`` the steps that it has claimed."""
+
+    claimed: list[ClaimedStep]
+
+    def __init__(self, answers: Iterable[CommandResult | CommandRejected]) -> None:
+        super().__init__(answers)
+        self.claimed = []
+
+
 def complete_many(
-    scope: Scope, completions: Iterable[Completion]
-) -> Op[list[CommandResult | CommandRejected]]:
-    """Many completions, in one round trip a partition and 64; a refusal stops no other."""
+    scope: Scope,
+    completions: Iterable[Completion],
+    claimer: Claimer | None = None,
+    limit: int = 0,
+) -> Op[Batch]:
+    """Many completions, in one round trip a partition and 64; a refusal stops no other.
+
+    With a claimer the next steps are claimed on the way, up to ``limit``, in the partitions that
+    are visited anyway.
+    """
     if not isinstance(completions, Iterable):
         raise invalid(_ACTION, "complete_many takes Completion items")
     results: list[CommandResult | CommandRejected | None] = []
@@ -93,12 +112,19 @@ def complete_many(
             continue
         results.append(None)
         by_partition[item.workflow_id.partition("-")[0]].append((number, item))
+    claimed: list[ClaimedStep] = []
     for items in by_partition.values():
         for batch in _batches(items):
-            replies = yield from _complete(scope, [item for _, item in batch])
+            wanted = min(limit - len(claimed), ITEMS_PER_CALL)
+            replies, found = yield from _complete(
+                scope, [item for _, item in batch], claimer if wanted > 0 else None, wanted
+            )
+            claimed += found
             for (number, _), reply in zip(batch, replies, strict=True):
                 results[number] = reply
-    return [result for result in results if result is not None]
+    answer = Batch(result for result in results if result is not None)
+    answer.claimed += claimed
+    return answer
 
 
 def _batches(items: Iterable[tuple[int, _Item]]) -> Iterator[list[tuple[int, _Item]]]:
@@ -175,31 +201,105 @@ def _note(asked: Completion, command: str | None) -> bytes:
         raise invalid(_ACTION, "summary must not hold lone surrogates") from None
 
 
-def _complete(scope: Scope, items: Sequence[_Item]) -> Op[list[CommandResult | CommandRejected]]:
-    """One batch of one partition."""
-    slots: dict[str, int] = {}
-    args: list[Arg] = ["1"]
-    for item in items:
-        args.append(slots.setdefault(item.workflow_id, len(slots) + 1))
-        args += item.args
+def _complete(
+    scope: Scope, items: Sequence[_Item], claimer: Claimer | None, limit: int
+) -> Op[tuple[list[CommandResult | CommandRejected], list[ClaimedStep]]]:
+    """One batch of one partition; and the next claims there."""
     partition = int(items[0].workflow_id.partition("-")[0])
     if not (yield from is_partition(scope, partition)):
-        return [unknown_workflow(_ACTION, item.workflow_id) for item in items]
-    keys = scope.keys.partition(partition)
-    for workflow_id in slots:
-        keys += scope.keys.workflow(workflow_id)
-    replies, flows = yield Call("complete", keys, args)
+        return [unknown_workflow(_ACTION, item.workflow_id) for item in items], []
+    slots = Slots(scope, partition)
+    args = _arguments(slots, items, (), claimer, limit, views=True)
+    replies, flows, _, found, claims = yield Call("complete", slots.keys, args)
     results: list[CommandResult | CommandRejected] = []
     for item, reply in zip(items, replies, strict=True):
         if reply[0] == b"rejected":
             results.append(rejection(_ACTION, "step", reply))
         else:
-            flow = flows[slots[item.workflow_id] - 1]
+            flow = flows[slots.of(item.workflow_id) - 1]
             results.append((yield from _result(scope, item, reply, flow)))
-    for workflow_id, slot in slots.items():
+    for workflow_id, slot in slots:
         if untold(flows[slot - 1]):
             yield from settle_waits(scope, workflow_id)
-    return results
+    if claimer is None:
+        return results, []
+    next_ = yield from told(scope, found, claims)
+    reserved = [entry for entry, reply in zip(found, claims, strict=True) if not reply]
+    if reserved:
+        next_ += yield from start(scope, partition, claimer, reserved)
+    return results, next_
+
+
+def _arguments(
+    slots: Slots,
+    items: Sequence[_Item],
+    entries: Sequence[bytes],
+    claimer: Claimer | None,
+    limit: int,
+    *,
+    views: bool,
+) -> list[Arg]:
+    """What ``complete.lua`` takes."""
+    args: list[Arg] = ["1" if views else ""]
+    if claimer is None:
+        args += ["", "", "", "", ""]
+    else:
+        queues = ",".join(claimer.queues)
+        args += [limit or "", queues, new_call_id(), claimer.worker, claimer.lease_ms]
+    args.append(len(entries))
+    for entry in entries:
+        place, workflow_id, step = entry.decode().rsplit("|", 2)
+        args += [slots.of(workflow_id), step, place]
+    for item in items:
+        args += [slots.of(item.workflow_id), *item.args]
+    return args
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one round trip of a worker brought: a refusal or None for each completion; claims; and
+    entries that are reserved for it, to be started with the next."""
+
+    refusals: list[CommandRejected | None]
+    claimed: list[ClaimedStep]
+    reserved: list[bytes]
+
+
+def turn(
+    scope: Scope,
+    partition: int,
+    completions: Sequence[Completion],
+    reserved: Sequence[bytes],
+    claimer: Claimer,
+    limit: int,
+) -> Op[Turn]:
+    """A worker's round trip in a partition: reports steps, starts reserved ones, asks for more.
+
+    At most 64 completions, of different steps of this partition, and 64 of the others; the answers
+    have no views, which would cost more than all else.
+    """
+    slots = Slots(scope, partition)
+    items: list[_Item] = []
+    refusals: list[CommandRejected | None] = [None] * len(completions)
+    sent: list[int] = []
+    for number, completion in enumerate(completions):
+        try:
+            items.append(_item(scope, completion))
+            sent.append(number)
+        except CommandRejected as refusal:
+            refusals[number] = refusal
+    args = _arguments(slots, items, reserved, claimer, limit, views=False)
+    replies, _, started, found, claims = yield Call("complete", slots.keys, args)
+    for number, item, reply in zip(sent, items, replies, strict=True):
+        if reply[0] == b"rejected":
+            refusals[number] = rejection(_ACTION, "step", reply)
+        elif Row.parse(reply[2]).open:
+            origin = f"{item.step}:{reply[1].decode()}"
+            yield from advance_origin(scope, item.workflow_id, origin)
+    claimed = yield from told(scope, reserved, started)
+    claimed += yield from told(scope, found, claims)
+    left = [entry for entry, reply in zip(found, claims, strict=True) if not reply]
+    return Turn(refusals, claimed, left)
 
 
 def _result(

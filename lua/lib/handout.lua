@@ -1,0 +1,123 @@
+-- Handing steps out: an entry of the ready queue, taken out before, becomes a claim.
+-- A claim as it is told: {record, input, context, wait, signal's payload, references, when the workflow was
+-- inserted, its context}; references are step, what it is, payload, ...: "n" null, "v" a value, "m" missing.
+local M = {}
+
+-- The claimer, from four arguments: token, worker (quoted), lease in milliseconds.
+function M.claimer(args, at)
+  return { token = args[at], worker = args[at + 1], lease_ms = args[at + 2] }
+end
+
+-- Starts an entry's step; false when it is not to be had. An entry whose step has gone elsewhere is
+-- dropped; one whose workflow may not be touched goes back by itself.
+function M.start(call_, flow, entry, claimer, again)
+  local step = flow.h and call.step(flow, entry.step)
+  if step and again and claims.has_token(step, claimer.token) then
+    return true
+  end
+  if not step or step.state ~= "a" or record.class(step.static) .. "|" .. step.order ~= entry.place then
+    call_.queued[entry.place .. "|" .. flow.id .. "|" .. entry.step] = false
+    return false
+  end
+  if flow.h.semantics ~= states.VERSION or flow.h.cancel ~= "" then
+    return false
+  end
+  claims.start(call_, flow, entry.step, step, claimer.token, claimer.worker, claimer.lease_ms)
+  return true
+end
+
+-- What became of the steps that an input refers to.
+local function references(flow, name)
+  local text = command("HGET", flow.p, "f:" .. name) or ""
+  local names, found = {}, {}
+  for parent in gmatch(text, "[^,]+") do
+    names[#names + 1] = parent
+  end
+  call.fetch(flow, names)
+  for i = 1, #names do
+    local step = call.step(flow, names[i])
+    local kind, payload = "n", false
+    if step.state == "c" and step.cause ~= states.SKIPPED.cause then
+      payload = command("HGET", flow.p, "o:" .. names[i] .. ":" .. step.reported)
+      local row = payload or command("HEXISTS", flow.p, "r:" .. names[i] .. ":" .. step.reported) == 1
+      kind = payload and "v" or row and "n" or "m"
+    end
+    found[#found + 1], found[#found + 2], found[#found + 3] = names[i], kind, payload
+  end
+  return found
+end
+
+-- A step that was started, as its claimer is told; only after the call's writes.
+function M.answer(flow, name)
+  local text = call.text(flow, name)
+  local payloads = record.payloads(text)
+  local reply = {
+    text, false, false, false, false, {}, flow.h.inserted,
+    flow.h.context == "c" and command("HGET", flow.p, ":"),
+  }
+  if payloads ~= "" then
+    local found = command("HMGET", flow.p, "i:" .. name, "c:" .. name)
+    reply[2], reply[3] = found[1], found[2]
+  end
+  local wait = waits.latest(flow, name)
+  if wait and wait.status == "r" then
+    reply[4], reply[5] = waits.write(wait), command("HGET", flow.p, "s:" .. name)
+  end
+  if find(payloads, "r", 1, true) then
+    reply[6] = references(flow, name)
+  end
+  return reply
+end
+
+-- Opens those of a finished call's workflows anew that these entries are of; returns the second call, and
+-- for each entry its flow and what start takes, or false.
+local function open_own(done, slots, found)
+  local call_, steps, own = call.after(done), {}, {}
+  for i = 1, #found do
+    local place, id, step = match(found[i], "^(.*)|([^|]+)|([^|]+)$")
+    local slot = slots[id]
+    own[i] = slot and { slot = slot, step = step, place = place } or false
+    if slot then
+      steps[slot] = steps[slot] or {}
+      table.insert(steps[slot], step)
+    end
+  end
+  local number, flows = 0, {}
+  for slot, names in pairs(steps) do
+    number = number + 1
+    flows[slot] = call.flow(call_, number, names, slot)
+    waits.load(flows[slot], names)
+  end
+  for i = 1, #found do
+    if own[i] then
+      own[i].flow = flows[own[i].slot]
+    end
+  end
+  return call_, own
+end
+
+-- After a call has written all that it had planned: takes the next entries of the queues (separated by
+-- commas), and starts those whose workflows the call had opened; the others stay reserved. Returns the
+-- entries, and what became of each: a claim as it is told, or false.
+function M.next(done, queues, limit, claimer, verb)
+  local names, slots = {}, {}
+  for name in gmatch(queues, "[^,]+") do
+    names[#names + 1] = name
+  end
+  for slot = 1, #done.flows do
+    slots[done.flows[slot].id] = slot
+  end
+  local found = queue.take(done, names, limit, slots)
+  local call_, own = open_own(done, slots, found)
+  for i = 1, #found do
+    local entry = own[i]
+    own[i] = entry and M.start(call_, entry.flow, entry, claimer, false) and entry
+  end
+  flush.commit(call_, verb)
+  for i = 1, #found do
+    own[i] = own[i] and M.answer(own[i].flow, own[i].step)
+  end
+  return found, own
+end
+
+return M

@@ -1,0 +1,86 @@
+"""Completing a batch and claiming the next steps in the same round trip (SPEC sections 4 and 8)."""
+
+from __future__ import annotations
+
+from rwf import Client, Completion
+from rwf.model.views import ClaimedStep
+from rwf.store.ops.claims import Claimer
+from rwf.store.ops.complete import turn
+from tests.contract.flows import flow, refused, states
+
+
+def report(claimed: ClaimedStep, status: str = "completed") -> Completion:
+    return Completion(
+        workflow_id=claimed.workflow_id, step=claimed.step, status=status, lease=claimed.lease
+    )
+
+
+def test_the_children_of_what_is_completed_are_claimed_with_it(client: Client) -> None:
+    view = client.insert(flow("a b:a c:a d:b,c"))
+    (first,) = client.claim(["default"], worker_id="w", limit=5)
+    batch = client.complete_many([report(first)], claim_next=5, worker_id="w")
+    assert not any(isinstance(answer, Exception) for answer in batch)
+        view.id
+    ]
+    assert sorted(claimed.step for claimed in batch.claimed) == ["b", "c"]
+    assert states(client, view.id) == "a=completed b=executing c=executing d=pending"
+    last = client.complete_many([report(one) for one in batch.claimed], claim_next=1, worker_id="w")
+    assert [claimed.step for claimed in last.claimed] == ["d"]
+    end = client.complete_many([report(last.claimed[0])], claim_next=1, worker_id="w")
+    assert end.claimed == []
+    assert client.get(view.id).state == "completed"
+
+
+def test_what_waits_elsewhere_in_the_partition_is_claimed_too(one_client: Client) -> None:
+    first = one_client.insert(flow("a b:a"))
+    others = [one_client.insert(flow("x")).id for _ in range(3)]
+    (claimed,) = one_client.claim(["default"], worker_id="w")
+    assert claimed.workflow_id == first.id
+    batch = one_client.complete_many([report(claimed)], claim_next=4, worker_id="w")
+    # The older come first; b has only just become available.
+    assert sorted(one.workflow_id for one in batch.claimed) == sorted([first.id, *others])
+    assert {one.lease for one in batch.claimed if one.workflow_id != first.id}
+
+
+def test_a_limit_and_a_queue_bound_what_is_claimed(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a c:a d:a"))
+    (claimed,) = one_client.claim(["default"], worker_id="w")
+    assert one_client.complete_many([report(claimed)]).claimed == []
+    (claimed,) = one_client.claim(["default"], worker_id="w")
+    batch = one_client.complete_many([report(claimed)], claim_next=1, worker_id="w")
+    assert len(batch.claimed) == 1
+    other = one_client.complete_many(
+        [report(batch.claimed[0])], claim_next=5, worker_id="w", queues=["other"]
+    )
+    assert other.claimed == []
+    assert one_client.get(view.id).runnable_step_count == 1
+
+
+def test_a_refusal_in_the_batch_stops_no_claim(client: Client) -> None:
+    client.insert(flow("a b:a"))
+    (claimed,) = client.claim(["default"], worker_id="w")
+    stale = claimed.model_copy(update={"lease": "1-nobody"})
+    batch = client.complete_many([report(stale), report(claimed)], claim_next=2, worker_id="w")
+    assert [isinstance(answer, Exception) for answer in batch] == [True, False]
+    assert [one.step for one in batch.claimed] == ["b"]
+
+
+def test_bad_arguments(one_client: Client) -> None:
+    for wrong in ({"claim_next": -1}, {"claim_next": 1}, {"claim_next": True, "worker_id": "w"}):
+        with refused("invalid_argument"):
+            one_client.complete_many([], **wrong)
+
+
+def test_a_workers_turn_starts_what_the_last_has_reserved(one_client: Client) -> None:
+    ids = {one_client.insert(flow("a b:a")).id for _ in range(3)}
+    claimer = Claimer.checked(["default"], "w", 30)
+    done: list[ClaimedStep] = []
+    reserved: list[bytes] = []
+    while True:
+        reports = [report(one) for one in done]
+        answer = one_client._run(turn(one_client._scope, 0, reports, reserved, claimer, 2))
+        assert answer.refusals == [None] * len(done)
+        done, reserved = answer.claimed, answer.reserved
+        if not (done or reserved):
+            break
+    assert {one_client.get(workflow_id).state for workflow_id in ids} == {"completed"}
