@@ -20,8 +20,6 @@ def test_the_children_of_what_is_completed_are_claimed_with_it(client: Client) -
     (first,) = client.claim(["default"], worker_id="w", limit=5)
     batch = client.complete_many([report(first)], claim_next=5, worker_id="w")
     assert not any(isinstance(answer, Exception) for answer in batch)
-        view.id
-    ]
     assert sorted(claimed.step for claimed in batch.claimed) == ["b", "c"]
     assert states(client, view.id) == "a=completed b=executing c=executing d=pending"
     last = client.complete_many([report(one) for one in batch.claimed], claim_next=1, worker_id="w")
