@@ -175,9 +175,12 @@ local function retry_later(call_, flow, item, step)
   call.set_timer(call_, flow, "r", item.step, flow.h.inserted + step.due)
 end
 
+-- What a report comes to while a cancel request stands; all others come to the usual.
+local REQUESTED = { c = states.COMPLETED_LATE, r = states.CANCELLED_BY_REQUEST }
+
 -- Gives the step its outcome.
 local function conclude(call_, flow, item, step)
-  local outcome = states.COMPLETION[item.asked]
+  local outcome = flow.h.cancel ~= "" and REQUESTED[item.asked] or states.COMPLETION[item.asked]
   if item.asked == "r" and tonumber(step.attempt) >= record.last_attempt(step) then
     outcome = states.ATTEMPTS_EXHAUSTED
     evidence.accept(

@@ -12,13 +12,9 @@ local NEVER = "0"
 local function resolve(call_, flow, item, step, signal, payload)
   local wait = waits.resolve(call_, flow, item.step, signal, payload)
   evidence.accept(call_, flow, item, "accepted", "", format("wait %d has consumed signal %s", wait.n, signal))
-  if flow.h.cancel ~= "" then
-    -- Nothing becomes available any more; the request's own sweep walks what depends on it.
-    moves.become(call_, flow, item.step, step, states.CANCELLED_BY_REQUEST)
-    return
+  if moves.enqueue(call_, flow, item.step, step) then
+    step.claim = claims.UNCOUNTED
   end
-  moves.enqueue(call_, flow, item.step, step)
-  step.claim = claims.UNCOUNTED
 end
 
 local function fate(call_, flow, item, wait, signal, payload)

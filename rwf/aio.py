@@ -42,6 +42,7 @@ from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
 from rwf.store.ops import (
     callbacks,
+    cancel,
     claims,
     complete,
     explain,
@@ -268,6 +269,11 @@ class AsyncClient:
         return await self._run(
             signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key)
         )
+
+    async def request_cancel(
+        self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
+    ) -> WorkflowView:
+        return await self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
 
     async def reconcile(self, workflow_id: str) -> ReconcileReport:
         return await self._run(reconcile.reconcile(self._scope, workflow_id))

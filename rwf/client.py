@@ -36,6 +36,7 @@ from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
 from rwf.store.ops import (
     callbacks,
+    cancel,
     claims,
     complete,
     explain,
@@ -321,6 +322,17 @@ class Client:
         return self._run(
             signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key)
         )
+
+    def request_cancel(
+        self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
+    ) -> WorkflowView:
+        """Asks a workflow to end: what does not run is cancelled, a running step learns of it at
+        its next heartbeat, and its outcome is still recorded (section 6).
+
+        Repeating it is harmless. Raises CommandRejected: ``already_terminal`` for a first request
+        on a workflow that has ended.
+        """
+        return self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
 
     def reconcile(self, workflow_id: str) -> ReconcileReport:
         """Finishes and repairs one workflow from stored state; writes nothing on a healthy one."""

@@ -26,11 +26,13 @@ from rwf.model.states import (
 )
 from rwf.store.callbacks import CallbackRecord
 from rwf.store.keys import PARTITION_SLOTS, partition_of
-from rwf.store.records import START, Header, Record, Row, edges_of
+from rwf.store.records import START, Header, Record, Row, Wait, edges_of
+from tests.invariants_signals import Topic, Waits
 from tests.model.reference import workflow_state
 
 _FIXED: Final = {":s", ":c", ":k", ":d"}
-_OWN: Final = re.compile(r"(w|p|e|n):(.+)")
+_OWN: Final = re.compile(r"(w|p|e|n|d):(.+)")
+_TOPIC: Final = re.compile(r"(sig|reg):([0-9a-f]{40})")
 _URGENCY_OF_PRIORITY_0: Final = 1000
 
 
@@ -53,6 +55,7 @@ class _Partition:
     outbox: dict[str, int] = field(default_factory=dict)
     gauges: Counter[str] = field(default_factory=Counter)
     staged: set[str] = field(default_factory=set)
+    handed: set[str] = field(default_factory=set)
     flows: set[str] = field(default_factory=set)
 
 
@@ -104,6 +107,8 @@ class _Check:
         self._namespace = namespace
         self._partitions: defaultdict[int, _Partition] = defaultdict(_Partition)
         self._keyed: dict[str, str] = {}
+        self._homes: dict[str, int] = {}
+        self._waits: list[Waits] = []
 
     def run(self) -> Iterator[str]:
         prefix = re.compile(re.escape(self._namespace) + r":\{(\d+)\}:(.+)", re.DOTALL)
@@ -118,12 +123,15 @@ class _Check:
             found = _OWN.fullmatch(rest)
             if found and partition_of(found[2]) == number:
                 own[found[2]].add(found[1])
+            elif topic := _TOPIC.fullmatch(rest):
+                self._homes[topic[2]] = number
             elif rest in PARTITION_SLOTS:
                 self._partitions[number]  # it exists
             elif not (rest == "meta" and number == 0):
                 yield f"{name}: not a key of any class"
         for workflow_id, kinds in own.items():
             yield from self._workflow(workflow_id, kinds)
+        yield from self._topics()
         yield from self._known_partitions()
         for number in self._partitions:
             yield from self._partition(number)
@@ -152,13 +160,39 @@ class _Check:
                 yield f"{workflow_id}: evidence of a workflow that does not exist"
             return
         self._partitions[number].flows.add(workflow_id)
-        problems = _of_flow(workflow_id, own, payload, self._partitions[number])
+        agenda = self._redis.zrange(self._key(number, f"d:{workflow_id}"), 0, -1, withscores=True)
+        waits = Waits(
+            workflow_id,
+            {name[1:]: Wait.parse(text) for name, text in own.items() if name[0] == "~"},
+            {_text(member): int(score) for member, score in agenda},
+        )
+        self._waits.append(waits)
+        if waits.due is not None:
+            self._partitions[number].timers[f"w|{workflow_id}"] = waits.due
+        problems = _of_flow(workflow_id, own, payload, self._partitions[number], waits)
         yield from (f"{workflow_id}: {problem}" for problem in problems)
         if key := own.get(":k"):
             self._keyed[workflow_id] = _text(key).rpartition(":")[0]
         lengths = [self._redis.llen(self._key(number, f"{kind}:{workflow_id}")) for kind in "en"]
         if sum(lengths) > EVIDENCE_KEPT:
             yield f"{workflow_id}: {sum(lengths)} entries of evidence"
+
+    # --- topics
+
+    def _topics(self) -> Iterator[str]:
+        topics: dict[str, Topic] = {}
+        for digest, number in self._homes.items():
+            own = self._redis.hgetall(self._key(number, f"sig:{digest}"))
+            registered = self._redis.zrange(self._key(number, f"reg:{digest}"), 0, -1)
+            topics[digest] = Topic(
+                {_text(name): _text(value) for name, value in own.items()},
+                frozenset(_text(member) for member in registered),
+            )
+            yield from (f"topic {digest}: {problem}" for problem in topics[digest].problems())
+            if topics[digest].handed:
+                self._partitions[number].handed.add(f"s|{digest}")
+        for waits in self._waits:
+            yield from waits.unknown_to(topics)
 
     # --- one partition's derived keys
 
@@ -203,7 +237,10 @@ class _Check:
                 self._key(number, "timers"), 0, -1, withscores=True
             )
         }
-        yield from _compare(f"timers of {number}", set(expected.timers.items()), set(found.items()))
+        handed = {member for member in found if member[:2] == "s|"}
+        yield from _compare(f"hand-offs of {number}", expected.handed, handed)
+        others = {(member, due) for member, due in found.items() if member not in handed}
+        yield from _compare(f"timers of {number}", set(expected.timers.items()), others)
         inserts = {
             _text(member) for member in self._redis.zrange(self._key(number, "staged"), 0, -1)
         }
@@ -223,7 +260,11 @@ class _Check:
 
 
 def _of_flow(
-    workflow_id: str, own: dict[str, bytes], payload: dict[str, bytes], partition: _Partition
+    workflow_id: str,
+    own: dict[str, bytes],
+    payload: dict[str, bytes],
+    partition: _Partition,
+    waits: Waits,
 ) -> Iterator[str]:
     header = Header.parse(own[":s"], own[":c"])
     rest = _text(own[":c"]).split(",", 2)[2].split(",")
@@ -246,6 +287,7 @@ def _of_flow(
     for record in records.values():
         for problem in (*_step(flow, record), *_judged(flow, record), *_rows(flow, record)):
             yield f"{record.name} ({record.state}): {problem}"
+    yield from waits.problems(flow.records)
     yield from _walks(flow)
     yield from _callbacks(flow, partition)
     _imply(flow, partition)
@@ -259,7 +301,7 @@ def _names(flow: _Flow, names: list[str]) -> Iterator[str]:
     if [flow.records[name].position for name in names] != list(range(len(names))):
         yield "positions do not follow the topological order"
     for name in flow.own:
-        if name[0] in "#>@" or name in _FIXED or name[:2] == ":t" or name == START:
+        if name[0] in "#>@~" or name in _FIXED or name[:2] == ":t" or name == START:
             continue
         if name not in flow.records:
             yield f"the field {name} belongs to nothing"
@@ -268,6 +310,8 @@ def _names(flow: _Flow, names: list[str]) -> Iterator[str]:
         step, _, number = rest.partition(":")
         known = step in flow.records or (kind == "k" and step == START)
         if name == ":" or (kind in ("i", "c", "f") and known and not number):
+            continue
+        if kind in ("a", "s", "l") and known:
             continue
         if kind[:1] == "@" and kind[1:] in flow.records and rest:
             continue
@@ -373,6 +417,8 @@ def _judged(flow: _Flow, record: Record) -> Iterator[str]:
         else:
             cancelling += 1
     if record.state is StepState.PENDING:
+        if flow.header.cancel is not None and flow.head < flow.tail:
+            return  # the request's sweep ends it, whatever its parents did
         if cancelling:
             yield "a parent that ended otherwise has not cancelled it"
         held = record.walked == "b"  # a result that its input refers to is missing
@@ -381,7 +427,7 @@ def _judged(flow: _Flow, record: Record) -> Iterator[str]:
     elif record.cause is StepCause.CANCELLED_BY_DEPENDENCY:
         if not cancelling:
             yield "cancelled by a dependency, and none did"
-    elif resolved != len(edges):
+    elif record.cause is not StepCause.OPERATOR_CANCELLED and resolved != len(edges):
         yield f"out of pending with {resolved} of {len(edges)} parents resolved"
 
 
@@ -404,7 +450,11 @@ def _rows(flow: _Flow, record: Record) -> Iterator[str]:
         ):
             if len(names) != min(count, LISTED) or len(set(names)) != len(names):
                 yield f"attempt {attempt} lists {len(names)} names of {count}"
-    told = record.reported and record.reported == record.attempt
+    told = (
+        record.reported
+        and record.reported == record.attempt
+        and record.cause not in (StepCause.OPERATOR_CANCELLED, StepCause.EXPIRED_WAIT)
+    )
     if told and record.state in TERMINAL_STEPS and rows[record.reported].status != record.state:
         yield f"its latest row says {rows[record.reported].status}"
 
@@ -416,6 +466,7 @@ def _walks(flow: _Flow) -> Iterator[str]:
     named = [
         name
         for entry in sorted(entries)
+        if not flow.own[entry].startswith(b"*")
         for name in _text(flow.own[entry]).partition("|")[2].split(",")
     ]
     cursors = {

@@ -70,12 +70,9 @@ function M.hand_back(call_, flow, name, step)
   if counted == "1" then
     step.attempt = call.number(step.attempt - 1)
   end
-  if flow.h.cancel ~= "" then
-    moves.become(call_, flow, name, step, states.CANCELLED_BY_REQUEST)
-    return
+  if moves.enqueue(call_, flow, name, step) then
+    step.claim = counted == "0" and M.UNCOUNTED or ""
   end
-  moves.enqueue(call_, flow, name, step)
-  step.claim = counted == "0" and M.UNCOUNTED or ""
 end
 
 -- Gives an unstarted step back that cannot run as long as a result is missing that its input refers to.
@@ -99,21 +96,18 @@ function M.lapse(call_, flow, name, step)
   )
   call.count(call_, "le", 1)
   moves.withdraw(call_, flow, name, step)
-  if flow.h.cancel ~= "" then
-    moves.become(call_, flow, name, step, states.CANCELLED_BY_REQUEST)
-  elseif tonumber(step.attempt) >= record.last_attempt(step) then
+  if flow.h.cancel == "" and tonumber(step.attempt) >= record.last_attempt(step) then
     evidence.accept(
       call_, flow, item, "accepted", "attempts_exhausted", "attempt " .. step.attempt .. " was the last"
     )
     moves.become(call_, flow, name, step, states.ATTEMPTS_EXHAUSTED)
+    if record.children(step) ~= "" then
+      step.walked = "0"
+      flow.lapsed = flow.lapsed or {}
+      flow.lapsed[#flow.lapsed + 1] = name
+    end
   else
     moves.enqueue(call_, flow, name, step)
-    return
-  end
-  if record.children(step) ~= "" then
-    step.walked = "0"
-    flow.lapsed = flow.lapsed or {}
-    flow.lapsed[#flow.lapsed + 1] = name
   end
 end
 

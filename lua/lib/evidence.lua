@@ -25,7 +25,7 @@ end
 
 local REPEATED = {
   insert = "duplicate_insert", complete_step = "duplicate_completion", await_step = "duplicate_await",
-  deliver_signal = "duplicate_signal",
+  deliver_signal = "duplicate_signal", request_cancel = "duplicate_cancel", recover_step = "duplicate_recovery",
 }
 
 -- Plans an entry for a repeated command, unless this very call has left one before.
@@ -56,6 +56,15 @@ function M.reject(call_, flow, item, reason, message)
   plan_noise(call_, flow, text)
   call.count(call_, "cr|" .. item.action .. "|" .. reason, 1)
   return { "rejected", reason, stamp, message }
+end
+
+-- The same for an operator's command: its workflow needs review until the next one is accepted.
+function M.reject_operator(call_, flow, item, reason, message)
+  local reply = M.reject(call_, flow, item, reason, message)
+  if flow.h and flow.h.semantics == states.VERSION then
+    flow.h.review, flow.marked = "1", true
+  end
+  return reply
 end
 
 -- How many of the latest entries are searched for a command that was sent again. It was sent moments

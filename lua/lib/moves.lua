@@ -32,10 +32,16 @@ function M.become(call_, flow, name, step, outcome)
   flow.moved = true
 end
 
--- Puts a step that was taken out of where it stood into the ready queue.
+-- Puts a step that was taken out of where it stood into the ready queue; while a cancel request stands,
+-- nothing becomes available. Returns whether it did.
 function M.enqueue(call_, flow, name, step)
+  if flow.h.cancel ~= "" then
+    M.become(call_, flow, name, step, states.CANCELLED_BY_REQUEST)
+    return false
+  end
   M.become(call_, flow, name, step, AVAILABLE)
   step.order = queue.add(call_, flow, name, record.class(step.static))
+  return true
 end
 
 -- A retry whose time has come.

@@ -5,7 +5,7 @@
 -- record says how many chunks of its edges have been walked, and a numbered entry of the workflow's
 -- hash (">n", from header.head up to header.tail) says which steps these are:
 --   origin|name,name,...           origin = step:attempt of the completion, empty for an insert
--- Entries are finished in their order, by whoever calls advance. As every edge is walked exactly
+-- A cancel request's entry is in sweep.lua. Entries are finished in their order, by whoever calls advance. As every edge is walked exactly
 -- once, a child's count of unresolved parents is exact however the work is cut.
 local M = {}
 
@@ -26,14 +26,16 @@ local function release(call_, flow, name, rest, since, released)
   released[#released + 1] = name
 end
 
--- Ends a pending step; it is walked in turn when it has children.
+-- Ends a pending step; it is walked in turn when it has children, unless a cancel request stands, whose
+-- sweep ends them all.
 local function cancel(flow, name, since, walk)
-  local step = call.step(flow, name)
-  step.state, step.cause = states.CASCADED.state, states.CASCADED.cause
+  local step, requested = call.step(flow, name), flow.h.cancel ~= ""
+  local outcome = requested and states.CANCELLED_BY_REQUEST or states.CASCADED
+  step.state, step.cause = outcome.state, outcome.cause
   step.since, step.finished = since, since
   flow.dirty[name] = true
   walk.cancelled[#walk.cancelled + 1] = name
-  if record.children(step) ~= "" then
+  if not requested and record.children(step) ~= "" then
     step.walked = "0"
     walk.names[#walk.names + 1] = name
   end
@@ -41,12 +43,12 @@ end
 
 -- Applies edges whose parents have ended. A child that is not pending keeps its course.
 local function apply(call_, flow, walk, names, resolved)
-  local since, raw, dirty = flow.since, flow.raw, flow.dirty
+  local since, raw, dirty, requested = flow.since, flow.raw, flow.dirty, flow.h.cancel ~= ""
   for i = 1, #names do
     local name = names[i]
     local remaining, before, rest = match(call.text(flow, name), "^p,(%d+),(%d*),,(.*)$")
     if remaining then
-      if not resolved[i] then
+      if not resolved[i] or (remaining == "1" and requested) then
         cancel(flow, name, since, walk)
       elseif remaining == "1" then
         release(call_, flow, name, rest, since, walk.released)
@@ -111,7 +113,8 @@ local function count(call_, flow, walk)
   end
   if cancelled > 0 then
     call.recount(call_, flow, "p", states.CASCADED.state, cancelled)
-    call.count(call_, states.COUNTER_CASCADED, cancelled)
+    local by_request = states.COUNTER_COMPLETED[states.CANCELLED_BY_REQUEST.state .. states.CANCELLED_BY_REQUEST.cause]
+    call.count(call_, flow.h.cancel ~= "" and by_request or states.COUNTER_CASCADED, cancelled)
   end
 end
 
@@ -146,19 +149,27 @@ function M.append(flow, origin, walk, at)
   return 1
 end
 
+-- Removes the first entry.
+function M.drop_first(flow)
+  local h = flow.h
+  flow.gone = ">" .. h.head
+  h.head = h.head + 1
+  if h.head == h.tail then
+    h.head, h.tail = 0, 0
+  end
+end
+
 -- Rewrites or removes the first entry; returns by how many its origin's entries have changed.
 local function replace_first(flow, origin, walk)
-  local h, field, change = flow.h, ">" .. flow.h.head, 0
+  local field, change = ">" .. flow.h.head, 0
   if walk.given > 0 then
     call.set(flow, field, origin .. "|" .. concat(walk.names, ",", walk.at, walk.at + walk.given - 1))
   else
-    flow.gone = field
-    h.head = h.head + 1
     change = -1
   end
   change = change + M.append(flow, origin, walk, walk.at + max(walk.given, 0))
-  if h.head == h.tail then
-    h.head, h.tail = 0, 0
+  if walk.given <= 0 then
+    M.drop_first(flow)
   end
   flow.moved = true
   return change
@@ -171,6 +182,10 @@ function M.advance(call_, flow)
   end
   local entry = command("HGET", flow.w, ">" .. flow.h.head)
   local origin, text = match(entry, "^([^|]*)|(.*)$")
+  if origin == sweep.ORIGIN then
+    sweep.advance(call_, flow, tonumber(text))
+    return true
+  end
   local names = {}
   for name in gmatch(text, "[^,]+") do
     names[#names + 1] = name

@@ -37,6 +37,7 @@ FUNCTIONS: Final = {
         Function("agenda", reads_only=True),
         Function("dedupe", reads_only=True),
         Function("take"),
+        Function("cancel"),
         Function("start"),
         Function("heartbeat"),
         Function("fire"),
@@ -62,6 +63,7 @@ PUBLISHING: Final = frozenset(
     {
         "note", "insert", "complete", "advance", "check", "callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
+        "cancel",
     }
 )  # fmt: skip
 

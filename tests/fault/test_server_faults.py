@@ -251,7 +251,7 @@ def test_a_repeat_waits_for_the_file_too(kind: str, monkeypatch: pytest.MonkeyPa
         ):
             client._run(one_call(call.repeated()))
         with fresh() as client:
-            [[outcome, *_]], _ = client._run(one_call(call.repeated()))
+            [[outcome, *_]], *_ = client._run(one_call(call.repeated()))
             assert outcome == b"accepted"
             assert len(client.results(view.id)) == 1
             assert invariants.check(client) == []

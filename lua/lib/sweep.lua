@@ -1,0 +1,40 @@
+-- What a cancel request does to the steps of a workflow: all that have not ended and do not run are
+-- cancelled, a chunk of steps at a time, in an entry among those that are still to be walked (walk.lua):
+--   *cancel|n                      n: the next chunk
+-- Edges of the steps that end so need no walking, as every child ends in the same way.
+local M = {}
+
+M.ORIGIN = "*cancel"
+
+-- Puts the sweep behind all that is still to be walked.
+function M.begin(flow)
+  call.set(flow, ">" .. flow.h.tail, M.ORIGIN .. "|0")
+  flow.h.tail = flow.h.tail + 1
+  flow.moved = true
+end
+
+-- Sweeps the chunk that the workflow's first entry names.
+function M.advance(call_, flow, chunk)
+  local names = {}
+  for name in gmatch(command("HGET", flow.w, "#" .. call.number(chunk)), "[^,]+") do
+    names[#names + 1] = name
+  end
+  call.fetch(flow, names)
+  for i = 1, #names do
+    local state = sub(call.text(flow, names[i]), 1, 1)
+    if state ~= "e" and not states.TERMINAL[state] then
+      local step = call.step(flow, names[i])
+      moves.withdraw(call_, flow, names[i], step)
+      moves.become(call_, flow, names[i], step, states.CANCELLED_BY_REQUEST)
+    end
+  end
+  if (chunk + 1) * states.CHUNK < flow.h.steps then
+    call.set(flow, ">" .. flow.h.head, M.ORIGIN .. "|" .. call.number(chunk + 1))
+  else
+    walk.drop_first(flow)
+  end
+  flow.moved = true
+  call_.budget = 0
+end
+
+return M

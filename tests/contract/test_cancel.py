@@ -1,0 +1,159 @@
+"""Cancel requests (SPEC sections 4 and 6)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from rwf import Client
+from rwf.store.ops.cancel import request_cancel
+from rwf.store.ops.timers import fire_due
+from tests.contract.flows import (
+    chain,
+    drive,
+    fan_out,
+    first_call_only,
+    flow,
+    noted,
+    refused,
+    states,
+)
+from tests.waiting import until
+
+
+def test_what_does_not_run_is_cancelled(client: Client) -> None:
+    view = client.insert(flow("a b:a c:+b x y:x"))
+    client.complete_step(view.id, "x", "retryable", retry_in=60)
+    after = client.request_cancel(view.id, actor="ann", reason="a, b: c|d")
+    assert {step.state for step in client.steps(view.id)} == {"cancelled"}
+    assert {step.terminal_cause for step in client.steps(view.id)} == {"operator_cancelled"}
+    assert (after.state, after.terminal_cause) == ("cancelled", "operator_cancelled")
+    assert after.cancel_requested_at is not None
+    assert after.cancel_reason == "a, b: c|d"
+    assert after.cancelled_step_count == after.step_count
+    (told,) = client.callbacks(view.id)
+    assert told.data == {"state": "cancelled", "terminal_cause": "operator_cancelled"}
+    entry = client.evidence(view.id)[-1]
+    assert (entry.action, entry.status, entry.actor) == ("request_cancel", "accepted", "ann")
+    assert entry.metadata == {"reason": "a, b: c|d"}
+
+
+def test_a_running_step_learns_of_it_and_its_outcome_is_recorded(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    (claimed,) = client.claim(["default"], worker_id="w")
+    assert client.heartbeat([claimed]).cancel_requested == ()
+    assert client.request_cancel(view.id).state == "cancel_requested"
+    assert states(client, view.id) == "a=executing b=cancelled"
+    assert client.step(view.id, "a").cancel_requested_at is not None
+    assert [one.step for one in client.heartbeat([claimed]).cancel_requested] == ["a"]
+    done = client.complete(claimed, payload=5)
+    assert done.step.terminal_cause == "completed_after_cancel_request"
+    assert (done.workflow.state, done.workflow.terminal_cause) == (
+        "cancelled",
+        "operator_cancelled",
+    )
+
+
+def test_all_completed_all_the_same(client: Client) -> None:
+    view = client.insert(flow("a"))
+    (claimed,) = client.claim(["default"], worker_id="w")
+    client.request_cancel(view.id)
+    done = client.complete(claimed)
+    assert done.workflow.state == "completed"
+    assert done.workflow.terminal_cause == "completed_after_cancel_request"
+
+
+@pytest.mark.parametrize(
+    ("asked", "state", "cause"),
+    [
+        ("retryable", "cancelled", "operator_cancelled"),
+        ("failed", "failed", "step_failed"),
+        ("discarded", "discarded", "step_failed"),
+        ("cancelled", "cancelled", "cancelled"),
+    ],
+)
+def test_what_a_running_step_may_report(
+    one_client: Client, asked: str, state: str, cause: str
+) -> None:
+    view = one_client.insert(flow("a b:a"))
+    (claimed,) = one_client.claim(["default"], worker_id="w")
+    one_client.request_cancel(view.id)
+    done = one_client.complete(claimed, asked)
+    assert (done.step.state, done.step.terminal_cause) == (state, cause)
+    assert done.workflow.finished_at is not None
+
+
+def test_nothing_becomes_available_any_more(one_client: Client) -> None:
+    view = one_client.insert(flow("a b"))
+    claims = one_client.claim(["default"], worker_id="w", limit=2, lease=0.05)
+    one_client.request_cancel(view.id)
+    assert one_client.release(claims[:1]) == 1
+    until(
+        lambda: (
+            one_client._run(fire_due(one_client._scope, 0)) and one_client.get(view.id).finished_at
+        ),
+        what="the lease to lapse",
+    )
+    assert one_client.get(view.id).terminal_cause == "operator_cancelled"
+    assert one_client.claim(["default"], worker_id="w") == []
+
+
+def test_a_wait_is_abandoned_and_its_signal_kept(client: Client) -> None:
+    view = client.insert(flow("a"))
+    client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=timedelta(hours=1))
+    client.request_cancel(view.id)
+    assert client.deliver_signal("go", "k").status == "unmatched"
+    assert ("await_step", "a", "abandoned", "abandoned_wait") in noted(client, view.id)
+
+
+def test_repeating_it_is_harmless(client: Client) -> None:
+    view = client.insert(flow("a"))
+    client.claim(["default"], worker_id="w")
+    first = client.request_cancel(view.id, reason="one")
+    again = client.request_cancel(view.id, reason="two")
+    assert again == first
+    assert noted(client, view.id)[-1] == ("request_cancel", None, "duplicate", "duplicate_cancel")
+
+
+def test_a_first_request_on_an_ended_workflow_is_refused(client: Client) -> None:
+    view = client.insert(flow("a"))
+    client.complete_step(view.id, "a")
+    with refused("already_terminal") as info:
+        client.request_cancel(view.id)
+    assert info.value.legal_next_steps
+    assert client.list(operator_status="Needs Review").workflows[0].id == view.id
+    with refused("workflow_not_found"):
+        client.request_cancel(view.id[:-1] + ("2" if view.id[-1] != "2" else "3"))
+
+
+def test_bad_input(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    wrong: list[dict[str, Any]] = [{"actor": 5}, {"reason": "x" * 513}, {"reason": "\ud800"}]
+    for arguments in wrong:
+        with refused("invalid_argument"):
+            one_client.request_cancel(view.id, **arguments)
+    with refused("workflow_not_found"):
+        one_client.request_cancel("nobody")
+
+
+def test_a_large_graph_in_slices_that_anyone_continues(client: Client) -> None:
+    view = client.insert(chain(1_000))
+    assert drive(client, request_cancel(client._scope, view.id, None, None), 2) is None
+    middle = client.get(view.id)
+    assert middle.state == "cancel_requested"
+    assert 0 < middle.cancelled_step_count < 1_000
+    assert client.claim(["default"], worker_id="w") == []
+    report = client.reconcile(view.id)
+    assert [repair.kind for repair in report.repairs] == ["release_unfinished"]
+    assert client.get(view.id).terminal_cause == "operator_cancelled"
+    assert client.reconcile(view.id).repairs == ()
+
+
+def test_a_request_meets_a_release_that_is_under_way(one_client: Client) -> None:
+    view = one_client.insert(fan_out(900))
+    first_call_only(one_client, view.id, "root", "completed")
+    after = one_client.request_cancel(view.id)
+    assert after.terminal_cause == "operator_cancelled"
+    assert after.cancelled_step_count == 900

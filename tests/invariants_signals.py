@@ -1,0 +1,111 @@
+"""What must hold of waits and topics, at any moment between two server calls.
+
+A wait's truth lies with its workflow, a topic's at its home; agendas, sorted sets and timers are
+derived. A topic may know less than a workflow only as long as the agenda says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from rwf.model.states import StepState, WaitStatus
+from rwf.store.keys import topic_digest
+from rwf.store.records import Record, Wait
+
+_OFFSET = 10**15
+"""What is to be told stands in an agenda by its time less this."""
+
+
+@dataclass
+class Topic:
+    """A topic's two keys, as read."""
+
+    own: Mapping[str, str]
+    registered: frozenset[str]
+    known: dict[str, tuple[str, str]] = field(init=False)
+    """Each wait that it was told of, "workflow|step": its number and what it was told."""
+
+    def __post_init__(self) -> None:
+        self.known = {}
+        for name, text in self.own.items():
+            if name[0] == "l":
+                n, state, _ = text.split(",")
+                self.known[name[1:]] = (n, state)
+
+    def problems(self) -> Iterator[str]:
+        """Breaches within the topic alone."""
+        if ":" not in self.own:
+            yield "waits or signals without a record of the topic"
+            return
+        first, last = (int(number) for number in self.own[":"].split(",")[:2])
+        kept = {int(name[1:]) for name, text in self.own.items() if _is_kept(name, text)}
+        if not kept <= set(range(first, last + 1)):
+            yield f"keeps {sorted(kept)}, bounds {first} to {last}"
+        expected = set()
+        for name, text in self.own.items():
+            if name[0] == "l":
+                workflow_id, step = name[1:].split("|")
+                n, state, stamp = text.split(",")
+                if state in ("w", "x"):
+                    expected.add(f"{state}|{workflow_id}|{stamp}|{step}|{n}")
+        if expected != self.registered:
+            yield f"registered {sorted(self.registered)[:3]}, implied {sorted(expected)[:3]}"
+
+    @property
+    def handed(self) -> bool:
+        """Whether a hand-off is outstanding."""
+        return self.own.get(":", ",,,").split(",")[3] != ""
+
+
+def _is_kept(name: str, text: str) -> bool:
+    return name[0] == "s" and text[0] == "k"
+
+
+@dataclass
+class Waits:
+    """A workflow's latest waits, and its agenda."""
+
+    workflow_id: str
+    waits: Mapping[str, Wait]
+    agenda: Mapping[str, int]
+
+    def problems(self, records: Mapping[str, Record]) -> Iterator[str]:
+        """Breaches between waits, records and agenda."""
+        for step, record in records.items():
+            wait = self.waits.get(step)
+            waiting = wait is not None and wait.code == "w"
+            expired = wait is not None and wait.code == "x"
+            if waiting != (record.state is StepState.AWAITING_SIGNAL):
+                yield f"{step} is {record.state}, its wait {wait}"
+            if expired != (record.state is StepState.EXPIRED):
+                yield f"{step} is {record.state}, its wait {wait}"
+        expected = dict(self._expected())
+        if set(expected) != set(self.agenda):
+            yield f"agenda {sorted(self.agenda)[:3]}, implied {sorted(expected)[:3]}"
+        for member, score in expected.items():
+            if score is not None and self.agenda.get(member) != score:
+                yield f"agenda has {member} at {self.agenda.get(member)}, not at {score}"
+
+    def _expected(self) -> Iterator[tuple[str, int | None]]:
+        for step, wait in self.waits.items():
+            if wait.code == "w" and wait.deadline is not None:
+                yield step, -(-wait.deadline // 1000)
+            if wait.untold or wait.left:
+                yield f"!{step}", None
+
+    @property
+    def due(self) -> int | None:
+        """The time of the workflow's timer."""
+        times = [score if score >= 0 else score + _OFFSET for score in self.agenda.values()]
+        return min(times, default=None)
+
+    def unknown_to(self, topics: Mapping[str, Topic]) -> Iterator[str]:
+        """Breaches between what the waits say that their topics know, and what these do."""
+        for step, wait in self.waits.items():
+            topic = topics.get(topic_digest(wait.signal, wait.key))
+            if wait.untold or WaitStatus(wait.view("", "").status) is not WaitStatus.WAITING:
+                continue
+            known = topic and topic.known.get(f"{self.workflow_id}|{step}")
+            if known != (str(wait.n), "w"):
+                yield f"{self.workflow_id}: {step} waits, its topic knows of {known}"
