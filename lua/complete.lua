@@ -197,7 +197,7 @@ end
 -- later.
 local function descend(call_, flow, item, step, row)
   step.walked = "0"
-  local done = walk.run(call_, flow, { item.step })
+  local done = walk.descend(call_, flow, { item.step })
   rows.tally(row, done.released, done.cancelled)
   row.open = walk.append(flow, item.step .. ":" .. step.attempt, done, done.at)
 end

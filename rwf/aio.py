@@ -14,7 +14,13 @@ from typing import Any, Self, TypeVar
 
 from rwf.client import Client
 from rwf.model.limits import MAX_PAYLOAD
-from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
+from rwf.model.states import (
+    CompletionStatus,
+    OperatorStatus,
+    RecoveryAction,
+    RecoveryScope,
+    WorkflowState,
+)
 from rwf.model.views import (
     AwaitView,
     Callback,
@@ -30,6 +36,7 @@ from rwf.model.views import (
     MigrationReport,
     QueueView,
     ReconcileReport,
+    RecoveryResult,
     ResultView,
     SignalView,
     StepExplanation,
@@ -50,6 +57,7 @@ from rwf.store.ops import (
     queues,
     reads,
     reconcile,
+    recover,
     signals,
 )
 from rwf.store.ops.base import Op, Scope
@@ -274,6 +282,33 @@ class AsyncClient:
         self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
     ) -> WorkflowView:
         return await self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
+
+    async def recover_step(
+        self,
+        workflow_id: str,
+        step: str,
+        action: RecoveryAction | str,
+        *,
+        scope: RecoveryScope | str = RecoveryScope.BLOCKED,
+        actor: str | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+        reopen: bool = False,
+        command_id: str | None = None,
+    ) -> RecoveryResult:
+        asked = recover.Recovery(
+            workflow_id=workflow_id,
+            step=step,
+            action=action,
+            scope=scope,
+            actor=actor,
+            reason=reason,
+            force=force,
+            reopen=reopen,
+            command_id=command_id,
+        )
+        return await self._run(recover.recover_step(self._scope, asked, dry_run))
 
     async def reconcile(self, workflow_id: str) -> ReconcileReport:
         return await self._run(reconcile.reconcile(self._scope, workflow_id))

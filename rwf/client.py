@@ -9,7 +9,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rwf.model.limits import MAX_PAYLOAD
-from rwf.model.states import CompletionStatus, OperatorStatus, WorkflowState
+from rwf.model.states import (
+    CompletionStatus,
+    OperatorStatus,
+    RecoveryAction,
+    RecoveryScope,
+    WorkflowState,
+)
 from rwf.model.views import (
     AwaitView,
     CallbackView,
@@ -24,6 +30,7 @@ from rwf.model.views import (
     MigrationReport,
     QueueView,
     ReconcileReport,
+    RecoveryResult,
     ResultView,
     SignalView,
     StepExplanation,
@@ -44,6 +51,7 @@ from rwf.store.ops import (
     queues,
     reads,
     reconcile,
+    recover,
     signals,
 )
 from rwf.store.ops.base import Op, Scope
@@ -333,6 +341,40 @@ class Client:
         on a workflow that has ended.
         """
         return self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
+
+    def recover_step(
+        self,
+        workflow_id: str,
+        step: str,
+        action: RecoveryAction | str,
+        *,
+        scope: RecoveryScope | str = RecoveryScope.BLOCKED,
+        actor: str | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+        reopen: bool = False,
+        command_id: str | None = None,
+    ) -> RecoveryResult:
+        """Has a step run again (``retry``), counts it as completed (``skip``), or ends it
+        (``cancel``), and places its descendants anew by ``scope`` (section 6).
+
+        ``scope`` is step, blocked or downstream. ``force`` takes an executing step's lease away;
+        ``reopen`` closes a standing cancel request; ``dry_run`` returns the same changes and
+        writes nothing; ``command_id`` makes a repetition a duplicate. Raises CommandRejected.
+        """
+        asked = recover.Recovery(
+            workflow_id=workflow_id,
+            step=step,
+            action=action,
+            scope=scope,
+            actor=actor,
+            reason=reason,
+            force=force,
+            reopen=reopen,
+            command_id=command_id,
+        )
+        return self._run(recover.recover_step(self._scope, asked, dry_run))
 
     def reconcile(self, workflow_id: str) -> ReconcileReport:
         """Finishes and repairs one workflow from stored state; writes nothing on a healthy one."""

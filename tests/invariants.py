@@ -30,6 +30,14 @@ from rwf.store.records import START, Header, Record, Row, Wait, edges_of
 from tests.invariants_signals import Topic, Waits
 from tests.model.reference import workflow_state
 
+_REPORTED: Final = {
+    StepCause.COMPLETED,
+    StepCause.COMPLETED_AFTER_CANCEL_REQUEST,
+    StepCause.STEP_FAILED,
+    StepCause.CANCELLED,
+}
+"""What ends a step by a report; anything else leaves its latest row as it was."""
+
 _FIXED: Final = {":s", ":c", ":k", ":d"}
 _OWN: Final = re.compile(r"(w|p|e|n|d):(.+)")
 _TOPIC: Final = re.compile(r"(sig|reg):([0-9a-f]{40})")
@@ -311,6 +319,14 @@ def _names(flow: _Flow, names: list[str]) -> Iterator[str]:
         known = step in flow.records or (kind == "k" and step == START)
         if name == ":" or (kind in ("i", "c", "f") and known and not number):
             continue
+        if kind == "v" and 1 <= int(step) <= flow.header.recoveries:
+            continue
+        if (
+            kind[:1] == "!"
+            and kind[1:] in flow.records
+            and f"v:{_text(flow.payload[name])}" in flow.payload
+        ):
+            continue
         if kind in ("a", "s", "l") and known:
             continue
         if kind[:1] == "@" and kind[1:] in flow.records and rest:
@@ -417,13 +433,15 @@ def _judged(flow: _Flow, record: Record) -> Iterator[str]:
         else:
             cancelling += 1
     if record.state is StepState.PENDING:
-        if flow.header.cancel is not None and flow.head < flow.tail:
-            return  # the request's sweep ends it, whatever its parents did
+        if flow.head < flow.tail and (flow.header.cancel is not None or flow.header.recoveries):
+            return  # a sweep or a recovery places it yet, whatever its parents did
         if cancelling:
             yield "a parent that ended otherwise has not cancelled it"
         held = record.walked == "b"  # a result that its input refers to is missing
         if record.remaining != unresolved + held or not record.remaining:
             yield f"waits for {record.remaining} parents, there are {unresolved}"
+    elif flow.header.recoveries:
+        return  # what runs or has ended keeps its course when a parent is revived
     elif record.cause is StepCause.CANCELLED_BY_DEPENDENCY:
         if not cancelling:
             yield "cancelled by a dependency, and none did"
@@ -450,11 +468,7 @@ def _rows(flow: _Flow, record: Record) -> Iterator[str]:
         ):
             if len(names) != min(count, LISTED) or len(set(names)) != len(names):
                 yield f"attempt {attempt} lists {len(names)} names of {count}"
-    told = (
-        record.reported
-        and record.reported == record.attempt
-        and record.cause not in (StepCause.OPERATOR_CANCELLED, StepCause.EXPIRED_WAIT)
-    )
+    told = record.reported and record.reported == record.attempt and record.cause in _REPORTED
     if told and record.state in TERMINAL_STEPS and rows[record.reported].status != record.state:
         yield f"its latest row says {rows[record.reported].status}"
 

@@ -114,7 +114,7 @@ end
 -- Walks from the steps that ended with their leases.
 function M.walk_lapsed(call_, flow)
   if flow.lapsed then
-    local done = walk.run(call_, flow, flow.lapsed)
+    local done = walk.descend(call_, flow, flow.lapsed)
     walk.append(flow, "", done, done.at)
     flow.lapsed = nil
   end

@@ -3,13 +3,14 @@
 --         context is "c" when the payload hash holds one
 --   ":c"  every transition:  counts;last,started,rest
 --         counts are "p3a1": a letter and a number for each step state that some step is in; rest is
---         empty, or finished,cancel,head,tail,callbacks,dead,recoveries,review
+--         empty, or finished,cancel,head,tail,callbacks,dead,recoveries,review,recovering
 -- Times are milliseconds; those in ":c" count from inserted, so that they stay short.
 --   cancel      the standing cancel request, "time:reason", or empty
 --   head, tail  bound the numbered entries of what is still to be walked (walk.lua)
 --   callbacks   how many callbacks were written (outbox.lua), and dead: how many of them are dead
 --   recoveries  how many recovery sessions there are (recovery.lua)
 --   review      "1" while an operator's latest command was refused
+--   recovering  "1" while a recovery session is unfinished
 -- A name comes last, so it may hold anything.
 local M = {}
 
@@ -21,15 +22,15 @@ function M.read(static, counts)
     p = 0, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
     semantics = semantics, steps = tonumber(steps), inserted = tonumber(inserted), context = context,
     last = last, started = started, finished = "", cancel = "", head = 0, tail = 0,
-    callbacks = 0, dead = 0, recoveries = 0, review = "",
+    callbacks = 0, dead = 0, recoveries = 0, review = "", recovering = "",
   }
   for state, count in gmatch(by_state, "(%a)(%d+)") do
     h[state] = tonumber(count)
   end
   if rest ~= "" then
     local head, tail, callbacks, dead, recoveries
-    h.finished, h.cancel, head, tail, callbacks, dead, recoveries, h.review =
-      match(rest, "^(%d*),([^,]*),(%d+),(%d+),(%d+),(%d+),(%d+),(1?)$")
+    h.finished, h.cancel, head, tail, callbacks, dead, recoveries, h.review, h.recovering =
+      match(rest, "^(%d*),([^,]*),(%d+),(%d+),(%d+),(%d+),(%d+),(1?),(1?)$")
     h.head, h.tail, h.callbacks = tonumber(head), tonumber(tail), tonumber(callbacks)
     h.dead, h.recoveries = tonumber(dead), tonumber(recoveries)
   end
@@ -42,7 +43,7 @@ function M.new(steps, inserted, context)
     p = steps, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
     semantics = states.VERSION, steps = steps, inserted = inserted, context = context,
     last = "0", started = "", finished = "", cancel = "", head = 0, tail = 0,
-    callbacks = 0, dead = 0, recoveries = 0, review = "",
+    callbacks = 0, dead = 0, recoveries = 0, review = "", recovering = "",
   }
 end
 
@@ -51,7 +52,7 @@ function M.write(h)
   local rest = ""
   if h.finished ~= "" or h.cancel ~= "" or h.tail > 0 or h.callbacks > 0 or h.recoveries > 0 or h.review ~= "" then
     rest = h.finished .. "," .. h.cancel .. "," .. h.head .. "," .. h.tail .. "," .. h.callbacks .. ","
-      .. h.dead .. "," .. h.recoveries .. "," .. h.review
+      .. h.dead .. "," .. h.recoveries .. "," .. h.review .. "," .. h.recovering
   end
   return states.counts_text(h) .. ";" .. h.last .. "," .. h.started .. "," .. rest
 end

@@ -26,7 +26,8 @@ function M.become(call_, flow, name, step, outcome)
   step.state, step.cause, step.since = outcome.state, outcome.cause, flow.since
   if states.TERMINAL[outcome.state] then
     step.finished = flow.since
-    call.count(call_, states.COUNTER_COMPLETED[outcome.state .. outcome.cause], 1)
+    local counter = states.COUNTER_COMPLETED[outcome.state .. outcome.cause]
+    call.count(call_, counter or states.COUNTER_CASCADED, 1)
   end
   flow.dirty[name] = true
   flow.moved = true

@@ -55,6 +55,10 @@ function M.options(text)
   return match(text, "|[^|]*|%d+|%a*|([^|]*)|")
 end
 
+function M.position(text)
+  return tonumber(match(text, "|[^|]*|(%d+)|"))
+end
+
 -- The last attempt that a step has.
 function M.last_attempt(step)
   local before, granted = match(step.max, "^(%d+)%+(%d+)$")

@@ -58,6 +58,13 @@ function M.put(flow, key, text, payload)
   end
 end
 
+-- Plans another field of the payload hash.
+function M.set(flow, field, value)
+  local fields = flow.rows
+  local at = #fields
+  fields[at + 1], fields[at + 2] = field, value
+end
+
 -- The row of one of a step's attempts, or nil where it never reported.
 function M.of(flow, name, attempt)
   local text = command("HGET", flow.p, "r:" .. name .. ":" .. attempt)

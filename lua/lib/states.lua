@@ -18,6 +18,7 @@ M.SKIPPED = {state = 'c', cause = 's'}
 M.WAIT_EXPIRED = {state = 't', cause = 't'}
 M.COUNTER_COMPLETED = {cc = 'sc|completed|completed|2', ff = 'sc|failed|step_failed|2', df = 'sc|discarded|step_failed|2', xx = 'sc|cancelled|cancelled|2', cl = 'sc|completed|completed_after_cancel_request|2', xo = 'sc|cancelled|operator_cancelled|2', cs = 'sc|completed|operator_skipped|2', tt = 'sc|expired|expired_wait|2'}
 M.COUNTER_RELEASED = 'su|dependency|available|2'
+M.COUNTER_RECOVERED = 'su|recovery|available|2'
 M.COUNTER_CASCADED = 'cc|dependency|cancelled|cancelled_by_dependency|2'
 M.EVENT_CODE = {['workflow.terminal'] = 't', ['workflow.recovery_completed'] = 'r'}
 M.EVENT_NAME = {t = 'workflow.terminal', r = 'workflow.recovery_completed'}

@@ -251,7 +251,7 @@ function M.expire_named(call_, flow, names)
   end
   if #expired > 0 then
     call_.budget = max(call_.budget - #expired, 0)
-    local done = walk.run(call_, flow, parents)
+    local done = walk.descend(call_, flow, parents)
     walk.append(flow, "", done, done.at)
   end
   return expired

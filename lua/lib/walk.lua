@@ -5,7 +5,7 @@
 -- record says how many chunks of its edges have been walked, and a numbered entry of the workflow's
 -- hash (">n", from header.head up to header.tail) says which steps these are:
 --   origin|name,name,...           origin = step:attempt of the completion, empty for an insert
--- A cancel request's entry is in sweep.lua. Entries are finished in their order, by whoever calls advance. As every edge is walked exactly
+-- A cancel request's entry is in sweep.lua, a recovery's in recovery.lua. Entries are finished in their order, by whoever calls advance. As every edge is walked exactly
 -- once, a child's count of unresolved parents is exact however the work is cut.
 local M = {}
 
@@ -63,6 +63,9 @@ end
 -- Gathers the edges of one step, or a chunk of them. Returns false when they are more than room.
 local function take(flow, name, room, names, resolved)
   local step = call.step(flow, name)
+  if not find(step.walked, "%d") then
+    return true -- a recovery has revived it meanwhile
+  end
   local text = record.children(step)
   local completed = step.state == "c"
   local total = byte(text) == 35 and tonumber(sub(text, 2))
@@ -97,7 +100,7 @@ local function take_some(flow, walk, budget, names, resolved)
       return 0
     end
     budget = most - #names
-    if flow.steps[name].walked == "" then
+    if not find(flow.steps[name].walked, "%d") then
       walk.at = walk.at + 1
     end
   end
@@ -135,6 +138,15 @@ function M.run(call_, flow, names)
   call_.budget = budget
   walk.given = walk.given - walk.at + 1
   return walk
+end
+
+-- The same for steps that have just ended. While a recovery is unfinished they are walked behind it: it
+-- counts what it finds.
+function M.descend(call_, flow, names)
+  if flow.h.recovering ~= "" then
+    return { names = names, at = 1, released = {}, cancelled = {}, given = #names }
+  end
+  return M.run(call_, flow, names)
 end
 
 -- Puts what remains of a walk, from the given place on, behind all that is still to be walked.
@@ -184,6 +196,10 @@ function M.advance(call_, flow)
   local origin, text = match(entry, "^([^|]*)|(.*)$")
   if origin == sweep.ORIGIN then
     sweep.advance(call_, flow, tonumber(text))
+    return true
+  end
+  if origin == recovery.ORIGIN then
+    recovery.advance(call_, flow, text)
     return true
   end
   local names = {}

@@ -38,6 +38,8 @@ FUNCTIONS: Final = {
         Function("dedupe", reads_only=True),
         Function("take"),
         Function("cancel"),
+        Function("recover"),
+        Function("session", reads_only=True),
         Function("start"),
         Function("heartbeat"),
         Function("fire"),
@@ -63,7 +65,7 @@ PUBLISHING: Final = frozenset(
     {
         "note", "insert", "complete", "advance", "check", "callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel",
+        "cancel", "recover",
     }
 )  # fmt: skip
 

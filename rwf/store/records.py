@@ -172,8 +172,8 @@ class Header:
         fixed = static.decode().split(",", 6)
         moving = counts.decode().partition(";")[2]
         last, started, rest = moving.split(",", 2)
-        finished, cancel, head, tail, callbacks, dead, recoveries, review = (
-            rest or ",,0,0,0,0,0,"
+        finished, cancel, head, tail, callbacks, dead, recoveries, review, _ = (
+            rest or ",,0,0,0,0,0,,"
         ).split(",")
         cancelled_at, _, reason = cancel.partition(":")
         return cls(

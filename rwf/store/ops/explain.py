@@ -29,6 +29,7 @@ from rwf.store.ops.base import Op, Scope, wire_name
 from rwf.store.ops.callbacks import posture
 from rwf.store.ops.queues import queue_of
 from rwf.store.ops.reads import edges, latest_rejection, load, records, rows
+from rwf.store.ops.recover import latest_recovery
 from rwf.store.records import Header, Record
 
 _PLACES_PER_CALL: Final = 250
@@ -131,7 +132,7 @@ def explain(scope: Scope, workflow_id: str) -> Op[WorkflowExplanation]:
         root_causes=tuple(causes),
         root_cause_count=cause_count,
         callbacks=(yield from _posture(scope, workflow_id, first.header)),
-        latest_recovery=None,
+        latest_recovery=(yield from latest_recovery(scope, workflow_id)),
         latest_rejection=(yield from latest_rejection(scope, workflow_id, None)),
     )
 

@@ -1,0 +1,312 @@
+-- Recovery sessions: an operator has a step run again, skips it, or cancels it, and its descendants are
+-- placed anew from their parents' present states (SPEC section 6).
+--
+-- A session begins when nothing else is left to be walked, and is an entry itself (walk.lua):
+--   *recover|n,phase,position,chunk,note
+--   n          its number; the record is "v:n" in the payload hash:
+--              stamp,call,command,step,action,scope,reopen,done,count|step:before:after,...|client's note
+--   phase      "m" marks, "p" places; both go through the steps in topological order, from the recovered
+--              one on, up to position
+--   chunk      where the parents of the step at position go on, when they are many; note is what is known
+--              of them by then
+-- Marking holds what the session is to place: pending, with walked "h" and the state before in its claim,
+-- "<f", so that none of it runs and the workflow does not end before all is marked. Placing judges every
+-- pending step by its parents. What ends meanwhile is walked behind the session (walk.descend), and counts
+-- as unresolved until then: no edge is counted twice, and none is missed.
+local M = {}
+
+M.ORIGIN = "*recover"
+local PENDING = { state = "p", cause = "" }
+local RETRY, SKIP, CANCEL = "retry", "skip", "cancel"
+local DOWNSTREAM, BLOCKED = "downstream", "blocked"
+
+function M.read(text)
+  local stamp, id, command_, step, action, scope, reopen, done, count, changes, note = match(
+    text, "^(%d+),([^,]*),([^,]*),([^,]*),(%a+),(%a+),(1?),(1?),(%d+)|([^|]*)|(.*)$"
+  )
+  return {
+    stamp = stamp, call = id, command = command_, step = step, action = action, scope = scope,
+    reopen = reopen, done = done, count = tonumber(count), changes = changes, note = note,
+  }
+end
+
+function M.text(s)
+  return s.stamp .. "," .. s.call .. "," .. s.command .. "," .. s.step .. "," .. s.action .. ","
+    .. s.scope .. "," .. s.reopen .. "," .. s.done .. "," .. call.number(s.count) .. "|" .. s.changes
+    .. "|" .. s.note
+end
+
+-- The record of one session as text, or nil.
+function M.stored(flow, number)
+  return command("HGET", flow.p, "v:" .. number) or nil
+end
+
+local function changed(s, name, before, after)
+  if before == after then
+    return
+  end
+  s.count = s.count + 1
+  if s.count <= states.LISTED then
+    s.changes = s.changes .. (s.changes == "" and "" or ",") .. name .. ":" .. before .. ":" .. after
+  end
+end
+
+local function grant(step)
+  local original = match(step.max, "(%d+)$")
+  if step.attempt ~= "0" then
+    step.max = step.attempt .. "+" .. original
+  end
+end
+
+-- Takes a step out of where it stands, until it is placed.
+local function hold(call_, flow, name, step)
+  local before = step.state
+  moves.withdraw(call_, flow, name, step)
+  if before == "t" then
+    waits.revive(call_, flow, name)
+  end
+  moves.become(call_, flow, name, step, PENDING)
+  step.finished, step.walked, step.claim = "", "h", "<" .. before
+end
+
+local function ended_otherwise(step)
+  return states.TERMINAL[step.state] and step.state ~= "c"
+end
+
+-- Marking: what a step's parents say of it. "a": a member or the recovered step holds it by a cancel edge;
+-- "t": an ended step that it depended on is revived; "c": another one cancels it.
+local function mark_parent(flow, s, name, continues, note)
+  local parent = call.step(flow, name)
+  local held = parent and parent.walked == "h"
+  local anchor = held or name == s.step
+  if anchor and (not continues or s.scope == DOWNSTREAM) then
+    note.a = true
+  end
+  if held then
+    note.t = true
+  elseif parent and not continues and name ~= s.step and ended_otherwise(parent) then
+    note.c = true
+  end
+end
+
+local function is_member(s, step, note)
+  if s.scope == DOWNSTREAM then
+    return note.a
+  end
+  local by_others = step.cause == states.CASCADED.cause
+    or (s.reopen ~= "" and step.cause == states.CANCELLED_BY_REQUEST.cause)
+  return s.scope == BLOCKED and by_others and note.a and not note.c
+end
+
+local function mark(call_, flow, s, name, step, note)
+  if is_member(s, step, note) then
+    if step.state ~= "p" then
+      grant(step)
+    end
+    hold(call_, flow, name, step)
+  elseif note.t and (step.state == "a" or step.state == "r") then
+    hold(call_, flow, name, step)
+  end
+end
+
+-- Placing: how many parents are unresolved, and whether one cancels.
+local function place_parent(flow, _, name, continues, note)
+  local parent = call.step(flow, name)
+  if not states.TERMINAL[parent.state] or find(parent.walked, "%d") then
+    note.u = note.u + 1
+  elseif parent.state ~= "c" and not continues then
+    note.c = true
+  end
+end
+
+local function place(call_, flow, s, name, step, note)
+  local before = match(step.claim, "^<(.)") or "p"
+  local held = step.walked == "h" or step.walked == "b"
+  if note.c then
+    moves.become(call_, flow, name, step, flow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED)
+  elseif note.u == 0 then
+    if moves.enqueue(call_, flow, name, step) then
+      call.count(call_, states.COUNTER_RECOVERED, 1)
+    end
+  elseif not held and tonumber(step.remaining) == note.u then
+    return
+  else
+    step.remaining = call.number(note.u)
+    flow.dirty[name] = true
+  end
+  step.walked = ""
+  step.claim = match(step.claim, "^=") or ""
+  changed(s, name, before, step.state)
+end
+
+local PHASES = {
+  m = {
+    concerns = function(s, name, step)
+      return name ~= s.step and step.walked ~= "h" and (s.scope == DOWNSTREAM or find("xar", step.state))
+    end,
+    parent = mark_parent, decide = mark,
+  },
+  p = {
+    concerns = function(_, _, step) return step.state == "p" end,
+    parent = place_parent, decide = place,
+  },
+}
+
+local function read_note(text)
+  return {
+    a = find(text, "a", 1, true) and true, t = find(text, "t", 1, true) and true,
+    c = find(text, "c", 1, true) and true, u = tonumber(match(text, "%d+") or "0"),
+  }
+end
+
+local function write_note(note)
+  return (note.a and "a" or "") .. (note.t and "t" or "") .. (note.c and "c" or "") .. call.number(note.u)
+end
+
+-- Looks at the parents of a step as far as the budget goes. Returns the chunk to go on with, or nil when
+-- all have been seen.
+local function ask_parents(call_, flow, s, phase, step, name, chunk, note)
+  local text = record.parents(step.static)
+  local total = byte(text) == 35 and tonumber(sub(text, 2))
+  repeat
+    local part = total and command("HGET", flow.p, "u:" .. name .. ":" .. call.number(chunk)) or text
+    local names, continues = {}, {}
+    for sign, parent in gmatch(part, "(%+?)([^,+]+)") do
+      names[#names + 1] = parent
+      continues[#names] = sign == "+"
+    end
+    call.fetch(flow, names)
+    for i = 1, #names do
+      phase.parent(flow, s, names[i], continues[i], note)
+    end
+    call_.budget = call_.budget - #names
+    chunk = chunk + 1
+    if not total or chunk * states.CHUNK >= total then
+      return nil
+    end
+  until call_.budget <= 0
+  return chunk
+end
+
+-- The steps of a chunk, with their records present.
+local function chunk_at(flow, cache, position)
+  local number = floor(position / states.CHUNK)
+  if cache.number ~= number then
+    local names = {}
+    for name in gmatch(command("HGET", flow.w, "#" .. call.number(number)) or "", "[^,]+") do
+      names[#names + 1] = name
+    end
+    call.fetch(flow, names)
+    cache.number, cache.names = number, names
+  end
+  return cache.names[position % states.CHUNK + 1]
+end
+
+local function finish(call_, flow, s, number)
+  s.done = "1"
+  flow.h.recovering = ""
+  walk.drop_first(flow)
+  outbox.write(
+    call_, flow, "workflow.recovery_completed",
+    '"session_id":"' .. flow.id .. "/" .. number .. '","step":"' .. s.step .. '","action":"' .. s.action
+      .. '","change_count":' .. call.number(s.count)
+  )
+end
+
+local function write_entry(flow, number, at)
+  call.set(
+    flow, ">" .. flow.h.head,
+    M.ORIGIN .. "|" .. number .. "," .. at.phase .. "," .. call.number(at.position) .. ","
+      .. call.number(at.chunk) .. "," .. at.note
+  )
+end
+
+-- Goes on with the step at a place; false when its parents are more than the budget allows.
+local function take_step(call_, flow, s, at, cache)
+  local phase, name = PHASES[at.phase], chunk_at(flow, cache, at.position)
+  local step = call.step(flow, name)
+  call_.budget = call_.budget - 1
+  if phase.concerns(s, name, step) then
+    local note = read_note(at.note)
+    local more = ask_parents(call_, flow, s, phase, step, name, at.chunk, note)
+    if more then
+      at.chunk, at.note = more, write_note(note)
+      return false
+    end
+    phase.decide(call_, flow, s, name, step, note)
+  end
+  at.position, at.chunk, at.note = at.position + 1, 0, ""
+  return true
+end
+
+-- Takes a session further, within the call's budget.
+local function run(call_, flow, number, s, at)
+  local cache = {}
+  while call_.budget > 0 and s.done == "" do
+    if at.position < flow.h.steps then
+      if not take_step(call_, flow, s, at, cache) then
+        break
+      end
+    elseif at.phase == "p" then
+      finish(call_, flow, s, number)
+    else
+      at.phase, at.position = "p", record.position(call.step(flow, s.step).static)
+    end
+  end
+  rows.set(flow, "v:" .. number, M.text(s))
+  if s.done == "" then
+    write_entry(flow, number, at)
+  end
+  flow.moved = true
+end
+
+-- The same for the session of the workflow's first entry.
+function M.advance(call_, flow, text)
+  local number, phase, position, chunk, note = match(text, "^(%d+),(%a),(%d+),(%d+),(%w*)$")
+  run(call_, flow, number, M.read(M.stored(flow, number)), {
+    phase = phase, position = tonumber(position), chunk = tonumber(chunk), note = note,
+  })
+end
+
+-- What the command does to its own step.
+local function change_step(call_, flow, s, step)
+  local before = step.state
+  if s.action == RETRY then
+    grant(step)
+    flow.dirty[s.step] = true
+    if before ~= "p" and before ~= "a" then
+      hold(call_, flow, s.step, step)
+    end
+    return
+  end
+  moves.withdraw(call_, flow, s.step, step)
+  if before == "t" then
+    waits.revive(call_, flow, s.step)
+  end
+  step.walked, step.claim = "", ""
+  local outcome = s.action == SKIP and states.SKIPPED or states.CANCELLED_BY_REQUEST
+  moves.become(call_, flow, s.step, step, outcome)
+  changed(s, s.step, before, step.state)
+end
+
+-- Begins a session, where nothing else is left to be walked. Returns its number and record.
+function M.begin(call_, flow, item, step)
+  local h = flow.h
+  local s = {
+    stamp = call.stamp(call_), call = item.call, command = item.command, step = item.step,
+    action = item.recovery, scope = item.reach, done = "", count = 0, changes = "", note = item.note,
+    reopen = item.reopen ~= "" and h.cancel ~= "" and "1" or "",
+  }
+  if s.reopen ~= "" then
+    h.cancel = ""
+  end
+  h.recoveries, h.review, h.recovering, h.tail = h.recoveries + 1, "", "1", h.tail + 1
+  local number = call.number(h.recoveries)
+  change_step(call_, flow, s, step)
+  run(call_, flow, number, s, {
+    phase = s.action == CANCEL and "p" or "m", position = record.position(step.static), chunk = 0, note = "",
+  })
+  return number, s
+end
+
+return M

@@ -1,0 +1,140 @@
+-- recover: has an operator's retry, skip or cancel of a step carried out (recovery.lua).
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before, the step, call id, command id (quoted), action,
+--   scope, "1" to do without the lease of an executing step, "1" to close a standing cancel request, the
+--   client's note.
+-- Reply: {"accepted"|"duplicate", number, session, static, counts, context, flag};
+--   {"rejected", reason, stamp, message, next steps separated by commas or ""}; or {"busy"} while something
+--   else is left to be walked, which is to be done first.
+-- Writes: records, header, counts, the session, evidence, ready queue, timers, waits, outbox, statistics.
+-- Publishes: step_available, workflow_terminal.
+local RECENT = 16
+local STAYS_COMPLETED = "inspect_step_result"
+
+-- The session that this command is on record for: by its command id, or by its call when it was sent
+-- before. Returns its number, text and how it was found.
+local function on_record(flow, item, again)
+  local number = item.command ~= "" and command("HGET", flow.p, "!" .. item.step .. ":" .. item.command)
+  if number then
+    local text = recovery.stored(flow, number)
+    return number, text, recovery.read(text).call == item.call and "accepted" or "duplicate"
+  end
+  for at = flow.h.recoveries, again and max(flow.h.recoveries - RECENT, 1) or flow.h.recoveries, -1 do
+    local text = recovery.stored(flow, at)
+    if text and recovery.read(text).call == item.call then
+      return call.number(at), text, "accepted"
+    end
+  end
+  return nil
+end
+
+-- The parent that would cancel the step again, among the first of its parents: more of them are looked at
+-- by the client before.
+local function cancelling_parent(flow, name, step)
+  local text = record.parents(step.static)
+  if byte(text) == 35 then
+    text = command("HGET", flow.p, "u:" .. name .. ":0")
+  end
+  local names = {}
+  for sign, name in gmatch(text, "(%+?)([^,+]+)") do
+    if sign == "" then
+      names[#names + 1] = name
+    end
+  end
+  call.fetch(flow, names)
+  for i = 1, #names do
+    local state = call.step(flow, names[i]).state
+    if states.TERMINAL[state] and state ~= "c" then
+      return names[i]
+    end
+  end
+  return nil
+end
+
+-- Why the step may not be recovered so, and a next step that the reason alone does not tell.
+local function obstacle(flow, item, step)
+  if flow.h.cancel ~= "" and item.recovery ~= "cancel" and item.reopen == "" then
+    return "cancel_requested", "a cancel request stands"
+  end
+  if step.state == "e" and item.force == "" then
+    return "illegal_transition", "the step is executing", "recover_with_force"
+  end
+  if item.recovery == "cancel" then
+    if states.TERMINAL[step.state] then
+      return "already_terminal", "the step is " .. states.NAME[step.state]
+    end
+    return nil
+  end
+  if step.state == "c" and not (item.recovery == "retry" and item.reach == "downstream") then
+    return "illegal_transition", "the step has completed", STAYS_COMPLETED
+  end
+  local parent = item.recovery == "retry" and cancelling_parent(flow, item.step, step)
+  if parent then
+    return "dependencies_unresolved", parent .. ", which it depends on, has not completed"
+  end
+  return nil
+end
+
+local function reject(call_, flow, item, reason, message, next_step)
+  local reply = evidence.reject_operator(call_, flow, item, reason, message)
+  reply[5] = next_step or ""
+  return reply
+end
+
+local function judge(call_, flow, item, again)
+  local before = again and evidence.refused_before(call_, flow, item)
+  if before then
+    return before
+  end
+  if not flow.h then
+    return evidence.reject(call_, flow, item, "workflow_not_found", "there is no workflow " .. flow.id)
+  end
+  if flow.h.semantics ~= states.VERSION then
+    return evidence.reject(
+      call_, flow, item, "unsupported_semantics",
+      "the workflow follows semantics version " .. flow.h.semantics
+    )
+  end
+  local step = call.step(flow, item.step)
+  if not step then
+    return reject(call_, flow, item, "step_not_found", "the workflow has no such step")
+  end
+  local number, text, kind = on_record(flow, item, again)
+  if number then
+    if kind == "duplicate" then
+      evidence.duplicate(call_, flow, item)
+    end
+    return { kind, number, text }
+  end
+  if flow.h.head < flow.h.tail then
+    return { "busy" }
+  end
+  local reason, message, next_step = obstacle(flow, item, step)
+  return reason and reject(call_, flow, item, reason, message, next_step)
+end
+
+local function accept(call_, flow, item)
+  local number, session = recovery.begin(call_, flow, item, call.step(flow, item.step))
+  if item.command ~= "" then
+    rows.set(flow, "!" .. item.step .. ":" .. item.command, number)
+  end
+  evidence.accept(call_, flow, item, "accepted", "", item.recovery .. " in session " .. number)
+  return { "accepted", number, recovery.text(session) }
+end
+
+return function(keys, args)
+  local call_ = call.open(keys)
+  local item = {
+    action = "recover_step", scope = "step", step = args[3], call = args[4], command = args[5],
+    recovery = args[6], reach = args[7], force = args[8], reopen = args[9], note = args[10],
+  }
+  local flow = call.flow(call_, 1, { item.step })
+  waits.expire(call_, flow, { item.step })
+  local answer = judge(call_, flow, item, args[2] == "1") or accept(call_, flow, item)
+  flush.commit(call_, args[1])
+  if not answer[3] or answer[1] == "rejected" then
+    return answer
+  end
+  return { answer[1], answer[2], answer[3], unpack(flush.header(flow)) }
+end

@@ -1,0 +1,127 @@
+"""What a recovery would do: the plan of a dry run (SPEC section 6, Placement).
+
+It goes through the steps as ``recovery.lua`` does, on copies: it marks what is placed anew, and
+then places all pending steps by their parents, both in topological order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rwf.model.states import (
+    CANCELLED_BY_DEPENDENCY,
+    CANCELLED_BY_REQUEST,
+    SKIPPED,
+    TERMINAL_STEPS,
+    EdgePolicy,
+    RecoveryAction,
+    RecoveryScope,
+    StepCause,
+    StepState,
+    resolves,
+)
+from rwf.model.views import Change
+
+_STAYS = frozenset({StepState.PENDING, StepState.AVAILABLE})
+_TAKEN_BACK = frozenset({StepState.AVAILABLE, StepState.RETRYABLE})
+
+
+@dataclass(slots=True)
+class Planned:
+    """A step on the way: its state and cause, and whether a recovery holds it."""
+
+    name: str
+    state: StepState
+    cause: StepCause | None
+    parents: Sequence[tuple[str, EdgePolicy]]
+    held: bool = False
+
+
+def plan(
+    steps: Sequence[Planned],
+    target: str,
+    action: RecoveryAction,
+    scope: RecoveryScope,
+    *,
+    cancel: bool,
+    reopen: bool,
+) -> list[Change]:
+    """The changes of a recovery of ``target``; ``steps`` are in topological order, and are changed.
+
+    ``cancel``: a cancel request stands; ``reopen`` closes it.
+    """
+    by_name = {step.name: step for step in steps}
+    before = {step.name: step.state for step in steps}
+    root = by_name[target]
+    if action is RecoveryAction.RETRY:
+        if root.state not in _STAYS:
+            _hold(root)
+    else:
+        outcome = SKIPPED if action is RecoveryAction.SKIP else CANCELLED_BY_REQUEST
+        root.state, root.cause = outcome.state, outcome.cause
+    position = next(number for number, step in enumerate(steps) if step is root)
+    later = steps[position:]
+    if action is not RecoveryAction.CANCEL:
+        _mark(later[1:], by_name, target, scope, cancel and reopen)
+    _place(later, by_name, cancel and not reopen)
+    return list(_changes(steps, before))
+
+
+def _hold(step: Planned) -> None:
+    step.state, step.cause, step.held = StepState.PENDING, None, True
+
+
+def _mark(
+    later: Sequence[Planned],
+    by_name: Mapping[str, Planned],
+    target: str,
+    scope: RecoveryScope,
+    reopened: bool,
+) -> None:
+    revivable = {StepCause.CANCELLED_BY_DEPENDENCY}
+    if reopened:
+        revivable.add(StepCause.OPERATOR_CANCELLED)
+    for step in later:
+        joined = taken = cancelled = False
+        for name, policy in step.parents:
+            parent = by_name[name]
+            anchor = parent.held or name == target
+            joined |= anchor and (policy is EdgePolicy.CANCEL or scope is RecoveryScope.DOWNSTREAM)
+            taken |= parent.held
+            cancelled |= not anchor and resolves(parent.state, policy) is False
+        if scope is RecoveryScope.DOWNSTREAM:
+            member = joined
+        else:
+            blocked = scope is RecoveryScope.BLOCKED and step.cause in revivable
+            member = blocked and joined and not cancelled
+        if member or (taken and step.state in _TAKEN_BACK):
+            _hold(step)
+
+
+def _place(later: Sequence[Planned], by_name: Mapping[str, Planned], cancel: bool) -> None:
+    for step in later:
+        if step.state is not StepState.PENDING:
+            continue
+        edges = [resolves(by_name[name].state, policy) for name, policy in step.parents]
+        if False in edges or (cancel and None not in edges):
+            outcome = CANCELLED_BY_REQUEST if cancel else CANCELLED_BY_DEPENDENCY
+            step.state, step.cause = outcome.state, outcome.cause
+        elif None not in edges:
+            step.state = StepState.AVAILABLE
+        step.held = False
+
+
+def _changes(steps: Sequence[Planned], before: Mapping[str, StepState]) -> Iterator[Change]:
+    for step in steps:
+        if step.state is not before[step.name]:
+            yield Change(step=step.name, before=before[step.name], after=step.state)
+
+
+def cancelling_parent(step: Planned, by_name: Mapping[str, Planned]) -> str | None:
+    """The parent that would cancel a step again, if there is one."""
+    for name, policy in step.parents:
+        state = by_name[name].state
+        if state in TERMINAL_STEPS and resolves(state, policy) is False:
+            return name
+    return None

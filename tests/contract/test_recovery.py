@@ -1,0 +1,296 @@
+"""Recoveries: retry, skip and cancel, and where they place descendants (SPEC section 6)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from rwf import Client
+from rwf.model.views import RecoveryResult
+from rwf.store.ops.recover import Recovery, recover_step
+from tests.contract.flows import chain, drive, fan_in, fan_out, flow, noted, refused, states
+
+
+def moved(result: RecoveryResult) -> str:
+    """``"a:failed>available"`` for each change."""
+    return " ".join(f"{one.step}:{one.before}>{one.after}" for one in result.changes)
+
+
+def recovered(client: Client, workflow_id: str, step: str, action: str, **options: Any) -> str:
+    """A recovery, after a dry run of it that has to say the same."""
+    planned = client.recover_step(workflow_id, step, action, dry_run=True, **options)
+    done = client.recover_step(workflow_id, step, action, **options)
+    assert moved(planned) == moved(done)
+    assert planned.change_count == done.change_count
+    return moved(done)
+
+
+# --- retry
+
+
+def test_a_retry_revives_what_its_step_had_cancelled(client: Client) -> None:
+    view = client.insert(flow("a b:a c:b d:c,+a"))
+    client.complete_step(view.id, "a", "failed")
+    assert states(client, view.id) == "a=failed b=cancelled c=cancelled d=cancelled"
+    assert recovered(client, view.id, "a", "retry") == (
+        "a:failed>available b:cancelled>pending c:cancelled>pending d:cancelled>pending"
+    )
+    for step in "abcd":
+        client.complete_step(view.id, step)
+    assert client.get(view.id).state == "completed"
+    told = [(callback.event, callback.data.get("state")) for callback in client.callbacks(view.id)]
+    assert told == [
+        ("workflow.terminal", "failed"),
+        ("workflow.recovery_completed", None),
+        ("workflow.terminal", "completed"),
+    ]
+
+
+def test_what_another_parent_cancels_stays(client: Client) -> None:
+    view = client.insert(flow("a b c:a,b d:a"))
+    client.complete_step(view.id, "a", "failed")
+    client.complete_step(view.id, "b", "failed")
+    assert recovered(client, view.id, "a", "retry") == "a:failed>available d:cancelled>pending"
+    # Whichever parent cancelled it first: c comes back with the last of them.
+    assert recovered(client, view.id, "b", "retry") == "b:failed>available c:cancelled>pending"
+
+
+def test_the_step_alone(client: Client) -> None:
+    view = client.insert(flow("a b:a c:+a"))
+    client.complete_step(view.id, "a", "failed")
+    assert states(client, view.id) == "a=failed b=cancelled c=available"
+    assert recovered(client, view.id, "a", "retry", scope="step") == (
+        "a:failed>available c:available>pending"
+    )
+    client.complete_step(view.id, "a")
+    assert states(client, view.id) == "a=completed b=cancelled c=available"
+
+
+def test_downstream_runs_completed_steps_again(client: Client) -> None:
+    view = client.insert(flow("a b:a c:+b d:c"))
+    for step in "abc":
+        client.complete_step(view.id, step, payload=step)
+    with refused("illegal_transition") as info:
+        client.recover_step(view.id, "b", "retry")
+    assert info.value.legal_next_steps[0] == "inspect_step_result"
+    assert recovered(client, view.id, "b", "retry", scope="downstream") == (
+        "b:completed>available c:completed>pending d:available>pending"
+    )
+    assert client.result(view.id, "c") is not None
+    client.complete_step(view.id, "b", payload="again")
+    assert states(client, view.id) == "a=completed b=completed c=available d=pending"
+    assert [row.attempt for row in client.results(view.id, step="b")] == [1, 2]
+
+
+def test_a_join_never_runs_on_an_old_result(client: Client) -> None:
+    view = client.insert(flow("a b c:a,b"))
+    client.complete_step(view.id, "a")
+    recovered(client, view.id, "a", "retry", scope="downstream")
+    client.complete_step(view.id, "b")
+    assert states(client, view.id) == "a=available b=completed c=pending"
+    client.complete_step(view.id, "a")
+    assert states(client, view.id) == "a=completed b=completed c=available"
+
+
+def test_a_retry_grants_attempts_and_numbers_go_on(client: Client) -> None:
+    view = client.insert(flow("a", max_attempts=2))
+    for _ in range(2):
+        client.complete_step(view.id, "a", "retryable", retry_in=0)
+        client.reconcile(view.id)
+    assert client.step(view.id, "a").state == "discarded"
+    recovered(client, view.id, "a", "retry")
+    assert (client.step(view.id, "a").attempt, client.step(view.id, "a").max_attempts) == (2, 4)
+    client.complete_step(view.id, "a", "retryable", retry_in=0)
+    assert client.step(view.id, "a").state == "retryable"
+    assert recovered(client, view.id, "a", "retry") == "a:retryable>available"
+
+
+def test_a_retry_that_would_be_cancelled_again_is_refused(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    client.complete_step(view.id, "a", "failed")
+    for dry_run in (True, False):
+        with refused("dependencies_unresolved") as info:
+            client.recover_step(view.id, "b", "retry", dry_run=dry_run)
+        assert "a, which" in info.value.message
+
+
+def test_on_a_pending_or_available_step_it_stays(client: Client) -> None:
+    view = client.insert(flow("a b:a c:b"))
+    assert recovered(client, view.id, "a", "retry") == ""
+    assert recovered(client, view.id, "b", "retry") == ""
+    assert states(client, view.id) == "a=available b=pending c=pending"
+    assert len([entry for entry in noted(client, view.id) if entry[0] == "recover_step"]) == 2
+
+
+def test_a_waiting_and_an_expired_step(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    client.await_step(view.id, "a", signal="go", correlation_key="k")
+    assert recovered(client, view.id, "a", "retry") == "a:awaiting_signal>available"
+    client.await_step(
+        view.id, "a", signal="go", correlation_key="k", deadline=timedelta(seconds=-1)
+    )
+    assert states(client, view.id) == "a=expired b=cancelled"
+    assert recovered(client, view.id, "a", "retry") == "a:expired>available b:cancelled>pending"
+    assert client.deliver_signal("go", "k").status == "unmatched"
+
+
+def test_a_running_step_needs_force(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    (claimed,) = client.claim(["default"], worker_id="w")
+    for action in ("retry", "skip", "cancel"):
+        with refused("illegal_transition") as info:
+            client.recover_step(view.id, "a", action)
+        assert info.value.legal_next_steps[0] == "recover_with_force"
+    assert recovered(client, view.id, "a", "retry", force=True) == "a:executing>available"
+    with refused("stale_lease"):
+        client.complete(claimed)
+
+
+# --- skip and cancel
+
+
+def test_a_skip_counts_as_completed(client: Client) -> None:
+    view = client.insert(flow("a b:a c:b d:+a"))
+    client.complete_step(view.id, "a", "failed")
+    assert recovered(client, view.id, "a", "skip") == (
+        "a:failed>completed b:cancelled>available c:cancelled>pending"
+    )
+    step = client.step(view.id, "a")
+    assert (step.state, step.terminal_cause) == ("completed", "operator_skipped")
+    with refused("illegal_transition"):
+        client.recover_step(view.id, "a", "skip")
+
+
+def test_a_skip_of_an_open_step_releases_its_children(client: Client) -> None:
+    view = client.insert(flow("a b:a c:b"))
+    assert recovered(client, view.id, "b", "skip") == ("b:pending>completed c:pending>available")
+    assert recovered(client, view.id, "a", "skip") == "a:available>completed"
+    assert states(client, view.id) == "a=completed b=completed c=available"
+
+
+def test_a_cancel_cascades(client: Client) -> None:
+    view = client.insert(flow("a b:a c:b d:+b"))
+    assert recovered(client, view.id, "a", "cancel") == (
+        "a:available>cancelled b:pending>cancelled c:pending>cancelled d:pending>available"
+    )
+    assert client.step(view.id, "a").terminal_cause == "operator_cancelled"
+    assert client.step(view.id, "b").terminal_cause == "cancelled_by_dependency"
+    with refused("already_terminal"):
+        client.recover_step(view.id, "a", "cancel")
+
+
+# --- cancel requests
+
+
+def test_a_standing_request_refuses_until_it_is_reopened(client: Client) -> None:
+    view = client.insert(flow("a b:a c"))
+    client.request_cancel(view.id)
+    for action in ("retry", "skip"):
+        with refused("cancel_requested"):
+            client.recover_step(view.id, "a", action)
+    assert recovered(client, view.id, "a", "retry", reopen=True) == (
+        "a:cancelled>available b:cancelled>pending"
+    )
+    after = client.get(view.id)
+    assert (after.cancel_requested_at, after.cancel_reason) == (None, None)
+    assert ("request_cancel", None, "accepted", None) in noted(client, view.id)
+
+
+# --- commands
+
+
+def test_a_command_id_makes_a_duplicate(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    client.complete_step(view.id, "a", "failed")
+    first = client.recover_step(view.id, "a", "retry", command_id="one", actor="ann", reason="why")
+    again = client.recover_step(view.id, "a", "retry", command_id="one")
+    assert not first.duplicate
+    assert again.duplicate
+    assert (again.session_id, again.changes) == (first.session_id, first.changes)
+    latest = client.explain(view.id).latest_recovery
+    assert latest is not None
+    assert (latest["session_id"], latest["actor"], latest["reason"]) == (
+        first.session_id,
+        "ann",
+        "why",
+    )
+
+
+def test_a_rejected_command_needs_review_until_the_next_is_accepted(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    with refused("step_not_found"):
+        client.recover_step(view.id, "z", "retry")
+    assert client.explain(view.id).operator_status == "Needs Review"
+    client.recover_step(view.id, "a", "retry")
+    assert client.explain(view.id).operator_status == "Runnable"
+
+
+def test_bad_input(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    for reason, arguments in (
+        ("invalid_argument", {"action": "restart"}),
+        ("invalid_argument", {"action": "retry", "scope": "all"}),
+        ("invalid_argument", {"action": "retry", "force": 1}),
+        ("invalid_argument", {"action": "retry", "reason": 5}),
+        ("unsupported_recovery_action", {"action": "skip", "scope": "downstream"}),
+    ):
+        given: dict[str, Any] = arguments
+        with refused(reason):
+            one_client.recover_step(view.id, "a", **given)
+    with refused("workflow_not_found"):
+        one_client.recover_step("nobody", "a", "retry")
+
+
+# --- sizes, and clients that die
+
+
+@pytest.mark.parametrize("calls", [2, 4, 9])
+def test_a_long_chain_in_slices_that_anyone_continues(client: Client, calls: int) -> None:
+    view = client.insert(chain(1_000))
+    client.complete_step(view.id, "s0", "failed")
+    asked = Recovery(workflow_id=view.id, step="s0", action="retry")
+    assert drive(client, recover_step(client._scope, asked, False), calls) is None
+    middle = client.get(view.id)
+    assert middle.state == "pending"
+    assert middle.finished_at is None
+    assert client.claim(["default"], worker_id="w") == []
+    client.reconcile(view.id)
+    assert client.get(view.id).state == "available"
+    assert client.get(view.id).cancelled_step_count == 0
+    assert client.reconcile(view.id).repairs == ()
+    first = client.recover_step(view.id, "s0", "retry")
+    assert first.change_count == 0
+
+
+def test_a_wide_join(one_client: Client) -> None:
+    view = one_client.insert(fan_in(700))
+    one_client.complete_step(view.id, "p650", "failed")
+    result = one_client.recover_step(view.id, "p650", "retry")
+    assert moved(result) == "p650:failed>available last:cancelled>pending"
+    items = [step.name for step in one_client.steps(view.id) if step.state == "available"]
+    for name in items:
+        one_client.complete_step(view.id, name)
+    assert one_client.step(view.id, "last").state == "available"
+
+
+def test_a_wide_fan_taken_back(one_client: Client) -> None:
+    view = one_client.insert(fan_out(700, "+"))
+    one_client.complete_step(view.id, "root", "failed")
+    result = one_client.recover_step(view.id, "root", "retry")
+    assert result.change_count == 701
+    assert one_client.get(view.id).runnable_step_count == 1
+
+
+def test_what_completes_meanwhile_is_walked_behind_it(one_client: Client) -> None:
+    view = one_client.insert(flow("x y:x " + " ".join(f"c{n}:+x" for n in range(500))))
+    one_client.complete_step(view.id, "x", "failed")
+    assert one_client.get(view.id).runnable_step_count == 500
+    asked = Recovery(workflow_id=view.id, step="x", action="retry")
+    assert drive(one_client, recover_step(one_client._scope, asked, False), 1) is None
+    free = [step.name for step in one_client.steps(view.id) if step.state == "available"]
+    one_client.complete_step(view.id, free[-1])
+    one_client.reconcile(view.id)
+    after = one_client.get(view.id)
+    assert (after.completed_step_count, after.runnable_step_count) == (1, 1)
