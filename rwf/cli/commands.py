@@ -149,7 +149,7 @@ def _insert_lines(view: WorkflowView) -> Iterator[str]:
 # --- complete ---------------------------------------------------------------------------------
 
 
-def _payload(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
+def payload_value(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
     """The JSON value of ``--payload``: given as it is, or as ``@file``."""
     if value is None:
         return None
@@ -167,7 +167,7 @@ def _payload(_context: click.Context, _option: click.Parameter, value: str | Non
     default=CompletionStatus.COMPLETED.value,
     type=click.Choice([status.value for status in CompletionStatus]),
 )
-@click.option("--payload", callback=_payload, metavar="JSON|@FILE", help="The result.")
+@click.option("--payload", callback=payload_value, metavar="JSON|@FILE", help="The result.")
 @click.option("--summary", help="The result in words.")
 @click.option("--retry-in", type=float, metavar="SECONDS", help="For retryable only.")
 @click.option("--actor", help="Who does this, for the evidence.")

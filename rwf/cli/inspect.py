@@ -157,7 +157,12 @@ def _workflow_lines(view: WorkflowView, why: WorkflowExplanation) -> Iterator[st
         times.append(f"finished {moment(view.finished_at)}")
     yield f"  {', '.join(times)}"
     if view.cancel_requested_at is not None:
-        yield f"  cancel requested {moment(view.cancel_requested_at)}"
+        because = "" if view.cancel_reason is None else f": {escaped(view.cancel_reason)}"
+        yield f"  cancel requested {moment(view.cancel_requested_at)}{because}"
+    if why.latest_recovery is not None:
+        session = why.latest_recovery
+        what = f"{session['action']} of {session['step']}"
+        yield f"  recovered: {what}, {session['change_count']} changes"
     if view.context is not None:
         yield f"  context {compact(view.context)}"
 
@@ -166,6 +171,10 @@ def _step_row(step: StepView, status: str) -> tuple[object, ...]:
     why: object = step.terminal_cause or ""
     if step.retry_at is not None:
         why = f"again at {moment(step.retry_at)}"
+    elif step.lease_expires_at is not None:
+        why = f"{step.leased_by} until {moment(step.lease_expires_at)}"
+    elif step.awaiting is not None and step.terminal_cause is None:
+        why = f"waits for {step.awaiting.signal} {step.awaiting.correlation_key}"
     return status, step.state, step.name, f"{step.attempt}/{step.max_attempts}", why
 
 

@@ -57,9 +57,14 @@ _CODE_OF_STATE: Final = {
 }
 
 
-def actions(record: Record) -> tuple[str, ...]:
+def actions(header: Header, record: Record) -> tuple[str, ...]:
     """What an operator may do to a step in its present state."""
-    return ("complete",) if record.state in COMPLETABLE else ()
+    found = ["complete"] if record.state in COMPLETABLE else []
+    if header.cancel is None and record.state is not StepState.COMPLETED:
+        found += ["retry", "skip"]
+    if record.state in OPEN_STEPS:
+        found.append("cancel")
+    return tuple(found)
 
 
 def is_held(record: Record) -> bool:

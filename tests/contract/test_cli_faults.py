@@ -22,8 +22,8 @@ from tests.waiting import until
 
 NOBODY = "redis://127.0.0.1:1/0"
 READING = ("show", "graph", "explain", "evidence")
-WRITING = ("insert", "complete")
-NAMES = (*READING, *WRITING, "callbacks", "demo", "ls", "migrate", "doctor", "server")
+WRITING = ("insert", "complete", "signal", "cancel", "recover")
+NAMES = (*READING, *WRITING, "callbacks", "queues", "demo", "ls", "migrate", "doctor", "server")
 
 
 @pytest.mark.parametrize("command", READING)

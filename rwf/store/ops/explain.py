@@ -60,7 +60,7 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
         dependency_count=record.parent_count,
         root_causes=tuple(causes),
         root_cause_count=cause_count,
-        executable_actions=actions(record),
+        executable_actions=actions(header, record),
         latest_rejection=(yield from latest_rejection(scope, workflow_id, name)),
     )
 

@@ -1,0 +1,120 @@
+"""An operator's commands: ``signal``, ``cancel``, ``recover`` and ``queues``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from rwf import Client
+from rwf.cli.commands import payload_value
+from rwf.cli.common import Output, dumped, headline, on_client, progress
+from rwf.cli.text import escaped, moment, table
+from rwf.model.states import RecoveryAction, RecoveryScope
+from rwf.model.views import RecoveryResult, SignalView
+
+_CHANGES_SHOWN: Final = 50
+
+
+@click.command()
+@click.argument("name")
+@click.argument("correlation_key")
+@click.option("--payload", callback=payload_value, metavar="JSON|@FILE", help="What it carries.")
+@click.option("--dedupe-key", help="The same again is a duplicate; CORRELATION_KEY unless given.")
+@on_client
+def signal(client: Client, out: Output, *, name: str, correlation_key: str, **given: Any) -> None:
+    """Deliver the signal NAME to the workflow that waits for it under CORRELATION_KEY."""
+    view = client.deliver_signal(name, correlation_key, **given)
+    if out.as_json:
+        out.document(dumped(view))
+    else:
+        out.lines(_signal_lines(view))
+
+
+def _signal_lines(view: SignalView) -> Iterator[str]:
+    yield f"{view.status}  {escaped(view.signal)}  {escaped(view.correlation_key)}  {view.id}"
+    if view.workflow_id is not None:
+        yield f"  consumed by {view.step} of {view.workflow_id}"
+
+
+@click.command()
+@click.argument("workflow_id", metavar="ID")
+@click.option("--reason", help="Why, for the evidence.")
+@click.option("--actor", help="Who does this, for the evidence.")
+@on_client
+def cancel(
+    client: Client, out: Output, *, workflow_id: str, reason: str | None, actor: str | None
+) -> None:
+    """Ask a workflow to end: what does not run is cancelled."""
+    view = client.request_cancel(workflow_id, actor=actor, reason=reason)
+    if out.as_json:
+        out.document(dumped(view))
+    else:
+        out.lines([headline(view), f"  {progress(view)}"])
+
+
+@click.command()
+@click.argument("workflow_id", metavar="ID")
+@click.argument("step")
+@click.argument("action", type=click.Choice([action.value for action in RecoveryAction]))
+@click.option(
+    "--scope",
+    type=click.Choice([scope.value for scope in RecoveryScope]),
+    default=RecoveryScope.BLOCKED.value,
+    show_default=True,
+    help="Which descendants go with the step.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the changes, and make none.")
+@click.option("--force", is_flag=True, help="Take an executing step's lease away.")
+@click.option("--reopen", is_flag=True, help="Close a standing cancel request.")
+@click.option("--reason", help="Why, for the evidence.")
+@click.option("--actor", help="Who does this, for the evidence.")
+@click.option("--command-id", help="The same id again is a duplicate.")
+@on_client
+def recover(
+    client: Client, out: Output, *, workflow_id: str, step: str, action: str, **given: Any
+) -> None:
+    """Retry, skip or cancel a STEP, and place what depends on it anew."""
+    result = client.recover_step(workflow_id, step, action, **given)
+    if out.as_json:
+        out.document(dumped(result) | {"workflow": dumped(result.workflow)})
+    else:
+        out.lines(_recovery_lines(result))
+
+
+def _recovery_lines(result: RecoveryResult) -> Iterator[str]:
+    what = "would change" if result.dry_run else "changed"
+    session = "" if result.session_id is None else f"  {result.session_id}"
+    before = ", done before with this id" if result.duplicate else ""
+    yield f"{what} {result.change_count} steps{session}{before}"
+    for change in result.changes[:_CHANGES_SHOWN]:
+        yield f"  {change.step}  {change.before} -> {change.after}"
+    if result.change_count > _CHANGES_SHOWN:
+        yield f"  and {result.change_count - _CHANGES_SHOWN} more"
+    yield headline(result.workflow)
+
+
+@click.command()
+@on_client
+def queues(client: Client, out: Output) -> None:
+    """List the queues: what waits in them, and whether anybody asks for it."""
+    views = client.queues()
+    if out.as_json:
+        out.document([dumped(view) for view in views])
+        return
+    head = ("QUEUE", "AVAILABLE", "OLDEST", "LAST ASKED", "SERVED")
+    rows = [
+        (
+            view.name,
+            view.available,
+            moment(view.oldest_at),
+            moment(view.asked_at),
+            "yes" if view.served else "no",
+        )
+        for view in views
+    ]
+    out.lines(table(head, rows) if rows else ["no queues"])
+
+
+COMMANDS = (signal, cancel, recover, queues)

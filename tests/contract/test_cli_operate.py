@@ -1,0 +1,50 @@
+"""An operator's commands on the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rwf import Client
+from tests.contract.commandline import Cli
+from tests.contract.flows import flow
+
+
+def test_a_signal(cli: Cli, one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.await_step(view.id, "a", signal="approved", correlation_key="order 5")
+    assert "waits for approved" in cli.ok("show", view.id)
+    told = cli.json("signal", "approved", "order 5", "--payload", '{"by": "ann"}')
+    assert (told["status"], told["workflow_id"], told["payload"]) == (
+        "consumed",
+        view.id,
+        {"by": "ann"},
+    )
+    assert cli.ok("signal", "approved", "other").startswith("unmatched")
+    cli.refused(1, "signal", "no name", "k")
+
+
+def test_cancel_and_recover(cli: Cli, one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a"))
+    assert "operator_cancelled" in cli.ok("cancel", view.id, "--reason", "stop", "--actor", "ann")
+    assert "cancel requested" in cli.ok("show", view.id)
+    assert cli.refused(1, "recover", view.id, "a", "retry").startswith("rwf: cancel_requested: ")
+    planned = cli.json("recover", view.id, "a", "retry", "--reopen", "--dry-run")
+    done = cli.json("recover", view.id, "a", "retry", "--reopen")
+    assert planned["changes"] == done["changes"]
+    changes: list[dict[str, Any]] = done["changes"]
+    assert [change["after"] for change in changes] == ["available", "pending"]
+    assert "recovered: retry of a, 2 changes" in cli.ok("show", view.id)
+    assert "recover_step" in cli.ok("evidence", view.id)
+    text = cli.ok("recover", view.id, "a", "skip")
+    assert "a  available -> completed" in text
+    cli.refused(2, "recover", view.id, "a", "restart")
+
+
+def test_queues(cli: Cli, one_client: Client) -> None:
+    assert cli.ok("queues") == "no queues\n"
+    one_client.insert(flow("a b", queue="slow"))
+    one_client.claim(["fast"], worker_id="w")
+    found = {one["name"]: one for one in cli.json("queues")}
+    assert (found["slow"]["available"], found["slow"]["served"]) == (2, False)
+    assert (found["fast"]["available"], found["fast"]["served"]) == (0, True)
+    assert cli.ok("queues").splitlines()[1].split()[0] == "fast"
