@@ -20,7 +20,7 @@ from rwf.model.states import (
     StepState,
     WorkflowState,
 )
-from rwf.model.views import Blocker, QueueView, RootCause, WorkflowView
+from rwf.model.views import AwaitView, Blocker, QueueView, RootCause, WorkflowView
 from rwf.store.records import Header, Record
 
 # How many steps are visited, over all root causes, to count how many each one holds.
@@ -70,6 +70,25 @@ def actions(header: Header, record: Record) -> tuple[str, ...]:
 def is_held(record: Record) -> bool:
     """Whether a step is where it is because of others: pending, or cancelled by one."""
     return record.state is StepState.PENDING or record.cause is StepCause.CANCELLED_BY_DEPENDENCY
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A step's wait; and the signal on record, if any, that would swallow the next one of the
+    default dedupe key."""
+
+    wait: AwaitView
+    swallowed_by: str | None
+
+    def details(self) -> dict[str, object]:
+        """What a blocker tells of it."""
+        return {
+            "signal": self.wait.signal,
+            "correlation_key": self.wait.correlation_key,
+            "deadline": self.wait.deadline,
+            "registered_at": self.wait.registered_at,
+            "swallowed_by": self.swallowed_by,
+        }
 
 
 @dataclass(slots=True)
@@ -193,12 +212,14 @@ def blockers(
     record: Record,
     parents: Sequence[Record],
     now: int,
+    *,
     queue: QueueView | None = None,
+    wait: Awaited | None = None,
 ) -> list[Blocker]:
     """Why a step does not run now, the weightiest reason first.
 
     ``parents`` are those that hold the step; ``now`` is the server's time in milliseconds;
-    ``queue`` is that of an available step.
+    ``queue`` is that of an available step, ``wait`` what a waiting or expired one waits for.
     """
     found: list[Blocker] = []
     if header.cancel is not None and record.state in OPEN_STEPS:
@@ -213,13 +234,16 @@ def blockers(
                 _blocker(header, record, "retry_scheduled", "it failed, and will run again")
             )
         case StepState.AWAITING_SIGNAL:
-            found.append(_blocker(header, record, "waiting_on_signal", "it waits for a signal"))
+            found.append(_on_signal(header, record, wait))
         case StepState.EXECUTING:
             found.append(_executing(header, record))
         case StepState.FAILED | StepState.DISCARDED:
             found.append(_blocker(header, record, "step_failed", f"it has {record.state}"))
         case StepState.EXPIRED:
-            found.append(_blocker(header, record, "expired_wait", "its wait has expired"))
+            details = {} if wait is None else wait.details()
+            found.append(
+                _blocker(header, record, "expired_wait", "its wait has expired", **details)
+            )
         case StepState.CANCELLED if record.cause is StepCause.CANCELLED_BY_DEPENDENCY:
             names = [parent.name for parent in parents]
             found.append(
@@ -297,6 +321,14 @@ def _for_worker(header: Header, record: Record, now: int, queue: QueueView | Non
         served=served,
         served_before=queue is not None and queue.asked_at is not None,
     )
+
+
+def _on_signal(header: Header, record: Record, wait: Awaited | None) -> Blocker:
+    assert wait is not None
+    summary = f"waits for signal {wait.wait.signal}"
+    if wait.swallowed_by is not None:
+        summary += "; the next one needs a dedupe_key of its own"
+    return _blocker(header, record, "waiting_on_signal", summary, **wait.details())
 
 
 def _executing(header: Header, record: Record) -> Blocker:

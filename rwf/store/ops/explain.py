@@ -16,6 +16,7 @@ from rwf.model.views import (
 )
 from rwf.store.catalog import Arg
 from rwf.store.explain import (
+    Awaited,
     Holds,
     actions,
     blockers,
@@ -30,6 +31,7 @@ from rwf.store.ops.callbacks import posture
 from rwf.store.ops.queues import queue_of
 from rwf.store.ops.reads import edges, latest_rejection, load, records, rows
 from rwf.store.ops.recover import latest_recovery
+from rwf.store.ops.signals import swallowed_by
 from rwf.store.records import Header, Record
 
 _PLACES_PER_CALL: Final = 250
@@ -44,7 +46,11 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
     queue = None
     if record.state is StepState.AVAILABLE:
         queue = yield from queue_of(scope, workflow_id, record.queue)
-    why = blockers(header, record, held_by, loaded.now, queue)
+    waiting = None
+    if (wait := loaded.waits.get(name)) is not None:
+        swallowed = yield from swallowed_by(scope, wait)
+        waiting = Awaited(wait.view(workflow_id, name), swallowed)
+    why = blockers(header, record, held_by, loaded.now, queue=queue, wait=waiting)
     return StepExplanation(
         workflow_id=workflow_id,
         step=name,
