@@ -36,6 +36,7 @@ FUNCTIONS: Final = {
         Function("sync"),
         Function("agenda", reads_only=True),
         Function("dedupe", reads_only=True),
+        Function("named", reads_only=True),
         Function("take"),
         Function("cancel"),
         Function("recover"),

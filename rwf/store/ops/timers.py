@@ -7,7 +7,7 @@ from typing import Final
 from rwf.store.catalog import Arg, Call
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import Op, Scope
-from rwf.store.ops.waits import settle, settle_waits
+from rwf.store.ops.waits import finish_hand_off, settle, settle_waits
 
 _TIMERS_PER_CALL: Final = 100
 
@@ -28,6 +28,8 @@ def fire_due(scope: Scope, partition: int) -> Op[int]:
                 by_workflow.setdefault(owner, []).extend([kind, *step])
             elif kind == "w":
                 by_workflow.setdefault(owner, [])
+            elif kind == "s":
+                yield from finish_hand_off(scope, owner)
         for workflow_id, timers in by_workflow.items():
             yield from _fire(scope, workflow_id, timers)
         left = yield Call("timers", keys, [0, passed_over + len(members)])

@@ -137,6 +137,19 @@ def sync(
     return kind.decode()
 
 
+def finish_hand_off(scope: Scope, digest: str) -> Op[None]:
+    """Carries out what a topic has outstanding, by its digest."""
+    text = yield Call("named", scope.keys.topic(digest))
+    if text is None:
+        return
+    topic = Topic.stored(text)
+    unsettled: Unsettled = {}
+    args = [*topic.names, "", "", "", "", "", "", "", ""]
+    _, _, handed = yield topic.call(scope, "sync", args)
+    yield from hand_over(scope, topic, handed, unsettled, None)
+    yield from settle(scope, unsettled)
+
+
 def _sync(scope: Scope, topic: Topic, fate: Fate, asked: int | None, repair: str) -> Call:
     args: list[Arg] = [*topic.names, fate.workflow_id, fate.step, fate.n, fate.stamp, fate.what]
     args += ["" if number is None else number for number in (fate.number, asked)]

@@ -1,0 +1,159 @@
+"""Hand-offs between a workflow and its topics, cut off between any two of their calls.
+
+The stop is injected: an operation is dropped after its first k calls, as if its process had died.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from rwf import Client, CommandRejected
+from rwf.store.catalog import Call
+from rwf.store.ops.cancel import request_cancel
+from rwf.store.ops.complete import Completion, complete_step
+from rwf.store.ops.recover import Recovery, recover_step
+from rwf.store.ops.signals import await_step, deliver_signal
+from rwf.store.ops.timers import fire_due
+from tests.contract.flows import drive, flow, noted, raw, states
+from tests.waiting import until
+
+Op = Generator[Call, Any, Any]
+
+
+def awaiting(client: Client, workflow_id: str, step: str = "a") -> Op:
+    return await_step(client._scope, workflow_id, step, "go", "k", None, None)
+
+
+def delivery(client: Client, dedupe: str = "d") -> Op:
+    return deliver_signal(client._scope, "go", "k", {"n": 1}, dedupe)
+
+
+def cut(client: Client, make: Callable[[], Op], calls: int) -> bool:
+    """Carries out the first calls only; whether that was all of it."""
+    return drive(client, make(), calls) is not None
+
+
+def consumed(client: Client, workflow_id: str) -> int:
+    return noted(client, workflow_id).count(("deliver_signal", "a", "accepted", None))
+
+
+@pytest.mark.parametrize("by", ["reconcile", "timers"])
+@pytest.mark.parametrize("calls", range(1, 7))
+def test_a_delivery_cut_off(client: Client, calls: int, by: str) -> None:
+    view = client.insert(flow("a b:a"))
+    client.await_step(view.id, "a", signal="go", correlation_key="k")
+    cut(client, lambda: delivery(client), calls)
+    finish(client, view.id, by)
+    assert states(client, view.id) == "a=available b=pending"
+    assert consumed(client, view.id) == 1
+    again = client.deliver_signal("go", "k", dedupe_key="d")
+    assert (again.status, again.workflow_id) == ("consumed", view.id)
+    assert client.reconcile(view.id).repairs == ()
+
+
+@pytest.mark.parametrize("by", ["reconcile", "timers"])
+@pytest.mark.parametrize("calls", range(1, 7))
+def test_a_registration_cut_off(client: Client, calls: int, by: str) -> None:
+    view = client.insert(flow("a b:a"))
+    assert client.deliver_signal("go", "k", dedupe_key="d").status == "unmatched"
+    cut(client, lambda: awaiting(client, view.id), calls)
+    finish(client, view.id, by)
+    assert states(client, view.id) == "a=available b=pending"
+    assert consumed(client, view.id) == 1
+    assert client.reconcile(view.id).repairs == ()
+
+
+@pytest.mark.parametrize("calls", range(1, 7))
+def test_the_end_of_a_wait_cut_off(client: Client, calls: int) -> None:
+    """Two wait, one is ended: the other gets the signal that was ambiguous."""
+    first, second = (client.insert(flow("a b:a")).id for _ in range(2))
+    for workflow_id in (first, second):
+        client.await_step(workflow_id, "a", signal="go", correlation_key="k")
+    assert client.deliver_signal("go", "k", dedupe_key="d").status == "ambiguous"
+    item = Completion(workflow_id=first, step="a")
+    cut(client, lambda: complete_step(client._scope, item), calls)
+    for workflow_id in (first, second):
+        client.reconcile(workflow_id)
+    assert states(client, second) == "a=available b=pending"
+    assert consumed(client, second) == 1
+
+
+@pytest.mark.parametrize("calls", range(1, 6))
+def test_a_cancel_request_cut_off(client: Client, calls: int) -> None:
+    view = client.insert(flow("a b:a"))
+    client.await_step(view.id, "a", signal="go", correlation_key="k")
+    cut(client, lambda: request_cancel(client._scope, view.id, None, None), calls)
+    client.reconcile(view.id)
+    assert client.deliver_signal("go", "k").status == "unmatched"
+    assert [callback.event for callback in client.callbacks(view.id)] == ["workflow.terminal"]
+
+
+@pytest.mark.parametrize("calls", range(1, 6))
+def test_a_recovery_of_a_waiting_step_cut_off(client: Client, calls: int) -> None:
+    view = client.insert(flow("a b:a"))
+    client.await_step(view.id, "a", signal="go", correlation_key="k")
+    asked = Recovery(workflow_id=view.id, step="a", action="retry")
+    cut(client, lambda: recover_step(client._scope, asked, False), calls)
+    client.reconcile(view.id)
+    assert states(client, view.id) == "a=available b=pending"
+    assert client.deliver_signal("go", "k").status == "unmatched"
+    events = [callback.event for callback in client.callbacks(view.id)]
+    assert events == ["workflow.recovery_completed"]
+
+
+def finish(client: Client, workflow_id: str, by: str) -> None:
+    """Finishes what a dead client has left: by hand, or as a daemon does, by what is due."""
+    if by == "reconcile":
+        client.reconcile(workflow_id)
+        return
+
+    def told() -> bool:
+        partitions = range(client._scope.keys.partitions)
+        for partition in partitions:
+            client._run(fire_due(client._scope, partition))
+        redis = raw(client)
+        return not any(redis.zcard(f"rwf:{{{partition}}}:timers") for partition in partitions)
+
+    until(told, what="the timers")
+
+
+# --- races
+
+
+@pytest.mark.parametrize("_round", range(3))
+def test_deliverers_awaiters_and_a_canceller_at_once(client: Client, _round: int) -> None:
+    """The outcome is one that some order of the commands would have."""
+    first, second = (client.insert(flow("a b:a")).id for _ in range(2))
+    hour = timedelta(hours=1)
+    commands: list[Callable[[], object]] = [
+        lambda: client.deliver_signal("go", "k", dedupe_key="1"),
+        lambda: client.deliver_signal("go", "k", dedupe_key="2"),
+        lambda: client.await_step(first, "a", signal="go", correlation_key="k"),
+        lambda: client.await_step(second, "a", signal="go", correlation_key="k", deadline=hour),
+        lambda: client.request_cancel(first),
+    ]
+    refusals: list[CommandRejected] = []
+    threads = [threading.Thread(target=run, args=(command, refusals)) for command in commands]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for workflow_id in (first, second):
+        client.reconcile(workflow_id)
+    assert {refusal.reason_code for refusal in refusals} <= {"already_terminal", "cancel_requested"}
+    assert states(client, first) == "a=cancelled b=cancelled"
+    # Two signals came, and first can have taken one of them at most.
+    assert states(client, second) == "a=available b=pending"
+
+
+def run(command: Callable[[], object], refusals: list[CommandRejected]) -> None:
+    """A command that the race may have made illegal."""
+    try:
+        command()
+    except CommandRejected as refusal:
+        refusals.append(refusal)
