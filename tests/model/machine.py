@@ -22,21 +22,26 @@ from hypothesis.stateful import (
 
 from rwf.model.states import COMPLETABLE, TERMINAL_STEPS, CompletionStatus, StepState
 from tests.model.graphs import definitions
+from tests.model.operated import Deadline, Operated
 from tests.model.plain import (
+    Awaited,
     Completed,
     Definition,
+    Delivered,
     Inserted,
+    Recovered,
     Refused,
     Snapshot,
     StepDef,
+    WorkflowRow,
     differences,
 )
-from tests.model.reference import Reference
 
 COMMANDS = 50
 MOST_WORKFLOWS = 4
 NEVER_DUE = 3600.0  # a history takes seconds
 
+BADLY_ENDED = TERMINAL_STEPS - {StepState.COMPLETED}
 OUT_OF_TURN = TERMINAL_STEPS | {StepState.PENDING}
 
 MACHINE_SETTINGS = settings(stateful_step_count=COMMANDS, deadline=None)
@@ -59,6 +64,24 @@ class System(Protocol):
         force: bool = False,
         command_id: str | None = None,
     ) -> Completed | Refused: ...
+
+    def await_step(
+        self, workflow_id: str, step_name: str, signal: str, key: str, deadline: Deadline
+    ) -> Awaited | Refused: ...
+
+    def deliver(self, name: str, key: str, dedupe: str, payload: object) -> Delivered: ...
+
+    def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused: ...
+
+    def recover(
+        self,
+        workflow_id: str,
+        step_name: str,
+        action: str,
+        scope: str,
+        reopen: bool,
+        command_id: str | None,
+    ) -> Recovered | Refused: ...
 
     def fire_due(self, workflow_id: str) -> object:
         """Make the workflow's retries that are due available (those with ``retry_in=0``)."""
@@ -95,6 +118,13 @@ UNKNOWN_LEASES = st.sampled_from(["never-leased-1", "never-leased-2"])
 UNKNOWN_STEPS = st.sampled_from(["s99", "S0", "nobody"])
 UNKNOWN_STATUSES = st.sampled_from(["expired", "pending", ""])
 KEYS = st.sampled_from(["key-a", "key-b"])
+SIGNALS = st.sampled_from(["go", "go", "stop"])
+CORRELATIONS = st.sampled_from(["k", "k", "other"])
+DEDUPES = st.sampled_from(["1", "2", "3", "4", "5", "6"])
+DEADLINES: st.SearchStrategy[Deadline] = st.sampled_from(["none", "none", "past"])
+ACTIONS = st.sampled_from(["retry", "retry", "skip", "cancel"])
+SCOPES = st.sampled_from(["blocked", "blocked", "step", "downstream"])
+RECOVERY_IDS = st.sampled_from([None, None, "r1", "r2"])
 
 
 class Machine(RuleBasedStateMachine):
@@ -102,11 +132,11 @@ class Machine(RuleBasedStateMachine):
 
     def make_system(self) -> System:
         """The system under test, empty."""
-        return Reference()
+        return Operated()
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = Reference()
+        self.model = Operated()
         self.system = self.make_system()
         self.flows: list[tuple[str, str]] = []  # ids: the model's, the system's
         self.keyed: dict[str, Definition] = {}
@@ -185,6 +215,71 @@ class Machine(RuleBasedStateMachine):
         self.model.fire_due(ours)
         self.system.fire_due(theirs)
 
+    # Signals, which workflows share.
+
+    @precondition(lambda self: self._steps({StepState.AVAILABLE, StepState.AWAITING_SIGNAL}))
+    @rule(data=st.data(), name=SIGNALS, key=CORRELATIONS, deadline=DEADLINES)
+    def await_signal(self, data: st.DataObject, name: str, key: str, deadline: Deadline) -> None:
+        """A step that may run, or waits for something else."""
+        flow, step = self._pick(data, {StepState.AVAILABLE, StepState.AWAITING_SIGNAL})
+        self._await(flow, step, name, key, deadline)
+
+    @rule(data=st.data(), name=SIGNALS, key=CORRELATIONS)
+    def await_anywhere(self, data: st.DataObject, name: str, key: str) -> None:
+        """Most often refused."""
+        flow, step = self._pick(data, set(StepState))
+        self._await(flow, step, name, key, "none")
+
+    @precondition(lambda self: len({f for f, _ in self._steps({StepState.AVAILABLE})}) > 1)
+    @rule(dedupe=DEDUPES)
+    def crowd(self, dedupe: str) -> None:
+        """Several workflows wait for the same, and a signal comes."""
+        first = dict(reversed(self._steps({StepState.AVAILABLE})))
+        for flow, step in first.items():
+            self._await(flow, step, "go", "k", "none")
+        self._deliver("go", "k", dedupe, None)
+
+    @rule(name=SIGNALS, key=CORRELATIONS, dedupe=DEDUPES, payload=PAYLOADS)
+    def deliver(self, name: str, key: str, dedupe: str, payload: object) -> None:
+        """New, or one that was delivered before."""
+        self._deliver(name, key, dedupe, payload)
+
+    def _deliver(self, name: str, key: str, dedupe: str, payload: object) -> None:
+        """A delivery on both sides."""
+        ours = self.model.deliver(name, key, dedupe, payload)
+        theirs = self.system.deliver(name, key, dedupe, payload)
+        ids = dict(self.flows)
+        if ours.workflow_id is not None:
+            ours = replace(ours, workflow_id=ids[ours.workflow_id])
+        self._agree(ours, theirs)
+
+    # What operators do.
+
+    @rule(data=st.data(), chance=st.integers(0, 4))
+    def cancel(self, data: st.DataObject, chance: int) -> None:
+        """Seldom: it ends a workflow."""
+        flow, _ = self._pick(data, set(StepState))
+        if chance == 0 or self.model.workflows[self.flows[flow][0]].cancel_requested:
+            ours, theirs = self.flows[flow]
+            self._agree(self.model.request_cancel(ours), self.system.request_cancel(theirs))
+
+    @rule(
+        data=st.data(), action=ACTIONS, scope=SCOPES, reopen=st.booleans(), command_id=RECOVERY_IDS
+    )
+    def recover(
+        self, data: st.DataObject, action: str, scope: str, reopen: bool, command_id: str | None
+    ) -> None:
+        """Any step."""
+        flow, step = self._pick(data, set(StepState))
+        self._recover(flow, step, action, scope, reopen, command_id)
+
+    @precondition(lambda self: self._steps(BADLY_ENDED))
+    @rule(data=st.data(), scope=SCOPES, action=st.sampled_from(["retry", "retry", "skip"]))
+    def revive(self, data: st.DataObject, scope: str, action: str) -> None:
+        """A step that did not complete."""
+        flow, step = self._pick(data, BADLY_ENDED)
+        self._recover(flow, step, action, scope, True, None)
+
     # What arrives early, late, twice, or is wrong.
 
     @precondition(lambda self: self._steps(OUT_OF_TURN))
@@ -251,7 +346,7 @@ class Machine(RuleBasedStateMachine):
             found = differences(self.model.snapshot(ours), self.system.snapshot(theirs))
             assert not found, _report(f"workflow {number} differs", found)
 
-    def _agree(self, expected: Completed | Refused, actual: Completed | Refused) -> None:
+    def _agree(self, expected: object, actual: object) -> None:
         found = differences(expected, actual)
         assert not found, _report("the reply differs", found)
 
@@ -297,6 +392,22 @@ class Machine(RuleBasedStateMachine):
         elif retry_in is None:
             retry_in = 0.0  # never the random default: the model could not follow it
         self._send(Command(flow, step, status, payload, lease, retry_in, force, command_id))
+
+    def _await(self, flow: int, step: str, name: str, key: str, deadline: Deadline) -> None:
+        ours, theirs = self.flows[flow]
+        self._agree(
+            self.model.await_step(ours, step, name, key, deadline),
+            self.system.await_step(theirs, step, name, key, deadline),
+        )
+
+    def _recover(
+        self, flow: int, step: str, action: str, scope: str, reopen: bool, command_id: str | None
+    ) -> None:
+        ours, theirs = self.flows[flow]
+        self._agree(
+            self.model.recover(ours, step, action, scope, reopen, command_id),
+            self.system.recover(theirs, step, action, scope, reopen, command_id),
+        )
 
     def _send(self, command: Command) -> None:
         ours, theirs = self.flows[command.flow]

@@ -43,6 +43,8 @@ class StepRow:
     started: bool
     finished: bool
     retry_scheduled: bool
+    awaiting: str | None = None
+    """Of a waiting or expired step: signal, correlation key and the wait's status."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Snapshot:
     steps: dict[str, StepRow]
     results: dict[str, tuple[ResultRow, ...]]
     evidence: tuple[EvidenceRow, ...]
+    callbacks: tuple[tuple[str, ...], ...] = ()
+    """Each callback's event, and what it tells."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,32 @@ class Completed:
     released_count: int
     cancelled: frozenset[str]
     cancelled_count: int
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """An await that was not refused: how it stands."""
+
+    status: str
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A signal: where it stands, and who has consumed it."""
+
+    status: str
+    workflow_id: str | None
+    step: str | None
+    payload: object
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A recovery that was not refused; each change is step, before, after."""
+
+    duplicate: bool
+    workflow: WorkflowRow
+    changes: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -142,7 +172,19 @@ def differences(expected: object, actual: object) -> list[str]:
 def _plain(value: object) -> object:
     if isinstance(
         value,
-        (StepRow, WorkflowRow, ResultRow, EvidenceRow, Snapshot, Inserted, Completed, Refused),
+        (
+            StepRow,
+            WorkflowRow,
+            ResultRow,
+            EvidenceRow,
+            Snapshot,
+            Inserted,
+            Completed,
+            Awaited,
+            Delivered,
+            Recovered,
+            Refused,
+        ),
     ):
         # The kind is part of the value: an answer is never equal to a refusal.
         return {"kind": type(value).__name__, **asdict(value)}

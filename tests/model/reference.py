@@ -47,7 +47,8 @@ Where the SPEC leaves room, this model decides:
   retryable step drops its timer.
 - Two definitions are equal when name and steps (in their order) and the set of edges are.
 
-Not modelled yet: awaits, signals, cancel requests, recovery, leases that expire, caps.
+Awaits, signals, cancel requests, recoveries and callbacks are in ``operated``. Not modelled: leases
+that expire, caps.
 """
 
 from __future__ import annotations
@@ -107,6 +108,16 @@ class Result:
 
 
 @dataclass
+class Wait:
+    """A step's latest wait for a signal; ``number`` orders all waits by when they began."""
+
+    signal: str
+    key: str
+    number: int
+    status: str = "waiting"
+
+
+@dataclass
 class Step:
     """A step: what cannot be recomputed."""
 
@@ -119,6 +130,8 @@ class Step:
     started: bool = False
     lease: str | None = None
     due: float | None = None
+    wait: Wait | None = None
+    granted: int = 0
     results: list[Result] = field(default_factory=list)
 
     def become(self, state: StepState, cause: StepCause | None = None) -> None:
@@ -137,6 +150,7 @@ class Workflow:
     semantics_version: int = SEMANTICS_VERSION
     cancel_requested: bool = False
     evidence: list[EvidenceRow] = field(default_factory=list)
+    callbacks: list[tuple[str, ...]] = field(default_factory=list)
 
 
 class Reference:
@@ -155,7 +169,7 @@ class Reference:
         if key is not None and key in self.keys:
             first = self.workflows[self.keys[key]]
             if _canonical(first.definition) != _canonical(definition):
-                return _refuse(first.evidence, "insert", None, Reason.KEY_CONFLICT)
+                return refuse(first.evidence, "insert", None, Reason.KEY_CONFLICT)
             first.evidence.append(EvidenceRow("insert", None, "duplicate", DUPLICATE_INSERT))
             return Inserted(first.id, True, workflow_row(first))
         workflow = Workflow(f"w{len(self.workflows) + 1}", definition, _steps(definition))
@@ -190,19 +204,19 @@ class Reference:
         action = "complete_step"
         delay_fits = retry_in is None or (status == CompletionStatus.RETRYABLE and retry_in >= 0)
         if status not in set(CompletionStatus) or not delay_fits:
-            return _refuse(None, action, step_name, Reason.INVALID_ARGUMENT)
+            return refuse(None, action, step_name, Reason.INVALID_ARGUMENT)
 
         workflow = self.workflows.get(workflow_id)
         if workflow is None:
             entry = EvidenceRow(action, step_name, "rejected", Reason.WORKFLOW_NOT_FOUND)
             self.strangers.append((workflow_id, entry))
-            return _refuse(None, action, step_name, Reason.WORKFLOW_NOT_FOUND)
+            return refuse(None, action, step_name, Reason.WORKFLOW_NOT_FOUND)
         evidence = workflow.evidence
         if workflow.semantics_version != SEMANTICS_VERSION:
-            return _refuse(evidence, action, step_name, Reason.UNSUPPORTED_SEMANTICS)
+            return refuse(evidence, action, step_name, Reason.UNSUPPORTED_SEMANTICS)
         step = workflow.steps.get(step_name)
         if step is None:
-            return _refuse(evidence, action, step_name, Reason.STEP_NOT_FOUND)
+            return refuse(evidence, action, step_name, Reason.STEP_NOT_FOUND)
 
         body = encode(payload)
         if command_id is not None:
@@ -214,19 +228,19 @@ class Reference:
                 if result.lease == lease:
                     if (result.asked, result.payload) == (status, body):
                         return self._duplicate(workflow, step, result)
-                    return _refuse(evidence, action, step_name, Reason.ALREADY_TERMINAL)
+                    return refuse(evidence, action, step_name, Reason.ALREADY_TERMINAL)
             if lease != step.lease:
-                return _refuse(evidence, action, step_name, Reason.STALE_LEASE)
+                return refuse(evidence, action, step_name, Reason.STALE_LEASE)
         if step.state in TERMINAL_STEPS:
             if command_id is None and lease is None and step.results:
                 latest = step.results[-1]
                 if (latest.asked, latest.payload) == (status, body):
                     return self._duplicate(workflow, step, latest)
-            return _refuse(evidence, action, step_name, Reason.ALREADY_TERMINAL)
+            return refuse(evidence, action, step_name, Reason.ALREADY_TERMINAL)
         if step.state not in COMPLETABLE:
-            return _refuse(evidence, action, step_name, Reason.DEPENDENCIES_UNRESOLVED)
+            return refuse(evidence, action, step_name, Reason.DEPENDENCIES_UNRESOLVED)
         if step.state is StepState.EXECUTING and lease is None and not force:
-            return _refuse(evidence, action, step_name, Reason.LEASE_REQUIRED)
+            return refuse(evidence, action, step_name, Reason.LEASE_REQUIRED)
 
         return self._accept(workflow, step, status, body, command_id, lease, retry_in)
 
@@ -258,6 +272,7 @@ class Reference:
                 for step in steps
             },
             evidence=tuple(workflow.evidence),
+            callbacks=tuple(workflow.callbacks),
         )
 
     def stranger(self, workflow_id: str) -> str:
@@ -285,7 +300,8 @@ class Reference:
         before = {other.name: other.state for other in workflow.steps.values()}
         asked = CompletionStatus(status)
         outcome = COMPLETION[asked]
-        exhausted = asked is CompletionStatus.RETRYABLE and step.attempt >= step.max_attempts
+        last = step.granted or step.max_attempts
+        exhausted = asked is CompletionStatus.RETRYABLE and step.attempt >= last
         if exhausted:
             outcome = ATTEMPTS_EXHAUSTED
         step.become(outcome.state, outcome.cause)
@@ -409,13 +425,19 @@ def step_row(step: Step) -> StepRow:
     return StepRow(
         state=step.state.value,
         attempt=step.attempt,
-        max_attempts=step.max_attempts,
+        max_attempts=step.granted or step.max_attempts,
         dependency_count=len(step.parents),
         terminal_cause=step.cause,
         started=step.started,
         finished=step.state in TERMINAL_STEPS,
         retry_scheduled=step.due is not None,
+        awaiting=_awaiting(step),
     )
+
+
+def _awaiting(step: Step) -> str | None:
+    shown = step.state in (StepState.AWAITING_SIGNAL, StepState.EXPIRED)
+    return f"{step.wait.signal} {step.wait.key} {step.wait.status}" if shown and step.wait else None
 
 
 def in_order(workflow: Workflow) -> list[Step]:
@@ -457,7 +479,7 @@ def _canonical(definition: Definition) -> object:
     return definition["name"], steps, edges
 
 
-def _refuse(
+def refuse(
     evidence: list[EvidenceRow] | None, action: str, step: str | None, reason: Reason
 ) -> Refused:
     if evidence is not None:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from rwf import Client, Workflow
 from rwf.errors import CommandRejected
-from rwf.model.views import CommandResult, EvidenceView, ResultView, StepView, WorkflowView
+from rwf.model.states import CallbackEvent
+from rwf.model.views import (
+    CallbackView,
+    CommandResult,
+    EvidenceView,
+    ResultView,
+    StepView,
+    WorkflowView,
+)
+from tests.model.operated import Deadline
 from tests.model.plain import (
+    Awaited,
     Completed,
     Definition,
+    Delivered,
     EvidenceRow,
     Inserted,
+    Recovered,
     Refused,
     ResultRow,
     Snapshot,
@@ -78,6 +91,47 @@ class ClientSystem:
             cancelled_count=result.cancelled_count,
         )
 
+    def await_step(
+        self, workflow_id: str, step_name: str, signal: str, key: str, deadline: Deadline
+    ) -> Awaited | Refused:
+        moment = timedelta(0) if deadline == "past" else None
+        try:
+            view = self._client.await_step(
+                workflow_id, step_name, signal=signal, correlation_key=key, deadline=moment
+            )
+        except CommandRejected as error:
+            return _refused(error)
+        return Awaited(view.status)
+
+    def deliver(self, name: str, key: str, dedupe: str, payload: object) -> Delivered:
+        view = self._client.deliver_signal(name, key, payload=payload, dedupe_key=dedupe)
+        return Delivered(view.status, view.workflow_id, view.step, view.payload)
+
+    def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused:
+        try:
+            return workflow_row(self._client.request_cancel(workflow_id))
+        except CommandRejected as error:
+            return _refused(error)
+
+    def recover(
+        self,
+        workflow_id: str,
+        step_name: str,
+        action: str,
+        scope: str,
+        reopen: bool,
+        command_id: str | None,
+    ) -> Recovered | Refused:
+        try:
+            done = self._client.recover_step(
+                workflow_id, step_name, action, scope=scope, reopen=reopen, command_id=command_id
+            )
+        except CommandRejected as error:
+            return _refused(error)
+        changes = tuple((one.step, one.before.value, one.after.value) for one in done.changes)
+        assert len(changes) == done.change_count
+        return Recovered(done.duplicate, workflow_row(done.workflow), changes)
+
     def fire_due(self, workflow_id: str) -> object:
         return self._fire(workflow_id)
 
@@ -98,6 +152,7 @@ class ClientSystem:
                 EvidenceRow(entry.action, entry.step, entry.status, entry.reason_code)
                 for entry in evidence
             ),
+            callbacks=tuple(_callback(one) for one in self._client.callbacks(workflow_id)),
         )
 
     def stranger(self, workflow_id: str) -> str:
@@ -135,6 +190,7 @@ def workflow_row(view: WorkflowView) -> WorkflowRow:
 
 
 def step_row(view: StepView) -> StepRow:
+    wait = view.awaiting
     return StepRow(
         state=view.state,
         attempt=view.attempt,
@@ -144,7 +200,15 @@ def step_row(view: StepView) -> StepRow:
         started=view.started_at is not None,
         finished=view.finished_at is not None,
         retry_scheduled=view.retry_at is not None,
+        awaiting=f"{wait.signal} {wait.correlation_key} {wait.status}" if wait else None,
     )
+
+
+def _callback(view: CallbackView) -> tuple[str, ...]:
+    data = view.data
+    if view.event is CallbackEvent.WORKFLOW_TERMINAL:
+        return view.event.value, data["state"], data["terminal_cause"]
+    return view.event.value, data["step"], data["action"], str(data["change_count"])
 
 
 def _refused(error: CommandRejected) -> Refused:

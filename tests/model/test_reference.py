@@ -13,6 +13,7 @@ from rwf.model import states as tables
 from rwf.model.states import EdgePolicy, StepState
 from tests.model.graphs import CONTINUE, chain, diamond, fan_in, fan_out, graph, layered
 from tests.model.machine import MACHINE_SETTINGS, Machine, System
+from tests.model.operated import Kept, Operated
 from tests.model.plain import (
     Completed,
     Definition,
@@ -21,8 +22,16 @@ from tests.model.plain import (
     Refused,
     ResultRow,
     Snapshot,
+    WorkflowRow,
 )
-from tests.model.reference import Reference, in_order, workflow_cause, workflow_state
+from tests.model.reference import (
+    Reference,
+    Step,
+    Workflow,
+    in_order,
+    workflow_cause,
+    workflow_state,
+)
 
 
 class Case:
@@ -480,7 +489,7 @@ def test_machine_finds_no_difference_between_two_models() -> None:
     run_state_machine_as_test(Machine, settings=QUICK)
 
 
-class IgnoresPolicy(Reference):
+class IgnoresPolicy(Operated):
     """Every edge goes on."""
 
     def cancels(self, parent: StepState, policy: EdgePolicy) -> bool:
@@ -490,21 +499,21 @@ class IgnoresPolicy(Reference):
         return super().resolves(parent, EdgePolicy.CONTINUE)
 
 
-class ReleasesEarly(Reference):
+class ReleasesEarly(Operated):
     """A failed parent over a cancel edge waits for nobody, and cancels nobody."""
 
     def cancels(self, parent: StepState, policy: EdgePolicy) -> bool:
         return parent is StepState.FAILED and super().cancels(parent, policy)
 
 
-class ForgetsTimers(Reference):
+class ForgetsTimers(Operated):
     """Retries never come back."""
 
     def fire_due(self, workflow_id: str, step_name: str | None = None) -> tuple[str, ...]:
         return ()
 
 
-class ForgetsIds(Reference):
+class ForgetsIds(Operated):
     """Every command is new, unless the step has ended."""
 
     def complete(
@@ -530,17 +539,49 @@ class ForgetsIds(Reference):
         )
 
 
-class ForgetsKeys(Reference):
+class ForgetsKeys(Operated):
     """Every insert is a new workflow."""
 
     def insert(self, definition: Definition, key: str | None = None) -> Inserted | Refused:
         return super().insert(definition)
 
 
+class WakesTheWrongOne(Operated):
+    """An ambiguous signal goes to the oldest wait of all."""
+
+    def _waiting(self, signal: Kept) -> list[tuple[Workflow, Step]]:
+        return super()._waiting(signal)[:1]
+
+
+class TakesNothingBack(Operated):
+    """A revived step leaves what its end had resolved."""
+
+    def _taken_back(self, workflow: Workflow, root: Step, revived: list[Step]) -> list[Step]:
+        return []
+
+
+class TellsOnce(Operated):
+    """A workflow that is revived and ends again says nothing."""
+
+    def _tell(self, workflow: Workflow, before: WorkflowRow) -> None:
+        if not any(event == "workflow.terminal" for event, *_ in workflow.callbacks):
+            super()._tell(workflow, before)
+
+
 @pytest.mark.parametrize(
-    "faulty", [IgnoresPolicy, ReleasesEarly, ForgetsTimers, ForgetsIds, ForgetsKeys]
+    "faulty",
+    [
+        IgnoresPolicy,
+        ReleasesEarly,
+        ForgetsTimers,
+        ForgetsIds,
+        ForgetsKeys,
+        WakesTheWrongOne,
+        TakesNothingBack,
+        TellsOnce,
+    ],
 )
-def test_machine_finds_a_planted_fault(faulty: type[Reference]) -> None:
+def test_machine_finds_a_planted_fault(faulty: type[Operated]) -> None:
     class Faulty(Machine):
         def make_system(self) -> System:
             return faulty()

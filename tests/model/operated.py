@@ -1,0 +1,361 @@
+"""The rest of the model: awaits and signals, cancel requests, recoveries, callbacks (SPEC 5 and 6).
+
+As slow and obvious as ``reference``: signals are matched anew over all waits after every command,
+what a recovery takes with it is a fixed point, and placing is the judgement of all pending steps.
+
+Where the SPEC leaves room, this model decides:
+
+- A wait that is given up leaves ``abandoned_wait``, one whose deadline passed ``expired_wait``, as
+  evidence of ``await_step``; a consumed signal is ``deliver_signal`` of the step that it woke.
+- An await is refused in this order: no such step, already terminal, a cancel request, pending,
+  retryable (``illegal_transition``).
+- A recovery grants attempts to every step that it revives, and to its own when it has attempts.
+- A recovery that leaves the workflow terminal tells ``workflow.recovery_completed`` first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rwf.model.states import (
+    CANCELLED_BY_REQUEST,
+    LEGAL_NEXT_STEPS,
+    SKIPPED,
+    TERMINAL_STEPS,
+    WAIT_EXPIRED,
+    EdgePolicy,
+    Reason,
+    StepCause,
+    StepState,
+)
+from tests.model.plain import (
+    Awaited,
+    Completed,
+    Delivered,
+    EvidenceRow,
+    Recovered,
+    Refused,
+    WorkflowRow,
+)
+from tests.model.reference import (
+    Reference,
+    Step,
+    Wait,
+    Workflow,
+    in_order,
+    refuse,
+    workflow_row,
+)
+
+Deadline = Literal["none", "past"]
+
+
+@dataclass
+class Kept:
+    """A signal: who has consumed it, if anybody has."""
+
+    name: str
+    key: str
+    dedupe: str
+    payload: object
+    workflow: Workflow | None = None
+    step: str | None = None
+
+
+class Operated(Reference):
+    """The whole model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.signals: list[Kept] = []
+        self.recoveries: dict[tuple[str, str, str], Recovered] = {}
+        self.waits = 0
+
+    # Awaits and signals.
+
+    def await_step(
+        self, workflow_id: str, step_name: str, signal: str, key: str, deadline: Deadline
+    ) -> Awaited | Refused:
+        workflow = self.workflows[workflow_id]
+        step = workflow.steps.get(step_name)
+        reason = self._may_not_wait(workflow, step)
+        if step is None or reason is not None:
+            return refuse(
+                workflow.evidence, "await_step", step_name, reason or Reason.STEP_NOT_FOUND
+            )
+        before = workflow_row(workflow)
+        self._abandon(workflow, step)
+        self.waits += 1
+        step.become(StepState.AWAITING_SIGNAL)
+        step.wait = Wait(signal, key, self.waits)
+        workflow.evidence.append(EvidenceRow("await_step", step_name, "accepted", None))
+        if deadline == "past":
+            step.become(WAIT_EXPIRED.state, WAIT_EXPIRED.cause)
+            step.wait.status = "expired"
+            workflow.evidence.append(
+                EvidenceRow("await_step", step_name, "expired", "expired_wait")
+            )
+            self.settle(workflow)
+        self._tell(workflow, before)
+        self._match()
+        return Awaited(step.wait.status)
+
+    def _may_not_wait(self, workflow: Workflow, step: Step | None) -> Reason | None:
+        if step is None:
+            return Reason.STEP_NOT_FOUND
+        if step.state in TERMINAL_STEPS:
+            return Reason.ALREADY_TERMINAL
+        if workflow.cancel_requested:
+            return Reason.CANCEL_REQUESTED
+        if step.state is StepState.PENDING:
+            return Reason.DEPENDENCIES_UNRESOLVED
+        return Reason.ILLEGAL_TRANSITION if step.state is StepState.RETRYABLE else None
+
+    def _abandon(self, workflow: Workflow, step: Step) -> None:
+        if step.state is StepState.AWAITING_SIGNAL and step.wait is not None:
+            step.wait.status = "abandoned"
+            entry = EvidenceRow("await_step", step.name, "abandoned", "abandoned_wait")
+            workflow.evidence.append(entry)
+
+    def deliver(self, name: str, key: str, dedupe: str, payload: object) -> Delivered:
+        for signal in self.signals:
+            if (signal.name, signal.key, signal.dedupe) == (name, key, dedupe):
+                if signal.workflow is not None:
+                    signal.workflow.evidence.append(
+                        EvidenceRow(
+                            "deliver_signal",
+                            signal.step,
+                            "already_consumed",
+                            "already_consumed_signal",
+                        )
+                    )
+                return self._delivered(signal)
+        signal = Kept(name, key, dedupe, payload)
+        self.signals.append(signal)
+        self._match()
+        return self._delivered(signal)
+
+    def _delivered(self, signal: Kept) -> Delivered:
+        if signal.workflow is not None:
+            return Delivered("consumed", signal.workflow.id, signal.step, signal.payload)
+        return Delivered(self._kept_as(signal), None, None, signal.payload)
+
+    def _kept_as(self, signal: Kept) -> str:
+        if len({workflow.id for workflow, _ in self._waiting(signal)}) > 1:
+            return "ambiguous"
+        steps = [step for flow in self.workflows.values() for step in flow.steps.values()]
+        late = any(
+            step.state is StepState.EXPIRED
+            and step.wait is not None
+            and (step.wait.signal, step.wait.key) == (signal.name, signal.key)
+            for step in steps
+        )
+        return "late" if late else "unmatched"
+
+    def _waiting(self, signal: Kept) -> list[tuple[Workflow, Step]]:
+        """Who waits for a signal like this, the oldest wait first."""
+        found = [
+            (workflow, step, step.wait.number)
+            for workflow in self.workflows.values()
+            for step in workflow.steps.values()
+            if step.state is StepState.AWAITING_SIGNAL
+            and step.wait is not None
+            and (step.wait.signal, step.wait.key) == (signal.name, signal.key)
+        ]
+        return [(flow, step) for flow, step, _ in sorted(found, key=lambda one: one[2])]
+
+    def _match(self) -> None:
+        """Hands kept signals over, oldest first, where exactly one workflow waits."""
+        for signal in self.signals:
+            waiting = self._waiting(signal) if signal.workflow is None else []
+            if len({workflow.id for workflow, _ in waiting}) != 1:
+                continue
+            workflow, step = waiting[0]
+            signal.workflow, signal.step = workflow, step.name
+            assert step.wait is not None
+            step.wait.status = "resolved"
+            workflow.evidence.append(EvidenceRow("deliver_signal", step.name, "accepted", None))
+            step.become(StepState.AVAILABLE)
+
+    # Cancel requests.
+
+    def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused:
+        workflow = self.workflows[workflow_id]
+        action = "request_cancel"
+        if workflow.cancel_requested:
+            workflow.evidence.append(EvidenceRow(action, None, "duplicate", "duplicate_cancel"))
+            return workflow_row(workflow)
+        before = workflow_row(workflow)
+        if before.finished:
+            return refuse(workflow.evidence, action, None, Reason.ALREADY_TERMINAL)
+        workflow.cancel_requested = True
+        workflow.evidence.append(EvidenceRow(action, None, "accepted", None))
+        for step in in_order(workflow):
+            if step.state not in TERMINAL_STEPS | {StepState.EXECUTING}:
+                self._abandon(workflow, step)
+                step.become(CANCELLED_BY_REQUEST.state, CANCELLED_BY_REQUEST.cause)
+        self._tell(workflow, before)
+        self._match()
+        return workflow_row(workflow)
+
+    # Recoveries.
+
+    def recover(
+        self,
+        workflow_id: str,
+        step_name: str,
+        action: str,
+        scope: str,
+        reopen: bool,
+        command_id: str | None,
+    ) -> Recovered | Refused:
+        workflow = self.workflows[workflow_id]
+        step = workflow.steps.get(step_name)
+        if action == "skip" and scope == "downstream":
+            return refuse(None, "recover_step", step_name, Reason.UNSUPPORTED_RECOVERY_ACTION)
+        if step is None:
+            return refuse(workflow.evidence, "recover_step", step_name, Reason.STEP_NOT_FOUND)
+        if command_id is not None and (workflow_id, step_name, command_id) in self.recoveries:
+            first = self.recoveries[workflow_id, step_name, command_id]
+            entry = EvidenceRow("recover_step", step_name, "duplicate", "duplicate_recovery")
+            workflow.evidence.append(entry)
+            return Recovered(True, workflow_row(workflow), first.changes)
+        refusal = self._may_not_recover(workflow, step, action, scope, reopen)
+        if refusal is not None:
+            reason, first_step = refusal
+            refused = refuse(workflow.evidence, "recover_step", step_name, reason)
+            usual = LEGAL_NEXT_STEPS[reason]
+            steps = (first_step, *usual) if first_step else usual
+            return Refused(refused.action, refused.reason_code, steps)
+        done = self._recover(workflow, step, action, scope, reopen)
+        if command_id is not None:
+            self.recoveries[workflow_id, step_name, command_id] = done
+        return done
+
+    def _may_not_recover(
+        self, workflow: Workflow, step: Step, action: str, scope: str, reopen: bool
+    ) -> tuple[Reason, str | None] | None:
+        if workflow.cancel_requested and action != "cancel" and not reopen:
+            return Reason.CANCEL_REQUESTED, None
+        if action == "cancel":
+            return (Reason.ALREADY_TERMINAL, None) if step.state in TERMINAL_STEPS else None
+        if step.state is StepState.COMPLETED and (action, scope) != ("retry", "downstream"):
+            return Reason.ILLEGAL_TRANSITION, "inspect_step_result"
+        parents = [(workflow.steps[name].state, policy) for name, policy in step.parents]
+        if action == "retry" and any(self.cancels(state, policy) for state, policy in parents):
+            return Reason.DEPENDENCIES_UNRESOLVED, None
+        return None
+
+    def _recover(
+        self, workflow: Workflow, root: Step, action: str, scope: str, reopen: bool
+    ) -> Recovered:
+        before = workflow_row(workflow)
+        states = {step.name: step.state for step in workflow.steps.values()}
+        reopened = workflow.cancel_requested and reopen
+        workflow.cancel_requested = workflow.cancel_requested and not reopened
+        members = [] if action == "cancel" else self._members(workflow, root, scope, reopened)
+        revived = [*members]
+        if action == "retry" and root.state not in (StepState.PENDING, StepState.AVAILABLE):
+            revived.insert(0, root)
+        taken = self._taken_back(workflow, root, revived)
+        if action == "retry":
+            self._grant(root)
+        else:
+            outcome = SKIPPED if action == "skip" else CANCELLED_BY_REQUEST
+            self._abandon(workflow, root)
+            root.become(outcome.state, outcome.cause)
+        for step in in_order(workflow):
+            if step in members and step.state is not StepState.PENDING:
+                self._grant(step)
+            if step in revived or step in taken:
+                self._abandon(workflow, step)
+                step.become(StepState.PENDING)
+        self.settle(workflow)
+        workflow.evidence.append(EvidenceRow("recover_step", root.name, "accepted", None))
+        changes = tuple(
+            (step.name, states[step.name].value, step.state.value)
+            for step in in_order(workflow)
+            if step.state is not states[step.name]
+        )
+        told = ("workflow.recovery_completed", root.name, action, str(len(changes)))
+        workflow.callbacks.append(told)
+        self._tell(workflow, before)
+        self._match()
+        return Recovered(False, workflow_row(workflow), changes)
+
+    def _grant(self, step: Step) -> None:
+        if step.attempt:
+            step.granted = step.attempt + step.max_attempts
+
+    def _members(self, workflow: Workflow, root: Step, scope: str, reopened: bool) -> list[Step]:
+        """What a recovery takes with its step: grown until nothing more belongs to it."""
+        causes = {StepCause.CANCELLED_BY_DEPENDENCY}
+        if reopened:
+            causes.add(StepCause.OPERATOR_CANCELLED)
+        members: list[Step] = []
+        growing = scope != "step"
+        while growing:
+            growing = False
+            for step in workflow.steps.values():
+                if step is root or step in members:
+                    continue
+                anchors = {root.name, *(member.name for member in members)}
+                if scope == "downstream":
+                    joins = any(name in anchors for name, _ in step.parents)
+                else:
+                    joins = step.cause in causes and self._joined(workflow, step, anchors)
+                if joins:
+                    members.append(step)
+                    growing = True
+        return members
+
+    def _joined(self, workflow: Workflow, step: Step, anchors: set[str]) -> bool:
+        """By a ``cancel`` edge, with nothing else that cancels it."""
+        others = [
+            (workflow.steps[name].state, policy)
+            for name, policy in step.parents
+            if name not in anchors
+        ]
+        if any(self.cancels(state, policy) for state, policy in others):
+            return False
+        edges = [policy for name, policy in step.parents if name in anchors]
+        return EdgePolicy.CANCEL in edges
+
+    def _taken_back(self, workflow: Workflow, root: Step, revived: list[Step]) -> list[Step]:
+        """What ran, or was to run, because of what a revived step had resolved."""
+        names = {step.name for step in revived}
+        return [
+            step
+            for step in workflow.steps.values()
+            if step is not root
+            and step not in revived
+            and step.state in (StepState.AVAILABLE, StepState.RETRYABLE)
+            and any(name in names for name, _ in step.parents)
+        ]
+
+    # Callbacks, and what the others do to them.
+
+    def _tell(self, workflow: Workflow, before: WorkflowRow) -> None:
+        after = workflow_row(workflow)
+        changed = (before.state, before.terminal_cause) != (after.state, after.terminal_cause)
+        if after.finished and (changed or not before.finished):
+            cause = str(after.terminal_cause)
+            workflow.callbacks.append(("workflow.terminal", after.state, cause))
+
+    def _accept(
+        self,
+        workflow: Workflow,
+        step: Step,
+        status: str,
+        body: bytes,
+        command_id: str | None,
+        lease: str | None,
+        retry_in: float | None,
+    ) -> Completed:
+        before = workflow_row(workflow)
+        self._abandon(workflow, step)
+        done = super()._accept(workflow, step, status, body, command_id, lease, retry_in)
+        self._tell(workflow, before)
+        self._match()
+        return done
