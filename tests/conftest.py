@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,17 @@ from tests.servers import KINDS, AnyServer, Cluster, Server
 
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("ci")
+
+
+# Tests of random histories run in `make test` with few of them, and in `make test-long` with many.
+SCALE = os.environ.get("RWF_TEST_SCALE", "")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where a scale is asked for, what scales is a long test."""
+    for item in items:
+        if SCALE and item.get_closest_marker("scaled"):
+            item.add_marker(pytest.mark.long)
 
 
 class Pool:

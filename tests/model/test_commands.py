@@ -7,7 +7,6 @@ checked that need no model: whatever was done to a workflow, it can be brought t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -20,12 +19,12 @@ from rwf import Client, CommandRejected
 from rwf.model.states import OPEN_STEPS, CompletionStatus, RecoveryAction, RecoveryScope, StepState
 from rwf.model.views import RecoveryResult
 from tests import invariants
-from tests.conftest import Pool
+from tests.conftest import SCALE, Pool
 from tests.model.graphs import definitions
 from tests.model.plain import Definition
 from tests.model.system import build
 
-HISTORIES = {"long": 2000, "slice": 300}.get(os.environ.get("RWF_TEST_SCALE", ""), 100)
+HISTORIES = {"long": 2000, "slice": 300}.get(SCALE, 100)
 SIGNAL, KEY = "go", "key"
 
 Command = Callable[[Client, str, str], object]
@@ -116,6 +115,7 @@ def finish(client: Client, flow: str) -> None:
         client.complete_step(flow, open_[0], force=True)
 
 
+@pytest.mark.scaled
 @pytest.mark.parametrize("place", ["valkey91", "redis70"])
 def test_whatever_was_done_it_can_be_brought_to_its_end(place: str, pool: Pool) -> None:
     server = pool.get(place)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,12 +13,12 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from rwf import Client
 from tests import invariants
-from tests.conftest import Pool
+from tests.conftest import SCALE, Pool
 from tests.model.machine import MACHINE_SETTINGS, Machine, System
 from tests.model.system import ClientSystem
 from tests.servers import KINDS
 
-HISTORIES = {"long": 2000, "slice": 400}.get(os.environ.get("RWF_TEST_SCALE", ""), 200)
+HISTORIES = {"long": 2000, "slice": 400}.get(SCALE, 200)
 PLACES = [*KINDS, "cluster"]
 _numbers = itertools.count()
 
@@ -36,6 +35,7 @@ class CheckedSystem(ClientSystem):
             assert invariants.check(self._own) == []
 
 
+@pytest.mark.scaled
 @pytest.mark.parametrize("place", PLACES)
 def test_histories_agree_with_the_model(place: str, pool: Pool) -> None:
     server = pool.get(place)
