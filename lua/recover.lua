@@ -83,18 +83,9 @@ local function reject(call_, flow, item, reason, message, next_step)
 end
 
 local function judge(call_, flow, item, again)
-  local before = again and evidence.refused_before(call_, flow, item)
-  if before then
-    return before
-  end
-  if not flow.h then
-    return evidence.reject(call_, flow, item, "workflow_not_found", "there is no workflow " .. flow.id)
-  end
-  if flow.h.semantics ~= states.VERSION then
-    return evidence.reject(
-      call_, flow, item, "unsupported_semantics",
-      "the workflow follows semantics version " .. flow.h.semantics
-    )
+  local refused = evidence.refuse_workflow(call_, flow, item, again)
+  if refused then
+    return refused
   end
   local step = call.step(flow, item.step)
   if not step then

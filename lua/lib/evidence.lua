@@ -58,7 +58,26 @@ function M.reject(call_, flow, item, reason, message)
   return { "rejected", reason, stamp, message }
 end
 
--- The same for an operator's command: its workflow needs review until the next one is accepted.
+-- The refusal of any command on a workflow that is not there, or that this library does not understand;
+-- and for a call that was sent before, the refusal that it got then. Nil when the command may be judged.
+function M.refuse_workflow(call_, flow, item, again)
+  local before = again and M.refused_before(call_, flow, item)
+  if before then
+    return before
+  end
+  if not flow.h then
+    return M.reject(call_, flow, item, "workflow_not_found", "there is no workflow " .. flow.id)
+  end
+  if flow.h.semantics ~= states.VERSION then
+    return M.reject(
+      call_, flow, item, "unsupported_semantics",
+      "the workflow follows semantics version " .. flow.h.semantics
+    )
+  end
+  return nil
+end
+
+-- A refusal of an operator's command: its workflow needs review until the next one is accepted.
 function M.reject_operator(call_, flow, item, reason, message)
   local reply = M.reject(call_, flow, item, reason, message)
   if flow.h and flow.h.semantics == states.VERSION then
