@@ -64,6 +64,35 @@ def test_a_claimed_step_waits_and_gives_up_its_lease(client: Client) -> None:
     assert third.signal is not None
 
 
+def test_a_report_has_an_attempt_of_its_own(client: Client) -> None:
+    """The claim after a wait counts none, though none may be open that it could go on with."""
+    view = client.insert(flow("a b:a"))
+    attempts = []
+    for number, status in enumerate(("retryable", "completed")):
+        wait(client, view.id)
+        deliver(client, str(number))
+        (claimed,) = client.claim(["default"], worker_id="w")
+        attempts.append(claimed.attempt)
+        options: dict[str, Any] = {"retry_in": 0} if status == "retryable" else {}
+        first = client.complete(claimed, status, payload=number, **options)
+        again = client.complete(claimed, status, payload=number, **options)
+        assert (first.outcome, again.outcome) == ("accepted", "duplicate")
+        client.reconcile(view.id)
+    assert attempts == [0, 1]
+    rows = [(row.attempt, row.status, row.payload) for row in client.results(view.id)]
+    assert rows == [(1, "retryable", 0), (2, "completed", 1)]
+    (parent,) = client.explain_step(view.id, "b").dependencies
+    assert parent.result_status == "completed"
+
+
+def test_a_lease_that_has_reported_cannot_wait(client: Client) -> None:
+    view = client.insert(flow("a"))
+    (claimed,) = client.claim(["default"], worker_id="w")
+    client.complete(claimed, "retryable", retry_in=60)
+    with refused("already_terminal"):
+        wait(client, view.id, lease=claimed.lease)
+
+
 def test_a_second_await_replaces_the_first(client: Client) -> None:
     view = client.insert(flow("a"))
     wait(client, view.id)
