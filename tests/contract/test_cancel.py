@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -157,3 +157,41 @@ def test_a_request_meets_a_release_that_is_under_way(one_client: Client) -> None
     after = one_client.request_cancel(view.id)
     assert after.terminal_cause == "operator_cancelled"
     assert after.cancelled_step_count == 900
+
+
+# --- waits that the slices have not come to
+
+
+def waiting_behind(client: Client, deadline: timedelta | None) -> str:
+    """A workflow whose last step waits, and is not reached by the request's first slice."""
+    view = client.insert(flow(" ".join(f"s{n}" for n in range(400)) + " a b:+a"))
+    client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=deadline)
+    assert drive(client, request_cancel(client._scope, view.id, None, None), 1) is None
+    assert client.step(view.id, "a").state == "awaiting_signal"
+    return view.id
+
+
+def test_a_wait_that_is_to_be_cancelled_takes_no_signal(client: Client) -> None:
+    workflow_id = waiting_behind(client, None)
+    assert client.deliver_signal("go", "k").status == "unmatched"
+    assert client.step(workflow_id, "a").terminal_cause == "operator_cancelled"
+    client.reconcile(workflow_id)
+    assert client.get(workflow_id).cancelled_step_count == 402
+
+
+def test_a_deadline_that_passes_after_the_request(one_client: Client) -> None:
+    workflow_id = waiting_behind(one_client, timedelta(seconds=0.3))
+    end = datetime.now(UTC) + timedelta(seconds=0.3)
+    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    one_client.reconcile(workflow_id)
+    assert one_client.get(workflow_id).terminal_cause == "operator_cancelled"
+
+
+def test_deadlines_that_had_passed_at_the_request(one_client: Client) -> None:
+    view = one_client.insert(flow(" ".join(f"s{n}" for n in range(250))))
+    end = datetime.now(UTC) + timedelta(seconds=0.8)
+    for n in range(250):
+        one_client.await_step(view.id, f"s{n}", signal="go", correlation_key="k", deadline=end)
+    until(lambda: datetime.now(UTC) > end, what="the deadlines")
+    one_client.request_cancel(view.id)
+    assert {step.state for step in one_client.steps(view.id)} == {"expired"}
