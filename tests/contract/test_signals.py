@@ -9,7 +9,21 @@ import pytest
 
 from rwf import Client
 from rwf.model.views import AwaitView, SignalView
-from tests.contract.flows import flow, noted, refused, states
+from rwf.store.ops.signals import await_step
+from rwf.store.ops.timers import fire_due
+from tests.contract.flows import (
+    drive,
+    fan_out,
+    first_call_only,
+    flow,
+    noted,
+    other_semantics,
+    own_key,
+    partition_key,
+    raw,
+    refused,
+    states,
+)
 from tests.waiting import until
 
 
@@ -309,3 +323,25 @@ def test_unknown_workflows_and_steps(one_client: Client) -> None:
         wait(one_client, view.id, "z")
     with refused("workflow_not_found"):
         wait(one_client, view.id[:-1] + ("2" if view.id[-1] != "2" else "3"))
+
+
+# --- semantics of another version
+
+
+def test_a_workflow_of_other_semantics_is_left_alone(
+    client: Client, broken_on_purpose: None
+) -> None:
+    """It waits, has a topic to tell and a release to finish: a later release's to do."""
+    workflow_id = client.insert(fan_out(900)).id
+    first_call_only(client, workflow_id, "root", "completed")
+    wait(client, workflow_id, "c0")
+    drive(client, await_step(client._scope, workflow_id, "c1", "go", "k", None, None), 1)
+    other_semantics(client, workflow_id)
+    assert deliver(client, "1").status == "recorded"
+    before = raw(client).hgetall(own_key(workflow_id))
+    with refused("unsupported_semantics"):
+        drive(client, await_step(client._scope, workflow_id, "c2", "go", "k", None, None), 20)
+    raw(client).zadd(partition_key(workflow_id, "timers"), {f"w|{workflow_id}": 1})
+    partition = int(workflow_id.partition("-")[0])
+    assert drive(client, fire_due(client._scope, partition), 20) is not None
+    assert raw(client).hgetall(own_key(workflow_id)) == before
