@@ -223,7 +223,7 @@ def blockers(
     """
     found: list[Blocker] = []
     if header.cancel is not None and record.state in OPEN_STEPS:
-        found.append(_blocker(header, record, "cancel_requested", "a cancel request stands"))
+        found.append(_cancel_requested(header))
     match record.state:
         case StepState.PENDING:
             found += _waiting(header, record, parents)
@@ -257,6 +257,17 @@ def blockers(
                 )
             )
     return found
+
+
+def _cancel_requested(header: Header) -> Blocker:
+    return Blocker(
+        code="cancel_requested",
+        summary="a cancel request stands",
+        scope="workflow",
+        since=header.at(header.cancel),
+        retry_at=None,
+        details={"reason": header.cancel_reason},
+    )
 
 
 def _waiting(header: Header, record: Record, parents: Sequence[Record]) -> list[Blocker]:

@@ -44,9 +44,16 @@ def test_a_running_step_learns_of_it_and_its_outcome_is_recorded(client: Client)
     view = client.insert(flow("a b:a"))
     (claimed,) = client.claim(["default"], worker_id="w")
     assert client.heartbeat([claimed]).cancel_requested == ()
-    assert client.request_cancel(view.id).state == "cancel_requested"
+    assert client.request_cancel(view.id, reason="stop").state == "cancel_requested"
     assert states(client, view.id) == "a=executing b=cancelled"
     assert client.step(view.id, "a").cancel_requested_at is not None
+    told = client.explain_step(view.id, "a")
+    assert (told.operator_status, told.executable_actions) == ("Blocked", ("complete", "cancel"))
+    assert [blocker.code for blocker in told.blockers] == ["cancel_requested", "executing"]
+    request = told.blockers[0]
+    assert request.since == client.get(view.id).cancel_requested_at
+    assert (request.scope, request.details) == ("workflow", {"reason": "stop"})
+    assert client.explain(view.id).operator_status == "Blocked"
     assert [one.step for one in client.heartbeat([claimed]).cancel_requested] == ["a"]
     done = client.complete(claimed, payload=5)
     assert done.step.terminal_cause == "completed_after_cancel_request"
