@@ -57,6 +57,9 @@ _CODE_OF_STATE: Final = {
 }
 
 
+_WAITING_STATES: Final = frozenset({StepState.AWAITING_SIGNAL, StepState.RETRYABLE})
+
+
 def actions(header: Header, record: Record) -> tuple[str, ...]:
     """What an operator may do to a step in its present state."""
     found = ["complete"] if record.state in COMPLETABLE else []
@@ -112,6 +115,14 @@ class Holds:
             for name, record in self.records.items()
             if (name in self.children and not is_held(record))
             or (record.state is StepState.PENDING and not self._waits(name))
+        ]
+
+    def waiting(self) -> list[str]:
+        """The steps that hold no other, and wait for something else than a worker."""
+        return [
+            name
+            for name, record in self.records.items()
+            if name not in self.children and record.state in _WAITING_STATES
         ]
 
     def _waits(self, name: str) -> bool:
@@ -171,7 +182,10 @@ def _path(below: Mapping[str, str], name: str, longest: int) -> tuple[str, ...]:
 
 
 def root_causes_of_workflow(holds: Holds) -> tuple[list[RootCause], int]:
-    """A workflow's root causes, those that hold the most steps first; and how many."""
+    """A workflow's root causes, those that hold the most steps first; and how many.
+
+    Last those that hold none but the workflow itself.
+    """
     budget = _VISITS
     found: list[tuple[int, bool, str]] = []
     roots = holds.roots()
@@ -181,6 +195,7 @@ def root_causes_of_workflow(holds: Holds) -> tuple[list[RootCause], int]:
         held = holds.held_by(name, allowed)
         budget = max(budget - held, 0)
         found.append((held, held == allowed and held > 0, name))
+    found += ((0, False, name) for name in holds.waiting())
     found.sort(key=lambda row: -row[0])
     listed = [
         _root_cause(holds, name, (name,), held, truncated)
@@ -390,4 +405,5 @@ def workflow_diagnosis(view: WorkflowView, causes: Iterable[RootCause]) -> str:
         return f"a cancel request stands: {done}"
     if first is None:
         return f"{view.state}: {done}"
-    return f"{view.state}: {done}; {first.step} ({first.code}) holds {first.held_count}"
+    holds = f" holds {first.held_count}" if first.held_count else ""
+    return f"{view.state}: {done}; {first.step} ({first.code}){holds}"

@@ -314,6 +314,18 @@ def test_a_workflow(client: Client) -> None:
     assert "x" in told.diagnosis
 
 
+def test_a_workflow_whose_last_steps_wait(client: Client) -> None:
+    """They hold no other step, but nothing else says why the workflow does not end."""
+    view = client.insert(flow("a b c"))
+    client.await_step(view.id, "a", signal="go", correlation_key="k")
+    client.complete_step(view.id, "b", "retryable", retry_in=60)
+    client.complete_step(view.id, "c")
+    told = client.explain(view.id)
+    assert held(told.root_causes) == [("a", "waiting_on_signal", 0), ("b", "retry_scheduled", 0)]
+    assert told.root_causes[0].legal_next_steps == ("deliver_signal", "recover_step")
+    assert told.diagnosis == "running: 1 of 3 steps completed; a (waiting_on_signal)"
+
+
 def test_a_workflow_that_failed(client: Client) -> None:
     view = client.insert(flow("a b:a c:b d:+c"))
     client.complete_step(view.id, "a", "failed")
