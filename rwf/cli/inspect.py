@@ -325,11 +325,14 @@ def _rejection_lines(rejection: EvidenceView | None) -> Iterator[str]:
 
 
 @click.command()
-@_id
+@click.argument("workflow_id", metavar="[ID]", required=False)
 @click.option("--step", help="Only what concerns this step.")
 @on_client
-def evidence(client: Client, out: Output, *, workflow_id: str, step: str | None) -> None:
-    """List what was accepted, refused or repeated, oldest first."""
+def evidence(client: Client, out: Output, *, workflow_id: str | None, step: str | None) -> None:
+    """List what was accepted, refused or repeated, oldest first.
+
+    Without an ID: commands on unknown workflows, and signals repeated before anybody took them.
+    """
     entries = client.evidence(workflow_id, step=step)
     if out.as_json:
         out.document([dumped(entry) for entry in entries])

@@ -546,7 +546,7 @@ def result_evidence(workflow_id: str, step: str, attempt: int, row: Row) -> Evid
 
 
 def evidence_view(scope_id: str, text: bytes) -> EvidenceView:
-    """An entry of evidence; ``scope_id`` is the workflow it belongs to."""
+    """An entry of evidence; ``scope_id`` is the workflow, or the partition, it belongs to."""
     stamp, action, scope, step, status, reason, _, message, note = text.decode().split("|", 8)
     told: dict[str, Any] = orjson.loads(note)
     return EvidenceView(

@@ -20,6 +20,8 @@ def test_a_signal(cli: Cli, one_client: Client) -> None:
         {"by": "ann"},
     )
     assert cli.ok("signal", "approved", "other").startswith("unmatched")
+    assert cli.ok("signal", "approved", "other").startswith("unmatched")
+    assert "duplicate_signal" in cli.ok("evidence")
     cli.refused(1, "signal", "no name", "k")
 
 

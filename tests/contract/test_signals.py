@@ -197,6 +197,10 @@ def test_the_same_signal_again_changes_nothing(client: Client) -> None:
     first = deliver(client, "d", payload=1)
     again = deliver(client, "d", payload=2)
     assert again == first
+    (attempt,) = client.evidence()
+    assert (attempt.action, attempt.scope) == ("deliver_signal", "signal")
+    assert (attempt.status, attempt.reason_code) == ("duplicate", "duplicate_signal")
+    assert attempt.metadata == {"signal": "go", "correlation_key": "k", "dedupe_key": "d"}
     wait(client, view.id)
     third = deliver(client, "d")
     assert (third.id, third.status, third.payload) == (first.id, "consumed", 1)
