@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rwf.model.limits import LISTED
+from rwf.model.names import shown
 from rwf.model.states import (
     COMPLETABLE,
     OPEN_STEPS,
@@ -351,9 +352,10 @@ def _for_worker(header: Header, record: Record, now: int, queue: QueueView | Non
 
 def _on_signal(header: Header, record: Record, wait: Awaited | None) -> Blocker:
     assert wait is not None
-    summary = f"waits for signal {wait.wait.signal}"
+    key = shown(wait.wait.correlation_key)
+    summary = f"waits for signal {wait.wait.signal}, correlation key {key}"
     if wait.swallowed_by is not None:
-        summary += "; the next one needs a dedupe_key of its own"
+        summary += f"; {wait.swallowed_by} swallows the next one without a dedupe_key of its own"
     return _blocker(header, record, "waiting_on_signal", summary, **wait.details())
 
 
