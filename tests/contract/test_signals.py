@@ -36,6 +36,14 @@ def deliver(client: Client, dedupe: str, payload: Any = None) -> SignalView:
     return client.deliver_signal("go", "k", payload=payload, dedupe_key=dedupe)
 
 
+def logged(client: Client) -> list[tuple[str, str | None, str]]:
+    """Evidence of signals that no workflow has taken: status, reason, dedupe key."""
+    return [
+        (entry.status, entry.reason_code, entry.metadata["dedupe_key"])
+        for entry in client.evidence()
+    ]
+
+
 # --- one workflow
 
 
@@ -164,11 +172,22 @@ def test_an_ambiguous_signal_waits_for_the_ambiguity_to_end(client: Client) -> N
     wait(client, first)
     wait(client, second)
     assert deliver(client, "1").status == "ambiguous"
+    assert logged(client) == [("ambiguous", "ambiguous_signal", "1")]
     assert states(client, first) == states(client, second) == "a=awaiting_signal"
     client.complete_step(first, "a")
     assert states(client, second) == "a=available"
     again = deliver(client, "1")
     assert (again.status, again.workflow_id) == ("consumed", second)
+
+
+def test_evidence_of_an_ambiguous_signal_tells_its_keys(one_client: Client) -> None:
+    key = '"\\ä%41\n\0'
+    for _ in range(2):
+        wait(one_client, one_client.insert(flow("a")).id, correlation_key=key)
+    one_client.deliver_signal("go", key)
+    (entry,) = one_client.evidence()
+    assert entry.metadata == {"signal": "go", "correlation_key": key, "dedupe_key": key}
+    assert (entry.action, entry.scope, entry.source) == ("deliver_signal", "signal", "server")
 
 
 def test_two_waits_of_one_workflow_are_no_ambiguity(client: Client) -> None:
@@ -184,6 +203,10 @@ def test_a_late_signal_stays_late_until_somebody_waits(client: Client) -> None:
     assert wait(client, view.id, deadline=timedelta(0)).status == "expired"
     assert deliver(client, "1").status == "late"
     assert deliver(client, "1").status == "late"
+    assert logged(client) == [
+        ("late", "late_signal", "1"),
+        ("duplicate", "duplicate_signal", "1"),
+    ]
     assert states(client, view.id) == "a=expired"
     other = client.insert(flow("a"))
     assert wait(client, other.id).status == "resolved"
@@ -197,9 +220,9 @@ def test_the_same_signal_again_changes_nothing(client: Client) -> None:
     first = deliver(client, "d", payload=1)
     again = deliver(client, "d", payload=2)
     assert again == first
+    assert logged(client) == [("duplicate", "duplicate_signal", "d")]
     (attempt,) = client.evidence()
     assert (attempt.action, attempt.scope) == ("deliver_signal", "signal")
-    assert (attempt.status, attempt.reason_code) == ("duplicate", "duplicate_signal")
     assert attempt.metadata == {"signal": "go", "correlation_key": "k", "dedupe_key": "d"}
     wait(client, view.id)
     third = deliver(client, "d")
@@ -270,6 +293,7 @@ def test_a_signal_after_the_deadline_is_late(client: Client) -> None:
     end = datetime.now(UTC) + timedelta(milliseconds=60)
     until(lambda: datetime.now(UTC) > end, what="the deadline")
     assert deliver(client, "1").status == "late"
+    assert logged(client) == [("late", "late_signal", "1")]
     assert states(client, view.id) == "a=expired"
 
 
