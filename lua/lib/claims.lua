@@ -96,7 +96,7 @@ function M.lapse(call_, flow, name, step)
   )
   call.count(call_, "le", 1)
   moves.withdraw(call_, flow, name, step)
-  if flow.h.cancel == "" and tonumber(step.attempt) >= record.last_attempt(step) then
+  if tonumber(step.attempt) >= record.last_attempt(step) then
     evidence.accept(
       call_, flow, item, "accepted", "attempts_exhausted", "attempt " .. step.attempt .. " was the last"
     )

@@ -107,6 +107,18 @@ def test_nothing_becomes_available_any_more(one_client: Client) -> None:
     assert one_client.claim(["default"], worker_id="w") == []
 
 
+@pytest.mark.parametrize("how", ["reported", "lapsed"])
+def test_the_last_attempt_is_exhausted_all_the_same(one_client: Client, how: str) -> None:
+    """It would not have run again, so there is nothing that the request could cancel."""
+    view = one_client.insert(flow("a", max_attempts=1))
+    (claimed,) = one_client.claim(["default"], worker_id="w", lease=0.02)
+    one_client.request_cancel(view.id)
+    if how == "reported":
+        one_client.complete(claimed, "retryable")
+    until(lambda: one_client.reconcile(view.id) and one_client.get(view.id).finished_at, what="it")
+    assert states(one_client, view.id) == "a=discarded"
+
+
 def test_a_wait_is_abandoned_and_its_signal_kept(client: Client) -> None:
     view = client.insert(flow("a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=timedelta(hours=1))
