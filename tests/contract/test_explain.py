@@ -45,6 +45,24 @@ def test_an_available_step(client: Client) -> None:
     assert told.latest_rejection is None
 
 
+def test_a_queue_that_nobody_serves_any_more(one_client: Client) -> None:
+    one_client.claim(["billing"], worker_id="w")
+    view = one_client.insert(flow("a", queue="billing"))
+    told = one_client.explain_step(view.id, "a")
+    assert told.operator_status == "Runnable"
+    assert (told.blockers[0].details["served"], told.blockers[0].details["served_before"]) == (
+        True,
+        True,
+    )
+    raw(one_client).zincrby("rwf:{0}:served", -61_000, "billing")  # a minute passes
+    told = one_client.explain_step(view.id, "a")
+    assert told.operator_status == "Blocked"
+    assert (told.blockers[0].details["served"], told.blockers[0].details["served_before"]) == (
+        False,
+        True,
+    )
+
+
 def test_a_step_that_waits_for_another(client: Client) -> None:
     view = client.insert(flow("a b:a c:+b"))
     told = client.explain_step(view.id, "b")
