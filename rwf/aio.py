@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncGenerator, Awaitable, Iterable
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -403,8 +404,10 @@ class AsyncClient:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         channels = await self._run(reads.channels(self._scope))
-        async for event in events.async_events(self._store, channels):
-            yield event
+        async with aclosing(events.async_hints(self._store, channels)) as found:
+            async for event in found:
+                if event is not None:
+                    yield event
 
 
 def _document() -> None:

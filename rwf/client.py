@@ -490,4 +490,5 @@ class Client:
     def events(self) -> Iterator[Event]:
         """Hints of what changes, as they come, for ever: lost, doubled or late ones change nothing
         but latency (section 9)."""
-        return events.events(self._store, self._run(reads.channels(self._scope)))
+        found = events.hints(self._store, self._run(reads.channels(self._scope)))
+        return (event for event in found if event is not None)
