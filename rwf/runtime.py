@@ -15,8 +15,9 @@ from rwf.aio import AsyncClient
 from rwf.client import Client
 from rwf.model.views import Event
 from rwf.store import events
+from rwf.store.catalog import Op
 from rwf.store.ops import reads
-from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.base import Scope
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from rwf.model.names import checked_name
 from rwf.model.payload import decode
 from rwf.model.retry import seconds
 from rwf.model.views import ClaimedStep, HeartbeatReport, WakingSignal
-from rwf.store.catalog import CONNECT, Arg, Call
-from rwf.store.ops.base import Op, Scope, checked_text, invalid, new_call_id, wire_text
+from rwf.store.catalog import CONNECT, Arg, Call, Op
+from rwf.store.ops.base import Scope, checked_text, invalid, new_call_id, wire_text
 from rwf.store.ops.waits import settle_waits
 from rwf.store.records import Record, Wait, time_of, value_of
 

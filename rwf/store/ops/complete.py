@@ -16,10 +16,9 @@ from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.retry import seconds
 from rwf.model.states import STEP_CODE, CompletionStatus, StepState
 from rwf.model.views import ClaimedStep, CommandResult
-from rwf.store.catalog import Arg, Call
+from rwf.store.catalog import Arg, Call, Op
 from rwf.store.ops.advance import advance_origin
 from rwf.store.ops.base import (
-    Op,
     Scope,
     checked_id,
     checked_text,
