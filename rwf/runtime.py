@@ -41,6 +41,11 @@ class Runtime:
             return await self._client._run(op)
         return await asyncio.to_thread(self._client._run, op)
 
+    async def close(self) -> None:
+        """Closes what belongs to this event loop: an AsyncClient's connections."""
+        if isinstance(self._client, AsyncClient):
+            await self._client.close()
+
     async def hints(self) -> AsyncGenerator[Event | None, None]:
         """The client's events, for ever, and None now and then while none comes."""
         channels = await self.run(reads.channels(self.scope))

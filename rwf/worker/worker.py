@@ -81,6 +81,11 @@ class Worker:
         return self._terms.claimer.queues
 
     @property
+    def concurrency(self) -> int:
+        """How many steps it runs at once."""
+        return self._terms.concurrency
+
+    @property
     def handlers(self) -> tuple[str, ...]:
         """The worker names that it has handlers for."""
         return tuple(self._handlers)
@@ -119,12 +124,17 @@ class Worker:
 
         return register
 
+    def use(self, client: Client | AsyncClient) -> None:
+        """Has it work with another client from its next start on."""
+        self._runtime = Runtime(client)
+
     def run(self) -> None:
         """Works until SIGTERM or SIGINT, or until :meth:`stop`; the second signal hands back at
         once. To be called in the main thread, with no event loop running there.
 
         Raises StoreUnavailable or StoreMisconfigured when there is no server to begin with; one
-        that goes away later is waited for.
+        that goes away later is waited for. An AsyncClient's connections end with the event loop
+        that this makes.
         """
         asyncio.run(self._with_signals())
 
@@ -138,6 +148,7 @@ class Worker:
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
+            await self._runtime.close()
 
     async def serve(self) -> None:
         """The same in a running event loop, without the signals; a cancelled task hands back."""
