@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import TypeVar
 
 from rwf.errors import CommandRejected, RwfError
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import CompletionStatus, Reason
 from rwf.model.views import ClaimedStep
 from rwf.runtime import Runtime
+from rwf.store.catalog import Op
 from rwf.store.ops.claims import Claimer
 from rwf.store.ops.complete import Completion, Item, prepared, turn
 from rwf.store.ops.signals import await_step
@@ -17,6 +19,8 @@ from rwf.worker.bench import Bench, Desk
 from rwf.worker.execution import Report
 from rwf.worker.link import Link
 from rwf.worker.outcomes import Await
+
+T = TypeVar("T")
 
 _log = logging.getLogger("rwf.worker")
 
@@ -54,20 +58,21 @@ class Carrier:
 
     async def run(self) -> None:
         """Carries until it is cancelled; what the server could not take is carried again."""
-        bench = self._bench
         while True:
-            desk = await bench.next_desk()
+            desk = await self._bench.next_desk()
             if desk.waits:
-                claim, wait = desk.waits.popleft()
-                bench.carried += 1
-                await self._await(desk, claim, wait)
-                bench.carried -= 1
+                await self._await(desk)
             else:
-                finished = desk.next_finished()
-                bench.carried += len(finished)
-                await self._turn(desk, finished)
-                bench.carried -= len(finished)
-            bench.changed()
+                await self._turn(desk)
+            self._bench.changed()
+
+    async def _carry(self, op: Op[T], outcomes: int) -> T:
+        """Carries out an operation that reports so many outcomes."""
+        self._bench.carried += outcomes
+        try:
+            return await self._runtime.run(op)
+        finally:
+            self._bench.carried -= outcomes
 
     def put(self, report: Report) -> None:
         """Takes an outcome, to be carried with the next round trip of its partition."""
@@ -87,14 +92,14 @@ class Carrier:
             failed = _failed(completion, f"the outcome cannot be stored: {refusal}")
             return prepared(scope, failed)
 
-    async def _turn(self, desk: Desk, finished: Sequence[tuple[ClaimedStep, Item]]) -> None:
-        bench, reserved = self._bench, desk.next_reserved()
+    async def _turn(self, desk: Desk) -> None:
+        bench, finished, reserved = self._bench, desk.next_finished(), desk.next_reserved()
         limit = max(min(bench.free, ITEMS_PER_CALL), 0) if finished or desk.ripe else 0
         bench.on_the_way += limit
         items = [item for _, item in finished]
         op = turn(self._runtime.scope, desk.partition, items, reserved, self._claimer, limit)
         try:
-            done = await self._runtime.run(op)
+            done = await self._carry(op, len(finished))
         except RwfError as error:
             bench.on_the_way -= limit
             desk.reserved.extendleft(reversed(reserved))
@@ -122,7 +127,7 @@ class Carrier:
         for claim, item in desk.next_finished():
             op = turn(self._runtime.scope, desk.partition, [item], [], self._claimer, 0)
             try:
-                await self._runtime.run(op)
+                await self._carry(op, 1)
             except RwfError as alone:
                 _log.error(
                     "the outcome of step %s of %s could not be reported: %s",
@@ -131,7 +136,8 @@ class Carrier:
                     alone,
                 )
 
-    async def _await(self, desk: Desk, claim: ClaimedStep, wait: Await) -> None:
+    async def _await(self, desk: Desk) -> None:
+        claim, wait = desk.waits.popleft()
         op = await_step(
             self._runtime.scope,
             claim.workflow_id,
@@ -142,7 +148,7 @@ class Carrier:
             claim.lease,
         )
         try:
-            await self._runtime.run(op)
+            await self._carry(op, 1)
         except CommandRejected as refusal:
             _log_refusal(claim, refusal)
             if refusal.reason_code not in _GONE:

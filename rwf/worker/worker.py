@@ -119,7 +119,8 @@ class Worker:
             if name in self._handlers:
                 raise ValueError(f"there is a handler named {name!r} already")
             self._handlers[name] = Handler(name, function)
-            setattr(function, _NAME, name)
+            # A bound method takes no attributes, but shows those of its function.
+            setattr(getattr(function, "__func__", function), _NAME, name)
             return function
 
         return register
