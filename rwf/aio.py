@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncGenerator, Awaitable, Iterable
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -47,6 +48,7 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
+from rwf.store.catalog import Op
 from rwf.store.ops import (
     callbacks,
     cancel,
@@ -60,7 +62,7 @@ from rwf.store.ops import (
     recover,
     signals,
 )
-from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.base import Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
 from rwf.store.ops.complete import Batch, Completion
 from rwf.store.session import Session
@@ -403,8 +405,10 @@ class AsyncClient:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         channels = await self._run(reads.channels(self._scope))
-        async for event in events.async_events(self._store, channels):
-            yield event
+        async with aclosing(events.async_hints(self._store, channels)) as found:
+            async for event in found:
+                if event is not None:
+                    yield event
 
 
 def _document() -> None:

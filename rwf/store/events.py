@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, closing
 from typing import Any, Final
 
@@ -19,13 +19,16 @@ from rwf.store.transport import AsyncStore, SyncStore
 
 _LOST: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
 _DATA: Final = (b"message", b"smessage", "message", "smessage")
-# How long one wait for a message takes, in seconds; between two a generator can be closed.
+# How long one wait for a message takes, in seconds; between two a listener can be closed. The nodes
+# of a cluster are waited for in turn.
 _WAIT: Final = 0.25
+_WAIT_FOR_NODE: Final = 0.02
 _PAUSE: Final = 0.5
 
 
-def events(store: SyncStore, channels: Sequence[str]) -> Iterator[Event]:
-    """Hints from these channels, for ever; subscribes again after a lost connection."""
+def hints(store: SyncStore, channels: Sequence[str]) -> Generator[Event | None, None, None]:
+    """Hints from these channels, for ever, and None when none came for a moment; subscribes again
+    after a lost connection."""
     while True:
         try:
             with closing(store.client().pubsub()) as pubsub:
@@ -33,14 +36,15 @@ def events(store: SyncStore, channels: Sequence[str]) -> Iterator[Event]:
                     (pubsub.ssubscribe if store.cluster else pubsub.subscribe)(channel)
                 receive = pubsub.get_sharded_message if store.cluster else pubsub.get_message
                 while True:
-                    event = _event(receive(timeout=_WAIT))
-                    if event is not None:
-                        yield event
+                    yield _event(receive(timeout=_WAIT_FOR_NODE if store.cluster else _WAIT))
         except _LOST:
+            yield None
             time.sleep(_PAUSE)
 
 
-async def async_events(store: AsyncStore, channels: Sequence[str]) -> AsyncIterator[Event]:
+async def async_hints(
+    store: AsyncStore, channels: Sequence[str]
+) -> AsyncGenerator[Event | None, None]:
     """The same on asyncio."""
     while True:
         try:
@@ -49,10 +53,9 @@ async def async_events(store: AsyncStore, channels: Sequence[str]) -> AsyncItera
                     await (pubsub.ssubscribe if store.cluster else pubsub.subscribe)(channel)
                 receive = pubsub.get_sharded_message if store.cluster else pubsub.get_message
                 while True:
-                    event = _event(await receive(timeout=_WAIT))
-                    if event is not None:
-                        yield event
+                    yield _event(await receive(timeout=_WAIT_FOR_NODE if store.cluster else _WAIT))
         except _LOST:
+            yield None
             await asyncio.sleep(_PAUSE)
 
 

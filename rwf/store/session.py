@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -23,7 +23,7 @@ from rwf.errors import (
     StoreUnavailable,
 )
 from rwf.model.states import Reason, StepState
-from rwf.store.catalog import CONNECT, Arg, Call, Reply
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Reply, Together
 from rwf.store.keys import Keys, is_namespace
 from rwf.store.library import library
 
@@ -75,6 +75,14 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class SendTogether:
+    """Commands without any behind them, in one pipeline a node; the reply is the list of theirs, in
+    which an error stands for itself."""
+
+    sends: tuple[Send, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """A pause, in seconds."""
 
@@ -86,9 +94,8 @@ class Revive:
     """See to it that an embedded server runs; nothing for any other."""
 
 
-Action = Send | Wait | Revive
+Action = Send | SendTogether | Wait | Revive
 Steps = Generator[Action, Any, T]
-Op = Generator[Call, Reply, T]
 
 
 class Durability:
@@ -168,7 +175,10 @@ class Session:
                 return result
             if not self.keys.partitions:
                 yield from self.connect()
-            reply = None if call is CONNECT else (yield from self._call(call))
+            if isinstance(call, Together):
+                reply = yield from self._call_together(call.calls)
+            else:
+                reply = None if call is CONNECT else (yield from self._call(call))
 
     def connect(self) -> Steps[None]:
         """Checks the server, loads the library where it is missing, and reads the meta record."""
@@ -247,6 +257,23 @@ class Session:
                 yield from self._open_again()
             call = call.repeated()
         raise self._not_loaded()
+
+    def _call_together(self, calls: Sequence[Call]) -> Steps[list[Reply]]:
+        """The replies to calls in one round trip; one that fails there goes its own way again."""
+        sends = tuple(map(self._send, calls))
+        replies: list[Reply] = [None] * len(calls)
+        acknowledged = any(send.behind for send in sends)
+        if not acknowledged:
+            try:
+                replies = yield SendTogether(sends)
+            except _UNREACHED as error:
+                replies = [error] * len(calls)
+        for number, call in enumerate(calls):
+            if acknowledged:
+                replies[number] = yield from self._call(call)
+            elif isinstance(replies[number], Exception):
+                replies[number] = yield from self._call(call.repeated())
+        return replies
 
     def _open_again(self) -> Steps[None]:
         """Sees to it that the namespace is still the one that this client knows."""

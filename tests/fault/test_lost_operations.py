@@ -7,6 +7,7 @@ it, after it ran, and in the middle of its reply, once to three times in a row.
 from __future__ import annotations
 
 from rwf import Client, Completion
+from rwf.store.catalog import Call
 from rwf.store.ops.cancel import request_cancel
 from tests.contract.flows import flow, noted, one_call, refused, states
 from tests.fault.test_lost_replies import (  # noqa: F401 - fixtures
@@ -57,6 +58,7 @@ def test_cancel(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
 def test_a_cancel_request_that_was_closed_meanwhile(direct: Client) -> None:  # noqa: F811
     view = direct.insert(flow("a"))
     call = next(request_cancel(direct._scope, view.id, None, None))
+    assert isinstance(call, Call)
     direct._run(one_call(call))
     direct.recover_step(view.id, "a", "retry", reopen=True)
     assert direct._run(one_call(call.repeated()))[0] == b"accepted"

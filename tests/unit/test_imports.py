@@ -16,6 +16,7 @@ LAYERS: Final = (
     {"embedded", "testing", "webhook"},
     {"store"},
     {"client", "aio"},
+    {"runtime"},
     {"worker", "reconciler", "metrics", ""},
     {"demo"},
     {"cli", "__main__"},

@@ -8,9 +8,9 @@ from rwf.errors import CommandRejected, NotFound
 from rwf.model.limits import CHUNK
 from rwf.model.states import SEMANTICS_VERSION, Reason
 from rwf.model.views import ReconcileReport, Repair
-from rwf.store.catalog import Arg
+from rwf.store.catalog import Arg, Op
 from rwf.store.ops.advance import advance_all
-from rwf.store.ops.base import Op, Scope, new_call_id
+from rwf.store.ops.base import Scope, new_call_id
 from rwf.store.ops.reads import load
 from rwf.store.ops.waits import Fate, Topic, Unsettled, fate_of, settle, sync, tell
 from rwf.store.records import STATES, Header, time_of_stamp
