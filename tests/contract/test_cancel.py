@@ -207,10 +207,12 @@ def test_a_deadline_that_passes_after_the_request(one_client: Client) -> None:
 
 
 def test_deadlines_that_had_passed_at_the_request(one_client: Client) -> None:
-    view = one_client.insert(flow(" ".join(f"s{n}" for n in range(250))))
+    view = one_client.insert(flow(" ".join(f"s{n}" for n in range(250)) + " last"))
     end = datetime.now(UTC) + timedelta(seconds=0.8)
     for n in range(250):
         one_client.await_step(view.id, f"s{n}", signal="go", correlation_key="k", deadline=end)
     until(lambda: datetime.now(UTC) > end, what="the deadlines")
     one_client.request_cancel(view.id)
-    assert {step.state for step in one_client.steps(view.id)} == {"expired"}
+    *waited, last = one_client.steps(view.id)
+    assert {step.state for step in waited} == {"expired"}
+    assert last.state == "cancelled"
