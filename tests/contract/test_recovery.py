@@ -267,6 +267,10 @@ def test_a_long_chain_in_slices_that_anyone_continues(client: Client, calls: int
 def test_a_wide_join(one_client: Client) -> None:
     view = one_client.insert(fan_in(700))
     one_client.complete_step(view.id, "p650", "failed")
+    for dry_run in (True, False):
+        with refused("dependencies_unresolved") as info:
+            one_client.recover_step(view.id, "last", "retry", dry_run=dry_run)
+        assert "p650, which" in info.value.message
     result = one_client.recover_step(view.id, "p650", "retry")
     assert moved(result) == "p650:failed>available last:cancelled>pending"
     items = [step.name for step in one_client.steps(view.id) if step.state == "available"]

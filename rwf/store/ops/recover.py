@@ -112,11 +112,7 @@ def recover_step(scope: Scope, asked: Recovery, dry_run: bool) -> Op[RecoveryRes
         "1" if asked.reopen else "",
         orjson.dumps({name: text for name, text in note.items() if text is not None}),
     ]
-    while True:
-        reply = yield scope.on_workflow("recover", workflow_id, args)
-        if reply[0] != b"busy":
-            break
-        yield from advance_all(scope, workflow_id)
+    reply = yield from _begun(scope, workflow_id, args)
     if reply[0] == b"rejected":
         raise _rejection(reply)
     kind, number, text, static, counts, context, flag = reply
@@ -138,6 +134,20 @@ def recover_step(scope: Scope, asked: Recovery, dry_run: bool) -> Op[RecoveryRes
         changes=session.changes,
         change_count=session.change_count,
     )
+
+
+def _begun(scope: Scope, workflow_id: str, args: list[Arg]) -> Op[list[Any]]:
+    """The answer to the command, once nothing else is to be walked and all parents were seen."""
+    chunk = 0
+    while True:
+        reply: list[Any] = yield scope.on_workflow("recover", workflow_id, [*args, chunk])
+        if reply[0] == b"busy":
+            yield from advance_all(scope, workflow_id)
+            chunk = 0
+        elif reply[0] == b"more":
+            chunk += 1
+        else:
+            return reply
 
 
 def latest_recovery(scope: Scope, workflow_id: str) -> Op[dict[str, Any] | None]:
