@@ -10,7 +10,19 @@ import pytest
 from rwf import Client
 from rwf.model.views import RecoveryResult
 from rwf.store.ops.recover import Recovery, recover_step
-from tests.contract.flows import chain, drive, fan_in, fan_out, flow, noted, refused, states
+from tests.contract.commandline import NO_ID
+from tests.contract.flows import (
+    chain,
+    drive,
+    fan_in,
+    fan_out,
+    flow,
+    noted,
+    own_key,
+    raw,
+    refused,
+    states,
+)
 
 
 def moved(result: RecoveryResult) -> str:
@@ -225,6 +237,26 @@ def test_a_rejected_command_needs_review_until_the_next_is_accepted(client: Clie
     assert client.explain(view.id).operator_status == "Needs Review"
     client.recover_step(view.id, "a", "retry")
     assert client.explain(view.id).operator_status == "Runnable"
+
+
+def test_a_dry_run_is_refused_as_the_command_is(
+    one_client: Client, broken_on_purpose: None
+) -> None:
+    view, strange = one_client.insert(flow("a")), one_client.insert(flow("a"))
+    redis, key = raw(one_client), own_key(strange.id)
+    redis.hset(key, ":s", b"9" + redis.hget(key, ":s")[1:])
+    for workflow_id, step, reason in (
+        (NO_ID, "a", "workflow_not_found"),
+        (view.id, "z", "step_not_found"),
+        (view.id, ":s", "step_not_found"),
+        (strange.id, "a", "unsupported_semantics"),
+    ):
+        told = []
+        for dry_run in (True, False):
+            with refused(reason) as info:
+                one_client.recover_step(workflow_id, step, "retry", dry_run=dry_run)
+            told.append((info.value.message, info.value.legal_next_steps))
+        assert told[0] == told[1]
 
 
 def test_bad_input(one_client: Client) -> None:

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import orjson
 
-from rwf.errors import CommandRejected
+from rwf.errors import CommandRejected, NotFound
 from rwf.model.limits import LISTED
 from rwf.model.recovery import Planned, cancelling_parent, plan
 from rwf.model.states import (
     LEGAL_NEXT_STEPS,
+    SEMANTICS_VERSION,
     TERMINAL_STEPS,
     Reason,
     RecoveryAction,
@@ -34,7 +35,7 @@ from rwf.store.ops.base import (
     wire_name,
     wire_text,
 )
-from rwf.store.ops.reads import edges, load, records
+from rwf.store.ops.reads import edges, records
 from rwf.store.ops.waits import settle_waits
 from rwf.store.records import STATE_OF, Header
 
@@ -101,7 +102,7 @@ def recover_step(scope: Scope, asked: Recovery, dry_run: bool) -> Op[RecoveryRes
     if not (yield from is_partition(scope, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_ACTION, workflow_id)
     if dry_run:
-        return (yield from _planned(scope, asked, action, reach))
+        return (yield from _planned(scope, asked, step, action, reach))
     args: list[Arg] = [
         step,
         new_call_id(),
@@ -192,19 +193,26 @@ def _rejection(reply: list[bytes]) -> CommandRejected:
 
 
 def _planned(
-    scope: Scope, asked: Recovery, action: RecoveryAction, reach: RecoveryScope
+    scope: Scope, asked: Recovery, name: str, action: RecoveryAction, reach: RecoveryScope
 ) -> Op[RecoveryResult]:
     """A dry run: what the same command would change now; refused as it would be."""
-    yield from load(scope, asked.workflow_id, names=[asked.step])
-    loaded, found = yield from records(scope, asked.workflow_id)
+    try:
+        loaded, found = yield from records(scope, asked.workflow_id)
+    except NotFound:
+        message = f"there is no workflow {asked.workflow_id}"
+        raise _refusal(Reason.WORKFLOW_NOT_FOUND, message) from None
+    if (version := loaded.header.semantics_version) != SEMANTICS_VERSION:
+        message = f"the workflow follows semantics version {version}"
+        raise _refusal(Reason.UNSUPPORTED_SEMANTICS, message)
     steps = []
     for record in found:
         parents = yield from edges(scope, asked.workflow_id, record, up=True)
         steps.append(Planned(record.name, record.state, record.cause, parents))
     by_name = {step.name: step for step in steps}
-    target = by_name[asked.step]
+    if name not in by_name:
+        raise _refusal(Reason.STEP_NOT_FOUND, "the workflow has no such step")
     cancel = loaded.header.cancel is not None
-    _judge(target, by_name, asked, action, reach, cancel)
+    _judge(by_name[name], by_name, asked, action, reach, cancel)
     changes = plan(steps, asked.step, action, reach, cancel=cancel, reopen=asked.reopen)
     return RecoveryResult(
         session_id=None,
@@ -228,24 +236,24 @@ def _judge(
     cancel: bool,
 ) -> None:
     """Refuses what ``recover.lua`` refuses; without evidence, as nothing is written."""
-
-    def refuse(reason: Reason, message: str, first: str | None = None) -> CommandRejected:
-        usual = LEGAL_NEXT_STEPS[reason]
-        steps = usual if first is None else (first, *usual)
-        return CommandRejected(_ACTION, "step", reason, message, legal_next_steps=steps)
-
     if cancel and action is not RecoveryAction.CANCEL and not asked.reopen:
-        raise refuse(Reason.CANCEL_REQUESTED, "a cancel request stands")
+        raise _refusal(Reason.CANCEL_REQUESTED, "a cancel request stands")
     if target.state is StepState.EXECUTING and not asked.force:
-        raise refuse(Reason.ILLEGAL_TRANSITION, "the step is executing", "recover_with_force")
+        raise _refusal(Reason.ILLEGAL_TRANSITION, "the step is executing", "recover_with_force")
     if action is RecoveryAction.CANCEL:
         if target.state in TERMINAL_STEPS:
-            raise refuse(Reason.ALREADY_TERMINAL, f"the step is {target.state}")
+            raise _refusal(Reason.ALREADY_TERMINAL, f"the step is {target.state}")
         return
     again = action is RecoveryAction.RETRY and reach is RecoveryScope.DOWNSTREAM
     if target.state is StepState.COMPLETED and not again:
         message = "the step has completed"
-        raise refuse(Reason.ILLEGAL_TRANSITION, message, "inspect_step_result")
+        raise _refusal(Reason.ILLEGAL_TRANSITION, message, "inspect_step_result")
     if action is RecoveryAction.RETRY and (parent := cancelling_parent(target, by_name)):
         message = f"{parent}, which it depends on, has not completed"
-        raise refuse(Reason.DEPENDENCIES_UNRESOLVED, message)
+        raise _refusal(Reason.DEPENDENCIES_UNRESOLVED, message)
+
+
+def _refusal(reason: Reason, message: str, first: str | None = None) -> CommandRejected:
+    usual = LEGAL_NEXT_STEPS[reason]
+    steps = usual if first is None else (first, *usual)
+    return CommandRejected(_ACTION, "step", reason, message, legal_next_steps=steps)
