@@ -31,7 +31,9 @@ _OF_STEP: Final = {
     StepState.EXPIRED: OperatorStatus.NEEDS_REVIEW,
 }
 
-# Blockers that somebody has to do something about, while the step's own state only waits.
+_GOING_ON: Final = frozenset({OperatorStatus.WAITING, OperatorStatus.RUNNABLE})
+
+# Blockers that come before what the step's own state says, unless that is an end.
 BLOCKING: Final = frozenset(
     {"waiting_on_retryable_dependency", "missing_dependency_result", "cancel_requested"}
 )
@@ -55,6 +57,6 @@ def step_status(
     ``deserted``: no worker serves the queue of an available step any more.
     """
     status = _OF_STEP[state]
-    if blockers & BLOCKING and status is OperatorStatus.WAITING:
+    if status in _GOING_ON and (deserted or blockers & BLOCKING):
         return OperatorStatus.BLOCKED
-    return OperatorStatus.BLOCKED if deserted else status
+    return status

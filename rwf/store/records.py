@@ -333,6 +333,16 @@ class Record:
         return float(text) if text else None
 
     @property
+    def recovering(self) -> bool:
+        """Whether an unfinished recovery holds it."""
+        return self.walked == "h"
+
+    @property
+    def lacks_result(self) -> bool:
+        """Whether it is held because a result is missing that its input refers to."""
+        return self.walked == "b"
+
+    @property
     def parent_count(self) -> int:
         return edge_count(self.parents)
 
