@@ -16,6 +16,7 @@
 local M = {}
 
 M.ORIGIN = "*recover"
+M.SINGLED_OUT = "!" -- what a step holds that an operator has cancelled, not a cancel request
 local PENDING = { state = "p", cause = "" }
 local RETRY, SKIP, CANCEL = "retry", "skip", "cancel"
 local DOWNSTREAM, BLOCKED = "downstream", "blocked"
@@ -94,7 +95,7 @@ local function is_member(s, step, note)
     return note.a
   end
   local by_others = step.cause == states.CASCADED.cause
-    or (s.reopen ~= "" and step.cause == states.CANCELLED_BY_REQUEST.cause)
+    or (s.reopen ~= "" and step.cause == states.CANCELLED_BY_REQUEST.cause and step.claim ~= M.SINGLED_OUT)
   return s.scope == BLOCKED and by_others and note.a and not note.c
 end
 
@@ -239,11 +240,13 @@ local function take_step(call_, flow, s, at, cache)
   return true
 end
 
--- Takes a session further, within the call's budget.
+-- Takes a session further, within the call's budget. A cancel request that has come meanwhile ends the
+-- marking: what it has not come to keeps its course.
 local function run(call_, flow, number, s, at)
   local cache = {}
   while call_.budget > 0 and s.done == "" do
-    if at.position < flow.h.steps then
+    local superseded = at.phase == "m" and flow.h.cancel ~= ""
+    if at.position < flow.h.steps and not superseded then
       if not take_step(call_, flow, s, at, cache) then
         break
       end
@@ -251,6 +254,7 @@ local function run(call_, flow, number, s, at)
       finish(call_, flow, s, number)
     else
       at.phase, at.position = "p", record.position(call.step(flow, s.step).static)
+      at.chunk, at.note = 0, ""
     end
   end
   rows.set(flow, "v:" .. number, M.text(s))
@@ -283,7 +287,7 @@ local function change_step(call_, flow, s, step)
   if before == "t" then
     waits.revive(call_, flow, s.step)
   end
-  step.walked, step.claim = "", ""
+  step.walked, step.claim = "", s.action == CANCEL and M.SINGLED_OUT or ""
   local outcome = s.action == SKIP and states.SKIPPED or states.CANCELLED_BY_REQUEST
   moves.become(call_, flow, s.step, step, outcome)
   changed(s, s.step, before, step.state)

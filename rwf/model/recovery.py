@@ -29,12 +29,16 @@ _TAKEN_BACK = frozenset({StepState.AVAILABLE, StepState.RETRYABLE})
 
 @dataclass(slots=True)
 class Planned:
-    """A step on the way: its state and cause, and whether a recovery holds it."""
+    """A step on the way: its state and cause, and whether a recovery holds it.
+
+    ``singled_out``: an operator has cancelled it, not a cancel request.
+    """
 
     name: str
     state: StepState
     cause: StepCause | None
     parents: Sequence[tuple[str, EdgePolicy]]
+    singled_out: bool = False
     held: bool = False
 
 
@@ -93,8 +97,8 @@ def _mark(
         if scope is RecoveryScope.DOWNSTREAM:
             member = joined
         else:
-            blocked = scope is RecoveryScope.BLOCKED and step.cause in revivable
-            member = blocked and joined and not cancelled
+            by_others = step.cause in revivable and not step.singled_out
+            member = scope is RecoveryScope.BLOCKED and by_others and joined and not cancelled
         if member or (taken and step.state in _TAKEN_BACK):
             _hold(step)
 

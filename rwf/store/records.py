@@ -281,6 +281,8 @@ class Record:
     due: int | None
     walked: str
     claim: Claim | None
+    singled_out: bool
+    """Whether an operator has cancelled this very step."""
     position: int
     queue: str
     priority: int
@@ -311,6 +313,7 @@ class Record:
             due=_number(parts[10]),
             walked=parts[11],
             claim=Claim.parse(parts[12]) if ":" in parts[12] else None,
+            singled_out=parts[12] == "!",
             position=int(position),
             queue=queue,
             priority=_URGENCY_OF_PRIORITY_0 - int(urgency),

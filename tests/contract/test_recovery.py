@@ -210,6 +210,16 @@ def test_a_standing_request_refuses_until_it_is_reopened(client: Client) -> None
     assert ("request_cancel", None, "accepted", None) in noted(client, view.id)
 
 
+def test_what_an_operator_had_cancelled_stays(client: Client) -> None:
+    view = client.insert(flow("a b:a c:a d:b"))
+    client.recover_step(view.id, "b", "cancel")
+    client.request_cancel(view.id)
+    assert recovered(client, view.id, "a", "retry", reopen=True) == (
+        "a:cancelled>available c:cancelled>pending"
+    )
+    assert recovered(client, view.id, "b", "retry") == "b:cancelled>pending d:cancelled>pending"
+
+
 # --- commands
 
 
@@ -330,3 +340,19 @@ def test_what_completes_meanwhile_is_walked_behind_it(one_client: Client) -> Non
     one_client.reconcile(view.id)
     after = one_client.get(view.id)
     assert (after.completed_step_count, after.runnable_step_count) == (1, 1)
+
+
+def test_a_cancel_request_supersedes_the_marking(one_client: Client) -> None:
+    view = one_client.insert(chain(450))
+    for _ in range(450):
+        (claimed,) = one_client.claim(["default"], worker_id="w")
+        one_client.complete(claimed)
+    asked = Recovery(workflow_id=view.id, step="s0", action="retry", scope="downstream")
+    assert drive(one_client, recover_step(one_client._scope, asked, False), 2) is None
+    unmarked = one_client.get(view.id).completed_step_count
+    one_client.request_cancel(view.id)
+    after = one_client.get(view.id)
+    assert (after.state, after.terminal_cause) == ("cancelled", "operator_cancelled")
+    assert 0 < after.completed_step_count == unmarked
+    events = [callback.event for callback in one_client.callbacks(view.id)]
+    assert events[1:] == ["workflow.recovery_completed", "workflow.terminal"]

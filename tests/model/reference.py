@@ -132,12 +132,14 @@ class Step:
     due: float | None = None
     wait: Wait | None = None
     granted: int = 0
+    singled_out: bool = False
     results: list[Result] = field(default_factory=list)
 
     def become(self, state: StepState, cause: StepCause | None = None) -> None:
         """Enter a state; a lease and a timer belong to the state that is left."""
         self.state, self.cause = state, cause
         self.lease = self.due = None
+        self.singled_out = False
 
 
 @dataclass

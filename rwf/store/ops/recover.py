@@ -207,7 +207,8 @@ def _planned(
     steps = []
     for record in found:
         parents = yield from edges(scope, asked.workflow_id, record, up=True)
-        steps.append(Planned(record.name, record.state, record.cause, parents))
+        state, cause = record.state, record.cause
+        steps.append(Planned(record.name, state, cause, parents, record.singled_out))
     by_name = {step.name: step for step in steps}
     if name not in by_name:
         raise _refusal(Reason.STEP_NOT_FOUND, "the workflow has no such step")
