@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rwf import AsyncClient, Client, Completion, NotFound
-from rwf.model.views import Callback, CallbackPosture, DispatchReport
+from rwf.model.views import Callback, CallbackPosture, DispatchReport, WorkflowTerminal
 from rwf.store.ops.complete import complete_step
 from tests.conftest import connect
 from tests.contract.commandline import NO_ID, Cli
@@ -105,13 +105,40 @@ def test_the_envelope(client: Client) -> None:
         "semantics_version": 2,
         "envelope_version": 1,
         "occurred_at": client.get(workflow_id).finished_at,
-        "data": {"state": "failed", "terminal_cause": "step_failed"},
+        "state": "failed",
+        "terminal_cause": "step_failed",
     }
     [after] = client.callbacks(workflow_id)
     assert (after.status, after.attempts, after.due_at) == ("delivered", 1, None)
     assert client.dispatch_callbacks(got.append) == DispatchReport(delivered=0, failed=0)
     assert client.explain(workflow_id).callbacks == CallbackPosture(delivered=1)
     assert (stat(client, "gc|pending"), stat(client, "gc|delivered")) == (0, 1)
+
+
+def test_the_envelope_of_a_recovery(client: Client) -> None:
+    workflow_id = ended(client, "failed")
+    done = client.recover_step(workflow_id, "a", "skip")
+    got: list[Callback] = []
+    client.dispatch_callbacks(got.append)
+    assert [one.event for one in got] == [
+        "workflow.terminal",
+        "workflow.recovery_completed",
+        "workflow.terminal",
+    ]
+    assert got[1].model_dump() == {
+        "callback_id": f"{workflow_id}/2",
+        "event": "workflow.recovery_completed",
+        "workflow_id": workflow_id,
+        "semantics_version": 2,
+        "envelope_version": 1,
+        "occurred_at": client.get(workflow_id).finished_at,
+        "session_id": done.session_id,
+        "step": "a",
+        "action": "skip",
+        "change_count": 1,
+    }
+    assert isinstance(got[2], WorkflowTerminal)
+    assert (got[2].state, got[2].terminal_cause) == ("completed", "completed")
 
 
 def test_a_delivery_is_no_transition_of_the_workflow(client: Client) -> None:

@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from rwf import AsyncClient, Client, Webhook, WebhookFailed
-from rwf.model.views import Callback
+from rwf.model.views import WorkflowTerminal
 from rwf.webhook import verify
 from tests.contract.outbox import ended
 from tests.servers import Server
 
 SECRET = "a secret of ours"
-ENVELOPE = Callback.model_validate(
+ENVELOPE = WorkflowTerminal.model_validate(
     {
         "callback_id": "0-aaaaaaaaaaaaaaaa/1",
         "event": "workflow.terminal",
@@ -33,7 +33,8 @@ ENVELOPE = Callback.model_validate(
         "semantics_version": 2,
         "envelope_version": 1,
         "occurred_at": "2026-01-02T03:04:05.678Z",
-        "data": {"state": "failed", "terminal_cause": "step_failed"},
+        "state": "failed",
+        "terminal_cause": "step_failed",
     }
 )
 
@@ -273,7 +274,8 @@ def test_dispatching(fake_client: Client, receiver: Receiver) -> None:
         "workflow_id": workflow_id,
         "semantics_version": 2,
         "envelope_version": 1,
-        "data": {"state": "completed", "terminal_cause": "completed"},
+        "state": "completed",
+        "terminal_cause": "completed",
     }
 
 
