@@ -10,7 +10,7 @@
 --   chunk      where the parents of the step at position go on, when they are many; note is what is known
 --              of them by then
 -- Marking holds what the session is to place: pending, with walked "h" and the state before in its claim,
--- "<f", so that none of it runs and the workflow does not end before all is marked. Placing judges every
+-- "<f" ("<a=" when a signal has woken it), so that none of it runs and the workflow does not end before all is marked. Placing judges every
 -- pending step by its parents. What ends meanwhile is walked behind the session (walk.descend), and counts
 -- as unresolved until then: no edge is counted twice, and none is missed.
 local M = {}
@@ -59,15 +59,16 @@ local function grant(step)
   end
 end
 
--- Takes a step out of where it stands, until it is placed.
+-- Takes a step out of where it stands, until it is placed. One that a signal has woken stays so.
 local function hold(call_, flow, name, step)
-  local before = step.state
+  local before, woken = step.state, step.claim == claims.UNCOUNTED
   moves.withdraw(call_, flow, name, step)
   if before == "t" then
     waits.revive(call_, flow, name)
   end
   moves.become(call_, flow, name, step, PENDING)
-  step.finished, step.walked, step.claim = "", "h", "<" .. before
+  step.finished, step.walked = "", "h"
+  step.claim = "<" .. before .. (woken and claims.UNCOUNTED or "")
 end
 
 local function ended_otherwise(step)
@@ -136,7 +137,7 @@ local function place(call_, flow, s, name, step, note)
     flow.dirty[name] = true
   end
   step.walked = ""
-  step.claim = match(step.claim, "^=") or ""
+  step.claim = match(step.claim, claims.UNCOUNTED .. "$") or ""
   changed(s, name, before, step.state)
 end
 

@@ -148,6 +148,19 @@ def test_a_waiting_and_an_expired_step(client: Client) -> None:
     assert client.deliver_signal("go", "k").status == "unmatched"
 
 
+def test_a_woken_step_that_is_taken_back_counts_no_attempt(client: Client) -> None:
+    view = client.insert(flow("a b:+a"))
+    client.complete_step(view.id, "a", "failed")
+    (first,) = client.claim(["default"], worker_id="w")
+    client.await_step(view.id, "b", signal="go", correlation_key="k", lease=first.lease)
+    client.deliver_signal("go", "k", payload=1)
+    assert recovered(client, view.id, "a", "retry") == "a:failed>available b:available>pending"
+    client.complete_step(view.id, "a")
+    (again,) = client.claim(["default"], worker_id="w")
+    assert (again.step, again.attempt) == ("b", 1)
+    assert again.signal is not None
+
+
 def test_a_running_step_needs_force(client: Client) -> None:
     view = client.insert(flow("a b:a"))
     (claimed,) = client.claim(["default"], worker_id="w")
