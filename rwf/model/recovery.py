@@ -31,14 +31,16 @@ _TAKEN_BACK = frozenset({StepState.AVAILABLE, StepState.RETRYABLE})
 class Planned:
     """A step on the way: its state and cause, and whether a recovery holds it.
 
-    ``singled_out``: an operator has cancelled it, not a cancel request.
+    ``singled_out``: an operator has cancelled it, not a cancel request. ``lacks_result``: it stays
+    pending until it is recovered itself, or what its input refers to.
     """
 
     name: str
     state: StepState
     cause: StepCause | None
     parents: Sequence[tuple[str, EdgePolicy]]
-    singled_out: bool = False
+    singled_out: bool
+    lacks_result: bool
     held: bool = False
 
 
@@ -59,6 +61,7 @@ def plan(
     before = {step.name: step.state for step in steps}
     root = by_name[target]
     if action is RecoveryAction.RETRY:
+        root.lacks_result = False
         if root.state not in _STAYS:
             _hold(root)
     else:
@@ -74,6 +77,7 @@ def plan(
 
 def _hold(step: Planned) -> None:
     step.state, step.cause, step.held = StepState.PENDING, None, True
+    step.lacks_result = False
 
 
 def _mark(
@@ -111,7 +115,7 @@ def _place(later: Sequence[Planned], by_name: Mapping[str, Planned], cancel: boo
         if False in edges or (cancel and None not in edges):
             outcome = CANCELLED_BY_REQUEST if cancel else CANCELLED_BY_DEPENDENCY
             step.state, step.cause = outcome.state, outcome.cause
-        elif None not in edges:
+        elif None not in edges and not step.lacks_result:
             step.state = StepState.AVAILABLE
         step.held = False
 

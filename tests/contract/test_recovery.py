@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rwf import Client
+from rwf import Client, result
 from rwf.model.views import RecoveryResult
 from rwf.store.ops.recover import Recovery, recover_step
 from tests.contract.commandline import NO_ID
@@ -171,6 +171,17 @@ def test_a_running_step_needs_force(client: Client) -> None:
     assert recovered(client, view.id, "a", "retry", force=True) == "a:executing>available"
     with refused("stale_lease"):
         client.complete(claimed)
+
+
+def test_a_step_without_a_result_waits_for_its_own_recovery(client: Client) -> None:
+    wf = flow("x a").add("b", worker="w", input=result("a", "no.such"))
+    view = client.insert(wf)
+    client.complete_step(view.id, "x", "failed")
+    client.complete_step(view.id, "a", payload={"n": 1})
+    assert client.claim(["default"], worker_id="w") == []
+    assert recovered(client, view.id, "x", "retry") == "x:failed>available"
+    assert states(client, view.id) == "x=available a=completed b=pending"
+    assert recovered(client, view.id, "b", "retry") == "b:pending>available"
 
 
 # --- skip and cancel

@@ -207,8 +207,16 @@ def _planned(
     steps = []
     for record in found:
         parents = yield from edges(scope, asked.workflow_id, record, up=True)
-        state, cause = record.state, record.cause
-        steps.append(Planned(record.name, state, cause, parents, record.singled_out))
+        steps.append(
+            Planned(
+                name=record.name,
+                state=record.state,
+                cause=record.cause,
+                parents=parents,
+                singled_out=record.singled_out,
+                lacks_result=record.lacks_result,
+            )
+        )
     by_name = {step.name: step for step in steps}
     if name not in by_name:
         raise _refusal(Reason.STEP_NOT_FOUND, "the workflow has no such step")
