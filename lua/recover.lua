@@ -118,10 +118,14 @@ local function judge(call_, flow, item, again)
 end
 
 local function accept(call_, flow, item)
-  local number, session = recovery.begin(call_, flow, item, call.step(flow, item.step))
+  local step = call.step(flow, item.step)
+  local before = states.NAME[step.state]
+  local number, session = recovery.begin(call_, flow, item, step)
   if item.command ~= "" then
     rows.set(flow, "!" .. item.step .. ":" .. item.command, number)
   end
+  item.note = format('{"before":"%s","after":"%s",', before, states.NAME[call.step(flow, item.step).state])
+    .. sub(item.note, 2)
   evidence.accept(call_, flow, item, "accepted", "", item.recovery .. " in session " .. number)
   return { "accepted", number, recovery.text(session) }
 end

@@ -573,7 +573,7 @@ def evidence_view(scope_id: str, text: bytes) -> EvidenceView:
         actor=told.pop("actor", None),
         source=told.pop("source", "client"),
         requested_at=time_of_stamp(stamp),
-        before=None,
-        after=None,
+        before=told.pop("before", None),
+        after=told.pop("after", None),
         metadata=told,
     )

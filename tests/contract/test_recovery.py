@@ -264,6 +264,19 @@ def test_a_command_id_makes_a_duplicate(client: Client) -> None:
     )
 
 
+def test_the_evidence_tells_what_became_of_the_step(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    client.complete_step(view.id, "a", "failed")
+    for action in ("retry", "cancel", "skip"):
+        client.recover_step(view.id, "a", action, reason=action)
+    entries = [one for one in client.evidence(view.id) if one.action == "recover_step"]
+    assert [(one.metadata["reason"], one.before, one.after) for one in entries] == [
+        ("retry", "failed", "available"),
+        ("cancel", "available", "cancelled"),
+        ("skip", "cancelled", "completed"),
+    ]
+
+
 def test_a_rejected_command_needs_review_until_the_next_is_accepted(client: Client) -> None:
     view = client.insert(flow("a b:a"))
     with refused("step_not_found"):
