@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -65,6 +66,55 @@ def test_an_end_is_told(client: Client, status: str, state: str, cause: str) -> 
     assert callback.occurred_at == callback.due_at == done.finished_at
     assert client.explain(view.id).callbacks == CallbackPosture(pending=1)
     assert stat(client, "gc|pending") == 1
+
+
+def expiring(client: Client, workflow_id: str) -> None:
+    gone = timedelta(seconds=-1)
+    client.await_step(workflow_id, "a", signal="go", correlation_key="k", deadline=gone)
+
+
+def abandoning(client: Client, workflow_id: str) -> None:
+    client.claim(["default"], worker_id="w", lease=0.001)
+    until(lambda: client.reconcile(workflow_id).repairs, what="the end of the lease")
+
+
+def recovering(action: str) -> Callable[[Client, str], object]:
+    return lambda client, workflow_id: client.recover_step(workflow_id, "a", action)
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "cause"),
+    [
+        (expiring, "expired", "expired_wait"),
+        (abandoning, "failed", "step_failed"),
+        (Client.request_cancel, "cancelled", "operator_cancelled"),
+        (recovering("cancel"), "cancelled", "step_cancelled"),
+        (recovering("skip"), "completed", "completed"),
+    ],
+)
+def test_whatever_ends_a_workflow_tells_it(
+    one_client: Client, end: Callable[[Client, str], object], state: str, cause: str
+) -> None:
+    view = one_client.insert(flow("a", max_attempts=1))
+    end(one_client, view.id)
+    told = one_client.callbacks(view.id)[-1]
+    assert told.event == "workflow.terminal"
+    assert told.data == {"state": state, "terminal_cause": cause}
+
+
+def test_an_end_that_changes_is_told_and_one_that_stays_is_not(one_client: Client) -> None:
+    view = one_client.insert(flow("a b c"))
+    for step, status in (("a", "failed"), ("b", "failed"), ("c", "cancelled")):
+        one_client.complete_step(view.id, step, status)
+    for step in ("a", "b"):
+        one_client.recover_step(view.id, step, "skip")
+    told = [(one.event, one.data.get("state")) for one in one_client.callbacks(view.id)]
+    assert told == [
+        ("workflow.terminal", "failed"),
+        ("workflow.recovery_completed", None),
+        ("workflow.recovery_completed", None),
+        ("workflow.terminal", "cancelled"),
+    ]
 
 
 def test_the_end_of_a_walk_in_slices_is_told_once(client: Client) -> None:
