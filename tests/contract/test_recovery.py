@@ -184,6 +184,20 @@ def test_a_step_without_a_result_waits_for_its_own_recovery(client: Client) -> N
     assert recovered(client, view.id, "b", "retry") == "b:pending>available"
 
 
+def test_running_steps_keep_their_course_unless_they_are_of_the_set(client: Client) -> None:
+    view = client.insert(flow("a b:+a c:b"))
+    client.complete_step(view.id, "a", "failed")
+    (claimed,) = client.claim(["default"], worker_id="w")
+    assert recovered(client, view.id, "a", "retry") == "a:failed>available"
+    client.complete_step(view.id, "a")
+    assert states(client, view.id) == "a=completed b=executing c=pending"
+    assert recovered(client, view.id, "a", "retry", scope="downstream") == (
+        "a:completed>available b:executing>pending"
+    )
+    with refused("stale_lease"):
+        client.complete(claimed)
+
+
 # --- skip and cancel
 
 
@@ -393,3 +407,25 @@ def test_a_cancel_request_supersedes_the_marking(one_client: Client) -> None:
     assert 0 < after.completed_step_count == unmarked
     events = [callback.event for callback in one_client.callbacks(view.id)]
     assert events[1:] == ["workflow.recovery_completed", "workflow.terminal"]
+
+
+def test_a_newer_recovery_decides(one_client: Client) -> None:
+    view = one_client.insert(chain(450))
+    one_client.complete_step(view.id, "s0", "failed")
+    asked = Recovery(workflow_id=view.id, step="s0", action="retry")
+    assert drive(one_client, recover_step(one_client._scope, asked, False), 2) is None
+    assert one_client.recover_step(view.id, "s0", "cancel").change_count == 450
+    after = one_client.get(view.id)
+    assert (after.terminal_cause, after.cancelled_step_count) == ("step_cancelled", 450)
+
+
+def test_the_same_command_finishes_what_it_had_begun(one_client: Client) -> None:
+    view = one_client.insert(chain(450))
+    one_client.complete_step(view.id, "s0", "failed")
+    asked = Recovery(workflow_id=view.id, step="s0", action="retry", command_id="one")
+    assert drive(one_client, recover_step(one_client._scope, asked, False), 2) is None
+    again = one_client.recover_step(view.id, "s0", "retry", command_id="one")
+    assert (again.duplicate, again.session_id, again.change_count) == (True, f"{view.id}/1", 450)
+    assert again.workflow.state == "available"
+    events = [callback.event for callback in one_client.callbacks(view.id)]
+    assert events == ["workflow.terminal", "workflow.recovery_completed"]
