@@ -367,7 +367,10 @@ class RootCause(View):
 
 
 class StepExplanation(View):
-    """Why a step is where it is; lists hold at most 1,000, the counts are exact."""
+    """Why a step is where it is; lists hold at most 1,000, the counts are exact.
+
+    ``executable_actions`` are named with the options that they take now: ``retry_with_force``.
+    """
 
     workflow_id: str
     step: str

@@ -323,7 +323,8 @@ def test_a_dry_run_is_refused_as_the_command_is(
 def test_bad_input(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     for reason, arguments in (
-        ("invalid_argument", {"action": "restart"}),
+        ("unsupported_recovery_action", {"action": "restart"}),
+        ("unsupported_recovery_action", {"action": None}),
         ("invalid_argument", {"action": "retry", "scope": "all"}),
         ("invalid_argument", {"action": "retry", "force": 1}),
         ("invalid_argument", {"action": "retry", "reason": 5}),

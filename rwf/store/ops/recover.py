@@ -171,7 +171,8 @@ def latest_recovery(scope: Scope, workflow_id: str) -> Op[dict[str, Any] | None]
 
 def _checked(asked: Recovery) -> tuple[RecoveryAction, RecoveryScope]:
     if not isinstance(asked.action, str) or asked.action not in set(RecoveryAction):
-        raise invalid(_ACTION, f"action must be one of {', '.join(RecoveryAction)}")
+        message = f"action must be one of {', '.join(RecoveryAction)}"
+        raise invalid(_ACTION, message, Reason.UNSUPPORTED_RECOVERY_ACTION)
     if not isinstance(asked.scope, str) or asked.scope not in set(RecoveryScope):
         raise invalid(_ACTION, f"scope must be one of {', '.join(RecoveryScope)}")
     action, reach = RecoveryAction(asked.action), RecoveryScope(asked.scope)
