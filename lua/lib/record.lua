@@ -12,7 +12,8 @@
 --              a result that its input refers to is missing (one more remaining); else empty
 --   claim      while executing: token:expires:counted:worker (claims.lua); "=" while available after a
 --              signal: the next claim counts no attempt; while a recovery holds the step: "<", its
---              state before, and "=" if it held that; "!" when an operator has cancelled this very step; else empty
+--              state before, and "=" if it held that; "!" when an operator has cancelled this very
+--              step; else empty
 --   class      queue:urgency, empty for the default class
 --   payloads   "i" when there is an input, "r" when it refers to results, "c" when there is a context
 --   children, parents   names separated by commas, "+" before one over a continue edge; "#n" when

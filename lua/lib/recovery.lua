@@ -10,9 +10,9 @@
 --   chunk      where the parents of the step at position go on, when they are many; note is what is known
 --              of them by then
 -- Marking holds what the session is to place: pending, with walked "h" and the state before in its claim,
--- "<f" ("<a=" when a signal has woken it), so that none of it runs and the workflow does not end before all is marked. Placing judges every
--- pending step by its parents. What ends meanwhile is walked behind the session (walk.descend), and counts
--- as unresolved until then: no edge is counted twice, and none is missed.
+-- "<f" ("<a=" when a signal has woken it), so that none of it runs and the workflow does not end before all
+-- is marked. Placing judges every pending step by its parents. What ends meanwhile is walked behind the
+-- session (walk.descend), and counts as unresolved until then: no edge is counted twice, and none is missed.
 local M = {}
 
 M.ORIGIN = "*recover"

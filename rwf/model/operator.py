@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rwf.model.states import OperatorStatus, StepState, WorkflowState
+from rwf.model.states import OPEN_STEPS, OperatorStatus, StepState, WorkflowState
 from rwf.model.views import WorkflowView
 
 _OF_WORKFLOW: Final = {
@@ -31,9 +31,7 @@ _OF_STEP: Final = {
     StepState.EXPIRED: OperatorStatus.NEEDS_REVIEW,
 }
 
-_GOING_ON: Final = frozenset({OperatorStatus.WAITING, OperatorStatus.RUNNABLE})
-
-# Blockers that come before what the step's own state says, unless that is an end.
+# Blockers that somebody has to do something about, though the step itself waits or may run.
 BLOCKING: Final = frozenset(
     {"waiting_on_retryable_dependency", "missing_dependency_result", "cancel_requested"}
 )
@@ -56,7 +54,6 @@ def step_status(
 
     ``deserted``: no worker serves the queue of an available step any more.
     """
-    status = _OF_STEP[state]
-    if status in _GOING_ON and (deserted or blockers & BLOCKING):
+    if state in OPEN_STEPS and (deserted or blockers & BLOCKING):
         return OperatorStatus.BLOCKED
-    return status
+    return _OF_STEP[state]
