@@ -8,14 +8,15 @@
 --   as {step, signal or "", name|key}, and the place for the next call then; {"removed"} by the call that
 --   did it; {"gone"}.
 -- Writes: with the first call, by which the workflow stops being there, index, statistics, header; with
---   each, how far the removal has come; with the last, its keys. The timer stands until then. On a
---   workflow that is kept, it is put to where it belongs.
+--   each, how far the removal has come; with the last, its keys. These are the same call where nothing
+--   belongs to the workflow elsewhere. The timer stands until then; that of a workflow which is kept is
+--   put to where it belongs.
 --
 -- The removal's record stands in place of the header:
 --   semantics,chunk,place,n        the next wait: chunk of steps, place in it, and the wait's number
 -- Of a workflow with an insert key stays for a while that its id is unusable: whoever found the key just
 -- before might still insert under that id.
-local START = "0,1,1"
+local START, END = "0,1,1", "end"
 local WAITS_PER_CALL = 100
 
 -- Why the workflow cannot be removed now, or nil.
@@ -51,7 +52,7 @@ end
 -- The waits from a place on, within one chunk of steps, and the place behind them; nil behind the last.
 local function page(flow, from)
   local chunk, first, n = match(from, "^(%d+),(%d+),(%d+)$")
-  local text = command("HGET", flow.w, "#" .. chunk)
+  local text = chunk and waits.any(flow) and command("HGET", flow.w, "#" .. chunk)
   if not text then
     return nil
   end
@@ -86,11 +87,11 @@ local function remove(call_, flow)
 end
 
 local function go_on(call_, flow, from)
-  local found, place = page(flow, from)
-  if not found then
+  local keyed, found, place = from == START and command("HGET", flow.w, ":k"), page(flow, from)
+  if not keyed and not found then
     return remove(call_, flow)
   end
-  return { "removing", place, from == START and command("HGET", flow.w, ":k"), found }
+  return { "removing", place or END, keyed, found or {} }
 end
 
 local function begin(call_, flow, verb)

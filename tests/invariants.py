@@ -38,7 +38,7 @@ _REPORTED: Final = {
 }
 """What ends a step by a report; anything else leaves its latest row as it was."""
 
-_FIXED: Final = {":s", ":c", ":k", ":d"}
+_FIXED: Final = {":s", ":c", ":k", ":d", ":w"}
 _OWN: Final = re.compile(r"(w|p|e|n|d):(.+)")
 _TOPIC: Final = re.compile(r"(sig|reg):([0-9a-f]{40})")
 _URGENCY_OF_PRIORITY_0: Final = 1000
@@ -174,6 +174,8 @@ class _Check:
             {_text(member): int(score) for member, score in agenda},
         )
         self._waits.append(waits)
+        if (":w" in own) != bool(waits.waits):
+            yield f"{workflow_id}: says that {'some' if ':w' in own else 'no'} step has waited"
         if waits.due is not None:
             self._partitions[number].timers[f"w|{workflow_id}"] = waits.due
         problems = _of_flow(workflow_id, own, payload, self._partitions[number], waits)

@@ -21,6 +21,7 @@ from rwf.store.ops.signals import await_step, deliver_signal
 from rwf.store.ops.timers import fire_due
 from tests.contract.flows import (
     drive,
+    fan_out,
     flow,
     one_call,
     own_key,
@@ -136,6 +137,14 @@ def test_a_finished_workflow_leaves_when_its_time_is_over(client: Client) -> Non
     assert keys_of(client, workflow_id) == []
     assert gauges(client) == set()
     prune(client)
+
+
+def test_one_call_removes_what_has_nothing_elsewhere(one_client: Client) -> None:
+    view = one_client.insert(fan_out(450), retention=NOW)
+    one_client.request_cancel(view.id)
+    one_client.dispatch_callbacks(ignore)
+    drive(one_client, op_of(one_client, view.id), 1)
+    assert keys_of(one_client, view.id) == []
 
 
 def test_its_time_begins_when_it_finishes(client: Client) -> None:
@@ -267,7 +276,7 @@ COMMANDS: list[Callable[[Client, str], object]] = [
 @pytest.mark.parametrize("calls", [1, 9])
 def test_no_read_and_no_command_finds_it(client: Client, calls: int) -> None:
     """With the first call of the removal, and after the last."""
-    workflow_id = finish(client, flow("a"), retention=NOW)
+    workflow_id = finish(client, flow("a"), key="k", retention=NOW)
     drive(client, op_of(client, workflow_id), calls)
     for read in READS:
         with pytest.raises(NotFound):
