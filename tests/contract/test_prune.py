@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Generator
 from datetime import timedelta
@@ -9,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import pytest
 
-from rwf import Client, NotFound, Workflow
+from rwf import AsyncClient, Client, NotFound, Workflow
 from rwf.model.limits import CALLBACK_ATTEMPTS, SIGNAL_KEPT_MS
 from rwf.model.views import PruneReport
 from rwf.store.catalog import Call
@@ -31,6 +32,7 @@ from tests.contract.flows import (
     stored,
 )
 from tests.contract.outbox import claimed, fail, hasten, ignore, settled, stat
+from tests.servers import AnyServer
 from tests.waiting import until
 
 T = TypeVar("T")
@@ -543,3 +545,15 @@ def test_progress_must_be_callable(one_client: Client) -> None:
     nonsense: Any = 5
     with refused("invalid_argument"):
         one_client.prune(progress=nonsense)
+
+
+async def _pruned(url: str, told: list[PruneReport]) -> PruneReport:
+    async with AsyncClient.from_url(url) as client:
+        return await client.prune(progress=told.append)
+
+
+def test_the_other_client_does_the_same(one_client: Client, one_server: AnyServer) -> None:
+    finish(one_client, flow("a"), retention=NOW)
+    told: list[PruneReport] = []
+    report = asyncio.run(_pruned(one_server.url, told))
+    assert (report, told) == (PruneReport(workflows=1, signals=0), [report])
