@@ -6,7 +6,7 @@
 --   the callbacks from the n-th on; or "" and then the counts as they were read before the first chunk,
 --   and as the records imply, to be put right if nothing has changed meanwhile.
 -- Reply: {repairs, counts as found, counts as left, a count for each step state in this chunk, of
---   callbacks and of dead ones, waits}; a repair is {kind, step}, a wait as in agenda, and "1" behind it
+--   callbacks, of open and of dead ones, waits}; a repair is {kind, step}, a wait as in agenda, and "1" behind it
 --   when its topic was told of it before. {} where there is no workflow.
 -- Writes: ready queue, timers, agenda, outbox, index, counts; retries that are due become available,
 --   leases that have passed are taken away, waits whose deadline has passed expire. On a healthy workflow
@@ -91,6 +91,16 @@ local function check_wait_timer(call_, flow, repairs)
   end
 end
 
+-- The timer at the end of the retention.
+local function check_removal_timer(call_, flow, repairs)
+  local stands = command("ZSCORE", call_.keys[keyslots.TIMERS], header.removal_timer(flow))
+  if tonumber(stands or -1) ~= (flow.removal or -1) then
+    call_.timers = call_.timers or {}
+    call_.timers[header.removal_timer(flow)] = flow.removal and format("%.0f", flow.removal) or false
+    repairs[#repairs + 1] = { "retention_timer_missing", "" }
+  end
+end
+
 local function check_step(call_, flow, name, retry, lease, repairs)
   local state = sub(call.text(flow, name), 1, 1)
   if state == "a" then
@@ -131,25 +141,33 @@ local function check_steps(call_, flow, chunk, repairs)
 end
 
 local function check_chunk(call_, flow, chunk, repairs)
-  local counts, found, callbacks, dead = {}, {}, 0, 0
+  local counts, found, callbacks, open, dead = {}, {}, 0, 0, 0
   local from = match(chunk, "^@(%d+)$")
   if from then
-    callbacks, dead = outbox.check(call_, flow, tonumber(from), repairs)
+    callbacks, open, dead = outbox.check(call_, flow, tonumber(from), repairs)
   else
     counts, found = check_steps(call_, flow, chunk, repairs)
   end
   if chunk == "0" then
     check_index(call_, flow, repairs)
-    callbacks, dead = outbox.check(call_, flow, 1, repairs)
+    callbacks, open, dead = outbox.check(call_, flow, 1, repairs)
     check_wait_timer(call_, flow, repairs)
+    check_removal_timer(call_, flow, repairs)
   end
   local reply = {}
   for i = 1, #states.CODES do
     reply[i] = counts[states.CODES[i]] or 0
   end
   reply[#reply + 1] = callbacks
+  reply[#reply + 1] = open
   reply[#reply + 1] = dead
   return reply, found
+end
+
+-- Callbacks that this very call has written belong to the chunk as well.
+local function count_written(counts, written)
+  local at = #states.CODES + 1
+  counts[at], counts[at + 1] = counts[at] + written, counts[at + 1] + written
 end
 
 -- The counts are a sum over all chunks, which no single call sees; they are put right only if they
@@ -162,7 +180,8 @@ local function correct_counts(call_, flow, before, counts, repairs)
     flow.h[states.CODES[i]] = tonumber(counts[i])
   end
   flow.h.callbacks = max(flow.h.callbacks, tonumber(counts[#states.CODES + 1]))
-  flow.h.dead = tonumber(counts[#states.CODES + 2])
+  flow.h.open = tonumber(counts[#states.CODES + 2])
+  flow.h.dead = tonumber(counts[#states.CODES + 3])
   -- The gauges were right: each transition counts into them apart from the header.
   flow.was = states.workflow_state(flow.h)
   flow.moved = true
@@ -181,7 +200,7 @@ return function(keys, args)
   if not flow.h or flow.h.semantics ~= states.VERSION then
     return {}
   end
-  local repairs, counts, found, due = {}, {}, flow.counts, {}
+  local repairs, counts, found, due, callbacks = {}, {}, flow.counts, {}, flow.h.callbacks
   if args[3] ~= "" then
     counts, due = check_chunk(call_, flow, args[3], repairs)
   else
@@ -192,6 +211,9 @@ return function(keys, args)
   end
   if #repairs > 0 then
     flush.commit(call_, args[1])
+  end
+  if args[3] ~= "" then
+    count_written(counts, flow.h.callbacks - callbacks)
   end
   return { repairs, found, flow.counts, counts, due }
 end

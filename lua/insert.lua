@@ -7,7 +7,7 @@
 --               many fields the two hashes must have, and then as "stage"
 --   "stage"     how many fields of the workflow's hash follow; those fields and values; fields and
 --               values of its payload hash
---   "bury"      makes an id unusable, if no workflow has it yet
+--   "bury"      makes an id unusable, if no workflow has it
 --   "discard"   removes what an insert has staged and left, if its time is over
 -- Reply: {"staged"}, {"inserted", static, counts, context}, {"exists", the same and the field ":k",
 --   which tells whose insert it was}, {"incomplete"} when staged parts are missing and the insert has
@@ -18,8 +18,6 @@
 --
 -- A hash without a header is invisible. The start, "^", is a step that has completed before any other;
 -- the steps without parents are its children, released like all others.
-local STAGED_FOR_MS = 600000
-local BURIED = ":x"
 
 local function store(key, args, from, to)
   for at = from, to, 1000 do
@@ -35,7 +33,7 @@ end
 
 -- Notes when what is stored without being visible is given up.
 local function give_up_later(call_, flow)
-  command("ZADD", call_.keys[keyslots.STAGED], call.number(call_.ms + STAGED_FOR_MS), flow.id)
+  command("ZADD", call_.keys[keyslots.STAGED], call.number(call_.ms + states.INSERT_MS), flow.id)
 end
 
 local function stage(call_, flow, args)
@@ -72,7 +70,7 @@ end
 local function bury(call_, flow)
   command("UNLINK", flow.w, flow.p)
   give_up_later(call_, flow)
-  command("HSET", flow.w, BURIED, "1")
+  command("HSET", flow.w, header.UNUSABLE, "1")
   return { "buried" }
 end
 
@@ -87,19 +85,19 @@ end
 
 return function(keys, args)
   local call_ = call.open(keys)
-  local flow, phase = call.flow(call_, 1, { BURIED }), args[3]
+  local flow, phase = call.flow(call_, 1, { header.UNUSABLE }), args[3]
   if flow.h then
-    local header = flush.header(flow)
-    return { "exists", header[1], header[2], header[3], command("HGET", flow.w, ":k") }
-  end
-  if phase == "bury" then
-    return bury(call_, flow)
+    local found = flush.header(flow)
+    return { "exists", found[1], found[2], found[3], command("HGET", flow.w, ":k") }
   end
   if phase == "discard" then
     return discard(call_, flow)
   end
-  if flow.raw[BURIED] then
+  if flow.raw[header.UNUSABLE] then
     return { "buried" }
+  end
+  if phase == "bury" then
+    return bury(call_, flow)
   end
   if phase == "stage" then
     return stage(call_, flow, args)

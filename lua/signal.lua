@@ -2,8 +2,7 @@
 --
 -- Keys: the partition's (keyslots), then the topic's hash and sorted set (topic.lua).
 -- Arguments: the publishing verb, "1" when sent before, the signal's name, the correlation key (quoted),
---   the dedupe key (quoted), its digest, the call id, "1" when a payload follows, the payload, the
---   client's note.
+--   the dedupe key (quoted), the call id, "1" when a payload follows, the payload, the client's note.
 -- Reply: {"accepted"|"duplicate", signal, hand-off}: the signal as it is now {number, status, workflow,
 --   step, stamp, dedupe key, payload}, and what the caller has to carry out {number, workflow, step, n,
 --   payload}, or nil.
@@ -26,13 +25,13 @@ end
 return function(keys, args)
   local call_ = call.open(keys)
   local t = topic.open(call_, args[3], args[4])
-  local item = { action = "deliver_signal", scope = "signal", step = "", call = args[7], note = args[10] }
-  local number, kind, signal = command("HGET", t.hash, "d" .. args[6]), "accepted", nil
+  local item = { action = "deliver_signal", scope = "signal", step = "", call = args[6], note = args[9] }
+  local number, kind, signal = command("HGET", t.hash, "d" .. args[5]), "accepted", nil
   if number then
     signal = topic.signal(t, tonumber(number))
     kind = repeated(call_, item, signal, args[2] == "1")
   else
-    signal = topic.add(call_, t, item.call, args[5], args[6], args[8] == "1" and args[9] or nil)
+    signal = topic.add(call_, t, item.call, args[5], args[7] == "1" and args[8] or nil)
     topic.judge(call_, t)
   end
   topic.commit(call_, t, args[1])

@@ -3,11 +3,11 @@
 -- Keys: the partition's (keyslots), then the topic's hash and sorted set (topic.lua).
 -- Arguments: the publishing verb, "1" when sent before, the signal's name, the correlation key (quoted),
 --   the wait's workflow, step, number and stamp, what became of it ("w" waiting, "x" expired, "r"
---   resolved, "g" over; "" to tell nothing), the number of the signal that resolved it or "", the number
+--   resolved, "g" over, "n" gone with its workflow; "" to tell nothing), the number of the signal that resolved it or "", the number
 --   of a signal that is asked after or "", and for a repair "1", or "u" when the workflow's record says
 --   that the topic was not told.
--- Reply: {the kind of repair that this was or "", the signal asked after or nil, hand-off}, these two as
---   in signal.
+-- Reply: {the kind of repair that this was or "", the signal asked after or nil, hand-off, how many signals
+--   have left because nobody took them in time}, the second and the third as in signal.
 -- Writes: the topic, timers, statistics; evidence of late or ambiguous signals to the partition's log.
 --   Nothing when the topic knew, and has nothing to hand over.
 local function tell(call_, t, args)
@@ -17,6 +17,10 @@ local function tell(call_, t, args)
   end
   if state ~= "w" then
     topic.settle(t, workflow, step, n)
+  end
+  if state == "n" then
+    topic.forget(t, workflow, step)
+    return false
   end
   return topic.tell(t, state == "r" and "g" or state, workflow, step, n, stamp)
 end
@@ -43,5 +47,5 @@ return function(keys, args)
   end
   topic.commit(call_, t, args[1])
   local asked = args[11] ~= "" and topic.signal(t, tonumber(args[11]))
-  return { repair, asked and topic.answer(t, asked), topic.handed(t) }
+  return { repair, asked and topic.answer(t, asked), topic.handed(t), t.expired }
 end

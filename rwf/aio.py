@@ -35,6 +35,7 @@ from rwf.model.views import (
     GraphView,
     HeartbeatReport,
     MigrationReport,
+    PruneReport,
     QueueView,
     ReconcileReport,
     RecoveryResult,
@@ -65,6 +66,7 @@ from rwf.store.ops import (
 from rwf.store.ops.base import Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
 from rwf.store.ops.complete import Batch, Completion
+from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.session import Session
 from rwf.store.transport import AsyncStore
 
@@ -338,6 +340,13 @@ class AsyncClient:
 
     async def resend_callback(self, callback_id: str, *, actor: str | None = None) -> CallbackView:
         return await self._run(callbacks.resend(self._scope, callback_id, actor))
+
+    async def prune(self, *, progress: Progress | None = None) -> PruneReport:
+        pruning = Pruning(self._scope, progress)
+        while not pruning.done:
+            await self._run(pruning.page())
+            pruning.tell()
+        return pruning.report()
 
     # --- the server
 

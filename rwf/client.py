@@ -28,6 +28,7 @@ from rwf.model.views import (
     GraphView,
     HeartbeatReport,
     MigrationReport,
+    PruneReport,
     QueueView,
     ReconcileReport,
     RecoveryResult,
@@ -58,6 +59,7 @@ from rwf.store.ops import (
 from rwf.store.ops.base import Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, blocking
 from rwf.store.ops.complete import Batch, Completion
+from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.session import Session
 from rwf.store.transport import SyncStore
 
@@ -406,6 +408,20 @@ class Client:
         Raises CommandRejected: ``illegal_transition`` for one that comes again by itself.
         """
         return self._run(callbacks.resend(self._scope, callback_id, actor))
+
+    def prune(self, *, progress: Progress | None = None) -> PruneReport:
+        """Removes what is over: finished workflows after their retention, once each of their
+        callbacks is delivered or dead, and signals that no workflow took within 7 days (section
+        10).
+
+        A daemon does this by itself. ``progress`` is called with the report so far after each
+        slice. Whatever is cut off is continued by the next run.
+        """
+        pruning = Pruning(self._scope, progress)
+        while not pruning.done:
+            self._run(pruning.page())
+            pruning.tell()
+        return pruning.report()
 
     # --- the server
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rwf.model.limits import CALLBACK_ATTEMPTS, CHUNK, EVIDENCE_KEPT, LISTED
+from rwf.model.limits import CALLBACK_ATTEMPTS, CHUNK, EVIDENCE_KEPT, INSERT_MS, LISTED
 from rwf.model.states import (
     OPEN_STEPS,
     SEMANTICS_VERSION,
@@ -38,7 +38,7 @@ _REPORTED: Final = {
 }
 """What ends a step by a report; anything else leaves its latest row as it was."""
 
-_FIXED: Final = {":s", ":c", ":k", ":d"}
+_FIXED: Final = {":s", ":c", ":k", ":d", ":w"}
 _OWN: Final = re.compile(r"(w|p|e|n|d):(.+)")
 _TOPIC: Final = re.compile(r"(sig|reg):([0-9a-f]{40})")
 _URGENCY_OF_PRIORITY_0: Final = 1000
@@ -63,7 +63,8 @@ class _Partition:
     outbox: dict[str, int] = field(default_factory=dict)
     gauges: Counter[str] = field(default_factory=Counter)
     staged: set[str] = field(default_factory=set)
-    handed: set[str] = field(default_factory=set)
+    undated: set[str] = field(default_factory=set)
+    """Timers whose time only the call knew that set them."""
     flows: set[str] = field(default_factory=set)
 
 
@@ -163,9 +164,7 @@ class _Check:
             for key in (self._key(number, f"{kind}:{workflow_id}") for kind in "wp")
         )
         if ":s" not in own:
-            self._partitions[number].staged.add(workflow_id)
-            if kinds & {"e", "n"}:
-                yield f"{workflow_id}: evidence of a workflow that does not exist"
+            yield from self._absent(workflow_id, own, kinds)
             return
         self._partitions[number].flows.add(workflow_id)
         agenda = self._redis.zrange(self._key(number, f"d:{workflow_id}"), 0, -1, withscores=True)
@@ -175,6 +174,8 @@ class _Check:
             {_text(member): int(score) for member, score in agenda},
         )
         self._waits.append(waits)
+        if (":w" in own) != bool(waits.waits):
+            yield f"{workflow_id}: says that {'some' if ':w' in own else 'no'} step has waited"
         if waits.due is not None:
             self._partitions[number].timers[f"w|{workflow_id}"] = waits.due
         problems = _of_flow(workflow_id, own, payload, self._partitions[number], waits)
@@ -184,6 +185,22 @@ class _Check:
         lengths = [self._redis.llen(self._key(number, f"{kind}:{workflow_id}")) for kind in "en"]
         if sum(lengths) > EVIDENCE_KEPT:
             yield f"{workflow_id}: {sum(lengths)} entries of evidence"
+
+    def _absent(self, workflow_id: str, own: dict[str, bytes], kinds: set[str]) -> Iterator[str]:
+        """Keys of no workflow: an insert's, or those of one that is being removed or was so."""
+        partition = self._partitions[int(workflow_id.partition("-")[0])]
+        unusable = _text(own.get(":x", b""))
+        if "," in unusable:
+            partition.undated.add(f"x|{workflow_id}")
+            partition.flows.add(workflow_id)
+            return
+        if kinds & {"e", "n", "d"}:
+            yield f"{workflow_id}: keys of a workflow that does not exist"
+        left_ms = self._redis.pttl(
+            self._key(int(workflow_id.partition("-")[0]), f"w:{workflow_id}")
+        )
+        if not (unusable and len(own) == 1 and kinds == {"w"} and 0 < left_ms <= INSERT_MS):
+            partition.staged.add(workflow_id)
 
     # --- topics
 
@@ -197,8 +214,13 @@ class _Check:
                 frozenset(_text(member) for member in registered),
             )
             yield from (f"topic {digest}: {problem}" for problem in topics[digest].problems())
+            flows = {flow for partition in self._partitions.values() for flow in partition.flows}
+            if gone := topics[digest].workflows - flows:
+                yield f"topic {digest}: knows of workflows that are gone: {sorted(gone)[:3]}"
             if topics[digest].handed:
-                self._partitions[number].handed.add(f"s|{digest}")
+                self._partitions[number].undated.add(f"s|{digest}")
+            elif (due := topics[digest].due) is not None:
+                self._partitions[number].timers[f"s|{digest}"] = due
         for waits in self._waits:
             yield from waits.unknown_to(topics)
 
@@ -245,9 +267,10 @@ class _Check:
                 self._key(number, "timers"), 0, -1, withscores=True
             )
         }
-        handed = {member for member in found if member[:2] == "s|"}
-        yield from _compare(f"hand-offs of {number}", expected.handed, handed)
-        others = {(member, due) for member, due in found.items() if member not in handed}
+        yield from _compare(
+            f"timers of {number}", expected.undated | set(expected.timers), set(found)
+        )
+        others = {(member, due) for member, due in found.items() if member not in expected.undated}
         yield from _compare(f"timers of {number}", set(expected.timers.items()), others)
         inserts = {
             _text(member) for member in self._redis.zrange(self._key(number, "staged"), 0, -1)
@@ -500,13 +523,14 @@ def _callbacks(flow: _Flow, partition: _Partition) -> Iterator[str]:
         yield f"callbacks {sorted(fields)}, the header counts {header.callbacks}"
         return
     told = None
-    dead = 0
+    waiting = dead = 0
     for number in range(1, header.callbacks + 1):
         record = CallbackRecord.parse(fields[f"@{number}"])
         if record.event is CallbackEvent.WORKFLOW_TERMINAL:
             told = record.data
         dead += record.status is CallbackStatus.DEAD
         open_ = record.status in (CallbackStatus.PENDING, CallbackStatus.LEASED)
+        waiting += open_
         partition.gauges[f"gc|{CallbackStatus.PENDING if open_ else record.status}"] += 1
         if open_ != (record.due is not None):
             yield f"callback {number} is {record.status}, and due {record.due}"
@@ -514,8 +538,11 @@ def _callbacks(flow: _Flow, partition: _Partition) -> Iterator[str]:
             partition.outbox[f"{flow.id}|{number}"] = header.inserted + record.due
         if not 0 <= record.attempts <= CALLBACK_ATTEMPTS:
             yield f"callback {number} was tried {record.attempts} times"
-    if header.dead != dead:
-        yield f"{header.dead} dead callbacks, the records say {dead}"
+    if (header.open, header.dead) != (waiting, dead):
+        yield f"{header.open} open and {header.dead} dead callbacks, not {waiting} and {dead}"
+    if header.finished is not None and header.kept is not None and not waiting:
+        due = header.inserted + header.finished + header.kept
+        partition.timers[f"x|{flow.id}"] = due
     if header.finished is not None:
         view = header.view(flow.id, None)
         if told != {"state": view.state, "terminal_cause": view.terminal_cause}:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from rwf.model.limits import SIGNAL_KEPT_MS
 from rwf.model.states import StepState, WaitStatus
 from rwf.store.keys import topic_digest
 from rwf.store.records import Record, Wait
@@ -42,6 +43,7 @@ class Topic:
         kept = {int(name[1:]) for name, text in self.own.items() if _is_kept(name, text)}
         if not kept <= set(range(first, last + 1)):
             yield f"keeps {sorted(kept)}, bounds {first} to {last}"
+        yield from self._of_signals()
         expected = set()
         for name, text in self.own.items():
             if name[0] == "l":
@@ -51,6 +53,34 @@ class Topic:
                     expected.add(f"{state}|{workflow_id}|{stamp}|{step}|{n}")
         if expected != self.registered:
             yield f"registered {sorted(self.registered)[:3]}, implied {sorted(expected)[:3]}"
+
+    def _of_signals(self) -> Iterator[str]:
+        numbers = {name[1:] for name in self.own if name[0] == "s"}
+        dedupes = {name[1:]: number for name, number in self.own.items() if name[0] == "d"}
+        implied = {self.own[f"s{number}"].partition("|")[2]: number for number in numbers}
+        if dedupes != implied:
+            yield f"dedupe records {sorted(dedupes.items())[:3]}, not {sorted(implied.items())[:3]}"
+        if not {name[1:] for name in self.own if name[0] == "p"} <= numbers:
+            yield "payloads without a signal"
+        if len(self.own) == 1:
+            yield "it holds nothing"
+
+    @property
+    def workflows(self) -> set[str]:
+        """All that it knows of: who waited, or has consumed a signal."""
+        waited = {name.partition("|")[0] for name in self.known}
+        consumed = {
+            text.split(",")[3]
+            for name, text in self.own.items()
+            if name[0] == "s" and text[0] == "c"
+        }
+        return waited | consumed
+
+    @property
+    def due(self) -> int | None:
+        """When the oldest signal kept has to leave, in milliseconds."""
+        kept = [text.split(",")[1] for name, text in self.own.items() if _is_kept(name, text)]
+        return int(min(kept)[:-7]) + SIGNAL_KEPT_MS if kept else None
 
     @property
     def handed(self) -> bool:

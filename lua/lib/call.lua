@@ -76,6 +76,7 @@ function M.flow(call, number, names, slot)
     was = was, -- its state before this call, and its cause when that was an end
     cause = states.WORKFLOW_CODE[was] and states.workflow_cause(h),
     since = h and M.number(max(call.ms - h.inserted, 0)), -- the call's time, as records have it
+    removal = h and header.removal(h), -- when its retention was to end before this call
     raw = raw, -- records as text, by step; false where there is none
     steps = {}, -- records taken apart
     dirty = {}, -- steps to write
@@ -89,7 +90,7 @@ end
 
 -- Gives an invisible workflow its header: from this call on it exists.
 function M.create(call, flow, before, steps, after)
-  flow.h = header.new(steps, call.ms, match(after, "^,%d*,(c?),"))
+  flow.h = header.new(steps, call.ms, match(after, "^,(%d*),(c?),"))
   flow.static = before .. format("%.0f", call.ms) .. after
   M.set(flow, ":s", flow.static)
   flow.since = "0"

@@ -32,6 +32,15 @@ local function turn(call_, flow, was, now, cause)
   end
 end
 
+-- The timer at the end of the retention follows the header.
+local function place_removal(call_, flow)
+  local due = header.removal(flow.h)
+  if due ~= flow.removal then
+    call_.timers = call_.timers or {}
+    call_.timers[header.removal_timer(flow)] = due and format("%.0f", due) or false
+  end
+end
+
 local function settle(call_, flow)
   flow.h.last = flow.since
   local was, now = flow.was, states.workflow_state(flow.h)
@@ -160,6 +169,9 @@ function M.commit(call_, verb)
       settle(call_, flow)
     elseif flow.marked then
       flow.counts = header.write(flow.h)
+    end
+    if flow.moved or flow.marked then
+      place_removal(call_, flow)
     end
   end
   if next(call_.queued) then

@@ -1,49 +1,54 @@
 -- The two header fields of a workflow's hash.
 --   ":s"  written once:      semantics,definition,steps,inserted,retention,context,name
---         context is "c" when the payload hash holds one
+--         retention is how long the workflow is kept once it has finished, empty for ever; context is "c"
+--         when the payload hash holds one
 --   ":c"  every transition:  counts;last,started,rest
 --         counts are "p3a1": a letter and a number for each step state that some step is in; rest is
---         empty, or finished,cancel,head,tail,callbacks,dead,recoveries,review,recovering
+--         empty, or finished,cancel,head,tail,callbacks,open,dead,recoveries,review,recovering
 -- Times are milliseconds; those in ":c" count from inserted, so that they stay short.
 --   cancel      the standing cancel request, "time:reason", or empty
 --   head, tail  bound the numbered entries of what is still to be walked (walk.lua)
---   callbacks   how many callbacks were written (outbox.lua), and dead: how many of them are dead
+--   callbacks   how many callbacks were written (outbox.lua); open: how many of them are neither delivered
+--               nor dead, and dead: how many are dead
 --   recoveries  how many recovery sessions there are (recovery.lua)
 --   review      "1" while an operator's latest command was refused
 --   recovering  "1" while a recovery session is unfinished
--- A name comes last, so it may hold anything.
+-- A name comes last, so it may hold anything. A hash without them holds no workflow: it is staged
+-- (insert.lua), or has the field M.UNUSABLE, which says why no workflow can come into it.
 local M = {}
+
+M.UNUSABLE = ":x"
 
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
 function M.read(static, counts)
-  local semantics, steps, inserted, context = match(static, "^(%d+),%d+,(%d+),(%d+),%d*,(c?),")
+  local semantics, steps, inserted, kept, context = match(static, "^(%d+),%d+,(%d+),(%d+),(%d*),(c?),")
   local by_state, last, started, rest = match(counts, "^(%w*);(%d+),(%d*),(.*)$")
   local h = {
     p = 0, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
-    semantics = semantics, steps = tonumber(steps), inserted = tonumber(inserted), context = context,
-    last = last, started = started, finished = "", cancel = "", head = 0, tail = 0,
-    callbacks = 0, dead = 0, recoveries = 0, review = "", recovering = "",
+    semantics = semantics, steps = tonumber(steps), inserted = tonumber(inserted), kept = kept,
+    context = context, last = last, started = started, finished = "", cancel = "", head = 0, tail = 0,
+    callbacks = 0, open = 0, dead = 0, recoveries = 0, review = "", recovering = "",
   }
   for state, count in gmatch(by_state, "(%a)(%d+)") do
     h[state] = tonumber(count)
   end
   if rest ~= "" then
-    local head, tail, callbacks, dead, recoveries
-    h.finished, h.cancel, head, tail, callbacks, dead, recoveries, h.review, h.recovering =
-      match(rest, "^(%d*),([^,]*),(%d+),(%d+),(%d+),(%d+),(%d+),(1?),(1?)$")
+    local head, tail, callbacks, open, dead, recoveries
+    h.finished, h.cancel, head, tail, callbacks, open, dead, recoveries, h.review, h.recovering =
+      match(rest, "^(%d*),([^,]*),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(1?),(1?)$")
     h.head, h.tail, h.callbacks = tonumber(head), tonumber(tail), tonumber(callbacks)
-    h.dead, h.recoveries = tonumber(dead), tonumber(recoveries)
+    h.open, h.dead, h.recoveries = tonumber(open), tonumber(dead), tonumber(recoveries)
   end
   return h
 end
 
 -- The header of a workflow that is shown by this call: every step pending.
-function M.new(steps, inserted, context)
+function M.new(steps, inserted, kept, context)
   return {
     p = steps, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
-    semantics = states.VERSION, steps = steps, inserted = inserted, context = context,
-    last = "0", started = "", finished = "", cancel = "", head = 0, tail = 0,
-    callbacks = 0, dead = 0, recoveries = 0, review = "", recovering = "",
+    semantics = states.VERSION, steps = steps, inserted = inserted, kept = kept,
+    context = context, last = "0", started = "", finished = "", cancel = "", head = 0, tail = 0,
+    callbacks = 0, open = 0, dead = 0, recoveries = 0, review = "", recovering = "",
   }
 end
 
@@ -52,9 +57,23 @@ function M.write(h)
   local rest = ""
   if h.finished ~= "" or h.cancel ~= "" or h.tail > 0 or h.callbacks > 0 or h.recoveries > 0 or h.review ~= "" then
     rest = h.finished .. "," .. h.cancel .. "," .. h.head .. "," .. h.tail .. "," .. h.callbacks .. ","
-      .. h.dead .. "," .. h.recoveries .. "," .. h.review .. "," .. h.recovering
+      .. h.open .. "," .. h.dead .. "," .. h.recoveries .. "," .. h.review .. "," .. h.recovering
   end
   return states.counts_text(h) .. ";" .. h.last .. "," .. h.started .. "," .. rest
+end
+
+-- When the workflow may be removed, in milliseconds: once it has finished, each of its callbacks is
+-- delivered or dead, and its retention is over. Nil while that cannot be said, or when it is kept for
+-- ever. The partition's timers hold "x|workflow" at that time.
+function M.removal(h)
+  if h.finished == "" or h.kept == "" or h.open > 0 then
+    return nil
+  end
+  return h.inserted + h.finished + h.kept
+end
+
+function M.removal_timer(flow)
+  return "x|" .. flow.id
 end
 
 return M

@@ -8,8 +8,10 @@
 --   due        when it may be claimed; while leased, when the lease ends; empty once delivered or dead
 --   token      of the latest claim, until it is sent again
 -- Times are milliseconds since the workflow was inserted. The partition's outbox holds those that are
--- pending or leased, "workflow|n" at the time when they are due: derived, like the header's dead.
+-- pending or leased, "workflow|n" at the time when they are due: derived, like the header's open and dead.
 local M = {}
+local OPEN = { p = 1, l = 1, d = 0, x = 0 }
+local DEAD = { p = 0, l = 0, d = 0, x = 1 }
 
 function M.read(flow, number)
   local text = command("HGET", flow.w, "@" .. number)
@@ -58,7 +60,7 @@ end
 -- Plans a callback. Fields that are not the terminal event's are JSON, with the braces left out.
 function M.write(call_, flow, event, fields)
   local h = flow.h
-  h.callbacks = h.callbacks + 1
+  h.callbacks, h.open = h.callbacks + 1, h.open + 1
   flow.moved = true
   call.count(call_, states.CALLBACK_GAUGE.p, 1)
   save(call_, flow, {
@@ -72,8 +74,9 @@ function M.move(call_, flow, c, status, due)
   local h = flow.h
   call.count(call_, states.CALLBACK_GAUGE[c.status], -1)
   call.count(call_, states.CALLBACK_GAUGE[status], 1)
-  if (c.status == "x") ~= (status == "x") then
-    h.dead = h.dead + (status == "x" and 1 or -1)
+  local open, dead = OPEN[status] - OPEN[c.status], DEAD[status] - DEAD[c.status]
+  if open ~= 0 or dead ~= 0 then
+    h.open, h.dead = h.open + open, h.dead + dead
     flow.marked = true
   end
   c.status, c.due = status, due
@@ -105,9 +108,9 @@ function M.failed(call_, flow, item, c, delay_ms, why)
 end
 
 -- Compares up to states.CHUNK callbacks from this number on with the outbox, and mends that. Returns
--- how many there are, and how many of them are dead.
+-- how many there are, and how many of them are open and dead.
 function M.check(call_, flow, first, repairs)
-  local found, members, dead = {}, {}, 0
+  local found, members, open, dead = {}, {}, 0, 0
   for number = first, first + states.CHUNK - 1 do
     local c = M.read(flow, call.number(number))
     if not c then
@@ -115,7 +118,7 @@ function M.check(call_, flow, first, repairs)
     end
     found[#found + 1] = c
     members[#members + 1] = M.member(flow, c.number)
-    dead = dead + (c.status == "x" and 1 or 0)
+    open, dead = open + OPEN[c.status], dead + DEAD[c.status]
   end
   local scores = #found > 0 and command("ZMSCORE", call_.keys[keyslots.OUTBOX], unpack(members))
   for i = 1, #found do
@@ -125,7 +128,7 @@ function M.check(call_, flow, first, repairs)
       repairs[#repairs + 1] = { right and "callback_entry_missing" or "callback_entry_wrong", "" }
     end
   end
-  return #found, dead
+  return #found, open, dead
 end
 
 return M

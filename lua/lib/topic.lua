@@ -5,21 +5,26 @@
 --   ":"       first,last,counted,number,workflow,step,n|name|key
 --             first and last bound the signals that are kept, by number; counted: the latest whose first
 --             verdict was noted; then the outstanding hand-off, or nothing: which signal is
---             to wake which wait. There is one at most, and it is of the oldest signal kept.
+--             to wake which wait. There is one at most, and it is of the oldest signal kept. Numbers
+--             begin at the time (us) when the topic came into being: they never come again, though
+--             a topic goes when it holds nothing, and may come again.
 --   "s1"      a signal: status,stamp,call,workflow,step,n|dedupe key, status "k" kept or "c" consumed,
 --             by that wait; its payload, if any, is in "p1"
---   "d..."    the number of the signal with this digest of a dedupe key
+--   "d..."    the number of the signal with this dedupe key
 --   "lW|S"    the latest wait of step S of workflow W that the topic was told of: n,state,stamp; state
 --             "w" waiting, "x" expired with its step still expired, "g" otherwise over. It stays, so that
---             what is told late, or again, changes nothing.
+--             what is told late, or again, changes nothing; until W is removed, with the signals that W
+--             has consumed.
 -- Its sorted set is derived from these, and read by the order of its members:
 --   w|W|stamp|S|n and x|W|stamp|S|n     waits, waiting and expired
--- The partition's timers hold "s|digest" while a hand-off is outstanding.
+-- The partition's timers hold "s|digest" while a hand-off is outstanding, and else at the time when the
+-- oldest signal kept has to leave.
 local M = {}
 
 local GRACE_MS = 1000 -- in which whoever made the hand-off normally carries it out
 local SKIPPED_PER_CALL, NOTED_PER_CALL = 100, 100
 local REASON = { ambiguous = "ambiguous_signal", late = "late_signal" }
+local STAMP_PER_MS = -8 -- a stamp without its last seven digits is in milliseconds
 local RANK = { w = 1, x = 2, g = 3 }
 
 -- Keys are the partition's, then the topic's.
@@ -28,8 +33,8 @@ function M.open(call_, name, key)
   local text = command("HGET", hash, ":")
   local t = {
     hash = hash, set = call_.keys[keyslots.FIRST_FLOW + 1], digest = match(hash, ":sig:(%x+)$"),
-    first = 1, last = 0, counted = 0, handed = false,
-    topic = name .. "|" .. key, fields = {}, members = {}, moved = false,
+    first = call_.us + 1, last = tonumber(call_.us), counted = tonumber(call_.us), handed = false,
+    topic = name .. "|" .. key, fields = {}, members = {}, gone = {}, moved = false, expired = 0,
   }
   if text then
     local first, last, counted, number, workflow, step, n =
@@ -65,6 +70,12 @@ local function put(t, field, value)
   t.moved = true
 end
 
+-- Plans the removal of a field.
+local function drop(t, field)
+  t.gone[#t.gone + 1] = field
+  t.moved = true
+end
+
 local function put_signal(t, signal)
   t.signals = t.signals or {}
   t.signals[signal.number] = signal
@@ -77,14 +88,14 @@ function M.signal_text(signal)
 end
 
 -- Plans a new signal; returns it.
-function M.add(call_, t, id, dedupe, digest, payload)
+function M.add(call_, t, id, dedupe, payload)
   t.last = t.last + 1
   local signal = {
     number = t.last, status = "k", stamp = call.stamp(call_), call = id, workflow = "", step = "",
     n = "", dedupe = dedupe,
   }
   put_signal(t, signal)
-  put(t, "d" .. digest, call.number(t.last))
+  put(t, "d" .. dedupe, call.number(t.last))
   if payload then
     put(t, "p" .. call.number(t.last), payload)
     t.payload = payload
@@ -99,6 +110,21 @@ function M.consume(call_, t, number, workflow, step, n)
     signal.status, signal.workflow, signal.step, signal.n = "c", workflow, step, n
     put_signal(t, signal)
     call.count(call_, "sg|consumed", 1)
+  end
+end
+
+local function remove(t, signal)
+  local number = call.number(signal.number)
+  drop(t, "s" .. number)
+  drop(t, "p" .. number)
+  drop(t, "d" .. signal.dedupe)
+end
+
+-- Plans the removal of a signal that this workflow has consumed.
+function M.remove(t, number, workflow)
+  local signal = M.signal(t, number)
+  if signal and signal.status == "c" and signal.workflow == workflow then
+    remove(t, signal)
   end
 end
 
@@ -127,6 +153,19 @@ function M.tell(t, state, workflow, step, n, stamp)
   end
   put(t, field, n .. "," .. state .. "," .. stamp)
   return true
+end
+
+-- Plans that nothing is known any more of a step's waits: its workflow is gone.
+function M.forget(t, workflow, step)
+  local field = "l" .. workflow .. "|" .. step
+  local known = command("HGET", t.hash, field)
+  if known then
+    local n, state, stamp = match(known, "^(%d+),(%a),(%d+)$")
+    if state ~= "g" then
+      t.members[member(state, workflow, stamp, step, n)] = false
+    end
+    drop(t, field)
+  end
 end
 
 -- Ends the outstanding hand-off, if it is to this wait: what became of that is known.
@@ -172,12 +211,24 @@ local function verdict(t)
   return match(first, workflow) ~= match(edge(t, "w", true), workflow) and "ambiguous" or "recorded"
 end
 
--- Leaves behind the signals that were consumed.
-local function skip(t)
+-- When a kept signal has to leave, in milliseconds.
+local function end_ms(signal)
+  return sub(signal.stamp, 1, STAMP_PER_MS) + states.SIGNAL_KEPT_MS
+end
+
+-- Leaves behind the signals that were consumed, and removes those that nobody took in time.
+local function skip(call_, t)
   for _ = 1, SKIPPED_PER_CALL do
-    local signal = t.first <= t.last and M.signal(t, t.first)
-    if not signal or signal.status == "k" then
+    if t.first > t.last then
       return
+    end
+    local signal = M.signal(t, t.first)
+    if signal and signal.status == "k" then
+      if end_ms(signal) > call_.ms then
+        return
+      end
+      remove(t, signal)
+      t.expired = t.expired + 1
     end
     t.first = t.first + 1
     t.moved = true
@@ -221,7 +272,7 @@ function M.judge(call_, t)
   if t.handed then
     return
   end
-  skip(t)
+  skip(call_, t)
   local found = t.first <= t.last and verdict(t)
   if found == "recorded" then
     local workflow, step, n = match(edge(t, "w", false), "^w|([^|]+)|%d+|([^|]+)|(%d+)$")
@@ -263,13 +314,32 @@ function M.handed(t)
   }
 end
 
+-- The time of the topic's timer, or false.
+local function due(call_, t)
+  if t.handed then
+    return call.number(call_.ms + GRACE_MS)
+  end
+  if t.first > t.last then
+    return false
+  end
+  local oldest = M.signal(t, t.first)
+  -- Where the oldest is not kept, there is more to be left behind than a call may.
+  return call.number(oldest and oldest.status == "k" and end_ms(oldest) or call_.ms)
+end
+
+-- Removes fields and, when no more is left than the record of a topic that holds nothing, the topic.
+local function clear(t)
+  command("HDEL", t.hash, unpack(t.gone))
+  if command("HLEN", t.hash) == 1 then
+    command("UNLINK", t.hash, t.set)
+  end
+end
+
 -- Writes what was planned, the record of truth last.
 function M.commit(call_, t, verb)
   if t.moved then
     local handed = t.handed or { number = "", workflow = "", step = "", n = "" }
-    call_.timers = {
-      ["s|" .. t.digest] = t.handed and call.number(call_.ms + GRACE_MS) or false,
-    }
+    call_.timers = { ["s|" .. t.digest] = due(call_, t) }
     put(
       t, ":",
       call.number(t.first) .. "," .. call.number(t.last) .. "," .. call.number(t.counted) .. ","
@@ -281,6 +351,9 @@ function M.commit(call_, t, verb)
   flush.commit(call_, verb)
   if t.moved then
     command("HSET", t.hash, unpack(t.fields))
+  end
+  if #t.gone > 0 then
+    clear(t)
   end
 end
 

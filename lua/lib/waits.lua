@@ -13,6 +13,7 @@
 --   left      earlier waits of the step whose topics have not been told of their end: "3+5"
 --   asked     the deadline as it was asked for
 --   name|key  the signal's, and the correlation key, percent-quoted
+-- ":w" is there once any step has waited.
 -- A lease that ended in a wait is found by "l:step:lease" there: the wait's number.
 --
 -- The agenda, a sorted set, is derived from these. Its members are waiting steps with a deadline, by
@@ -20,6 +21,7 @@
 -- less OFFSET so that these stand first. The partition's timers hold "w|workflow" at what is due first.
 local M = {}
 
+M.ANY = ":w"
 local GRACE_MS = 1000 -- in which whoever caused it normally tells the topic
 local OFFSET = 1e15
 local EXPIRED_PER_CALL = 100
@@ -68,6 +70,11 @@ function M.load(flow, names)
       flow.waits[sub(missing[i], 2)] = found[i] and M.read(found[i])
     end
   end
+end
+
+-- Whether any step of the workflow has ever waited.
+function M.any(flow)
+  return command("HEXISTS", flow.w, M.ANY) == 1
 end
 
 -- The step's latest wait, or false.
@@ -135,6 +142,8 @@ function M.begin(call_, flow, name, wait)
     flow.rows[#flow.rows + 1] = M.write(before)
     flow.unset = flow.unset or {} -- what woke the step before
     flow.unset[#flow.unset + 1] = "s:" .. name
+  else
+    call.set(flow, M.ANY, "1")
   end
   if wait.lease ~= "" then
     flow.rows[#flow.rows + 1] = "l:" .. name .. ":" .. wait.lease

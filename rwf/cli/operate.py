@@ -1,4 +1,4 @@
-"""An operator's commands: ``signal``, ``cancel``, ``recover`` and ``queues``."""
+"""An operator's commands: ``signal``, ``cancel``, ``recover``, ``queues`` and ``prune``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rwf.cli.commands import payload_value
 from rwf.cli.common import Output, dumped, headline, on_client, progress
 from rwf.cli.text import escaped, moment, table
 from rwf.model.states import RecoveryAction, RecoveryScope
-from rwf.model.views import RecoveryResult, SignalView
+from rwf.model.views import PruneReport, RecoveryResult, SignalView
 
 _CHANGES_SHOWN: Final = 50
 
@@ -117,4 +117,31 @@ def queues(client: Client, out: Output) -> None:
     out.lines(table(head, rows) if rows else ["no queues"])
 
 
-COMMANDS = (signal, cancel, recover, queues)
+@click.command()
+@on_client
+def prune(client: Client, out: Output) -> None:
+    """Remove what is over, as a daemon does by itself.
+
+    These are finished workflows after their retention, once their callbacks are delivered or dead,
+    and signals that no workflow took within 7 days.
+    """
+    told = PruneReport(workflows=0, signals=0)
+
+    def progress(report: PruneReport) -> None:
+        nonlocal told
+        if report != told and not out.as_json:
+            out.lines([f"  {_removed(report)} so far"])
+        told = report
+
+    report = client.prune(progress=progress)
+    if out.as_json:
+        out.document(dumped(report))
+    else:
+        out.lines([f"removed {_removed(report)}"])
+
+
+def _removed(report: PruneReport) -> str:
+    return f"{report.workflows} workflows and {report.signals} signals"
+
+
+COMMANDS = (signal, cancel, recover, queues, prune)

@@ -23,6 +23,12 @@ EVIDENCE_KEPT: Final = 10_000
 # Failures after which a callback is dead (section 6).
 CALLBACK_ATTEMPTS: Final = 20
 
+# How long an insert may take, in milliseconds: what it has staged or reserved is then given up, and
+# an id that was made unusable, because of an insert that may still be under way, is free of it.
+INSERT_MS: Final = 600_000
+# How long a signal that no workflow took is kept (section 10), in milliseconds: 7 days.
+SIGNAL_KEPT_MS: Final = 604_800_000
+
 # Steps of one workflow and class that share a round of the ready queue (section 8).
 ROUND_SHARE: Final = 100
 # How long an entry of the ready queue is kept for the claimer that has taken it (milliseconds).

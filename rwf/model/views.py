@@ -280,6 +280,14 @@ class DispatchReport(View):
     failed: int
 
 
+class PruneReport(View):
+    """What was removed: workflows whose retention was over, and signals that no workflow took in
+    time."""
+
+    workflows: int
+    signals: int
+
+
 class Edge(View):
     """A dependency of ``child`` on ``parent``."""
 

@@ -24,6 +24,7 @@ FUNCTIONS: Final = {
     for function in (
         Function("create"),
         Function("reserve"),
+        Function("unreserve"),
         Function("note"),
         Function("insert"),
         Function("complete"),
@@ -35,10 +36,12 @@ FUNCTIONS: Final = {
         Function("told"),
         Function("signal"),
         Function("sync"),
+        Function("forget"),
         Function("agenda", reads_only=True),
         Function("dedupe", reads_only=True),
         Function("named", reads_only=True),
         Function("take"),
+        Function("prune"),
         Function("cancel"),
         Function("recover"),
         Function("session", reads_only=True),
@@ -67,7 +70,7 @@ PUBLISHING: Final = frozenset(
     {
         "note", "insert", "complete", "advance", "check", "callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover",
+        "cancel", "recover", "prune", "forget",
     }
 )  # fmt: skip
 

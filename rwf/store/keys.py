@@ -94,7 +94,8 @@ class Keys:
 
 # ready   sorted set: available steps, in the order in which they are to be claimed
 # timers  sorted set by due time (ms): "r|workflow|step", a retry; "l|workflow|step", a lease;
-#         "w|workflow", the first of what its waits have to have done; "s|digest", a hand-off
+#         "w|workflow", the first of what its waits have to have done; "x|workflow", the end of its
+#         retention; "s|digest", a topic's hand-off, or the end of the oldest signal it keeps
 # index   sorted set: "group|inserted|workflow", group "o" for open or the code of a terminal state
 # stats   hash: the fleet's counters and gauges
 # log     list: evidence of commands on workflows that do not exist

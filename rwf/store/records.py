@@ -162,7 +162,9 @@ class Header:
     cancel: int | None
     cancel_reason: str | None
     unwalked: int
+    kept: int | None
     callbacks: int
+    open: int
     dead: int
     recoveries: int
     review: bool
@@ -172,8 +174,8 @@ class Header:
         fixed = static.decode().split(",", 6)
         moving = counts.decode().partition(";")[2]
         last, started, rest = moving.split(",", 2)
-        finished, cancel, head, tail, callbacks, dead, recoveries, review, _ = (
-            rest or ",,0,0,0,0,0,,"
+        finished, cancel, head, tail, callbacks, open_, dead, recoveries, review, _ = (
+            rest or ",,0,0,0,0,0,0,,"
         ).split(",")
         cancelled_at, _, reason = cancel.partition(":")
         return cls(
@@ -189,7 +191,9 @@ class Header:
             cancel=_number(cancelled_at),
             cancel_reason=unquote(reason) or None,
             unwalked=int(tail) - int(head),
+            kept=_number(fixed[4]),
             callbacks=int(callbacks),
+            open=int(open_),
             dead=int(dead),
             recoveries=int(recoveries),
             review=bool(review),
@@ -204,10 +208,10 @@ class Header:
         return counts
 
     @staticmethod
-    def callbacks_of(text: bytes) -> tuple[int, int]:
-        """How many callbacks a header's moving part counts, and how many dead ones."""
+    def callbacks_of(text: bytes) -> list[int]:
+        """How many callbacks a header's moving part counts, and how many open and dead ones."""
         rest = text.decode().split(",", 2)[2].split(",")
-        return (int(rest[4]), int(rest[5])) if len(rest) > 1 else (0, 0)
+        return [int(number) for number in rest[4:7]] or [0, 0, 0]
 
     @property
     def needs_review(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from rwf import Client
 from tests.contract.commandline import Cli
 from tests.contract.flows import flow
+from tests.contract.outbox import ignore
 
 
 def test_a_signal(cli: Cli, one_client: Client) -> None:
@@ -68,3 +69,18 @@ def test_queues(cli: Cli, one_client: Client) -> None:
     assert (found["slow"]["available"], found["slow"]["served"]) == (2, False)
     assert (found["fast"]["available"], found["fast"]["served"]) == (0, True)
     assert cli.ok("queues").splitlines()[1].split()[0] == "fast"
+
+
+def test_prune(cli: Cli, one_client: Client) -> None:
+    assert cli.ok("prune") == "removed 0 workflows and 0 signals\n"
+    for _ in range(2):
+        view = one_client.insert(flow("a"), retention=timedelta(0))
+        one_client.complete_step(view.id, "a")
+        one_client.dispatch_callbacks(ignore, limit=1)
+        one_client.insert(flow("a"), retention=timedelta(0))
+    assert cli.ok("prune").splitlines() == [
+        "  2 workflows and 0 signals so far",
+        "removed 2 workflows and 0 signals",
+    ]
+    assert cli.json("prune") == {"workflows": 0, "signals": 0}
+    cli.refused(1, "show", view.id)

@@ -96,6 +96,9 @@ class System(Protocol):
     def fire_due(self, workflow_id: str) -> object:
         """Make the workflow's retries that are due available (those with ``retry_in=0``)."""
 
+    def prune(self) -> int:
+        """Deliver all callbacks, end every retention, and remove what is over."""
+
     def snapshot(self, workflow_id: str) -> Snapshot: ...
 
     def stranger(self, workflow_id: str) -> str:
@@ -163,7 +166,7 @@ class Machine(RuleBasedStateMachine):
     def first_insert(self, definition: Definition) -> None:
         self._insert(definition, None)
 
-    @precondition(lambda self: len(self.flows) < MOST_WORKFLOWS)
+    @precondition(lambda self: len(self._present()) < MOST_WORKFLOWS)
     @rule(definition=definitions(), key=st.one_of(st.none(), KEYS))
     def insert(self, definition: Definition, key: str | None) -> None:
         """A new workflow; with a key that is taken, most often a conflict."""
@@ -318,6 +321,18 @@ class Machine(RuleBasedStateMachine):
         flow, step = self._pick(data, BADLY_ENDED)
         self._recover(flow, step, action, scope, True, None)
 
+    # Time passes.
+
+    @precondition(lambda self: any(self.model.finished(ours) for _, ours in self._present()))
+    @rule(definition=definitions())
+    def prune(self, definition: Definition) -> None:
+        """What is finished leaves; what is sent to it afterwards finds nothing."""
+        self._agree(self.model.prune(), self.system.prune())
+        self.keyed = {key: self.keyed[key] for key in self.model.keys}
+        present = {flow for flow, _ in self._present()}
+        self.leases = [lease for lease in self.leases if lease[0] in present]
+        self._insert(definition, None)
+
     # What arrives early, late, twice, or is wrong.
 
     @precondition(lambda self: self._steps(OUT_OF_TURN))
@@ -380,7 +395,8 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def same_records(self) -> None:
-        for number, (ours, theirs) in enumerate(self.flows):
+        for number, ours in self._present():
+            theirs = self.flows[number][1]
             found = differences(self.model.snapshot(ours), self.system.snapshot(theirs))
             assert not found, _report(f"workflow {number} differs", found)
 
@@ -480,13 +496,21 @@ class Machine(RuleBasedStateMachine):
         latest = data.draw(st.booleans(), label="latest")
         return self.leases[-1] if latest else data.draw(st.sampled_from(self.leases), label="lease")
 
+    def _present(self) -> list[tuple[int, str]]:
+        """The workflows that have not left: their numbers, and the model's ids."""
+        return [
+            (flow, ours)
+            for flow, (ours, _) in enumerate(self.flows)
+            if ours in self.model.workflows
+        ]
+
     def _ids_sent(self) -> list[Command]:
         return [command for command in self.sent if command.command_id is not None]
 
     def _steps(self, states: set[StepState] | frozenset[StepState]) -> list[tuple[int, str]]:
         return [
             (flow, step.name)
-            for flow, (ours, _) in enumerate(self.flows)
+            for flow, ours in self._present()
             for step in self.model.workflows[ours].steps.values()
             if step.state in states
         ]

@@ -218,6 +218,20 @@ class Operated(Reference):
             step.become(StepState.AVAILABLE)
             step.signal, step.uncounted = signal.payload, True
 
+    # Retention.
+
+    def finished(self, workflow_id: str) -> bool:
+        return workflow_row(self.workflows[workflow_id]).finished
+
+    def prune(self) -> int:
+        """Every finished workflow is over; returns how many leave."""
+        over = [one for one in self.workflows.values() if self.finished(one.id)]
+        for workflow in over:
+            del self.workflows[workflow.id]
+        self.keys = {key: id_ for key, id_ in self.keys.items() if id_ in self.workflows}
+        self.signals = [signal for signal in self.signals if signal.workflow not in over]
+        return len(over)
+
     # Cancel requests.
 
     def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused:

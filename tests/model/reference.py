@@ -181,6 +181,7 @@ class Reference:
         self.workflows: dict[str, Workflow] = {}
         self.keys: dict[str, str] = {}
         self.strangers: list[tuple[str, EvidenceRow]] = []
+        self.inserts = 0
 
     # Commands.
 
@@ -192,7 +193,8 @@ class Reference:
                 return refuse(first.evidence, "insert", None, Reason.KEY_CONFLICT)
             first.evidence.append(EvidenceRow("insert", None, "duplicate", DUPLICATE_INSERT))
             return Inserted(first.id, True, workflow_row(first))
-        workflow = Workflow(f"w{len(self.workflows) + 1}", definition, _steps(definition))
+        self.inserts += 1
+        workflow = Workflow(f"w{self.inserts}", definition, _steps(definition))
         self.workflows[workflow.id] = workflow
         if key is not None:
             self.keys[key] = workflow.id

@@ -50,7 +50,9 @@ class ClientSystem:
 
     def insert(self, definition: Definition, key: str | None = None) -> Inserted | Refused:
         try:
-            view: WorkflowView = self._client.insert(build(definition), key=key)
+            view: WorkflowView = self._client.insert(
+                build(definition), key=key, retention=timedelta(0)
+            )
         except CommandRejected as error:
             return _refused(error)
         self._ids.add(view.id)
@@ -169,6 +171,11 @@ class ClientSystem:
 
     def fire_due(self, workflow_id: str) -> object:
         return self._fire(workflow_id)
+
+    def prune(self) -> int:
+        while self._client.dispatch_callbacks(lambda _envelope: None).delivered:
+            pass
+        return self._client.prune().workflows
 
     def snapshot(self, workflow_id: str) -> Snapshot:
         steps: list[StepView] = self._client.steps(workflow_id)

@@ -77,7 +77,55 @@ OF_CALLBACKS: dict[str, Callable[[Any, str], object]] = {
         f"{BASE}:w:{w}", "@2", r.hget(f"{BASE}:w:{w}", "@1")
     ),
     "a dead one is not counted": lambda r, w: _replace(r, f"{BASE}:w:{w}", "@1", b",p,", b",x,"),
+    "an open one is not counted": lambda r, w: _replace(
+        r, f"{BASE}:w:{w}", ":c", b",1,1,0,0,,", b",1,0,0,0,,"
+    ),
 }
+
+
+OF_RETENTION: dict[str, Callable[[Any, str], object]] = {
+    "the end of the retention is lost": lambda r, w: r.zrem(f"{BASE}:timers", f"x|{w}"),
+    "it has another time": lambda r, w: r.zadd(f"{BASE}:timers", {f"x|{w}": 5}),
+    "the end of a signal is lost": lambda r, w: r.zrem(f"{BASE}:timers", _topic_timer(r)),
+    "a signal's end has another time": lambda r, w: r.zadd(f"{BASE}:timers", {_topic_timer(r): 5}),
+    "a dedupe record is left": lambda r, w: r.hset(_topic(r), "dother", "5"),
+    "a dedupe record is lost": lambda r, w: r.hdel(_topic(r), "dk"),
+    "a payload is left": lambda r, w: r.hset(_topic(r), "p5", "1"),
+    "a topic holds nothing": lambda r, w: r.hset(
+        f"{BASE}:sig:{'0' * 40}", ":", "1,0,0,,,,|go|other"
+    ),
+    "a topic knows of a workflow that is gone": lambda r, w: r.hset(
+        _topic(r), "l0-aaaaaaaaaaaaaaaa|a", "1,g,5"
+    ),
+    "a removal that nobody goes on with": lambda r, w: r.hset(
+        f"{BASE}:w:0-aaaaaaaaaaaaaaaa", ":x", "2,0,1,1"
+    ),
+    "an id is unusable for ever": lambda r, w: r.hset(f"{BASE}:w:0-aaaaaaaaaaaaaaaa", ":x", "1"),
+}
+
+
+def _topic(redis: Any) -> bytes:
+    (name,) = redis.scan_iter(f"{BASE}:sig:*")
+    found: bytes = name
+    return found
+
+
+def _topic_timer(redis: Any) -> bytes:
+    return b"s|" + _topic(redis).rpartition(b":")[2]
+
+
+@pytest.mark.parametrize("what", OF_RETENTION)
+def test_damage_to_what_is_to_leave_is_seen(
+    one_client: Client, what: str, broken_on_purpose: None
+) -> None:
+    view = one_client.insert(Workflow("flow").add("a", worker="w"))
+    one_client.complete_step(view.id, "a")
+    one_client.dispatch_callbacks(lambda _envelope: None)
+    one_client.deliver_signal("go", "k", payload=1)
+    redis: Any = one_client._store.client()
+    assert invariants.check(redis) == []
+    OF_RETENTION[what](redis, view.id)
+    assert invariants.check(redis) != []
 
 
 @pytest.mark.parametrize("what", OF_CALLBACKS)

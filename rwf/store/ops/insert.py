@@ -61,7 +61,8 @@ def _insert_once(scope: Scope, key: str, graph: Graph, kept_ms: int | None) -> O
 
     Whoever finds a reservation without a workflow (its inserter died, or is at it) inserts the same
     definition under the same id. Another definition is refused, until the reservation is too old to
-    be anybody's; then its id is made unusable, and the key is free.
+    be anybody's; then its id is made unusable, and the key is free. So is the key of a workflow
+    that is being removed.
     """
     digest = key_digest(key)
     home = home_partition(digest, scope.keys.homes)
@@ -77,20 +78,19 @@ def _insert_once(scope: Scope, key: str, graph: Graph, kept_ms: int | None) -> O
             existing = yield from _existing(scope, workflow_id, definition == graph.digest)
             if existing is not None:
                 return existing
-            if definition != graph.digest:
-                if not old:
-                    raise (yield from _conflict(scope, workflow_id, "a workflow being inserted"))
-                reply = yield scope.on_workflow("insert", workflow_id, ["bury"])
-                replaced = held if reply[0] == b"buried" else ""
-                continue
-        view = yield from _put(scope, workflow_id, graph, kept_ms, keyed)
-        if view is not None:
-            return view
-        replaced = ""
+            if definition != graph.digest and not old:
+                raise (yield from _conflict(scope, workflow_id, "a workflow being inserted"))
+        if definition == graph.digest:
+            view = yield from _put(scope, workflow_id, graph, kept_ms, keyed)
+            if view is not None:
+                return view
+        # No workflow will come under the id, unless another inserter was faster.
+        reply = yield scope.on_workflow("insert", workflow_id, ["bury"])
+        replaced = held if reply[0] == b"buried" else ""
 
 
 def _existing(scope: Scope, workflow_id: str, same: bool) -> Op[WorkflowView | None]:
-    """The workflow that an earlier insert of the key made, or None when it made none yet.
+    """The workflow that an earlier insert of the key made; None when there is none yet, or no more.
 
     Raises CommandRejected, ``key_conflict``, when its definition is another one.
     """
@@ -99,7 +99,10 @@ def _existing(scope: Scope, workflow_id: str, same: bool) -> Op[WorkflowView | N
         return None
     if not same:
         raise (yield from _conflict(scope, workflow_id, "a workflow"))
-    _, static, counts, context, _ = yield _note(scope, workflow_id, "duplicate", "")
+    _, *header = yield _note(scope, workflow_id, "duplicate", "")
+    if not header:
+        return None
+    static, counts, context, _ = header
     return Header.parse(static, counts).view(workflow_id, context, duplicate=True)
 
 

@@ -32,8 +32,8 @@ def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
     if header.unwalked:
         yield from advance_all(scope, workflow_id)
         repairs.append(Repair(kind="release_unfinished", step=None, details={}))
-    # Of the steps in each state, then of callbacks and of dead ones.
-    sums = [0] * (len(STATES) + 2)
+    # Of the steps in each state, then of callbacks, of open and of dead ones.
+    sums = [0] * (len(STATES) + 3)
     before: bytes | None = None
     undisturbed = True
     waits: list[tuple[Topic | None, Fate]] = []
@@ -64,8 +64,7 @@ def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
 def _counted(counts: bytes) -> list[int]:
     """What a header says, in the order of what is summed."""
     numbers = Header.counts_of(counts)
-    callbacks, dead = Header.callbacks_of(counts)
-    return [*(numbers[state] for state in STATES), callbacks, dead]
+    return [*(numbers[state] for state in STATES), *Header.callbacks_of(counts)]
 
 
 def _told_again(
@@ -81,7 +80,7 @@ def _told_again(
         kind = yield from sync(scope, topic, fate, unsettled, repair=mark)
         if kind:
             repairs.append(Repair(kind=kind, step=fate.step, details={}))
-    news = [fate for _, fate in waits if not fate.known]
+    news = [(topic, fate) for topic, fate in waits if not fate.known]
     for start in range(0, len(news), _TOLD_PER_CALL):
         some = news[start : start + _TOLD_PER_CALL]
         yield from tell(scope, workflow_id, some, unsettled)

@@ -11,7 +11,6 @@ from rwf.errors import WorkflowInvalid
 from rwf.model.names import checked_name
 from rwf.model.views import AwaitView, SignalView
 from rwf.store.catalog import CONNECT, Arg, Op
-from rwf.store.keys import key_digest
 from rwf.store.ops.base import (
     Scope,
     checked_id,
@@ -74,7 +73,7 @@ def await_step(
     if (what := wait.untold) is not None:
         fate = Fate.of(workflow_id, name, wait, what)
         yield from sync(scope, topic, fate, unsettled)
-        wait = (yield from tell(scope, workflow_id, [fate], unsettled)) or wait
+        wait = (yield from tell(scope, workflow_id, [(topic, fate)], unsettled)) or wait
     yield from settle(scope, unsettled)
     return wait.view(workflow_id, step)
 
@@ -91,7 +90,7 @@ def deliver_signal(
     note = orjson.dumps(
         {"signal": topic.signal, "correlation_key": topic.key, "dedupe_key": dedupe}
     )
-    args: list[Arg] = [*topic.names, wire_text(dedupe), key_digest(dedupe), new_call_id()]
+    args: list[Arg] = [*topic.names, wire_text(dedupe), new_call_id()]
     args += ["" if encoded is None else "1", encoded or b"", note]
     kind, answer, handed = yield topic.call(scope, "signal", args)
     found = Signal.parse(answer)
@@ -117,7 +116,7 @@ def deliver_signal(
 def swallowed_by(scope: Scope, wait: Wait) -> Op[str | None]:
     """The id of a signal on record that the next one of the default dedupe key would repeat."""
     topic = Topic(wait.signal, wait.key)
-    number = yield topic.call(scope, "dedupe", [key_digest(wait.key)])
+    number = yield topic.call(scope, "dedupe", [wire_text(wait.key)])
     return None if number is None else topic.signal_id(scope, int(number))
 
 

@@ -8,13 +8,14 @@ client has left:
     a wait begins, or ends         the workflow's call, then ``sync`` to the topic, then ``told``
     a topic hands a signal over    ``wake`` to the workflow, then ``sync``, then ``told``
 
-``sync`` may answer with the topic's next hand-off, which is then carried out in turn.
+``sync`` may answer with the topic's next hand-off, which is then carried out in turn. Who finds
+that the workflow was removed meanwhile has the topic forget it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -63,7 +64,8 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of a wait: ``w`` it waits, ``x`` expired, ``r`` resolved, ``g`` otherwise over.
+    """What became of a wait: ``w`` it waits, ``x`` expired, ``r`` resolved, ``g`` otherwise
+    over, and ``n`` for one whose workflow was removed.
 
     ``x`` only while its step is still expired by it. ``number`` is that of the signal which
     resolved it. ``known`` is whether the topic has been told before.
@@ -79,7 +81,7 @@ class Fate:
 
     @classmethod
     def of(cls, workflow_id: str, step: str, wait: Wait, what: str) -> Fate:
-        number = None if wait.signal_id is None else _number(wait.signal_id)
+        number = None if wait.signal_id is None else number_of(wait.signal_id)
         return cls(workflow_id, step, wait.n, wait.stamp, what, number)
 
 
@@ -109,7 +111,7 @@ def settle(scope: Scope, unsettled: Unsettled) -> Op[None]:
             for topic, fate in waits:
                 if topic is not None:
                     yield from sync(scope, topic, fate, unsettled)
-            yield from tell(scope, workflow_id, [fate for _, fate in waits], unsettled)
+            yield from tell(scope, workflow_id, waits, unsettled)
 
 
 def fate_of(workflow_id: str, entry: Sequence[bytes]) -> tuple[Topic | None, Fate]:
@@ -118,12 +120,13 @@ def fate_of(workflow_id: str, entry: Sequence[bytes]) -> tuple[Topic | None, Fat
     if not rest:
         return None, Fate(workflow_id, step, int(n), "", what)
     stamp, signal_id, _, known = rest
-    number = _number(signal_id) if signal_id else None
+    number = number_of(signal_id) if signal_id else None
     fate = Fate(workflow_id, step, int(n), stamp, what, number, bool(known))
     return Topic.stored(entry[5]), fate
 
 
-def _number(signal_id: str) -> int:
+def number_of(signal_id: str) -> int:
+    """A signal's number within its topic, from its id."""
     return int(signal_id.rpartition("/")[2])
 
 
@@ -131,23 +134,28 @@ def sync(
     scope: Scope, topic: Topic, fate: Fate, unsettled: Unsettled, *, repair: str = ""
 ) -> Op[str]:
     """Tells a topic of a wait, and carries out what it then hands over; the kind of repair."""
-    found, _, handed = yield _sync(scope, topic, fate, None, repair)
+    found, _, handed, _ = yield _sync(scope, topic, fate, None, repair)
     yield from hand_over(scope, topic, handed, unsettled, None)
     kind: bytes = found
     return kind.decode()
 
 
-def finish_hand_off(scope: Scope, digest: str) -> Op[None]:
-    """Carries out what a topic has outstanding, by its digest."""
+def judge_topic(scope: Scope, digest: str) -> Op[int]:
+    """Carries out what a topic has outstanding, by its digest, and has the signals leave that
+    nobody took in time; returns how many these were."""
     text = yield Call("named", scope.keys.topic(digest))
     if text is None:
-        return
+        return 0
     topic = Topic.stored(text)
     unsettled: Unsettled = {}
     args = [*topic.names, "", "", "", "", "", "", "", ""]
-    _, _, handed = yield topic.call(scope, "sync", args)
-    yield from hand_over(scope, topic, handed, unsettled, None)
+    left, more = 0, True
+    while more:
+        _, _, handed, expired = yield topic.call(scope, "sync", args)
+        yield from hand_over(scope, topic, handed, unsettled, None)
+        left, more = left + int(expired), expired > 0
     yield from settle(scope, unsettled)
+    return left
 
 
 def _sync(scope: Scope, topic: Topic, fate: Fate, asked: int | None, repair: str) -> Call:
@@ -175,18 +183,21 @@ def hand_over(
             break
         resolved = int(number) if what == b"r" else None
         fate = Fate(workflow_id, step, int(n), stamp.decode(), what.decode(), resolved)
-        _, answer, handed = yield _sync(scope, topic, fate, asked, "")
-        yield from tell(scope, workflow_id, [fate], unsettled)
+        _, answer, handed, _ = yield _sync(scope, topic, fate, asked, "")
+        yield from tell(scope, workflow_id, [(topic, fate)], unsettled)
     return Signal.parse(answer) if answer else None
 
 
 def tell(
-    scope: Scope, workflow_id: str, fates: Sequence[Fate], unsettled: Unsettled
+    scope: Scope, workflow_id: str, fates: Sequence[tuple[Topic | None, Fate]], unsettled: Unsettled
 ) -> Op[Wait | None]:
     """Notes with a workflow what topics were told; returns the last of these waits."""
-    args: list[Arg] = [part for fate in fates for part in (fate.step, fate.n, fate.what)]
+    args: list[Arg] = [part for _, fate in fates for part in (fate.step, fate.n, fate.what)]
     reply = yield scope.on_workflow("told", workflow_id, args)
     if not reply:
+        for topic, fate in fates:
+            if topic is not None:
+                yield from sync(scope, topic, replace(fate, what="n"), unsettled)
         return None
     last, *header = reply
     note_unsettled(workflow_id, header, unsettled)
