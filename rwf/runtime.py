@@ -16,7 +16,8 @@ from rwf.client import Client
 from rwf.model.views import Event
 from rwf.store import events
 from rwf.store.ops import reads
-from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.base import Scope
+from rwf.store.session import Op
 
 T = TypeVar("T")
 

@@ -95,6 +95,20 @@ class Call:
         return list(self.args)
 
 
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A page of the key names that match a pattern, on every primary or on the named one.
+
+    The reply is, for each, where to go on (0 at the end) and key names as bytes.
+    """
+
+    match: str
+    node: str | None = None
+    cursor: int = 0
+
+
+Request = Call | Scan
+
 # What an operation yields to have the client connected, when it has to know the partitions. All
 # others connect with their first call, after what can be judged without a server.
 CONNECT: Final = Call("", ())

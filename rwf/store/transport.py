@@ -176,8 +176,8 @@ class SyncStore(_Store):
 
     def _perform(self, action: Action) -> Any:
         match action:
-            case Send(args, None, _):
-                return self._broadcast(args)
+            case Send(args, None, _, node):
+                return self._broadcast(args, node)
             case Send(args, _, ()):
                 return self.client().execute_command(*args, NEVER_DECODE=True)
             case Send(args, str(key), behind):
@@ -209,13 +209,15 @@ class SyncStore(_Store):
             return redis.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.Redis.from_url(address.url, **arguments)
 
-    def _broadcast(self, args: Command) -> dict[str, Any]:
+    def _broadcast(self, args: Command, only: str | None) -> dict[str, Any]:
         client = self.client()
         if not self.cluster:
-            return {"": client.execute_command(*args)}
-        nodes = client.get_primaries()
+            return {"": client.execute_command(*args, NEVER_DECODE=True)}
+        nodes = _chosen(client.get_primaries(), only)
+        connections = {node.name: client.get_redis_connection(node) for node in nodes}
         return {
-            node.name: client.get_redis_connection(node).execute_command(*args) for node in nodes
+            name: connection.execute_command(*args, NEVER_DECODE=True)
+            for name, connection in connections.items()
         }
 
     def _acknowledged(self, args: Command, key: str, behind: tuple[Command, ...]) -> Any:
@@ -271,8 +273,8 @@ class AsyncStore(_Store):
 
     async def _perform(self, action: Action) -> Any:
         match action:
-            case Send(args, None, _):
-                return await self._broadcast(args)
+            case Send(args, None, _, node):
+                return await self._broadcast(args, node)
             case Send(args, _, ()):
                 return await (await self.client()).execute_command(*args, NEVER_DECODE=True)
             case Send(args, str(key), behind):
@@ -305,12 +307,15 @@ class AsyncStore(_Store):
             return redis.asyncio.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.asyncio.Redis.from_url(address.url, **arguments)
 
-    async def _broadcast(self, args: Command) -> dict[str, Any]:
+    async def _broadcast(self, args: Command, only: str | None) -> dict[str, Any]:
         client = await self.client()
         if not self.cluster:
-            return {"": await client.execute_command(*args)}
+            return {"": await client.execute_command(*args, NEVER_DECODE=True)}
         await client.initialize()
-        return {node.name: await node.execute_command(*args) for node in client.get_primaries()}
+        return {
+            node.name: await node.execute_command(*args, NEVER_DECODE=True)
+            for node in _chosen(client.get_primaries(), only)
+        }
 
     async def _acknowledged(self, args: Command, key: str, behind: tuple[Command, ...]) -> Any:
         client = await self.client()
@@ -360,6 +365,14 @@ _NODE_OPTIONS: Final = frozenset(
         "socket_connect_timeout",
     }
 )
+
+
+def _chosen(primaries: list[Any], only: str | None) -> list[Any]:
+    """All primaries, or the one of that name; raises ConnectionError when it is none any more."""
+    found = [node for node in primaries if only in (None, node.name)]
+    if only is not None and not found:
+        raise redis.exceptions.ConnectionError(f"{only} is no primary any more")
+    return found
 
 
 def _has_moved(replies: list[Any]) -> bool:

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from rwf.errors import CommandRejected, NotFound, WorkflowInvalid
+from rwf.errors import (
+    CommandRejected,
+    NotFound,
+    RwfError,
+    StoreMisconfigured,
+    StoreUnavailable,
+    WorkflowInvalid,
+)
 from rwf.model.names import shown
 from rwf.model.payload import encode
 from rwf.model.states import Reason
@@ -40,6 +47,19 @@ class Scope:
         partition = int(workflow_id.partition("-")[0])
         keys = [*self.keys.partition(partition), *self.keys.workflow(workflow_id)]
         return Call(function, keys, args)
+
+
+def survived(op: Op[T]) -> Op[T | RwfError]:
+    """What an operation returns, or the error by which it alone failed.
+
+    An error that any other would meet too is raised: the store's own.
+    """
+    try:
+        return (yield from op)
+    except (StoreUnavailable, StoreMisconfigured):
+        raise
+    except RwfError as error:
+        return error
 
 
 def new_call_id() -> str:
