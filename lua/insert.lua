@@ -18,7 +18,6 @@
 --
 -- A hash without a header is invisible. The start, "^", is a step that has completed before any other;
 -- the steps without parents are its children, released like all others.
-local STAGED_FOR_MS = 600000
 local BURIED = ":x"
 
 local function store(key, args, from, to)
@@ -35,7 +34,7 @@ end
 
 -- Notes when what is stored without being visible is given up.
 local function give_up_later(call_, flow)
-  command("ZADD", call_.keys[keyslots.STAGED], call.number(call_.ms + STAGED_FOR_MS), flow.id)
+  command("ZADD", call_.keys[keyslots.STAGED], call.number(call_.ms + states.STAGED_MS), flow.id)
 end
 
 local function stage(call_, flow, args)

@@ -47,6 +47,11 @@ function M.new(steps, inserted, context)
   }
 end
 
+-- Whether these are the hashes of an insert that is not finished: there, and not visible yet.
+function M.is_staged(flow)
+  return not flow.static and not flow.counts and command("EXISTS", flow.w, flow.p) > 0
+end
+
 -- The text of ":c".
 function M.write(h)
   local rest = ""

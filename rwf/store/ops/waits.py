@@ -79,7 +79,7 @@ class Fate:
 
     @classmethod
     def of(cls, workflow_id: str, step: str, wait: Wait, what: str) -> Fate:
-        number = None if wait.signal_id is None else _number(wait.signal_id)
+        number = None if wait.signal_id is None else signal_number(wait.signal_id)
         return cls(workflow_id, step, wait.n, wait.stamp, what, number)
 
 
@@ -118,12 +118,13 @@ def fate_of(workflow_id: str, entry: Sequence[bytes]) -> tuple[Topic | None, Fat
     if not rest:
         return None, Fate(workflow_id, step, int(n), "", what)
     stamp, signal_id, _, known = rest
-    number = _number(signal_id) if signal_id else None
+    number = signal_number(signal_id) if signal_id else None
     fate = Fate(workflow_id, step, int(n), stamp, what, number, bool(known))
     return Topic.stored(entry[5]), fate
 
 
-def _number(signal_id: str) -> int:
+def signal_number(signal_id: str) -> int:
+    """A signal's number among those of its topic."""
     return int(signal_id.rpartition("/")[2])
 
 
