@@ -36,6 +36,7 @@ from rwf.model.views import (
     HeartbeatReport,
     MigrationReport,
     QueueView,
+    RebuildReport,
     ReconcileReport,
     RecoveryResult,
     ResultView,
@@ -57,14 +58,16 @@ from rwf.store.ops import (
     insert,
     queues,
     reads,
+    rebuild,
     reconcile,
     recover,
     signals,
 )
-from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.base import Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
 from rwf.store.ops.complete import Batch, Completion
-from rwf.store.session import Session
+from rwf.store.ops.rebuild import Progress
+from rwf.store.session import Op, Session
 from rwf.store.transport import AsyncStore
 
 T = TypeVar("T")
@@ -313,6 +316,9 @@ class AsyncClient:
 
     async def reconcile(self, workflow_id: str) -> ReconcileReport:
         return await self._run(reconcile.reconcile(self._scope, workflow_id))
+
+    async def rebuild(self, *, progress: Progress | None = None) -> RebuildReport:
+        return await self._run(rebuild.rebuild(self._scope, progress))
 
     async def dispatch_callbacks(
         self, handler: Handler, *, limit: int = 25, lease: float = 30.0
