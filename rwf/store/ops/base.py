@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -47,6 +47,28 @@ class Scope:
         partition = int(workflow_id.partition("-")[0])
         keys = [*self.keys.partition(partition), *self.keys.workflow(workflow_id)]
         return Call(function, keys, args)
+
+
+class Slots:
+    """The keys of a call on several workflows of a partition, and which of them is where."""
+
+    def __init__(self, scope: Scope, partition: int, workflow_ids: Iterable[str] = ()) -> None:
+        self._scope = scope
+        self._slots: dict[str, int] = {}
+        self.keys = scope.keys.partition(partition)
+        for workflow_id in workflow_ids:
+            self.of(workflow_id)
+
+    def of(self, workflow_id: str) -> int:
+        """The workflow's slot, from 1; its keys are added when it is new."""
+        slot = self._slots.get(workflow_id)
+        if slot is None:
+            slot = self._slots[workflow_id] = len(self._slots) + 1
+            self.keys += self._scope.keys.workflow(workflow_id)
+        return slot
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._slots.items())
 
 
 def survived(op: Op[T]) -> Op[T | RwfError]:

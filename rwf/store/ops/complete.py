@@ -21,6 +21,7 @@ from rwf.store.ops.advance import advance_origin
 from rwf.store.ops.base import (
     Op,
     Scope,
+    Slots,
     checked_id,
     checked_text,
     encoded_payload,
@@ -32,7 +33,7 @@ from rwf.store.ops.base import (
     wire_name,
     wire_text,
 )
-from rwf.store.ops.claims import Claimer, Slots, start, told
+from rwf.store.ops.claims import Claimer, start, told
 from rwf.store.ops.waits import settle_waits, untold
 from rwf.store.records import Header, Record, Row, Wait
 

@@ -21,7 +21,7 @@ from rwf.model.states import CallbackStatus, StepState
 from rwf.model.views import Repair
 from rwf.store.catalog import Arg, Call
 from rwf.store.keys import PARTITION_SLOTS, WORKFLOW_SLOTS, home_partition, partition_of
-from rwf.store.ops.base import Op, Scope, survived
+from rwf.store.ops.base import Op, Scope, Slots, survived
 from rwf.store.ops.topics import check_topic
 
 Repairs = Counter[str]
@@ -88,8 +88,7 @@ def tally(
     scope: Scope, partition: int, workflow_ids: Iterable[str]
 ) -> Op[tuple[Counter[str], Counter[str], Counter[str]]]:
     """A partition's gauges, its derived sets' sizes, and what the workflows add to gauges."""
-    keys = [key for workflow_id in workflow_ids for key in scope.keys.workflow(workflow_id)]
-    reply = yield Call("tally", [*scope.keys.partition(partition), *keys])
+    reply = yield Call("tally", Slots(scope, partition, workflow_ids).keys)
     gauges, sizes, sums = (_numbers(part) for part in reply)
     return gauges, sizes, sums
 
@@ -199,15 +198,12 @@ def _calls(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
 
 
 def _judge_some(scope: Scope, partition: int, name: str, entries: Sequence[_Entry]) -> Op[Repairs]:
-    slots: dict[str | None, int] = {None: 0}
-    keys = scope.keys.partition(partition)
+    slots = Slots(scope, partition)
     args: list[Arg] = [name]
     for entry in entries:
-        if entry.owner is not None and entry.owner not in slots:
-            slots[entry.owner] = len(slots)
-            keys += scope.keys.workflow(entry.owner)
-        args += [slots[entry.owner], entry.step, entry.member]
-    kind, count = yield Call("surplus", keys, args)
+        slot = 0 if entry.owner is None else slots.of(entry.owner)
+        args += [slot, entry.step, entry.member]
+    kind, count = yield Call("surplus", slots.keys, args)
     return Counter({kind.decode(): count} if count else {})
 
 
@@ -217,6 +213,5 @@ def restore_keys(
     """What some workflows' keys imply beside their steps (``restore.lua``), and each one's
     semantics version: "" when it is not visible, "?" when its key is no hash.
     """
-    keys = [key for workflow_id in workflow_ids for key in scope.keys.workflow(workflow_id)]
-    kinds, found = yield Call("restore", [*scope.keys.partition(partition), *keys])
+    kinds, found = yield Call("restore", Slots(scope, partition, workflow_ids).keys)
     return Counter(kind.decode() for kind in kinds), [version.decode() for version in found]

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.store.catalog import Arg, Call
 from rwf.store.keys import partition_of
-from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.base import Op, Scope, Slots
 from rwf.store.ops.waits import Fate, Topic, Unsettled, settle, signal_number, sync
 
 _KNOWN_AS: Final = {"w": "w", "x": "x", "r": "g", "g": "g"}
@@ -58,15 +58,11 @@ def _check_waits(
 
 
 def _fates(scope: Scope, partition: int, waits: list[list[str]]) -> Op[list[Fate]]:
-    slots: dict[str, int] = {}
-    keys = scope.keys.partition(partition)
+    slots = Slots(scope, partition)
     args: list[Arg] = []
     for workflow_id, step, n, _ in waits:
-        if workflow_id not in slots:
-            slots[workflow_id] = len(slots) + 1
-            keys += scope.keys.workflow(workflow_id)
-        args += [slots[workflow_id], step, n]
-    found = yield Call("standing", keys, args)
+        args += [slots.of(workflow_id), step, n]
+    found = yield Call("standing", slots.keys, args)
     fates = []
     for (workflow_id, step, n, _), answer in zip(waits, found, strict=True):
         what, stamp, signal_id = (part.decode() for part in answer)
