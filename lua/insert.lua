@@ -18,7 +18,6 @@
 --
 -- A hash without a header is invisible. The start, "^", is a step that has completed before any other;
 -- the steps without parents are its children, released like all others.
-local BURIED = ":x"
 
 local function store(key, args, from, to)
   for at = from, to, 1000 do
@@ -34,7 +33,7 @@ end
 
 -- Notes when what is stored without being visible is given up.
 local function give_up_later(call_, flow)
-  command("ZADD", call_.keys[keyslots.STAGED], call.number(call_.ms + states.STAGED_MS), flow.id)
+  command("ZADD", call_.keys[keyslots.STAGED], call.number(call_.ms + states.INSERT_MS), flow.id)
 end
 
 local function stage(call_, flow, args)
@@ -71,7 +70,7 @@ end
 local function bury(call_, flow)
   command("UNLINK", flow.w, flow.p)
   give_up_later(call_, flow)
-  command("HSET", flow.w, BURIED, "1")
+  command("HSET", flow.w, header.UNUSABLE, header.BURIED)
   return { "buried" }
 end
 
@@ -86,10 +85,10 @@ end
 
 return function(keys, args)
   local call_ = call.open(keys)
-  local flow, phase = call.flow(call_, 1, { BURIED }), args[3]
+  local flow, phase = call.flow(call_, 1, { header.UNUSABLE }), args[3]
   if flow.h then
-    local header = flush.header(flow)
-    return { "exists", header[1], header[2], header[3], command("HGET", flow.w, ":k") }
+    local found = flush.header(flow)
+    return { "exists", found[1], found[2], found[3], command("HGET", flow.w, ":k") }
   end
   if phase == "bury" then
     return bury(call_, flow)
@@ -97,7 +96,7 @@ return function(keys, args)
   if phase == "discard" then
     return discard(call_, flow)
   end
-  if flow.raw[BURIED] then
+  if flow.raw[header.UNUSABLE] then
     return { "buried" }
   end
   if phase == "stage" then

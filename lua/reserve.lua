@@ -5,14 +5,12 @@
 --   replaced ("id digest milliseconds"), or "".
 -- Reply: {the reservation as it stands after the call, "1" when it is older than an insert may take}.
 -- A reservation whose workflow was never made visible can be taken over once it is old.
-local OLD_MS = 600000
-
 return function(keys, args)
   local now = call.open(keys).ms
   local held = command("HGET", keys[keyslots.KEYS], args[1])
   if held and held ~= args[4] then
     local made = tonumber(match(held, " (%d+)$"))
-    return { held, made + OLD_MS < now and "1" or "" }
+    return { held, made + states.INSERT_MS < now and "1" or "" }
   end
   held = args[2] .. " " .. args[3] .. " " .. call.number(now)
   command("HSET", keys[keyslots.KEYS], args[1], held)

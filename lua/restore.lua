@@ -35,15 +35,14 @@ local function visit(call_, plan, slot)
   if not call.is_type(w, "hash") then
     return "?"
   end
-  local static, counts = unpack(command("HMGET", w, ":s", ":c"))
+  local static = command("HGET", w, ":s")
   if check_type(plan, d) and not static and command("EXISTS", d) == 1 then
     note(plan, "agenda_entry_wrong")
     plan.gone[#plan.gone + 1] = d
   end
-  local flow = { w = w, p = p, static = static, counts = counts }
-  if header.is_staged(flow) and not is_listed(call_, plan, keyslots.id(w)) then
+  if header.is_staged(w, p) and not is_listed(call_, plan, keyslots.id(w)) then
     note(plan, "staged_entry_missing")
-    plan.staged[keyslots.id(w)] = call.number(call_.ms + states.STAGED_MS)
+    plan.staged[keyslots.id(w)] = call.number(call_.ms + states.INSERT_MS)
   end
   return static and match(static, "^%d+") or ""
 end

@@ -60,7 +60,7 @@ function IMPLIED.index(_, flow, entry)
 end
 
 function IMPLIED.staged(call_, flow)
-  return header.is_staged(flow) and call.number(call_.ms + states.STAGED_MS), true
+  return header.is_staged(flow.w, flow.p) and call.number(call_.ms + states.INSERT_MS), true
 end
 
 function IMPLIED.agenda(call_, flow, entry)

@@ -11,8 +11,12 @@
 --   recoveries  how many recovery sessions there are (recovery.lua)
 --   review      "1" while an operator's latest command was refused
 --   recovering  "1" while a recovery session is unfinished
--- A name comes last, so it may hold anything.
+-- A name comes last, so it may hold anything. A hash without them holds no workflow: it is staged
+-- (insert.lua), or has the field M.UNUSABLE, because of which no workflow can come into it.
 local M = {}
+
+M.UNUSABLE = ":x"
+M.BURIED = "1" -- for an insert that may still be under way
 
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
 function M.read(static, counts)
@@ -47,9 +51,10 @@ function M.new(steps, inserted, context)
   }
 end
 
--- Whether these are the hashes of an insert that is not finished: there, and not visible yet.
-function M.is_staged(flow)
-  return not flow.static and not flow.counts and command("EXISTS", flow.w, flow.p) > 0
+-- Whether these two are what an insert has left that is not finished, or was made unusable.
+function M.is_staged(w, p)
+  local static, counts, unusable = unpack(command("HMGET", w, ":s", ":c", M.UNUSABLE))
+  return not static and not counts and (unusable or M.BURIED) == M.BURIED and command("EXISTS", w, p) > 0
 end
 
 -- The text of ":c".

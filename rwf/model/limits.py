@@ -27,5 +27,5 @@ CALLBACK_ATTEMPTS: Final = 20
 ROUND_SHARE: Final = 100
 # How long an entry of the ready queue is kept for the claimer that has taken it (milliseconds).
 RESERVED_MS: Final = 5_000
-# After which an unfinished insert is given up (milliseconds).
-STAGED_MS: Final = 600_000
+# How long an insert may take, in milliseconds: what it has staged or reserved is then given up.
+INSERT_MS: Final = 600_000

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from rwf import Client
-from rwf.model.limits import RESERVED_MS, STAGED_MS
+from rwf.model.limits import RESERVED_MS, INSERT_MS
 from rwf.store.ops.claims import Claimer, claim_in
 from rwf.store.ops.insert import insert
 from tests.contract.flows import drive, fan_out, flow, raw
@@ -71,7 +71,7 @@ class Store:
                     found[key] = {b"overwritten": 0.0}
                     continue
                 entries = dict(redis.zrange(key, 0, -1, withscores=True))
-                limit = {"reserved": RESERVED_MS, "staged": STAGED_MS}.get(kind)
+                limit = {"reserved": RESERVED_MS, "staged": INSERT_MS}.get(kind)
                 if limit is not None:
                     latest = _now(redis) + limit
                     entries = {member: float(at > latest) for member, at in entries.items()}
