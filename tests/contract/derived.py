@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from rwf import Client
-from rwf.model.limits import RESERVED_MS, INSERT_MS
+from rwf.model.limits import INSERT_MS, RESERVED_MS
 from rwf.store.ops.claims import Claimer, claim_in
 from rwf.store.ops.insert import insert
 from tests.contract.flows import drive, fan_out, flow, raw

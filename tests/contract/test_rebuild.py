@@ -9,14 +9,15 @@ from datetime import timedelta
 
 import pytest
 
-from rwf import Client
+from rwf import Client, RwfError, StoreUnavailable
 from rwf.model.views import RebuildProgress
+from rwf.store.catalog import Scan
 from rwf.store.keys import PARTITION_SLOTS, topic_digest
 from rwf.store.ops.rebuild import rebuild, restore
 from rwf.store.ops.signals import deliver_signal
 from rwf.store.ops.surplus import remove_surplus
 from rwf.store.ops.topics import check_topic
-from tests.conftest import connect
+from tests.conftest import Pool, connect
 from tests.contract.commandline import Cli
 from tests.contract.derived import (
     CLASSES,
@@ -28,7 +29,7 @@ from tests.contract.derived import (
     move,
     writes,
 )
-from tests.contract.flows import drive, fan_out, flow, own_key, partition_key, raw
+from tests.contract.flows import drive, fan_out, flow, one_call, own_key, partition_key, raw
 from tests.servers import AnyServer
 
 Damage = Callable[[Store, int, bytes], None]
@@ -126,6 +127,37 @@ def test_keys_that_belong_to_nothing(client: Client) -> None:
     assert client.rebuild().repairs == {"agenda_entry_wrong": 1, "key_overwritten": 1}
 
 
+def test_an_entry_that_is_reserved_and_ready(client: Client) -> None:
+    view = client.insert(flow("a"))
+    ready, reserved = (partition_key(view.id, name) for name in ("ready", "reserved"))
+    [member] = raw(client).zrange(ready, 0, -1)
+    raw(client).zadd(reserved, {member: 1})
+    found = client._run(remove_surplus(client._scope, int(view.id.partition("-")[0])))
+    assert [repair.kind for repair in found] == ["reserved_entry_wrong"]
+    assert raw(client).zrange(ready, 0, -1) == [member]
+
+
+def test_where_all_is_well_little_is_looked_at(one_client: Client) -> None:
+    one_client.insert(fan_out(300))
+    one_client.complete_step(one_client.insert(flow("a")).id, "a")
+    # The sizes, then the timers and the unfinished inserts, of which there are none.
+    assert drive(one_client, remove_surplus(one_client._scope, 0), 3) == []
+
+
+def test_served_queues_that_somebody_has_overwritten(one_client: Client) -> None:
+    one_client.insert(flow("a"))
+    raw(one_client).set("rwf:{0}:served", "x")
+    with pytest.raises(RwfError):
+        one_client.claim(["default"], worker_id="w")
+    assert one_client.rebuild().repairs == {"key_overwritten": 1}
+    assert len(one_client.claim(["default"], worker_id="w")) == 1
+
+
+def test_a_primary_that_is_none_any_more(pool: Pool) -> None:
+    with connect(pool.get("cluster")) as client, pytest.raises(StoreUnavailable):
+        client._run(one_call(Scan("*", "nowhere:1", 7)))
+
+
 def test_a_large_agenda(one_client: Client) -> None:
     view = one_client.insert(flow(" ".join(f"s{number}" for number in range(300))))
     for number in range(300):
@@ -183,10 +215,11 @@ def test_an_outstanding_hand_off_whose_timer_is_lost(client: Client) -> None:
 
 
 def test_what_cannot_be_read_holds_up_nothing(client: Client, broken_on_purpose: None) -> None:
-    views = [client.insert(flow("a b")) for _ in range(5)]
+    views = [client.insert(flow("a b")) for _ in range(6)]
     redis = raw(client)
-    broken, newer, overwritten = (view.id for view in views[:3])
+    broken, newer, overwritten, headless = (view.id for view in views[:4])
     redis.hset(own_key(broken), "a", "nonsense")
+    redis.hset(own_key(headless), ":c", "nonsense")
     static = redis.hget(own_key(newer), ":s")
     redis.hset(own_key(newer), ":s", b"3" + static[1:])
     redis.set(own_key(overwritten), "not a hash")
@@ -194,16 +227,16 @@ def test_what_cannot_be_read_holds_up_nothing(client: Client, broken_on_purpose:
         redis.delete(partition_key(view.id, "index"))
         redis.zadd(partition_key(view.id, "ready"), {"garbage": 3})
     report = client.rebuild()
-    assert report.failure_count == 3
-    assert {failure.id for failure in report.failures} == {broken, newer, overwritten}
-    assert {view.id for view in client.list().workflows} == {view.id for view in views[3:]}
+    assert report.failure_count == 4
+    assert {failure.id for failure in report.failures} == {broken, newer, overwritten, headless}
+    assert {view.id for view in client.list().workflows} == {view.id for view in views[4:]}
     for view in views:
         ready = redis.zrange(partition_key(view.id, "ready"), 0, -1)
         assert b"garbage" not in ready
-    # What a release that knows it has queued is left to it.
-    assert any(
-        newer.encode() in entry for entry in redis.zrange(partition_key(newer, "ready"), 0, -1)
-    )
+    # What records imply that cannot be read, or that a newer release knows, is left.
+    for workflow_id in (newer, headless):
+        ready = redis.zrange(partition_key(workflow_id, "ready"), 0, -1)
+        assert sum(workflow_id.encode() in entry for entry in ready) == 2
 
 
 def test_gauges_that_are_wrong_are_told_and_left(client: Client, broken_on_purpose: None) -> None:

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from rwf.errors import (
     CommandRejected,
+    NamespaceMismatch,
     NotFound,
-    RwfError,
     StoreMisconfigured,
     StoreUnavailable,
     WorkflowInvalid,
@@ -71,16 +71,17 @@ class Slots:
         return iter(self._slots.items())
 
 
-def survived(op: Op[T]) -> Op[T | RwfError]:
-    """What an operation returns, or the error by which it alone failed.
+def survived(op: Op[T]) -> Op[T | Exception]:
+    """What an operation on one workflow or topic returns, or the error by which it failed.
 
-    An error that any other would meet too is raised: the store's own.
+    The boundary that keeps a record which nothing can be made of from holding up all others. What
+    is wrong with the server itself is raised on.
     """
     try:
         return (yield from op)
-    except (StoreUnavailable, StoreMisconfigured):
+    except (StoreUnavailable, StoreMisconfigured, NamespaceMismatch):
         raise
-    except RwfError as error:
+    except Exception as error:
         return error
 
 

@@ -26,7 +26,7 @@ from rwf.store.catalog import CONNECT, Call, Reply, Request, Scan
 from rwf.store.keys import home_partition, partition_of
 from rwf.store.ops.base import Op, Scope, survived
 from rwf.store.ops.reconcile import reconcile
-from rwf.store.ops.surplus import DERIVED_SETS, remove_from, restore_keys, tally
+from rwf.store.ops.surplus import DERIVED_SETS, UNREADABLE, remove_from, restore_keys, tally
 from rwf.store.ops.topics import check_topic
 
 T = TypeVar("T")
@@ -135,14 +135,14 @@ class _Rebuild:
     def _restore_workflow(self, workflow_id: str, version: str) -> Op[None]:
         self._workflows += 1
         if version != str(SEMANTICS_VERSION):
-            what = "its key is no hash" if version == "?" else f"it follows semantics {version}"
-            self._fail(workflow_id, what)
+            known = version != UNREADABLE
+            self._fail(workflow_id, f"it follows semantics {version}" if known else "it is no hash")
             return
         found = yield from survived(reconcile(self._scope, workflow_id))
         if isinstance(found, NotFound):
             self._workflows -= 1  # it has gone meanwhile
-        elif isinstance(found, RwfError):
-            self._fail(workflow_id, str(found))
+        elif isinstance(found, Exception):
+            self._fail(workflow_id, _reason(found))
         else:
             self._repairs += Counter(repair.kind for repair in found.repairs)
 
@@ -155,8 +155,8 @@ class _Rebuild:
         }:
             self._topics += 1
             found = yield from survived(check_topic(self._scope, digest))
-            if isinstance(found, RwfError):
-                self._fail(digest, str(found))
+            if isinstance(found, Exception):
+                self._fail(digest, _reason(found))
             else:
                 self._repairs += found
         self._tell("topics")
@@ -165,6 +165,13 @@ class _Rebuild:
         self._failure_count += 1
         if len(self._failures) < LISTED:
             self._failures.append(RebuildFailure(id=what, message=message))
+
+
+def _reason(error: Exception) -> str:
+    """Only our own messages are sure to quote nothing that was stored."""
+    return (
+        str(error) if isinstance(error, RwfError) else f"it cannot be read: {type(error).__name__}"
+    )
 
 
 def _gauge_differences(scope: Scope, partition: int) -> Op[list[GaugeDifference]]:
@@ -178,7 +185,7 @@ def _gauge_differences(scope: Scope, partition: int) -> Op[list[GaugeDifference]
             *_, place = page
             ids = [entry.rpartition("|")[2] for entry in page]
             found = yield from survived(tally(scope, partition, ids))
-            if isinstance(found, RwfError) or found[0] != before:
+            if isinstance(found, Exception) or found[0] != before:
                 return []
             sums += found[2]
     if sums.pop("unknown", 0):

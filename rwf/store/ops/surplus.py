@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from rwf.errors import RwfError
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import CallbackStatus, StepState
 from rwf.model.views import Repair
@@ -40,6 +39,9 @@ _FORMS: Final = {
 """What the entries of each set look like; ``step`` is an outbox entry's number."""
 
 DERIVED_SETS: Final = tuple(_FORMS)
+
+UNREADABLE: Final = "?"
+"""What stands for the semantics of a workflow whose key is no hash."""
 
 _TOPIC_TIMER: Final = re.compile(rb"s\|([0-9a-f]{40})")
 _UNKNOWN_TIMER: Final = re.compile(rb"[a-z](?<![rlws])\|.+", re.DOTALL)
@@ -112,7 +114,7 @@ def remove_from(scope: Scope, partition: int, name: str) -> Op[Repairs]:
         if name == "timers":
             members, digests = _without_topics(scope, partition, members)
             for digest in digests:
-                repairs += yield from check_topic(scope, digest)
+                repairs += _repairs((yield from survived(check_topic(scope, digest))))
         entries = [_entry(name, partition, member) for member in members]
         if name == "timers":
             repairs += yield from _check_agendas(scope, partition, entries)
@@ -173,14 +175,17 @@ def _judge(scope: Scope, partition: int, name: str, entries: Sequence[_Entry]) -
     repairs: Repairs = Counter()
     for some in _calls(entries):
         found = yield from survived(_judge_some(scope, partition, name, some))
-        if not isinstance(found, RwfError):
-            repairs += found
-            continue
-        # A workflow whose records cannot be read holds up no other.
-        for entry in some:
-            one = yield from survived(_judge_some(scope, partition, name, [entry]))
-            repairs += Counter() if isinstance(one, RwfError) else one
+        repairs += _repairs(found)
+        if isinstance(found, Exception):
+            for entry in some:
+                one = _judge_some(scope, partition, name, [entry])
+                repairs += _repairs((yield from survived(one)))
     return repairs
+
+
+def _repairs(found: Repairs | Exception) -> Repairs:
+    """None where records cannot be read: what they imply is not known."""
+    return Counter() if isinstance(found, Exception) else found
 
 
 def _calls(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
@@ -211,7 +216,7 @@ def restore_keys(
     scope: Scope, partition: int, workflow_ids: Sequence[str]
 ) -> Op[tuple[Repairs, list[str]]]:
     """What some workflows' keys imply beside their steps (``restore.lua``), and each one's
-    semantics version: "" when it is not visible, "?" when its key is no hash.
+    semantics version: "" when it is not visible, or UNREADABLE.
     """
     kinds, found = yield Call("restore", Slots(scope, partition, workflow_ids).keys)
     return Counter(kind.decode() for kind in kinds), [version.decode() for version in found]
