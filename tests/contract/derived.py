@@ -132,7 +132,9 @@ def dangle(store: Store, partition: int, key: bytes) -> None:
             bad += [f"default:1000|{'0' * 21}|{owner}|{step}" for step in ("a", "done", "nobody")]
         elif kind == "timers":
             bad += [f"{k}|{owner}|{step}" for k in "rl" for step in ("a", "done", "nobody")]
-            bad += [f"w|{owner}|a", "s|short"] + ([f"w|{owner}"] if owner != here else [])
+            bad += [f"w|{owner}|a", "s|short", f"s|{'0' * 40}"] + (
+                [f"w|{owner}"] if owner != here else []
+            )
         elif kind == "outbox":
             bad += [f"{owner}|{number}" for number in ("1", "99", "0", "01", "x")]
         elif kind == "index":
@@ -140,7 +142,7 @@ def dangle(store: Store, partition: int, key: bytes) -> None:
         elif kind == "staged":
             bad += [owner]
         elif kind == "d":
-            bad += ["nobody", "!nobody", "a", "!a", "done", "!late", "open"]
+            bad += ["nobody", "!nobody", "a", "!a", "done", "!late", "open", "!timed"]
         else:
             bad += [f"{state}|{owner}|17|a|1" for state in "wxg"]
     raw(store.client).zadd(key, dict.fromkeys(bad, 5))

@@ -96,6 +96,16 @@ def test_what_is_surplus_goes_without_a_rebuild(client: Client, damage: Damage) 
         assert client._run(remove_surplus(client._scope, partition)) == []
 
 
+@pytest.mark.parametrize("kind", ["ready", "reserved", "index"])
+def test_what_stands_at_a_wrong_score_is_noticed_by_itself(one_client: Client, kind: str) -> None:
+    store = Store.busy(one_client)
+    before = store.snapshot()
+    for partition, key in store.keys(kind):
+        move(store, partition, key)
+    assert one_client._run(remove_surplus(one_client._scope, 0)) != []
+    assert store.snapshot() == before
+
+
 @pytest.mark.parametrize("damage", [delete, drop_some, dangle])
 def test_one_partition_alone(client: Client, damage: Damage) -> None:
     store = Store.busy(client)
@@ -209,7 +219,10 @@ def test_an_outstanding_hand_off_whose_timer_is_lost(client: Client) -> None:
     timers = client._scope.keys.topic(digest)[PARTITION_SLOTS.index("timers")]
     assert raw(client).zrem(timers, f"s|{digest}") == 1
     assert client._run(check_topic(client._scope, digest)) == {"handoff_timer_missing": 1}
-    assert raw(client).zscore(timers, f"s|{digest}") is not None
+    placed = raw(client).zscore(timers, f"s|{digest}")
+    raw(client).zadd(timers, {f"s|{digest}": 9e14})
+    assert client._run(check_topic(client._scope, digest)) == {"handoff_timer_missing": 1}
+    assert placed <= raw(client).zscore(timers, f"s|{digest}") < 9e14
     client.rebuild()
     assert client.step(view.id, "a").state == "available"
 
@@ -226,6 +239,9 @@ def test_what_cannot_be_read_holds_up_nothing(client: Client, broken_on_purpose:
     for view in views:
         redis.delete(partition_key(view.id, "index"))
         redis.zadd(partition_key(view.id, "ready"), {"garbage": 3})
+    unknown = {f"default:1000|0|{workflow_id}|nobody": 0 for workflow_id in (newer, headless)}
+    for entry, score in unknown.items():
+        redis.zadd(partition_key(entry.split("|")[2], "ready"), {entry: score})
     report = client.rebuild()
     assert report.failure_count == 4
     assert {failure.id for failure in report.failures} == {broken, newer, overwritten, headless}
@@ -236,7 +252,7 @@ def test_what_cannot_be_read_holds_up_nothing(client: Client, broken_on_purpose:
     # What records imply that cannot be read, or that a newer release knows, is left.
     for workflow_id in (newer, headless):
         ready = redis.zrange(partition_key(workflow_id, "ready"), 0, -1)
-        assert sum(workflow_id.encode() in entry for entry in ready) == 2
+        assert sum(workflow_id.encode() in entry for entry in ready) == 3
 
 
 def test_gauges_that_are_wrong_are_told_and_left(client: Client, broken_on_purpose: None) -> None:
