@@ -106,6 +106,28 @@ def test_what_stands_at_a_wrong_score_is_noticed_by_itself(one_client: Client, k
     assert store.snapshot() == before
 
 
+def test_what_is_too_many_is_noticed_by_itself(one_client: Client) -> None:
+    store = Store.busy(one_client)
+    before = store.snapshot()
+    missing = f"0-{'a' * 16}"
+    for name, member in (("ready", f"default:1000|0|{missing}|a"), ("index", f"o|0|{missing}")):
+        raw(one_client).zadd(f"rwf:{{0}}:{name}", {member: 0})
+    found = one_client._run(remove_surplus(one_client._scope, 0))
+    assert {repair.kind for repair in found} == {"ready_entry_wrong", "index_entry_wrong"}
+    assert store.snapshot() == before
+
+
+def test_a_scan_of_many_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rwf.store.session._KEYS_PER_SCAN", 1)
+    store = Store.busy(client)
+    before = store.snapshot()
+    for kind in CLASSES:
+        for partition, key in store.keys(kind):
+            delete(store, partition, key)
+    assert client.rebuild().workflows == 4
+    assert store.snapshot() == before
+
+
 @pytest.mark.parametrize("damage", [delete, drop_some, dangle])
 def test_one_partition_alone(client: Client, damage: Damage) -> None:
     store = Store.busy(client)
@@ -197,18 +219,23 @@ def test_a_wait_that_its_topic_alone_believes_in(client: Client) -> None:
     assert client.rebuild().repairs == {}
 
 
-def test_a_topic_that_fell_back_to_an_earlier_state(client: Client) -> None:
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_topic_that_fell_back_to_an_earlier_state(client: Client, calls: int) -> None:
     """A failover may take the topic's partition back, and not the workflow's."""
     view = client.insert(flow("a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k")
     redis = raw(client)
     keys = client._scope.keys.topic(topic_digest("go", "k"))[-2:]
+    if calls:
+        drive(client, deliver_signal(client._scope, "go", "k", None, None), calls)
     before = [redis.dump(key) for key in keys]
     assert client.deliver_signal("go", "k").status == "consumed"
     for key, dump in zip(keys, before, strict=True):
         redis.restore(key, 0, dump, replace=True)
-    assert client.rebuild().repairs == {"handoff_unfinished": 1}
+    assert client.rebuild().repairs["handoff_unfinished"] == 1
     assert redis.zcard(keys[1]) == 0
+    # What the topic has of the signal, it knows to be consumed.
+    assert client.deliver_signal("go", "k").status == ("consumed" if calls else "unmatched")
 
 
 def test_an_outstanding_hand_off_whose_timer_is_lost(client: Client) -> None:
