@@ -70,7 +70,7 @@ end
 local function bury(call_, flow)
   command("UNLINK", flow.w, flow.p)
   give_up_later(call_, flow)
-  command("HSET", flow.w, header.UNUSABLE, "1")
+  command("HSET", flow.w, header.UNUSABLE, header.BURIED)
   return { "buried" }
 end
 

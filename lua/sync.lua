@@ -3,9 +3,9 @@
 -- Keys: the partition's (keyslots), then the topic's hash and sorted set (topic.lua).
 -- Arguments: the publishing verb, "1" when sent before, the signal's name, the correlation key (quoted),
 --   the wait's workflow, step, number and stamp, what became of it ("w" waiting, "x" expired, "r"
---   resolved, "g" over, "n" gone with its workflow; "" to tell nothing), the number of the signal that resolved it or "", the number
---   of a signal that is asked after or "", and for a repair "1", or "u" when the workflow's record says
---   that the topic was not told.
+--   resolved, "g" over, "n" gone with its workflow; "" to tell nothing), the number of the signal that
+--   resolved it or "", the number of a signal that is asked after or "", and for a repair "1", or "u" when
+--   the workflow's record says that the topic was not told.
 -- Reply: {the kind of repair that this was or "", the signal asked after or nil, hand-off, how many signals
 --   have left because nobody took them in time}, the second and the third as in signal.
 -- Writes: the topic, timers, statistics; evidence of late or ambiguous signals to the partition's log.
@@ -19,8 +19,7 @@ local function tell(call_, t, args)
     topic.settle(t, workflow, step, n)
   end
   if state == "n" then
-    topic.forget(t, workflow, step)
-    return false
+    return topic.forget(t, workflow, step)
   end
   return topic.tell(t, state == "r" and "g" or state, workflow, step, n, stamp)
 end

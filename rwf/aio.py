@@ -37,6 +37,7 @@ from rwf.model.views import (
     MigrationReport,
     PruneReport,
     QueueView,
+    RebuildReport,
     ReconcileReport,
     RecoveryResult,
     ResultView,
@@ -59,6 +60,7 @@ from rwf.store.ops import (
     insert,
     queues,
     reads,
+    rebuild,
     reconcile,
     recover,
     signals,
@@ -67,6 +69,7 @@ from rwf.store.ops.base import Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
 from rwf.store.ops.complete import Batch, Completion
 from rwf.store.ops.prune import Progress, Pruning
+from rwf.store.ops.rebuild import Listener
 from rwf.store.session import Session
 from rwf.store.transport import AsyncStore
 
@@ -316,6 +319,9 @@ class AsyncClient:
 
     async def reconcile(self, workflow_id: str) -> ReconcileReport:
         return await self._run(reconcile.reconcile(self._scope, workflow_id))
+
+    async def rebuild(self, *, progress: Listener | None = None) -> RebuildReport:
+        return await self._run(rebuild.rebuild(self._scope, progress))
 
     async def dispatch_callbacks(
         self, handler: Handler, *, limit: int = 25, lease: float = 30.0

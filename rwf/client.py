@@ -30,6 +30,7 @@ from rwf.model.views import (
     MigrationReport,
     PruneReport,
     QueueView,
+    RebuildReport,
     ReconcileReport,
     RecoveryResult,
     ResultView,
@@ -52,6 +53,7 @@ from rwf.store.ops import (
     insert,
     queues,
     reads,
+    rebuild,
     reconcile,
     recover,
     signals,
@@ -60,6 +62,7 @@ from rwf.store.ops.base import Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, blocking
 from rwf.store.ops.complete import Batch, Completion
 from rwf.store.ops.prune import Progress, Pruning
+from rwf.store.ops.rebuild import Listener
 from rwf.store.session import Session
 from rwf.store.transport import SyncStore
 
@@ -383,6 +386,15 @@ class Client:
     def reconcile(self, workflow_id: str) -> ReconcileReport:
         """Finishes and repairs one workflow from stored state; writes nothing on a healthy one."""
         return self._run(reconcile.reconcile(self._scope, workflow_id))
+
+    def rebuild(self, *, progress: Listener | None = None) -> RebuildReport:
+        """Restores every derived key of all partitions from the records alone (section 10).
+
+        Works while others do, in bounded calls; it can be stopped at any time and run again.
+        ``progress`` is called with a :class:`~rwf.model.views.RebuildProgress` now and then. A
+        workflow that cannot be read is told of in the report, and holds up no other.
+        """
+        return self._run(rebuild.rebuild(self._scope, progress))
 
     def dispatch_callbacks(
         self, handler: Handler, *, limit: int = 25, lease: float = 30.0

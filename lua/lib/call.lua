@@ -21,6 +21,12 @@ function M.number(number)
   return text
 end
 
+-- Whether a key is of this type, or does not exist.
+function M.is_type(key, kind)
+  local found = command("TYPE", key).ok
+  return found == kind or found == "none"
+end
+
 function M.begin(keys, us, ms)
   return {
     keys = keys,

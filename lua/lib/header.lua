@@ -18,6 +18,7 @@
 local M = {}
 
 M.UNUSABLE = ":x"
+M.BURIED = "1" -- for an insert that may still be under way
 
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
 function M.read(static, counts)
@@ -50,6 +51,12 @@ function M.new(steps, inserted, kept, context)
     context = context, last = "0", started = "", finished = "", cancel = "", head = 0, tail = 0,
     callbacks = 0, open = 0, dead = 0, recoveries = 0, review = "", recovering = "",
   }
+end
+
+-- Whether these two are what an insert has left that is not finished, or was made unusable.
+function M.is_staged(w, p)
+  local static, counts, unusable = unpack(command("HMGET", w, ":s", ":c", M.UNUSABLE))
+  return not static and not counts and (unusable or M.BURIED) == M.BURIED and command("EXISTS", w, p) > 0
 end
 
 -- The text of ":c".

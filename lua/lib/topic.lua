@@ -132,11 +132,37 @@ local function member(state, workflow, stamp, step, n)
   return state .. "|" .. workflow .. "|" .. stamp .. "|" .. step .. "|" .. n
 end
 
+-- What the topic was last told of a step's wait, from its field "l...": number, state, stamp.
+local function read_known(text)
+  return match(text or "", "^(%d+),(%a),(%d+)$")
+end
+
+-- Which member of the set stands for such a field: nil for a wait that is over.
+function M.registration(field, text)
+  local workflow, step = match(field, "^l(.*)|(.*)$")
+  local n, state, stamp = read_known(text)
+  if workflow and RANK[state] and state ~= "g" then
+    return member(state, workflow, stamp, step, n), workflow, step, n, state
+  end
+  return nil
+end
+
+-- Whether the topic's record implies a member of the set.
+function M.implies(t, place)
+  local workflow, step = match(place, "^%a|([^|]+)|%d+|([^|]+)|%d+$")
+  local field = workflow and "l" .. workflow .. "|" .. step
+  return field and M.registration(field, command("HGET", t.hash, field)) == place
+end
+
+function M.timer(t)
+  return "s|" .. t.digest
+end
+
 -- Plans what became of a wait: "w", "x" or "g". Returns whether that was news.
 function M.tell(t, state, workflow, step, n, stamp)
   local field = "l" .. workflow .. "|" .. step
   local known = command("HGET", t.hash, field)
-  local last, was, before = match(known or "", "^(%d+),(%a),(%d+)$")
+  local last, was, before = read_known(known)
   local age = tonumber(last or 0) - tonumber(n)
   if age > 0 or (age == 0 and RANK[was] > RANK[state]) then
     return false
@@ -155,7 +181,7 @@ function M.tell(t, state, workflow, step, n, stamp)
   return true
 end
 
--- Plans that nothing is known any more of a step's waits: its workflow is gone.
+-- Plans that nothing is known any more of a step's waits: its workflow is gone. Returns whether anything was.
 function M.forget(t, workflow, step)
   local field = "l" .. workflow .. "|" .. step
   local known = command("HGET", t.hash, field)
@@ -166,6 +192,7 @@ function M.forget(t, workflow, step)
     end
     drop(t, field)
   end
+  return known and true
 end
 
 -- Ends the outstanding hand-off, if it is to this wait: what became of that is known.
@@ -314,8 +341,8 @@ function M.handed(t)
   }
 end
 
--- The time of the topic's timer, or false.
-local function due(call_, t)
+-- When the topic's timer is due at the latest, as text; false for never.
+function M.due(call_, t)
   if t.handed then
     return call.number(call_.ms + GRACE_MS)
   end
@@ -339,7 +366,7 @@ end
 function M.commit(call_, t, verb)
   if t.moved then
     local handed = t.handed or { number = "", workflow = "", step = "", n = "" }
-    call_.timers = { ["s|" .. t.digest] = due(call_, t) }
+    call_.timers = { [M.timer(t)] = M.due(call_, t) }
     put(
       t, ":",
       call.number(t.first) .. "," .. call.number(t.last) .. "," .. call.number(t.counted) .. ","

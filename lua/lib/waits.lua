@@ -118,6 +118,20 @@ function M.place(call_, flow, name, wait)
   flow.agenda[name], flow.agenda["!" .. name] = places(call_, wait)
 end
 
+-- The score that the waits imply of a member of the agenda, or false; and whether it may stand at an
+-- earlier one.
+function M.implied(call_, flow, member)
+  local is_told = byte(member) == 33
+  local waiting, untold = places(call_, M.latest(flow, is_told and sub(member, 2) or member))
+  return is_told and untold or not is_told and waiting, is_told
+end
+
+-- What became of one of a step's waits, as its topic is to be told, with the wait's stamp and signal.
+function M.fate(flow, name, n)
+  local wait = M.numbered(flow, name, n)
+  return wait and WANTED[wait.status] or "g", wait and wait.stamp or "0", wait and wait.signal or ""
+end
+
 local function note(call_, flow, name, wait)
   local item = {
     action = "await_step", scope = "step", step = name, call = "",

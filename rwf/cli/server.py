@@ -1,10 +1,12 @@
-"""Commands about the server: ``migrate``, ``doctor`` and ``server`` (embedded)."""
+"""Commands about the server: ``migrate``, ``doctor``, ``rebuild`` and ``server`` (embedded)."""
 
 from __future__ import annotations
 
 import shlex
 import signal
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -21,12 +23,13 @@ from rwf.cli.common import (
     namespace_option,
     on_client,
 )
-from rwf.cli.faults import NO_STORE
+from rwf.cli.faults import NO_STORE, REFUSED
 from rwf.cli.text import escaped
 from rwf.embedded import EmbeddedServer, folder_of
+from rwf.model.views import RebuildProgress, RebuildReport
 
 _LOOK_SECONDS: Final = 1.0
-"""How often ``rwf server`` looks whether the server still runs."""
+"""How often ``rwf server`` looks whether the server still runs, and a rebuild is told of."""
 
 
 @click.command()
@@ -63,6 +66,47 @@ def doctor(client: Client, out: Output) -> int:
             found = escaped(check.found)
             out.lines([f"{check.status:<7}  {check.name:<{width}}  {found}{advice}"])
     return 0 if report.healthy else NO_STORE
+
+
+@click.command()
+@on_client
+def rebuild(client: Client, out: Output) -> int:
+    """Restore every derived key from the records alone, while others work. Can be stopped and run
+    again. Exit code 1 when something could not be restored."""
+    report = client.rebuild(progress=_Teller())
+    if out.as_json:
+        out.document(dumped(report))
+    else:
+        out.lines(_rebuild_lines(report))
+    return REFUSED if report.failure_count else 0
+
+
+class _Teller:
+    """Tells on stderr how far a rebuild is, at most once a second."""
+
+    def __init__(self) -> None:
+        self._told_at = time.monotonic()
+
+    def __call__(self, progress: RebuildProgress) -> None:
+        if time.monotonic() - self._told_at >= _LOOK_SECONDS:
+            self._told_at = time.monotonic()
+            counts = f"{progress.workflows} workflows, {progress.topics} topics"
+            click.echo(f"{progress.stage}: {counts}, {progress.repairs} repairs", err=True)
+
+
+def _rebuild_lines(report: RebuildReport) -> Iterator[str]:
+    yield f"went through {report.workflows} workflows and {report.topics} topics"
+    for kind, count in report.repairs.items():
+        yield f"  mended {count}  {kind}"
+    for gauge in report.gauges:
+        yield (
+            f"  partition {gauge.partition}: {gauge.gauge} is {gauge.stored}, "
+            f"the workflows say {gauge.implied}; left as it is"
+        )
+    for failure in report.failures:
+        yield f"  failed  {failure.id}  {escaped(failure.message)}"
+    if report.failure_count > len(report.failures):
+        yield f"  and {report.failure_count - len(report.failures)} more"
 
 
 @click.command()
@@ -104,4 +148,4 @@ def server(
             running.ensure_running()
 
 
-COMMANDS = (migrate, doctor, server)
+COMMANDS = (migrate, doctor, rebuild, server)

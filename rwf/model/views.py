@@ -337,6 +337,47 @@ class ReconcileReport(View):
     repairs: tuple[Repair, ...]
 
 
+class RebuildProgress(View):
+    """How far a rebuild is; ``repairs`` is how many there were so far."""
+
+    stage: Literal["workflows", "topics", "surplus"]
+    workflows: int
+    topics: int
+    repairs: int
+
+
+class RebuildFailure(View):
+    """A workflow or a topic that could not be restored, and why."""
+
+    id: str
+    message: str
+
+
+class GaugeDifference(View):
+    """A gauge of a partition that its workflows do not add up to, such as ``gs|available``."""
+
+    partition: int
+    gauge: str
+    stored: int
+    implied: int
+
+
+class RebuildReport(View):
+    """What ``rebuild`` went through and mended.
+
+    ``repairs`` says how many of each kind. ``failures`` holds at most 1,000, beside their exact
+    count. ``gauges`` tells of those that were wrong while nothing happened in their partition;
+    they were left as they are.
+    """
+
+    workflows: int
+    topics: int
+    repairs: dict[str, int]
+    failures: tuple[RebuildFailure, ...]
+    failure_count: int
+    gauges: tuple[GaugeDifference, ...]
+
+
 class Dependency(View):
     """A parent of an explained step; ``result_status`` is that of its latest result row."""
 

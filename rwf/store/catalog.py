@@ -49,6 +49,12 @@ FUNCTIONS: Final = {
         Function("heartbeat"),
         Function("fire"),
         Function("timers", reads_only=True),
+        Function("page", reads_only=True),
+        Function("surplus"),
+        Function("restore"),
+        Function("registrations"),
+        Function("standing", reads_only=True),
+        Function("tally", reads_only=True),
         Function("queues", reads_only=True),
         Function("overdue", reads_only=True),
         Function("meta", reads_only=True),
@@ -106,8 +112,21 @@ class Together:
     calls: Sequence[Call]
 
 
-Op = Generator[Call | Together, Reply, T]
-"""An operation: it yields calls, receives their replies, and returns its result."""
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A page of the key names that match a pattern, on every primary or on the named one.
+
+    The reply is, for each, where to go on (0 at the end) and key names as bytes.
+    """
+
+    match: str
+    node: str | None = None
+    cursor: int = 0
+
+
+Request = Call | Together | Scan
+Op = Generator[Request, Reply, T]
+"""An operation: it yields requests, receives their replies, and returns its result."""
 
 # What an operation yields to have the client connected, when it has to know the partitions. All
 # others connect with their first call, after what can be judged without a server.

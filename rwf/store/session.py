@@ -23,7 +23,7 @@ from rwf.errors import (
     StoreUnavailable,
 )
 from rwf.model.states import Reason, StepState
-from rwf.store.catalog import CONNECT, Arg, Call, Op, Reply, Together
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Reply, Request, Together
 from rwf.store.keys import Keys, is_namespace
 from rwf.store.library import library
 
@@ -40,6 +40,8 @@ MAX_PARTITIONS: Final = 16384
 _PAUSES: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
 # Below redis-py's own time limit for a reply (5 s), so that it is this one that is told.
 _ACK_TIMEOUT_MS: Final = 4000
+# About how many keys a server looks at in one call.
+_KEYS_PER_SCAN: Final = 1000
 # How often one call may find the library gone.
 _LOADS: Final = 4
 _OPENING: Final = ("meta", "create")
@@ -63,7 +65,8 @@ _NO_RIGHT: Final = re.compile("ACL failure in script|user executing the script c
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A command to send. ``key`` says to which node; None means to every primary.
+    """A command to send. ``key`` says to which node; None means to every primary, or to ``node``
+    alone, by its name among them.
 
     ``behind`` are commands to send behind it on the same connection; the reply is then a pair, its
     own and that of the last of them.
@@ -72,6 +75,7 @@ class Send:
     args: Command
     key: str | None = None
     behind: tuple[Command, ...] = ()
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +168,36 @@ class Session:
     def run(self, op: Op[T]) -> Steps[T]:
         """Carries out an operation's calls one after the other; connects before the first.
 
-        So what an operation refuses by itself is refused without a server.
+        So what an operation refuses by itself is refused without a server. It is told of a call
+        that fails, and may go on.
         """
         reply: Reply = None
+        fault: RwfError | None = None
         while True:
             try:
-                call = op.send(reply)
+                request = op.send(reply) if fault is None else op.throw(fault)
             except StopIteration as end:
                 result: T = end.value
                 return result
-            if not self.keys.partitions:
-                yield from self.connect()
-            if isinstance(call, Together):
-                reply = yield from self._call_together(call.calls)
-            else:
-                reply = None if call is CONNECT else (yield from self._call(call))
+            try:
+                reply, fault = (yield from self._answer(request)), None
+            except RwfError as error:
+                reply, fault = None, error
+
+    def _answer(self, request: Request) -> Steps[Reply]:
+        if not self.keys.partitions:
+            yield from self.connect()
+        if request is CONNECT:
+            return None
+        if isinstance(request, Call):
+            return (yield from self._call(request))
+        if isinstance(request, Together):
+            return (yield from self._call_together(request.calls))
+        args = ("SCAN", request.cursor, "MATCH", request.match, "COUNT", _KEYS_PER_SCAN)
+        try:
+            return (yield from self.patiently(Send(args, node=request.node)))
+        except errors.ResponseError as error:
+            raise _translated(error) from None
 
     def connect(self) -> Steps[None]:
         """Checks the server, loads the library where it is missing, and reads the meta record."""

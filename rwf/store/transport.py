@@ -177,8 +177,8 @@ class SyncStore(_Store):
 
     def _perform(self, action: Action) -> Any:
         match action:
-            case Send(args, None, _):
-                return self._broadcast(args)
+            case Send(args, None, _, node):
+                return self._broadcast(args, node)
             case Send(args, str(key), ()):
                 client = self.client()
                 return client.execute_command(*args, **_sending(client, key, self.cluster))
@@ -213,13 +213,15 @@ class SyncStore(_Store):
             return redis.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.Redis.from_url(address.url, **arguments)
 
-    def _broadcast(self, args: Command) -> dict[str, Any]:
+    def _broadcast(self, args: Command, only: str | None) -> dict[str, Any]:
         client = self.client()
         if not self.cluster:
-            return {"": client.execute_command(*args)}
-        nodes = client.get_primaries()
+            return {"": client.execute_command(*args, NEVER_DECODE=True)}
+        nodes = _chosen(client.get_primaries(), only)
+        connections = {node.name: client.get_redis_connection(node) for node in nodes}
         return {
-            node.name: client.get_redis_connection(node).execute_command(*args) for node in nodes
+            name: connection.execute_command(*args, NEVER_DECODE=True)
+            for name, connection in connections.items()
         }
 
     def _acknowledged(self, commands: Sequence[Command], key: str) -> Any:
@@ -289,8 +291,8 @@ class AsyncStore(_Store):
 
     async def _perform(self, action: Action) -> Any:
         match action:
-            case Send(args, None, _):
-                return await self._broadcast(args)
+            case Send(args, None, _, node):
+                return await self._broadcast(args, node)
             case Send(args, str(key), ()):
                 client = await self._ready()
                 return await client.execute_command(*args, **_sending(client, key, self.cluster))
@@ -326,11 +328,14 @@ class AsyncStore(_Store):
             return redis.asyncio.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.asyncio.Redis.from_url(address.url, **arguments)
 
-    async def _broadcast(self, args: Command) -> dict[str, Any]:
+    async def _broadcast(self, args: Command, only: str | None) -> dict[str, Any]:
         client = await self._ready()
         if not self.cluster:
-            return {"": await client.execute_command(*args)}
-        return {node.name: await node.execute_command(*args) for node in client.get_primaries()}
+            return {"": await client.execute_command(*args, NEVER_DECODE=True)}
+        return {
+            node.name: await node.execute_command(*args, NEVER_DECODE=True)
+            for node in _chosen(client.get_primaries(), only)
+        }
 
     async def _ready(self) -> Any:
         """The client, knowing the nodes of its cluster."""
@@ -425,6 +430,14 @@ def _filled(pipeline: Any, commands: Sequence[Command]) -> Any:
     for command in commands:
         pipeline.execute_command(*command, NEVER_DECODE=True)
     return pipeline
+
+
+def _chosen(primaries: list[Any], only: str | None) -> list[Any]:
+    """All primaries, or the one of that name; raises ConnectionError when it is none any more."""
+    found = [node for node in primaries if only in (None, node.name)]
+    if only is not None and not found:
+        raise redis.exceptions.ConnectionError(f"{only} is no primary any more")
+    return found
 
 
 def _has_moved(replies: list[Any]) -> bool:

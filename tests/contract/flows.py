@@ -8,7 +8,7 @@ import pytest
 
 from rwf import Client, CommandRejected, Completion, Workflow
 from rwf.model.views import CommandResult
-from rwf.store.catalog import Call, Op, Together
+from rwf.store.catalog import Op, Request
 from rwf.store.ops.complete import complete_step
 
 T = TypeVar("T")
@@ -123,6 +123,6 @@ def first_call_only(client: Client, workflow_id: str, step: str, status: str) ->
     assert drive(client, complete_step(client._scope, item), 1) is None
 
 
-def one_call(call: Call | Together) -> Op[Any]:
+def one_call(call: Request) -> Op[Any]:
     """An operation of one call, which returns the reply."""
     return (yield call)

@@ -57,6 +57,7 @@ async def exercise(client: AsyncClient) -> str:
     )
     assert retry.step.state == "retryable"
     assert [repair.kind for repair in (await client.reconcile(view.id)).repairs] == ["retry_due"]
+    assert (await client.rebuild()).workflows == 1
     answers = await client.complete_many(
         [
             Completion(workflow_id=view.id, step="b", status="failed"),

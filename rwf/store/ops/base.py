@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from rwf.errors import CommandRejected, NotFound, WorkflowInvalid
+from rwf.errors import (
+    CommandRejected,
+    NamespaceMismatch,
+    NotFound,
+    StoreMisconfigured,
+    StoreUnavailable,
+    WorkflowInvalid,
+)
 from rwf.model.names import shown
 from rwf.model.payload import encode
 from rwf.model.states import Reason
 from rwf.store.catalog import Arg, Call, Op
 from rwf.store.keys import Keys, partition_of
 from rwf.store.records import time_of_stamp
+
+T = TypeVar("T")
 
 _MAX_TEXT: Final = 512
 # Text that quoting would not change; most of it is.
@@ -40,6 +49,42 @@ class Scope:
         partition = int(workflow_id.partition("-")[0])
         keys = [*self.keys.partition(partition), *self.keys.workflow(workflow_id)]
         return Call(function, keys, args)
+
+
+class Slots:
+    """The keys of a call on several workflows of a partition, and which of them is where."""
+
+    def __init__(self, scope: Scope, partition: int, workflow_ids: Iterable[str] = ()) -> None:
+        self._scope = scope
+        self._slots: dict[str, int] = {}
+        self.keys = scope.keys.partition(partition)
+        for workflow_id in workflow_ids:
+            self.of(workflow_id)
+
+    def of(self, workflow_id: str) -> int:
+        """The workflow's slot, from 1; its keys are added when it is new."""
+        slot = self._slots.get(workflow_id)
+        if slot is None:
+            slot = self._slots[workflow_id] = len(self._slots) + 1
+            self.keys += self._scope.keys.workflow(workflow_id)
+        return slot
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._slots.items())
+
+
+def survived(op: Op[T]) -> Op[T | Exception]:
+    """What an operation on one workflow or topic returns, or the error by which it failed.
+
+    The boundary that keeps a record which nothing can be made of from holding up all others. What
+    is wrong with the server itself is raised on.
+    """
+    try:
+        return (yield from op)
+    except (StoreUnavailable, StoreMisconfigured, NamespaceMismatch):
+        raise
+    except Exception as error:
+        return error
 
 
 def new_call_id() -> str:

@@ -16,7 +16,7 @@ from rwf.model.payload import decode
 from rwf.model.retry import seconds
 from rwf.model.views import ClaimedStep, HeartbeatReport, WakingSignal
 from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
-from rwf.store.ops.base import Scope, checked_text, invalid, new_call_id, wire_text
+from rwf.store.ops.base import Scope, Slots, checked_text, invalid, new_call_id, wire_text
 from rwf.store.ops.waits import settle_waits
 from rwf.store.records import Record, Wait, time_of, value_of
 
@@ -115,26 +115,6 @@ def take_each(
         [Call("take", scope.keys.partition(partition), args) for partition in partitions]
     )
     return entries
-
-
-class Slots:
-    """The keys of a call on several workflows of a partition, and which of them is where."""
-
-    def __init__(self, scope: Scope, partition: int) -> None:
-        self._scope = scope
-        self._slots: dict[str, int] = {}
-        self.keys = scope.keys.partition(partition)
-
-    def of(self, workflow_id: str) -> int:
-        """The workflow's slot, from 1; its keys are added when it is new."""
-        slot = self._slots.get(workflow_id)
-        if slot is None:
-            slot = self._slots[workflow_id] = len(self._slots) + 1
-            self.keys += self._scope.keys.workflow(workflow_id)
-        return slot
-
-    def __iter__(self) -> Iterator[tuple[str, int]]:
-        return iter(self._slots.items())
 
 
 def start(

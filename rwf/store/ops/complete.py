@@ -20,6 +20,7 @@ from rwf.store.catalog import Arg, Call, Op
 from rwf.store.ops.advance import advance_origin
 from rwf.store.ops.base import (
     Scope,
+    Slots,
     checked_id,
     checked_text,
     encoded_payload,
@@ -31,7 +32,7 @@ from rwf.store.ops.base import (
     wire_name,
     wire_text,
 )
-from rwf.store.ops.claims import Claimer, Slots, start, told
+from rwf.store.ops.claims import Claimer, start, told
 from rwf.store.ops.waits import settle_waits, untold
 from rwf.store.records import Header, Record, Row, Wait
 

@@ -1,0 +1,85 @@
+-- registrations: compares some of a topic's registrations with its record, and mends these; its timer too.
+--
+-- Keys: the partition's, then the topic's hash and sorted set (topic.lua).
+-- Arguments: which of the two keys to go through, "sig" or "reg"; where to go on, "0" at first.
+-- Reply: {kinds of repairs; where to go on, "0" at the end; "name|key", the key percent-quoted, nil where
+--   there is no topic; of the hash the waits that stand, each {workflow, step, n, state}}.
+-- Writes: the topic's sorted set, timers, statistics; nothing where all is right.
+local FIELDS_PER_PAGE = "100"
+
+local function change(plan, member, score, kind)
+  plan.members[member] = score
+  plan.repairs[#plan.repairs + 1] = kind
+end
+
+-- Entries of the set that the record does not imply.
+local function look_at_set(t, plan, cursor)
+  local found = command("ZSCAN", t.set, cursor, "COUNT", FIELDS_PER_PAGE)
+  for at = 1, #found[2], 2 do
+    local member = found[2][at]
+    if not topic.implies(t, member) then
+      change(plan, member, false, "registration_wrong")
+    elseif tonumber(found[2][at + 1]) ~= 0 then
+      change(plan, member, true, "registration_wrong")
+    end
+  end
+  return found[1], {}
+end
+
+-- What the record implies, and the set lacks.
+local function look_at_hash(t, plan, cursor)
+  local found, standing = command("HSCAN", t.hash, cursor, "COUNT", FIELDS_PER_PAGE), {}
+  for at = 1, #found[2], 2 do
+    local member, workflow, step, n, state = topic.registration(found[2][at], found[2][at + 1])
+    if member then
+      standing[#standing + 1] = { workflow, step, n, state }
+      if not command("ZSCORE", t.set, member) then
+        change(plan, member, true, "registration_missing")
+      end
+    end
+  end
+  return found[1], standing
+end
+
+local function check_timer(call_, t, plan)
+  local stands = command("ZSCORE", call_.keys[keyslots.TIMERS], topic.timer(t))
+  local due = topic.due(call_, t)
+  if stands and not due then
+    plan.repairs[#plan.repairs + 1] = "timer_wrong"
+  elseif due and not (stands and tonumber(stands) <= tonumber(due)) then
+    plan.repairs[#plan.repairs + 1] = "handoff_timer_missing"
+  else
+    return
+  end
+  call_.timers = { [topic.timer(t)] = due }
+end
+
+-- Without its record, or overwritten with another type, the set is nothing.
+local function is_void(t)
+  return command("EXISTS", t.hash) == 0 or not call.is_type(t.set, "zset")
+end
+
+return function(keys, args)
+  local call_ = call.open(keys)
+  local t = topic.open(call_, "", "")
+  local plan = { members = {}, repairs = {} }
+  local void, where, standing = is_void(t) and command("EXISTS", t.set) == 1, "0", {}
+  if void then
+    plan.repairs[1] = "key_overwritten"
+  else
+    where, standing = (args[1] == "sig" and look_at_hash or look_at_set)(t, plan, args[2])
+  end
+  check_timer(call_, t, plan)
+  if #plan.repairs > 0 then
+    if void then
+      command("UNLINK", t.set)
+    end
+    flush.write_members(t.set, plan.members)
+    for i = 1, #plan.repairs do
+      call.count(call_, "rr|" .. plan.repairs[i], 1)
+    end
+    flush.commit(call_)
+  end
+  local name = command("HGET", t.hash, ":")
+  return { plan.repairs, where, name and match(name, "^[^|]*|(.*)$"), standing }
+end

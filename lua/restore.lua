@@ -1,0 +1,73 @@
+-- restore: what some workflows' keys imply beside their steps. Derived keys that somebody has overwritten
+-- with another type leave; the agenda of a workflow that does not exist does too; an unfinished insert that
+-- nothing would give up is listed again.
+--
+-- Keys: the partition's, then each workflow's (keyslots).
+-- Arguments: none.
+-- Reply: {kinds of repairs; for each workflow its semantics, "" when it is not visible, "?" when its key
+--   is no hash}.
+-- Writes: the derived keys named above, statistics; nothing where all is right.
+local DERIVED = {
+  keyslots.READY, keyslots.TIMERS, keyslots.INDEX, keyslots.STAGED, keyslots.OUTBOX,
+  keyslots.RESERVED, keyslots.SERVED,
+}
+
+local function note(plan, kind)
+  plan.repairs[#plan.repairs + 1] = kind
+end
+
+local function check_type(plan, key)
+  if not call.is_type(key, "zset") then
+    note(plan, "key_overwritten")
+    plan.gone[#plan.gone + 1] = key
+    return false
+  end
+  return true
+end
+
+-- Whether an unfinished insert stands in the list of these.
+local function is_listed(call_, plan, id)
+  return plan.staged_stands and command("ZSCORE", call_.keys[keyslots.STAGED], id)
+end
+
+local function visit(call_, plan, slot)
+  local w, p, _, _, d = keyslots.flow(call_.keys, slot)
+  if not call.is_type(w, "hash") then
+    return "?"
+  end
+  local static = command("HGET", w, ":s")
+  if check_type(plan, d) and not static and command("EXISTS", d) == 1 then
+    note(plan, "agenda_entry_wrong")
+    plan.gone[#plan.gone + 1] = d
+  end
+  if header.is_staged(w, p) and not is_listed(call_, plan, keyslots.id(w)) then
+    note(plan, "staged_entry_missing")
+    plan.staged[keyslots.id(w)] = call.number(call_.ms + states.INSERT_MS)
+  end
+  return static and match(static, "^%d+") or ""
+end
+
+return function(keys)
+  local call_ = call.open(keys)
+  local plan, found = { repairs = {}, gone = {}, staged = {} }, {}
+  for i = 1, #DERIVED do
+    local stands = check_type(plan, keys[DERIVED[i]])
+    if DERIVED[i] == keyslots.STAGED then
+      plan.staged_stands = stands
+    end
+  end
+  for slot = 1, (#keys - keyslots.FIRST_FLOW + 1) / keyslots.FLOW_STRIDE do
+    found[slot] = visit(call_, plan, slot)
+  end
+  if #plan.repairs > 0 then
+    if #plan.gone > 0 then
+      command("UNLINK", unpack(plan.gone))
+    end
+    flush.write_members(keys[keyslots.STAGED], plan.staged)
+    for i = 1, #plan.repairs do
+      call.count(call_, "rr|" .. plan.repairs[i], 1)
+    end
+    flush.commit(call_)
+  end
+  return { plan.repairs, found }
+end

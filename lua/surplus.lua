@@ -1,0 +1,130 @@
+-- surplus: judges entries of a derived sorted set by the records: removes those that these do not imply,
+-- and moves those that stand at a wrong score.
+--
+-- Keys: the partition's, then each workflow's (keyslots).
+-- Arguments: the set's name, "agenda" for that which each workflow has; then for each entry: slot, step,
+--   member. Instead of the step stands the number of a callback, or "" where the set knows none. Slot 0
+--   is for an entry that no workflow of the partition can have.
+-- Reply: {the kind of repair, how many entries were removed or moved}.
+-- Writes: the set, timers of workflows whose agenda has changed, statistics. Where all entries are right
+--   it only reads. What is gone, or belongs to a workflow of other semantics, is left alone.
+local FIRST_ENTRY, WIDTH = 2, 3
+local SLOT = {
+  ready = keyslots.READY, reserved = keyslots.RESERVED, timers = keyslots.TIMERS,
+  outbox = keyslots.OUTBOX, index = keyslots.INDEX, staged = keyslots.STAGED,
+}
+local KIND = {
+  ready = "ready_entry_wrong", reserved = "reserved_entry_wrong", timers = "timer_wrong",
+  outbox = "callback_entry_wrong", index = "index_entry_wrong", staged = "staged_entry_wrong",
+  agenda = "agenda_entry_wrong",
+}
+
+-- The score that the records imply of an entry, or false; and whether it may stand at an earlier one.
+local IMPLIED = {}
+
+local function is_queued(flow, entry)
+  local step = call.step(flow, entry.step)
+  return step and step.state == "a"
+    and queue.member(flow, entry.step, record.class(step.static), step.order) == entry.member
+end
+
+function IMPLIED.ready(_, flow, entry)
+  return is_queued(flow, entry) and "0"
+end
+
+function IMPLIED.reserved(call_, flow, entry)
+  local stands_twice = command("ZSCORE", call_.keys[keyslots.READY], entry.member)
+  return is_queued(flow, entry) and not stands_twice and call.number(call_.ms + states.RESERVED_MS), true
+end
+
+function IMPLIED.timers(_, flow, entry)
+  local kind, step = sub(entry.member, 1, 1), call.step(flow, entry.step)
+  local due
+  if kind == "w" then
+    due = waits.next_due(flow)
+  elseif kind == "r" then
+    due = step and step.state == "r" and flow.h.inserted + step.due
+  else
+    due = step and step.state == "e" and claims.due(flow, step)
+  end
+  return due and call.number(due)
+end
+
+function IMPLIED.outbox(_, flow, entry)
+  local callback = outbox.read(flow, entry.step)
+  return callback and outbox.score(flow, callback)
+end
+
+function IMPLIED.index(_, flow, entry)
+  return entry.member == flush.index_member(flow, states.WORKFLOW_CODE[flow.was] or "o") and "0"
+end
+
+function IMPLIED.staged(call_, flow)
+  return header.is_staged(flow.w, flow.p) and call.number(call_.ms + states.INSERT_MS), true
+end
+
+function IMPLIED.agenda(call_, flow, entry)
+  return waits.implied(call_, flow, entry.member)
+end
+
+-- What an entry is to become: a score, false to be removed, nil to stay as it is.
+local function judge(call_, set, flow, entry, score)
+  if not flow or (not flow.h and set ~= "staged") then
+    return false
+  end
+  if flow.h and flow.h.semantics ~= states.VERSION then
+    return nil
+  end
+  local right, may_be_earlier = IMPLIED[set](call_, flow, entry)
+  local due = tonumber(right or nil)
+  if due and (score == due or (may_be_earlier and score < due)) then
+    return nil
+  end
+  return right or false
+end
+
+local function read_entries(args)
+  local entries, names = {}, {}
+  for at = FIRST_ENTRY, #args, WIDTH do
+    local entry = { slot = tonumber(args[at]), step = args[at + 1], member = args[at + 2] }
+    entries[#entries + 1] = entry
+    if entry.slot > 0 then
+      names[entry.slot] = names[entry.slot] or {}
+      table.insert(names[entry.slot], entry.step)
+    end
+  end
+  return entries, names
+end
+
+-- Where the changes of an entry's set are planned.
+local function plan_of(set, flow, changes)
+  if set == "agenda" then
+    flow.agenda = flow.agenda or {} -- the workflow's timer follows
+    return flow.agenda
+  end
+  return changes
+end
+
+return function(keys, args)
+  local call_, set, key = call.open(keys), args[1], keys[SLOT[args[1]]]
+  local entries, names = read_entries(args)
+  for slot = 1, #names do
+    call.flow(call_, slot, names[slot])
+  end
+  local changes, wrong = {}, 0
+  for i = 1, #entries do
+    local entry, flow = entries[i], call_.flows[entries[i].slot]
+    local score = command("ZSCORE", key or flow.d, entry.member)
+    local place = score and judge(call_, set, flow, entry, tonumber(score))
+    if score and place ~= nil then
+      plan_of(set, flow, changes)[entry.member] = place
+      wrong = wrong + 1
+    end
+  end
+  if wrong > 0 then
+    flush.write_members(key, changes)
+    call.count(call_, "rr|" .. KIND[set], wrong)
+    flush.commit(call_)
+  end
+  return { KIND[set], wrong }
+end

@@ -1,0 +1,208 @@
+"""Rebuilding what is derived from the records alone, whatever was lost or overwritten.
+
+Restored are the ready queue with what claimers have reserved, timers, listing, outbox and the list
+of unfinished inserts of each partition; each workflow's agenda, counts and dead callbacks; each
+topic's registrations and its hand-off. They are found from the record keys, and these by SCAN.
+
+Not restored, as no record implies it: when somebody last asked for a queue (``served``: workers
+tell again), statistics with their gauges, insert keys, evidence, and the turns of large workflows
+in the ready queue (``:t``, a field of the record: without it a workflow's next turn is the present
+one). Gauges could be counted anew only while nothing happens, which no server can promise: a
+difference is told and left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, Final, Literal, TypeVar
+
+from rwf.errors import NotFound, RwfError
+from rwf.model.limits import ITEMS_PER_CALL, LISTED
+from rwf.model.states import SEMANTICS_VERSION, WORKFLOW_CODE, CallbackStatus
+from rwf.model.views import GaugeDifference, RebuildFailure, RebuildProgress, RebuildReport
+from rwf.store.catalog import CONNECT, Call, Op, Reply, Request, Scan
+from rwf.store.keys import home_partition, partition_of
+from rwf.store.ops.base import Scope, survived
+from rwf.store.ops.reconcile import reconcile
+from rwf.store.ops.surplus import DERIVED_SETS, UNREADABLE, remove_from, restore_keys, tally
+from rwf.store.ops.topics import check_topic
+
+T = TypeVar("T")
+Scanning = Generator[Request, Reply, T]
+"""An operation that also scans."""
+
+Listener = Callable[[RebuildProgress], None]
+Stage = Literal["workflows", "topics", "surplus"]
+
+_DIGEST: Final = re.compile("[0-9a-f]{40}")
+_GROUPS: Final = ("o", *WORKFLOW_CODE.values())
+
+
+def rebuild(scope: Scope, progress: Listener | None) -> Scanning[RebuildReport]:
+    """Restores all partitions; can be stopped at any time, and run again, while others work."""
+    if not scope.keys.partitions:
+        yield CONNECT
+    return (yield from _Rebuild(scope, progress).run(range(scope.keys.partitions), "*"))
+
+
+def restore(scope: Scope, partition: int) -> Scanning[RebuildReport]:
+    """The same for one partition, and the topics that have their home there."""
+    return (yield from _Rebuild(scope, None).run([partition], str(partition)))
+
+
+class _Rebuild:
+    def __init__(self, scope: Scope, progress: Listener | None) -> None:
+        self._scope = scope
+        self._progress = progress
+        self._workflows = 0
+        self._topics = 0
+        self._repairs: Counter[str] = Counter()
+        self._failures: list[RebuildFailure] = []
+        self._failure_count = 0
+        self._gauges: list[GaugeDifference] = []
+
+    def run(self, partitions: Iterable[int], pattern: str) -> Scanning[RebuildReport]:
+        """Workflows first: what a topic hands over is then met by whole workflows."""
+        partitions = list(partitions)
+        for partition in partitions:
+            yield from self._restore_keys(partition, [])
+        yield from self._scan(pattern, "[wd]", self._visit_workflows)
+        yield from self._scan(pattern, "[sr][ie]g", self._visit_topics)
+        for partition in partitions:
+            for name in DERIVED_SETS:
+                self._repairs += yield from remove_from(self._scope, partition, name)
+            self._gauges += yield from _gauge_differences(self._scope, partition)
+            self._tell("surplus")
+        return RebuildReport(
+            workflows=self._workflows,
+            topics=self._topics,
+            repairs=dict(sorted(self._repairs.items())),
+            failures=tuple(self._failures),
+            failure_count=self._failure_count,
+            gauges=tuple(self._gauges),
+        )
+
+    def _tell(self, stage: Stage) -> None:
+        if self._progress is not None:
+            self._progress(
+                RebuildProgress(
+                    stage=stage,
+                    workflows=self._workflows,
+                    topics=self._topics,
+                    repairs=self._repairs.total(),
+                )
+            )
+
+    def _scan(
+        self, pattern: str, kinds: str, visit: Callable[[list[tuple[int, str, str]]], Op[None]]
+    ) -> Scanning[None]:
+        """Has every primary's keys of these kinds visited: partition, kind and the id behind."""
+        namespace = self._scope.keys.namespace
+        match = f"{namespace}:{{{pattern}}}:{kinds}:*"
+        form = re.compile(rf"{re.escape(namespace)}:\{{([0-9]+)\}}:([a-z]+):([0-9a-z-]+)".encode())
+        pages: dict[str, tuple[int, list[bytes]]] = yield Scan(match)
+        while pages:
+            node, (cursor, keys) = pages.popitem()
+            found = [parts.groups() for key in keys if (parts := form.fullmatch(key))]
+            yield from visit([(int(p), kind.decode(), i.decode()) for p, kind, i in found])
+            if cursor:
+                pages |= yield Scan(match, node, cursor)
+
+    def _visit_workflows(self, keys: list[tuple[int, str, str]]) -> Op[None]:
+        by_partition: dict[int, dict[str, bool]] = {}
+        for partition, kind, workflow_id in keys:
+            if partition_of(workflow_id) == partition:
+                flows = by_partition.setdefault(partition, {})
+                flows[workflow_id] = flows.get(workflow_id, False) or kind == "w"
+        for partition, flows in by_partition.items():
+            versions = yield from self._restore_keys(partition, list(flows))
+            for (workflow_id, is_record), version in zip(flows.items(), versions, strict=True):
+                if is_record and version:
+                    yield from self._restore_workflow(workflow_id, version)
+        self._tell("workflows")
+
+    def _restore_keys(self, partition: int, workflow_ids: list[str]) -> Op[list[str]]:
+        versions: list[str] = []
+        for start in range(0, max(len(workflow_ids), 1), ITEMS_PER_CALL):
+            some = workflow_ids[start : start + ITEMS_PER_CALL]
+            repairs, found = yield from restore_keys(self._scope, partition, some)
+            self._repairs += repairs
+            versions += found
+        return versions
+
+    def _restore_workflow(self, workflow_id: str, version: str) -> Op[None]:
+        self._workflows += 1
+        if version != str(SEMANTICS_VERSION):
+            known = version != UNREADABLE
+            self._fail(workflow_id, f"it follows semantics {version}" if known else "it is no hash")
+            return
+        found = yield from survived(reconcile(self._scope, workflow_id))
+        if isinstance(found, NotFound):
+            self._workflows -= 1  # it has gone meanwhile
+        elif isinstance(found, Exception):
+            self._fail(workflow_id, _reason(found))
+        else:
+            self._repairs += Counter(repair.kind for repair in found.repairs)
+
+    def _visit_topics(self, keys: list[tuple[int, str, str]]) -> Op[None]:
+        homes = self._scope.keys.homes
+        for digest in {
+            digest
+            for home, _, digest in keys
+            if _DIGEST.fullmatch(digest) and home_partition(digest, homes) == home
+        }:
+            self._topics += 1
+            found = yield from survived(check_topic(self._scope, digest))
+            if isinstance(found, Exception):
+                self._fail(digest, _reason(found))
+            else:
+                self._repairs += found
+        self._tell("topics")
+
+    def _fail(self, what: str, message: str) -> None:
+        self._failure_count += 1
+        if len(self._failures) < LISTED:
+            self._failures.append(RebuildFailure(id=what, message=message))
+
+
+def _reason(error: Exception) -> str:
+    """Only our own messages are sure to quote nothing that was stored."""
+    return (
+        str(error) if isinstance(error, RwfError) else f"it cannot be read: {type(error).__name__}"
+    )
+
+
+def _gauge_differences(scope: Scope, partition: int) -> Op[list[GaugeDifference]]:
+    """Gauges that differ from what the listed workflows add up to; none when something has
+    happened meanwhile, or when a workflow cannot be read.
+    """
+    before, sizes, sums = yield from tally(scope, partition, ())
+    for group in _GROUPS:
+        place = ""
+        while page := (yield from _listed(scope, partition, group, place)):
+            *_, place = page
+            ids = [entry.rpartition("|")[2] for entry in page]
+            found = yield from survived(tally(scope, partition, ids))
+            if isinstance(found, Exception) or found[0] != before:
+                return []
+            sums += found[2]
+    if sums.pop("unknown", 0):
+        return []
+    pending, dead = f"gc|{CallbackStatus.PENDING}", f"gc|{CallbackStatus.DEAD}"
+    sums[pending] = sizes["outbox"]
+    delivered = sums.pop("callbacks", 0) - sums[pending] - sums[dead]
+    sums[f"gc|{CallbackStatus.DELIVERED}"] = delivered
+    return [
+        GaugeDifference(partition=partition, gauge=name, stored=before[name], implied=sums[name])
+        for name in sorted(before.keys() | sums.keys())
+        if before[name] != sums[name]
+    ]
+
+
+def _listed(scope: Scope, partition: int, group: str, place: str) -> Op[list[str]]:
+    """The next entries of a group of the listing, "inserted|id", newest first."""
+    args: list[Any] = [group, place, ITEMS_PER_CALL]
+    page = yield Call("list", scope.keys.partition(partition), args)
+    return [entry.decode().partition("|")[2] for entry in page]
