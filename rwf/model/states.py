@@ -167,6 +167,57 @@ class Reason(StrEnum):
     KEY_CONFLICT = "key_conflict"
 
 
+class Action(StrEnum):
+    """Commands, as evidence, refusals and their counts name them."""
+
+    INSERT = "insert"
+    COMPLETE_STEP = "complete_step"
+    AWAIT_STEP = "await_step"
+    DELIVER_SIGNAL = "deliver_signal"
+    REQUEST_CANCEL = "request_cancel"
+    RECOVER_STEP = "recover_step"
+    DISPATCH_CALLBACKS = "dispatch_callbacks"
+    RESEND_CALLBACK = "resend_callback"
+    CLAIM = "claim"
+    RECONCILE = "reconcile"
+
+
+class MoveScope(StrEnum):
+    """What has moved steps that no command named: the end of a parent, or a recovery."""
+
+    DEPENDENCY = "dependency"
+    RECOVERY = "recovery"
+
+
+class CallbackOutcome(StrEnum):
+    """What became of one try to deliver a callback; ``dead`` besides ``failed`` for the last."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    DEAD = "dead"
+
+
+class RepairKind(StrEnum):
+    """What a reconciliation has mended (SPEC section 10)."""
+
+    RELEASE_UNFINISHED = "release_unfinished"
+    COUNTS_WRONG = "counts_wrong"
+    READY_ENTRY_MISSING = "ready_entry_missing"
+    RETRY_DUE = "retry_due"
+    RETRY_TIMER_MISSING = "retry_timer_missing"
+    LEASE_EXPIRED = "lease_expired"
+    LEASE_TIMER_MISSING = "lease_timer_missing"
+    WAIT_EXPIRED = "wait_expired"
+    WAIT_TIMER_MISSING = "wait_timer_missing"
+    TIMER_WRONG = "timer_wrong"
+    INDEX_ENTRY_MISSING = "index_entry_missing"
+    INDEX_ENTRY_WRONG = "index_entry_wrong"
+    CALLBACK_ENTRY_MISSING = "callback_entry_missing"
+    CALLBACK_ENTRY_WRONG = "callback_entry_wrong"
+    REGISTRATION_UNFINISHED = "registration_unfinished"
+    HANDOFF_UNFINISHED = "handoff_unfinished"
+
+
 # One letter a state, as stored in step records. A letter is never given a second meaning.
 STEP_CODE: Final[Mapping[StepState, str]] = MappingProxyType(
     {

@@ -57,6 +57,7 @@ FUNCTIONS: Final = {
         Function("edges", reads_only=True),
         Function("callbacks", reads_only=True),
         Function("due", reads_only=True),
+        Function("stats", reads_only=True),
     )
 }
 

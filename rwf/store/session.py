@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -153,6 +154,8 @@ class Session:
         self._publish = "SPUBLISH" if cluster else "PUBLISH"
         self.cluster = cluster
         self.checked = checked
+        # Told the function and the seconds of each call of an operation.
+        self.observe: Callable[[str, float], None] = lambda _function, _seconds: None
 
     def run(self, op: Op[T]) -> Steps[T]:
         """Carries out an operation's calls one after the other; connects before the first.
@@ -168,7 +171,14 @@ class Session:
                 return result
             if not self.keys.partitions:
                 yield from self.connect()
-            reply = None if call is CONNECT else (yield from self._call(call))
+            reply = None if call is CONNECT else (yield from self._observed(call))
+
+    def _observed(self, call: Call) -> Steps[Reply]:
+        begun = time.perf_counter()
+        try:
+            return (yield from self._call(call))
+        finally:
+            self.observe(call.function, time.perf_counter() - begun)
 
     def connect(self) -> Steps[None]:
         """Checks the server, loads the library where it is missing, and reads the meta record."""
