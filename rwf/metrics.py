@@ -157,7 +157,7 @@ class FleetCollector(Collector):
 
     def __init__(self, client: Client | AsyncClient, owner: Owner | None = None) -> None:
         self._run = _runner(client)
-        self._scope = client._scope
+        self._keys = client._scope.keys
         self._owner = owner
 
     def describe(self) -> list[Metric]:
@@ -166,7 +166,7 @@ class FleetCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics but the histogram."""
-        found = self._run(fleet(self._scope))
+        found = self._run(fleet(self._keys))
         yield from map(_counter, COUNTERS, [found.counts] * len(COUNTERS))
         yield from map(_gauge, GAUGES, [found.counts] * len(GAUGES))
         help_ = "How long the oldest of the steps that are next to be claimed has been available."

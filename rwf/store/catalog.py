@@ -99,3 +99,19 @@ class Call:
 # What an operation yields to have the client connected, when it has to know the partitions. All
 # others connect with their first call, after what can be judged without a server.
 CONNECT: Final = Call("", ())
+
+
+# The server commands that functions run, each with how many arguments it takes at least, the first
+# of which is a key. A user needs the right to each: functions run under the rights of their caller.
+READING: Final = {
+    "TIME": 0,
+    "HEXISTS": 2, "HGET": 2, "HGETALL": 1, "HLEN": 1, "HMGET": 2,
+    "LLEN": 1, "LRANGE": 3,
+    "ZLEXCOUNT": 3, "ZMSCORE": 2, "ZRANGE": 3, "ZRANGEBYLEX": 3, "ZRANGEBYSCORE": 3,
+    "ZREVRANGEBYLEX": 3, "ZSCORE": 2,
+}  # fmt: skip
+WRITING: Final = {
+    "HDEL": 2, "HINCRBY": 3, "HSET": 3, "HSETNX": 3,
+    "LPOP": 1, "LTRIM": 3, "RPUSH": 2,
+    "UNLINK": 1, "ZADD": 3, "ZREM": 2,
+}  # fmt: skip

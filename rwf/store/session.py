@@ -151,7 +151,7 @@ class Session:
         self._durability = Durability(durability)
         self.require_aof = require_aof
         self.wanted_partitions = partitions
-        self._publish = "SPUBLISH" if cluster else "PUBLISH"
+        self.publish = "SPUBLISH" if cluster else "PUBLISH"
         self.cluster = cluster
         self.checked = checked
         # Told the function and the seconds of each call of an operation.
@@ -305,7 +305,7 @@ class Session:
     def _send(self, call: Call) -> Send:
         verb = "FCALL_RO" if call.reads_only else "FCALL"
         function = self.library.function(call.function)
-        arguments = call.arguments(self._publish)
+        arguments = call.arguments(self.publish)
         args = (verb, function, len(call.keys), *call.keys, *arguments)
         return Send(args, call.keys[0], self._acknowledgement(call))
 

@@ -50,6 +50,7 @@ class Watched:
         self._client = client
         self.counts = counts
         self._signals: set[str] = set()
+        self._seen = self._look()
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
@@ -57,14 +58,14 @@ class Watched:
 
     def _watched(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def called(*args: Any, **options: Any) -> Any:
-            before = self._look()
             try:
                 reply = method(*args, **options)
             except CommandRejected as error:
                 self._refused(error)
                 raise
             finally:
-                self._compare(before, self._look(), recovery=name == "recover_step")
+                before, self._seen = self._seen, self._look()
+                self._compare(before, self._seen, recovery=name == "recover_step")
             self._answered(reply)
             return reply
 

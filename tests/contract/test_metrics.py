@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import invariant, run_state_machine_as_test
 from prometheus_client import CollectorRegistry, generate_latest
 
 from rwf import Client, metrics
@@ -60,6 +60,10 @@ def test_random_histories_are_counted_exactly(pool: Pool) -> None:
         def make_system(self) -> System:
             server.flush()
             return CountedSystem(server)
+
+        @invariant()
+        def same_records(self) -> None:
+            """Other tests compare these."""
 
     quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     run_state_machine_as_test(

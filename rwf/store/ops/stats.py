@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rwf.store.catalog import CONNECT, Arg, Call
-from rwf.store.ops.base import Op, Scope
+from rwf.store.keys import Keys
+from rwf.store.ops.base import Op
 
 _BEGIN: Final = "-"
 
@@ -42,17 +43,17 @@ class _Partition:
         return int(at) if at else None
 
 
-def fleet(scope: Scope) -> Op[Fleet]:
+def fleet(keys: Keys) -> Op[Fleet]:
     """Reads every partition, with one call for each."""
-    if not scope.keys.partitions:
+    if not keys.partitions:
         yield CONNECT
     # Others may have added some since.
-    partitions, _ = yield Call("meta", [scope.keys.meta()])
+    partitions, _ = yield Call("meta", [keys.meta()])
     counts: Counter[str] = Counter()
     ready: list[int] = []
     swept: list[int] = []
-    for partition in range(int(partitions or scope.keys.partitions)):
-        found = yield from _partition(scope, partition)
+    for partition in range(int(partitions or keys.partitions)):
+        found = yield from _partition(keys, partition)
         counts.update({name: int(value) for name, value in found.counts.items()})
         if found.oldest is not None:
             ready.append(found.now - found.oldest)
@@ -65,13 +66,13 @@ def fleet(scope: Scope) -> Op[Fleet]:
     )
 
 
-def _partition(scope: Scope, partition: int) -> Op[_Partition]:
+def _partition(keys: Keys, partition: int) -> Op[_Partition]:
     """One partition; of very many queues and priorities some in each call."""
-    keys = [*scope.keys.partition(partition), scope.keys.sweep(partition)]
+    names = [*keys.partition(partition), keys.sweep(partition)]
     oldest: list[int] = []
     bound: Arg | None = _BEGIN
     while bound is not None:
-        now, since, bound, sweep, counts = yield Call("stats", keys, [bound])
+        now, since, bound, sweep, counts = yield Call("stats", names, [bound])
         if since is not None:
             oldest.append(int(since))
     return _Partition(int(now), min(oldest, default=None), _hash(sweep), _hash(counts))
