@@ -123,7 +123,8 @@ local function place(call_, flow, s, name, step, note)
   local before = match(step.claim, "^<(.)") or "p"
   local held = step.walked == "h" or step.walked == "b"
   if note.c then
-    moves.become(call_, flow, name, step, flow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED)
+    local outcome = flow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED
+    moves.become(call_, flow, name, step, outcome, before)
   elseif note.u == 0 then
     if moves.enqueue(call_, flow, name, step) then
       call.count(call_, states.COUNTER_RECOVERED, 1)

@@ -23,7 +23,14 @@ from rwf.model.states import (
     StepState,
     WaitStatus,
 )
-from rwf.model.views import ReconcileReport, SignalView, StepView, WorkflowView
+from rwf.model.views import (
+    AwaitView,
+    ReconcileReport,
+    RecoveryResult,
+    SignalView,
+    StepView,
+    WorkflowView,
+)
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 Counts = Counter[Sample]
@@ -58,6 +65,7 @@ class Watched:
 
     def _watched(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def called(*args: Any, **options: Any) -> Any:
+            reply = None
             try:
                 reply = method(*args, **options)
             except CommandRejected as error:
@@ -65,7 +73,7 @@ class Watched:
                 raise
             finally:
                 before, self._seen = self._seen, self._look()
-                self._compare(before, self._seen, recovery=name == "recover_step")
+                self._compare(before, self._seen, reply)
             self._answered(reply)
             return reply
 
@@ -99,10 +107,10 @@ class Watched:
                     self._enter("rwf_reconcile_repairs_total", kind=repair.kind)
             elif isinstance(one, SignalView) and one.id not in self._signals:
                 self._signals.add(one.id)
-                if one.status != "consumed":  # that is seen by the wait which it ended
+                if one.status != "consumed":  # that is seen by the step which it woke
                     self._enter("rwf_signals_total", status=one.status)
 
-    def _compare(self, before: _Seen, after: _Seen, *, recovery: bool) -> None:
+    def _compare(self, before: _Seen, after: _Seen, reply: Any) -> None:
         for workflow_id, view in after.workflows.items():
             was = before.workflows.get(workflow_id)
             if view.state in TERMINAL_WORKFLOWS and (was is None or _end(was) != _end(view)):
@@ -113,23 +121,37 @@ class Watched:
                     terminal_cause=str(view.terminal_cause),
                     semantics_version=_VERSION,
                 )
+        recovered = self._recovered(reply)
+        woken = {(reply.workflow_id, reply.step)} if _resolved(reply) else set()
         for key, step in after.steps.items():
-            self._moved(before.steps.get(key), step, recovery)
-
-    def _moved(self, was: StepView | None, now: StepView, recovery: bool) -> None:
-        if now.state in TERMINAL_STEPS and (was is None or _end(was) != _end(now)):
-            self._ended(now)
-        if _woken(now) and not (was and _woken(was) == _woken(now)):
+            state = before.steps[key].state if key in before.steps else StepState.PENDING
+            if step.state in TERMINAL_STEPS and step.state is not state:
+                self._ended(step)
+            if key in recovered or step.state is not StepState.AVAILABLE:
+                continue
+            if state is StepState.PENDING:
+                self._unblocked("dependency")
+            elif state is StepState.AWAITING_SIGNAL:
+                woken.add(key)
+        for _ in woken:
             self._enter("rwf_signals_total", status="consumed")
-        state = StepState.PENDING if was is None else was.state
-        by_recovery = recovery and state is not StepState.AVAILABLE
-        if now.state is StepState.AVAILABLE and (by_recovery or state is StepState.PENDING):
-            self._enter(
-                "rwf_steps_unblocked_total",
-                scope="recovery" if recovery else "dependency",
-                state=now.state,
-                semantics_version=_VERSION,
-            )
+
+    def _recovered(self, reply: Any) -> set[tuple[str, str]]:
+        """The steps that a recovery has moved, of which those are entered that may run."""
+        if not isinstance(reply, RecoveryResult) or reply.duplicate:
+            return set()
+        for change in reply.changes:
+            if change.after is StepState.AVAILABLE:
+                self._unblocked("recovery")
+        return {(reply.workflow.id, change.step) for change in reply.changes}
+
+    def _unblocked(self, scope: str) -> None:
+        self._enter(
+            "rwf_steps_unblocked_total",
+            scope=scope,
+            state="available",
+            semantics_version=_VERSION,
+        )
 
     def _ended(self, step: StepView) -> None:
         labels = {
@@ -143,14 +165,13 @@ class Watched:
             self._enter("rwf_steps_completed_total", **labels)
 
 
-def _end(view: WorkflowView | StepView) -> tuple[str, str | None]:
+def _end(view: WorkflowView) -> tuple[str, str | None]:
     return view.state, view.terminal_cause
 
 
-def _woken(step: StepView) -> str | None:
-    """The wait of the step that a signal has ended."""
-    wait = step.awaiting
-    return wait.id if wait and wait.status is WaitStatus.RESOLVED else None
+def _resolved(reply: Any) -> bool:
+    """Whether an await has found a signal that was kept for it."""
+    return isinstance(reply, AwaitView) and reply.status is WaitStatus.RESOLVED
 
 
 def standing(client: Client) -> Counts:
