@@ -17,20 +17,28 @@ from rwf.model.retry import Backoff
 from rwf.model.workflow import Workflow
 from rwf.store.ops.complete import Completion
 from rwf.webhook import Webhook
+from rwf.worker import Await, Cancel, Discard, Fail, Retry, StepContext, Worker
 
 __all__ = [
     "AsyncClient",
+    "Await",
     "Backoff",
+    "Cancel",
     "Client",
     "CommandRejected",
     "Completion",
+    "Discard",
+    "Fail",
     "NamespaceMismatch",
     "NotFound",
+    "Retry",
     "RwfError",
+    "StepContext",
     "StoreMisconfigured",
     "StoreUnavailable",
     "Webhook",
     "WebhookFailed",
+    "Worker",
     "Workflow",
     "WorkflowInvalid",
     "result",

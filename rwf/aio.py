@@ -48,6 +48,7 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
+from rwf.store.catalog import Op
 from rwf.store.ops import (
     callbacks,
     cancel,
@@ -61,7 +62,7 @@ from rwf.store.ops import (
     recover,
     signals,
 )
-from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.base import Scope
 from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
 from rwf.store.ops.complete import Batch, Completion
 from rwf.store.session import Session

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar
@@ -42,7 +42,7 @@ from rwf.model.states import (
     WorkflowCause,
     WorkflowState,
 )
-from rwf.store.ops.base import Op
+from rwf.store.catalog import Op
 from rwf.store.ops.stats import Fleet, fleet
 
 T = TypeVar("T")
@@ -60,6 +60,9 @@ _BUCKETS: Final = (
 )  # fmt: skip
 _REQUEST_SECONDS: Final = 10.0
 """How long a connection may take over its request."""
+_STANDSTILL: Final = 60.0
+"""Seconds without a tick: one that waits for a server which does not answer takes about 30."""
+_PLAIN: Final = "text/plain; charset=utf-8"
 _VERSIONS: Final = (str(SEMANTICS_VERSION),)
 
 
@@ -139,12 +142,16 @@ GAUGES: Final = (
 )  # fmt: skip
 
 
-class Owner(Protocol):
+class Daemon(Protocol):
     """What is asked of a reconciler."""
 
     @property
-    def partitions_owned(self) -> int:
-        """How many partitions it looks after just now."""
+    def partitions(self) -> Sequence[int]:
+        """The partitions that it looks after just now."""
+
+    @property
+    def tick_age(self) -> float | None:
+        """How many seconds ago it last did its work; None before the first time."""
 
 
 class FleetCollector(Collector):
@@ -155,10 +162,10 @@ class FleetCollector(Collector):
     an ``AsyncClient`` it is made in the client's loop, and collects in another thread.
     """
 
-    def __init__(self, client: Client | AsyncClient, owner: Owner | None = None) -> None:
+    def __init__(self, client: Client | AsyncClient, daemon: Daemon | None = None) -> None:
         self._run = _runner(client)
         self._keys = client._scope.keys
-        self._owner = owner
+        self._daemon = daemon
 
     def describe(self) -> list[Metric]:
         """Nothing, so that registering the collector asks no server."""
@@ -174,9 +181,9 @@ class FleetCollector(Collector):
         if found.sweep_seconds is not None:
             help_ = "How long ago the last sweep ended, of the partition that waits longest."
             yield GaugeMetricFamily(SWEEP_AGE, help_, found.sweep_seconds)
-        if self._owner is not None:
+        if self._daemon is not None:
             help_ = "Partitions that this daemon looks after."
-            yield GaugeMetricFamily(OWNED, help_, self._owner.partitions_owned)
+            yield GaugeMetricFamily(OWNED, help_, len(self._daemon.partitions))
 
 
 def _counter(family: Family, counts: Mapping[str, int]) -> Metric:
@@ -220,18 +227,19 @@ def serve(
     client: Client | AsyncClient,
     host: str = "127.0.0.1",
     port: int = PORT,
-    reconciler: Owner | None = None,
+    reconciler: Daemon | None = None,
 ) -> MetricsServer:
     """Serves ``/metrics`` and ``/healthz`` over HTTP until the server is closed.
 
-    ``reconciler`` adds how many partitions it owns. Port 0 takes any that is free. With an
-    ``AsyncClient`` it must be called, and closed, in the client's loop. Raises OSError when the
-    address cannot be had.
+    With a ``reconciler`` the metrics tell how many partitions it owns, and ``/healthz`` answers 503
+    when it has stood still for a minute: a server that is away is no reason. Port 0 takes any that
+    is free. With an ``AsyncClient`` it must be called, and closed, in the client's loop. Raises
+    OSError when the address cannot be had.
     """
     registry = CollectorRegistry()
     registry.register(FleetCollector(client, reconciler))
     instrument(client, registry)
-    return MetricsServer(registry, host, port)
+    return MetricsServer(registry, reconciler, host, port)
 
 
 def _runner(client: Client | AsyncClient) -> Run:
@@ -246,8 +254,11 @@ def _runner(client: Client | AsyncClient) -> Run:
 class MetricsServer:
     """A running HTTP server; ``host`` and ``port`` are where it listens."""
 
-    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, daemon: Daemon | None, host: str, port: int
+    ) -> None:
         self._registry = registry
+        self._daemon = daemon
         kind = _SixServer if ":" in host else ThreadingWSGIServer
         self._server = make_server(host, port, self._answer, kind, handler_class=_Handler)
         self.host, self.port = self._server.server_address[:2]
@@ -277,18 +288,26 @@ class MetricsServer:
         return [b"" if request["REQUEST_METHOD"] == "HEAD" else body]
 
     def _found(self, request: dict[str, Any]) -> tuple[str, str, bytes]:
-        plain = "text/plain; charset=utf-8"
         if request["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return "405 Method Not Allowed", plain, b"only GET\n"
+            return "405 Method Not Allowed", _PLAIN, b"only GET\n"
         match request["PATH_INFO"]:
             case "/metrics":
-                try:
-                    return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._registry)
-                except RwfError as error:
-                    return "503 Service Unavailable", plain, f"{error}\n".encode()
+                return self._metrics()
             case "/healthz":
-                return "200 OK", plain, b"ok\n"
-        return "404 Not Found", plain, b"/metrics or /healthz\n"
+                return self._health()
+        return "404 Not Found", _PLAIN, b"/metrics or /healthz\n"
+
+    def _metrics(self) -> tuple[str, str, bytes]:
+        try:
+            return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._registry)
+        except RwfError as error:
+            return "503 Service Unavailable", _PLAIN, f"{error}\n".encode()
+
+    def _health(self) -> tuple[str, str, bytes]:
+        age = self._daemon.tick_age if self._daemon else None
+        if age is not None and age > _STANDSTILL:
+            return "503 Service Unavailable", _PLAIN, b"the reconciler stands still\n"
+        return "200 OK", _PLAIN, b"ok\n"
 
 
 class _SixServer(ThreadingWSGIServer):

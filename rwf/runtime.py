@@ -15,8 +15,9 @@ from rwf.aio import AsyncClient
 from rwf.client import Client
 from rwf.model.views import Event
 from rwf.store import events
+from rwf.store.catalog import Op
 from rwf.store.ops import reads
-from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.base import Scope
 
 T = TypeVar("T")
 
@@ -39,6 +40,11 @@ class Runtime:
         if isinstance(self._client, AsyncClient):
             return await self._client._run(op)
         return await asyncio.to_thread(self._client._run, op)
+
+    async def close(self) -> None:
+        """Closes what belongs to this event loop: an AsyncClient's connections."""
+        if isinstance(self._client, AsyncClient):
+            await self._client.close()
 
     async def hints(self) -> AsyncGenerator[Event | None, None]:
         """The client's events, for ever, and None now and then while none comes."""

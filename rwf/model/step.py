@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -37,11 +37,16 @@ _FIELDS: Final = frozenset(
 _WORKER: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
 
 
-class Handler(Protocol):
-    """A registered handler: what ``worker=`` takes beside a name."""
+class Named(Protocol):
+    """Something that knows the worker name it is registered under."""
 
     @property
     def rwf_worker(self) -> str: ...
+
+
+# What ``worker=`` takes beside a name: a function that ``Worker.step`` has registered, which a type
+# checker cannot tell from others.
+Handler = Named | Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True, init=False)

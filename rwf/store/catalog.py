@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 Arg = str | bytes | int
 Reply = Any
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,16 @@ class Call:
             return [publish, "1" if self.again else "", *self.args]
         return list(self.args)
 
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Calls that travel in one round trip, one to each node; answered with the list of replies."""
+
+    calls: Sequence[Call]
+
+
+Op = Generator[Call | Together, Reply, T]
+"""An operation: it yields calls, receives their replies, and returns its result."""
 
 # What an operation yields to have the client connected, when it has to know the partitions. All
 # others connect with their first call, after what can be judged without a server.

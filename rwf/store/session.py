@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -24,7 +24,7 @@ from rwf.errors import (
     StoreUnavailable,
 )
 from rwf.model.states import Reason, StepState
-from rwf.store.catalog import CONNECT, Arg, Call, Reply
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Reply, Together
 from rwf.store.keys import Keys, is_namespace
 from rwf.store.library import library
 
@@ -76,6 +76,14 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class SendTogether:
+    """Commands without any behind them, in one pipeline a node; the reply is the list of theirs, in
+    which an error stands for itself."""
+
+    sends: tuple[Send, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """A pause, in seconds."""
 
@@ -87,9 +95,8 @@ class Revive:
     """See to it that an embedded server runs; nothing for any other."""
 
 
-Action = Send | Wait | Revive
+Action = Send | SendTogether | Wait | Revive
 Steps = Generator[Action, Any, T]
-Op = Generator[Call, Reply, T]
 
 
 class Durability:
@@ -171,14 +178,20 @@ class Session:
                 return result
             if not self.keys.partitions:
                 yield from self.connect()
-            reply = None if call is CONNECT else (yield from self._observed(call))
+            reply = None if call is CONNECT else (yield from self._replies(call))
 
-    def _observed(self, call: Call) -> Steps[Reply]:
+    def _replies(self, call: Call | Together) -> Steps[Reply]:
+        """The reply to a call, or those to calls that travel together; tells how long it took."""
+        calls = call.calls if isinstance(call, Together) else (call,)
         begun = time.perf_counter()
         try:
+            if isinstance(call, Together):
+                return (yield from self._call_together(calls))
             return (yield from self._call(call))
         finally:
-            self.observe(call.function, time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            for one in calls:
+                self.observe(one.function, seconds)
 
     def connect(self) -> Steps[None]:
         """Checks the server, loads the library where it is missing, and reads the meta record."""
@@ -257,6 +270,23 @@ class Session:
                 yield from self._open_again()
             call = call.repeated()
         raise self._not_loaded()
+
+    def _call_together(self, calls: Sequence[Call]) -> Steps[list[Reply]]:
+        """The replies to calls in one round trip; one that fails there goes its own way again."""
+        sends = tuple(map(self._send, calls))
+        replies: list[Reply] = [None] * len(calls)
+        acknowledged = any(send.behind for send in sends)
+        if not acknowledged:
+            try:
+                replies = yield SendTogether(sends)
+            except _UNREACHED as error:
+                replies = [error] * len(calls)
+        for number, call in enumerate(calls):
+            if acknowledged:
+                replies[number] = yield from self._call(call)
+            elif isinstance(replies[number], Exception):
+                replies[number] = yield from self._call(call.repeated())
+        return replies
 
     def _open_again(self) -> Steps[None]:
         """Sees to it that the namespace is still the one that this client knows."""

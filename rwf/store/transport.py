@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,7 +25,8 @@ from redis.retry import Retry
 from rwf.embedded import EmbeddedServer, folder_of
 from rwf.errors import CommandRejected
 from rwf.model.states import Reason
-from rwf.store.session import Action, Command, Op, Revive, Send, Session, Steps, Wait
+from rwf.store.catalog import Op
+from rwf.store.session import Action, Command, Revive, Send, SendTogether, Session, Steps, Wait
 
 T = TypeVar("T")
 
@@ -178,10 +179,13 @@ class SyncStore(_Store):
         match action:
             case Send(args, None, _):
                 return self._broadcast(args)
-            case Send(args, _, ()):
-                return self.client().execute_command(*args, NEVER_DECODE=True)
+            case Send(args, str(key), ()):
+                client = self.client()
+                return client.execute_command(*args, **_sending(client, key, self.cluster))
             case Send(args, str(key), behind):
-                return self._acknowledged(args, key, behind)
+                return self._acknowledged([args, *behind], key)
+            case SendTogether(sends):
+                return self._together(sends)
             case Wait(seconds):
                 time.sleep(seconds)
             case Revive() if self._embedded is not None:
@@ -218,18 +222,32 @@ class SyncStore(_Store):
             node.name: client.get_redis_connection(node).execute_command(*args) for node in nodes
         }
 
-    def _acknowledged(self, args: Command, key: str, behind: tuple[Command, ...]) -> Any:
+    def _acknowledged(self, commands: Sequence[Command], key: str) -> Any:
         client = self.client()
-        if self.cluster:
-            client = client.get_redis_connection(client.get_node_from_key(key))
-        pipeline = client.pipeline(transaction=False)
-        pipeline.execute_command(*args, NEVER_DECODE=True)
-        for command in behind:
-            pipeline.execute_command(*command)
-        replies = pipeline.execute(raise_on_error=False)
+        node = client.get_node_from_key(key) if self.cluster else None
+        return _both(self._pipelined(node, commands))
+
+    def _together(self, sends: Sequence[Send]) -> list[Any]:
+        replies: list[Any] = [None] * len(sends)
+        for node, numbers in _by_node(self.client(), sends, self.cluster):
+            try:
+                found = self._pipelined(node, [sends[number].args for number in numbers])
+            except _FAULTS as error:
+                found = [error] * len(numbers)
+            for number, reply in zip(numbers, found, strict=True):
+                replies[number] = reply
+        return replies
+
+    def _pipelined(self, node: Any, commands: Sequence[Command]) -> list[Any]:
+        client = self.client()
+        if node is not None:
+            client = client.get_redis_connection(node)
+        replies: list[Any] = _filled(client.pipeline(transaction=False), commands).execute(
+            raise_on_error=False
+        )
         if _has_moved(replies):
             self._client.nodes_manager.initialize()
-        return _both(replies)
+        return replies
 
 
 class AsyncStore(_Store):
@@ -273,10 +291,13 @@ class AsyncStore(_Store):
         match action:
             case Send(args, None, _):
                 return await self._broadcast(args)
-            case Send(args, _, ()):
-                return await (await self.client()).execute_command(*args, NEVER_DECODE=True)
+            case Send(args, str(key), ()):
+                client = await self._ready()
+                return await client.execute_command(*args, **_sending(client, key, self.cluster))
             case Send(args, str(key), behind):
-                return await self._acknowledged(args, key, behind)
+                return await self._acknowledged([args, *behind], key)
+            case SendTogether(sends):
+                return await self._together(sends)
             case Wait(seconds):
                 await asyncio.sleep(seconds)
             case Revive() if self._embedded is not None:
@@ -306,25 +327,45 @@ class AsyncStore(_Store):
         return redis.asyncio.Redis.from_url(address.url, **arguments)
 
     async def _broadcast(self, args: Command) -> dict[str, Any]:
-        client = await self.client()
+        client = await self._ready()
         if not self.cluster:
             return {"": await client.execute_command(*args)}
-        await client.initialize()
         return {node.name: await node.execute_command(*args) for node in client.get_primaries()}
 
-    async def _acknowledged(self, args: Command, key: str, behind: tuple[Command, ...]) -> Any:
+    async def _ready(self) -> Any:
+        """The client, knowing the nodes of its cluster."""
         client = await self.client()
         if self.cluster:
             await client.initialize()
-            client = self._node(client.get_node_from_key(key))
-        pipeline = client.pipeline(transaction=False)
-        pipeline.execute_command(*args, NEVER_DECODE=True)
-        for command in behind:
-            pipeline.execute_command(*command)
-        replies = await pipeline.execute(raise_on_error=False)
+        return client
+
+    async def _acknowledged(self, commands: Sequence[Command], key: str) -> Any:
+        client = await self._ready()
+        node = client.get_node_from_key(key) if self.cluster else None
+        return _both(await self._pipelined(node, commands))
+
+    async def _together(self, sends: Sequence[Send]) -> list[Any]:
+        replies: list[Any] = [None] * len(sends)
+
+        async def ask(node: Any, numbers: Sequence[int]) -> None:
+            try:
+                found = await self._pipelined(node, [sends[number].args for number in numbers])
+            except _FAULTS as error:
+                found = [error] * len(numbers)
+            for number, reply in zip(numbers, found, strict=True):
+                replies[number] = reply
+
+        groups = _by_node(await self._ready(), sends, self.cluster)
+        await asyncio.gather(*(ask(node, numbers) for node, numbers in groups))
+        return replies
+
+    async def _pipelined(self, node: Any, commands: Sequence[Command]) -> list[Any]:
+        client = await self.client() if node is None else self._node(node)
+        pipeline = _filled(client.pipeline(transaction=False), commands)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
         if _has_moved(replies):
             await self._client.nodes_manager.initialize()
-        return _both(replies)
+        return replies
 
     def _node(self, node: Any) -> Any:
         # A cluster's nodes have no pipeline of their own on asyncio.
@@ -360,6 +401,30 @@ _NODE_OPTIONS: Final = frozenset(
         "socket_connect_timeout",
     }
 )
+
+
+def _sending(client: Any, key: str, cluster: bool) -> dict[str, Any]:
+    """How a command is sent: its reply is bytes, and a cluster's client need not ask a node where
+    the keys of a function are."""
+    options: dict[str, Any] = {"NEVER_DECODE": True}
+    if cluster:
+        options["target_nodes"] = client.get_node_from_key(key)
+    return options
+
+
+def _by_node(client: Any, sends: Sequence[Send], cluster: bool) -> list[tuple[Any, list[int]]]:
+    """The places of commands by the node they go to; None stands for the only one."""
+    groups: dict[str, tuple[Any, list[int]]] = {}
+    for number, send in enumerate(sends):
+        node: Any = client.get_node_from_key(send.key) if cluster else None
+        groups.setdefault(node.name if cluster else "", (node, []))[1].append(number)
+    return list(groups.values())
+
+
+def _filled(pipeline: Any, commands: Sequence[Command]) -> Any:
+    for command in commands:
+        pipeline.execute_command(*command, NEVER_DECODE=True)
+    return pipeline
 
 
 def _has_moved(replies: list[Any]) -> bool:

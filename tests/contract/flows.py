@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Any, TypeVar
 
 import pytest
 
 from rwf import Client, CommandRejected, Completion, Workflow
 from rwf.model.views import CommandResult
-from rwf.store.catalog import Call
+from rwf.store.catalog import Call, Op, Together
 from rwf.store.ops.complete import complete_step
 
 T = TypeVar("T")
@@ -92,7 +91,7 @@ def partition_key(workflow_id: str, name: str, namespace: str = "rwf") -> str:
     return f"{namespace}:{{{workflow_id.partition('-')[0]}}}:{name}"
 
 
-def drive(client: Client, op: Generator[Call, Any, T], calls: int) -> T | None:
+def drive(client: Client, op: Op[T], calls: int) -> T | None:
     """Carries out the first ``calls`` calls of an operation, and then stops as if killed.
 
     Returns the operation's result when it needed no more than those, else None.
@@ -116,6 +115,6 @@ def first_call_only(client: Client, workflow_id: str, step: str, status: str) ->
     assert drive(client, complete_step(client._scope, item), 1) is None
 
 
-def one_call(call: Call) -> Generator[Call, Any, Any]:
+def one_call(call: Call | Together) -> Op[Any]:
     """An operation of one call, which returns the reply."""
     return (yield call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rwf import Client, Completion
 from rwf.model.views import ClaimedStep
 from rwf.store.ops.claims import Claimer
-from rwf.store.ops.complete import turn
+from rwf.store.ops.complete import prepared, turn
 from tests.contract.flows import flow, refused, states
 
 
@@ -74,8 +74,9 @@ def test_a_workers_turn_starts_what_the_last_has_reserved(one_client: Client) ->
     done: list[ClaimedStep] = []
     reserved: list[bytes] = []
     while True:
-        reports = [report(one) for one in done]
-        answer = one_client._run(turn(one_client._scope, 0, reports, reserved, claimer, 2))
+        scope = one_client._scope
+        items = [prepared(scope, report(one)) for one in done]
+        answer = one_client._run(turn(scope, 0, items, reserved, claimer, 2))
         assert answer.refusals == [None] * len(done)
         done, reserved = answer.claimed, answer.reserved
         if not (done or reserved):

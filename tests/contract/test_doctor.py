@@ -42,9 +42,9 @@ def test_what_waits(one_client: Client, broken_on_purpose: None) -> None:
     assert found(one_client, "sweep") == "warning: 1 open workflow, and no sweep ever"
     assert found(one_client, "ready").startswith("ok: the oldest step that may run has waited")
     sweep = partition_key(view.id, "sweep")
-    raw(one_client).hset(sweep, "ended", hours_ago(one_client, 0.06))
+    raw(one_client).hset(sweep, "open:ended", hours_ago(one_client, 0.06))
     assert found(one_client, "sweep") == "ok: the last sweep ended 4 min ago"
-    raw(one_client).hset(sweep, "ended", hours_ago(one_client, 3))
+    raw(one_client).hset(sweep, "open:ended", hours_ago(one_client, 3))
     assert found(one_client, "sweep") == "warning: the last sweep ended 3.0 h ago"
     ready = partition_key(view.id, "ready")
     old = f"000000{hours_ago(one_client, 1):011x}0001"

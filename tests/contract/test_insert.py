@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from rwf import Backoff, Client, CommandRejected, NotFound, Workflow, result
 from rwf.model.limits import CHUNK, INLINE_EDGES
 from rwf.model.states import EdgePolicy
 from rwf.model.views import WorkflowView
-from rwf.store.catalog import Call
+from rwf.store.catalog import Op
 from rwf.store.keys import key_digest
 from rwf.store.ops.insert import insert as insert_op
 from tests import invariants
@@ -494,7 +494,7 @@ def test_an_insert_that_another_finished_is_a_duplicate(client: Client) -> None:
 
 
 def _parts(
-    client: Client, op: Generator[Call, Any, WorkflowView]
+    client: Client, op: Op[WorkflowView]
 ) -> tuple[Callable[[], None], Callable[[], WorkflowView]]:
     """An insert cut in two: its first three calls, and all others."""
     replies: list[Any] = [None]

@@ -8,7 +8,7 @@ import re
 import urllib.error
 import urllib.request
 from collections import Counter
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from rwf import AsyncClient, Client, CommandRejected, metrics
 from rwf.model.states import Action, CallbackOutcome, RepairKind
+from rwf.model.views import Callback
 from rwf.store.library import lua_folder
 from tests.conftest import Pool
 from tests.contract.counted import Counts, Watched, counted, sample, samples, standing
@@ -99,19 +100,18 @@ def test_leases_retries_and_callbacks(one_client: Client) -> None:
     with pytest.raises(CommandRejected, match="already_terminal"):
         watched.complete(last, "failed")
 
-    def handler(envelope: dict[str, Any]) -> None:
-        if envelope["workflow_id"] == last.workflow_id:
+    watched.request_cancel(last.workflow_id)
+
+    def handler(envelope: Callback) -> None:
+        if envelope.workflow_id == last.workflow_id:
             raise ValueError("not now")
 
-    for view in one_client.list().workflows:
-        if view.state != "available":
-            watched.request_cancel(view.id)
     report = watched.dispatch_callbacks(handler)
+    assert report.delivered
+    assert report.failed
     for outcome in ("delivered", "failed"):
         labels = {"event": "workflow.terminal", "outcome": outcome}
-        if found := getattr(report, outcome):
-            counts[sample("rwf_callbacks_total", labels)] += found
-    assert report.delivered
+        counts[sample("rwf_callbacks_total", labels)] += getattr(report, outcome)
     assert counted(scrape(one_client)) == counts + standing(one_client)
 
 
@@ -119,7 +119,7 @@ def test_dead_callbacks(one_client: Client, monkeypatch: pytest.MonkeyPatch) -> 
     view = one_client.insert(flow("a"))
     one_client.complete_step(view.id, "a")
 
-    def handler(envelope: dict[str, Any]) -> None:
+    def handler(envelope: Callback) -> None:
         raise ValueError
 
     for _ in range(20):
@@ -166,7 +166,9 @@ HOSTILE = 'a"} 1\nevil{x="'
 
 
 def test_no_label_that_somebody_chose(one_client: Client, broken_on_purpose: None) -> None:
-    one_client.insert(flow("secret-step", name="secret.flow", queue="secret-queue", worker=HOSTILE))
+    one_client.insert(
+        flow("secret-step", name="secret.flow", queue="secret-queue", worker="evil{}")
+    )
     one_client.deliver_signal("secret-signal", HOSTILE, payload=HOSTILE)
     with pytest.raises(CommandRejected):
         one_client.recover_step("0-" + "a" * 16, HOSTILE, "retry", actor=HOSTILE)
@@ -205,7 +207,7 @@ def test_ages(one_client: Client, broken_on_purpose: None) -> None:
     now = int(raw(one_client).time()[0]) * 1000
     members = [f"q{n}:{900 + n}|000000{now - n * 1000:011x}0001|0-x|s" for n in range(450)]
     raw(one_client).zadd("rwf:{0}:ready", dict.fromkeys(members, 0))
-    raw(one_client).hset("rwf:{0}:sweep", "ended", now - 60_000)
+    raw(one_client).hset("rwf:{0}:sweep", "open:ended", now - 60_000)
     assert ages()[metrics.READY_AGE] == pytest.approx(449, abs=20)
     assert ages()[metrics.SWEEP_AGE] == pytest.approx(60, abs=20)
     taken = f"q:1000|000000{now - 900_000:011x}0001|0-x|s"
@@ -240,28 +242,34 @@ def test_calls_are_measured(one_server: AnyServer, one_client: Client) -> None:
     }
 
 
-class Owner:
-    partitions_owned = 7
+class Daemon:
+    partitions = (0, 2, 5)
+    tick_age: float | None = None
 
 
 def test_the_server(one_client: Client) -> None:
-    with metrics.serve(one_client, port=0, reconciler=Owner()) as server:
+    daemon = Daemon()
+    with metrics.serve(one_client, port=0, reconciler=daemon) as server:
         assert server.host == "127.0.0.1"
         found = samples(fetched(server.port))
-        assert found[sample("rwf_partitions_owned", {})] == 7
+        assert found[sample("rwf_partitions_owned", {})] == 3
         function = {"function": "stats"}
         assert samples(fetched(server.port))[sample(f"{metrics.DURATION}_count", function)] >= 1
         assert fetched(server.port, "/healthz") == "ok\n"
-        for path, data, status in (("/", None, 404), ("/metrics", b"x", 405)):
+        daemon.tick_age = 3.0
+        assert fetched(server.port, "/healthz") == "ok\n"
+        daemon.tick_age = 300.0
+        paths = (("/", None, 404), ("/metrics", b"x", 405), ("/healthz", None, 503))
+        for path, data, status in paths:
             with pytest.raises(urllib.error.HTTPError) as caught:
                 urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", data, timeout=20)
             with caught.value as error:
                 assert error.code == status
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="in use"):
             metrics.serve(one_client, port=server.port)
         port = server.port
     server.close()
-    with pytest.raises(OSError):
+    with pytest.raises(urllib.error.URLError, match="refused"):
         fetched(port, "/healthz")
 
 
@@ -276,11 +284,11 @@ def test_the_server_beside_an_async_client(one_server: AnyServer) -> None:
 
 
 def test_a_store_that_is_gone() -> None:
-    with Client.from_url(f"redis://bob:hunter2@127.0.0.1:{free_port()}/0") as client:
-        with metrics.serve(client, port=0) as server:
-            with pytest.raises(urllib.error.HTTPError) as caught:
-                fetched(server.port)
-            with caught.value as error:
-                assert error.code == 503
-                assert "hunter2" not in error.read().decode()
-            assert fetched(server.port, "/healthz") == "ok\n"
+    url = f"redis://bob:hunter2@127.0.0.1:{free_port()}/0"
+    with Client.from_url(url) as client, metrics.serve(client, port=0) as server:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            fetched(server.port)
+        with caught.value as error:
+            assert error.code == 503
+            assert "hunter2" not in error.read().decode()
+        assert fetched(server.port, "/healthz") == "ok\n"

@@ -6,14 +6,14 @@ The stop is injected: an operation is dropped after its first k calls, as if its
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from rwf import Client, CommandRejected
-from rwf.store.catalog import Call
+from rwf.store.catalog import Op
 from rwf.store.ops.cancel import request_cancel
 from rwf.store.ops.complete import Completion, complete_step
 from rwf.store.ops.recover import Recovery, recover_step
@@ -22,18 +22,16 @@ from rwf.store.ops.timers import fire_due
 from tests.contract.flows import drive, flow, noted, raw, states
 from tests.waiting import until
 
-Op = Generator[Call, Any, Any]
 
-
-def awaiting(client: Client, workflow_id: str, step: str = "a") -> Op:
+def awaiting(client: Client, workflow_id: str, step: str = "a") -> Op[Any]:
     return await_step(client._scope, workflow_id, step, "go", "k", None, None)
 
 
-def delivery(client: Client, dedupe: str = "d") -> Op:
+def delivery(client: Client, dedupe: str = "d") -> Op[Any]:
     return deliver_signal(client._scope, "go", "k", {"n": 1}, dedupe)
 
 
-def cut(client: Client, make: Callable[[], Op], calls: int) -> bool:
+def cut(client: Client, make: Callable[[], Op[Any]], calls: int) -> bool:
     """Carries out the first calls only; whether that was all of it."""
     return drive(client, make(), calls) is not None
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from rwf import Client, Completion, NotFound, Workflow
 from rwf.model.views import WorkflowView
-from rwf.store.catalog import Call
+from rwf.store.catalog import Call, Op
 from rwf.store.ops.complete import complete_step
 from rwf.store.ops.insert import insert
 from tests import invariants
@@ -36,13 +35,14 @@ def graph() -> Workflow:
 def calls_of(client: Client, wf: Workflow, key: str | None = None) -> list[Call]:
     """The calls that a whole insert makes."""
     made: list[Call] = []
-    op: Generator[Call, Any, WorkflowView] = insert(client._scope, wf, key, WEEK)
+    op: Op[WorkflowView] = insert(client._scope, wf, key, WEEK)
     reply: Any = None
     while True:
         try:
             call = op.send(reply)
         except StopIteration:
             return made
+        assert isinstance(call, Call)
         made.append(call)
         reply = client._run(one_call(call))
 
@@ -90,6 +90,7 @@ def test_a_staged_graph_cannot_be_read_or_touched(client: Client) -> None:
     found = ""
     for _ in range(4):
         call = op.send(reply)
+        assert isinstance(call, Call)
         reply = client._run(one_call(call))
         if call.function == "insert":
             found = call.keys[-1].rpartition(":")[2]
@@ -140,6 +141,7 @@ def test_an_insert_that_took_too_long_begins_again(one_client: Client) -> None:
         except StopIteration as end:
             view: WorkflowView = end.value
             break
+        assert isinstance(call, Call)
         reply = client._run(one_call(call))
         number += 1
         if number == 5:

@@ -16,6 +16,7 @@ import redis
 from rwf import AsyncClient, Client, CommandRejected, Completion, StoreUnavailable
 from rwf.model.views import Callback, CommandResult, WorkflowView
 from rwf.store import session
+from rwf.store.catalog import Call
 from rwf.store.ops.complete import complete_step
 from tests import invariants
 from tests.conftest import connect
@@ -109,6 +110,7 @@ def test_a_repeat_that_other_attempts_overtake(direct: Client) -> None:
     view = direct.insert(flow("a", max_attempts=100))
     item = Completion(workflow_id=view.id, step="a", status="retryable", retry_in=60)
     call = next(complete_step(direct._scope, item))
+    assert isinstance(call, Call)
     first = direct._run(one_call(call))
     for _ in range(7):
         direct.complete_step(view.id, "a", "retryable", retry_in=60)

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rwf import Client, Completion, NotFound, RwfError, StoreMisconfigured, StoreUnavailable
+from rwf.store.catalog import Call
 from rwf.store.library import library
 from rwf.store.ops.complete import complete_step
 from tests import invariants
@@ -242,6 +243,7 @@ def test_a_repeat_waits_for_the_file_too(kind: str, monkeypatch: pytest.MonkeyPa
             view = client.insert(flow("a b:a"))
             item = Completion(workflow_id=view.id, step="a")
             call = next(complete_step(client._scope, item))
+            assert isinstance(call, Call)
             with configured(server, appendfsync="no"), pytest.raises(StoreUnavailable):
                 client._run(one_call(call))
         with (

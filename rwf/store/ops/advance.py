@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from rwf.errors import NotFound
-from rwf.store.ops.base import Op, Scope
+from rwf.store.catalog import Op
+from rwf.store.ops.base import Scope
 from rwf.store.ops.waits import settle_waits
 from rwf.store.records import Header, Row
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
 from rwf.errors import CommandRejected, NotFound, WorkflowInvalid
 from rwf.model.names import shown
 from rwf.model.payload import encode
 from rwf.model.states import Reason
-from rwf.store.catalog import Arg, Call, Reply
+from rwf.store.catalog import Arg, Call, Op
 from rwf.store.keys import Keys, partition_of
 from rwf.store.records import time_of_stamp
-
-T = TypeVar("T")
-Op = Generator[Call, Reply, T]
 
 _MAX_TEXT: Final = 512
 # One character more than a name may have, so that none is cut to one that exists.

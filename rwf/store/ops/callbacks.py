@@ -20,10 +20,9 @@ from rwf.model.retry import seconds
 from rwf.model.states import CallbackStatus
 from rwf.model.views import Callback, CallbackPosture, CallbackView, DispatchReport
 from rwf.store.callbacks import CallbackRecord
-from rwf.store.catalog import CONNECT, Arg, Call
+from rwf.store.catalog import CONNECT, Arg, Call, Op
 from rwf.store.keys import partition_of
 from rwf.store.ops.base import (
-    Op,
     Scope,
     checked_id,
     checked_text,

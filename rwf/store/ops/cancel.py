@@ -7,9 +7,9 @@ from typing import Final
 import orjson
 
 from rwf.model.views import WorkflowView
+from rwf.store.catalog import Op
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import (
-    Op,
     Scope,
     checked_id,
     checked_text,

@@ -15,8 +15,8 @@ from rwf.model.names import checked_name
 from rwf.model.payload import decode
 from rwf.model.retry import seconds
 from rwf.model.views import ClaimedStep, HeartbeatReport, WakingSignal
-from rwf.store.catalog import CONNECT, Arg, Call
-from rwf.store.ops.base import Op, Scope, checked_text, invalid, new_call_id, wire_text
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
+from rwf.store.ops.base import Scope, checked_text, invalid, new_call_id, wire_text
 from rwf.store.ops.waits import settle_waits
 from rwf.store.records import Record, Wait, time_of, value_of
 
@@ -104,6 +104,17 @@ def claim_in(
     if not entries:
         return 0, []
     return len(entries), (yield from start(scope, partition, claimer, entries))
+
+
+def take_each(
+    scope: Scope, partitions: Sequence[int], claimer: Claimer, limit: int
+) -> Op[list[list[bytes]]]:
+    """Reserves up to ``limit`` entries in each of these partitions, in one round trip."""
+    args: list[Arg] = [limit, *claimer.queues]
+    entries: list[list[bytes]] = yield Together(
+        [Call("take", scope.keys.partition(partition), args) for partition in partitions]
+    )
+    return entries
 
 
 class Slots:

@@ -16,10 +16,9 @@ from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.retry import seconds
 from rwf.model.states import STEP_CODE, CompletionStatus, StepState
 from rwf.model.views import ClaimedStep, CommandResult
-from rwf.store.catalog import Arg, Call
+from rwf.store.catalog import Arg, Call, Op
 from rwf.store.ops.advance import advance_origin
 from rwf.store.ops.base import (
-    Op,
     Scope,
     checked_id,
     checked_text,
@@ -38,7 +37,7 @@ from rwf.store.records import Header, Record, Row, Wait
 
 _ACTION: Final = "complete_step"
 _STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}
-_MAX_SUMMARY: Final = 4096
+MAX_SUMMARY: Final = 4096
 _BYTES_PER_CALL: Final = 262_144
 
 
@@ -62,7 +61,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
+class Item:
     """A completion as it is sent, behind the slot of its workflow."""
 
     workflow_id: str
@@ -72,7 +71,7 @@ class _Item:
 
 def complete_step(scope: Scope, completion: Completion) -> Op[CommandResult]:
     """One completion; raises CommandRejected when it is refused."""
-    results, _ = yield from _complete(scope, [_item(scope, completion)], None, 0)
+    results, _ = yield from _complete(scope, [prepared(scope, completion)], None, 0)
     if isinstance(results[0], CommandRejected):
         raise results[0]
     return results[0]
@@ -103,10 +102,10 @@ def complete_many(
     if not isinstance(completions, Iterable):
         raise invalid(_ACTION, "complete_many takes Completion items")
     results: list[CommandResult | CommandRejected | None] = []
-    by_partition: dict[str, list[tuple[int, _Item]]] = defaultdict(list)
+    by_partition: dict[str, list[tuple[int, Item]]] = defaultdict(list)
     for number, completion in enumerate(completions):
         try:
-            item = _item(scope, completion)
+            item = prepared(scope, completion)
         except CommandRejected as refusal:
             results.append(refusal)
             continue
@@ -114,7 +113,7 @@ def complete_many(
         by_partition[item.workflow_id.partition("-")[0]].append((number, item))
     claimed: list[ClaimedStep] = []
     for items in by_partition.values():
-        for batch in _batches(items):
+        for batch in batches(items):
             wanted = min(limit - len(claimed), ITEMS_PER_CALL)
             replies, found = yield from _complete(
                 scope, [item for _, item in batch], claimer if wanted > 0 else None, wanted
@@ -127,9 +126,10 @@ def complete_many(
     return answer
 
 
-def _batches(items: Iterable[tuple[int, _Item]]) -> Iterator[list[tuple[int, _Item]]]:
-    """Cuts items into calls. A step stands once in a call: it is compared with stored rows."""
-    batch: list[tuple[int, _Item]] = []
+def batches(items: Iterable[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]]]:
+    """Cuts numbered items into calls. A step stands once in a call: it is compared with stored
+    rows."""
+    batch: list[tuple[int, Item]] = []
     seen: set[tuple[str, Arg]] = set()
     size = 0
     for number, item in items:
@@ -145,8 +145,11 @@ def _batches(items: Iterable[tuple[int, _Item]]) -> Iterator[list[tuple[int, _It
     yield batch
 
 
-def _item(scope: Scope, asked: Completion) -> _Item:
-    """The completion as it is sent; raises CommandRejected for what can be judged here."""
+def prepared(scope: Scope, asked: Completion) -> Item:
+    """The completion as it is sent; raises CommandRejected for what can be judged here.
+
+    The same item may be sent again after a lost reply: it keeps its call's id.
+    """
     if not isinstance(asked, Completion):
         raise invalid(_ACTION, "complete_many takes Completion items")
     workflow_id = checked_id(asked.workflow_id, _ACTION)
@@ -174,7 +177,7 @@ def _item(scope: Scope, asked: Completion) -> _Item:
         "1" if asked.force else "",
         _note(asked, command),
     ]
-    return _Item(workflow_id, step, args)
+    return Item(workflow_id, step, args)
 
 
 def _delay_ms(retry_in: float | timedelta) -> int:
@@ -186,8 +189,8 @@ def _delay_ms(retry_in: float | timedelta) -> int:
 
 def _note(asked: Completion, command: str | None) -> bytes:
     summary = asked.summary
-    if summary is not None and (not isinstance(summary, str) or len(summary) > _MAX_SUMMARY):
-        raise invalid(_ACTION, f"summary must be a string of at most {_MAX_SUMMARY} characters")
+    if summary is not None and (not isinstance(summary, str) or len(summary) > MAX_SUMMARY):
+        raise invalid(_ACTION, f"summary must be a string of at most {MAX_SUMMARY} characters")
     note = {
         "status": str(asked.status),
         "summary": summary,
@@ -202,7 +205,7 @@ def _note(asked: Completion, command: str | None) -> bytes:
 
 
 def _complete(
-    scope: Scope, items: Sequence[_Item], claimer: Claimer | None, limit: int
+    scope: Scope, items: Sequence[Item], claimer: Claimer | None, limit: int
 ) -> Op[tuple[list[CommandResult | CommandRejected], list[ClaimedStep]]]:
     """One batch of one partition; and the next claims there."""
     partition = int(items[0].workflow_id.partition("-")[0])
@@ -232,7 +235,7 @@ def _complete(
 
 def _arguments(
     slots: Slots,
-    items: Sequence[_Item],
+    items: Sequence[Item],
     entries: Sequence[bytes],
     claimer: Claimer | None,
     limit: int,
@@ -257,53 +260,47 @@ def _arguments(
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one round trip of a worker brought: a refusal or None for each completion; claims; and
-    entries that are reserved for it, to be started with the next."""
+    """What one round trip of a worker brought: a refusal or None for each completion; claims;
+    entries that are reserved for it, to be started with the next; and how many entries of the
+    queues it found."""
 
     refusals: list[CommandRejected | None]
     claimed: list[ClaimedStep]
     reserved: list[bytes]
+    found: int
 
 
 def turn(
     scope: Scope,
     partition: int,
-    completions: Sequence[Completion],
+    items: Sequence[Item],
     reserved: Sequence[bytes],
     claimer: Claimer,
     limit: int,
 ) -> Op[Turn]:
     """A worker's round trip in a partition: reports steps, starts reserved ones, asks for more.
 
-    At most 64 completions, of different steps of this partition, and 64 of the others; the answers
-    have no views, which would cost more than all else.
+    The items are one of ``batches``, and of this partition; at most 64 are reserved, and at most 64
+    asked for. The answers have no views, which would cost more than all else.
     """
     slots = Slots(scope, partition)
-    items: list[_Item] = []
-    refusals: list[CommandRejected | None] = [None] * len(completions)
-    sent: list[int] = []
-    for number, completion in enumerate(completions):
-        try:
-            items.append(_item(scope, completion))
-            sent.append(number)
-        except CommandRejected as refusal:
-            refusals[number] = refusal
     args = _arguments(slots, items, reserved, claimer, limit, views=False)
     replies, _, started, found, claims = yield Call("complete", slots.keys, args)
-    for number, item, reply in zip(sent, items, replies, strict=True):
-        if reply[0] == b"rejected":
-            refusals[number] = rejection(_ACTION, "step", reply)
-        elif Row.parse(reply[2]).open:
+    refusals: list[CommandRejected | None] = []
+    for item, reply in zip(items, replies, strict=True):
+        refused = reply[0] == b"rejected"
+        refusals.append(rejection(_ACTION, "step", reply) if refused else None)
+        if not refused and Row.parse(reply[2]).open:
             origin = f"{item.step}:{reply[1].decode()}"
             yield from advance_origin(scope, item.workflow_id, origin)
     claimed = yield from told(scope, reserved, started)
     claimed += yield from told(scope, found, claims)
     left = [entry for entry, reply in zip(found, claims, strict=True) if not reply]
-    return Turn(refusals, claimed, left)
+    return Turn(refusals, claimed, left, len(found))
 
 
 def _result(
-    scope: Scope, item: _Item, reply: Sequence[Any], flow: Sequence[Any]
+    scope: Scope, item: Item, reply: Sequence[Any], flow: Sequence[Any]
 ) -> Op[CommandResult]:
     kind, attempt, row_text, record, input_, step_context, wait = reply
     static, counts, context, _ = flow

@@ -14,7 +14,7 @@ from rwf.model.views import (
     StepExplanation,
     WorkflowExplanation,
 )
-from rwf.store.catalog import Arg
+from rwf.store.catalog import Arg, Op
 from rwf.store.explain import (
     Awaited,
     Holds,
@@ -26,7 +26,7 @@ from rwf.store.explain import (
     step_diagnosis,
     workflow_diagnosis,
 )
-from rwf.store.ops.base import Op, Scope, wire_name
+from rwf.store.ops.base import Scope, wire_name
 from rwf.store.ops.callbacks import posture
 from rwf.store.ops.queues import queue_of
 from rwf.store.ops.reads import edges, latest_rejection, load, records, rows

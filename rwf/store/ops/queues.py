@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from rwf.model.views import QueueView
-from rwf.store.catalog import CONNECT, Call
-from rwf.store.ops.base import Op, Scope
+from rwf.store.catalog import CONNECT, Call, Op
+from rwf.store.ops.base import Scope
 from rwf.store.records import time_of
 
 # A worker that is idle asks each partition at least this often, in milliseconds.

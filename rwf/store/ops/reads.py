@@ -27,9 +27,9 @@ from rwf.model.views import (
     WorkflowPage,
     WorkflowView,
 )
-from rwf.store.catalog import CONNECT, Arg, Call
+from rwf.store.catalog import CONNECT, Arg, Call, Op
 from rwf.store.keys import partition_of
-from rwf.store.ops.base import Op, Scope, checked_text, invalid, readable_id, wire_name
+from rwf.store.ops.base import Scope, checked_text, invalid, readable_id, wire_name
 from rwf.store.records import (
     Header,
     Record,

@@ -8,9 +8,9 @@ from rwf.errors import CommandRejected, NotFound
 from rwf.model.limits import CHUNK
 from rwf.model.states import SEMANTICS_VERSION, Reason
 from rwf.model.views import ReconcileReport, Repair
-from rwf.store.catalog import Arg
+from rwf.store.catalog import Arg, Op
 from rwf.store.ops.advance import advance_all
-from rwf.store.ops.base import Op, Scope, new_call_id
+from rwf.store.ops.base import Scope, new_call_id
 from rwf.store.ops.reads import load
 from rwf.store.ops.waits import Fate, Topic, Unsettled, fate_of, settle, sync, tell
 from rwf.store.records import STATES, Header, time_of_stamp
@@ -47,10 +47,11 @@ def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
         found, counts, now, more, due = reply
         waits += (fate_of(workflow_id, entry) for entry in due)
         repairs += _repairs(found)
-        undisturbed = undisturbed and before in (None, counts)
+        undisturbed = undisturbed and before in (None, counts) and now == counts
         before = now
         sums = [count + some for count, some in zip(sums, more, strict=True)]
-    # What others change meanwhile is counted in some chunks only; the next reconciliation sees it.
+    # What others, or these calls, change meanwhile is counted in some chunks only; the next
+    # reconciliation sees it.
     if before is not None and undisturbed and sums != _counted(before):
         args: list[Arg] = ["", before, *sums]
         found, *_ = yield scope.on_workflow("check", workflow_id, args)

@@ -19,10 +19,9 @@ from rwf.model.states import (
     StepState,
 )
 from rwf.model.views import Change, RecoveryResult
-from rwf.store.catalog import Arg
+from rwf.store.catalog import Arg, Op
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import (
-    Op,
     Scope,
     checked_id,
     checked_text,

@@ -10,10 +10,9 @@ import orjson
 from rwf.errors import WorkflowInvalid
 from rwf.model.names import checked_name
 from rwf.model.views import AwaitView, SignalView
-from rwf.store.catalog import CONNECT, Arg
+from rwf.store.catalog import CONNECT, Arg, Op
 from rwf.store.keys import key_digest
 from rwf.store.ops.base import (
-    Op,
     Scope,
     checked_id,
     checked_text,

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rwf.store.catalog import CONNECT, Arg, Call
+from rwf.store.catalog import CONNECT, Arg, Call, Op
 from rwf.store.keys import Keys
-from rwf.store.ops.base import Op
 
 _BEGIN: Final = "-"
 
@@ -20,8 +19,9 @@ class Fleet:
 
     ``counts`` has the statistics by their stored fields. ``ready_seconds``: how long the longest
     waiting of the steps that would be claimed next, each in its queue and priority, has been
-    available; 0 when none waits. ``sweep_seconds``: how long ago the last sweep of the partition
-    that waits longest for one has ended, or begun when none has yet ended; None before the first.
+    available; 0 when none waits. ``sweep_seconds``: how long ago the last sweep of open workflows
+    has ended, or begun when none has yet ended, in the partition where that is longest ago; None
+    before the first.
     """
 
     counts: Mapping[str, int]
@@ -38,8 +38,8 @@ class _Partition:
 
     @property
     def swept(self) -> int | None:
-        """When its last sweep ended, in milliseconds of the server."""
-        at = self.sweep.get("ended") or self.sweep.get("begun")
+        """When the last sweep of its open workflows ended, in milliseconds of the server."""
+        at = self.sweep.get("open:ended") or self.sweep.get("open:began")
         return int(at) if at else None
 
 

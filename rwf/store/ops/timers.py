@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from rwf.store.catalog import Arg, Call
+from rwf.store.catalog import Arg, Call, Op
 from rwf.store.ops.advance import advance_all
-from rwf.store.ops.base import Op, Scope
+from rwf.store.ops.base import Scope
 from rwf.store.ops.waits import finish_hand_off, settle, settle_waits
 
 _TIMERS_PER_CALL: Final = 100

@@ -20,9 +20,9 @@ from urllib.parse import unquote
 
 import orjson
 
-from rwf.store.catalog import Arg, Call
+from rwf.store.catalog import Arg, Call, Op
 from rwf.store.keys import home_partition, topic_digest
-from rwf.store.ops.base import Op, Scope, wire_text
+from rwf.store.ops.base import Scope, wire_text
 from rwf.store.records import Header, Signal, Wait
 
 _STEPS_PER_CALL: Final = 50

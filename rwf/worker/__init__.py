@@ -1,0 +1,7 @@
+"""A worker of rwf's own, for users without an executor (SPEC section 8)."""
+
+from rwf.worker.context import StepContext
+from rwf.worker.outcomes import Await, Cancel, Discard, Fail, Retry
+from rwf.worker.worker import Health, Worker
+
+__all__ = ["Await", "Cancel", "Discard", "Fail", "Health", "Retry", "StepContext", "Worker"]

@@ -1,0 +1,126 @@
+"""What a worker has in hand, by partition, and how much more it may take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from rwf.model.limits import ITEMS_PER_CALL
+from rwf.model.views import ClaimedStep
+from rwf.store.ops.complete import Item, batches
+from rwf.worker.execution import Execution
+from rwf.worker.outcomes import Await
+
+Key = tuple[str, str, str]
+
+
+def key_of(claim: ClaimedStep) -> Key:
+    """What tells a claim from all others: one call's claims share their token."""
+    return claim.workflow_id, claim.step, claim.lease
+
+
+@dataclass(slots=True)
+class Desk:
+    """One partition: outcomes to be reported, waits to begin, entries of the ready queue that are
+    reserved for this worker, and whether there may be more (``ripe``)."""
+
+    partition: int
+    finished: deque[tuple[ClaimedStep, Item]] = field(default_factory=deque)
+    waits: deque[tuple[ClaimedStep, Await]] = field(default_factory=deque)
+    reserved: deque[bytes] = field(default_factory=deque)
+    ripe: bool = False
+
+    def next_finished(self) -> list[tuple[ClaimedStep, Item]]:
+        """Takes the first outcomes, as many as may travel in one call."""
+        if not self.finished:
+            return []
+        numbered = ((number, item) for number, (_, item) in enumerate(self.finished))
+        return [self.finished.popleft() for _ in next(batches(numbered))]
+
+    def next_reserved(self) -> list[bytes]:
+        """Takes the first entries, as many as one call may start."""
+        count = min(len(self.reserved), ITEMS_PER_CALL)
+        return [self.reserved.popleft() for _ in range(count)]
+
+
+class Bench:
+    """All desks, the steps that run, and the room for more.
+
+    A place is taken by each running step, and by each that was asked for and has not come yet:
+    ``on_the_way`` counts these, reserved entries among them. ``carried`` counts outcomes that are
+    being reported.
+    """
+
+    def __init__(self, partitions: int, concurrency: int) -> None:
+        self.desks = [Desk(number) for number in range(partitions)]
+        self.running: dict[Key, Execution] = {}
+        self.concurrency = concurrency
+        self.on_the_way = 0
+        self.carried = 0
+        self.claiming = True
+        self._work = asyncio.Event()
+        self._change = asyncio.Event()
+        self._next = 0
+
+    @property
+    def free(self) -> int:
+        """How many more steps may be asked for."""
+        if not self.claiming:
+            return 0
+        return self.concurrency - len(self.running) - self.on_the_way
+
+    @property
+    def unreported(self) -> int:
+        """How many outcomes the server does not know yet."""
+        return self.carried + sum(len(desk.finished) + len(desk.waits) for desk in self.desks)
+
+    def desk_of(self, workflow_id: str) -> Desk:
+        """The desk of a workflow's partition."""
+        return self.desk(int(workflow_id.partition("-")[0]))
+
+    def desk(self, partition: int) -> Desk:
+        """A partition's desk; some may have been added to the namespace since the start."""
+        while len(self.desks) <= partition:
+            self.desks.append(Desk(len(self.desks)))
+        return self.desks[partition]
+
+    def keep(self, desk: Desk, reserved: Sequence[bytes], ripe: bool) -> None:
+        """Notes what was found in a partition's queues; the entries are on the way already."""
+        desk.reserved.extend(reserved)
+        desk.ripe = ripe
+        if reserved or ripe:
+            self.notify()
+
+    def notify(self) -> None:
+        """There may be something to carry."""
+        self._work.set()
+
+    def changed(self) -> None:
+        """A step has ended, or outcomes were carried: there may be room, or nothing left."""
+        self._work.set()
+        self._change.set()
+
+    async def until(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Waits until this is so, or for so many seconds; whether it is so."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not done():
+                    self._change.clear()
+                    await self._change.wait()
+        return done()
+
+    async def next_desk(self) -> Desk:
+        """A desk with something to carry: each in turn, so that none waits for the backlog of
+        another. Waits until there is one."""
+        while True:
+            free = self.free > 0
+            for number in range(len(self.desks)):
+                desk = self.desks[(self._next + number) % len(self.desks)]
+                if desk.finished or desk.waits or desk.reserved or (desk.ripe and free):
+                    self._next = desk.partition + 1
+                    return desk
+            self._work.clear()
+            await self._work.wait()

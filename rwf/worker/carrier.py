@@ -1,0 +1,190 @@
+"""Carrying outcomes to the server, and steps back: the loop of a worker's round trips."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from rwf.errors import CommandRejected, RwfError
+from rwf.model.limits import ITEMS_PER_CALL
+from rwf.model.states import CompletionStatus, Reason
+from rwf.model.views import ClaimedStep
+from rwf.runtime import Runtime
+from rwf.store.catalog import Op
+from rwf.store.ops.claims import Claimer
+from rwf.store.ops.complete import Completion, Item, prepared, turn
+from rwf.store.ops.signals import await_step
+from rwf.worker.bench import Bench, Desk
+from rwf.worker.execution import Report
+from rwf.worker.link import Link
+from rwf.worker.outcomes import Await
+
+T = TypeVar("T")
+
+_log = logging.getLogger("rwf.worker")
+
+# Refusals after which the step is no longer this worker's.
+_GONE = frozenset(
+    {
+        Reason.STALE_LEASE,
+        Reason.ALREADY_TERMINAL,
+        Reason.WORKFLOW_NOT_FOUND,
+        Reason.STEP_NOT_FOUND,
+        Reason.UNSUPPORTED_SEMANTICS,
+    }
+)
+
+
+class Carrier:
+    """Makes round trips, one at a time, for as long as its task runs.
+
+    Two of them keep the server busy while the results of the last trip are worked on.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        link: Link,
+        bench: Bench,
+        claimer: Claimer,
+        start: Callable[[ClaimedStep], None],
+    ) -> None:
+        self._runtime = runtime
+        self._link = link
+        self._bench = bench
+        self._claimer = claimer
+        self._start = start
+
+    async def run(self) -> None:
+        """Carries until it is cancelled; what the server could not take is carried again."""
+        while True:
+            desk = await self._bench.next_desk()
+            if desk.waits:
+                await self._await(desk)
+            else:
+                await self._turn(desk)
+            self._bench.changed()
+
+    async def _carry(self, op: Op[T], outcomes: int) -> T:
+        """Carries out an operation that reports so many outcomes."""
+        self._bench.carried += outcomes
+        try:
+            return await self._runtime.run(op)
+        finally:
+            self._bench.carried -= outcomes
+
+    def put(self, report: Report) -> None:
+        """Takes an outcome, to be carried with the next round trip of its partition."""
+        desk = self._bench.desk_of(report.claim.workflow_id)
+        if isinstance(report.outcome, Await):
+            desk.waits.append((report.claim, report.outcome))
+        else:
+            desk.finished.append((report.claim, self._prepared(report.outcome)))
+        self._bench.notify()
+
+    def _prepared(self, completion: Completion) -> Item:
+        scope = self._runtime.scope
+        try:
+            return prepared(scope, completion)
+        except CommandRejected as refusal:
+            # The work was done, and to do it again would give the same.
+            failed = _failed(completion, f"the outcome cannot be stored: {refusal}")
+            return prepared(scope, failed)
+
+    async def _turn(self, desk: Desk) -> None:
+        bench, finished, reserved = self._bench, desk.next_finished(), desk.next_reserved()
+        limit = max(min(bench.free, ITEMS_PER_CALL), 0) if finished or desk.ripe else 0
+        bench.on_the_way += limit
+        items = [item for _, item in finished]
+        op = turn(self._runtime.scope, desk.partition, items, reserved, self._claimer, limit)
+        try:
+            done = await self._carry(op, len(finished))
+        except RwfError as error:
+            bench.on_the_way -= limit
+            desk.reserved.extendleft(reversed(reserved))
+            desk.finished.extendleft(reversed(finished))
+            await self._failed(desk, error)
+            return
+        self._link.stands()
+        bench.on_the_way -= len(reserved) + limit - len(done.reserved)
+        if limit:
+            bench.keep(desk, done.reserved, done.found >= limit)
+        for (claim, _), refusal in zip(finished, done.refusals, strict=True):
+            if refusal is not None:
+                _log_refusal(claim, refusal)
+        for claim in done.claimed:
+            self._start(claim)
+
+    async def _failed(self, desk: Desk, error: RwfError) -> None:
+        """Waits for a server that is away. What it cannot carry out is sent again one by one, so
+        that a workflow which fails does not keep those of others from the server."""
+        if await self._link.broken(error):
+            return
+        bench = self._bench
+        bench.on_the_way -= len(desk.reserved)
+        desk.reserved.clear()
+        for claim, item in desk.next_finished():
+            op = turn(self._runtime.scope, desk.partition, [item], [], self._claimer, 0)
+            try:
+                await self._carry(op, 1)
+            except RwfError as alone:
+                _log.error(
+                    "the outcome of step %s of %s could not be reported: %s",
+                    claim.step,
+                    claim.workflow_id,
+                    alone,
+                )
+
+    async def _await(self, desk: Desk) -> None:
+        claim, wait = desk.waits.popleft()
+        op = await_step(
+            self._runtime.scope,
+            claim.workflow_id,
+            claim.step,
+            wait.signal,
+            wait.correlation_key,
+            wait.deadline,
+            claim.lease,
+        )
+        try:
+            await self._carry(op, 1)
+        except CommandRejected as refusal:
+            _log_refusal(claim, refusal)
+            if refusal.reason_code not in _GONE:
+                self.put(Report(claim, _instead(claim, refusal)))
+        except RwfError as error:
+            if await self._link.broken(error):
+                desk.waits.appendleft((claim, wait))
+
+
+def _instead(claim: ClaimedStep, refusal: CommandRejected) -> Completion:
+    """What is reported of a step that may not wait: a bad argument stays bad, all else passes."""
+    bad = refusal.reason_code is Reason.INVALID_ARGUMENT
+    return Completion(
+        workflow_id=claim.workflow_id,
+        step=claim.step,
+        status=CompletionStatus.FAILED if bad else CompletionStatus.RETRYABLE,
+        summary=f"it may not wait: {refusal}",
+        lease=claim.lease,
+    )
+
+
+def _failed(completion: Completion, summary: str) -> Completion:
+    return Completion(
+        workflow_id=completion.workflow_id,
+        step=completion.step,
+        status=CompletionStatus.FAILED,
+        summary=summary,
+        lease=completion.lease,
+    )
+
+
+def _log_refusal(claim: ClaimedStep, refusal: CommandRejected) -> None:
+    _log.warning(
+        "the outcome of step %s of %s, attempt %d, was refused: %s",
+        claim.step,
+        claim.workflow_id,
+        claim.attempt,
+        refusal,
+    )

@@ -1,0 +1,65 @@
+"""What a handler raises to say what its step came to; any other exception is ``retryable``."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from rwf.model.states import CompletionStatus
+
+
+class Outcome(Exception):
+    """Base of the outcomes that a handler may raise; they end the attempt, and are no errors."""
+
+
+class _Ended(Outcome):
+    """``summary`` is kept with the result (at most 1,000 characters), ``payload`` is JSON data."""
+
+    status: ClassVar[CompletionStatus]
+
+    def __init__(self, summary: str | None = None, *, payload: Any = None) -> None:
+        super().__init__(summary or "")
+        self.summary = summary
+        self.payload = payload
+
+
+class Fail(_Ended):
+    """The step has failed for good: ``failed`` (SPEC section 8)."""
+
+    status = CompletionStatus.FAILED
+
+
+class Discard(_Ended):
+    """Running it again is pointless: ``discarded``."""
+
+    status = CompletionStatus.DISCARDED
+
+
+class Cancel(_Ended):
+    """The step is not to be done: ``cancelled``."""
+
+    status = CompletionStatus.CANCELLED
+
+
+class Retry(Outcome):
+    """Run it again: after ``in_`` seconds or a timedelta, or after its backoff."""
+
+    def __init__(self, summary: str | None = None, *, in_: float | timedelta | None = None) -> None:
+        super().__init__(summary or "")
+        self.summary = summary
+        self.in_ = in_
+
+
+class Await(Outcome):
+    """Wait for a signal; the handler is called again, with it, once it has come (section 5).
+
+    The parameters are those of :meth:`rwf.Client.await_step`.
+    """
+
+    def __init__(
+        self, *, signal: str, correlation_key: str, deadline: datetime | timedelta | None = None
+    ) -> None:
+        super().__init__(signal)
+        self.signal = signal
+        self.correlation_key = correlation_key
+        self.deadline = deadline
