@@ -58,6 +58,8 @@ _UNREACHED: Final = (
     OSError,
 )
 _FORBIDDEN: Final = ("NOAUTH", "WRONGPASS", "NOPERM")
+# What they say of a login, within an error of a cluster's client too.
+_NO_LOGIN: Final = re.compile("invalid username-password pair|Authentication required")
 # What servers say of a right that a function lacks in the middle of its work.
 _NO_RIGHT: Final = re.compile("ACL failure in script|user executing the script can't")
 
@@ -321,6 +323,8 @@ class Session:
                     raise StoreMisconfigured(
                         "the server is not part of a cluster: connect with redis://"
                     ) from None
+                if _NO_LOGIN.search(str(error)):
+                    raise StoreMisconfigured("the server refused the login") from None
                 silences += isinstance(error, errors.TimeoutError)
                 given_up = isinstance(error, errors.MaxConnectionsError) or silences == _SILENCES
                 if given_up or pause is None:
