@@ -115,6 +115,36 @@ def test_leases_retries_and_callbacks(one_client: Client) -> None:
     assert counted(scrape(one_client)) == counts + standing(one_client)
 
 
+def test_a_step_that_a_recovery_cancels_again_has_ended_once(one_client: Client) -> None:
+    counts: Counts = Counter()
+    watched = cast(Client, Watched(one_client, counts))
+    view = watched.insert(flow("a b c:a,b"))
+    for step in ("a", "b"):
+        watched.complete_step(view.id, step, "failed")
+    watched.recover_step(view.id, "a", "retry", scope="downstream")
+    assert one_client.step(view.id, "c").state == "cancelled"
+    found = counted(scrape(one_client))
+    assert found == counts + standing(one_client)
+    (cascades,) = (found[key] for key in found if key[0] == "rwf_cascade_cancelled_total")
+    assert cascades == 1
+
+
+def test_another_cause_is_another_end(one_client: Client) -> None:
+    """As for callbacks: each of the two is told of."""
+    view = one_client.insert(flow("a b:a"))
+    one_client.request_cancel(view.id)
+    one_client.recover_step(view.id, "a", "skip", scope="step", reopen=True)
+    found = counted(scrape(one_client))
+    ends = {
+        dict(labels)["terminal_cause"]: count
+        for (name, labels), count in found.items()
+        if name == "rwf_workflows_terminal_total"
+    }
+    assert ends == {"operator_cancelled": 1, "step_cancelled": 1}
+    told = [one for one in one_client.callbacks(view.id) if one.event == "workflow.terminal"]
+    assert len(told) == sum(ends.values())
+
+
 def test_dead_callbacks(one_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     view = one_client.insert(flow("a"))
     one_client.complete_step(view.id, "a")
@@ -292,3 +322,22 @@ def test_a_store_that_is_gone() -> None:
             assert error.code == 503
             assert "hunter2" not in error.read().decode()
         assert fetched(server.port, "/healthz") == "ok\n"
+
+
+def test_each_kind_of_server(client: Client) -> None:
+    counts: Counts = Counter()
+    watched = cast(Client, Watched(client, counts))
+    for _ in range(4):
+        view = watched.insert(flow("a b:a c:+b"))
+        watched.complete_step(view.id, "a", "failed")
+        with pytest.raises(CommandRejected):
+            watched.complete_step(view.id, "b")
+    found = scrape(client)
+    assert counted(found) == counts + standing(client)
+    assert 0 < samples(found)[sample(metrics.READY_AGE, {})] < 60
+
+
+def test_on_a_fake_server(fake_client: Client) -> None:
+    fake_client.insert(flow("a"))
+    assert counted(scrape(fake_client))[sample("rwf_steps", {"state": "available"})] == 1
+    assert fake_client.doctor().healthy
