@@ -1,7 +1,7 @@
 """Metrics: the fleet's durable counts, and how long a process's own calls take (SPEC section 10).
 
 The counts are kept by the transitions themselves, so that each daemon serves those of the whole
-fleet: ask one of them, or take any as they all tell the same. A service has its own calls measured
+fleet: ask any of them, as all tell the same. A service has its own calls measured
 with :func:`instrument`.
 """
 
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self
 from weakref import WeakKeyDictionary
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
@@ -45,9 +45,7 @@ from rwf.model.states import (
 from rwf.store.catalog import Op
 from rwf.store.ops.stats import Fleet, fleet
 
-T = TypeVar("T")
 Run = Callable[[Op[Fleet]], Fleet]
-Values = Iterable[str]
 
 PORT: Final = 9464
 DURATION: Final = "rwf_call_duration_seconds"
@@ -77,7 +75,7 @@ class Family:
     name: str
     code: str
     help: str
-    labels: Mapping[str, Values]
+    labels: Mapping[str, Iterable[str]]
 
     def samples(self, counts: Mapping[str, int]) -> Iterator[tuple[list[str], int]]:
         """The values of the labels, and the count, of each of the fields that are its own."""
@@ -174,8 +172,8 @@ class FleetCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics but the histogram."""
         found = self._run(fleet(self._keys))
-        yield from map(_counter, COUNTERS, [found.counts] * len(COUNTERS))
-        yield from map(_gauge, GAUGES, [found.counts] * len(GAUGES))
+        yield from (_counter(family, found.counts) for family in COUNTERS)
+        yield from (_gauge(family, found.counts) for family in GAUGES)
         help_ = "How long the oldest of the steps that are next to be claimed has been available."
         yield GaugeMetricFamily(READY_AGE, help_, found.ready_seconds)
         if found.sweep_seconds is not None:
@@ -212,15 +210,16 @@ _histograms: Final[WeakKeyDictionary[CollectorRegistry, Histogram]] = WeakKeyDic
 def instrument(client: Client | AsyncClient, registry: CollectorRegistry = REGISTRY) -> None:
     """Has each server call of a client measured, in ``rwf_call_duration_seconds{function}``.
 
-    From sending to the reply, with all that is sent again; failed calls count as well. The fleet's
-    counts are the daemons' to serve, and not added.
+    From sending to the reply, with all that is sent again; failed calls count as well. Harmless
+    when repeated, and other registries of the same client go on. The fleet's counts are the
+    daemons' to serve, and not added.
     """
     if registry not in _histograms:
         _histograms[registry] = Histogram(
             DURATION, "Server calls by function.", ["function"], registry=registry, buckets=_BUCKETS
         )
     histogram = _histograms[registry]
-    client._session.observe = lambda name, seconds: histogram.labels(name).observe(seconds)
+    client._session.observers[histogram] = lambda name, took: histogram.labels(name).observe(took)
 
 
 def serve(

@@ -163,8 +163,8 @@ class Session:
         self.publish = "SPUBLISH" if cluster else "PUBLISH"
         self.cluster = cluster
         self.checked = checked
-        # Told the function and the seconds of each call of an operation.
-        self.observe: Callable[[str, float], None] = lambda _function, _seconds: None
+        # Told the function and the seconds of each call of an operation; by who wants to know.
+        self.observers: dict[object, Callable[[str, float], None]] = {}
 
     def run(self, op: Op[T]) -> Steps[T]:
         """Carries out an operation's calls one after the other; connects before the first.
@@ -192,8 +192,9 @@ class Session:
             return (yield from self._call(call))
         finally:
             seconds = time.perf_counter() - begun
-            for one in calls:
-                self.observe(one.function, seconds)
+            for observe in tuple(self.observers.values()):
+                for one in calls:
+                    observe(one.function, seconds)
 
     def connect(self) -> Steps[None]:
         """Checks the server, loads the library where it is missing, and reads the meta record."""

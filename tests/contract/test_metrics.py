@@ -246,8 +246,9 @@ def test_ages(one_client: Client, broken_on_purpose: None) -> None:
 
 
 def test_calls_are_measured(one_server: AnyServer, one_client: Client) -> None:
-    registry = CollectorRegistry()
-    metrics.instrument(one_client, registry)
+    registry, other = CollectorRegistry(), CollectorRegistry()
+    for each in (registry, other, registry):
+        metrics.instrument(one_client, each)
     view = one_client.insert(flow("a"))
     one_client.complete_step(view.id, "a")
 
@@ -264,6 +265,8 @@ def test_calls_are_measured(one_server: AnyServer, one_client: Client) -> None:
         if name == f"{metrics.DURATION}_count"
     }
     assert calls == {"insert": 1, "complete": 1, "show": 1}
+    first = samples(generate_latest(other).decode())
+    assert first[sample(f"{metrics.DURATION}_count", {"function": "insert"})] == 1
     assert {name.removeprefix(metrics.DURATION) for name, _ in found} == {
         "_bucket",
         "_count",
