@@ -3,11 +3,14 @@
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: how many steps at most.
 -- Reply: for each wait {step, n, what became of it, stamp, signal, name|key, ""} (waits.lua); for a step of
---   which nothing is to be told, {step, 0, ""}. Reads only.
+--   which nothing is to be told, {step, 0, ""}. Nothing of a workflow of other semantics. Reads only.
 return function(keys, args)
   local call_ = call.open(keys)
   local flow = call.flow(call_, 1, {})
   local found = {}
+  if not flow.h or flow.h.semantics ~= states.VERSION then
+    return found
+  end
   local steps = command("ZRANGEBYSCORE", flow.d, "-inf", "(0", "LIMIT", "0", args[1])
   for i = 1, #steps do
     local name, before = sub(steps[i], 2), #found

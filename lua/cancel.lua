@@ -10,10 +10,10 @@ local function judge(call_, flow, item, again)
   if refused then
     return refused
   end
+  if again and evidence.accepted_before(flow, item) then
+    return { "accepted" } -- even when a recovery has closed the request since
+  end
   if flow.h.cancel ~= "" then
-    if again and evidence.accepted_before(flow, item) then
-      return { "accepted" }
-    end
     evidence.duplicate(call_, flow, item)
     return { "duplicate" }
   end

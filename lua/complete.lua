@@ -4,10 +4,10 @@
 -- Keys: the partition's, then each workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when this very call was sent before, "1" to have views in the
 --   reply; how many steps to claim, or "", of which queues (separated by commas), and the claim's token,
---   worker (quoted) and lease in milliseconds; how many reserved entries to start, and these: slot, step,
---   "class|order"; then for each item: slot, step, status asked for (state code), call id, command id, lease,
---   milliseconds to the retry or "", a random number in [0,1) for the jitter, "1" when a payload
---   follows, the payload, "1" to do without the lease of an executing step, the client's note.
+--   worker (quoted) and lease in milliseconds; how many reserved entries to start, and these:
+--   "slot,step,class|order"; then three for each item: "slot,step,status asked for (state code),call id,
+--   command id,lease,milliseconds to the retry or nothing,a random number in [0,1) for the jitter,1 when
+--   a payload follows,1 to do without the lease of an executing step", the payload, the client's note.
 -- Reply: {items, flows, started, found, claims}. An item is
 --     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait
 --   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context, flag}. Of the
@@ -15,7 +15,7 @@
 --   became of each: false for one that is reserved only, to be started with a later call.
 -- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics.
 -- Publishes: step_available, workflow_terminal.
-local FIRST_ENTRY, ENTRY, WIDTH = 10, 3, 12
+local FIRST_ENTRY, WIDTH = 10, 3
 
 local function name_step(names, slot, step)
   local wanted = names[slot]
@@ -29,19 +29,21 @@ end
 -- The reserved entries and the items, and the steps that they name, by slot.
 local function read_items(args)
   local entries, items, names = {}, {}, {}
-  local first_item = FIRST_ENTRY + args[9] * ENTRY
-  for at = FIRST_ENTRY, first_item - 1, ENTRY do
-    local slot, step = tonumber(args[at]), args[at + 1]
-    entries[#entries + 1] = { slot = slot, step = step, place = args[at + 2] }
+  local first_item = FIRST_ENTRY + args[9]
+  for at = FIRST_ENTRY, first_item - 1 do
+    local slot, step, place = match(args[at], "^(%d+),([^,]+),(.*)$")
+    slot = tonumber(slot)
+    entries[#entries + 1] = { slot = slot, step = step, place = place }
     name_step(names, slot, step)
   end
   for at = first_item, #args, WIDTH do
-    local slot, step = tonumber(args[at]), args[at + 1]
+    local slot, step, asked, id, command_, lease, retry_ms, jitter, has_payload, force =
+      match(args[at], "^(%d+),([^,]*),(%a),([^,]*),([^,]*),([^,]*),(%d*),([%d.]+),(1?),(1?)$")
+    slot = tonumber(slot)
     items[#items + 1] = {
-      action = "complete_step", scope = "step", slot = slot, step = step,
-      asked = args[at + 2], call = args[at + 3], command = args[at + 4], lease = args[at + 5],
-      retry_ms = args[at + 6], jitter = args[at + 7],
-      payload = args[at + 8] == "1" and args[at + 9] or nil, force = args[at + 10], note = args[at + 11],
+      action = "complete_step", scope = "step", slot = slot, step = step, asked = asked, call = id,
+      command = command_, lease = lease, retry_ms = retry_ms, jitter = jitter,
+      payload = has_payload == "1" and args[at + 1] or nil, force = force, note = args[at + 2],
     }
     name_step(names, slot, step)
   end
@@ -63,13 +65,6 @@ local function find_call(flow, item, reported, again)
   return nil
 end
 
--- A lease begins with the number of its attempt, "attempt-", and so tells the only row to look at.
-local function find_lease(flow, item)
-  local attempt = match(item.lease, "^(%d+)%-")
-  local row = attempt and rows.of(flow, item.step, attempt)
-  return row and row.lease == item.lease and row or nil
-end
-
 -- The result row that an identity of this command is on record for: the call's own, its command id,
 -- its lease, in this order. Returns the row and which identity.
 local function find_row(flow, item, reported, again)
@@ -81,7 +76,7 @@ local function find_row(flow, item, reported, again)
   if row then
     return row, "command"
   end
-  return item.lease ~= "" and find_lease(flow, item), "lease"
+  return item.lease ~= "" and rows.of_lease(flow, item.step, item.lease), "lease"
 end
 
 local function same_request(flow, item, row)
@@ -194,8 +189,8 @@ end
 local function accept(call_, flow, item)
   local step = call.step(flow, item.step)
   local since, h = flow.since, flow.h
-  if step.state ~= "e" then
-    step.attempt = call.number(step.attempt + 1) -- a claim has counted it already
+  if step.state ~= "e" or step.attempt == step.reported then
+    step.attempt = call.number(step.attempt + 1) -- else its claim, or the one before a wait, has counted it
   end
   moves.withdraw(call_, flow, item.step, step)
   step.reported = step.attempt

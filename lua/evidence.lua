@@ -1,6 +1,6 @@
--- evidence: a page of a workflow's evidence, or of the partition's log of unknown workflows.
+-- evidence: a page of a workflow's evidence, or of the partition's log of what concerns none.
 --
--- Keys: the partition's, then the workflow's (keyslots).
+-- Keys: the partition's and, but for the log, the workflow's (keyslots).
 -- Arguments: "accepted", "noise" or "log"; the first and the last index.
 -- Reply: {entries, how many there are, how many were dropped to make room}. Reads only.
 return function(keys, args)
@@ -10,6 +10,6 @@ return function(keys, args)
   return {
     command("LRANGE", list, args[2], args[3]),
     command("LLEN", list),
-    command("HGET", w, ":d") or "0",
+    w and command("HGET", w, ":d") or "0",
   }
 end

@@ -7,8 +7,8 @@
 -- Reply: {"accepted"|"duplicate", signal, hand-off}: the signal as it is now {number, status, workflow,
 --   step, stamp, dedupe key, payload}, and what the caller has to carry out {number, workflow, step, n,
 --   payload}, or nil.
--- Writes: the topic, timers, statistics; evidence of a duplicate that no workflow has consumed to the
---   partition's log. A duplicate of a consumed one is the client's to leave with that workflow.
+-- Writes: the topic, timers, statistics; to the partition's log evidence of a late or ambiguous signal, and
+--   of a duplicate that no workflow has consumed. A duplicate of a consumed one is the client's to leave with that workflow.
 local function repeated(call_, item, signal, again)
   if signal.call == item.call then
     return "accepted"

@@ -4,12 +4,12 @@
 -- Arguments: the publishing verb, "1" when sent before; then for each wait: step, number, what was told
 --   ("w" waiting, "x" expired, "r" resolved, "g" over; "" when there was nothing to tell).
 -- Reply: {the last of these waits as it is now or nil, static, counts, context, flag}; {} where there is
---   no workflow.
+--   no workflow that this library may move.
 -- Writes: waits, the workflow's agenda, timers.
 return function(keys, args)
   local call_ = call.open(keys)
   local flow = call.flow(call_, 1, {})
-  if not flow.h then
+  if not flow.h or flow.h.semantics ~= states.VERSION then
     return {}
   end
   local last

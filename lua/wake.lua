@@ -4,7 +4,8 @@
 -- Arguments: the publishing verb, "1" when sent before, the step, the number of its wait, the signal's id,
 --   its payload or "", the client's note.
 -- Reply: {what became of the wait, its stamp}: "r" resolved by this very signal, "x" expired with its step
---   still expired, "g" otherwise over; "" when the workflow's semantics are not this library's.
+--   still expired, "g" otherwise over, also by a cancel request that has not come to the step yet; "" when
+--   the workflow's semantics are not this library's.
 -- Writes: the step and its wait, counts, evidence, ready queue, timers, index, statistics.
 -- Publishes: step_available; workflow_terminal, when deadlines have passed.
 local NEVER = "0"
@@ -12,12 +13,15 @@ local NEVER = "0"
 local function resolve(call_, flow, item, step, signal, payload)
   local wait = waits.resolve(call_, flow, item.step, signal, payload)
   evidence.accept(call_, flow, item, "accepted", "", format("wait %d has consumed signal %s", wait.n, signal))
-  if moves.enqueue(call_, flow, item.step, step) then
-    step.claim = claims.UNCOUNTED
-  end
+  moves.enqueue(call_, flow, item.step, step)
+  step.claim = claims.UNCOUNTED
 end
 
 local function fate(call_, flow, item, wait, signal, payload)
+  if wait.status == "w" and flow.h.cancel ~= "" then
+    sweep.cancel(call_, flow, item.step)
+    return "g"
+  end
   if wait.status == "w" then
     resolve(call_, flow, item, call.step(flow, item.step), signal, payload)
     return "r"

@@ -384,7 +384,7 @@ class AsyncClient:
         return await self._run(reads.results(self._scope, workflow_id, step))
 
     async def evidence(
-        self, workflow_id: str, *, step: str | None = None
+        self, workflow_id: str | None = None, *, step: str | None = None
     ) -> builtins.list[EvidenceView]:
         return await self._run(reads.evidence(self._scope, workflow_id, step))
 

@@ -464,8 +464,14 @@ class Client:
         """All results of a workflow, or of one of its steps, by step and attempt."""
         return self._run(reads.results(self._scope, workflow_id, step))
 
-    def evidence(self, workflow_id: str, *, step: str | None = None) -> builtins.list[EvidenceView]:
-        """What was accepted, refused or repeated, oldest first (section 11)."""
+    def evidence(
+        self, workflow_id: str | None = None, *, step: str | None = None
+    ) -> builtins.list[EvidenceView]:
+        """What was accepted, refused or repeated, oldest first (section 11).
+
+        Without an id, of what concerns no workflow: commands on unknown ones, and signals that came
+        again while nobody had taken them.
+        """
         return self._run(reads.evidence(self._scope, workflow_id, step))
 
     def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:

@@ -1,7 +1,7 @@
 -- Claims: steps that run under a lease. The record of an executing step holds
 --   token:expires:counted:worker
 --   token      of the claim; together with the attempt it is the lease that a claimer shows,
---              "attempt-token", which so names the only result row that it may stand in
+--              "attempt-token", which so names the result row that it may stand in (rows.of_lease)
 --   expires    milliseconds since the workflow was inserted; a passed lease stays current until it is
 --              taken away
 --   counted    "1" when the claim counted an attempt, "0" after a resolved wait
@@ -96,7 +96,7 @@ function M.lapse(call_, flow, name, step)
   )
   call.count(call_, "le", 1)
   moves.withdraw(call_, flow, name, step)
-  if flow.h.cancel == "" and tonumber(step.attempt) >= record.last_attempt(step) then
+  if tonumber(step.attempt) >= record.last_attempt(step) then
     evidence.accept(
       call_, flow, item, "accepted", "attempts_exhausted", "attempt " .. step.attempt .. " was the last"
     )

@@ -44,6 +44,11 @@ function M.already_consumed(call_, flow, item)
   end
 end
 
+-- The same for a signal that no workflow takes for now.
+function M.kept_signal(call_, item, status, reason)
+  plan_noise(call_, {}, entry(call.stamp(call_), item, status, reason, ""))
+end
+
 -- Plans an entry for a refusal, and returns the reply that says so. What was sent again without a word,
 -- by a client of the user's own, is refused as it was before.
 function M.reject(call_, flow, item, reason, message)

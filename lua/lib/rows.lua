@@ -76,6 +76,17 @@ function M.of(flow, name, attempt)
   return row
 end
 
+-- The row that a lease, "attempt-token", is on record in, or nil: that of its attempt, or of the next where
+-- the claim counted none.
+function M.of_lease(flow, name, lease)
+  local attempt = match(lease, "^(%d+)%-")
+  local row = attempt and M.of(flow, name, attempt)
+  if attempt and not (row and row.lease == lease) then
+    row = M.of(flow, name, call.number(attempt + 1))
+  end
+  return row and row.lease == lease and row or nil
+end
+
 -- Plans where a step's command id is on record.
 function M.put_command(flow, name, id, place)
   local fields = flow.rows

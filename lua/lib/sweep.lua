@@ -13,6 +13,13 @@ function M.begin(flow)
   flow.moved = true
 end
 
+-- Ends one step so, which is open and does not run.
+function M.cancel(call_, flow, name)
+  local step = call.step(flow, name)
+  moves.withdraw(call_, flow, name, step)
+  moves.become(call_, flow, name, step, states.CANCELLED_BY_REQUEST)
+end
+
 -- Sweeps the chunk that the workflow's first entry names.
 function M.advance(call_, flow, chunk)
   local names = {}
@@ -20,12 +27,13 @@ function M.advance(call_, flow, chunk)
     names[#names + 1] = name
   end
   call.fetch(flow, names)
+  if flow.h.w > 0 then
+    waits.expire_named(call_, flow, names) -- those that had expired before the request
+  end
   for i = 1, #names do
     local state = sub(call.text(flow, names[i]), 1, 1)
     if state ~= "e" and not states.TERMINAL[state] then
-      local step = call.step(flow, names[i])
-      moves.withdraw(call_, flow, names[i], step)
-      moves.become(call_, flow, names[i], step, states.CANCELLED_BY_REQUEST)
+      M.cancel(call_, flow, names[i])
     end
   end
   if (chunk + 1) * states.CHUNK < flow.h.steps then

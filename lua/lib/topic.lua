@@ -4,7 +4,7 @@
 -- Its hash, the record of truth:
 --   ":"       first,last,counted,number,workflow,step,n|name|key
 --             first and last bound the signals that are kept, by number; counted: the latest whose first
---             verdict is in the statistics; then the outstanding hand-off, or nothing: which signal is
+--             verdict was noted; then the outstanding hand-off, or nothing: which signal is
 --             to wake which wait. There is one at most, and it is of the oldest signal kept.
 --   "s1"      a signal: status,stamp,call,workflow,step,n|dedupe key, status "k" kept or "c" consumed,
 --             by that wait; its payload, if any, is in "p1"
@@ -18,7 +18,8 @@
 local M = {}
 
 local GRACE_MS = 1000 -- in which whoever made the hand-off normally carries it out
-local SKIPPED_PER_CALL = 100
+local SKIPPED_PER_CALL, NOTED_PER_CALL = 100, 100
+local REASON = { ambiguous = "ambiguous_signal", late = "late_signal" }
 local RANK = { w = 1, x = 2, g = 3 }
 
 -- Keys are the partition's, then the topic's.
@@ -183,25 +184,51 @@ local function skip(t)
   end
 end
 
+-- A percent-quoted text as a JSON string.
+local function json(quoted)
+  return '"' .. string.gsub(quoted, "%%(%x%x)", function(hex)
+    local code = tonumber(hex, 16)
+    local special = code < 32 or code == 34 or code == 92
+    return special and format("\\u%04x", code) or string.char(code)
+  end) .. '"'
+end
+
+-- Leaves evidence of a kept signal that somebody had meant for a step.
+local function leave_evidence(call_, t, number, found)
+  local name, key = match(t.topic, "^([^|]*)|(.*)$")
+  evidence.kept_signal(call_, {
+    action = "deliver_signal", scope = "signal", step = "", call = "",
+    note = '{"source":"server","signal":"' .. name .. '","correlation_key":' .. json(key)
+      .. ',"dedupe_key":' .. json(M.signal(t, number).dedupe) .. "}",
+  }, found, REASON[found])
+end
+
+-- Notes the first verdict on signals kept: in the statistics, and as evidence when one is late or ambiguous.
+local function note_first(call_, t, found)
+  local from = max(t.first, t.counted + 1)
+  local last = min(t.last, from + NOTED_PER_CALL - 1)
+  call.count(call_, "sg|" .. found, last - from + 1)
+  for number = from, REASON[found] and last or 0 do
+    leave_evidence(call_, t, number, found)
+  end
+  t.counted = last
+  t.moved = true
+end
+
 -- Hands the oldest signal kept to the oldest wait of the only workflow that waits, if these exist and no
--- other hand-off is outstanding. Else it is known what all signals kept are: each is counted once.
+-- other hand-off is outstanding. Else it is known what all signals kept are, which is noted once of each.
 function M.judge(call_, t)
   if t.handed then
     return
   end
   skip(t)
-  local kept = t.last - t.first + 1
-  local found = kept > 0 and verdict(t)
+  local found = t.first <= t.last and verdict(t)
   if found == "recorded" then
     local workflow, step, n = match(edge(t, "w", false), "^w|([^|]+)|%d+|([^|]+)|(%d+)$")
     t.handed = { number = t.first, workflow = workflow, step = step, n = n }
     t.moved = true
-  elseif t.counted < t.last then
-    if found then
-      call.count(call_, "sg|" .. found, min(kept, t.last - t.counted))
-    end
-    t.counted = t.last
-    t.moved = true
+  elseif found and t.counted < t.last then
+    note_first(call_, t, found)
   end
 end
 

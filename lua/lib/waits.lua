@@ -226,18 +226,25 @@ function M.has_lease(flow, name, lease)
   return command("HEXISTS", flow.p, "l:" .. name .. ":" .. lease) == 1
 end
 
-local function is_due(call_, wait)
-  return wait.status == "w" and wait.deadline ~= "" and tonumber(wait.deadline) <= tonumber(call_.us)
+-- What deadlines have passed: those up to now or, while a cancel request stands, up to that. What still
+-- waited then is the request's to end.
+local function passed_us(call_, flow)
+  local requested = match(flow.h.cancel, "^%d+")
+  return requested and (flow.h.inserted + requested) * 1000 or tonumber(call_.us)
+end
+
+local function is_due(wait, passed)
+  return wait.status == "w" and wait.deadline ~= "" and tonumber(wait.deadline) <= passed
 end
 
 -- Ends those of the named steps whose deadline has passed. Returns their names.
 function M.expire_named(call_, flow, names)
   M.load(flow, names)
-  local expired, parents = {}, {}
+  local expired, parents, passed = {}, {}, passed_us(call_, flow)
   for i = 1, #names do
     local name = names[i]
     local step, wait = call.step(flow, name), flow.waits[name]
-    if step and step.state == "w" and is_due(call_, wait) then
+    if step and step.state == "w" and is_due(wait, passed) then
       wait.status, wait.resolved = "x", call_.us
       moves.become(call_, flow, name, step, states.WAIT_EXPIRED)
       keep(call_, flow, name, wait)

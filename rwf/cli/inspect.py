@@ -23,6 +23,7 @@ from rwf.cli.common import (
 from rwf.cli.text import compact, escaped, moment, table
 from rwf.model.states import EdgePolicy, OperatorStatus, StepState, WorkflowState
 from rwf.model.views import (
+    AwaitView,
     EvidenceView,
     ResultView,
     RootCause,
@@ -207,11 +208,24 @@ def _step_facts(step: StepView, why: StepExplanation) -> Iterator[str]:
         yield f"  and {why.dependency_count - len(why.dependencies)} more dependencies"
     if step.retry_at is not None:
         yield f"  runs again at {moment(step.retry_at)}"
+    if step.lease_expires_at is not None:
+        yield f"  {escaped(str(step.leased_by))} runs it until {moment(step.lease_expires_at)}"
+    if step.awaiting is not None:
+        yield f"  {_wait_text(step.awaiting)}"
+    if step.cancel_requested_at is not None:
+        yield f"  cancel requested {moment(step.cancel_requested_at)}"
     if step.started_at or step.finished_at:
         yield f"  started {moment(step.started_at)}, finished {moment(step.finished_at)}"
     for what, value in (("input", step.input), ("context", step.context)):
         if value is not None:
             yield f"  {what} {compact(value)}"
+
+
+def _wait_text(wait: AwaitView) -> str:
+    times = [f"since {moment(wait.registered_at)}"]
+    if wait.deadline is not None:
+        times.append(f"deadline {moment(wait.deadline)}")
+    return f"wait {wait.status}: {wait.signal} {escaped(wait.correlation_key)}, {', '.join(times)}"
 
 
 def _result_data(result: ResultView) -> dict[str, Any]:
@@ -325,11 +339,14 @@ def _rejection_lines(rejection: EvidenceView | None) -> Iterator[str]:
 
 
 @click.command()
-@_id
+@click.argument("workflow_id", metavar="[ID]", required=False)
 @click.option("--step", help="Only what concerns this step.")
 @on_client
-def evidence(client: Client, out: Output, *, workflow_id: str, step: str | None) -> None:
-    """List what was accepted, refused or repeated, oldest first."""
+def evidence(client: Client, out: Output, *, workflow_id: str | None, step: str | None) -> None:
+    """List what was accepted, refused or repeated, oldest first.
+
+    Without an ID: commands on unknown workflows, and signals repeated before anybody took them.
+    """
     entries = client.evidence(workflow_id, step=step)
     if out.as_json:
         out.document([dumped(entry) for entry in entries])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rwf.model.states import OperatorStatus, StepState, WorkflowState
+from rwf.model.states import OPEN_STEPS, OperatorStatus, StepState, WorkflowState
 from rwf.model.views import WorkflowView
 
 _OF_WORKFLOW: Final = {
@@ -31,7 +31,7 @@ _OF_STEP: Final = {
     StepState.EXPIRED: OperatorStatus.NEEDS_REVIEW,
 }
 
-# Blockers that somebody has to do something about, while the step's own state only waits.
+# Blockers that somebody has to do something about, though the step itself waits or may run.
 BLOCKING: Final = frozenset(
     {"waiting_on_retryable_dependency", "missing_dependency_result", "cancel_requested"}
 )
@@ -54,7 +54,6 @@ def step_status(
 
     ``deserted``: no worker serves the queue of an available step any more.
     """
-    status = _OF_STEP[state]
-    if blockers & BLOCKING and status is OperatorStatus.WAITING:
+    if state in OPEN_STEPS and (deserted or blockers & BLOCKING):
         return OperatorStatus.BLOCKED
-    return OperatorStatus.BLOCKED if deserted else status
+    return _OF_STEP[state]

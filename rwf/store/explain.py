@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rwf.model.limits import LISTED
+from rwf.model.names import shown
 from rwf.model.states import (
     COMPLETABLE,
     OPEN_STEPS,
@@ -55,6 +56,9 @@ _CODE_OF_STATE: Final = {
     StepState.EXPIRED: "expired_wait",
     StepState.CANCELLED: "cancelled",
 }
+
+
+_WAITING_STATES: Final = frozenset({StepState.AWAITING_SIGNAL, StepState.RETRYABLE})
 
 
 def actions(header: Header, record: Record) -> tuple[str, ...]:
@@ -114,6 +118,14 @@ class Holds:
             or (record.state is StepState.PENDING and not self._waits(name))
         ]
 
+    def waiting(self) -> list[str]:
+        """The steps that hold no other, and wait for something else than a worker."""
+        return [
+            name
+            for name, record in self.records.items()
+            if name not in self.children and record.state in _WAITING_STATES
+        ]
+
     def _waits(self, name: str) -> bool:
         return any(self.records[up].state in OPEN_STEPS for up in self.parents.get(name, ()))
 
@@ -171,7 +183,10 @@ def _path(below: Mapping[str, str], name: str, longest: int) -> tuple[str, ...]:
 
 
 def root_causes_of_workflow(holds: Holds) -> tuple[list[RootCause], int]:
-    """A workflow's root causes, those that hold the most steps first; and how many."""
+    """A workflow's root causes, those that hold the most steps first; and how many.
+
+    Last those that hold none but the workflow itself.
+    """
     budget = _VISITS
     found: list[tuple[int, bool, str]] = []
     roots = holds.roots()
@@ -181,6 +196,7 @@ def root_causes_of_workflow(holds: Holds) -> tuple[list[RootCause], int]:
         held = holds.held_by(name, allowed)
         budget = max(budget - held, 0)
         found.append((held, held == allowed and held > 0, name))
+    found += ((0, False, name) for name in holds.waiting())
     found.sort(key=lambda row: -row[0])
     listed = [
         _root_cause(holds, name, (name,), held, truncated)
@@ -223,7 +239,7 @@ def blockers(
     """
     found: list[Blocker] = []
     if header.cancel is not None and record.state in OPEN_STEPS:
-        found.append(_blocker(header, record, "cancel_requested", "a cancel request stands"))
+        found.append(_cancel_requested(header))
     match record.state:
         case StepState.PENDING:
             found += _waiting(header, record, parents)
@@ -257,6 +273,17 @@ def blockers(
                 )
             )
     return found
+
+
+def _cancel_requested(header: Header) -> Blocker:
+    return Blocker(
+        code="cancel_requested",
+        summary="a cancel request stands",
+        scope="workflow",
+        since=header.at(header.cancel),
+        retry_at=None,
+        details={"reason": header.cancel_reason},
+    )
 
 
 def _waiting(header: Header, record: Record, parents: Sequence[Record]) -> list[Blocker]:
@@ -325,9 +352,10 @@ def _for_worker(header: Header, record: Record, now: int, queue: QueueView | Non
 
 def _on_signal(header: Header, record: Record, wait: Awaited | None) -> Blocker:
     assert wait is not None
-    summary = f"waits for signal {wait.wait.signal}"
+    key = shown(wait.wait.correlation_key)
+    summary = f"waits for signal {wait.wait.signal}, correlation key {key}"
     if wait.swallowed_by is not None:
-        summary += "; the next one needs a dedupe_key of its own"
+        summary += f"; {wait.swallowed_by} swallows the next one without a dedupe_key of its own"
     return _blocker(header, record, "waiting_on_signal", summary, **wait.details())
 
 
@@ -379,4 +407,5 @@ def workflow_diagnosis(view: WorkflowView, causes: Iterable[RootCause]) -> str:
         return f"a cancel request stands: {done}"
     if first is None:
         return f"{view.state}: {done}"
-    return f"{view.state}: {done}; {first.step} ({first.code}) holds {first.held_count}"
+    holds = f" holds {first.held_count}" if first.held_count else ""
+    return f"{view.state}: {done}; {first.step} ({first.code}){holds}"

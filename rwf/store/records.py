@@ -255,17 +255,24 @@ class Claim:
 
     token: str
     expires: int
-    worker: str
+    quoted_worker: str
 
     @classmethod
     def parse(cls, text: str) -> Claim:
         token, expires, _, worker = text.split(":")
-        return cls(token, int(expires), unquote(worker))
+        return cls(token, int(expires), worker)
+
+    @property
+    def worker(self) -> str:
+        return unquote(self.quoted_worker)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
-    """A step's record, taken apart. Times are milliseconds since the insert."""
+    """A step's record, taken apart. Times are milliseconds since the insert.
+
+    Not frozen, as that would double the time that a worker spends on each claim.
+    """
 
     name: str
     state: StepState
@@ -546,7 +553,7 @@ def result_evidence(workflow_id: str, step: str, attempt: int, row: Row) -> Evid
 
 
 def evidence_view(scope_id: str, text: bytes) -> EvidenceView:
-    """An entry of evidence; ``scope_id`` is the workflow it belongs to."""
+    """An entry of evidence; ``scope_id`` is the workflow, or the partition, it belongs to."""
     stamp, action, scope, step, status, reason, _, message, note = text.decode().split("|", 8)
     told: dict[str, Any] = orjson.loads(note)
     return EvidenceView(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Final, get_type_hints
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
@@ -102,11 +104,15 @@ class Handler:
 
 
 def _hints(function: Function) -> dict[str, Any]:
-    try:
-        return get_type_hints(function, include_extras=True)
-    except NameError:
-        # A name that only a type checker sees: what cannot be resolved is not validated.
-        return {}
+    """The annotations that can be resolved; a name that only a type checker sees is left out, and
+    what it stands for is not validated."""
+    hints: dict[str, Any] = {}
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    for name, annotation in inspect.get_annotations(inspect.unwrap(function)).items():
+        with suppress(NameError):
+            one = SimpleNamespace(__annotations__={name: annotation})
+            hints |= get_type_hints(one, globalns=names, include_extras=True)
+    return hints
 
 
 def _takes_context(parameter: inspect.Parameter, hints: dict[str, Any]) -> bool:

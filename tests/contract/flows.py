@@ -91,6 +91,14 @@ def partition_key(workflow_id: str, name: str, namespace: str = "rwf") -> str:
     return f"{namespace}:{{{workflow_id.partition('-')[0]}}}:{name}"
 
 
+def other_semantics(client: Client, workflow_id: str) -> None:
+    """Has the workflow be of a semantics version that nobody knows yet."""
+    key = own_key(workflow_id)
+    static = raw(client).hget(key, ":s")
+    assert static.startswith(b"2,")
+    raw(client).hset(key, ":s", b"3" + static[1:])
+
+
 def drive(client: Client, op: Op[T], calls: int) -> T | None:
     """Carries out the first ``calls`` calls of an operation, and then stops as if killed.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -44,9 +44,16 @@ def test_a_running_step_learns_of_it_and_its_outcome_is_recorded(client: Client)
     view = client.insert(flow("a b:a"))
     (claimed,) = client.claim(["default"], worker_id="w")
     assert client.heartbeat([claimed]).cancel_requested == ()
-    assert client.request_cancel(view.id).state == "cancel_requested"
+    assert client.request_cancel(view.id, reason="stop").state == "cancel_requested"
     assert states(client, view.id) == "a=executing b=cancelled"
     assert client.step(view.id, "a").cancel_requested_at is not None
+    told = client.explain_step(view.id, "a")
+    assert told.operator_status == "Blocked"
+    assert [blocker.code for blocker in told.blockers] == ["cancel_requested", "executing"]
+    request = told.blockers[0]
+    assert request.since == client.get(view.id).cancel_requested_at
+    assert (request.scope, request.details) == ("workflow", {"reason": "stop"})
+    assert client.explain(view.id).operator_status == "Blocked"
     assert [one.step for one in client.heartbeat([claimed]).cancel_requested] == ["a"]
     done = client.complete(claimed, payload=5)
     assert done.step.terminal_cause == "completed_after_cancel_request"
@@ -98,6 +105,18 @@ def test_nothing_becomes_available_any_more(one_client: Client) -> None:
     )
     assert one_client.get(view.id).terminal_cause == "operator_cancelled"
     assert one_client.claim(["default"], worker_id="w") == []
+
+
+@pytest.mark.parametrize("how", ["reported", "lapsed"])
+def test_the_last_attempt_is_exhausted_all_the_same(one_client: Client, how: str) -> None:
+    """It would not have run again, so there is nothing that the request could cancel."""
+    view = one_client.insert(flow("a", max_attempts=1))
+    (claimed,) = one_client.claim(["default"], worker_id="w", lease=0.02)
+    one_client.request_cancel(view.id)
+    if how == "reported":
+        one_client.complete(claimed, "retryable")
+    until(lambda: one_client.reconcile(view.id) and one_client.get(view.id).finished_at, what="it")
+    assert states(one_client, view.id) == "a=discarded"
 
 
 def test_a_wait_is_abandoned_and_its_signal_kept(client: Client) -> None:
@@ -157,3 +176,43 @@ def test_a_request_meets_a_release_that_is_under_way(one_client: Client) -> None
     after = one_client.request_cancel(view.id)
     assert after.terminal_cause == "operator_cancelled"
     assert after.cancelled_step_count == 900
+
+
+# --- waits that the slices have not come to
+
+
+def waiting_behind(client: Client, deadline: timedelta | None) -> str:
+    """A workflow whose last step waits, and is not reached by the request's first slice."""
+    view = client.insert(flow(" ".join(f"s{n}" for n in range(400)) + " a b:+a"))
+    client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=deadline)
+    assert drive(client, request_cancel(client._scope, view.id, None, None), 1) is None
+    assert client.step(view.id, "a").state == "awaiting_signal"
+    return view.id
+
+
+def test_a_wait_that_is_to_be_cancelled_takes_no_signal(client: Client) -> None:
+    workflow_id = waiting_behind(client, None)
+    assert client.deliver_signal("go", "k").status == "unmatched"
+    assert client.step(workflow_id, "a").terminal_cause == "operator_cancelled"
+    client.reconcile(workflow_id)
+    assert client.get(workflow_id).cancelled_step_count == 402
+
+
+def test_a_deadline_that_passes_after_the_request(one_client: Client) -> None:
+    workflow_id = waiting_behind(one_client, timedelta(seconds=0.3))
+    end = datetime.now(UTC) + timedelta(seconds=0.3)
+    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    one_client.reconcile(workflow_id)
+    assert one_client.get(workflow_id).terminal_cause == "operator_cancelled"
+
+
+def test_deadlines_that_had_passed_at_the_request(one_client: Client) -> None:
+    view = one_client.insert(flow(" ".join(f"s{n}" for n in range(250)) + " last"))
+    end = datetime.now(UTC) + timedelta(seconds=0.8)
+    for n in range(250):
+        one_client.await_step(view.id, f"s{n}", signal="go", correlation_key="k", deadline=end)
+    until(lambda: datetime.now(UTC) > end, what="the deadlines")
+    one_client.request_cancel(view.id)
+    *waited, last = one_client.steps(view.id)
+    assert {step.state for step in waited} == {"expired"}
+    assert last.state == "cancelled"

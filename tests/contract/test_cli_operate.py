@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from rwf import Client
@@ -11,8 +12,14 @@ from tests.contract.flows import flow
 
 def test_a_signal(cli: Cli, one_client: Client) -> None:
     view = one_client.insert(flow("a"))
-    one_client.await_step(view.id, "a", signal="approved", correlation_key="order 5")
+    one_client.await_step(
+        view.id, "a", signal="approved", correlation_key="order 5", deadline=timedelta(hours=1)
+    )
     assert "waits for approved" in cli.ok("show", view.id)
+    shown = cli.ok("show", view.id, "a")
+    assert "  wait waiting: approved order 5, since 20" in shown
+    assert ", deadline 20" in shown
+    assert "waits for signal approved, correlation key 'order 5'" in cli.ok("explain", view.id, "a")
     told = cli.json("signal", "approved", "order 5", "--payload", '{"by": "ann"}')
     assert (told["status"], told["workflow_id"], told["payload"]) == (
         "consumed",
@@ -20,6 +27,8 @@ def test_a_signal(cli: Cli, one_client: Client) -> None:
         {"by": "ann"},
     )
     assert cli.ok("signal", "approved", "other").startswith("unmatched")
+    assert cli.ok("signal", "approved", "other").startswith("unmatched")
+    assert "duplicate_signal" in cli.ok("evidence")
     cli.refused(1, "signal", "no name", "k")
 
 
@@ -38,6 +47,16 @@ def test_cancel_and_recover(cli: Cli, one_client: Client) -> None:
     text = cli.ok("recover", view.id, "a", "skip")
     assert "a  available -> completed" in text
     cli.refused(2, "recover", view.id, "a", "restart")
+
+
+def test_a_running_step_that_is_asked_to_end(cli: Cli, one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.claim(["default"], worker_id="worker 1")
+    assert cli.ok("cancel", view.id).startswith("Blocked  cancel_requested  flow")
+    shown = cli.ok("show", view.id, "a")
+    assert "  worker 1 runs it until 20" in shown
+    assert "  cancel requested 20" in shown
+    cli.refused(1, "cancel", view.id[:-1] + ("2" if view.id[-1] != "2" else "3"))
 
 
 def test_queues(cli: Cli, one_client: Client) -> None:

@@ -15,6 +15,7 @@ from tests.contract.flows import (
     first_call_only,
     flow,
     noted,
+    other_semantics,
     own_key,
     raw,
     refused,
@@ -299,20 +300,13 @@ def test_force_changes_nothing_for_a_step_that_nobody_holds(client: Client) -> N
 # --- semantics of another version
 
 
-def _other_semantics(client: Client, workflow_id: str) -> None:
-    key = own_key(workflow_id)
-    static = raw(client).hget(key, ":s")
-    assert static.startswith(b"2,")
-    raw(client).hset(key, ":s", b"3" + static[1:])
-
-
 def test_another_semantics_version_refuses_commands_and_allows_reads(
     client: Client, broken_on_purpose: None
 ) -> None:
     view = client.insert(flow("a b:a"))
     client.complete_step(view.id, "a", command_id="one")
     before = client.steps(view.id)
-    _other_semantics(client, view.id)
+    other_semantics(client, view.id)
     for step, command in (("b", None), ("a", "one"), ("nobody", None)):
         with refused("unsupported_semantics") as caught:
             client.complete_step(view.id, step, command_id=command)
@@ -332,7 +326,7 @@ def test_reconciling_another_semantics_version_is_refused(
 ) -> None:
     view = client.insert(fan_out(600))
     first_call_only(client, view.id, "root", "completed")
-    _other_semantics(client, view.id)
+    other_semantics(client, view.id)
     before = raw(client).hgetall(own_key(view.id))
     with refused("unsupported_semantics"):
         client.reconcile(view.id)

@@ -187,11 +187,6 @@ def test_accepted_evidence_goes_last(one_client: Client) -> None:
 # --- workflows that do not exist
 
 
-def _log(client: Client, workflow_id: str) -> list[str]:
-    key = partition_key(workflow_id, "log")
-    return [entry.decode() for entry in raw(client).lrange(key, 0, -1)]
-
-
 def _stranger(known: str) -> str:
     assert partition_of(known) is not None
     return f"{known.partition('-')[0]}-{'a' * 16}"
@@ -202,9 +197,14 @@ def test_commands_on_an_unknown_workflow_are_kept_in_a_log(client: Client) -> No
     with refused("workflow_not_found") as caught:
         client.complete_step(stranger, "a|b", actor="ann")
     assert caught.value.requested_at is not None
-    [entry] = _log(client, stranger)
-    assert "workflow_not_found" in entry
-    assert "ann" in entry
+    [entry] = client.evidence()
+    assert (entry.action, entry.status, entry.reason_code) == (
+        "complete_step",
+        "rejected",
+        "workflow_not_found",
+    )
+    assert (entry.step, entry.actor) == ("a|b", "ann")
+    assert client.evidence(step="a") == []
     assert not raw(client).exists(own_key(stranger, "n"))
 
 
@@ -212,8 +212,8 @@ def test_the_log_says_which_workflow_it_was(client: Client) -> None:
     stranger = _stranger(client.insert(flow("a")).id)
     with refused("workflow_not_found"):
         client.complete_step(stranger, "a")
-    [entry] = _log(client, stranger)
-    assert stranger in entry
+    [entry] = client.evidence()
+    assert stranger in entry.message
 
 
 def test_the_log_is_capped(one_client: Client) -> None:
@@ -222,7 +222,7 @@ def test_the_log_is_capped(one_client: Client) -> None:
     for _ in range(10):
         raw(one_client).rpush(key, *(["old"] * 1000))
     one_client.complete_many([Completion(workflow_id=stranger, step=f"s{n}") for n in range(70)])
-    log = _log(one_client, stranger)
+    log = [entry.decode() for entry in raw(one_client).lrange(key, 0, -1)]
     assert len(log) == CAP
     assert log[-71] == "old"
     assert "s69" in log[-1]

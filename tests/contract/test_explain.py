@@ -45,6 +45,24 @@ def test_an_available_step(client: Client) -> None:
     assert told.latest_rejection is None
 
 
+def test_a_queue_that_nobody_serves_any_more(one_client: Client) -> None:
+    one_client.claim(["billing"], worker_id="w")
+    view = one_client.insert(flow("a", queue="billing"))
+    told = one_client.explain_step(view.id, "a")
+    assert told.operator_status == "Runnable"
+    assert (told.blockers[0].details["served"], told.blockers[0].details["served_before"]) == (
+        True,
+        True,
+    )
+    raw(one_client).zincrby("rwf:{0}:served", -61_000, "billing")  # a minute passes
+    told = one_client.explain_step(view.id, "a")
+    assert told.operator_status == "Blocked"
+    assert (told.blockers[0].details["served"], told.blockers[0].details["served_before"]) == (
+        False,
+        True,
+    )
+
+
 def test_a_step_that_waits_for_another(client: Client) -> None:
     view = client.insert(flow("a b:a c:+b"))
     told = client.explain_step(view.id, "b")
@@ -312,6 +330,18 @@ def test_a_workflow(client: Client) -> None:
     assert told.latest_recovery is None
     assert told.latest_rejection is None
     assert "x" in told.diagnosis
+
+
+def test_a_workflow_whose_last_steps_wait(client: Client) -> None:
+    """They hold no other step, but nothing else says why the workflow does not end."""
+    view = client.insert(flow("a b c"))
+    client.await_step(view.id, "a", signal="go", correlation_key="k")
+    client.complete_step(view.id, "b", "retryable", retry_in=60)
+    client.complete_step(view.id, "c")
+    told = client.explain(view.id)
+    assert held(told.root_causes) == [("a", "waiting_on_signal", 0), ("b", "retry_scheduled", 0)]
+    assert told.root_causes[0].legal_next_steps == ("deliver_signal", "recover_step")
+    assert told.diagnosis == "running: 1 of 3 steps completed; a (waiting_on_signal)"
 
 
 def test_a_workflow_that_failed(client: Client) -> None:

@@ -9,7 +9,21 @@ import pytest
 
 from rwf import Client
 from rwf.model.views import AwaitView, SignalView
-from tests.contract.flows import flow, noted, refused, states
+from rwf.store.ops.signals import await_step
+from rwf.store.ops.timers import fire_due
+from tests.contract.flows import (
+    drive,
+    fan_out,
+    first_call_only,
+    flow,
+    noted,
+    other_semantics,
+    own_key,
+    partition_key,
+    raw,
+    refused,
+    states,
+)
 from tests.waiting import until
 
 
@@ -20,6 +34,14 @@ def wait(client: Client, workflow_id: str, step: str = "a", **options: Any) -> A
 
 def deliver(client: Client, dedupe: str, payload: Any = None) -> SignalView:
     return client.deliver_signal("go", "k", payload=payload, dedupe_key=dedupe)
+
+
+def logged(client: Client) -> list[tuple[str, str | None, str]]:
+    """Evidence of signals that no workflow has taken: status, reason, dedupe key."""
+    return [
+        (entry.status, entry.reason_code, entry.metadata["dedupe_key"])
+        for entry in client.evidence()
+    ]
 
 
 # --- one workflow
@@ -62,6 +84,35 @@ def test_a_claimed_step_waits_and_gives_up_its_lease(client: Client) -> None:
     (third,) = client.claim(["default"], worker_id="w")
     assert third.attempt == 2
     assert third.signal is not None
+
+
+def test_a_report_has_an_attempt_of_its_own(client: Client) -> None:
+    """The claim after a wait counts none, though none may be open that it could go on with."""
+    view = client.insert(flow("a b:a"))
+    attempts = []
+    for number, status in enumerate(("retryable", "completed")):
+        wait(client, view.id)
+        deliver(client, str(number))
+        (claimed,) = client.claim(["default"], worker_id="w")
+        attempts.append(claimed.attempt)
+        options: dict[str, Any] = {"retry_in": 0} if status == "retryable" else {}
+        first = client.complete(claimed, status, payload=number, **options)
+        again = client.complete(claimed, status, payload=number, **options)
+        assert (first.outcome, again.outcome) == ("accepted", "duplicate")
+        client.reconcile(view.id)
+    assert attempts == [0, 1]
+    rows = [(row.attempt, row.status, row.payload) for row in client.results(view.id)]
+    assert rows == [(1, "retryable", 0), (2, "completed", 1)]
+    (parent,) = client.explain_step(view.id, "b").dependencies
+    assert parent.result_status == "completed"
+
+
+def test_a_lease_that_has_reported_cannot_wait(client: Client) -> None:
+    view = client.insert(flow("a"))
+    (claimed,) = client.claim(["default"], worker_id="w")
+    client.complete(claimed, "retryable", retry_in=60)
+    with refused("already_terminal"):
+        wait(client, view.id, lease=claimed.lease)
 
 
 def test_a_second_await_replaces_the_first(client: Client) -> None:
@@ -121,11 +172,22 @@ def test_an_ambiguous_signal_waits_for_the_ambiguity_to_end(client: Client) -> N
     wait(client, first)
     wait(client, second)
     assert deliver(client, "1").status == "ambiguous"
+    assert logged(client) == [("ambiguous", "ambiguous_signal", "1")]
     assert states(client, first) == states(client, second) == "a=awaiting_signal"
     client.complete_step(first, "a")
     assert states(client, second) == "a=available"
     again = deliver(client, "1")
     assert (again.status, again.workflow_id) == ("consumed", second)
+
+
+def test_evidence_of_an_ambiguous_signal_tells_its_keys(one_client: Client) -> None:
+    key = '"\\ä%41\n\0'
+    for _ in range(2):
+        wait(one_client, one_client.insert(flow("a")).id, correlation_key=key)
+    one_client.deliver_signal("go", key)
+    (entry,) = one_client.evidence()
+    assert entry.metadata == {"signal": "go", "correlation_key": key, "dedupe_key": key}
+    assert (entry.action, entry.scope, entry.source) == ("deliver_signal", "signal", "server")
 
 
 def test_two_waits_of_one_workflow_are_no_ambiguity(client: Client) -> None:
@@ -141,6 +203,10 @@ def test_a_late_signal_stays_late_until_somebody_waits(client: Client) -> None:
     assert wait(client, view.id, deadline=timedelta(0)).status == "expired"
     assert deliver(client, "1").status == "late"
     assert deliver(client, "1").status == "late"
+    assert logged(client) == [
+        ("late", "late_signal", "1"),
+        ("duplicate", "duplicate_signal", "1"),
+    ]
     assert states(client, view.id) == "a=expired"
     other = client.insert(flow("a"))
     assert wait(client, other.id).status == "resolved"
@@ -154,6 +220,10 @@ def test_the_same_signal_again_changes_nothing(client: Client) -> None:
     first = deliver(client, "d", payload=1)
     again = deliver(client, "d", payload=2)
     assert again == first
+    assert logged(client) == [("duplicate", "duplicate_signal", "d")]
+    (attempt,) = client.evidence()
+    assert (attempt.action, attempt.scope) == ("deliver_signal", "signal")
+    assert attempt.metadata == {"signal": "go", "correlation_key": "k", "dedupe_key": "d"}
     wait(client, view.id)
     third = deliver(client, "d")
     assert (third.id, third.status, third.payload) == (first.id, "consumed", 1)
@@ -223,6 +293,7 @@ def test_a_signal_after_the_deadline_is_late(client: Client) -> None:
     end = datetime.now(UTC) + timedelta(milliseconds=60)
     until(lambda: datetime.now(UTC) > end, what="the deadline")
     assert deliver(client, "1").status == "late"
+    assert logged(client) == [("late", "late_signal", "1")]
     assert states(client, view.id) == "a=expired"
 
 
@@ -280,3 +351,25 @@ def test_unknown_workflows_and_steps(one_client: Client) -> None:
         wait(one_client, view.id, "z")
     with refused("workflow_not_found"):
         wait(one_client, view.id[:-1] + ("2" if view.id[-1] != "2" else "3"))
+
+
+# --- semantics of another version
+
+
+def test_a_workflow_of_other_semantics_is_left_alone(
+    client: Client, broken_on_purpose: None
+) -> None:
+    """It waits, has a topic to tell and a release to finish: a later release's to do."""
+    workflow_id = client.insert(fan_out(900)).id
+    first_call_only(client, workflow_id, "root", "completed")
+    wait(client, workflow_id, "c0")
+    drive(client, await_step(client._scope, workflow_id, "c1", "go", "k", None, None), 1)
+    other_semantics(client, workflow_id)
+    assert deliver(client, "1").status == "recorded"
+    before = raw(client).hgetall(own_key(workflow_id))
+    with refused("unsupported_semantics"):
+        drive(client, await_step(client._scope, workflow_id, "c2", "go", "k", None, None), 20)
+    raw(client).zadd(partition_key(workflow_id, "timers"), {f"w|{workflow_id}": 1})
+    partition = int(workflow_id.partition("-")[0])
+    assert drive(client, fire_due(client._scope, partition), 20) is not None
+    assert raw(client).hgetall(own_key(workflow_id)) == before

@@ -179,6 +179,7 @@ def test_polling_finds_what_no_hint_told(
 ) -> None:
     deaf(monkeypatch)
     with Client.from_url(one_server.url, partitions=partitions) as client:
+        client.list()
         worker = Worker(AsyncClient.from_url(one_server.url))
         ran: list[float] = []
         worker.step("work")(lambda: ran.append(time.monotonic()))

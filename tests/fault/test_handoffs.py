@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -31,9 +31,18 @@ def delivery(client: Client, dedupe: str = "d") -> Op[Any]:
     return deliver_signal(client._scope, "go", "k", {"n": 1}, dedupe)
 
 
-def cut(client: Client, make: Callable[[], Op[Any]], calls: int) -> bool:
-    """Carries out the first calls only; whether that was all of it."""
-    return drive(client, make(), calls) is not None
+ALL = 100
+
+
+def cuts(count: int) -> pytest.MarkDecorator:
+    """Cuts an operation of ``count`` calls off after each of them, and once not at all."""
+    return pytest.mark.parametrize("calls", [*range(1, count), ALL])
+
+
+def cut(client: Client, make: Callable[[], Op[Any]], calls: int) -> None:
+    """Carries out the first calls only."""
+    done = drive(client, make(), calls) is not None
+    assert done == (calls == ALL), "the operation has another number of calls"
 
 
 def consumed(client: Client, workflow_id: str) -> int:
@@ -41,7 +50,7 @@ def consumed(client: Client, workflow_id: str) -> int:
 
 
 @pytest.mark.parametrize("by", ["reconcile", "timers"])
-@pytest.mark.parametrize("calls", range(1, 7))
+@cuts(4)
 def test_a_delivery_cut_off(client: Client, calls: int, by: str) -> None:
     view = client.insert(flow("a b:a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k")
@@ -55,7 +64,7 @@ def test_a_delivery_cut_off(client: Client, calls: int, by: str) -> None:
 
 
 @pytest.mark.parametrize("by", ["reconcile", "timers"])
-@pytest.mark.parametrize("calls", range(1, 7))
+@cuts(7)
 def test_a_registration_cut_off(client: Client, calls: int, by: str) -> None:
     view = client.insert(flow("a b:a"))
     assert client.deliver_signal("go", "k", dedupe_key="d").status == "unmatched"
@@ -66,13 +75,10 @@ def test_a_registration_cut_off(client: Client, calls: int, by: str) -> None:
     assert client.reconcile(view.id).repairs == ()
 
 
-@pytest.mark.parametrize("calls", range(1, 7))
+@cuts(8)
 def test_the_end_of_a_wait_cut_off(client: Client, calls: int) -> None:
     """Two wait, one is ended: the other gets the signal that was ambiguous."""
-    first, second = (client.insert(flow("a b:a")).id for _ in range(2))
-    for workflow_id in (first, second):
-        client.await_step(workflow_id, "a", signal="go", correlation_key="k")
-    assert client.deliver_signal("go", "k", dedupe_key="d").status == "ambiguous"
+    first, second = two_that_wait(client, None)
     item = Completion(workflow_id=first, step="a")
     cut(client, lambda: complete_step(client._scope, item), calls)
     for workflow_id in (first, second):
@@ -81,7 +87,43 @@ def test_the_end_of_a_wait_cut_off(client: Client, calls: int) -> None:
     assert consumed(client, second) == 1
 
 
-@pytest.mark.parametrize("calls", range(1, 6))
+@pytest.mark.parametrize("by", ["reconcile", "timers"])
+@cuts(10)
+def test_a_wait_that_expires_cut_off(client: Client, calls: int, by: str) -> None:
+    """What is due is fired, and the signal that was ambiguous goes to the other workflow."""
+    first, second = two_that_wait(client, timedelta(milliseconds=20))
+    end = datetime.now(UTC) + timedelta(milliseconds=20)
+    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    partition = int(first.partition("-")[0])
+    cut(client, lambda: fire_due(client._scope, partition), calls)
+    finish(client, first, by)
+    assert states(client, first) == "a=expired b=cancelled"
+    assert states(client, second) == "a=available b=pending"
+    assert consumed(client, second) == 1
+
+
+@cuts(10)
+def test_a_wait_replaced_by_another_cut_off(client: Client, calls: int) -> None:
+    first, second = two_that_wait(client, None)
+    other = await_step(client._scope, first, "a", "stop", "k", None, None)
+    cut(client, lambda: other, calls)
+    finish(client, first, "timers")
+    assert states(client, first) == "a=awaiting_signal b=pending"
+    assert states(client, second) == "a=available b=pending"
+    assert consumed(client, second) == 1
+    assert client.deliver_signal("stop", "k").workflow_id == first
+
+
+def two_that_wait(client: Client, deadline: timedelta | None) -> tuple[str, str]:
+    """Two workflows that wait for the same signal, which came; the first until a deadline."""
+    second, first = (client.insert(flow("a b:a")).id for _ in range(2))
+    client.await_step(second, "a", signal="go", correlation_key="k")
+    client.await_step(first, "a", signal="go", correlation_key="k", deadline=deadline)
+    assert client.deliver_signal("go", "k", dedupe_key="d").status == "ambiguous"
+    return first, second
+
+
+@cuts(5)
 def test_a_cancel_request_cut_off(client: Client, calls: int) -> None:
     view = client.insert(flow("a b:a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k")
@@ -91,7 +133,7 @@ def test_a_cancel_request_cut_off(client: Client, calls: int) -> None:
     assert [callback.event for callback in client.callbacks(view.id)] == ["workflow.terminal"]
 
 
-@pytest.mark.parametrize("calls", range(1, 6))
+@cuts(5)
 def test_a_recovery_of_a_waiting_step_cut_off(client: Client, calls: int) -> None:
     view = client.insert(flow("a b:a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k")
@@ -110,12 +152,15 @@ def finish(client: Client, workflow_id: str, by: str) -> None:
         client.reconcile(workflow_id)
         return
 
+    redis, partitions = raw(client), range(client._scope.keys.partitions)
+    timers = [f"rwf:{{{partition}}}:timers" for partition in partitions]
+
     def told() -> bool:
-        partitions = range(client._scope.keys.partitions)
-        for partition in partitions:
+        for partition, key in zip(partitions, timers, strict=True):
+            if members := redis.zrange(key, 0, -1):
+                redis.zadd(key, dict.fromkeys(members, 1))  # due, without the wait
             client._run(fire_due(client._scope, partition))
-        redis = raw(client)
-        return not any(redis.zcard(f"rwf:{{{partition}}}:timers") for partition in partitions)
+        return not any(redis.zcard(key) for key in timers)
 
     until(told, what="the timers")
 

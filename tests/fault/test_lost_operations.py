@@ -7,7 +7,9 @@ it, after it ran, and in the middle of its reply, once to three times in a row.
 from __future__ import annotations
 
 from rwf import Client, Completion
-from tests.contract.flows import flow, noted, refused, states
+from rwf.store.catalog import Call
+from rwf.store.ops.cancel import request_cancel
+from tests.contract.flows import flow, noted, one_call, refused, states
 from tests.fault.test_lost_replies import (  # noqa: F401 - fixtures
     Cut,
     cut,
@@ -51,6 +53,16 @@ def test_cancel(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     assert lossy.request_cancel(view.id).terminal_cause == "operator_cancelled"
     assert noted(direct, view.id) == [("request_cancel", None, "accepted", None)]
     assert len(direct.callbacks(view.id)) == 1
+
+
+def test_a_cancel_request_that_was_closed_meanwhile(direct: Client) -> None:  # noqa: F811
+    view = direct.insert(flow("a"))
+    call = next(request_cancel(direct._scope, view.id, None, None))
+    assert isinstance(call, Call)
+    direct._run(one_call(call))
+    direct.recover_step(view.id, "a", "retry", reopen=True)
+    assert direct._run(one_call(call.repeated()))[0] == b"accepted"
+    assert states(direct, view.id) == "a=available"
 
 
 def test_recover(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811

@@ -25,6 +25,7 @@ from tests.model.graphs import definitions
 from tests.model.operated import Deadline, Operated
 from tests.model.plain import (
     Awaited,
+    Claimed,
     Completed,
     Definition,
     Delivered,
@@ -65,8 +66,17 @@ class System(Protocol):
         command_id: str | None = None,
     ) -> Completed | Refused: ...
 
+    def claim_any(self) -> Claimed | None:
+        """Any available step, with a lease that outlasts the history."""
+
     def await_step(
-        self, workflow_id: str, step_name: str, signal: str, key: str, deadline: Deadline
+        self,
+        workflow_id: str,
+        step_name: str,
+        signal: str,
+        key: str,
+        deadline: Deadline,
+        lease: str | None,
     ) -> Awaited | Refused: ...
 
     def deliver(self, name: str, key: str, dedupe: str, payload: object) -> Delivered: ...
@@ -141,6 +151,7 @@ class Machine(RuleBasedStateMachine):
         self.flows: list[tuple[str, str]] = []  # ids: the model's, the system's
         self.keyed: dict[str, Definition] = {}
         self.sent: list[Command] = []
+        self.leases: list[tuple[int, Claimed]] = []
         self.serial = 0
 
     def teardown(self) -> None:
@@ -214,6 +225,33 @@ class Machine(RuleBasedStateMachine):
         ours, theirs = self.flows[flow]
         self.model.fire_due(ours)
         self.system.fire_due(theirs)
+
+    # What workers do.
+
+    @precondition(lambda self: self._steps({StepState.AVAILABLE}))
+    @rule()
+    def claim(self) -> None:
+        """Which step it is, the system says."""
+        theirs = self.system.claim_any()
+        assert theirs is not None, "nothing was claimed, though a step is available"
+        ours = {system: model for model, system in self.flows}[theirs.workflow_id]
+        expected = self.model.claim(ours, theirs.step, theirs.lease)
+        self._agree(replace(expected, workflow_id=theirs.workflow_id), theirs)
+        self.leases.append((self.flows.index((ours, theirs.workflow_id)), theirs))
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), status=USUAL_STATUSES, payload=PAYLOADS)
+    def complete_claimed(self, data: st.DataObject, status: str, payload: object) -> None:
+        """Under any lease that ever was."""
+        flow, claimed = self._pick_lease(data)
+        self._complete(flow, claimed.step, status, payload=payload, lease=claimed.lease)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), name=SIGNALS, key=CORRELATIONS, deadline=DEADLINES)
+    def await_claimed(self, data: st.DataObject, name: str, key: str, deadline: Deadline) -> None:
+        """The same; the lease ends in a wait."""
+        flow, claimed = self._pick_lease(data)
+        self._await(flow, claimed.step, name, key, deadline, claimed.lease)
 
     # Signals, which workflows share.
 
@@ -393,11 +431,19 @@ class Machine(RuleBasedStateMachine):
             retry_in = 0.0  # never the random default: the model could not follow it
         self._send(Command(flow, step, status, payload, lease, retry_in, force, command_id))
 
-    def _await(self, flow: int, step: str, name: str, key: str, deadline: Deadline) -> None:
+    def _await(
+        self,
+        flow: int,
+        step: str,
+        name: str,
+        key: str,
+        deadline: Deadline,
+        lease: str | None = None,
+    ) -> None:
         ours, theirs = self.flows[flow]
         self._agree(
-            self.model.await_step(ours, step, name, key, deadline),
-            self.system.await_step(theirs, step, name, key, deadline),
+            self.model.await_step(ours, step, name, key, deadline, lease),
+            self.system.await_step(theirs, step, name, key, deadline, lease),
         )
 
     def _recover(
@@ -428,6 +474,11 @@ class Machine(RuleBasedStateMachine):
         self._agree(*answers)
 
     # Choosing.
+
+    def _pick_lease(self, data: st.DataObject) -> tuple[int, Claimed]:
+        """Most often the latest."""
+        latest = data.draw(st.booleans(), label="latest")
+        return self.leases[-1] if latest else data.draw(st.sampled_from(self.leases), label="lease")
 
     def _ids_sent(self) -> list[Command]:
         return [command for command in self.sent if command.command_id is not None]

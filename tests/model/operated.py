@@ -7,8 +7,9 @@ Where the SPEC leaves room, this model decides:
 
 - A wait that is given up leaves ``abandoned_wait``, one whose deadline passed ``expired_wait``, as
   evidence of ``await_step``; a consumed signal is ``deliver_signal`` of the step that it woke.
-- An await is refused in this order: no such step, already terminal, a cancel request, pending,
-  retryable (``illegal_transition``).
+- An await is refused in this order: no such step, a lease that ended in something else, a stale
+  lease, already terminal, a cancel request, pending, executing without its lease, retryable
+  (``illegal_transition``).
 - A recovery grants attempts to every step that it revives, and to its own when it has attempts.
 - A recovery that leaves the workflow terminal tells ``workflow.recovery_completed`` first.
 """
@@ -31,6 +32,7 @@ from rwf.model.states import (
 )
 from tests.model.plain import (
     Awaited,
+    Claimed,
     Completed,
     Delivered,
     EvidenceRow,
@@ -71,15 +73,40 @@ class Operated(Reference):
         self.signals: list[Kept] = []
         self.recoveries: dict[tuple[str, str, str], Recovered] = {}
         self.waits = 0
+        self.claims = 0
+
+    def claim_any(self) -> Claimed | None:
+        """The first step that may run; any would do."""
+        for workflow in self.workflows.values():
+            for step in workflow.steps.values():
+                if step.state is StepState.AVAILABLE:
+                    self.claims += 1
+                    return self.claim(workflow.id, step.name, f"lease-{self.claims}")
+        return None
 
     # Awaits and signals.
 
     def await_step(
-        self, workflow_id: str, step_name: str, signal: str, key: str, deadline: Deadline
+        self,
+        workflow_id: str,
+        step_name: str,
+        signal: str,
+        key: str,
+        deadline: Deadline,
+        lease: str | None = None,
     ) -> Awaited | Refused:
         workflow = self.workflows[workflow_id]
         step = workflow.steps.get(step_name)
-        reason = self._may_not_wait(workflow, step)
+        first = step.ended_leases.get(lease or "") if step else None
+        if first is not None and (first.signal, first.key, first.deadline) == (
+            signal,
+            key,
+            deadline,
+        ):
+            entry = EvidenceRow("await_step", step_name, "duplicate", "duplicate_await")
+            workflow.evidence.append(entry)
+            return Awaited(first.status)
+        reason = self._may_not_wait(workflow, step, lease)
         if step is None or reason is not None:
             return refuse(
                 workflow.evidence, "await_step", step_name, reason or Reason.STEP_NOT_FOUND
@@ -88,7 +115,10 @@ class Operated(Reference):
         self._abandon(workflow, step)
         self.waits += 1
         step.become(StepState.AWAITING_SIGNAL)
-        step.wait = Wait(signal, key, self.waits)
+        step.wait = Wait(signal, key, self.waits, deadline)
+        step.signal = None
+        if lease is not None:
+            step.ended_leases[lease] = step.wait
         workflow.evidence.append(EvidenceRow("await_step", step_name, "accepted", None))
         if deadline == "past":
             step.become(WAIT_EXPIRED.state, WAIT_EXPIRED.cause)
@@ -101,15 +131,24 @@ class Operated(Reference):
         self._match()
         return Awaited(step.wait.status)
 
-    def _may_not_wait(self, workflow: Workflow, step: Step | None) -> Reason | None:
+    def _may_not_wait(
+        self, workflow: Workflow, step: Step | None, lease: str | None
+    ) -> Reason | None:
         if step is None:
             return Reason.STEP_NOT_FOUND
+        if lease is not None:
+            if lease in step.ended_leases or lease in {row.lease for row in step.results}:
+                return Reason.ALREADY_TERMINAL
+            if lease != step.lease:
+                return Reason.STALE_LEASE
         if step.state in TERMINAL_STEPS:
             return Reason.ALREADY_TERMINAL
         if workflow.cancel_requested:
             return Reason.CANCEL_REQUESTED
         if step.state is StepState.PENDING:
             return Reason.DEPENDENCIES_UNRESOLVED
+        if step.state is StepState.EXECUTING and lease is None:
+            return Reason.LEASE_REQUIRED
         return Reason.ILLEGAL_TRANSITION if step.state is StepState.RETRYABLE else None
 
     def _abandon(self, workflow: Workflow, step: Step) -> None:
@@ -177,6 +216,7 @@ class Operated(Reference):
             step.wait.status = "resolved"
             workflow.evidence.append(EvidenceRow("deliver_signal", step.name, "accepted", None))
             step.become(StepState.AVAILABLE)
+            step.signal, step.uncounted = signal.payload, True
 
     # Cancel requests.
 
@@ -238,6 +278,8 @@ class Operated(Reference):
     ) -> tuple[Reason, str | None] | None:
         if workflow.cancel_requested and action != "cancel" and not reopen:
             return Reason.CANCEL_REQUESTED, None
+        if step.state is StepState.EXECUTING:
+            return Reason.ILLEGAL_TRANSITION, "recover_with_force"
         if action == "cancel":
             return (Reason.ALREADY_TERMINAL, None) if step.state in TERMINAL_STEPS else None
         if step.state is StepState.COMPLETED and (action, scope) != ("retry", "downstream"):

@@ -117,6 +117,17 @@ class Completed:
 
 
 @dataclass(frozen=True)
+class Claimed:
+    """A claim, and the payload of the signal that last woke its step."""
+
+    workflow_id: str
+    step: str
+    attempt: int
+    lease: str
+    signal: object
+
+
+@dataclass(frozen=True)
 class Awaited:
     """An await that was not refused: how it stands."""
 

@@ -10,7 +10,7 @@ anew from the whole graph each time it is asked for, so that both can hardly be 
 2.  the workflow exists, its version is implemented, the step exists
 3.  a ``command_id`` on record for this step, whatever else is asked: duplicate
 4.  a lease on record for this step: duplicate when status and payload are the same, else
-    ``already_terminal``, whatever state the step is in
+    ``already_terminal``, whatever state the step is in; so is one that was given up for a wait
 5.  a lease that is not the current one: ``stale_lease``, ``force`` or not
 6.  a terminal step: without id and lease, the latest result's status and payload: duplicate;
     anything else: ``already_terminal``
@@ -34,6 +34,8 @@ Where the SPEC leaves room, this model decides:
 - An accepted completion shows in the evidence as ``accepted``, without a reason. Exhausted attempts
   add an entry right before it: ``accepted``, ``attempts_exhausted``.
 - Duplicates have the reasons ``duplicate_completion`` and ``duplicate_insert``.
+- A claim after a resolved wait counts no attempt. When it then goes on with none that is open, for
+  there was none yet or the latest has reported, the report counts one.
 - Accepted inserts, cascades and retry timers leave no evidence.
 - A refused or repeated insert is evidence of the workflow that holds the key.
 - The evidence of ``step_not_found`` carries the name that was asked for. Commands on unknown
@@ -60,7 +62,9 @@ from typing import Literal
 from rwf.model.states import (
     ATTEMPTS_EXHAUSTED,
     CANCELLED_BY_DEPENDENCY,
+    CANCELLED_BY_REQUEST,
     COMPLETABLE,
+    COMPLETED_LATE,
     COMPLETION,
     FAILED_STEPS,
     LEGAL_NEXT_STEPS,
@@ -75,6 +79,7 @@ from rwf.model.states import (
     WorkflowState,
 )
 from tests.model.plain import (
+    Claimed,
     Completed,
     Definition,
     EvidenceRow,
@@ -91,6 +96,10 @@ DUPLICATE_COMPLETION = "duplicate_completion"
 DUPLICATE_INSERT = "duplicate_insert"
 ATTEMPTS_EXHAUSTED_CODE = "attempts_exhausted"
 LONGEST_BACKOFF = 300.0
+AFTER_CANCEL_REQUEST = {
+    CompletionStatus.COMPLETED: COMPLETED_LATE,
+    CompletionStatus.RETRYABLE: CANCELLED_BY_REQUEST,
+}
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,7 @@ class Wait:
     signal: str
     key: str
     number: int
+    deadline: str = "none"
     status: str = "waiting"
 
 
@@ -131,6 +141,12 @@ class Step:
     lease: str | None = None
     due: float | None = None
     wait: Wait | None = None
+    ended_leases: dict[str, Wait] = field(default_factory=dict)
+    """Leases that were given up for a wait."""
+    signal: object = None
+    """The payload of what last woke it."""
+    uncounted: bool = False
+    """Whether the next claim counts no attempt: a signal has just woken it."""
     granted: int = 0
     results: list[Result] = field(default_factory=list)
 
@@ -138,11 +154,12 @@ class Step:
         """Enter a state; a lease and a timer belong to the state that is left."""
         self.state, self.cause = state, cause
         self.lease = self.due = None
+        self.uncounted = False
 
 
 @dataclass
 class Workflow:
-    """A graph and its evidence; ``cancel_requested`` is for the requests yet to be modelled."""
+    """A graph and its evidence."""
 
     id: str
     definition: Definition
@@ -179,14 +196,15 @@ class Reference:
         self.settle(workflow)
         return Inserted(workflow.id, False, workflow_row(workflow))
 
-    def claim(self, workflow_id: str, step_name: str, lease: str) -> None:
+    def claim(self, workflow_id: str, step_name: str, lease: str) -> Claimed:
         """Give an available step to a worker. Which one a claim picks is not modelled."""
         step = self.workflows[workflow_id].steps[step_name]
         assert step.state is StepState.AVAILABLE
+        step.attempt += not step.uncounted
         step.become(StepState.EXECUTING)
         step.lease = lease
-        step.attempt += 1
         step.started = True
+        return Claimed(workflow_id, step_name, step.attempt, lease, step.signal)
 
     def complete(
         self,
@@ -229,6 +247,8 @@ class Reference:
                     if (result.asked, result.payload) == (status, body):
                         return self._duplicate(workflow, step, result)
                     return refuse(evidence, action, step_name, Reason.ALREADY_TERMINAL)
+            if lease in step.ended_leases:
+                return refuse(evidence, action, step_name, Reason.ALREADY_TERMINAL)
             if lease != step.lease:
                 return refuse(evidence, action, step_name, Reason.STALE_LEASE)
         if step.state in TERMINAL_STEPS:
@@ -294,12 +314,15 @@ class Reference:
         lease: str | None,
         retry_in: float | None,
     ) -> Completed:
-        if step.state is not StepState.EXECUTING:
-            step.attempt += 1  # a claim has counted it already
+        reported = step.results[-1].attempt if step.results else 0
+        if step.state is not StepState.EXECUTING or step.attempt == reported:
+            step.attempt += 1  # else a claim has counted it
         step.started = True
         before = {other.name: other.state for other in workflow.steps.values()}
         asked = CompletionStatus(status)
         outcome = COMPLETION[asked]
+        if workflow.cancel_requested:
+            outcome = AFTER_CANCEL_REQUEST.get(asked, outcome)
         last = step.granted or step.max_attempts
         exhausted = asked is CompletionStatus.RETRYABLE and step.attempt >= last
         if exhausted:

@@ -19,6 +19,7 @@ from rwf.model.views import (
 from tests.model.operated import Deadline
 from tests.model.plain import (
     Awaited,
+    Claimed,
     Completed,
     Definition,
     Delivered,
@@ -91,13 +92,32 @@ class ClientSystem:
             cancelled_count=result.cancelled_count,
         )
 
+    def claim_any(self) -> Claimed | None:
+        found = self._client.claim(["default"], worker_id="w", lease=3600)
+        for claimed in found:
+            payload = None if claimed.signal is None else claimed.signal.payload
+            step, attempt = claimed.step, claimed.attempt
+            return Claimed(claimed.workflow_id, step, attempt, claimed.lease, payload)
+        return None
+
     def await_step(
-        self, workflow_id: str, step_name: str, signal: str, key: str, deadline: Deadline
+        self,
+        workflow_id: str,
+        step_name: str,
+        signal: str,
+        key: str,
+        deadline: Deadline,
+        lease: str | None,
     ) -> Awaited | Refused:
         moment = timedelta(0) if deadline == "past" else None
         try:
             view = self._client.await_step(
-                workflow_id, step_name, signal=signal, correlation_key=key, deadline=moment
+                workflow_id,
+                step_name,
+                signal=signal,
+                correlation_key=key,
+                deadline=moment,
+                lease=lease,
             )
         except CommandRejected as error:
             return _refused(error)

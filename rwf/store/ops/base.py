@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from rwf.store.keys import Keys, partition_of
 from rwf.store.records import time_of_stamp
 
 _MAX_TEXT: Final = 512
+# Text that quoting would not change; most of it is.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
 # One character more than a name may have, so that none is cut to one that exists.
 _MAX_STEP: Final = 129
 
@@ -90,7 +93,7 @@ def wire_name(step: Any, action: str) -> str:
 
 def wire_text(text: str) -> str:
     """A user's text as records hold it: without the characters that separate their parts."""
-    return quote(text, safe="", errors="replace")
+    return text if _PLAIN(text) else quote(text, safe="", errors="replace")
 
 
 def encoded_payload(scope: Scope, value: Any, action: str) -> bytes | None:

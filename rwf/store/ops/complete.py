@@ -62,11 +62,13 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A completion as it is sent, behind the slot of its workflow."""
+    """A completion as it is sent: its fields behind the slot of its workflow, payload and note."""
 
     workflow_id: str
     step: str
-    args: list[Arg]
+    fields: str
+    payload: bytes
+    note: bytes
 
 
 def complete_step(scope: Scope, completion: Completion) -> Op[CommandResult]:
@@ -130,11 +132,11 @@ def batches(items: Iterable[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]
     """Cuts numbered items into calls. A step stands once in a call: it is compared with stored
     rows."""
     batch: list[tuple[int, Item]] = []
-    seen: set[tuple[str, Arg]] = set()
+    seen: set[tuple[str, str]] = set()
     size = 0
     for number, item in items:
-        step = item.workflow_id, item.args[0]
-        more = sum(len(arg) for arg in item.args if isinstance(arg, bytes))
+        step = item.workflow_id, item.step
+        more = len(item.payload) + len(item.note)
         full = len(batch) == ITEMS_PER_CALL or (batch and size + more > _BYTES_PER_CALL)
         if full or step in seen:
             yield batch
@@ -164,7 +166,7 @@ def prepared(scope: Scope, asked: Completion) -> Item:
     payload = encoded_payload(scope, asked.payload, _ACTION)
     command = checked_text(asked.command_id, "command_id", _ACTION)
     lease = checked_text(asked.lease, "lease", _ACTION)
-    args: list[Arg] = [
+    fields = (
         step,
         code,
         new_call_id(),
@@ -173,16 +175,14 @@ def prepared(scope: Scope, asked: Completion) -> Item:
         "" if asked.retry_in is None else _delay_ms(asked.retry_in),
         f"{random.random():.6f}",  # noqa: S311 - jitter
         "" if payload is None else "1",
-        payload or b"",
         "1" if asked.force else "",
-        _note(asked, command),
-    ]
-    return Item(workflow_id, step, args)
+    )
+    return Item(workflow_id, step, ",".join(fields), payload or b"", _note(asked, command))
 
 
-def _delay_ms(retry_in: float | timedelta) -> int:
+def _delay_ms(retry_in: float | timedelta) -> str:
     try:
-        return round(seconds(retry_in, "retry_in") * 1000)
+        return f"{round(seconds(retry_in, 'retry_in') * 1000)}"
     except ValueError as error:
         raise invalid(_ACTION, str(error)) from None
 
@@ -252,9 +252,9 @@ def _arguments(
     args.append(len(entries))
     for entry in entries:
         place, workflow_id, step = entry.decode().rsplit("|", 2)
-        args += [slots.of(workflow_id), step, place]
+        args.append(f"{slots.of(workflow_id)},{step},{place}")
     for item in items:
-        args += [slots.of(item.workflow_id), *item.args]
+        args += [f"{slots.of(item.workflow_id)},{item.fields}", item.payload, item.note]
     return args
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from rwf.errors import NotFound
@@ -53,6 +53,10 @@ _READ: Final = "read"
 _PLACE: Final = re.compile("[0-9a-f]{11}")
 
 Member = TypeVar("Member", WorkflowState, OperatorStatus)
+
+
+Stamped = tuple[str, EvidenceView]
+"""Evidence with the stamp that orders it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +259,19 @@ def results(scope: Scope, workflow_id: str, name: str | None) -> Op[list[ResultV
     return [row.view(step_, attempt, payload) for step_, attempt, row, payload in found]
 
 
-def evidence(scope: Scope, workflow_id: str, name: str | None) -> Op[list[EvidenceView]]:
-    """All evidence of a workflow, oldest first; result rows are that of accepted completions."""
+def evidence(scope: Scope, workflow_id: str | None, name: str | None) -> Op[list[EvidenceView]]:
+    """All evidence of a workflow, or of what concerns none, oldest first."""
+    if workflow_id is None:
+        found = yield from _logged(scope)
+    else:
+        found = yield from _of_workflow(scope, workflow_id, name)
+    return [
+        view for _, view in sorted(found, key=lambda pair: pair[0]) if name in (None, view.step)
+    ]
+
+
+def _of_workflow(scope: Scope, workflow_id: str, name: str | None) -> Op[list[Stamped]]:
+    """Result rows are the evidence of accepted completions."""
     _, all_records = yield from records(scope, workflow_id)
     names = [
         record.name for record in all_records if record.reported and name in (None, record.name)
@@ -266,20 +281,30 @@ def evidence(scope: Scope, workflow_id: str, name: str | None) -> Op[list[Eviden
         for step_, attempt, row, _ in (yield from rows(scope, workflow_id, names, payloads=False))
     ]
     for kind in ("accepted", "noise"):
-        for entry in (yield from entries(scope, workflow_id, kind)):
-            view = evidence_view(workflow_id, entry)
-            if name in (None, view.step):
-                found.append((entry.split(b"|", 1)[0].decode(), view))
-    return [view for _, view in sorted(found, key=lambda pair: pair[0])]
+        call = scope.on_workflow("evidence", workflow_id, [kind])
+        found += yield from _entries(call, workflow_id)
+    return found
 
 
-def entries(scope: Scope, workflow_id: str, kind: str) -> Op[list[bytes]]:
-    """The stored entries of one of a workflow's lists of evidence, oldest first."""
-    found: list[bytes] = []
+def _logged(scope: Scope) -> Op[list[Stamped]]:
+    """What the partitions' logs hold: commands on unknown workflows, and repeated signals."""
+    if not scope.keys.partitions:
+        yield CONNECT
+    found: list[Stamped] = []
+    for partition in range(scope.keys.partitions):
+        call = Call("evidence", scope.keys.partition(partition), ["log"])
+        found += yield from _entries(call, str(partition))
+    return found
+
+
+def _entries(call: Call, scope_id: str) -> Op[list[Stamped]]:
+    """The entries of a list of evidence; ``call`` asks for it, and lacks which of them."""
+    found: list[Stamped] = []
     while True:
-        last = len(found) + _EVIDENCE_PER_CALL - 1
-        page, total, _ = yield scope.on_workflow("evidence", workflow_id, [kind, len(found), last])
-        found += page
+        bounds = [len(found), len(found) + _EVIDENCE_PER_CALL - 1]
+        page, total, _ = yield replace(call, args=[*call.args, *bounds])
+        for entry in page:
+            found.append((entry.partition(b"|")[0].decode(), evidence_view(scope_id, entry)))
         if not page or len(found) >= total:
             return found
 
