@@ -183,6 +183,7 @@ def test_no_role_does_more(guarded: AnyServer, role: str) -> None:
         assert b"no permissions" in said, (role, command, said)
 
 
+@pytest.mark.parametrize("guarded", ["redis70", "cluster"], indirect=True)
 @pytest.mark.parametrize("role", ["client", "worker", "daemon"])
 def test_the_doctor_of_a_role(guarded: AnyServer, role: str) -> None:
     with opened(guarded, role) as client:
@@ -207,6 +208,7 @@ TEXTS = st.text(min_size=1, max_size=60) | st.sampled_from(
 )
 
 
+@pytest.mark.parametrize("guarded", ["valkey91", "cluster"], indirect=True)
 def test_no_name_and_no_payload_is_refused_by_the_server(quiet: AnyServer) -> None:
     with opened(quiet, "client") as client:
 

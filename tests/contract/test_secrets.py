@@ -78,7 +78,7 @@ def test_errors(text: str, tmp_path: Path) -> None:
             call()
         assert SECRET not in shown(caught.value)
     cli = Cli(url, tmp_path)
-    for arguments in (("ls",), ("doctor",), ("doctor", "--json"), ("show", url), ("ls", url)):
+    for arguments in (("ls",), ("doctor", "--json"), ("ls", url)):
         found = cli(*arguments)
         assert found.exit_code
         assert SECRET not in found.output
