@@ -57,6 +57,7 @@ class Watched:
         self._client = client
         self.counts = counts
         self._signals: set[str] = set()
+        self._waits: set[str] = set()
         self._seen = self._look()
 
     def __getattr__(self, name: str) -> Any:
@@ -122,7 +123,7 @@ class Watched:
                     semantics_version=_VERSION,
                 )
         recovered = self._recovered(reply)
-        woken = {(reply.workflow_id, reply.step)} if _resolved(reply) else set()
+        woken = self._found(reply)
         for key, step in after.steps.items():
             state = before.steps[key].state if key in before.steps else StepState.PENDING
             if step.state in TERMINAL_STEPS and step.state is not state:
@@ -135,6 +136,14 @@ class Watched:
                 woken.add(key)
         for _ in woken:
             self._enter("rwf_signals_total", status="consumed")
+
+    def _found(self, reply: Any) -> set[tuple[str, str]]:
+        """The step whose new wait has found a signal that was kept for it."""
+        if not isinstance(reply, AwaitView) or reply.id in self._waits:
+            return set()
+        self._waits.add(reply.id)
+        resolved = reply.status is WaitStatus.RESOLVED
+        return {(reply.workflow_id, reply.step)} if resolved else set()
 
     def _recovered(self, reply: Any) -> set[tuple[str, str]]:
         """The steps that a recovery has moved, of which those are entered that may run."""
@@ -167,11 +176,6 @@ class Watched:
 
 def _end(view: WorkflowView) -> tuple[str, str | None]:
     return view.state, view.terminal_cause
-
-
-def _resolved(reply: Any) -> bool:
-    """Whether an await has found a signal that was kept for it."""
-    return isinstance(reply, AwaitView) and reply.status is WaitStatus.RESOLVED
 
 
 def standing(client: Client) -> Counts:
