@@ -190,7 +190,7 @@ local function accept(call_, flow, item)
   local step = call.step(flow, item.step)
   local since, h = flow.since, flow.h
   if step.state ~= "e" or step.attempt == step.reported then
-    step.attempt = call.number(step.attempt + 1) -- else its claim, or the one before a wait, has counted it
+    step.attempt = call.number(step.attempt + 1) -- else a claim has counted it already
   end
   moves.withdraw(call_, flow, item.step, step)
   step.reported = step.attempt

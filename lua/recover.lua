@@ -3,10 +3,11 @@
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, the step, call id, command id (quoted), action,
 --   scope, "1" to do without the lease of an executing step, "1" to close a standing cancel request, the
---   client's note.
+--   client's note, the chunk of the step's parents that this call looks at.
 -- Reply: {"accepted"|"duplicate", number, session, static, counts, context, flag};
---   {"rejected", reason, stamp, message, next steps separated by commas or ""}; or {"busy"} while something
---   else is left to be walked, which is to be done first.
+--   {"rejected", reason, stamp, message, next steps separated by commas or ""}; {"more"} when the parents
+--   in this chunk do not cancel the step, and there is another; or {"busy"} while something else is left
+--   to be walked, which is to be done first.
 -- Writes: records, header, counts, the session, evidence, ready queue, timers, waits, outbox, statistics.
 -- Publishes: step_available, workflow_terminal.
 local RECENT = 16
@@ -29,12 +30,13 @@ local function on_record(flow, item, again)
   return nil
 end
 
--- The parent that would cancel the step again, among the first of its parents: more of them are looked at
--- by the client before.
-local function cancelling_parent(flow, name, step)
+-- The parent in a chunk of them that would cancel the step again, or nil; and whether there is a further
+-- chunk.
+local function cancelling_parent(flow, name, step, chunk)
   local text = record.parents(step.static)
-  if byte(text) == 35 then
-    text = command("HGET", flow.p, "u:" .. name .. ":0")
+  local total = byte(text) == 35 and tonumber(sub(text, 2))
+  if total then
+    text = command("HGET", flow.p, "u:" .. name .. ":" .. chunk)
   end
   local names = {}
   for sign, name in gmatch(text, "(%+?)([^,+]+)") do
@@ -49,10 +51,11 @@ local function cancelling_parent(flow, name, step)
       return names[i]
     end
   end
-  return nil
+  return nil, total and (chunk + 1) * states.CHUNK < total
 end
 
--- Why the step may not be recovered so, and a next step that the reason alone does not tell.
+-- Why the step may not be recovered so, its parents apart, and a next step that the reason alone does not
+-- tell.
 local function obstacle(flow, item, step)
   if flow.h.cancel ~= "" and item.recovery ~= "cancel" and item.reopen == "" then
     return "cancel_requested", "a cancel request stands"
@@ -69,10 +72,6 @@ local function obstacle(flow, item, step)
   if step.state == "c" and not (item.recovery == "retry" and item.reach == "downstream") then
     return "illegal_transition", "the step has completed", STAYS_COMPLETED
   end
-  local parent = item.recovery == "retry" and cancelling_parent(flow, item.step, step)
-  if parent then
-    return "dependencies_unresolved", parent .. ", which it depends on, has not completed"
-  end
   return nil
 end
 
@@ -80,6 +79,16 @@ local function reject(call_, flow, item, reason, message, next_step)
   local reply = evidence.reject_operator(call_, flow, item, reason, message)
   reply[5] = next_step or ""
   return reply
+end
+
+-- A retry would be of no use where a parent cancels the step again.
+local function judge_parents(call_, flow, item, step)
+  local parent, more = cancelling_parent(flow, item.step, step, item.chunk)
+  if parent then
+    local message = parent .. ", which it depends on, has not completed"
+    return reject(call_, flow, item, "dependencies_unresolved", message)
+  end
+  return more and { "more" }
 end
 
 local function judge(call_, flow, item, again)
@@ -102,14 +111,21 @@ local function judge(call_, flow, item, again)
     return { "busy" }
   end
   local reason, message, next_step = obstacle(flow, item, step)
-  return reason and reject(call_, flow, item, reason, message, next_step)
+  if reason then
+    return reject(call_, flow, item, reason, message, next_step)
+  end
+  return item.recovery == "retry" and judge_parents(call_, flow, item, step)
 end
 
 local function accept(call_, flow, item)
-  local number, session = recovery.begin(call_, flow, item, call.step(flow, item.step))
+  local step = call.step(flow, item.step)
+  local before = states.NAME[step.state]
+  local number, session = recovery.begin(call_, flow, item, step)
   if item.command ~= "" then
     rows.set(flow, "!" .. item.step .. ":" .. item.command, number)
   end
+  item.note = format('{"before":"%s","after":"%s",', before, states.NAME[call.step(flow, item.step).state])
+    .. sub(item.note, 2)
   evidence.accept(call_, flow, item, "accepted", "", item.recovery .. " in session " .. number)
   return { "accepted", number, recovery.text(session) }
 end
@@ -119,6 +135,7 @@ return function(keys, args)
   local item = {
     action = "recover_step", scope = "step", step = args[3], call = args[4], command = args[5],
     recovery = args[6], reach = args[7], force = args[8], reopen = args[9], note = args[10],
+    chunk = tonumber(args[11]),
   }
   local flow = call.flow(call_, 1, { item.step })
   waits.expire(call_, flow, { item.step })

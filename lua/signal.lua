@@ -8,7 +8,8 @@
 --   step, stamp, dedupe key, payload}, and what the caller has to carry out {number, workflow, step, n,
 --   payload}, or nil.
 -- Writes: the topic, timers, statistics; to the partition's log evidence of a late or ambiguous signal, and
---   of a duplicate that no workflow has consumed. A duplicate of a consumed one is the client's to leave with that workflow.
+--   of a duplicate that no workflow has consumed. A duplicate of a consumed one is the client's to leave
+--   with that workflow.
 local function repeated(call_, item, signal, again)
   if signal.call == item.call then
     return "accepted"

@@ -8,7 +8,8 @@
 --   that the topic was not told.
 -- Reply: {the kind of repair that this was or "", the signal asked after or nil, hand-off}, these two as
 --   in signal.
--- Writes: the topic, timers, statistics, evidence of late or ambiguous signals. Nothing when the topic knew, and has nothing to hand over.
+-- Writes: the topic, timers, statistics; evidence of late or ambiguous signals to the partition's log.
+--   Nothing when the topic knew, and has nothing to hand over.
 local function tell(call_, t, args)
   local workflow, step, n, stamp, state = args[5], args[6], args[7], args[8], args[9]
   if args[10] ~= "" then

@@ -361,8 +361,9 @@ class Client:
         (``cancel``), and places its descendants anew by ``scope`` (section 6).
 
         ``scope`` is step, blocked or downstream. ``force`` takes an executing step's lease away;
-        ``reopen`` closes a standing cancel request; ``dry_run`` returns the same changes and
-        writes nothing; ``command_id`` makes a repetition a duplicate. Raises CommandRejected.
+        ``reopen`` closes a standing cancel request; ``command_id`` makes a repetition a duplicate.
+        ``dry_run`` returns the same changes and writes nothing; it goes by what is stored, while
+        the command has what others left unfinished done first. Raises CommandRejected.
         """
         asked = recover.Recovery(
             workflow_id=workflow_id,

@@ -80,6 +80,8 @@ class Webhook:
             with _deadline(connection.sock, self._timeout, over):
                 connection.request("POST", self._target, body, headers)
                 status = connection.getresponse().status
+            if over.is_set():
+                raise TimeoutError  # headers that were cut short look like whole ones
         except (OSError, http.client.HTTPException) as error:
             late = over.is_set() or isinstance(error, TimeoutError)
             why = f"within {self._timeout:g} s" if late else f"({type(error).__name__})"

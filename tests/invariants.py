@@ -400,6 +400,8 @@ def _step(flow: _Flow, record: Record) -> Iterator[str]:
         yield f"due {record.due}"
     if (record.state is StepState.EXECUTING) != (record.claim is not None):
         yield f"claim {record.claim}"
+    if record.singled_out and record.cause is not StepCause.OPERATOR_CANCELLED:
+        yield "singled out, and not cancelled"
     if record.attempt > 0 and record.started is None:
         yield f"attempt {record.attempt}, started {record.started}"
     if not record.reported <= record.attempt <= record.max_attempts:

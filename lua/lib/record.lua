@@ -8,11 +8,12 @@
 --   reported   the latest attempt that has a result row, 0 for none
 --   due        when a retry runs again
 --   walked     while the step has ended and some of its child edges have not been walked: how many
---              chunks of them have; "h" while a recovery holds a pending step (one more remaining),
---              "m" while it has placed the step as one that has ended; "b" while a result that its
---              input refers to is missing (one more remaining); else empty
+--              chunks of them have; "h" while a recovery holds a pending step (recovery.lua); "b" while
+--              a result that its input refers to is missing (one more remaining); else empty
 --   claim      while executing: token:expires:counted:worker (claims.lua); "=" while available after a
---              signal: the next claim counts no attempt; else empty
+--              signal: the next claim counts no attempt; while a recovery holds the step: "<", its
+--              state before, and "=" if it held that; "!" when an operator has cancelled this very
+--              step; else empty
 --   class      queue:urgency, empty for the default class
 --   payloads   "i" when there is an input, "r" when it refers to results, "c" when there is a context
 --   children, parents   names separated by commas, "+" before one over a continue edge; "#n" when

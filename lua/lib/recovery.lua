@@ -10,12 +10,13 @@
 --   chunk      where the parents of the step at position go on, when they are many; note is what is known
 --              of them by then
 -- Marking holds what the session is to place: pending, with walked "h" and the state before in its claim,
--- "<f", so that none of it runs and the workflow does not end before all is marked. Placing judges every
--- pending step by its parents. What ends meanwhile is walked behind the session (walk.descend), and counts
--- as unresolved until then: no edge is counted twice, and none is missed.
+-- "<f" ("<a=" when a signal has woken it), so that none of it runs and the workflow does not end before all
+-- is marked. Placing judges every pending step by its parents. What ends meanwhile is walked behind the
+-- session (walk.descend), and counts as unresolved until then: no edge is counted twice, and none is missed.
 local M = {}
 
 M.ORIGIN = "*recover"
+M.SINGLED_OUT = "!" -- what a step holds that an operator has cancelled, not a cancel request
 local PENDING = { state = "p", cause = "" }
 local RETRY, SKIP, CANCEL = "retry", "skip", "cancel"
 local DOWNSTREAM, BLOCKED = "downstream", "blocked"
@@ -58,15 +59,16 @@ local function grant(step)
   end
 end
 
--- Takes a step out of where it stands, until it is placed.
+-- Takes a step out of where it stands, until it is placed. One that a signal has woken stays so.
 local function hold(call_, flow, name, step)
-  local before = step.state
+  local before, woken = step.state, step.claim == claims.UNCOUNTED
   moves.withdraw(call_, flow, name, step)
   if before == "t" then
     waits.revive(call_, flow, name)
   end
   moves.become(call_, flow, name, step, PENDING)
-  step.finished, step.walked, step.claim = "", "h", "<" .. before
+  step.finished, step.walked = "", "h"
+  step.claim = "<" .. before .. (woken and claims.UNCOUNTED or "")
 end
 
 local function ended_otherwise(step)
@@ -94,7 +96,7 @@ local function is_member(s, step, note)
     return note.a
   end
   local by_others = step.cause == states.CASCADED.cause
-    or (s.reopen ~= "" and step.cause == states.CANCELLED_BY_REQUEST.cause)
+    or (s.reopen ~= "" and step.cause == states.CANCELLED_BY_REQUEST.cause and step.claim ~= M.SINGLED_OUT)
   return s.scope == BLOCKED and by_others and note.a and not note.c
 end
 
@@ -125,6 +127,8 @@ local function place(call_, flow, s, name, step, note)
   if note.c then
     local outcome = flow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED
     moves.become(call_, flow, name, step, outcome, before)
+  elseif note.u == 0 and step.walked == "b" and name ~= s.step then
+    return -- what it lacks has not been recovered, nor the step itself
   elseif note.u == 0 then
     if moves.enqueue(call_, flow, name, step) then
       call.count(call_, states.COUNTER_RECOVERED, 1)
@@ -136,7 +140,7 @@ local function place(call_, flow, s, name, step, note)
     flow.dirty[name] = true
   end
   step.walked = ""
-  step.claim = match(step.claim, "^=") or ""
+  step.claim = match(step.claim, claims.UNCOUNTED .. "$") or ""
   changed(s, name, before, step.state)
 end
 
@@ -240,11 +244,13 @@ local function take_step(call_, flow, s, at, cache)
   return true
 end
 
--- Takes a session further, within the call's budget.
+-- Takes a session further, within the call's budget. A cancel request that has come meanwhile ends the
+-- marking: what it has not come to keeps its course.
 local function run(call_, flow, number, s, at)
   local cache = {}
   while call_.budget > 0 and s.done == "" do
-    if at.position < flow.h.steps then
+    local superseded = at.phase == "m" and flow.h.cancel ~= ""
+    if at.position < flow.h.steps and not superseded then
       if not take_step(call_, flow, s, at, cache) then
         break
       end
@@ -252,6 +258,7 @@ local function run(call_, flow, number, s, at)
       finish(call_, flow, s, number)
     else
       at.phase, at.position = "p", record.position(call.step(flow, s.step).static)
+      at.chunk, at.note = 0, ""
     end
   end
   rows.set(flow, "v:" .. number, M.text(s))
@@ -284,7 +291,7 @@ local function change_step(call_, flow, s, step)
   if before == "t" then
     waits.revive(call_, flow, s.step)
   end
-  step.walked, step.claim = "", ""
+  step.walked, step.claim = "", s.action == CANCEL and M.SINGLED_OUT or ""
   local outcome = s.action == SKIP and states.SKIPPED or states.CANCELLED_BY_REQUEST
   moves.become(call_, flow, s.step, step, outcome)
   changed(s, s.step, before, step.state)

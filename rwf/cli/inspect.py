@@ -160,10 +160,7 @@ def _workflow_lines(view: WorkflowView, why: WorkflowExplanation) -> Iterator[st
     if view.cancel_requested_at is not None:
         because = "" if view.cancel_reason is None else f": {escaped(view.cancel_reason)}"
         yield f"  cancel requested {moment(view.cancel_requested_at)}{because}"
-    if why.latest_recovery is not None:
-        session = why.latest_recovery
-        what = f"{session['action']} of {session['step']}"
-        yield f"  recovered: {what}, {session['change_count']} changes"
+    yield from _session_lines(why.latest_recovery)
     if view.context is not None:
         yield f"  context {compact(view.context)}"
 
@@ -305,7 +302,15 @@ def _workflow_explanation(why: WorkflowExplanation) -> Iterator[str]:
     posture = {name: count for name, count in why.callbacks if count}
     if posture:
         yield f"  callbacks: {', '.join(f'{count} {name}' for name, count in posture.items())}"
+    yield from _session_lines(why.latest_recovery)
     yield from _rejection_lines(why.latest_rejection)
+
+
+def _session_lines(session: dict[str, Any] | None) -> Iterator[str]:
+    if session is not None:
+        done = "recovered" if session["finished"] else "recovering"
+        what = f"{session['action']} of {session['step']}"
+        yield f"  {done}: {what}, {session['change_count']} changes"
 
 
 def _cause_lines(causes: Sequence[RootCause], count: int, *, with_path: bool) -> Iterator[str]:

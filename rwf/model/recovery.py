@@ -29,12 +29,18 @@ _TAKEN_BACK = frozenset({StepState.AVAILABLE, StepState.RETRYABLE})
 
 @dataclass(slots=True)
 class Planned:
-    """A step on the way: its state and cause, and whether a recovery holds it."""
+    """A step on the way: its state and cause, and whether a recovery holds it.
+
+    ``singled_out``: an operator has cancelled it, not a cancel request. ``lacks_result``: it stays
+    pending until it is recovered itself, or what its input refers to.
+    """
 
     name: str
     state: StepState
     cause: StepCause | None
     parents: Sequence[tuple[str, EdgePolicy]]
+    singled_out: bool
+    lacks_result: bool
     held: bool = False
 
 
@@ -55,6 +61,7 @@ def plan(
     before = {step.name: step.state for step in steps}
     root = by_name[target]
     if action is RecoveryAction.RETRY:
+        root.lacks_result = False
         if root.state not in _STAYS:
             _hold(root)
     else:
@@ -70,6 +77,7 @@ def plan(
 
 def _hold(step: Planned) -> None:
     step.state, step.cause, step.held = StepState.PENDING, None, True
+    step.lacks_result = False
 
 
 def _mark(
@@ -93,8 +101,8 @@ def _mark(
         if scope is RecoveryScope.DOWNSTREAM:
             member = joined
         else:
-            blocked = scope is RecoveryScope.BLOCKED and step.cause in revivable
-            member = blocked and joined and not cancelled
+            by_others = step.cause in revivable and not step.singled_out
+            member = scope is RecoveryScope.BLOCKED and by_others and joined and not cancelled
         if member or (taken and step.state in _TAKEN_BACK):
             _hold(step)
 
@@ -107,7 +115,7 @@ def _place(later: Sequence[Planned], by_name: Mapping[str, Planned], cancel: boo
         if False in edges or (cancel and None not in edges):
             outcome = CANCELLED_BY_REQUEST if cancel else CANCELLED_BY_DEPENDENCY
             step.state, step.cause = outcome.state, outcome.cause
-        elif None not in edges:
+        elif None not in edges and not step.lacks_result:
             step.state = StepState.AVAILABLE
         step.held = False
 

@@ -226,7 +226,10 @@ class RecoveryResult(View):
 
 
 class Callback(View):
-    """The envelope of a callback; the same ``callback_id`` may come more than once."""
+    """The envelope of a callback: one of the two below, with what its event tells.
+
+    The same ``callback_id`` may come more than once.
+    """
 
     callback_id: str
     event: CallbackEvent
@@ -234,14 +237,30 @@ class Callback(View):
     semantics_version: int
     envelope_version: int
     occurred_at: datetime
-    data: dict[str, Any]
+
+
+class WorkflowTerminal(Callback):
+    """A workflow has ended, or its end has changed."""
+
+    state: WorkflowState
+    terminal_cause: WorkflowCause
+
+
+class RecoveryCompleted(Callback):
+    """A recovery has been carried out to its end."""
+
+    session_id: str
+    step: str
+    action: RecoveryAction
+    change_count: int
 
 
 class CallbackView(View):
     """Where a callback stands.
 
     ``attempts`` counts from when it was written or sent again; ``due_at`` is when it is sent next
-    or, while it is leased, when the lease ends, and None once it is delivered or dead.
+    or, while it is leased, when the lease ends, and None once it is delivered or dead. ``data`` are
+    the fields that its event adds to the envelope.
     """
 
     callback_id: str
@@ -348,7 +367,10 @@ class RootCause(View):
 
 
 class StepExplanation(View):
-    """Why a step is where it is; lists hold at most 1,000, the counts are exact."""
+    """Why a step is where it is; lists hold at most 1,000, the counts are exact.
+
+    ``executable_actions`` are named with the options that they take now: ``retry_with_force``.
+    """
 
     workflow_id: str
     step: str

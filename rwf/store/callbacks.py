@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from rwf.model.states import CALLBACK_CODE, EVENT_CODE, CallbackEvent, CallbackStatus
-from rwf.model.views import Callback, CallbackView
+from rwf.model.views import Callback, CallbackView, RecoveryCompleted, WorkflowTerminal
 from rwf.store.records import time_of
 
 ENVELOPE_VERSION: Final = 1
 
+_ENVELOPE: Final[Mapping[CallbackEvent, type[Callback]]] = {
+    CallbackEvent.WORKFLOW_TERMINAL: WorkflowTerminal,
+    CallbackEvent.RECOVERY_COMPLETED: RecoveryCompleted,
+}
 _EVENT_OF: Final = {code: event for event, code in EVENT_CODE.items()}
 _STATUS_OF: Final = {code: status for status, code in CALLBACK_CODE.items()}
 
@@ -43,14 +48,14 @@ class CallbackRecord:
 
     def envelope(self, workflow_id: str, number: int, static: bytes) -> Callback:
         """What the handler gets; ``static`` is the fixed part of the workflow's header."""
-        return Callback(
+        return _ENVELOPE[self.event](
             callback_id=f"{workflow_id}/{number}",
             event=self.event,
             workflow_id=workflow_id,
             semantics_version=int(static.split(b",", 1)[0]),
             envelope_version=ENVELOPE_VERSION,
             occurred_at=time_of(_inserted(static) + self.since),
-            data=self.data,
+            **self.data,
         )
 
     def view(self, workflow_id: str, number: int, static: bytes) -> CallbackView:

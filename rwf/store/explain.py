@@ -16,6 +16,7 @@ from rwf.model.names import shown
 from rwf.model.states import (
     COMPLETABLE,
     OPEN_STEPS,
+    SEMANTICS_VERSION,
     TERMINAL_STEPS,
     StepCause,
     StepState,
@@ -33,7 +34,7 @@ _GAP: Final = "..."
 
 _LEGAL: Final[Mapping[str, tuple[str, ...]]] = {
     "waiting_for_worker": ("run_worker", "complete_step"),
-    "executing": ("wait", "complete_step_with_force"),
+    "executing": ("wait", "complete_with_force"),
     "retry_scheduled": ("wait", "complete_step", "recover_step"),
     "waiting_on_signal": ("deliver_signal", "recover_step"),
     "release_in_progress": ("reconcile",),
@@ -61,14 +62,27 @@ _CODE_OF_STATE: Final = {
 _WAITING_STATES: Final = frozenset({StepState.AWAITING_SIGNAL, StepState.RETRYABLE})
 
 
-def actions(header: Header, record: Record) -> tuple[str, ...]:
-    """What an operator may do to a step in its present state."""
-    found = ["complete"] if record.state in COMPLETABLE else []
-    if header.cancel is None and record.state is not StepState.COMPLETED:
-        found += ["retry", "skip"]
+def actions(header: Header, record: Record, *, held_down: bool) -> tuple[str, ...]:
+    """What an operator may do to a step now, by ``complete_step`` and ``recover_step``.
+
+    The options that it takes are part of the name: ``skip_with_force``. ``held_down``: a parent
+    would cancel the step again, so that a retry is refused.
+    """
+    if header.semantics_version != SEMANTICS_VERSION:
+        return ()
+    force = ("force",) if record.state is StepState.EXECUTING else ()
+    reopen = ("reopen",) if header.cancel is not None else ()
+    found = [_with("complete", force)] if record.state in COMPLETABLE else []
+    if record.state is not StepState.COMPLETED:
+        found += [] if held_down else [_with("retry", force + reopen)]
+        found.append(_with("skip", force + reopen))
     if record.state in OPEN_STEPS:
-        found.append("cancel")
+        found.append(_with("cancel", force))
     return tuple(found)
+
+
+def _with(action: str, options: Sequence[str]) -> str:
+    return f"{action}_with_{'_and_'.join(options)}" if options else action
 
 
 def is_held(record: Record) -> bool:
@@ -97,11 +111,13 @@ class Awaited:
 
 @dataclass(slots=True)
 class Holds:
-    """Which steps hold which. ``children`` maps a step to those it holds directly."""
+    """Which steps hold which. ``children`` maps a step to those it holds directly; ``requested``:
+    a cancel request stands, which a recovery would have to close."""
 
     records: dict[str, Record] = field(default_factory=dict)
     parents: dict[str, list[str]] = field(default_factory=dict)
     children: dict[str, list[str]] = field(default_factory=dict)
+    requested: bool = False
 
     def add(self, child: str, parent: Record) -> None:
         self.records[parent.name] = parent
@@ -132,9 +148,14 @@ class Holds:
     def code(self, name: str) -> str:
         """Why a root cause is one."""
         record = self.records[name]
-        if is_held(record):
-            return "release_in_progress"
-        return _CODE_OF_STATE[record.state]
+        if record.lacks_result:
+            return "missing_dependency_result"
+        return "release_in_progress" if is_held(record) else _CODE_OF_STATE[record.state]
+
+    def legal_next_steps(self, code: str) -> tuple[str, ...]:
+        """What somebody may do about a root cause."""
+        reopened = {"recover_step": "recover_with_reopen"} if self.requested else {}
+        return tuple(reopened.get(step, step) for step in _LEGAL[code])
 
     def held_by(self, name: str, limit: int) -> int:
         """How many steps this one holds; counts up to ``limit``."""
@@ -216,7 +237,7 @@ def _root_cause(
         path=path,
         held_count=held,
         truncated=truncated,
-        legal_next_steps=_LEGAL[code],
+        legal_next_steps=holds.legal_next_steps(code),
     )
 
 
@@ -296,7 +317,10 @@ def _waiting(header: Header, record: Record, parents: Sequence[Record]) -> list[
     ]
     ended = any(parent.state in TERMINAL_STEPS for parent in parents)
     found = []
-    if not (open_ or retryable) or ended:
+    if record.lacks_result:
+        summary = "a result that its input refers to is missing"
+        found.append(_blocker(header, record, "missing_dependency_result", summary))
+    elif not (open_ or retryable) or ended or record.recovering:
         found.append(
             _blocker(
                 header,

@@ -288,6 +288,8 @@ class Record:
     due: int | None
     walked: str
     claim: Claim | None
+    singled_out: bool
+    """Whether an operator has cancelled this very step."""
     position: int
     queue: str
     priority: int
@@ -318,6 +320,7 @@ class Record:
             due=_number(parts[10]),
             walked=parts[11],
             claim=Claim.parse(parts[12]) if ":" in parts[12] else None,
+            singled_out=parts[12] == "!",
             position=int(position),
             queue=queue,
             priority=_URGENCY_OF_PRIORITY_0 - int(urgency),
@@ -338,6 +341,16 @@ class Record:
         """How long one attempt may take, in seconds."""
         text = self.options.partition(";")[2]
         return float(text) if text else None
+
+    @property
+    def recovering(self) -> bool:
+        """Whether an unfinished recovery holds it."""
+        return self.walked == "h"
+
+    @property
+    def lacks_result(self) -> bool:
+        """Whether it is held because a result is missing that its input refers to."""
+        return self.walked == "b"
 
     @property
     def parent_count(self) -> int:
@@ -567,7 +580,7 @@ def evidence_view(scope_id: str, text: bytes) -> EvidenceView:
         actor=told.pop("actor", None),
         source=told.pop("source", "client"),
         requested_at=time_of_stamp(stamp),
-        before=None,
-        after=None,
+        before=told.pop("before", None),
+        after=told.pop("after", None),
         metadata=told,
     )

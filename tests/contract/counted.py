@@ -147,7 +147,7 @@ class Watched:
 
     def _recovered(self, reply: Any) -> set[tuple[str, str]]:
         """The steps that a recovery has moved, of which those are entered that may run."""
-        if not isinstance(reply, RecoveryResult) or reply.duplicate:
+        if not isinstance(reply, RecoveryResult) or reply.duplicate or reply.dry_run:
             return set()
         for change in reply.changes:
             if change.after is StepState.AVAILABLE:

@@ -6,12 +6,13 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from rwf import AsyncClient, Client, Completion, NotFound
-from rwf.model.views import Callback, CallbackPosture, DispatchReport
+from rwf.model.views import Callback, CallbackPosture, DispatchReport, WorkflowTerminal
 from rwf.store.ops.complete import complete_step
 from tests.conftest import connect
 from tests.contract.commandline import NO_ID, Cli
@@ -67,6 +68,55 @@ def test_an_end_is_told(client: Client, status: str, state: str, cause: str) -> 
     assert stat(client, "gc|pending") == 1
 
 
+def expiring(client: Client, workflow_id: str) -> None:
+    gone = timedelta(seconds=-1)
+    client.await_step(workflow_id, "a", signal="go", correlation_key="k", deadline=gone)
+
+
+def abandoning(client: Client, workflow_id: str) -> None:
+    client.claim(["default"], worker_id="w", lease=0.001)
+    until(lambda: client.reconcile(workflow_id).repairs, what="the end of the lease")
+
+
+def recovering(action: str) -> Callable[[Client, str], object]:
+    return lambda client, workflow_id: client.recover_step(workflow_id, "a", action)
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "cause"),
+    [
+        (expiring, "expired", "expired_wait"),
+        (abandoning, "failed", "step_failed"),
+        (Client.request_cancel, "cancelled", "operator_cancelled"),
+        (recovering("cancel"), "cancelled", "step_cancelled"),
+        (recovering("skip"), "completed", "completed"),
+    ],
+)
+def test_whatever_ends_a_workflow_tells_it(
+    one_client: Client, end: Callable[[Client, str], object], state: str, cause: str
+) -> None:
+    view = one_client.insert(flow("a", max_attempts=1))
+    end(one_client, view.id)
+    told = one_client.callbacks(view.id)[-1]
+    assert told.event == "workflow.terminal"
+    assert told.data == {"state": state, "terminal_cause": cause}
+
+
+def test_an_end_that_changes_is_told_and_one_that_stays_is_not(one_client: Client) -> None:
+    view = one_client.insert(flow("a b c"))
+    for step, status in (("a", "failed"), ("b", "failed"), ("c", "cancelled")):
+        one_client.complete_step(view.id, step, status)
+    for step in ("a", "b"):
+        one_client.recover_step(view.id, step, "skip")
+    told = [(one.event, one.data.get("state")) for one in one_client.callbacks(view.id)]
+    assert told == [
+        ("workflow.terminal", "failed"),
+        ("workflow.recovery_completed", None),
+        ("workflow.recovery_completed", None),
+        ("workflow.terminal", "cancelled"),
+    ]
+
+
 def test_the_end_of_a_walk_in_slices_is_told_once(client: Client) -> None:
     view = client.insert(fan_out(900))
     item = Completion(workflow_id=view.id, step="root", status="failed")
@@ -105,13 +155,40 @@ def test_the_envelope(client: Client) -> None:
         "semantics_version": 2,
         "envelope_version": 1,
         "occurred_at": client.get(workflow_id).finished_at,
-        "data": {"state": "failed", "terminal_cause": "step_failed"},
+        "state": "failed",
+        "terminal_cause": "step_failed",
     }
     [after] = client.callbacks(workflow_id)
     assert (after.status, after.attempts, after.due_at) == ("delivered", 1, None)
     assert client.dispatch_callbacks(got.append) == DispatchReport(delivered=0, failed=0)
     assert client.explain(workflow_id).callbacks == CallbackPosture(delivered=1)
     assert (stat(client, "gc|pending"), stat(client, "gc|delivered")) == (0, 1)
+
+
+def test_the_envelope_of_a_recovery(client: Client) -> None:
+    workflow_id = ended(client, "failed")
+    done = client.recover_step(workflow_id, "a", "skip")
+    got: list[Callback] = []
+    client.dispatch_callbacks(got.append)
+    assert [one.event for one in got] == [
+        "workflow.terminal",
+        "workflow.recovery_completed",
+        "workflow.terminal",
+    ]
+    assert got[1].model_dump() == {
+        "callback_id": f"{workflow_id}/2",
+        "event": "workflow.recovery_completed",
+        "workflow_id": workflow_id,
+        "semantics_version": 2,
+        "envelope_version": 1,
+        "occurred_at": client.get(workflow_id).finished_at,
+        "session_id": done.session_id,
+        "step": "a",
+        "action": "skip",
+        "change_count": 1,
+    }
+    assert isinstance(got[2], WorkflowTerminal)
+    assert (got[2].state, got[2].terminal_cause) == ("completed", "completed")
 
 
 def test_a_delivery_is_no_transition_of_the_workflow(client: Client) -> None:

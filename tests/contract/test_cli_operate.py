@@ -42,7 +42,8 @@ def test_cancel_and_recover(cli: Cli, one_client: Client) -> None:
     assert planned["changes"] == done["changes"]
     changes: list[dict[str, Any]] = done["changes"]
     assert [change["after"] for change in changes] == ["available", "pending"]
-    assert "recovered: retry of a, 2 changes" in cli.ok("show", view.id)
+    for command in ("show", "explain"):
+        assert "recovered: retry of a, 2 changes" in cli.ok(command, view.id)
     assert "recover_step" in cli.ok("evidence", view.id)
     text = cli.ok("recover", view.id, "a", "skip")
     assert "a  available -> completed" in text

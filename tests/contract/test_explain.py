@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC
+from typing import Any
 
 import pytest
 
-from rwf import Client, Completion
+from rwf import Client, Completion, result
 from rwf.model.states import StepState
 from rwf.model.views import RootCause, StepExplanation
 from rwf.store.ops.complete import complete_step
 from rwf.store.ops.insert import insert
+from rwf.store.ops.recover import Recovery, recover_step
 from tests.conftest import connect
 from tests.contract.flows import chain, drive, fan_in, fan_out, flow, raw, refused, stored
 from tests.servers import AnyServer
@@ -397,3 +400,117 @@ def test_a_retry_that_is_due_and_not_fired_is_told_as_it_is_stored(client: Clien
     client.complete_step(view.id, "a", "retryable", retry_in=0)
     assert codes(client.explain_step(view.id, "a")) == ["retry_scheduled"]
     assert client.step(view.id, "a").state == "retryable"
+
+
+# --- what can be done
+
+
+def executing(client: Client, workflow_id: str) -> None:
+    client.claim(["default"], worker_id="w", limit=9)
+
+
+def requested(client: Client, workflow_id: str) -> None:
+    client.claim(["default"], worker_id="w", limit=9)
+    client.request_cancel(workflow_id)
+
+
+def waiting(client: Client, workflow_id: str) -> None:
+    client.await_step(workflow_id, "a", signal="go", correlation_key="k")
+
+
+@pytest.mark.parametrize(
+    ("bring", "step", "actions"),
+    [
+        (None, "a", "complete retry skip cancel"),
+        (None, "b", "retry skip cancel"),
+        (
+            executing,
+            "a",
+            "complete_with_force retry_with_force skip_with_force cancel_with_force",
+        ),
+        (
+            requested,
+            "a",
+            "complete_with_force retry_with_force_and_reopen skip_with_force_and_reopen"
+            " cancel_with_force",
+        ),
+        (requested, "b", "retry_with_reopen skip_with_reopen"),
+        (waiting, "a", "complete retry skip cancel"),
+        ("retryable", "a", "complete retry skip cancel"),
+        ("failed", "a", "retry skip"),
+        ("failed", "b", "skip"),
+        ("completed", "a", ""),
+    ],
+)
+def test_what_can_be_done_is_accepted(
+    one_client: Client,
+    bring: Callable[[Client, str], None] | str | None,
+    step: str,
+    actions: str,
+) -> None:
+    for number in range(max(len(actions.split()), 1)):
+        workflow_id = one_client.insert(flow("a b:a")).id
+        if callable(bring):
+            bring(one_client, workflow_id)
+        elif bring is not None:
+            one_client.complete_step(workflow_id, "a", bring)
+        told = one_client.explain_step(workflow_id, step).executable_actions
+        assert " ".join(told) == actions
+        if not told:
+            return
+        action, _, named = told[number].partition("_with_")
+        options: Any = dict.fromkeys(named.split("_and_") if named else (), True)
+        if action == "complete":
+            one_client.complete_step(workflow_id, step, **options)
+        else:
+            one_client.recover_step(workflow_id, step, action, **options)
+
+
+def test_a_running_step_under_a_cancel_request(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a"))
+    one_client.claim(["default"], worker_id="w")
+    one_client.request_cancel(view.id)
+    told = one_client.explain_step(view.id, "a")
+    assert (told.operator_status, codes(told)) == ("Blocked", ["cancel_requested", "executing"])
+
+
+def test_under_a_cancel_request_a_recovery_has_to_close_it(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a c"))
+    one_client.complete_step(view.id, "a", "failed")
+    one_client.request_cancel(view.id)
+    (cause,) = one_client.explain_step(view.id, "b").root_causes
+    assert (cause.step, cause.legal_next_steps) == (
+        "a",
+        ("inspect_step_result", "recover_with_reopen"),
+    )
+
+
+def test_a_missing_result(client: Client) -> None:
+    wf = flow("a").add("b", worker="w", input={"of a": result("a", "no.such")})
+    view = client.insert(wf.add("c", worker="w", deps=["b"]))
+    client.complete_step(view.id, "a", payload={"n": 1})
+    assert client.claim(["default"], worker_id="w") == []
+    told = client.explain_step(view.id, "b")
+    assert (told.operator_status, codes(told)) == ("Blocked", ["missing_dependency_result"])
+    assert causes(client.explain_step(view.id, "c")) == [
+        ("b", "missing_dependency_result", ("b", "c"))
+    ]
+    assert "missing_dependency_result" in client.explain(view.id).diagnosis
+    client.recover_step(view.id, "a", "retry", scope="downstream")
+    client.complete_step(view.id, "a", payload={"no": {"such": 1}})
+    (claimed,) = client.claim(["default"], worker_id="w")
+    assert claimed.input == {"of a": 1}
+
+
+def test_what_an_unfinished_recovery_holds(one_client: Client) -> None:
+    view = one_client.insert(chain(1_000))
+    one_client.complete_step(view.id, "s0", "failed")
+    asked = Recovery(workflow_id=view.id, step="s0", action="retry")
+    assert drive(one_client, recover_step(one_client._scope, asked, False), 2) is None
+    told = one_client.explain_step(view.id, "s5")
+    assert codes(told) == ["release_in_progress", "waiting_on_dependencies"]
+    latest = one_client.explain(view.id).latest_recovery
+    assert latest is not None
+    assert latest["finished"] is False
+    one_client.reconcile(view.id)
+    assert codes(one_client.explain_step(view.id, "s5")) == ["waiting_on_dependencies"]

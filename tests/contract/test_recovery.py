@@ -7,10 +7,22 @@ from typing import Any
 
 import pytest
 
-from rwf import Client
+from rwf import Client, result
 from rwf.model.views import RecoveryResult
 from rwf.store.ops.recover import Recovery, recover_step
-from tests.contract.flows import chain, drive, fan_in, fan_out, flow, noted, refused, states
+from tests.contract.commandline import NO_ID
+from tests.contract.flows import (
+    chain,
+    drive,
+    fan_in,
+    fan_out,
+    flow,
+    noted,
+    own_key,
+    raw,
+    refused,
+    states,
+)
 
 
 def moved(result: RecoveryResult) -> str:
@@ -136,6 +148,19 @@ def test_a_waiting_and_an_expired_step(client: Client) -> None:
     assert client.deliver_signal("go", "k").status == "unmatched"
 
 
+def test_a_woken_step_that_is_taken_back_counts_no_attempt(client: Client) -> None:
+    view = client.insert(flow("a b:+a"))
+    client.complete_step(view.id, "a", "failed")
+    (first,) = client.claim(["default"], worker_id="w")
+    client.await_step(view.id, "b", signal="go", correlation_key="k", lease=first.lease)
+    client.deliver_signal("go", "k", payload=1)
+    assert recovered(client, view.id, "a", "retry") == "a:failed>available b:available>pending"
+    client.complete_step(view.id, "a")
+    (again,) = client.claim(["default"], worker_id="w")
+    assert (again.step, again.attempt) == ("b", 1)
+    assert again.signal is not None
+
+
 def test_a_running_step_needs_force(client: Client) -> None:
     view = client.insert(flow("a b:a"))
     (claimed,) = client.claim(["default"], worker_id="w")
@@ -144,6 +169,31 @@ def test_a_running_step_needs_force(client: Client) -> None:
             client.recover_step(view.id, "a", action)
         assert info.value.legal_next_steps[0] == "recover_with_force"
     assert recovered(client, view.id, "a", "retry", force=True) == "a:executing>available"
+    with refused("stale_lease"):
+        client.complete(claimed)
+
+
+def test_a_step_without_a_result_waits_for_its_own_recovery(client: Client) -> None:
+    wf = flow("x a").add("b", worker="w", input=result("a", "no.such"))
+    view = client.insert(wf)
+    client.complete_step(view.id, "x", "failed")
+    client.complete_step(view.id, "a", payload={"n": 1})
+    assert client.claim(["default"], worker_id="w") == []
+    assert recovered(client, view.id, "x", "retry") == "x:failed>available"
+    assert states(client, view.id) == "x=available a=completed b=pending"
+    assert recovered(client, view.id, "b", "retry") == "b:pending>available"
+
+
+def test_running_steps_keep_their_course_unless_they_are_of_the_set(client: Client) -> None:
+    view = client.insert(flow("a b:+a c:b"))
+    client.complete_step(view.id, "a", "failed")
+    (claimed,) = client.claim(["default"], worker_id="w")
+    assert recovered(client, view.id, "a", "retry") == "a:failed>available"
+    client.complete_step(view.id, "a")
+    assert states(client, view.id) == "a=completed b=executing c=pending"
+    assert recovered(client, view.id, "a", "retry", scope="downstream") == (
+        "a:completed>available b:executing>pending"
+    )
     with refused("stale_lease"):
         client.complete(claimed)
 
@@ -198,6 +248,16 @@ def test_a_standing_request_refuses_until_it_is_reopened(client: Client) -> None
     assert ("request_cancel", None, "accepted", None) in noted(client, view.id)
 
 
+def test_what_an_operator_had_cancelled_stays(client: Client) -> None:
+    view = client.insert(flow("a b:a c:a d:b"))
+    client.recover_step(view.id, "b", "cancel")
+    client.request_cancel(view.id)
+    assert recovered(client, view.id, "a", "retry", reopen=True) == (
+        "a:cancelled>available c:cancelled>pending"
+    )
+    assert recovered(client, view.id, "b", "retry") == "b:cancelled>pending d:cancelled>pending"
+
+
 # --- commands
 
 
@@ -218,6 +278,19 @@ def test_a_command_id_makes_a_duplicate(client: Client) -> None:
     )
 
 
+def test_the_evidence_tells_what_became_of_the_step(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    client.complete_step(view.id, "a", "failed")
+    for action in ("retry", "cancel", "skip"):
+        client.recover_step(view.id, "a", action, reason=action)
+    entries = [one for one in client.evidence(view.id) if one.action == "recover_step"]
+    assert [(one.metadata["reason"], one.before, one.after) for one in entries] == [
+        ("retry", "failed", "available"),
+        ("cancel", "available", "cancelled"),
+        ("skip", "cancelled", "completed"),
+    ]
+
+
 def test_a_rejected_command_needs_review_until_the_next_is_accepted(client: Client) -> None:
     view = client.insert(flow("a b:a"))
     with refused("step_not_found"):
@@ -227,10 +300,31 @@ def test_a_rejected_command_needs_review_until_the_next_is_accepted(client: Clie
     assert client.explain(view.id).operator_status == "Runnable"
 
 
+def test_a_dry_run_is_refused_as_the_command_is(
+    one_client: Client, broken_on_purpose: None
+) -> None:
+    view, strange = one_client.insert(flow("a")), one_client.insert(flow("a"))
+    redis, key = raw(one_client), own_key(strange.id)
+    redis.hset(key, ":s", b"9" + redis.hget(key, ":s")[1:])
+    for workflow_id, step, reason in (
+        (NO_ID, "a", "workflow_not_found"),
+        (view.id, "z", "step_not_found"),
+        (view.id, ":s", "step_not_found"),
+        (strange.id, "a", "unsupported_semantics"),
+    ):
+        told = []
+        for dry_run in (True, False):
+            with refused(reason) as info:
+                one_client.recover_step(workflow_id, step, "retry", dry_run=dry_run)
+            told.append((info.value.message, info.value.legal_next_steps))
+        assert told[0] == told[1]
+
+
 def test_bad_input(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     for reason, arguments in (
-        ("invalid_argument", {"action": "restart"}),
+        ("unsupported_recovery_action", {"action": "restart"}),
+        ("unsupported_recovery_action", {"action": None}),
         ("invalid_argument", {"action": "retry", "scope": "all"}),
         ("invalid_argument", {"action": "retry", "force": 1}),
         ("invalid_argument", {"action": "retry", "reason": 5}),
@@ -267,6 +361,10 @@ def test_a_long_chain_in_slices_that_anyone_continues(client: Client, calls: int
 def test_a_wide_join(one_client: Client) -> None:
     view = one_client.insert(fan_in(700))
     one_client.complete_step(view.id, "p650", "failed")
+    for dry_run in (True, False):
+        with refused("dependencies_unresolved") as info:
+            one_client.recover_step(view.id, "last", "retry", dry_run=dry_run)
+        assert "p650, which" in info.value.message
     result = one_client.recover_step(view.id, "p650", "retry")
     assert moved(result) == "p650:failed>available last:cancelled>pending"
     items = [step.name for step in one_client.steps(view.id) if step.state == "available"]
@@ -294,3 +392,41 @@ def test_what_completes_meanwhile_is_walked_behind_it(one_client: Client) -> Non
     one_client.reconcile(view.id)
     after = one_client.get(view.id)
     assert (after.completed_step_count, after.runnable_step_count) == (1, 1)
+
+
+def test_a_cancel_request_supersedes_the_marking(one_client: Client) -> None:
+    view = one_client.insert(chain(450))
+    for _ in range(450):
+        (claimed,) = one_client.claim(["default"], worker_id="w")
+        one_client.complete(claimed)
+    asked = Recovery(workflow_id=view.id, step="s0", action="retry", scope="downstream")
+    assert drive(one_client, recover_step(one_client._scope, asked, False), 2) is None
+    unmarked = one_client.get(view.id).completed_step_count
+    one_client.request_cancel(view.id)
+    after = one_client.get(view.id)
+    assert (after.state, after.terminal_cause) == ("cancelled", "operator_cancelled")
+    assert 0 < after.completed_step_count == unmarked
+    events = [callback.event for callback in one_client.callbacks(view.id)]
+    assert events[1:] == ["workflow.recovery_completed", "workflow.terminal"]
+
+
+def test_a_newer_recovery_decides(one_client: Client) -> None:
+    view = one_client.insert(chain(450))
+    one_client.complete_step(view.id, "s0", "failed")
+    asked = Recovery(workflow_id=view.id, step="s0", action="retry")
+    assert drive(one_client, recover_step(one_client._scope, asked, False), 2) is None
+    assert one_client.recover_step(view.id, "s0", "cancel").change_count == 450
+    after = one_client.get(view.id)
+    assert (after.terminal_cause, after.cancelled_step_count) == ("step_cancelled", 450)
+
+
+def test_the_same_command_finishes_what_it_had_begun(one_client: Client) -> None:
+    view = one_client.insert(chain(450))
+    one_client.complete_step(view.id, "s0", "failed")
+    asked = Recovery(workflow_id=view.id, step="s0", action="retry", command_id="one")
+    assert drive(one_client, recover_step(one_client._scope, asked, False), 2) is None
+    again = one_client.recover_step(view.id, "s0", "retry", command_id="one")
+    assert (again.duplicate, again.session_id, again.change_count) == (True, f"{view.id}/1", 450)
+    assert again.workflow.state == "available"
+    events = [callback.event for callback in one_client.callbacks(view.id)]
+    assert events == ["workflow.terminal", "workflow.recovery_completed"]

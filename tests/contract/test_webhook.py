@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from rwf import AsyncClient, Client, Webhook, WebhookFailed
-from rwf.model.views import Callback
+from rwf.model.views import WorkflowTerminal
 from rwf.webhook import verify
 from tests.contract.outbox import ended
 from tests.servers import Server
 
 SECRET = "a secret of ours"
-ENVELOPE = Callback.model_validate(
+ENVELOPE = WorkflowTerminal.model_validate(
     {
         "callback_id": "0-aaaaaaaaaaaaaaaa/1",
         "event": "workflow.terminal",
@@ -33,7 +33,8 @@ ENVELOPE = Callback.model_validate(
         "semantics_version": 2,
         "envelope_version": 1,
         "occurred_at": "2026-01-02T03:04:05.678Z",
-        "data": {"state": "failed", "terminal_cause": "step_failed"},
+        "state": "failed",
+        "terminal_cause": "step_failed",
     }
 )
 
@@ -44,7 +45,7 @@ class Receiver(ThreadingHTTPServer):
     daemon_threads = True
     status = 204
     headers: dict[str, str]
-    trickle = False
+    trickle: bytes | None = None
     released: threading.Event
     hang = False
 
@@ -67,17 +68,18 @@ class _Answer(BaseHTTPRequestHandler):
         self.server.got.append((self.path, dict(self.headers), body))
         if self.server.hang:
             self.server.released.wait(30)
-        if self.server.trickle:
-            self._trickle()
+        if self.server.trickle is not None:
+            self._trickle(self.server.trickle)
             return
         self.send_response(self.server.status)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
         self.end_headers()
 
-    def _trickle(self) -> None:
+    def _trickle(self, start: bytes) -> None:
         """An answer that never ends, and never pauses for long."""
         try:
+            self.wfile.write(start)
             while not self.server.released.wait(0.02):
                 self.wfile.write(b"H")
         except OSError:
@@ -152,10 +154,14 @@ def _hang(receiver: Receiver) -> None:
 
 
 def _trickle(receiver: Receiver) -> None:
-    receiver.trickle = True
+    receiver.trickle = b""
 
 
-@pytest.mark.parametrize("slow", [_hang, _trickle])
+def _trickle_headers(receiver: Receiver) -> None:
+    receiver.trickle = b"HTTP/1.1 200 OK\r\nX-Slow: "
+
+
+@pytest.mark.parametrize("slow", [_hang, _trickle, _trickle_headers])
 def test_a_receiver_that_takes_too_long(
     receiver: Receiver, slow: Callable[[Receiver], None]
 ) -> None:
@@ -163,6 +169,13 @@ def test_a_receiver_that_takes_too_long(
     started = time.monotonic()
     with pytest.raises(WebhookFailed, match=r"^no answer from the receiver within 0\.2 s$"):
         Webhook(receiver.url, SECRET, timeout=0.2)(ENVELOPE)
+    assert time.monotonic() - started < 5
+
+
+def test_a_body_without_an_end_is_not_waited_for(receiver: Receiver) -> None:
+    receiver.trickle = b"HTTP/1.1 200 OK\r\n\r\n"
+    started = time.monotonic()
+    Webhook(receiver.url, SECRET)(ENVELOPE)
     assert time.monotonic() - started < 5
 
 
@@ -273,7 +286,8 @@ def test_dispatching(fake_client: Client, receiver: Receiver) -> None:
         "workflow_id": workflow_id,
         "semantics_version": 2,
         "envelope_version": 1,
-        "data": {"state": "completed", "terminal_cause": "completed"},
+        "state": "completed",
+        "terminal_cause": "completed",
     }
 
 

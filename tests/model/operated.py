@@ -307,6 +307,7 @@ class Operated(Reference):
             outcome = SKIPPED if action == "skip" else CANCELLED_BY_REQUEST
             self._abandon(workflow, root)
             root.become(outcome.state, outcome.cause)
+            root.singled_out = action == "cancel"
         for step in in_order(workflow):
             if step in members and step.state is not StepState.PENDING:
                 self._grant(step)
@@ -346,7 +347,8 @@ class Operated(Reference):
                 if scope == "downstream":
                     joins = any(name in anchors for name, _ in step.parents)
                 else:
-                    joins = step.cause in causes and self._joined(workflow, step, anchors)
+                    by_others = step.cause in causes and not step.singled_out
+                    joins = by_others and self._joined(workflow, step, anchors)
                 if joins:
                     members.append(step)
                     growing = True

@@ -148,13 +148,16 @@ class Step:
     uncounted: bool = False
     """Whether the next claim counts no attempt: a signal has just woken it."""
     granted: int = 0
+    singled_out: bool = False
     results: list[Result] = field(default_factory=list)
 
     def become(self, state: StepState, cause: StepCause | None = None) -> None:
         """Enter a state; a lease and a timer belong to the state that is left."""
         self.state, self.cause = state, cause
         self.lease = self.due = None
-        self.uncounted = False
+        # A recovery may take a woken step back; it stays woken.
+        self.uncounted = self.uncounted and state in (StepState.PENDING, StepState.AVAILABLE)
+        self.singled_out = False
 
 
 @dataclass

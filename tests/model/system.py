@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from rwf import Client, Workflow
 from rwf.errors import CommandRejected
@@ -12,6 +13,7 @@ from rwf.model.views import (
     CallbackView,
     CommandResult,
     EvidenceView,
+    RecoveryResult,
     ResultView,
     StepView,
     WorkflowView,
@@ -142,14 +144,27 @@ class ClientSystem:
         reopen: bool,
         command_id: str | None,
     ) -> Recovered | Refused:
-        try:
-            done = self._client.recover_step(
-                workflow_id, step_name, action, scope=scope, reopen=reopen, command_id=command_id
-            )
-        except CommandRejected as error:
-            return _refused(error)
+        """The recovery, after a dry run that has to say the same of what was not done before."""
+
+        def run(**options: Any) -> RecoveryResult | Refused:
+            given = {"scope": scope, "reopen": reopen, **options}
+            try:
+                found: RecoveryResult = self._client.recover_step(
+                    workflow_id, step_name, action, **given
+                )
+            except CommandRejected as error:
+                return _refused(error)
+            assert len(found.changes) == found.change_count
+            return found
+
+        planned, done = run(dry_run=True), run(command_id=command_id)
+        if isinstance(done, Refused):
+            assert planned == done
+            return done
+        if not done.duplicate:
+            assert isinstance(planned, RecoveryResult)
+            assert planned.changes == done.changes
         changes = tuple((one.step, one.before.value, one.after.value) for one in done.changes)
-        assert len(changes) == done.change_count
         return Recovered(done.duplicate, workflow_row(done.workflow), changes)
 
     def fire_due(self, workflow_id: str) -> object:

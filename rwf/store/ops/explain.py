@@ -7,7 +7,7 @@ from typing import Final
 
 from rwf.model.limits import LISTED
 from rwf.model.operator import step_status, workflow_status
-from rwf.model.states import OPEN_STEPS, StepState, resolves
+from rwf.model.states import OPEN_STEPS, TERMINAL_STEPS, StepState, resolves
 from rwf.model.views import (
     CallbackPosture,
     Dependency,
@@ -40,7 +40,7 @@ _PLACES_PER_CALL: Final = 250
 def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanation]:
     loaded = yield from load(scope, workflow_id, names=[wire_name(name, "explain_step")])
     record, header = loaded.records[0], loaded.header
-    holds = yield from _above(scope, workflow_id, record)
+    holds = yield from _above(scope, workflow_id, header, record)
     causes, cause_count = root_causes_of_step(holds, name)
     held_by = [holds.records[parent] for parent in holds.parents.get(name, ())]
     queue = None
@@ -51,6 +51,9 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
         swallowed = yield from swallowed_by(scope, wait)
         waiting = Awaited(wait.view(workflow_id, name), swallowed)
     why = blockers(header, record, held_by, loaded.now, queue=queue, wait=waiting)
+    dependencies = yield from _dependencies(scope, workflow_id, record)
+    edges_up = [resolves(parent.state, parent.policy) for parent in dependencies]
+    held_down = False in edges_up or any(parent.state in TERMINAL_STEPS for parent in held_by)
     return StepExplanation(
         workflow_id=workflow_id,
         step=name,
@@ -62,18 +65,18 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
         state=record.state,
         diagnosis=step_diagnosis(record, why, causes),
         blockers=tuple(why),
-        dependencies=(yield from _dependencies(scope, workflow_id, record)),
+        dependencies=dependencies,
         dependency_count=record.parent_count,
         root_causes=tuple(causes),
         root_cause_count=cause_count,
-        executable_actions=actions(header, record),
+        executable_actions=actions(header, record, held_down=held_down),
         latest_rejection=(yield from latest_rejection(scope, workflow_id, name)),
     )
 
 
-def _above(scope: Scope, workflow_id: str, record: Record) -> Op[Holds]:
+def _above(scope: Scope, workflow_id: str, header: Header, record: Record) -> Op[Holds]:
     """What holds a step, all the way up."""
-    holds = Holds({record.name: record})
+    holds = Holds({record.name: record}, requested=header.cancel is not None)
     if not is_held(record):
         return holds
     # Steps, and chunks of their parents ("name#n"), to be walked, and those that have been.
@@ -126,7 +129,7 @@ def _dependencies(scope: Scope, workflow_id: str, record: Record) -> Op[tuple[De
 
 def explain(scope: Scope, workflow_id: str) -> Op[WorkflowExplanation]:
     first, all_records = yield from records(scope, workflow_id)
-    holds = yield from _whole(scope, workflow_id, all_records)
+    holds = yield from _whole(scope, workflow_id, first.header, all_records)
     causes, cause_count = root_causes_of_workflow(holds)
     view = first.workflow()
     return WorkflowExplanation(
@@ -149,10 +152,13 @@ def _posture(scope: Scope, workflow_id: str, header: Header) -> Op[CallbackPostu
     return (yield from posture(scope, workflow_id))
 
 
-def _whole(scope: Scope, workflow_id: str, all_records: list[Record]) -> Op[Holds]:
+def _whole(scope: Scope, workflow_id: str, header: Header, all_records: list[Record]) -> Op[Holds]:
     """What holds what in a whole workflow."""
     by_name = {record.name: record for record in all_records}
-    holds = Holds({record.name: record for record in all_records if record.state in OPEN_STEPS})
+    holds = Holds(
+        {record.name: record for record in all_records if record.state in OPEN_STEPS},
+        requested=header.cancel is not None,
+    )
     for record in all_records:
         if not is_held(record):
             continue

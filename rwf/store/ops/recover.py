@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import orjson
 
-from rwf.errors import CommandRejected
+from rwf.errors import CommandRejected, NotFound
 from rwf.model.limits import LISTED
 from rwf.model.recovery import Planned, cancelling_parent, plan
 from rwf.model.states import (
     LEGAL_NEXT_STEPS,
+    SEMANTICS_VERSION,
     TERMINAL_STEPS,
     Reason,
     RecoveryAction,
@@ -33,7 +34,7 @@ from rwf.store.ops.base import (
     wire_name,
     wire_text,
 )
-from rwf.store.ops.reads import edges, load, records
+from rwf.store.ops.reads import edges, records
 from rwf.store.ops.waits import settle_waits
 from rwf.store.records import STATE_OF, Header
 
@@ -100,7 +101,7 @@ def recover_step(scope: Scope, asked: Recovery, dry_run: bool) -> Op[RecoveryRes
     if not (yield from is_partition(scope, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_ACTION, workflow_id)
     if dry_run:
-        return (yield from _planned(scope, asked, action, reach))
+        return (yield from _planned(scope, asked, step, action, reach))
     args: list[Arg] = [
         step,
         new_call_id(),
@@ -111,11 +112,7 @@ def recover_step(scope: Scope, asked: Recovery, dry_run: bool) -> Op[RecoveryRes
         "1" if asked.reopen else "",
         orjson.dumps({name: text for name, text in note.items() if text is not None}),
     ]
-    while True:
-        reply = yield scope.on_workflow("recover", workflow_id, args)
-        if reply[0] != b"busy":
-            break
-        yield from advance_all(scope, workflow_id)
+    reply = yield from _begun(scope, workflow_id, args)
     if reply[0] == b"rejected":
         raise _rejection(reply)
     kind, number, text, static, counts, context, flag = reply
@@ -139,6 +136,20 @@ def recover_step(scope: Scope, asked: Recovery, dry_run: bool) -> Op[RecoveryRes
     )
 
 
+def _begun(scope: Scope, workflow_id: str, args: list[Arg]) -> Op[list[Any]]:
+    """The answer to the command, once nothing else is to be walked and all parents were seen."""
+    chunk = 0
+    while True:
+        reply: list[Any] = yield scope.on_workflow("recover", workflow_id, [*args, chunk])
+        if reply[0] == b"busy":
+            yield from advance_all(scope, workflow_id)
+            chunk = 0
+        elif reply[0] == b"more":
+            chunk += 1
+        else:
+            return reply
+
+
 def latest_recovery(scope: Scope, workflow_id: str) -> Op[dict[str, Any] | None]:
     """The latest session, as explanations show it."""
     reply = yield scope.on_workflow("session", workflow_id, [""])
@@ -159,7 +170,8 @@ def latest_recovery(scope: Scope, workflow_id: str) -> Op[dict[str, Any] | None]
 
 def _checked(asked: Recovery) -> tuple[RecoveryAction, RecoveryScope]:
     if not isinstance(asked.action, str) or asked.action not in set(RecoveryAction):
-        raise invalid(_ACTION, f"action must be one of {', '.join(RecoveryAction)}")
+        message = f"action must be one of {', '.join(RecoveryAction)}"
+        raise invalid(_ACTION, message, Reason.UNSUPPORTED_RECOVERY_ACTION)
     if not isinstance(asked.scope, str) or asked.scope not in set(RecoveryScope):
         raise invalid(_ACTION, f"scope must be one of {', '.join(RecoveryScope)}")
     action, reach = RecoveryAction(asked.action), RecoveryScope(asked.scope)
@@ -181,19 +193,35 @@ def _rejection(reply: list[bytes]) -> CommandRejected:
 
 
 def _planned(
-    scope: Scope, asked: Recovery, action: RecoveryAction, reach: RecoveryScope
+    scope: Scope, asked: Recovery, name: str, action: RecoveryAction, reach: RecoveryScope
 ) -> Op[RecoveryResult]:
     """A dry run: what the same command would change now; refused as it would be."""
-    yield from load(scope, asked.workflow_id, names=[asked.step])
-    loaded, found = yield from records(scope, asked.workflow_id)
+    try:
+        loaded, found = yield from records(scope, asked.workflow_id)
+    except NotFound:
+        message = f"there is no workflow {asked.workflow_id}"
+        raise _refusal(Reason.WORKFLOW_NOT_FOUND, message) from None
+    if (version := loaded.header.semantics_version) != SEMANTICS_VERSION:
+        message = f"the workflow follows semantics version {version}"
+        raise _refusal(Reason.UNSUPPORTED_SEMANTICS, message)
     steps = []
     for record in found:
         parents = yield from edges(scope, asked.workflow_id, record, up=True)
-        steps.append(Planned(record.name, record.state, record.cause, parents))
+        steps.append(
+            Planned(
+                name=record.name,
+                state=record.state,
+                cause=record.cause,
+                parents=parents,
+                singled_out=record.singled_out,
+                lacks_result=record.lacks_result,
+            )
+        )
     by_name = {step.name: step for step in steps}
-    target = by_name[asked.step]
+    if name not in by_name:
+        raise _refusal(Reason.STEP_NOT_FOUND, "the workflow has no such step")
     cancel = loaded.header.cancel is not None
-    _judge(target, by_name, asked, action, reach, cancel)
+    _judge(by_name[name], by_name, asked, action, reach, cancel)
     changes = plan(steps, asked.step, action, reach, cancel=cancel, reopen=asked.reopen)
     return RecoveryResult(
         session_id=None,
@@ -217,24 +245,24 @@ def _judge(
     cancel: bool,
 ) -> None:
     """Refuses what ``recover.lua`` refuses; without evidence, as nothing is written."""
-
-    def refuse(reason: Reason, message: str, first: str | None = None) -> CommandRejected:
-        usual = LEGAL_NEXT_STEPS[reason]
-        steps = usual if first is None else (first, *usual)
-        return CommandRejected(_ACTION, "step", reason, message, legal_next_steps=steps)
-
     if cancel and action is not RecoveryAction.CANCEL and not asked.reopen:
-        raise refuse(Reason.CANCEL_REQUESTED, "a cancel request stands")
+        raise _refusal(Reason.CANCEL_REQUESTED, "a cancel request stands")
     if target.state is StepState.EXECUTING and not asked.force:
-        raise refuse(Reason.ILLEGAL_TRANSITION, "the step is executing", "recover_with_force")
+        raise _refusal(Reason.ILLEGAL_TRANSITION, "the step is executing", "recover_with_force")
     if action is RecoveryAction.CANCEL:
         if target.state in TERMINAL_STEPS:
-            raise refuse(Reason.ALREADY_TERMINAL, f"the step is {target.state}")
+            raise _refusal(Reason.ALREADY_TERMINAL, f"the step is {target.state}")
         return
     again = action is RecoveryAction.RETRY and reach is RecoveryScope.DOWNSTREAM
     if target.state is StepState.COMPLETED and not again:
         message = "the step has completed"
-        raise refuse(Reason.ILLEGAL_TRANSITION, message, "inspect_step_result")
+        raise _refusal(Reason.ILLEGAL_TRANSITION, message, "inspect_step_result")
     if action is RecoveryAction.RETRY and (parent := cancelling_parent(target, by_name)):
         message = f"{parent}, which it depends on, has not completed"
-        raise refuse(Reason.DEPENDENCIES_UNRESOLVED, message)
+        raise _refusal(Reason.DEPENDENCIES_UNRESOLVED, message)
+
+
+def _refusal(reason: Reason, message: str, first: str | None = None) -> CommandRejected:
+    usual = LEGAL_NEXT_STEPS[reason]
+    steps = usual if first is None else (first, *usual)
+    return CommandRejected(_ACTION, "step", reason, message, legal_next_steps=steps)
