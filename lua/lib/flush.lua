@@ -10,7 +10,7 @@ function M.index_member(flow, group)
 end
 
 -- What a change of the workflow's state means for the listing, the gauges and its end.
-local function turn(call_, flow, was, now, cause)
+local function turn(call_, flow, was, now)
   local h, index, ended = flow.h, call_.keys[keyslots.INDEX], states.WORKFLOW_CODE[now]
   if was then
     call.count(call_, states.WORKFLOW_GAUGE[was], -1)
@@ -24,7 +24,6 @@ local function turn(call_, flow, was, now, cause)
   end
   if ended then
     h.finished = h.last
-    call.count(call_, "wt|" .. now .. "|" .. now .. "|" .. cause .. "|" .. h.semantics, 1)
     call_.ended = call_.ended or {}
     call_.ended[#call_.ended + 1] = flow.id
   else
@@ -46,9 +45,10 @@ local function settle(call_, flow)
   local was, now = flow.was, states.workflow_state(flow.h)
   local cause = states.WORKFLOW_CODE[now] and states.workflow_cause(flow.h)
   if was ~= now then
-    turn(call_, flow, was, now, cause)
+    turn(call_, flow, was, now)
   end
   if cause and (was ~= now or cause ~= flow.cause) then
+    call.count(call_, "wt|" .. now .. "|" .. now .. "|" .. cause .. "|" .. flow.h.semantics, 1)
     outbox.write(call_, flow, "workflow.terminal", now .. "," .. cause)
   end
   flow.counts = header.write(flow.h)

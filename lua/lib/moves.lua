@@ -18,16 +18,19 @@ function M.withdraw(call_, flow, name, step)
   end
 end
 
--- Gives the step another state, and when it ends by it, counts that.
-function M.become(call_, flow, name, step, outcome)
+-- Gives the step another state, and when it ends by it, counts that; not when it had ended in that state
+-- before, and was only held by a recovery since.
+function M.become(call_, flow, name, step, outcome, held)
   if step.state ~= outcome.state then
     call.recount(call_, flow, step.state, outcome.state, 1)
   end
   step.state, step.cause, step.since = outcome.state, outcome.cause, flow.since
   if states.TERMINAL[outcome.state] then
     step.finished = flow.since
-    local counter = states.COUNTER_COMPLETED[outcome.state .. outcome.cause]
-    call.count(call_, counter or states.COUNTER_CASCADED, 1)
+    if held ~= outcome.state then
+      local counter = states.COUNTER_COMPLETED[outcome.state .. outcome.cause]
+      call.count(call_, counter or states.COUNTER_CASCADED, 1)
+    end
   end
   flow.dirty[name] = true
   flow.moved = true

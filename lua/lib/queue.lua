@@ -71,6 +71,33 @@ function M.remove(call, flow, name, class, order)
   end
 end
 
+-- When the step of an entry became available (ms).
+local function since(member)
+  return tonumber(match(member, "|%x%x%x%x%x%x(%x%x%x%x%x%x%x%x%x%x%x)"), 16)
+end
+
+local CLASSES_PER_CALL = 200
+local RESERVED_PER_CALL = "100"
+
+-- Since when the longest waiting of the steps that come next, each in its class, have been available; nil
+-- when there are none. Looks at some classes, from a bound on; returns the bound to go on from, or false.
+function M.oldest(call_, from)
+  local oldest
+  local reserved = command("ZRANGE", call_.keys[keyslots.RESERVED], "0", RESERVED_PER_CALL)
+  for i = 1, #reserved do
+    oldest = min(oldest or since(reserved[i]), since(reserved[i]))
+  end
+  for _ = 1, CLASSES_PER_CALL do
+    local first = command("ZRANGEBYLEX", call_.keys[keyslots.READY], from, "+", "LIMIT", "0", "1")[1]
+    if not first then
+      return oldest, false
+    end
+    oldest = min(oldest or since(first), since(first))
+    from = "(" .. match(first, "^[^|]+") .. "}"
+  end
+  return oldest, from
+end
+
 -- Entries that nobody has come back for.
 local RETURNED_PER_CALL = "100"
 

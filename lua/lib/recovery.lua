@@ -125,7 +125,8 @@ local function place(call_, flow, s, name, step, note)
   local before = match(step.claim, "^<(.)") or "p"
   local held = step.walked == "h" or step.walked == "b"
   if note.c then
-    moves.become(call_, flow, name, step, flow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED)
+    local outcome = flow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED
+    moves.become(call_, flow, name, step, outcome, before)
   elseif note.u == 0 and step.walked == "b" and name ~= s.step then
     return -- what it lacks has not been recovered, nor the step itself
   elseif note.u == 0 then

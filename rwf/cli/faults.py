@@ -20,7 +20,7 @@ from rwf import (
     StoreUnavailable,
     WorkflowInvalid,
 )
-from rwf.cli.text import escaped
+from rwf.cli.text import escaped, without_passwords
 
 REFUSED: Final = 1
 USAGE: Final = 2
@@ -48,7 +48,7 @@ class Fault:
     ) -> None:
         self.exit_code = exit_code
         self.code = code
-        self.message = message
+        self.message = without_passwords(message)
         self.legal_next_steps = tuple(legal_next_steps)
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,6 +19,14 @@ def escaped(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+_LOGIN: Final = re.compile(r"(?<=//)\S+(?=@)|(?<=password=)[^&\s]+")
+
+
+def without_passwords(text: str) -> str:
+    """The text without the logins of URLs in it: an argument in the wrong place may be one."""
+    return _LOGIN.sub("***", text)
 
 
 def compact(value: Any) -> str:

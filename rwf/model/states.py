@@ -167,6 +167,67 @@ class Reason(StrEnum):
     KEY_CONFLICT = "key_conflict"
 
 
+class Action(StrEnum):
+    """Commands, as evidence, refusals and their counts name them."""
+
+    INSERT = "insert"
+    COMPLETE_STEP = "complete_step"
+    AWAIT_STEP = "await_step"
+    DELIVER_SIGNAL = "deliver_signal"
+    REQUEST_CANCEL = "request_cancel"
+    RECOVER_STEP = "recover_step"
+    DISPATCH_CALLBACKS = "dispatch_callbacks"
+    RESEND_CALLBACK = "resend_callback"
+    CLAIM = "claim"
+    RECONCILE = "reconcile"
+
+
+class MoveScope(StrEnum):
+    """What has moved steps that no command named: the end of a parent, or a recovery."""
+
+    DEPENDENCY = "dependency"
+    RECOVERY = "recovery"
+
+
+class CallbackOutcome(StrEnum):
+    """What became of one try to deliver a callback; ``dead`` besides ``failed`` for the last."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    DEAD = "dead"
+
+
+class RepairKind(StrEnum):
+    """What a reconciliation has mended (SPEC section 10)."""
+
+    RELEASE_UNFINISHED = "release_unfinished"
+    COUNTS_WRONG = "counts_wrong"
+    READY_ENTRY_MISSING = "ready_entry_missing"
+    RETRY_DUE = "retry_due"
+    RETRY_TIMER_MISSING = "retry_timer_missing"
+    LEASE_EXPIRED = "lease_expired"
+    LEASE_TIMER_MISSING = "lease_timer_missing"
+    WAIT_EXPIRED = "wait_expired"
+    WAIT_TIMER_MISSING = "wait_timer_missing"
+    TIMER_WRONG = "timer_wrong"
+    INDEX_ENTRY_MISSING = "index_entry_missing"
+    INDEX_ENTRY_WRONG = "index_entry_wrong"
+    CALLBACK_ENTRY_MISSING = "callback_entry_missing"
+    CALLBACK_ENTRY_WRONG = "callback_entry_wrong"
+    REGISTRATION_UNFINISHED = "registration_unfinished"
+    REGISTRATION_MISSING = "registration_missing"
+    REGISTRATION_WRONG = "registration_wrong"
+    HANDOFF_UNFINISHED = "handoff_unfinished"
+    HANDOFF_TIMER_MISSING = "handoff_timer_missing"
+    RETENTION_TIMER_MISSING = "retention_timer_missing"
+    READY_ENTRY_WRONG = "ready_entry_wrong"
+    RESERVED_ENTRY_WRONG = "reserved_entry_wrong"
+    AGENDA_ENTRY_WRONG = "agenda_entry_wrong"
+    STAGED_ENTRY_MISSING = "staged_entry_missing"
+    STAGED_ENTRY_WRONG = "staged_entry_wrong"
+    KEY_OVERWRITTEN = "key_overwritten"
+
+
 # One letter a state, as stored in step records. A letter is never given a second meaning.
 STEP_CODE: Final[Mapping[StepState, str]] = MappingProxyType(
     {

@@ -67,6 +67,7 @@ FUNCTIONS: Final = {
         Function("edges", reads_only=True),
         Function("callbacks", reads_only=True),
         Function("due", reads_only=True),
+        Function("stats", reads_only=True),
     )
 }
 
@@ -131,3 +132,19 @@ Op = Generator[Request, Reply, T]
 # What an operation yields to have the client connected, when it has to know the partitions. All
 # others connect with their first call, after what can be judged without a server.
 CONNECT: Final = Call("", ())
+
+
+# The server commands that functions run, each with how many arguments it takes at least, the first
+# of which is a key. A user needs the right to each: functions run under the rights of their caller.
+READING: Final = {
+    "TIME": 0, "EXISTS": 1, "TYPE": 1,
+    "HEXISTS": 2, "HGET": 2, "HGETALL": 1, "HLEN": 1, "HMGET": 2, "HSCAN": 2,
+    "LLEN": 1, "LRANGE": 3,
+    "ZCARD": 1, "ZCOUNT": 3, "ZLEXCOUNT": 3, "ZMSCORE": 2, "ZRANGE": 3, "ZRANGEBYLEX": 3,
+    "ZRANGEBYSCORE": 3, "ZREVRANGEBYLEX": 3, "ZSCAN": 2, "ZSCORE": 2,
+}  # fmt: skip
+WRITING: Final = {
+    "HDEL": 2, "HINCRBY": 3, "HSET": 3, "HSETNX": 3,
+    "LPOP": 1, "LTRIM": 3, "RPUSH": 2,
+    "PEXPIRE": 2, "UNLINK": 1, "ZADD": 3, "ZREM": 2,
+}  # fmt: skip

@@ -70,6 +70,10 @@ class Keys:
         """What every function is given of a partition, in the order of ``PARTITION_SLOTS``."""
         return [self._key(partition, name) for name in PARTITION_SLOTS]
 
+    def sweep(self, partition: int) -> str:
+        """Hash: how far the sweep of a partition has come."""
+        return self._key(partition, "sweep")
+
     def stats_beside(self, key: str) -> str:
         """The statistics of the partition that another key belongs to."""
         return f"{key[: key.index('}')]}}}:stats"

@@ -36,6 +36,7 @@ from rwf.model.states import (
     WORKFLOW_CODE,
     WORKFLOW_STATE_RULES,
     CallbackStatus,
+    MoveScope,
     Outcome,
     Rule,
     StepState,
@@ -192,9 +193,11 @@ def _counters() -> Iterable[str]:
             if outcome.cause
         ),
     )
-    yield f"M.COUNTER_RELEASED = 'su|dependency|{StepState.AVAILABLE}|{version}'"
-    yield f"M.COUNTER_RECOVERED = 'su|recovery|{StepState.AVAILABLE}|{version}'"
-    yield (f"M.COUNTER_CASCADED = 'cc|dependency|{cascaded.state}|{cascaded.cause}|{version}'")
+    released, recovered = (f"su|{scope}|{StepState.AVAILABLE}|{version}" for scope in MoveScope)
+    yield f"M.COUNTER_RELEASED = '{released}'"
+    yield f"M.COUNTER_RECOVERED = '{recovered}'"
+    scope = MoveScope.DEPENDENCY
+    yield f"M.COUNTER_CASCADED = 'cc|{scope}|{cascaded.state}|{cascaded.cause}|{version}'"
 
 
 def _counts_text(codes: Iterable[str]) -> Iterable[str]:

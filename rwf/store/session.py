@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Generator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -23,7 +24,7 @@ from rwf.errors import (
     StoreUnavailable,
 )
 from rwf.model.states import Reason, StepState
-from rwf.store.catalog import CONNECT, Arg, Call, Op, Reply, Request, Together
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Reply, Request, Scan, Together
 from rwf.store.keys import Keys, is_namespace
 from rwf.store.library import library
 
@@ -59,6 +60,8 @@ _UNREACHED: Final = (
     OSError,
 )
 _FORBIDDEN: Final = ("NOAUTH", "WRONGPASS", "NOPERM")
+# What they say of a login, within an error of a cluster's client too.
+_NO_LOGIN: Final = re.compile("invalid username-password pair|Authentication required")
 # What servers say of a right that a function lacks in the middle of its work.
 _NO_RIGHT: Final = re.compile("ACL failure in script|user executing the script can't")
 
@@ -161,9 +164,11 @@ class Session:
         self._durability = Durability(durability)
         self.require_aof = require_aof
         self.wanted_partitions = partitions
-        self._publish = "SPUBLISH" if cluster else "PUBLISH"
+        self.publish = "SPUBLISH" if cluster else "PUBLISH"
         self.cluster = cluster
         self.checked = checked
+        # Told the function and the seconds of each call of an operation; by who wants to know.
+        self.observers: dict[object, Callable[[str, float], None]] = {}
 
     def run(self, op: Op[T]) -> Steps[T]:
         """Carries out an operation's calls one after the other; connects before the first.
@@ -189,15 +194,27 @@ class Session:
             yield from self.connect()
         if request is CONNECT:
             return None
-        if isinstance(request, Call):
-            return (yield from self._call(request))
-        if isinstance(request, Together):
-            return (yield from self._call_together(request.calls))
+        if not isinstance(request, Scan):
+            return (yield from self._replies(request))
         args = ("SCAN", request.cursor, "MATCH", request.match, "COUNT", _KEYS_PER_SCAN)
         try:
             return (yield from self.patiently(Send(args, node=request.node)))
         except errors.ResponseError as error:
             raise _translated(error) from None
+
+    def _replies(self, call: Call | Together) -> Steps[Reply]:
+        """The reply to a call, or those to calls that travel together; tells how long it took."""
+        calls = call.calls if isinstance(call, Together) else (call,)
+        begun = time.perf_counter()
+        try:
+            if isinstance(call, Together):
+                return (yield from self._call_together(calls))
+            return (yield from self._call(call))
+        finally:
+            seconds = time.perf_counter() - begun
+            for observe in tuple(self.observers.values()):
+                for one in calls:
+                    observe(one.function, seconds)
 
     def connect(self) -> Steps[None]:
         """Checks the server, loads the library where it is missing, and reads the meta record."""
@@ -327,6 +344,8 @@ class Session:
                     raise StoreMisconfigured(
                         "the server is not part of a cluster: connect with redis://"
                     ) from None
+                if _NO_LOGIN.search(str(error)):
+                    raise StoreMisconfigured("the server refused the login") from None
                 silences += isinstance(error, errors.TimeoutError)
                 given_up = isinstance(error, errors.MaxConnectionsError) or silences == _SILENCES
                 if given_up or pause is None:
@@ -341,7 +360,7 @@ class Session:
     def _send(self, call: Call) -> Send:
         verb = "FCALL_RO" if call.reads_only else "FCALL"
         function = self.library.function(call.function)
-        arguments = call.arguments(self._publish)
+        arguments = call.arguments(self.publish)
         args = (verb, function, len(call.keys), *call.keys, *arguments)
         return Send(args, call.keys[0], self._acknowledgement(call))
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -52,11 +52,12 @@ def _check_url(url: str) -> None:
 class Address:
     """A URL taken apart: which kind of store it names, and how redis-py is told."""
 
+    # The URL and the options may hold a password.
     kind: str
-    url: str
+    url: str = field(repr=False)
     hosts: tuple[tuple[str, int], ...] = ()
     service: str = ""
-    options: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, url: str) -> Address:

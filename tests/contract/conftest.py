@@ -14,3 +14,9 @@ from tests.servers import AnyServer
 def cli(one_server: AnyServer, tmp_path: Path) -> Cli:
     """The command line on ``one_server``."""
     return Cli(one_server.url, tmp_path)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that gives up at once when its server is away."""
+    monkeypatch.setattr("rwf.store.session._PAUSES", (0.0,))

@@ -23,7 +23,20 @@ from tests.waiting import until
 NOBODY = "redis://127.0.0.1:1/0"
 READING = ("show", "graph", "explain", "evidence")
 WRITING = ("insert", "complete", "signal", "cancel", "recover")
-NAMES = (*READING, *WRITING, "callbacks", "queues", "demo", "ls", "migrate", "doctor", "server")
+NAMES = (
+    *READING,
+    *WRITING,
+    "callbacks",
+    "queues",
+    "demo",
+    "ls",
+    "migrate",
+    "doctor",
+    "server",
+    "worker",
+    "prune",
+    "rebuild",
+)
 
 
 @pytest.mark.parametrize("command", READING)

@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from rwf import Client
 from rwf.errors import RwfError
 from rwf.store import library as module
-from rwf.store.catalog import FUNCTIONS
+from rwf.store.catalog import FUNCTIONS, READING, WRITING
 from rwf.store.library import keyslots_lua, library, lua_folder, states_lua
 from tests.conftest import Pool, connect
 from tests.contract.flows import flow, own_key, raw
@@ -39,6 +39,14 @@ def test_every_file_is_in_the_library_and_every_function_has_a_file() -> None:
     assert files == set(FUNCTIONS)
     libs = {path.stem for path in (lua_folder() / "lib").glob("*.lua")}
     assert libs - {"prelude"} == set(module.LIBS)
+
+
+def test_every_command_that_functions_run_is_declared() -> None:
+    code = "\n".join(line.split("--")[0] for line in library().text.splitlines())
+    run = set(re.findall(r'\bcommand\(\s*"([A-Z]+)"', code))
+    declared = {*READING, *WRITING}
+    assert run <= declared, "declare it in rwf.store.catalog, and grant it in deploy/users.acl"
+    assert {name for name in declared if f'"{name}"' not in code} == set()
 
 
 def test_every_function_says_what_it_is() -> None:

@@ -47,10 +47,11 @@ def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
         found, counts, now, more, due = reply
         waits += (fate_of(workflow_id, entry) for entry in due)
         repairs += _repairs(found)
-        undisturbed = undisturbed and before in (None, counts)
+        undisturbed = undisturbed and before in (None, counts) and now == counts
         before = now
         sums = [count + some for count, some in zip(sums, more, strict=True)]
-    # What others change meanwhile is counted in some chunks only; the next reconciliation sees it.
+    # What others, or these calls, change meanwhile is counted in some chunks only; the next
+    # reconciliation sees it.
     if before is not None and undisturbed and sums != _counted(before):
         args: list[Arg] = ["", before, *sums]
         found, *_ = yield scope.on_workflow("check", workflow_id, args)

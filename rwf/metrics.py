@@ -1,0 +1,320 @@
+"""Metrics: the fleet's durable counts, and how long a process's own calls take (SPEC section 10).
+
+The counts are kept by the transitions themselves, so that each daemon serves those of the whole
+fleet: ask any of them, as all tell the same. A service has its own calls measured
+with :func:`instrument`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+from weakref import WeakKeyDictionary
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Histogram
+from prometheus_client.exposition import ThreadingWSGIServer, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from rwf.aio import AsyncClient
+from rwf.client import Client
+from rwf.errors import RwfError
+from rwf.model.states import (
+    SEMANTICS_VERSION,
+    TERMINAL_STEPS,
+    TERMINAL_WORKFLOWS,
+    Action,
+    CallbackEvent,
+    CallbackOutcome,
+    CallbackStatus,
+    MoveScope,
+    Reason,
+    RepairKind,
+    SignalStatus,
+    StepCause,
+    StepState,
+    WorkflowCause,
+    WorkflowState,
+)
+from rwf.store.catalog import Op
+from rwf.store.ops.stats import Fleet, fleet
+
+Run = Callable[[Op[Fleet]], Fleet]
+
+PORT: Final = 9464
+DURATION: Final = "rwf_call_duration_seconds"
+READY_AGE: Final = "rwf_ready_oldest_age_seconds"
+SWEEP_AGE: Final = "rwf_sweep_age_seconds"
+OWNED: Final = "rwf_partitions_owned"
+
+_BUCKETS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+_REQUEST_SECONDS: Final = 10.0
+"""How long a connection may take over its request."""
+_STANDSTILL: Final = 60.0
+"""Seconds without a tick: one that waits for a server which does not answer takes about 30."""
+_PLAIN: Final = "text/plain; charset=utf-8"
+_VERSIONS: Final = (str(SEMANTICS_VERSION),)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric that is stored: fields ``code|value|value`` of the partitions' statistics.
+
+    ``labels`` has, for each of these values, the label's name and all that it may be. Nothing else
+    ever becomes a label: a field of another form, such as one of a later release, is left out.
+    """
+
+    name: str
+    code: str
+    help: str
+    labels: Mapping[str, Iterable[str]]
+
+    def samples(self, counts: Mapping[str, int]) -> Iterator[tuple[list[str], int]]:
+        """The values of the labels, and the count, of each of the fields that are its own."""
+        for field, count in sorted(counts.items()):
+            code, *values = field.split("|")
+            if code == self.code and len(values) == len(self.labels):
+                known = zip(values, self.labels.values(), strict=True)
+                if all(value in set(allowed) for value, allowed in known):
+                    yield values, count
+
+
+COUNTERS: Final = (
+    Family(
+        "rwf_steps_completed", "sc", "Steps that have ended, other than by a cascade.",
+        {"outcome": TERMINAL_STEPS, "terminal_cause": StepCause, "semantics_version": _VERSIONS},
+    ),
+    Family(
+        "rwf_steps_unblocked", "su", "Steps that became available as nothing holds them any more.",
+        {"scope": MoveScope, "state": StepState, "semantics_version": _VERSIONS},
+    ),
+    Family(
+        "rwf_cascade_cancelled", "cc", "Steps that the end of a parent has cancelled.",
+        {
+            "scope": MoveScope, "outcome": TERMINAL_STEPS, "terminal_cause": StepCause,
+            "semantics_version": _VERSIONS,
+        },
+    ),
+    Family(
+        "rwf_workflows_terminal", "wt", "Ends of workflows; one that was revived ends again.",
+        {
+            "state": TERMINAL_WORKFLOWS, "outcome": TERMINAL_WORKFLOWS,
+            "terminal_cause": WorkflowCause, "semantics_version": _VERSIONS,
+        },
+    ),
+    Family(
+        "rwf_commands_rejected", "cr", "Commands that the server has refused.",
+        {"action": Action, "reason_code": Reason},
+    ),
+    Family(
+        "rwf_signals", "sg", "Signals, each by the first that became of it and when consumed.",
+        {"status": SignalStatus},
+    ),
+    Family(
+        "rwf_callbacks", "cb", "Tries to deliver a callback; a dead one has failed as well.",
+        {"event": CallbackEvent, "outcome": CallbackOutcome},
+    ),
+    Family("rwf_lease_expired", "le", "Leases that were taken away as their time had passed.", {}),
+    Family(
+        "rwf_reconcile_repairs", "rr", "Differences from the records that were mended.",
+        {"kind": RepairKind},
+    ),
+)  # fmt: skip
+
+_COUNTED_CALLBACKS: Final = [one for one in CallbackStatus if one is not CallbackStatus.LEASED]
+GAUGES: Final = (
+    Family("rwf_steps", "gs", "Steps of all workflows that are kept.", {"state": StepState}),
+    Family("rwf_workflows", "gw", "Workflows that are kept.", {"state": WorkflowState}),
+    Family(
+        "rwf_callbacks", "gc", "Callbacks of all workflows that are kept; pending while leased.",
+        {"status": _COUNTED_CALLBACKS},
+    ),
+)  # fmt: skip
+
+
+class Daemon(Protocol):
+    """What is asked of a reconciler."""
+
+    @property
+    def partitions(self) -> Sequence[int]:
+        """The partitions that it looks after just now."""
+
+    @property
+    def tick_age(self) -> float | None:
+        """How many seconds ago it last did its work; None before the first time."""
+
+
+class FleetCollector(Collector):
+    """The fleet's counts, read anew for each scrape.
+
+    A counter and a gauge share the name ``rwf_callbacks``, which the OpenMetrics format has no way
+    to tell: use the text format, as :func:`serve` does. Collecting raises what reading raises. With
+    an ``AsyncClient`` it is made in the client's loop, and collects in another thread.
+    """
+
+    def __init__(self, client: Client | AsyncClient, daemon: Daemon | None = None) -> None:
+        self._run = _runner(client)
+        self._keys = client._scope.keys
+        self._daemon = daemon
+
+    def describe(self) -> list[Metric]:
+        """Nothing, so that registering the collector asks no server."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics but the histogram."""
+        found = self._run(fleet(self._keys))
+        yield from (_counter(family, found.counts) for family in COUNTERS)
+        yield from (_gauge(family, found.counts) for family in GAUGES)
+        help_ = "How long the oldest of the steps that are next to be claimed has been available."
+        yield GaugeMetricFamily(READY_AGE, help_, found.ready_seconds)
+        if found.sweep_seconds is not None:
+            help_ = "How long ago the last sweep ended, of the partition that waits longest."
+            yield GaugeMetricFamily(SWEEP_AGE, help_, found.sweep_seconds)
+        if self._daemon is not None:
+            help_ = "Partitions that this daemon looks after."
+            yield GaugeMetricFamily(OWNED, help_, len(self._daemon.partitions))
+
+
+def _counter(family: Family, counts: Mapping[str, int]) -> Metric:
+    metric = CounterMetricFamily(family.name, family.help, labels=list(family.labels))
+    if not family.labels:
+        counts = {family.code: 0, **counts}
+    for values, count in family.samples(counts):
+        metric.add_metric(values, count)
+    return metric
+
+
+def _gauge(family: Family, counts: Mapping[str, int]) -> Metric:
+    """Each state has its sample, also when nothing is in it."""
+    metric = GaugeMetricFamily(family.name, family.help, labels=list(family.labels))
+    (states,) = family.labels.values()
+    counts = {f"{family.code}|{state}": 0 for state in states} | dict(counts)
+    for values, count in family.samples(counts):
+        metric.add_metric(values, count)
+    return metric
+
+
+# Two clients of one process share the histogram of a registry.
+_histograms: Final[WeakKeyDictionary[CollectorRegistry, Histogram]] = WeakKeyDictionary()
+
+
+def instrument(client: Client | AsyncClient, registry: CollectorRegistry = REGISTRY) -> None:
+    """Has each server call of a client measured, in ``rwf_call_duration_seconds{function}``.
+
+    From sending to the reply, with all that is sent again; failed calls count as well. Harmless
+    when repeated, and other registries of the same client go on. The fleet's counts are the
+    daemons' to serve, and not added.
+    """
+    if registry not in _histograms:
+        _histograms[registry] = Histogram(
+            DURATION, "Server calls by function.", ["function"], registry=registry, buckets=_BUCKETS
+        )
+    histogram = _histograms[registry]
+    client._session.observers[histogram] = lambda name, took: histogram.labels(name).observe(took)
+
+
+def serve(
+    client: Client | AsyncClient,
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    reconciler: Daemon | None = None,
+) -> MetricsServer:
+    """Serves ``/metrics`` and ``/healthz`` over HTTP until the server is closed.
+
+    With a ``reconciler`` the metrics tell how many partitions it owns, and ``/healthz`` answers 503
+    when it has stood still for a minute: a server that is away is no reason. Port 0 takes any that
+    is free. With an ``AsyncClient`` it must be called, and closed, in the client's loop. Raises
+    OSError when the address cannot be had.
+    """
+    registry = CollectorRegistry()
+    registry.register(FleetCollector(client, reconciler))
+    instrument(client, registry)
+    return MetricsServer(registry, reconciler, host, port)
+
+
+def _runner(client: Client | AsyncClient) -> Run:
+    """How another thread has an operation carried out."""
+    if isinstance(client, Client):
+        return client._run
+    loop = asyncio.get_running_loop()
+    run = client._run
+    return lambda op: asyncio.run_coroutine_threadsafe(run(op), loop).result()
+
+
+class MetricsServer:
+    """A running HTTP server; ``host`` and ``port`` are where it listens."""
+
+    def __init__(
+        self, registry: CollectorRegistry, daemon: Daemon | None, host: str, port: int
+    ) -> None:
+        self._registry = registry
+        self._daemon = daemon
+        kind = _SixServer if ":" in host else ThreadingWSGIServer
+        self._server = make_server(host, port, self._answer, kind, handler_class=_Handler)
+        self.host, self.port = self._server.server_address[:2]
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops listening; harmless when repeated."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _answer(self, request: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        status, kind, body = self._found(request)
+        start(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        return [b"" if request["REQUEST_METHOD"] == "HEAD" else body]
+
+    def _found(self, request: dict[str, Any]) -> tuple[str, str, bytes]:
+        if request["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return "405 Method Not Allowed", _PLAIN, b"only GET\n"
+        match request["PATH_INFO"]:
+            case "/metrics":
+                return self._metrics()
+            case "/healthz":
+                return self._health()
+        return "404 Not Found", _PLAIN, b"/metrics or /healthz\n"
+
+    def _metrics(self) -> tuple[str, str, bytes]:
+        try:
+            return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._registry)
+        except RwfError as error:
+            return "503 Service Unavailable", _PLAIN, f"{error}\n".encode()
+
+    def _health(self) -> tuple[str, str, bytes]:
+        age = self._daemon.tick_age if self._daemon else None
+        if age is not None and age > _STANDSTILL:
+            return "503 Service Unavailable", _PLAIN, b"the reconciler stands still\n"
+        return "200 OK", _PLAIN, b"ok\n"
+
+
+class _SixServer(ThreadingWSGIServer):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _REQUEST_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: a line for each scrape helps nobody."""

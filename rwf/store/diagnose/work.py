@@ -1,0 +1,82 @@
+"""The namespace, and what in it waits for a daemon, a worker or an operator."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import redis.exceptions as errors
+
+from rwf.errors import RwfError
+from rwf.model.states import TERMINAL_WORKFLOWS, CallbackStatus, WorkflowState
+from rwf.model.views import Check
+from rwf.store.diagnose.findings import duration, failed, ok, unreadable, warning
+from rwf.store.ops.stats import Fleet, fleet
+from rwf.store.session import Send, Session, Steps
+
+_LONG: Final = 300.0
+"""Seconds after which the doctor warns of a step that nobody claims, or a sweep that does not end:
+five rounds of a daemon at its default settings."""
+
+
+def namespace_check(session: Session) -> Steps[tuple[Check, bool]]:
+    """The namespace as it is, and whether it exists; asking by its function would create it."""
+    namespace, wanted, key = session.keys.namespace, session.wanted_partitions, session.keys.meta()
+    try:
+        stored = yield from session.patiently(Send(("HGET", key, "partitions"), key))
+    except errors.ResponseError as error:
+        return unreadable("namespace", "the namespace's record", error), False
+    if stored is None:
+        found = f"{namespace} does not exist yet; the first use creates it"
+        return ok("namespace", found), False
+    found = f"{namespace} with {_many(int(stored), 'partition')}"
+    if wanted not in (None, int(stored)):
+        advice = f"this client was opened with {wanted} partitions: open it with {int(stored)}"
+        return failed("namespace", found, advice), False
+    return ok("namespace", found), True
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def work_checks(session: Session) -> Steps[list[Check]]:
+    """What waits; for a namespace that exists, on a server that has the library."""
+    try:
+        yield from session.open()
+        found = yield from session.run(fleet(session.keys))
+    except RwfError as error:
+        return [warning("work", f"the statistics cannot be read: {error}", "see the checks above")]
+    return [_sweep(found), _ready(found), _callbacks(found)]
+
+
+def _sweep(found: Fleet) -> Check:
+    open_ = sum(
+        found.counts.get(f"gw|{state}", 0) for state in set(WorkflowState) - TERMINAL_WORKFLOWS
+    )
+    advice = "see to it that `rwf reconciler` runs"
+    if found.sweep_seconds is None:
+        if not open_:
+            return ok("sweep", "no open workflow")
+        return warning("sweep", f"{_many(open_, 'open workflow')}, and no sweep ever", advice)
+    last = f"the last sweep ended {duration(found.sweep_seconds)} ago"
+    return warning("sweep", last, advice) if found.sweep_seconds > _LONG else ok("sweep", last)
+
+
+def _ready(found: Fleet) -> Check:
+    if not found.ready_seconds:
+        return ok("ready", "no step waits to be claimed")
+    waits = f"the oldest step that may run has waited for {duration(found.ready_seconds)}"
+    if found.ready_seconds > _LONG:
+        return warning("ready", waits, "see `rwf queues`: does any worker serve its queue?")
+    return ok("ready", waits)
+
+
+def _callbacks(found: Fleet) -> Check:
+    pending, dead = (
+        found.counts.get(f"gc|{status}", 0)
+        for status in (CallbackStatus.PENDING, CallbackStatus.DEAD)
+    )
+    if dead:
+        advice = "see `rwf ls --status 'Needs Review'`, then `rwf callbacks ID --resend`"
+        return warning("callbacks", f"{dead} dead, {pending} pending", advice)
+    return ok("callbacks", f"none dead, {pending} pending")

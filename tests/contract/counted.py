@@ -1,0 +1,215 @@
+"""What the metrics have to say, derived from replies: a ledger kept beside a client.
+
+After each command everything that a client can see is compared with what it saw before; what has
+moved is entered under the metric and the labels that SPEC section 10 gives it. Nothing here reads
+what the server has counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from rwf import Client, CommandRejected
+from rwf.model.states import (
+    SEMANTICS_VERSION,
+    TERMINAL_STEPS,
+    TERMINAL_WORKFLOWS,
+    CallbackStatus,
+    StepCause,
+    StepState,
+    WaitStatus,
+)
+from rwf.model.views import (
+    AwaitView,
+    ReconcileReport,
+    RecoveryResult,
+    SignalView,
+    StepView,
+    WorkflowView,
+)
+
+Sample = tuple[str, tuple[tuple[str, str], ...]]
+Counts = Counter[Sample]
+
+COMMANDS = (
+    "insert", "complete_step", "complete", "complete_many", "await_step", "deliver_signal",
+    "request_cancel", "recover_step", "reconcile", "claim", "release", "dispatch_callbacks",
+    "resend_callback",
+)  # fmt: skip
+_VERSION = str(SEMANTICS_VERSION)
+
+
+class _Seen(NamedTuple):
+    """All workflows, and their steps by workflow and name."""
+
+    workflows: dict[str, WorkflowView]
+    steps: dict[tuple[str, str], StepView]
+
+
+class Watched:
+    """A client whose commands are entered in ``counts``; all else is the client's own."""
+
+    def __init__(self, client: Client, counts: Counts) -> None:
+        self._client = client
+        self.counts = counts
+        self._signals: set[str] = set()
+        self._waits: set[str] = set()
+        self._seen = self._look()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        return self._watched(name, method) if name in COMMANDS else method
+
+    def _watched(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **options: Any) -> Any:
+            reply = None
+            try:
+                reply = method(*args, **options)
+            except CommandRejected as error:
+                self._refused(error)
+                raise
+            finally:
+                before, self._seen = self._seen, self._look()
+                self._compare(before, self._seen, reply)
+            self._answered(reply)
+            return reply
+
+        return called
+
+    def _look(self) -> _Seen:
+        workflows = self._client.list(limit=500).workflows
+        return _Seen(
+            {view.id: view for view in workflows},
+            {(view.id, step.name): step for view in workflows for step in self._steps(view.id)},
+        )
+
+    def _steps(self, workflow_id: str) -> Iterator[StepView]:
+        yield from self._client.steps(workflow_id)
+
+    def _enter(self, metric: str, **labels: str) -> None:
+        self.counts[sample(metric, labels)] += 1
+
+    def _refused(self, error: CommandRejected) -> None:
+        if error.requested_at is not None:
+            self._enter(
+                "rwf_commands_rejected_total", action=error.action, reason_code=error.reason_code
+            )
+
+    def _answered(self, reply: Any) -> None:
+        for one in reply if isinstance(reply, tuple | list) else (reply,):
+            if isinstance(one, CommandRejected):
+                self._refused(one)
+            elif isinstance(one, ReconcileReport):
+                for repair in one.repairs:
+                    self._enter("rwf_reconcile_repairs_total", kind=repair.kind)
+            elif isinstance(one, SignalView) and one.id not in self._signals:
+                self._signals.add(one.id)
+                if one.status != "consumed":  # that is seen by the step which it woke
+                    self._enter("rwf_signals_total", status=one.status)
+
+    def _compare(self, before: _Seen, after: _Seen, reply: Any) -> None:
+        for workflow_id, view in after.workflows.items():
+            was = before.workflows.get(workflow_id)
+            if view.state in TERMINAL_WORKFLOWS and (was is None or _end(was) != _end(view)):
+                self._enter(
+                    "rwf_workflows_terminal_total",
+                    state=view.state,
+                    outcome=view.state,
+                    terminal_cause=str(view.terminal_cause),
+                    semantics_version=_VERSION,
+                )
+        recovered = self._recovered(reply)
+        woken = self._found(reply)
+        for key, step in after.steps.items():
+            state = before.steps[key].state if key in before.steps else StepState.PENDING
+            if step.state in TERMINAL_STEPS and step.state is not state:
+                self._ended(step)
+            if key in recovered or step.state is not StepState.AVAILABLE:
+                continue
+            if state is StepState.PENDING:
+                self._unblocked("dependency")
+            elif state is StepState.AWAITING_SIGNAL:
+                woken.add(key)
+        for _ in woken:
+            self._enter("rwf_signals_total", status="consumed")
+
+    def _found(self, reply: Any) -> set[tuple[str, str]]:
+        """The step whose new wait has found a signal that was kept for it."""
+        if not isinstance(reply, AwaitView) or reply.id in self._waits:
+            return set()
+        self._waits.add(reply.id)
+        resolved = reply.status is WaitStatus.RESOLVED
+        return {(reply.workflow_id, reply.step)} if resolved else set()
+
+    def _recovered(self, reply: Any) -> set[tuple[str, str]]:
+        """The steps that a recovery has moved, of which those are entered that may run."""
+        if not isinstance(reply, RecoveryResult) or reply.duplicate or reply.dry_run:
+            return set()
+        for change in reply.changes:
+            if change.after is StepState.AVAILABLE:
+                self._unblocked("recovery")
+        return {(reply.workflow.id, change.step) for change in reply.changes}
+
+    def _unblocked(self, scope: str) -> None:
+        self._enter(
+            "rwf_steps_unblocked_total",
+            scope=scope,
+            state="available",
+            semantics_version=_VERSION,
+        )
+
+    def _ended(self, step: StepView) -> None:
+        labels = {
+            "outcome": str(step.state),
+            "terminal_cause": str(step.terminal_cause),
+            "semantics_version": _VERSION,
+        }
+        if step.terminal_cause is StepCause.CANCELLED_BY_DEPENDENCY:
+            self._enter("rwf_cascade_cancelled_total", scope="dependency", **labels)
+        else:
+            self._enter("rwf_steps_completed_total", **labels)
+
+
+def _end(view: WorkflowView) -> tuple[str, str | None]:
+    return view.state, view.terminal_cause
+
+
+def standing(client: Client) -> Counts:
+    """What the gauges have to say, zeros left out."""
+    found: Counts = Counter()
+    for view in client.list(limit=500).workflows:
+        found[sample("rwf_workflows", {"state": view.state})] += 1
+        for step in client.steps(view.id):
+            found[sample("rwf_steps", {"state": step.state})] += 1
+        for callback in client.callbacks(view.id):
+            open_ = callback.status is CallbackStatus.LEASED
+            status = CallbackStatus.PENDING if open_ else callback.status
+            found[sample("rwf_callbacks", {"status": status})] += 1
+    return found
+
+
+def sample(metric: str, labels: dict[str, str]) -> Sample:
+    return metric, tuple(sorted((name, str(value)) for name, value in labels.items()))
+
+
+def samples(text: str) -> dict[Sample, float]:
+    """Everything that a scrape says."""
+    return {
+        sample(found.name, found.labels): found.value
+        for family in text_string_to_metric_families(text)
+        for found in family.samples
+    }
+
+
+def counted(text: str) -> Counts:
+    """What a scrape says of the fleet, without ages, zeros and the process's own calls."""
+    found: Counts = Counter()
+    for key, value in samples(text).items():
+        own = key[0].startswith("rwf_call_") or key[0].endswith("_seconds")
+        if value and not own:
+            found[key] = int(value)
+    return found

@@ -1,0 +1,141 @@
+"""The doctor: what waits for too long, what a user may not do, what stands beside the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rwf import AsyncClient, Client
+from rwf.model.views import Check
+from tests.conftest import Pool
+from tests.contract.flows import flow, partition_key, raw
+from tests.servers import KINDS, AnyServer, Server
+from tests.waiting import until
+
+
+def finding(client: Client, name: str) -> Check:
+    (check,) = (check for check in client.doctor().checks if check.name == name)
+    return check
+
+
+def found(client: Client, name: str) -> str:
+    check = finding(client, name)
+    assert (check.advice is None) is (check.status == "ok")
+    return f"{check.status}: {check.found}"
+
+
+def hours_ago(client: Client, hours: float) -> int:
+    seconds, _ = raw(client).time()
+    return int((seconds - hours * 3600) * 1000)
+
+
+def test_what_waits(one_client: Client, broken_on_purpose: None) -> None:
+    assert found(one_client, "namespace").endswith("the first use creates it")
+    one_client.list()
+    assert found(one_client, "sweep") == "ok: no open workflow"
+    assert found(one_client, "ready") == "ok: no step waits to be claimed"
+    assert found(one_client, "callbacks") == "ok: none dead, 0 pending"
+    view = one_client.insert(flow("a"))
+    assert found(one_client, "sweep") == "warning: 1 open workflow, and no sweep ever"
+    assert found(one_client, "ready").startswith("ok: the oldest step that may run has waited")
+    sweep = partition_key(view.id, "sweep")
+    raw(one_client).hset(sweep, "open:ended", hours_ago(one_client, 0.06))
+    assert found(one_client, "sweep") == "ok: the last sweep ended 4 min ago"
+    raw(one_client).hset(sweep, "open:ended", hours_ago(one_client, 3))
+    assert found(one_client, "sweep") == "warning: the last sweep ended 3.0 h ago"
+    ready = partition_key(view.id, "ready")
+    old = f"000000{hours_ago(one_client, 1):011x}0001"
+    raw(one_client).zadd(ready, {f"slow:1000|{old}|{view.id}|a": 0})
+    assert (
+        found(one_client, "ready") == "warning: the oldest step that may run has waited for 60 min"
+    )
+    raw(one_client).hset(partition_key(view.id, "stats"), mapping={"gc|dead": 2, "gc|pending": 3})
+    assert found(one_client, "callbacks") == "warning: 2 dead, 3 pending"
+    assert "--resend" in str(finding(one_client, "callbacks").advice)
+    assert one_client.doctor().healthy
+
+
+def test_the_same_on_asyncio(one_server: AnyServer, one_client: Client) -> None:
+    one_client.insert(flow("a"))
+
+    async def names() -> list[str]:
+        async with AsyncClient.from_url(one_server.url) as client:
+            return [check.name for check in (await client.doctor()).checks]
+
+    assert asyncio.run(names()) == [check.name for check in one_client.doctor().checks]
+
+
+def rights(server: AnyServer, rules: str) -> str:
+    """What the doctor says to a user with these rights."""
+    any_client: Any = server.client()
+    with Client.from_url(server.url) as client:
+        client.list()
+    any_client.execute_command("ACL", "SETUSER", "bob", "reset", "on", ">secret", *rules.split())
+    with Client.from_url(server.url.replace("redis://", "redis://bob:secret@")) as client:
+        return found(client, "rights")
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ("~rwf:* &rwf:* +@all -hset -zadd", "failed: bob may not HSET, ZADD in this namespace"),
+        ("~rwf:* +@all", "failed: bob may not PUBLISH in this namespace"),
+        ("%R~rwf:* &rwf:* +@all -fcall", "ok: bob may read, and nothing else"),
+        ("~rwf:* &rwf:* +@all -@write -fcall -zscore", "failed: bob may not FCALL, ZSCORE"),
+        ("~other:* &rwf:* +@all", "failed: bob may not FCALL_RO, FCALL, HEXISTS, HGET,"),
+        ("~rwf:* &rwf:* +@all -acl", "warning: this user may not read ACL WHOAMI"),
+        ("~rwf:* &rwf:* +@all -acl|dryrun", "warning: this user may not read ACL DRYRUN"),
+    ],
+)
+def test_rights(one_server: AnyServer, rules: str, says: str) -> None:
+    assert rights(one_server, rules).startswith(says)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rights_on_each_kind_of_server(pool: Pool, kind: str) -> None:
+    server = pool.get(kind)
+    assert rights(server, "~rwf:* &rwf:* +@all") == "ok: bob may do all that rwf does"
+    lacking = rights(server, "~rwf:* &rwf:* +@all -rpush")
+    assert lacking == "failed: bob may not RPUSH in this namespace"
+
+
+@pytest.fixture
+def replica(one_server: AnyServer) -> Iterator[Server]:
+    assert isinstance(one_server, Server)
+    with Server.start("valkey91", extra=("--repl-diskless-sync-delay", "0")) as second:
+        yield second
+
+
+def test_replication(one_server: Server, one_client: Client, replica: Server) -> None:
+    assert found(one_client, "replication") == "ok: no replica"
+    raw(one_client).config_set("repl-diskless-sync-delay", 0)
+    any_replica: Any = replica.client()
+    any_replica.replicaof("127.0.0.1", one_server.port)
+    until(
+        lambda: any_replica.info("replication")["master_link_status"] == "up",
+        timeout=20,
+        what="a replica in step",
+    )
+    until(lambda: "0 s ago" in found(one_client, "replication"), what="its report")
+    assert found(one_client, "replication").startswith("ok: 1 replica, at most 0.0 MB behind")
+    with Client.from_url(replica.url) as client:
+        assert found(client, "role") == "failed: replica"
+    any_replica.replicaof("no", "one")
+
+
+def test_a_primary_without_the_library(pool: Pool) -> None:
+    cluster: Any = pool.get("cluster")
+    with Client.from_url(cluster.url, partitions=16) as client:
+        client.migrate()
+        assert found(client, "library").endswith("is loaded")
+        cluster.nodes[1].client().execute_command("FUNCTION FLUSH")
+        lacking = found(client, "library")
+        assert lacking.startswith("warning: ")
+        assert lacking.endswith(f"not loaded on 127.0.0.1:{cluster.nodes[1].port}")
+        assert "rwf migrate" in str(finding(client, "library").advice)
+        client.migrate()
+        assert found(client, "rights") == "ok: default may do all that rwf does"
+        assert found(client, "sweep") == "ok: no open workflow"

@@ -1,0 +1,347 @@
+"""Metrics: exact, the same from every daemon, and without a label that somebody chose."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import urllib.error
+import urllib.request
+from collections import Counter
+from typing import cast
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import invariant, run_state_machine_as_test
+from prometheus_client import CollectorRegistry, generate_latest
+
+from rwf import AsyncClient, Client, CommandRejected, metrics
+from rwf.model.states import Action, CallbackOutcome, RepairKind
+from rwf.model.views import Callback
+from rwf.store.library import lua_folder
+from tests.conftest import Pool
+from tests.contract.counted import Counts, Watched, counted, sample, samples, standing
+from tests.contract.flows import flow, own_key, partition_key, raw
+from tests.model.machine import MACHINE_SETTINGS, Machine, System
+from tests.model.system import ClientSystem
+from tests.servers import AnyServer, Server, free_port
+
+_numbers = itertools.count()
+
+
+def fetched(port: int, path: str = "/metrics") -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        return cast(bytes, answer.read()).decode()
+
+
+def scrape(client: Client) -> str:
+    registry = CollectorRegistry()
+    registry.register(metrics.FleetCollector(client))
+    return generate_latest(registry).decode()
+
+
+class CountedSystem(ClientSystem):
+    """A client of a namespace of its own, and a ledger; at the end the metrics say the same."""
+
+    def __init__(self, server: AnyServer) -> None:
+        self._namespace = f"m{next(_numbers)}"
+        self._server = server
+        self._own = self.connect()
+        self._counts: Counts = Counter()
+        super().__init__(cast(Client, Watched(self._own, self._counts)))
+
+    def connect(self) -> Client:
+        return Client.from_url(self._server.url, namespace=self._namespace, partitions=3)
+
+    def close(self) -> None:
+        with self._own, self.connect() as other:
+            found, expected = counted(scrape(other)), self._counts + standing(self._own)
+            assert (found - expected, expected - found) == (Counter(), Counter())
+
+
+@pytest.mark.scaled
+def test_random_histories_are_counted_exactly(pool: Pool) -> None:
+    server = pool.get("valkey91")
+
+    class Real(Machine):
+        def make_system(self) -> System:
+            server.flush()
+            return CountedSystem(server)
+
+        @invariant()
+        def same_records(self) -> None:
+            """Other tests compare these."""
+
+    quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    run_state_machine_as_test(
+        Real,
+        settings=settings(
+            MACHINE_SETTINGS,
+            max_examples=15,
+            suppress_health_check=quiet,
+        ),
+    )
+
+
+def test_leases_retries_and_callbacks(one_client: Client) -> None:
+    """What random histories leave out: claims, and the outbox."""
+    counts: Counts = Counter()
+    watched = cast(Client, Watched(one_client, counts))
+    for _ in range(3):
+        watched.insert(flow("a b:a", max_attempts=2))
+    for _ in range(2):
+        claims = watched.claim(["default"], worker_id="w", limit=2, lease=0.001)
+        assert len(claims) == 2
+        for claim in claims:
+            repairs = watched.reconcile(claim.workflow_id).repairs
+            assert [repair.kind for repair in repairs] == ["lease_expired"]
+            counts[sample("rwf_lease_expired_total", {})] += 1
+    last = watched.claim(["default"], worker_id="w", limit=3)[-1]
+    watched.complete(last)
+    with pytest.raises(CommandRejected, match="already_terminal"):
+        watched.complete(last, "failed")
+
+    watched.request_cancel(last.workflow_id)
+
+    def handler(envelope: Callback) -> None:
+        if envelope.workflow_id == last.workflow_id:
+            raise ValueError("not now")
+
+    report = watched.dispatch_callbacks(handler)
+    assert report.delivered
+    assert report.failed
+    for outcome in ("delivered", "failed"):
+        labels = {"event": "workflow.terminal", "outcome": outcome}
+        counts[sample("rwf_callbacks_total", labels)] += getattr(report, outcome)
+    assert counted(scrape(one_client)) == counts + standing(one_client)
+
+
+def test_a_step_that_a_recovery_cancels_again_has_ended_once(one_client: Client) -> None:
+    counts: Counts = Counter()
+    watched = cast(Client, Watched(one_client, counts))
+    view = watched.insert(flow("a b c:a,b"))
+    for step in ("a", "b"):
+        watched.complete_step(view.id, step, "failed")
+    watched.recover_step(view.id, "a", "retry", scope="downstream")
+    assert one_client.step(view.id, "c").state == "cancelled"
+    found = counted(scrape(one_client))
+    assert found == counts + standing(one_client)
+    (cascades,) = (found[key] for key in found if key[0] == "rwf_cascade_cancelled_total")
+    assert cascades == 1
+
+
+def test_another_cause_is_another_end(one_client: Client) -> None:
+    """As for callbacks: each of the two is told of."""
+    view = one_client.insert(flow("a b:a"))
+    one_client.request_cancel(view.id)
+    one_client.recover_step(view.id, "a", "skip", scope="step", reopen=True)
+    found = counted(scrape(one_client))
+    ends = {
+        dict(labels)["terminal_cause"]: count
+        for (name, labels), count in found.items()
+        if name == "rwf_workflows_terminal_total"
+    }
+    assert ends == {"operator_cancelled": 1, "step_cancelled": 1}
+    told = [one for one in one_client.callbacks(view.id) if one.event == "workflow.terminal"]
+    assert len(told) == sum(ends.values())
+
+
+def test_dead_callbacks(one_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.complete_step(view.id, "a")
+
+    def handler(envelope: Callback) -> None:
+        raise ValueError
+
+    for _ in range(20):
+        raw(one_client).zadd(partition_key(view.id, "outbox"), {f"{view.id}|1": 0})
+        number = raw(one_client).hget(own_key(view.id), "@1").split(b",")
+        number[4] = b"0"
+        raw(one_client).hset(own_key(view.id), "@1", b",".join(number))
+        assert one_client.dispatch_callbacks(handler).failed == 1
+    found = counted(scrape(one_client))
+    tried = {"event": "workflow.terminal"}
+    assert found[sample("rwf_callbacks_total", {**tried, "outcome": "failed"})] == 20
+    assert found[sample("rwf_callbacks_total", {**tried, "outcome": "dead"})] == 1
+    assert found[sample("rwf_callbacks", {"status": "dead"})] == 1
+
+
+def test_the_same_from_every_daemon_and_after_restarts() -> None:
+    with Server.start("valkey91", aof=True) as server:
+        with Client.from_url(server.url, partitions=4) as client:
+            for _ in range(8):
+                view = client.insert(flow("a b:a"))
+                client.complete_step(view.id, "a")
+            with metrics.serve(client, port=0) as one, metrics.serve(client, port=0) as two:
+                first = counted(fetched(one.port))
+                assert counted(fetched(two.port)) == first
+                assert first[sample("rwf_steps", {"state": "completed"})] == 8
+                server.kill()
+                server.restart()
+                assert counted(fetched(one.port)) == first
+        with Client.from_url(server.url) as later:
+            assert counted(scrape(later)) == first
+
+
+def test_partitions_that_were_added_meanwhile(one_client: Client) -> None:
+    registry = CollectorRegistry()
+    registry.register(metrics.FleetCollector(one_client))
+    assert counted(generate_latest(registry).decode()) == Counter()
+    raw(one_client).hset("rwf:{0}:meta", "partitions", 2)
+    raw(one_client).hset("rwf:{1}:stats", "le", 7)
+    assert counted(generate_latest(registry).decode()) == {sample("rwf_lease_expired_total", {}): 7}
+    raw(one_client).delete("rwf:{1}:stats")
+
+
+HOSTILE = 'a"} 1\nevil{x="'
+
+
+def test_no_label_that_somebody_chose(one_client: Client, broken_on_purpose: None) -> None:
+    one_client.insert(
+        flow("secret-step", name="secret.flow", queue="secret-queue", worker="evil{}")
+    )
+    one_client.deliver_signal("secret-signal", HOSTILE, payload=HOSTILE)
+    with pytest.raises(CommandRejected):
+        one_client.recover_step("0-" + "a" * 16, HOSTILE, "retry", actor=HOSTILE)
+    fields = [f"{code}|{HOSTILE}" for code in ("gs", "gw", "gc", "cr|insert", "rr", "sg", HOSTILE)]
+    fields += ["sc|completed|completed|3", "sc|completed", "wt|running|running|completed|2", ""]
+    raw(one_client).hset("rwf:{0}:stats", mapping=dict.fromkeys(fields, 1))
+    text = scrape(one_client)
+    assert "secret" not in text
+    assert "evil" not in text
+    allowed: dict[str, set[str]] = {}
+    for family in (*metrics.COUNTERS, *metrics.GAUGES):
+        for label, values in family.labels.items():
+            allowed.setdefault(label, set()).update(map(str, values))
+    assert {label for (_, labels) in samples(text) for label, _ in labels} <= set(allowed)
+    for _, labels in samples(text):
+        for label, value in labels:
+            assert value in allowed[label]
+
+
+def test_every_stored_name_is_of_a_fixed_set() -> None:
+    """What the Lua counts under must be in the sets, or a metric would leave it out."""
+    code = "\n".join(path.read_text() for path in sorted(lua_folder().rglob("*.lua")))
+    repairs = set(re.findall(r'repairs \+ 1\] = \{ "(\w+)"', code))
+    repairs |= set(re.findall(r'"(\w+_(?:missing|wrong|unfinished))"', code))
+    assert repairs <= set(RepairKind)
+    assert set(re.findall(r'\baction = "(\w+)"', code)) <= set(Action)
+    assert set(re.findall(r'\boutcome\(call_, c, "(\w+)"', code)) == set(CallbackOutcome)
+
+
+def test_ages(one_client: Client, broken_on_purpose: None) -> None:
+    def ages() -> dict[str, float]:
+        found = samples(scrape(one_client))
+        return {name: value for (name, _), value in found.items() if name.endswith("_age_seconds")}
+
+    assert ages() == {metrics.READY_AGE: 0}
+    now = int(raw(one_client).time()[0]) * 1000
+    members = [f"q{n}:{900 + n}|000000{now - n * 1000:011x}0001|0-x|s" for n in range(450)]
+    raw(one_client).zadd("rwf:{0}:ready", dict.fromkeys(members, 0))
+    raw(one_client).hset("rwf:{0}:sweep", "open:ended", now - 60_000)
+    assert ages()[metrics.READY_AGE] == pytest.approx(449, abs=20)
+    assert ages()[metrics.SWEEP_AGE] == pytest.approx(60, abs=20)
+    taken = f"q:1000|000000{now - 900_000:011x}0001|0-x|s"
+    raw(one_client).zadd("rwf:{0}:reserved", {taken: now})
+    assert ages()[metrics.READY_AGE] == pytest.approx(900, abs=20)
+
+
+def test_calls_are_measured(one_server: AnyServer, one_client: Client) -> None:
+    registry, other = CollectorRegistry(), CollectorRegistry()
+    for each in (registry, other, registry):
+        metrics.instrument(one_client, each)
+    view = one_client.insert(flow("a"))
+    one_client.complete_step(view.id, "a")
+
+    async def run() -> None:
+        async with AsyncClient.from_url(one_server.url) as client:
+            metrics.instrument(client, registry)
+            await client.get(view.id)
+
+    asyncio.run(run())
+    found = samples(generate_latest(registry).decode())
+    calls = {
+        dict(labels)["function"]: value
+        for (name, labels), value in found.items()
+        if name == f"{metrics.DURATION}_count"
+    }
+    assert calls == {"insert": 1, "complete": 1, "show": 1}
+    first = samples(generate_latest(other).decode())
+    assert first[sample(f"{metrics.DURATION}_count", {"function": "insert"})] == 1
+    assert {name.removeprefix(metrics.DURATION) for name, _ in found} == {
+        "_bucket",
+        "_count",
+        "_sum",
+        "_created",
+    }
+
+
+class Daemon:
+    partitions = (0, 2, 5)
+    tick_age: float | None = None
+
+
+def test_the_server(one_client: Client) -> None:
+    daemon = Daemon()
+    with metrics.serve(one_client, port=0, reconciler=daemon) as server:
+        assert server.host == "127.0.0.1"
+        found = samples(fetched(server.port))
+        assert found[sample("rwf_partitions_owned", {})] == 3
+        function = {"function": "stats"}
+        assert samples(fetched(server.port))[sample(f"{metrics.DURATION}_count", function)] >= 1
+        assert fetched(server.port, "/healthz") == "ok\n"
+        daemon.tick_age = 3.0
+        assert fetched(server.port, "/healthz") == "ok\n"
+        daemon.tick_age = 300.0
+        paths = (("/", None, 404), ("/metrics", b"x", 405), ("/healthz", None, 503))
+        for path, data, status in paths:
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", data, timeout=20)
+            with caught.value as error:
+                assert error.code == status
+        with pytest.raises(OSError, match="in use"):
+            metrics.serve(one_client, port=server.port)
+        port = server.port
+    server.close()
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        fetched(port, "/healthz")
+
+
+def test_the_server_beside_an_async_client(one_server: AnyServer) -> None:
+    async def run() -> str:
+        async with AsyncClient.from_url(one_server.url) as client:
+            await client.insert(flow("a"))
+            with metrics.serve(client, port=0) as server:
+                return await asyncio.to_thread(fetched, server.port)
+
+    assert counted(asyncio.run(run()))[sample("rwf_steps", {"state": "available"})] == 1
+
+
+def test_a_store_that_is_gone() -> None:
+    url = f"redis://bob:hunter2@127.0.0.1:{free_port()}/0"
+    with Client.from_url(url) as client, metrics.serve(client, port=0) as server:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            fetched(server.port)
+        with caught.value as error:
+            assert error.code == 503
+            assert "hunter2" not in error.read().decode()
+        assert fetched(server.port, "/healthz") == "ok\n"
+
+
+def test_each_kind_of_server(client: Client) -> None:
+    counts: Counts = Counter()
+    watched = cast(Client, Watched(client, counts))
+    for _ in range(4):
+        view = watched.insert(flow("a b:a c:+b"))
+        watched.complete_step(view.id, "a", "failed")
+        with pytest.raises(CommandRejected):
+            watched.complete_step(view.id, "b")
+    found = scrape(client)
+    assert counted(found) == counts + standing(client)
+    assert 0 < samples(found)[sample(metrics.READY_AGE, {})] < 60
+
+
+def test_on_a_fake_server(fake_client: Client) -> None:
+    fake_client.insert(flow("a"))
+    assert counted(scrape(fake_client))[sample("rwf_steps", {"state": "available"})] == 1
+    assert fake_client.doctor().healthy

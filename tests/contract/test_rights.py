@@ -1,0 +1,230 @@
+"""Least privilege: each role does its work with the rights of ``deploy/users.acl``, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rwf import Client, CommandRejected, Completion, StoreMisconfigured, Workflow, WorkflowInvalid
+from rwf.store import events
+from rwf.store.ops import reads
+from rwf.store.ops.timers import fire_due
+from tests import invariants
+from tests.contract.commandline import Cli
+from tests.contract.flows import flow
+from tests.deploying import PASSWORD, ROLES, start, url_of
+from tests.servers import KINDS, AnyServer
+from tests.waiting import until
+
+KIND_NAMES = [*KINDS, "cluster"]
+
+
+@pytest.fixture(scope="module", params=KIND_NAMES)
+def guarded(request: pytest.FixtureRequest) -> Iterator[AnyServer]:
+    """A server, or a cluster, that knows the users, with rwf's library."""
+    server = start(request.param)
+    with Client.from_url(url_of(server, "admin"), partitions=4) as admin:
+        admin.migrate()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def quiet(guarded: AnyServer) -> Iterator[AnyServer]:
+    """The same; at the end nobody has been refused anything by the server."""
+    for node in nodes(guarded):
+        node.execute_command("ACL", "LOG", "RESET")
+    yield guarded
+    assert refusals(guarded) == []
+    with Client.from_url(guarded.url) as anybody:
+        assert invariants.check(anybody) == []
+
+
+def nodes(server: AnyServer) -> list[Any]:
+    return [node.client() for node in getattr(server, "nodes", [server])]
+
+
+def refusals(server: AnyServer) -> list[str]:
+    return [
+        f"{entry['username']}: {entry['reason']} {entry['object']}"
+        for node in nodes(server)
+        for entry in node.acl_log()
+    ]
+
+
+def opened(server: AnyServer, role: str) -> Client:
+    return Client.from_url(url_of(server, role))
+
+
+def test_a_client(quiet: AnyServer) -> None:
+    with opened(quiet, "client") as client:
+        view = client.insert(flow("a b:a c:+b d"), key="order-1")
+        assert client.insert(flow("a b:a c:+b d"), key="order-1").duplicate
+        client.complete_step(view.id, "a", payload={"n": 1}, command_id="one")
+        with pytest.raises(CommandRejected, match="already_terminal"):
+            client.complete_step(view.id, "a", "failed")
+        client.complete_many([Completion(workflow_id=view.id, step="b", status="failed")])
+        assert client.await_step(view.id, "d", signal="go", correlation_key="k").status == "waiting"
+        assert client.deliver_signal("go", "k", payload=[1]).status == "consumed"
+        client.recover_step(view.id, "b", "retry", scope="downstream", actor="ann")
+        client.request_cancel(view.id, reason="enough")
+        assert client.dispatch_callbacks(lambda envelope: None).delivered
+        for callback in client.callbacks(view.id):
+            client.resend_callback(callback.callback_id)
+        client.reconcile(view.id)
+        for read in (client.get, client.steps, client.results, client.evidence, client.graph):
+            assert read(view.id)
+        assert client.explain(view.id).diagnosis
+        assert client.explain_step(view.id, "c").diagnosis
+        assert client.list(limit=5).workflows
+        client.queues()
+
+
+def test_large_graphs(quiet: AnyServer) -> None:
+    """What takes several calls: an insert, a cascade, a cancel request."""
+    with opened(quiet, "client") as client:
+        view = client.insert(flow("root " + " ".join(f"c{n}:root" for n in range(900))))
+        client.complete_step(view.id, "root", "failed")
+        client.recover_step(view.id, "root", "retry")
+        assert client.request_cancel(view.id).state == "cancelled"
+
+
+def test_a_worker(quiet: AnyServer) -> None:
+    with opened(quiet, "worker") as worker:
+        for _ in range(4):
+            worker.insert(flow("a b:a"))
+        claims = worker.claim(["default"], worker_id="w", limit=3)
+        assert worker.heartbeat(claims).lost == ()
+        worker.release(claims[1:])
+        worker.complete(claims[0], payload="done")
+        worker.complete_many([], claim_next=2, queues=["default"], worker_id="w")
+
+
+def test_events(quiet: AnyServer) -> None:
+    with opened(quiet, "worker") as worker, opened(quiet, "client") as client:
+        heard = events.hints(worker._store, worker._run(reads.channels(worker._scope)))
+        found: list[Any] = []
+
+        def hint() -> bool:
+            client.insert(flow("a", queue=f"q{len(found)}"))  # each queue turns from empty to not
+            found.append(next(heard))
+            return found[-1] is not None
+
+        until(hint, timeout=20, what="an event")
+        heard.close()
+
+
+def test_a_daemon(quiet: AnyServer) -> None:
+    with opened(quiet, "client") as client:
+        view = client.insert(flow("a"))
+        client.complete_step(view.id, "a", "retryable", retry_in=0)
+    for node in nodes(quiet):
+        node.execute_command("FUNCTION", "FLUSH")
+    with opened(quiet, "daemon") as daemon:
+        for partition in range(4):
+            daemon._run(fire_due(daemon._scope, partition))
+        assert daemon.step(view.id, "a").state == "available"
+        daemon.reconcile(view.id)
+
+
+def test_an_operator(guarded: AnyServer, tmp_path: Path) -> None:
+    with opened(guarded, "client") as client:
+        view = client.insert(flow("a b:a"))
+    cli = Cli(url_of(guarded, "operator"), tmp_path)
+    for reading in (
+        ("ls",),
+        ("show", view.id),
+        ("explain", view.id),
+        ("explain", view.id, "b"),
+        ("graph", view.id),
+        ("evidence", view.id),
+        ("queues",),
+    ):
+        assert cli.ok(*reading), reading
+    doctor = cli("doctor")
+    assert doctor.exit_code == 0, doctor.output
+    assert "rwf-operator may read, and nothing else" in doctor.stdout
+    for writing in (
+        ("complete", view.id, "a"),
+        ("cancel", view.id),
+        ("recover", view.id, "a", "skip"),
+        ("signal", "go", "k"),
+    ):
+        line = cli.refused(3, *writing)
+        assert "store_misconfigured: the server's user lacks a right: " in line
+        assert "fcall" in line
+        assert PASSWORD not in line
+    with opened(guarded, "client") as client:
+        assert client.step(view.id, "a").state == "available"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_role_does_more(guarded: AnyServer, role: str) -> None:
+    node = nodes(guarded)[0]
+    forbidden = [
+        ("FLUSHALL",), ("FLUSHDB",), ("KEYS", "*"), ("CONFIG", "GET", "*"), ("SHUTDOWN",),
+        ("CONFIG", "SET", "save", ""), ("ACL", "LIST"), ("ACL", "SETUSER", "x"), ("DEBUG", "x"),
+        ("FUNCTION", "FLUSH"), ("FUNCTION", "DELETE", "x"), ("EVAL", "return 1", "0"),
+        ("CLIENT", "KILL", "1"), ("CLIENT", "LIST"), ("REPLICAOF", "no", "one"), ("MONITOR",),
+        ("GET", "rwf:{0}:meta"), ("DEL", "rwf:{0}:meta"), ("HGET", "other", "x"),
+        ("PUBLISH", "other", "x"), ("SCRIPT", "FLUSH"), ("SAVE",), ("BGREWRITEAOF",),
+    ]  # fmt: skip
+    if role != "daemon":
+        forbidden += [("FUNCTION", "LOAD", "x"), ("SCAN", "0")]
+    if role == "operator":
+        forbidden += [("FCALL", "x", "1", "rwf:{0}:meta"), ("HSET", "rwf:{0}:meta", "a", "b")]
+    for command in forbidden:
+        said = node.execute_command("ACL", "DRYRUN", f"rwf-{role}", *command)
+        assert b"no permissions" in said, (role, command, said)
+
+
+@pytest.mark.parametrize("guarded", ["redis70", "cluster"], indirect=True)
+@pytest.mark.parametrize("role", ["client", "worker", "daemon"])
+def test_the_doctor_of_a_role(guarded: AnyServer, role: str) -> None:
+    with opened(guarded, role) as client:
+        report = client.doctor()
+    assert report.healthy, report
+    (rights,) = (check.found for check in report.checks if check.name == "rights")
+    assert rights == f"rwf-{role} may do all that rwf does"
+
+
+def test_nobody_logs_in_without_a_password(guarded: AnyServer) -> None:
+    with (
+        Client.from_url(url_of(guarded, "client", "wrong")) as client,
+        pytest.raises(StoreMisconfigured) as caught,
+    ):
+        client.list()
+    assert PASSWORD not in str(caught.value)
+
+
+NAMES = st.from_regex(r"[A-Za-z0-9._-]{1,40}", fullmatch=True)
+TEXTS = st.text(min_size=1, max_size=60) | st.sampled_from(
+    ["rwf:{9}:w:x", "}{", "a|b,c", "\r\n*1\r\n$8\r\nFLUSHALL\r\n", "' or 1", "*", "\0", "{0}:meta"]
+)
+
+
+@pytest.mark.parametrize("guarded", ["valkey91", "cluster"], indirect=True)
+def test_no_name_and_no_payload_is_refused_by_the_server(quiet: AnyServer) -> None:
+    with opened(quiet, "client") as client:
+
+        @settings(max_examples=12, suppress_health_check=list(HealthCheck))
+        @given(NAMES, NAMES, TEXTS, TEXTS, TEXTS)
+        def tried(name: str, queue: str, one: str, two: str, three: str) -> None:
+            wf = Workflow(name, context={one: two})
+            wf.add(name, worker="w", queue=queue, input={two: three})
+            try:
+                view = client.insert(wf, key=one)
+                client.await_step(view.id, name, signal=name, correlation_key=two)
+                client.deliver_signal(name, two, payload=three, dedupe_key=one)
+                client.claim([queue], worker_id=three)
+                client.complete_step(view.id, name, payload=one, actor=two, command_id=three)
+                client.complete_step(one, two)
+            except (CommandRejected, WorkflowInvalid):
+                pass
+
+        tried()

@@ -1,0 +1,101 @@
+"""TLS, with a certificate authority of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from rwf import AsyncClient, Client, StoreUnavailable
+from tests.contract.commandline import Cli
+from tests.contract.flows import flow
+from tests.servers import Server, free_port
+
+SECRET = "hunter2-hunter2"
+
+
+class Guarded(NamedTuple):
+    """A server that listens on a port with TLS, and wants a password."""
+
+    url: str
+    authority: Path
+    stranger: Path
+
+
+def _openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def _authority(folder: Path, name: str) -> Path:
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    files = ("-keyout", f"{name}.key", "-out", f"{name}.crt")
+    _openssl(folder, "req", "-x509", *key, *files, "-days", "2", "-subj", f"/CN={name}")
+    return folder / f"{name}.crt"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    assert shutil.which("openssl"), "these tests need openssl"
+    folder = tmp_path_factory.mktemp("tls")
+    authority, stranger = _authority(folder, "ours"), _authority(folder, "theirs")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    request = ("-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
+    _openssl(folder, "req", *key, *request)
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    by = ("-CA", "ours.crt", "-CAkey", "ours.key", "-CAcreateserial", "-extfile", "names")
+    _openssl(folder, "x509", "-req", "-in", "server.csr", "-out", "server.crt", "-days", "2", *by)
+    port = free_port()
+    files = ("cert-file", "server.crt"), ("key-file", "server.key"), ("ca-cert-file", "ours.crt")
+    extra = [part for name, file in files for part in (f"--tls-{name}", str(folder / file))]
+    extra += ["--tls-port", str(port), "--tls-auth-clients", "no"]
+    with Server.start("redis70", extra=extra) as server:
+        server.client().config_set("requirepass", SECRET)
+        yield Guarded(f"rediss://:{SECRET}@127.0.0.1:{port}/0", authority, stranger)
+
+
+def test_both_clients(guarded: Guarded) -> None:
+    url = f"{guarded.url}?ssl_ca_certs={guarded.authority}"
+    with Client.from_url(url) as client:
+        view = client.insert(flow("a b:a"))
+        assert client.complete_step(view.id, "a").released == ("b",)
+        assert client.doctor().healthy
+
+    async def run() -> str:
+        async with AsyncClient.from_url(url) as other:
+            return (await other.complete_step(view.id, "b")).workflow.state
+
+    assert asyncio.run(run()) == "completed"
+
+
+def test_the_command_line(guarded: Guarded, tmp_path: Path) -> None:
+    cli = Cli(f"{guarded.url}?ssl_ca_certs={guarded.authority}", tmp_path)
+    workflow_id = cli.inserted()
+    assert workflow_id in cli.ok("ls")
+    assert "reachable" in cli.ok("doctor")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("wrong", ["stranger", "none", "plain"])
+def test_a_server_that_cannot_be_trusted(guarded: Guarded, tmp_path: Path, wrong: str) -> None:
+    """An authority that is not the server's, none at all, and no TLS where the server wants it."""
+    url = {
+        "stranger": f"{guarded.url}?ssl_ca_certs={guarded.stranger}",
+        "none": guarded.url,
+        "plain": guarded.url.replace("rediss://", "redis://"),
+    }[wrong]
+    with Client.from_url(url) as client, pytest.raises(StoreUnavailable) as caught:
+        client.list()
+    assert SECRET not in str(caught.value)
+
+    async def run() -> None:
+        async with AsyncClient.from_url(url) as other:
+            await other.list()
+
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(run())
+    assert SECRET not in Cli(url, tmp_path).refused(3, "ls")
