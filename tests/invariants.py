@@ -64,6 +64,7 @@ class _Partition:
     gauges: Counter[str] = field(default_factory=Counter)
     staged: set[str] = field(default_factory=set)
     handed: set[str] = field(default_factory=set)
+    """Timers of what is left to be done in further calls: only that they stand is implied."""
     flows: set[str] = field(default_factory=set)
 
 
@@ -245,7 +246,7 @@ class _Check:
                 self._key(number, "timers"), 0, -1, withscores=True
             )
         }
-        handed = {member for member in found if member[:2] == "s|"}
+        handed = {member for member in found if member[:2] in ("s|", "u|")}
         yield from _compare(f"hand-offs of {number}", expected.handed, handed)
         others = {(member, due) for member, due in found.items() if member not in handed}
         yield from _compare(f"timers of {number}", set(expected.timers.items()), others)
@@ -522,6 +523,8 @@ def _callbacks(flow: _Flow, partition: _Partition) -> Iterator[str]:
 
 def _imply(flow: _Flow, partition: _Partition) -> None:
     header = flow.header
+    if flow.head < flow.tail:
+        partition.handed.add(f"u|{flow.id}")
     for record in flow.records.values():
         partition.gauges[f"gs|{record.state}"] += 1
         if record.state is StepState.AVAILABLE:

@@ -32,6 +32,13 @@ local function turn(call_, flow, was, now, cause)
   end
 end
 
+-- Sets the timer of what is left to be walked when this call has moved that, and drops it at the end.
+local function follow_walk(call_, flow)
+  local unfinished = flow.h.head < flow.h.tail
+  call_.timers = call_.timers or {}
+  call_.timers[walk.timer(flow)] = unfinished and call.number(call_.ms + states.GRACE_MS)
+end
+
 local function settle(call_, flow)
   flow.h.last = flow.since
   local was, now = flow.was, states.workflow_state(flow.h)
@@ -41,6 +48,9 @@ local function settle(call_, flow)
   end
   if cause and (was ~= now or cause ~= flow.cause) then
     outbox.write(call_, flow, "workflow.terminal", now .. "," .. cause)
+  end
+  if flow.walked then
+    follow_walk(call_, flow)
   end
   flow.counts = header.write(flow.h)
 end

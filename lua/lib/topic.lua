@@ -17,7 +17,6 @@
 -- The partition's timers hold "s|digest" while a hand-off is outstanding.
 local M = {}
 
-local GRACE_MS = 1000 -- in which whoever made the hand-off normally carries it out
 local SKIPPED_PER_CALL = 100
 local RANK = { w = 1, x = 2, g = 3 }
 
@@ -241,7 +240,7 @@ function M.commit(call_, t, verb)
   if t.moved then
     local handed = t.handed or { number = "", workflow = "", step = "", n = "" }
     call_.timers = {
-      ["s|" .. t.digest] = t.handed and call.number(call_.ms + GRACE_MS) or false,
+      ["s|" .. t.digest] = t.handed and call.number(call_.ms + states.GRACE_MS) or false,
     }
     put(
       t, ":",

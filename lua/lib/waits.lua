@@ -20,7 +20,6 @@
 -- less OFFSET so that these stand first. The partition's timers hold "w|workflow" at what is due first.
 local M = {}
 
-local GRACE_MS = 1000 -- in which whoever caused it normally tells the topic
 local OFFSET = 1e15
 local EXPIRED_PER_CALL = 100
 local RANK = { [""] = 0, w = 1, x = 2, g = 3, r = 3 }
@@ -103,7 +102,7 @@ local function places(call_, wait)
   local waiting = wait and wait.status == "w" and due_ms(wait)
   local untold = wait and (wait.left ~= "" or M.untold(wait))
   return waiting and format("%.0f", waiting) or false,
-    untold and format("%.0f", call_.ms + GRACE_MS - OFFSET) or false
+    untold and format("%.0f", call_.ms + states.GRACE_MS - OFFSET) or false
 end
 
 function M.place(call_, flow, name, wait)

@@ -9,6 +9,7 @@ from base64 import b32encode
 from typing import Final
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{40}")
 _ID: Final = re.compile(r"(0|[1-9][0-9]{0,4})-[a-z2-7]{16}")
 
 
@@ -38,6 +39,11 @@ def topic_digest(signal: str, correlation_key: str) -> str:
     return key_digest(f"{signal}\0{correlation_key}")
 
 
+def is_digest(text: str, partition: int, homes: int) -> bool:
+    """Whether a text is the digest of a topic or an insert key that lives in this partition."""
+    return _DIGEST.fullmatch(text) is not None and home_partition(text, homes) == partition
+
+
 def home_partition(digest: str, homes: int) -> int:
     """Where an insert key or a topic lives: never moves, as ``homes`` is fixed at creation."""
     return int(digest[:8], 16) % homes
@@ -61,6 +67,14 @@ class Keys:
     def meta(self) -> str:
         """Hash: how many partitions there are."""
         return self._key(0, "meta")
+
+    def daemons(self) -> str:
+        """Sorted set: the daemons that run, by when they were last seen (ms)."""
+        return self._key(0, "daemons")
+
+    def sweep(self, partition: int) -> str:
+        """Hash: how far the sweep of a partition has come (``round.lua``)."""
+        return self._key(partition, "sweep")
 
     def events(self, partition: int) -> str:
         """Channel: hints that something has changed."""
@@ -94,7 +108,8 @@ class Keys:
 
 # ready   sorted set: available steps, in the order in which they are to be claimed
 # timers  sorted set by due time (ms): "r|workflow|step", a retry; "l|workflow|step", a lease;
-#         "w|workflow", the first of what its waits have to have done; "s|digest", a hand-off
+#         "w|workflow", the first of what its waits have to have done; "u|workflow", what is left to
+#         be walked; "s|digest", a hand-off
 # index   sorted set: "group|inserted|workflow", group "o" for open or the code of a terminal state
 # stats   hash: the fleet's counters and gauges
 # log     list: evidence of commands on workflows that do not exist

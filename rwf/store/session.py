@@ -157,18 +157,23 @@ class Session:
     def run(self, op: Op[T]) -> Steps[T]:
         """Carries out an operation's calls one after the other; connects before the first.
 
-        So what an operation refuses by itself is refused without a server.
+        So what an operation refuses by itself is refused without a server. The error of a call is
+        raised in the operation.
         """
         reply: Reply = None
+        fault: RwfError | None = None
         while True:
             try:
-                call = op.send(reply)
+                call = op.send(reply) if fault is None else op.throw(fault)
             except StopIteration as end:
                 result: T = end.value
                 return result
             if not self.keys.partitions:
                 yield from self.connect()
-            reply = None if call is CONNECT else (yield from self._call(call))
+            try:
+                reply, fault = None if call is CONNECT else (yield from self._call(call)), None
+            except RwfError as error:
+                reply, fault = None, error
 
     def connect(self) -> Steps[None]:
         """Checks the server, loads the library where it is missing, and reads the meta record."""

@@ -18,7 +18,7 @@ from rwf.store.ops.cancel import request_cancel
 from rwf.store.ops.complete import Completion, complete_step
 from rwf.store.ops.recover import Recovery, recover_step
 from rwf.store.ops.signals import await_step, deliver_signal
-from rwf.store.ops.timers import fire_due
+from rwf.store.ops.timers import PassedOver, fire_due
 from tests.contract.flows import drive, flow, noted, raw, states
 from tests.waiting import until
 
@@ -115,7 +115,7 @@ def finish(client: Client, workflow_id: str, by: str) -> None:
     def told() -> bool:
         partitions = range(client._scope.keys.partitions)
         for partition in partitions:
-            client._run(fire_due(client._scope, partition))
+            client._run(fire_due(client._scope, partition, PassedOver()))
         redis = raw(client)
         return not any(redis.zcard(f"rwf:{{{partition}}}:timers") for partition in partitions)
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from rwf.errors import CommandRejected, NotFound, WorkflowInvalid
+from rwf.errors import (
+    CommandRejected,
+    NamespaceMismatch,
+    NotFound,
+    RwfError,
+    StoreMisconfigured,
+    StoreUnavailable,
+    WorkflowInvalid,
+)
 from rwf.model.names import shown
 from rwf.model.payload import encode
 from rwf.model.states import Reason
@@ -18,6 +27,8 @@ from rwf.store.records import time_of_stamp
 
 T = TypeVar("T")
 Op = Generator[Call, Reply, T]
+
+_log = logging.getLogger("rwf")
 
 _MAX_TEXT: Final = 512
 # One character more than a name may have, so that none is cut to one that exists.
@@ -40,6 +51,23 @@ class Scope:
         partition = int(workflow_id.partition("-")[0])
         keys = [*self.keys.partition(partition), *self.keys.workflow(workflow_id)]
         return Call(function, keys, args)
+
+
+def passing_over(op: Op[T], whose: str) -> Op[T | None]:
+    """Carries out what is one workflow's or topic's alone; None, and a warning, when that fails.
+
+    The boundary that keeps a record which nothing can be made of from holding up all others. What
+    is wrong with the server itself is raised on.
+    """
+    try:
+        return (yield from op)
+    except (StoreUnavailable, StoreMisconfigured, NamespaceMismatch):
+        raise
+    except Exception as error:
+        # Only our own messages are sure to quote nothing that was stored.
+        why = str(error) if isinstance(error, RwfError) else type(error).__name__
+        _log.warning("%s was passed over: %s", whose, why)
+        return None
 
 
 def new_call_id() -> str:
