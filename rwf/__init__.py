@@ -15,6 +15,7 @@ from rwf.errors import (
 from rwf.model.ref import result
 from rwf.model.retry import Backoff
 from rwf.model.workflow import Workflow
+from rwf.reconciler import Reconciler
 from rwf.store.ops.complete import Completion
 from rwf.webhook import Webhook
 
@@ -26,6 +27,7 @@ __all__ = [
     "Completion",
     "NamespaceMismatch",
     "NotFound",
+    "Reconciler",
     "RwfError",
     "StoreMisconfigured",
     "StoreUnavailable",

@@ -134,9 +134,9 @@ class _Check:
                 own[found[2]].add(found[1])
             elif topic := _TOPIC.fullmatch(rest):
                 self._homes[topic[2]] = number
-            elif rest in PARTITION_SLOTS:
+            elif rest in PARTITION_SLOTS or rest == "sweep":
                 self._partitions[number]  # it exists
-            elif not (rest == "meta" and number == 0):
+            elif not (rest in ("meta", "daemons") and number == 0):
                 yield f"{name}: not a key of any class"
         for workflow_id, kinds in own.items():
             yield from self._workflow(workflow_id, kinds)

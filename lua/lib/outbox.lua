@@ -11,17 +11,19 @@
 -- pending or leased, "workflow|n" at the time when they are due: derived, like the header's dead.
 local M = {}
 
-function M.read(flow, number)
-  local text = command("HGET", flow.w, "@" .. number)
-  if not text then
-    return nil
-  end
+function M.parse(number, text)
   local event, since, status, attempts, due, token, fields =
     match(text, "^(%a),(%d+),(%a),(%d+),(%d*),([^,|]*)|(.*)$")
   return {
     number = number, event = event, since = since, status = status, attempts = attempts, due = due,
     token = token, fields = fields,
   }
+end
+
+-- The callback of this number, or nil.
+function M.read(flow, number)
+  local text = command("HGET", flow.w, "@" .. number)
+  return text and M.parse(number, text) or nil
 end
 
 function M.text(c)

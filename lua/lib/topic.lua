@@ -100,7 +100,7 @@ function M.consume(call_, t, number, workflow, step, n)
   end
 end
 
-local function member(state, workflow, stamp, step, n)
+function M.member(state, workflow, stamp, step, n)
   return state .. "|" .. workflow .. "|" .. stamp .. "|" .. step .. "|" .. n
 end
 
@@ -113,12 +113,12 @@ function M.tell(t, state, workflow, step, n, stamp)
   if age > 0 or (age == 0 and RANK[was] > RANK[state]) then
     return false
   end
-  local place = state ~= "g" and member(state, workflow, stamp, step, n)
+  local place = state ~= "g" and M.member(state, workflow, stamp, step, n)
   if age == 0 and was == state and (not place or command("ZSCORE", t.set, place)) then
     return false
   end
   if known and was ~= "g" then
-    t.members[member(was, workflow, before, step, last)] = false
+    t.members[M.member(was, workflow, before, step, last)] = false
   end
   if place then
     t.members[place] = true
@@ -235,12 +235,22 @@ function M.handed(t)
   }
 end
 
+local function timer(digest)
+  return "s|" .. digest
+end
+
+-- The timer that a topic should have, by its hash's key: nil while no hand-off is outstanding.
+function M.handed_timer(hash)
+  local text = command("HGET", hash, ":")
+  return text and not find(text, "^%d+,%d+,%d+,,") and timer(match(hash, ":sig:(%x+)$")) or nil
+end
+
 -- Writes what was planned, the record of truth last.
 function M.commit(call_, t, verb)
   if t.moved then
     local handed = t.handed or { number = "", workflow = "", step = "", n = "" }
     call_.timers = {
-      ["s|" .. t.digest] = t.handed and call.number(call_.ms + states.GRACE_MS) or false,
+      [timer(t.digest)] = t.handed and call.number(call_.ms + states.GRACE_MS) or false,
     }
     put(
       t, ":",

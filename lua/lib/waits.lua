@@ -279,16 +279,31 @@ function M.expire(call_, flow, names)
   return #due == EXPIRED_PER_CALL
 end
 
+-- Those of some steps with waits whose places in the agenda are not what they should be.
+function M.misplaced(call_, flow, names)
+  local members, found = {}, {}
+  for i = 1, #names do
+    members[2 * i - 1], members[2 * i] = names[i], "!" .. names[i]
+  end
+  local scores = command("ZMSCORE", flow.d, unpack(members))
+  for i = 1, #names do
+    local due, untold = places(call_, flow.waits[names[i]])
+    local same = tonumber(scores[2 * i - 1] or -1) == tonumber(due or -1)
+    if not same or (not scores[2 * i]) ~= (not untold) then
+      found[#found + 1] = names[i]
+    end
+  end
+  return found
+end
+
 -- The same of one chunk of steps, and what their places in the agenda lack. Returns what the topics of
 -- their waits are to be told.
 function M.check(call_, flow, names, repairs)
   M.load(flow, names)
-  local waiting, members, found = {}, {}, {}
+  local waiting, found = {}, {}
   for i = 1, #names do
     if flow.waits[names[i]] then
       waiting[#waiting + 1] = names[i]
-      members[#members + 1] = names[i]
-      members[#members + 1] = "!" .. names[i]
     end
   end
   if #waiting == 0 then
@@ -299,16 +314,16 @@ function M.check(call_, flow, names, repairs)
     changed[expired[i]] = true
     repairs[#repairs + 1] = { "wait_expired", expired[i] }
   end
-  local scores = command("ZMSCORE", flow.d, unpack(members))
-  for i = 1, #waiting do
-    local name, due, untold = waiting[i], scores[2 * i - 1], scores[2 * i]
-    local right_due, right_untold = places(call_, flow.waits[name])
-    local same = tonumber(due or -1) == tonumber(right_due or -1) and (not untold) == (not right_untold)
-    if not same and not changed[name] then
+  local misplaced = M.misplaced(call_, flow, waiting)
+  for i = 1, #misplaced do
+    local name = misplaced[i]
+    if not changed[name] then
       M.place(call_, flow, name, flow.waits[name])
       repairs[#repairs + 1] = { "wait_timer_missing", name }
     end
-    M.list(flow, name, true, found)
+  end
+  for i = 1, #waiting do
+    M.list(flow, waiting[i], true, found)
   end
   return found
 end

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from base64 import b32encode
+from collections.abc import Iterable
 from typing import Final
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -93,17 +94,23 @@ class Keys:
         partition = int(workflow_id.partition("-")[0])
         return [self._key(partition, f"{name}:{workflow_id}") for name in WORKFLOW_SLOTS]
 
+    def audited(self, workflow_id: str) -> list[str]:
+        """The two of a workflow's keys that records are held against derived keys by."""
+        own = dict(zip(WORKFLOW_SLOTS, self.workflow(workflow_id), strict=True))
+        return [own["w"], own["d"]]
+
     def topic(self, digest: str) -> list[str]:
-        """What a function on a topic is given: its home partition's keys, then its own.
+        """What a function on a topic is given: its home partition's keys, then its own."""
+        return self.topics(home_partition(digest, self.homes), [digest])
+
+    def topics(self, home: int, digests: Iterable[str]) -> list[str]:
+        """The same for several topics of one partition.
 
         ``sig`` is a hash: its signals, and the waits that it was told of; ``reg`` a sorted set:
         the waits that stand.
         """
-        home = home_partition(digest, self.homes)
-        return [
-            *self.partition(home),
-            *(self._key(home, f"{name}:{digest}") for name in TOPIC_KEYS),
-        ]
+        own = (self._key(home, f"{name}:{digest}") for digest in digests for name in TOPIC_KEYS)
+        return [*self.partition(home), *own]
 
 
 # ready   sorted set: available steps, in the order in which they are to be claimed

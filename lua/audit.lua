@@ -1,0 +1,111 @@
+-- audit: which of some workflows may differ from what their records imply; only a guess, for a sweep.
+--
+-- Keys: the partition's (keyslots), then each workflow's w and d.
+-- Arguments: each workflow's entry in the listing.
+-- Reply: {how many of the workflows were looked at, ids of those that may differ, {id, steps, ...} of those
+--   that are too large to be read at once, {workflow, name|key, member of the topic's sorted set, ...} of
+--   waits that a topic was told of}. Reads only.
+--
+-- Of a large graph only the header is looked at (inspection of its steps: audit_chunk). A workflow of other
+-- semantics, or that is gone, is passed over.
+local FIRST_FLOW, STRIDE = keyslots.FIRST_FLOW, 2
+local FIELDS_AT_ONCE, FIELDS_PER_CALL = 2 * states.CHUNK, 2000
+local PENDING, ENTRY = 112, 62 -- "p" and ">"
+local HEADER = { [":s"] = true, [":c"] = true, ["#0"] = true, ["#1"] = true, ["^"] = true }
+local NO_MATTER = { [ENTRY] = true, [58] = true } -- fields that begin so are no steps, and imply nothing
+
+-- Entries of what is to be walked may look like pending steps.
+local function walk_entries(found)
+  local count = 0
+  for at = 1, #found, 2 do
+    if byte(found[at]) == ENTRY and byte(found[at + 1]) == PENDING then
+      count = count + 1
+    end
+  end
+  return count
+end
+
+-- Reads a whole workflow. Most of its fields are steps that are pending, of which nothing is derived.
+local function look_at_all(seen, w, d, entry)
+  local found, others, fixed, pending = command("HGETALL", w), {}, {}, 0
+  for at = 1, #found, 2 do
+    local name = found[at]
+    if HEADER[name] then
+      fixed[name] = found[at + 1]
+    elseif byte(found[at + 1]) == PENDING then
+      pending = pending + 1
+    else
+      others[#others + 1] = at
+    end
+  end
+  local flow = inspect.open(w, d, fixed[":s"])
+  if not flow then
+    return nil
+  end
+  for i = 1, #others do
+    local name, text = found[others[i]], found[others[i] + 1]
+    local first = byte(name)
+    if not NO_MATTER[first] then
+      inspect.field(seen, flow, first, name, text)
+    end
+  end
+  if flow.waits then
+    inspect.agenda(seen, flow)
+    inspect.wait_timer(seen, flow)
+  end
+  if inspect.header(seen, flow, fixed[":s"], fixed[":c"], entry) then
+    pending = pending - walk_entries(found)
+  end
+  flow.tally[PENDING] = pending > 0 and pending or nil
+  flow.differs = flow.differs or not inspect.is_counted(flow, fixed[":c"])
+  return flow
+end
+
+-- Reads a large workflow's header, and its latest callbacks.
+local function look_at_header(seen, w, d, entry)
+  local found = command("HMGET", w, ":s", ":c")
+  local flow = inspect.open(w, d, found[1])
+  if not flow then
+    return nil
+  end
+  inspect.wait_timer(seen, flow)
+  local number = 1
+  while number <= states.CHUNK do
+    local text = command("HGET", w, "@" .. number)
+    if not text then
+      break
+    end
+    inspect.callback(seen, flow, call.number(number), text)
+    number = number + 1
+  end
+  inspect.header(seen, flow, found[1], found[2], entry)
+  return flow
+end
+
+return function(keys, args)
+  local seen = inspect.begin(call.open(keys))
+  local looked, fields, flows, large, differing = 0, 0, {}, {}, {}
+  while looked < #args and fields < FIELDS_PER_CALL do
+    local base = FIRST_FLOW + looked * STRIDE
+    local size = command("HLEN", keys[base])
+    looked, fields = looked + 1, fields + min(size, FIELDS_AT_ONCE)
+    local look_at = size <= FIELDS_AT_ONCE and look_at_all or look_at_header
+    -- A record that nothing can be made of must not hide the other workflows.
+    local read, flow = pcall(look_at, seen, keys[base], keys[base + 1], args[looked])
+    if not read then
+      differing[#differing + 1] = keyslots.id(keys[base])
+    elseif flow then
+      flows[#flows + 1] = flow
+      if size > FIELDS_AT_ONCE then
+        large[#large + 1], large[#large + 2] = flow.id, flow.steps
+      end
+    end
+  end
+  inspect.finish(seen)
+  for i = 1, #flows do
+    if flows[i].differs then
+      differing[#differing + 1] = flows[i].id
+    end
+  end
+  return { looked, differing, large, seen.registered }
+end
