@@ -6,7 +6,8 @@
 local M = {}
 
 local LOOKED_UP_AT_ONCE = 1000
-local AVAILABLE, EXECUTING, RETRYABLE, WAIT, CALLBACK = 97, 101, 114, 126, 64 -- "a", "e", "r", "~" and "@"
+local AVAILABLE, EXECUTING, RETRYABLE = 97, 101, 114 -- "a", "e" and "r"
+local WAIT, CALLBACK, OPEN = 126, 64, 111 -- "~", "@" and "o"
 local SOON = true -- when a walk's timer should be due: in a while, but no longer than is set anew
 
 -- What is looked up in one derived key: members, their scores, and whose they are.
@@ -48,8 +49,9 @@ function M.step(seen, flow, name, text)
   local state = byte(text)
   flow.tally[state] = (flow.tally[state] or 0) + 1
   if state == AVAILABLE then
-    local order, class = match(text, "^a,%d+,%d*,(%x*),[^|]*(|[^|]*|)")
-    expect(seen.ready, flow, queue.member(flow, name, record.class(class), order))
+    local order, class = match(text, "^a,%d+,%d*,(%x*),[^|]*|([^|]*)|")
+    class = class == "" and record.DEFAULT_CLASS or class
+    expect(seen.ready, flow, queue.member(flow, name, class, order))
   elseif state == EXECUTING then
     expect_timer(seen, flow, "l|" .. flow.id .. "|" .. name, flow.inserted + claims.expires(record.read(text)))
   elseif state == RETRYABLE then
@@ -114,17 +116,17 @@ function M.is_counted(flow, counts)
   return total == flow.steps
 end
 
--- What the header says beside its counts, and whether the workflow stands in the group of the listing that
--- it should. Returns whether something is left to be walked.
-function M.header(seen, flow, static, counts, entry)
+-- What the header says beside its counts, and whether the workflow stands in the right group of the listing
+-- (its first byte). Returns whether something is left to be walked.
+function M.header(seen, flow, static, counts, group)
   local by_state, rest = match(counts or "", "^(%w*);%d+,%d*,(.*)$")
-  local group, unfinished = "o", false
+  local right, unfinished = OPEN, false
   if not by_state or (rest == "" and (flow.callbacks > 0 or not find(by_state, "[paewr]"))) then
     flow.differs = true
   elseif rest ~= "" then
     local h = header.read(static, counts)
     local ended = states.WORKFLOW_CODE[states.workflow_state(h)]
-    group = ended or group
+    right = ended and byte(ended) or OPEN
     if (h.finished ~= "") ~= (ended ~= nil) or h.callbacks ~= flow.callbacks or h.dead ~= flow.dead then
       flow.differs = true
     end
@@ -133,7 +135,7 @@ function M.header(seen, flow, static, counts, entry)
       expect(seen.timers, flow, walk.timer(flow), SOON)
     end
   end
-  flow.differs = flow.differs or byte(entry) ~= byte(group)
+  flow.differs = flow.differs or group ~= right
   return unfinished
 end
 
