@@ -12,6 +12,7 @@ return function(keys, args)
     command("ZADD", keys[1], call.number(now), args[1])
   end
   command("ZREMRANGEBYSCORE", keys[1], "-inf", "(" .. call.number(now - args[2]))
+  command("ZREMRANGEBYSCORE", keys[1], "(" .. call.number(now + args[2]), "+inf") -- by a clock since set back
   local members, before = command("ZRANGE", keys[1], "0", "-1"), 0
   for i = 1, #members do
     before = before + (members[i] < args[1] and 1 or 0)

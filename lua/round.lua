@@ -48,7 +48,9 @@ return function(keys, args)
   local now, index, hash = call.open(keys).ms, keys[keyslots.INDEX], keys[keyslots.FIRST_FLOW]
   local sweep_, verb, reached, limit, interval = args[1], args[2], args[3], tonumber(args[4]), args[5]
   local found = command("HMGET", hash, sweep_ .. ":at", sweep_ .. ":began")
-  local at, left = found[1], (found[2] or 0) + interval - now
+  local at, began = found[1], tonumber(found[2] or 0)
+  -- By a clock that was set back since, nobody knows how long it takes already.
+  local left = began <= now and began + interval - now or 0
   if verb == "end" then
     command("HSET", hash, sweep_ .. ":ended", call.number(now))
     command("HDEL", hash, sweep_ .. ":at")

@@ -299,6 +299,18 @@ def test_everything_derived_is_lost_under_a_running_daemon(client: Client) -> No
     assert len(finished) == 5
 
 
+def test_a_clock_that_was_set_back_holds_up_nothing(one_client: Client) -> None:
+    """As a failover to a server with another clock does."""
+    one_client.insert(flow("a"))
+    far = 10**14
+    raw(one_client).zadd("rwf:{0}:daemons", {"dead": far})
+    raw(one_client).hset("rwf:{0}:sweep", "open:began", far)
+    raw(one_client).delete("rwf:{0}:ready")
+    with serving(one_client, **SHORT) as daemon:
+        until(lambda: raw(one_client).zcard("rwf:{0}:ready"), what="the repair")
+        assert daemon.partitions == (0,)
+
+
 def test_a_sweep_beside_other_work_finds_nothing(one_client: Client, one_server: AnyServer) -> None:
     with connect(one_server) as other, serving(other, interval=0.05, sweep_interval=0.05):
         for _ in range(10):

@@ -231,6 +231,9 @@ def test_one_that_cannot_be_reconciled_holds_up_nobody(
     raw(client).set(own_key(ids[3]), "no hash")
     raw(client).delete(own_key(ids[4]))
     redis = raw(client)
+    garbage = [b"", b"a", b"|", b"o", b"o|", b"o|x|y", b"z|1a20fe4d331|0-a", b"\xe4|0|0-b"]
+    for number in range(client._scope.keys.partitions):
+        redis.zadd(f"rwf:{{{number}}}:index", dict.fromkeys([*garbage, b"o|\xff|\xfe"], 0))
     redis.delete(*[key for key in derived(client) if key.endswith(b":ready")])
     assert ("ready_entry_missing", "a") in swept(client)
     ready = {

@@ -7,8 +7,9 @@ a large graph are audited apart, a few chunks a slice, so that no slice costs mu
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -23,6 +24,7 @@ from rwf.store.ops.reconcile import reconcile
 from rwf.store.ops.waits import Topic
 from rwf.store.records import STATES, Header
 
+_ENTRY: Final = re.compile(rb"([a-z])\|[0-9a-f]+\|([0-9a-z-]+)")
 _WORKFLOWS_PER_CALL: Final = 64
 _TOPICS_PER_CALL: Final = 64
 _CHUNKS_PER_SLICE: Final = 5
@@ -104,14 +106,12 @@ def _round(scope: Scope, place: Place, verb: str, interval: float) -> Call:
 
 def _sweep_page(scope: Scope, place: Place, entries: Sequence[bytes]) -> Op[list[ReconcileReport]]:
     """Audits these workflows, and reconciles those that may need it."""
-    # An entry of another partition, or of nothing, is surplus, and not for this.
-    parted = (entry.decode(errors="replace").split("|") for entry in entries)
-    left = [(group, own) for group, *_, own in parted if partition_of(own) == place.partition]
+    left = list(_listed(entries, place.partition))
     suspects: dict[str, None] = {}
     while left:
         keys = scope.keys.partition(place.partition)
         keys += [key for _, workflow_id in left for key in scope.keys.audited(workflow_id)]
-        groups = "".join(group[:1] for group, _ in left)
+        groups = "".join(group for group, _ in left)
         looked, fields, differing, large, registered = yield Call("audit", keys, [groups])
         left = left[looked:]
         place.fields += fields
@@ -120,6 +120,14 @@ def _sweep_page(scope: Scope, place: Place, entries: Sequence[bytes]) -> Op[list
             place.large.append(_Large(workflow_id.decode(), -(-int(steps) // CHUNK)))
         suspects |= yield from _unregistered(scope, registered)
     return (yield from _reconcile(scope, suspects))
+
+
+def _listed(entries: Sequence[bytes], partition: int) -> Iterator[tuple[str, str]]:
+    """The groups and ids of these entries; one of another partition, or of nothing, is surplus."""
+    for entry in entries:
+        match = _ENTRY.fullmatch(entry)
+        if match and partition_of(match[2].decode()) == partition:
+            yield match[1].decode(), match[2].decode()
 
 
 def _sweep_large(scope: Scope, place: Place) -> Op[Slice]:
