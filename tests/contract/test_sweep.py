@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from rwf import Client
+from rwf.store.ops.signals import deliver_signal
 from rwf.store.ops.sweep import Kind, Place, sweep
 from tests import invariants
 from tests.contract.daemons import corrupt, derived, of_other_semantics, swept
 from tests.contract.flows import (
     chain,
+    drive,
     fan_out,
     first_call_only,
     flow,
@@ -181,6 +183,19 @@ def test_an_unfinished_walk_without_its_timer_is_finished(one_client: Client) ->
     raw(one_client).delete("rwf:{0}:timers")
     assert swept(one_client) == {("release_unfinished", None)}
     assert one_client.get(view.id).runnable_step_count == 600
+
+
+def test_a_hand_off_without_its_timer_is_carried_out(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    client.await_step(view.id, "a", signal="go", correlation_key="k")
+    cut = deliver_signal(client._scope, "go", "k", None, None)
+    assert drive(client, cut, 1) is None
+    assert swept(client) == set()  # its timer stands: somebody may be at it
+    redis = raw(client)
+    (timers,) = (key for key in derived(client) if key.endswith(b":timers"))
+    redis.delete(timers)
+    assert swept(client) == {("handoff_unfinished", "a")}
+    assert states(client, view.id) == "a=available b=pending"
 
 
 @pytest.mark.parametrize("step", ["c3", "c401", "c598"])

@@ -93,9 +93,14 @@ def sweep(scope: Scope, place: Place, interval: float, *, anew: bool = False) ->
     if not under_way:
         return Slice(int(pause) / 1000)
     if place.kind is Kind.OPEN:
-        yield from tidy(scope, place.partition)
+        yield from _end_round(scope, place.partition)
     pause, *_ = yield _round(scope, place, "end", interval)
     return Slice(int(pause) / 1000, ended=True)
+
+
+def _end_round(scope: Scope, partition: int) -> Op[None]:
+    """What is no single workflow's, once a round."""
+    yield from tidy(scope, partition)
 
 
 def _round(scope: Scope, place: Place, verb: str, interval: float) -> Call:
