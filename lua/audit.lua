@@ -10,54 +10,50 @@
 -- that is gone, is passed over. This is what a sweep costs: a field is read in about a microsecond.
 local FIRST_FLOW, STRIDE = keyslots.FIRST_FLOW, 2
 local FIELDS_AT_ONCE, FIELDS_PER_CALL = 2 * states.CHUNK, 2000
-local PENDING, ENTRY = 112, 62 -- "p" and ">"
-local HEADER = { [":s"] = true, [":c"] = true, ["#0"] = true, ["#1"] = true, ["^"] = true }
-local NO_MATTER = { [ENTRY] = true, [58] = true } -- fields that begin so are no steps, and imply nothing
+local PENDING, ENTRY, FIXED = 112, 62, 58 -- "p", ">" and ":"
+local STATIC, COUNTS, OTHER = 1, 2, 3
+local HEADER = { [":s"] = STATIC, [":c"] = COUNTS, ["#0"] = OTHER, ["#1"] = OTHER, ["^"] = OTHER }
 
--- Entries of what is to be walked may look like pending steps.
-local function walk_entries(found)
-  local count = 0
-  for at = 1, #found, 2 do
-    if byte(found[at]) == ENTRY and byte(found[at + 1]) == PENDING then
-      count = count + 1
-    end
-  end
-  return count
-end
-
--- Reads a whole workflow. Most of its fields are steps that are pending, of which nothing is derived.
-local function look_at_all(seen, w, d, group)
-  local found, others, fixed, pending = command("HGETALL", w), {}, {}, 0
-  for at = 1, #found, 2 do
-    local name = found[at]
-    if HEADER[name] then
-      fixed[name] = found[at + 1]
-    elseif byte(found[at + 1]) == PENDING then
-      pending = pending + 1
-    else
-      others[#others + 1] = at
-    end
-  end
-  local flow = inspect.open(w, d, fixed[":s"])
-  if not flow then
-    return nil
-  end
+-- Of what is left to be walked, and of parts of the header, nothing is to be found elsewhere.
+local function look_at_others(seen, flow, found, others)
   for i = 1, #others do
     local name, text = found[others[i]], found[others[i] + 1]
     local first = byte(name)
-    if not NO_MATTER[first] then
+    if first ~= ENTRY and first ~= FIXED then
       inspect.field(seen, flow, first, name, text)
     end
   end
+end
+
+-- Reads a whole workflow. Most of its fields are steps that are pending, which imply nothing.
+local function look_at_all(seen, w, d, group)
+  local found, others, pending, static, counts = command("HGETALL", w), {}, 0, nil, nil
+  for at = 1, #found, 2 do
+    local name = found[at]
+    local part = HEADER[name]
+    if not part then
+      if byte(found[at + 1]) == PENDING and byte(name) ~= ENTRY then
+        pending = pending + 1
+      else
+        others[#others + 1] = at
+      end
+    elseif part == STATIC then
+      static = found[at + 1]
+    elseif part == COUNTS then
+      counts = found[at + 1]
+    end
+  end
+  local flow = inspect.open(w, d, static)
+  if not flow then
+    return nil
+  end
+  flow.tally[PENDING] = pending > 0 and pending or nil
+  look_at_others(seen, flow, found, others)
   if flow.waits then
     inspect.agenda(seen, flow)
     inspect.wait_timer(seen, flow)
   end
-  if inspect.header(seen, flow, fixed[":s"], fixed[":c"], group) then
-    pending = pending - walk_entries(found)
-  end
-  flow.tally[PENDING] = pending > 0 and pending or nil
-  flow.differs = flow.differs or not inspect.is_counted(flow, fixed[":c"])
+  inspect.header(seen, flow, static, counts, group, true)
   return flow
 end
 
@@ -78,7 +74,7 @@ local function look_at_header(seen, w, d, group)
     inspect.callback(seen, flow, call.number(number), text)
     number = number + 1
   end
-  inspect.header(seen, flow, found[1], found[2], group)
+  inspect.header(seen, flow, found[1], found[2], group, false)
   return flow
 end
 

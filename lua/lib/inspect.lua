@@ -6,6 +6,7 @@
 local M = {}
 
 local LOOKED_UP_AT_ONCE = 1000
+local CODES = {} -- the bytes of the step states, in the order in which a header counts them
 local AVAILABLE, EXECUTING, RETRYABLE = 97, 101, 114 -- "a", "e" and "r"
 local WAIT, CALLBACK, OPEN = 126, 64, 111 -- "~", "@" and "o"
 local SOON = true -- when a walk's timer should be due: in a while, but no longer than is set anew
@@ -16,6 +17,9 @@ local function entries()
 end
 
 function M.begin(call_)
+  for i = 1, #states.CODES do
+    CODES[i] = byte(states.CODES[i])
+  end
   return {
     call = call_, ready = entries(), timers = entries(), outbox = entries(),
     registered = {}, -- workflow, topic's name|key, member of its sorted set, ... of waits that a topic knows
@@ -29,8 +33,8 @@ function M.open(w, d, static)
     return nil
   end
   return {
-    id = keyslots.id(w), d = d, steps = tonumber(steps), inserted = tonumber(inserted),
-    tally = {}, waits = false, names = false, callbacks = 0, dead = 0, differs = false,
+    id = keyslots.id(w), d = d, steps = tonumber(steps), inserted = tonumber(inserted), tally = {},
+    callbacks = 0, dead = 0,
   }
 end
 
@@ -105,41 +109,54 @@ function M.wait_timer(seen, flow)
 end
 
 -- Whether the counts are those of the steps that were found.
-function M.is_counted(flow, counts)
-  local total = 0
-  for state, count in gmatch(match(counts or "", "^%w*"), "(%a)(%d+)") do
-    total = total + count
-    if flow.tally[byte(state)] ~= tonumber(count) then
-      return false
+local function is_counted(flow, by_state)
+  local text, total = "", 0
+  for i = 1, #CODES do
+    local count = flow.tally[CODES[i]]
+    if count then
+      text = text .. states.CODES[i] .. call.number(count)
+      total = total + count
     end
   end
-  return total == flow.steps
+  return text == by_state and total == flow.steps
 end
 
--- What the header says beside its counts, and whether the workflow stands in the right group of the listing
--- (its first byte). Returns whether something is left to be walked.
-function M.header(seen, flow, static, counts, group)
+local function is_open(tally)
+  for i = 1, #CODES do
+    if tally[CODES[i]] and not states.TERMINAL[states.CODES[i]] then
+      return true
+    end
+  end
+  return false
+end
+
+-- What the header says, and whether the workflow stands in the right group of the listing (its first byte);
+-- counted is whether all steps were found.
+function M.header(seen, flow, static, counts, group, counted)
   local by_state, rest = match(counts or "", "^(%w*);%d+,%d*,(.*)$")
-  local right, unfinished = OPEN, false
-  if not by_state or (rest == "" and (flow.callbacks > 0 or not find(by_state, "[paewr]"))) then
+  local right = OPEN
+  if not by_state or (counted and not is_counted(flow, by_state)) then
     flow.differs = true
-  elseif rest ~= "" then
+  elseif rest == "" then -- nothing but when the last change was, and the first start
+    flow.differs = flow.differs or flow.callbacks > 0 or (counted and not is_open(flow.tally))
+  else
     local h = header.read(static, counts)
     local ended = states.WORKFLOW_CODE[states.workflow_state(h)]
     right = ended and byte(ended) or OPEN
     if (h.finished ~= "") ~= (ended ~= nil) or h.callbacks ~= flow.callbacks or h.dead ~= flow.dead then
       flow.differs = true
     end
-    unfinished = h.head < h.tail
-    if unfinished then
+    if h.head < h.tail then
       expect(seen.timers, flow, walk.timer(flow), SOON)
     end
   end
   flow.differs = flow.differs or group ~= right
-  return unfinished
 end
 
 local function scores(key, members)
+  if #members <= LOOKED_UP_AT_ONCE then
+    return #members > 0 and command("ZMSCORE", key, unpack(members)) or {}
+  end
   local found = {}
   for from = 1, #members, LOOKED_UP_AT_ONCE do
     local some = command("ZMSCORE", key, unpack(members, from, min(from + LOOKED_UP_AT_ONCE - 1, #members)))

@@ -22,7 +22,6 @@ from tests.servers import Server
 from tests.waiting import until
 
 STEPS = 10
-ROUND_LIMIT = 600.0
 
 
 def server_cpu(redis: Any) -> float:
@@ -35,22 +34,20 @@ def process_cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def rounds_begun(redis: Any) -> Any:
-    return redis.hget("rwf:{0}:sweep", "open:began")
+SWEEP = "rwf:{0}:sweep"
 
 
 def measure(server: Server, count: int) -> tuple[float, float, float]:
     """Seconds of a round, and the CPU seconds of the server and of the daemon in it."""
     redis: Any = server.client()
+    redis.delete(SWEEP)
     command = [sys.executable, "-m", "rwf", "reconciler", "--url", server.url]
     daemon = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        first = until(lambda: rounds_begun(redis), timeout=30, what="the first round")
-        # The first round began at once; the one that is measured is paced like all others.
-        until(lambda: rounds_begun(redis) != first, timeout=ROUND_LIMIT, what="its end")
-        began, first = time.monotonic(), rounds_begun(redis)
+        until(lambda: redis.hget(SWEEP, "open:began"), timeout=30, what="the round to begin")
+        began = time.monotonic()
         spent = server_cpu(redis), process_cpu(daemon.pid)
-        while rounds_begun(redis) == first:
+        while not redis.hget(SWEEP, "open:ended"):
             time.sleep(0.5)
         seconds = time.monotonic() - began
         used = server_cpu(redis) - spent[0], process_cpu(daemon.pid) - spent[1]
@@ -74,9 +71,8 @@ def main() -> None:
                 client.insert(layered(STEPS, 1), retention=None)
             inserted = count
             seconds, server_used, daemon_used = measure(server, count)
-            shares = (100 * used / seconds for used in (server_used, daemon_used))
-            server_share, daemon_share = shares
-            line = f"{count:8}{seconds:10.1f}{server_share:11.2f}{daemon_share:11.2f}"
+            shares = [100 * used / seconds for used in (server_used, daemon_used)]
+            line = f"{count:8}{seconds:10.1f}{shares[0]:11.2f}{shares[1]:11.2f}"
             print(f"{line}{server_used * 1e6 / count:15.1f}", flush=True)
 
 

@@ -54,6 +54,17 @@ def derived(client: Client) -> dict[bytes, list[tuple[bytes, float]]]:
     }
 
 
+def contents(client: Client) -> dict[bytes, Any]:
+    """Every key of all partitions. A server may store the same in another order after a read."""
+    redis = raw(client)
+    read = {
+        b"hash": redis.hgetall,
+        b"zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
+        b"list": lambda key: redis.lrange(key, 0, -1),
+    }
+    return {key: read[redis.type(key)](key) for key in redis.scan_iter(count=1000)}
+
+
 def of_other_semantics(client: Client, workflow_id: str) -> None:
     """Has a workflow follow semantics that this library does not know."""
     redis, key = raw(client), own_key(workflow_id)

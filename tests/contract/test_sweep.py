@@ -12,7 +12,7 @@ from rwf import Client
 from rwf.store.ops.signals import deliver_signal
 from rwf.store.ops.sweep import Kind, Place, sweep
 from tests import invariants
-from tests.contract.daemons import corrupt, derived, of_other_semantics, swept
+from tests.contract.daemons import contents, corrupt, derived, of_other_semantics, swept
 from tests.contract.flows import (
     chain,
     drive,
@@ -23,7 +23,6 @@ from tests.contract.flows import (
     partition_key,
     raw,
     states,
-    stored,
 )
 from tests.contract.outbox import ignore
 
@@ -70,9 +69,9 @@ def test_a_sweep_of_what_is_healthy_writes_nothing(client: Client) -> None:
     client.dispatch_callbacks(ignore, limit=1)
     client.claim(["default"], worker_id="w", lease=600)
     client.request_cancel(client.insert(flow("a b:a")).id)
-    before = stored(client)
+    before = contents(client)
     assert swept(client) == set()
-    after = stored(client)
+    after = contents(client)
     assert {key for key in after if before.get(key) != after[key]} == {
         key for key in after if key.endswith(b":sweep")
     }
