@@ -163,16 +163,19 @@ class Reconciler:
         if self._loop is None:
             self._stopping.set()
         else:
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            with suppress(RuntimeError):  # the loop is over already
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _begin(self) -> None:
         """Joins, however long the server is away; what else is wrong with it is raised."""
-        while not (self._owned or self._stopping.is_set()):
+        while not self._stopping.is_set():
             try:
                 await self._join()
             except StoreUnavailable as error:
                 self._outage.failed(_MEMBERSHIP, error)
                 await self._pause(self._interval)
+            else:
+                break
 
     async def _pause(self, wait: float) -> None:
         with suppress(TimeoutError):

@@ -12,11 +12,12 @@ import threading
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rwf import AsyncClient, Client, Reconciler
+from rwf import AsyncClient, Client, Reconciler, StoreMisconfigured
 from rwf.model.views import Callback
 from tests.conftest import connect
 from tests.contract.commandline import Cli
@@ -244,7 +245,44 @@ def test_it_waits_for_a_server_that_is_not_there_yet(caplog: pytest.LogCaptureFi
             until(lambda: daemon.partitions == (0,), what="its partition")
 
 
+def test_a_server_that_is_misconfigured_ends_it(tmp_path: Path) -> None:
+    extra = ("--maxmemory-policy", "allkeys-lru", "--maxmemory", "100mb")
+    with Server.start("valkey91", extra=extra) as server:
+        with Client.from_url(server.url) as client, pytest.raises(StoreMisconfigured):
+            Reconciler(client).run()
+        assert "maxmemory-policy" in Cli(server.url, tmp_path).refused(3, "reconciler")
+
+
 # --- several
+
+
+def test_one_without_a_partition_of_its_own_waits(
+    one_client: Client, one_server: AnyServer
+) -> None:
+    """It asks no more often than the others, and takes over from them."""
+    redis = raw(one_client)
+
+    def last_seen() -> dict[bytes, float]:
+        return dict(redis.zrange("rwf:{0}:daemons", 0, -1, withscores=True))
+
+    with (
+        connect(one_server) as first,
+        connect(one_server) as second,
+        serving(first) as one,
+        serving(second) as two,
+    ):
+        until(lambda: len(last_seen()) == 2, what="both to run")
+        until(lambda: len(one.partitions + two.partitions) == 1, what="one to be without")
+        redis.config_resetstat()
+        before = last_seen()
+        until(
+            lambda: all(now >= before[who] + 2000 for who, now in last_seen().items()),
+            what="two more ticks of both",
+        )
+        assert redis.info("commandstats")["cmdstat_fcall"]["calls"] < 40
+        idle, busy = (one, two) if two.partitions else (two, one)
+        busy.stop()
+        until(lambda: idle.partitions == (0,), what="the other to take over")
 
 
 def is_available(client: Client, workflow_id: str, step: str) -> bool:
