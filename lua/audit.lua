@@ -2,12 +2,12 @@
 --
 -- Keys: the partition's (keyslots), then each workflow's w and d.
 -- Arguments: the groups of the listing in which the workflows stand, a letter each, as one text.
--- Reply: {how many of the workflows were looked at, how many fields were read, ids of those that may differ, {id, steps, ...} of those
---   that are too large to be read at once, {workflow, name|key, member of the topic's sorted set, ...} of
---   waits that a topic was told of}. Reads only.
+-- Reply: {how many of the workflows were looked at, how many fields were read, ids of those that may differ,
+--   {id, steps, ...} of those that are too large to be read at once, {workflow, name|key, member of the
+--   topic's sorted set, ...} of waits that a topic was told of}. Reads only.
 --
 -- Of a large graph only the header is looked at; audit_chunk has its steps. A workflow of other semantics, or
--- that is gone, is passed over. This is what a sweep costs: a field is read in about a microsecond.
+-- that is gone, is passed over. A sweep costs what this does, a microsecond or two a field.
 local FIRST_FLOW, STRIDE = keyslots.FIRST_FLOW, 2
 local FIELDS_AT_ONCE, FIELDS_PER_CALL = 2 * states.CHUNK, 2000
 local PENDING, ENTRY, FIXED = 112, 62, 58 -- "p", ">" and ":"
@@ -57,7 +57,7 @@ local function look_at_all(seen, w, d, group)
   return flow
 end
 
--- Reads a large workflow's header, and its latest callbacks.
+-- Reads a large workflow's header, and its first callbacks.
 local function look_at_header(seen, w, d, group)
   local found = command("HMGET", w, ":s", ":c")
   local flow = inspect.open(w, d, found[1])
