@@ -11,7 +11,7 @@ help:
 	@echo "make test       lint, types, and the tests (some minutes)"
 	@echo "make test-long  the long tests; RWF_TEST_SCALE=slice for a short slice of each"
 	@echo "make demo       two workers, one embedded server, two kills"
-	@echo "make bench      server time and memory of each transition"
+	@echo "make bench      server time and memory of each transition, and what idling costs"
 	@echo "make clean      remove .venv, caches and demo-data"
 
 test: .venv/dev
@@ -34,6 +34,7 @@ demo: .venv/embedded
 bench: .venv/dev
 	@$(BIN)/python -m tests.benchmarks.transitions
 	@$(BIN)/python -m tests.benchmarks.sizes
+	@$(BIN)/python -m tests.benchmarks.idle
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build demo-data

@@ -101,6 +101,24 @@ local function check_removal_timer(call_, flow, repairs)
   end
 end
 
+-- The timer of what is left to be walked; the calls that walk move it.
+local function check_walk_timer(call_, flow, repairs)
+  if flow.walked then
+    return
+  end
+  local stands = tonumber(command("ZSCORE", call_.keys[keyslots.TIMERS], walk.timer(flow)) or nil)
+  local latest = call_.ms + states.GRACE_MS
+  if flow.h.head < flow.h.tail and not (stands and stands <= latest) then
+    call_.timers = call_.timers or {}
+    call_.timers[walk.timer(flow)] = call.number(latest)
+    repairs[#repairs + 1] = { "walk_timer_missing", "" }
+  elseif stands and flow.h.head == flow.h.tail then
+    call_.timers = call_.timers or {}
+    call_.timers[walk.timer(flow)] = false
+    repairs[#repairs + 1] = { "timer_wrong", "" }
+  end
+end
+
 local function check_step(call_, flow, name, retry, lease, repairs)
   local state = sub(call.text(flow, name), 1, 1)
   if state == "a" then
@@ -156,6 +174,7 @@ local function check_chunk(call_, flow, chunk, repairs)
     callbacks, open, dead = outbox.check(call_, flow, 1, repairs)
     check_wait_timer(call_, flow, repairs)
     check_removal_timer(call_, flow, repairs)
+    check_walk_timer(call_, flow, repairs)
   end
   local reply = {}
   for i = 1, #states.CODES do

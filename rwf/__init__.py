@@ -15,6 +15,7 @@ from rwf.errors import (
 from rwf.model.ref import result
 from rwf.model.retry import Backoff
 from rwf.model.workflow import Workflow
+from rwf.reconciler import Reconciler
 from rwf.store.ops.complete import Completion
 from rwf.webhook import Webhook
 from rwf.worker import Await, Cancel, Discard, Fail, Retry, StepContext, Worker
@@ -31,6 +32,7 @@ __all__ = [
     "Fail",
     "NamespaceMismatch",
     "NotFound",
+    "Reconciler",
     "Retry",
     "RwfError",
     "StepContext",

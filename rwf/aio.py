@@ -77,6 +77,20 @@ T = TypeVar("T")
 _WEEK = timedelta(days=7)
 
 
+async def attempted(handler: Handler, envelope: Callback) -> Exception | None:
+    """What a handler raised, None when it was content; a plain one is called in a thread."""
+    if is_async(handler):
+        awaited, error = attempt(handler, envelope)
+    else:
+        awaited, error = await asyncio.to_thread(attempt, handler, envelope)
+    try:
+        if isinstance(awaited, Awaitable):
+            await awaited
+    except Exception as raised:
+        return raised
+    return error
+
+
 class AsyncClient:
     """A service\'s way to its workflows, on asyncio; see :class:`rwf.Client`.
 
@@ -328,21 +342,9 @@ class AsyncClient:
     ) -> DispatchReport:
         dispatch = Dispatch(self._scope, handler, limit, lease)
         while (claim := await self._run(dispatch.claim())) is not None:
-            error = await self._attempt(handler, claim.envelope)
+            error = await attempted(handler, claim.envelope)
             await self._run(dispatch.settle(claim, error))
         return dispatch.report()
-
-    async def _attempt(self, handler: Handler, envelope: Callback) -> Exception | None:
-        if is_async(handler):
-            awaited, error = attempt(handler, envelope)
-        else:
-            awaited, error = await asyncio.to_thread(attempt, handler, envelope)
-        try:
-            if isinstance(awaited, Awaitable):
-                await awaited
-        except Exception as raised:
-            return raised
-        return error
 
     async def resend_callback(self, callback_id: str, *, actor: str | None = None) -> CallbackView:
         return await self._run(callbacks.resend(self._scope, callback_id, actor))

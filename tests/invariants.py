@@ -134,9 +134,9 @@ class _Check:
                 own[found[2]].add(found[1])
             elif topic := _TOPIC.fullmatch(rest):
                 self._homes[topic[2]] = number
-            elif rest in PARTITION_SLOTS:
+            elif rest in PARTITION_SLOTS or rest == "sweep":
                 self._partitions[number]  # it exists
-            elif not (rest == "meta" and number == 0):
+            elif not (rest in ("meta", "daemons") and number == 0):
                 yield f"{name}: not a key of any class"
         for workflow_id, kinds in own.items():
             yield from self._workflow(workflow_id, kinds)
@@ -551,6 +551,8 @@ def _callbacks(flow: _Flow, partition: _Partition) -> Iterator[str]:
 
 def _imply(flow: _Flow, partition: _Partition) -> None:
     header = flow.header
+    if flow.head < flow.tail:
+        partition.undated.add(f"u|{flow.id}")
     for record in flow.records.values():
         partition.gauges[f"gs|{record.state}"] += 1
         if record.state is StepState.AVAILABLE:

@@ -87,6 +87,7 @@ function M.flow(call, number, names, slot)
     steps = {}, -- records taken apart
     dirty = {}, -- steps to write
     rows = {}, -- fields of the payload hash to set
+    walked = false, -- whether its entries of what is still to be walked have changed
     moved = false, -- whether the header is to be written, for a transition
     marked = false, -- whether it is to be written, for no transition: dead callbacks, review
   }
@@ -179,7 +180,7 @@ function M.recount(call, flow, from, to, by)
   flow.moved = true
 end
 
--- Sets a timer; kind "r": a retry is due, "l": a lease ends.
+-- Sets a timer of a step; kind "r": a retry is due, "l": a lease ends.
 function M.set_timer(call, flow, kind, name, due_ms)
   call.timers = call.timers or {}
   call.timers[kind .. "|" .. flow.id .. "|" .. name] = format("%.0f", due_ms)

@@ -24,10 +24,14 @@ local function write(call_, flow, name, step, token, expires, counted, worker)
   call.set_timer(call_, flow, "l", name, flow.h.inserted + expires)
 end
 
--- When an executing step's lease ends.
-function M.due(flow, step)
+-- When an executing step's lease ends, from the workflow's insertion on; and that as a server's time.
+function M.expires(step)
   local _, expires = read(step)
-  return flow.h.inserted + expires
+  return expires
+end
+
+function M.due(flow, step)
+  return flow.h.inserted + M.expires(step)
 end
 
 -- The lease that an executing step is under; "" for any other.

@@ -40,6 +40,13 @@ local function place_removal(call_, flow)
   end
 end
 
+-- Sets the timer of what is left to be walked when this call has moved that, and drops it at the end.
+local function follow_walk(call_, flow)
+  local unfinished = flow.h.head < flow.h.tail
+  call_.timers = call_.timers or {}
+  call_.timers[walk.timer(flow)] = unfinished and call.number(call_.ms + states.GRACE_MS)
+end
+
 local function settle(call_, flow)
   flow.h.last = flow.since
   local was, now = flow.was, states.workflow_state(flow.h)
@@ -50,6 +57,9 @@ local function settle(call_, flow)
   if cause and (was ~= now or cause ~= flow.cause) then
     call.count(call_, "wt|" .. now .. "|" .. now .. "|" .. cause .. "|" .. flow.h.semantics, 1)
     outbox.write(call_, flow, "workflow.terminal", now .. "," .. cause)
+  end
+  if flow.walked then
+    follow_walk(call_, flow)
   end
   flow.counts = header.write(flow.h)
 end

@@ -13,17 +13,19 @@ local M = {}
 local OPEN = { p = 1, l = 1, d = 0, x = 0 }
 local DEAD = { p = 0, l = 0, d = 0, x = 1 }
 
-function M.read(flow, number)
-  local text = command("HGET", flow.w, "@" .. number)
-  if not text then
-    return nil
-  end
+function M.parse(number, text)
   local event, since, status, attempts, due, token, fields =
     match(text, "^(%a),(%d+),(%a),(%d+),(%d*),([^,|]*)|(.*)$")
   return {
     number = number, event = event, since = since, status = status, attempts = attempts, due = due,
     token = token, fields = fields,
   }
+end
+
+-- The callback of this number, or nil.
+function M.read(flow, number)
+  local text = command("HGET", flow.w, "@" .. number)
+  return text and M.parse(number, text) or nil
 end
 
 function M.text(c)

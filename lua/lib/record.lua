@@ -21,7 +21,7 @@
 -- Times are milliseconds since the workflow was inserted.
 local M = {}
 
-local DEFAULT_CLASS = "default:1000"
+M.DEFAULT_CLASS = "default:1000"
 
 function M.read(text)
   local state, remaining, since, order, attempt, max, reported, started, finished, cause, due, walked, claim, static =
@@ -45,7 +45,7 @@ end
 -- The parts that never change, from a whole record or from its static part alone.
 function M.class(text)
   local class = match(text, "|([^|]*)|")
-  return class == "" and DEFAULT_CLASS or class
+  return class == "" and M.DEFAULT_CLASS or class
 end
 
 function M.payloads(text)

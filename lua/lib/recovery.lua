@@ -219,8 +219,8 @@ local function finish(call_, flow, s, number)
 end
 
 local function write_entry(flow, number, at)
-  call.set(
-    flow, ">" .. flow.h.head,
+  walk.put(
+    flow, flow.h.head,
     M.ORIGIN .. "|" .. number .. "," .. at.phase .. "," .. call.number(at.position) .. ","
       .. call.number(at.chunk) .. "," .. at.note
   )

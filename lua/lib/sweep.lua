@@ -8,7 +8,7 @@ M.ORIGIN = "*cancel"
 
 -- Puts the sweep behind all that is still to be walked.
 function M.begin(flow)
-  call.set(flow, ">" .. flow.h.tail, M.ORIGIN .. "|0")
+  walk.put(flow, flow.h.tail, M.ORIGIN .. "|0")
   flow.h.tail = flow.h.tail + 1
   flow.moved = true
 end
@@ -37,7 +37,7 @@ function M.advance(call_, flow, chunk)
     end
   end
   if (chunk + 1) * states.CHUNK < flow.h.steps then
-    call.set(flow, ">" .. flow.h.head, M.ORIGIN .. "|" .. call.number(chunk + 1))
+    walk.put(flow, flow.h.head, M.ORIGIN .. "|" .. call.number(chunk + 1))
   else
     walk.drop_first(flow)
   end

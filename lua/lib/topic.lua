@@ -21,7 +21,6 @@
 -- oldest signal kept has to leave.
 local M = {}
 
-local GRACE_MS = 1000 -- in which whoever made the hand-off normally carries it out
 local SKIPPED_PER_CALL, NOTED_PER_CALL = 100, 100
 local REASON = { ambiguous = "ambiguous_signal", late = "late_signal" }
 local STAMP_PER_MS = -8 -- a stamp without its last seven digits is in milliseconds
@@ -128,7 +127,7 @@ function M.remove(t, number, workflow)
   end
 end
 
-local function member(state, workflow, stamp, step, n)
+function M.member(state, workflow, stamp, step, n)
   return state .. "|" .. workflow .. "|" .. stamp .. "|" .. step .. "|" .. n
 end
 
@@ -142,7 +141,7 @@ function M.registration(field, text)
   local workflow, step = match(field, "^l(.*)|(.*)$")
   local n, state, stamp = read_known(text)
   if workflow and RANK[state] and state ~= "g" then
-    return member(state, workflow, stamp, step, n), workflow, step, n, state
+    return M.member(state, workflow, stamp, step, n), workflow, step, n, state
   end
   return nil
 end
@@ -167,12 +166,12 @@ function M.tell(t, state, workflow, step, n, stamp)
   if age > 0 or (age == 0 and RANK[was] > RANK[state]) then
     return false
   end
-  local place = state ~= "g" and member(state, workflow, stamp, step, n)
+  local place = state ~= "g" and M.member(state, workflow, stamp, step, n)
   if age == 0 and was == state and (not place or command("ZSCORE", t.set, place)) then
     return false
   end
   if known and was ~= "g" then
-    t.members[member(was, workflow, before, step, last)] = false
+    t.members[M.member(was, workflow, before, step, last)] = false
   end
   if place then
     t.members[place] = true
@@ -188,7 +187,7 @@ function M.forget(t, workflow, step)
   if known then
     local n, state, stamp = match(known, "^(%d+),(%a),(%d+)$")
     if state ~= "g" then
-      t.members[member(state, workflow, stamp, step, n)] = false
+      t.members[M.member(state, workflow, stamp, step, n)] = false
     end
     drop(t, field)
   end
@@ -341,10 +340,16 @@ function M.handed(t)
   }
 end
 
+-- The timer that a topic must have, by its hash's key: nil while no hand-off is outstanding.
+function M.handed_timer(hash)
+  local text = command("HGET", hash, ":")
+  return text and not find(text, "^%d+,%d+,%d+,,") and M.timer({ digest = match(hash, ":sig:(%x+)$") }) or nil
+end
+
 -- When the topic's timer is due at the latest, as text; false for never.
 function M.due(call_, t)
   if t.handed then
-    return call.number(call_.ms + GRACE_MS)
+    return call.number(call_.ms + states.GRACE_MS)
   end
   if t.first > t.last then
     return false

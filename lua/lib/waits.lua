@@ -22,7 +22,6 @@
 local M = {}
 
 M.ANY = ":w"
-local GRACE_MS = 1000 -- in which whoever caused it normally tells the topic
 local OFFSET = 1e15
 local EXPIRED_PER_CALL = 100
 local RANK = { [""] = 0, w = 1, x = 2, g = 3, r = 3 }
@@ -110,7 +109,7 @@ local function places(call_, wait)
   local waiting = wait and wait.status == "w" and due_ms(wait)
   local untold = wait and (wait.left ~= "" or M.untold(wait))
   return waiting and format("%.0f", waiting) or false,
-    untold and format("%.0f", call_.ms + GRACE_MS - OFFSET) or false
+    untold and format("%.0f", call_.ms + states.GRACE_MS - OFFSET) or false
 end
 
 function M.place(call_, flow, name, wait)
@@ -310,16 +309,31 @@ function M.expire(call_, flow, names)
   return #due == EXPIRED_PER_CALL
 end
 
+-- Those of some steps with waits whose places in the agenda are not what they should be.
+function M.misplaced(call_, flow, names)
+  local members, found = {}, {}
+  for i = 1, #names do
+    members[2 * i - 1], members[2 * i] = names[i], "!" .. names[i]
+  end
+  local scores = command("ZMSCORE", flow.d, unpack(members))
+  for i = 1, #names do
+    local due, untold = places(call_, flow.waits[names[i]])
+    local same = tonumber(scores[2 * i - 1] or -1) == tonumber(due or -1)
+    if not same or (not scores[2 * i]) ~= (not untold) then
+      found[#found + 1] = names[i]
+    end
+  end
+  return found
+end
+
 -- The same of one chunk of steps, and what their places in the agenda lack. Returns what the topics of
 -- their waits are to be told.
 function M.check(call_, flow, names, repairs)
   M.load(flow, names)
-  local waiting, members, found = {}, {}, {}
+  local waiting, found = {}, {}
   for i = 1, #names do
     if flow.waits[names[i]] then
       waiting[#waiting + 1] = names[i]
-      members[#members + 1] = names[i]
-      members[#members + 1] = "!" .. names[i]
     end
   end
   if #waiting == 0 then
@@ -330,16 +344,16 @@ function M.check(call_, flow, names, repairs)
     changed[expired[i]] = true
     repairs[#repairs + 1] = { "wait_expired", expired[i] }
   end
-  local scores = command("ZMSCORE", flow.d, unpack(members))
-  for i = 1, #waiting do
-    local name, due, untold = waiting[i], scores[2 * i - 1], scores[2 * i]
-    local right_due, right_untold = places(call_, flow.waits[name])
-    local same = tonumber(due or -1) == tonumber(right_due or -1) and (not untold) == (not right_untold)
-    if not same and not changed[name] then
+  local misplaced = M.misplaced(call_, flow, waiting)
+  for i = 1, #misplaced do
+    local name = misplaced[i]
+    if not changed[name] then
       M.place(call_, flow, name, flow.waits[name])
       repairs[#repairs + 1] = { "wait_timer_missing", name }
     end
-    M.list(flow, name, true, found)
+  end
+  for i = 1, #waiting do
+    M.list(flow, waiting[i], true, found)
   end
   return found
 end

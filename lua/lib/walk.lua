@@ -9,6 +9,18 @@
 -- once, a child's count of unresolved parents is exact however the work is cut.
 local M = {}
 
+-- The timer of what is left to be walked: due a while after the latest call that has moved it, so that
+-- others go on when that call's client is gone, and leave it alone while it is not.
+function M.timer(flow)
+  return "u|" .. flow.id
+end
+
+-- Writes one of the entries; the timer follows (flush.lua).
+function M.put(flow, number, text)
+  call.set(flow, ">" .. number, text)
+  flow.walked = true
+end
+
 -- Appends the edges in a list: children to names, and whether their edge resolves them to resolved.
 local function gather(text, completed, names, resolved)
   local count = #names
@@ -155,7 +167,7 @@ function M.append(flow, origin, walk, at)
   if at > #walk.names then
     return 0
   end
-  call.set(flow, ">" .. flow.h.tail, origin .. "|" .. concat(walk.names, ",", at))
+  M.put(flow, flow.h.tail, origin .. "|" .. concat(walk.names, ",", at))
   flow.h.tail = flow.h.tail + 1
   flow.moved = true
   return 1
@@ -165,6 +177,7 @@ end
 function M.drop_first(flow)
   local h = flow.h
   flow.gone = ">" .. h.head
+  flow.walked = true
   h.head = h.head + 1
   if h.head == h.tail then
     h.head, h.tail = 0, 0
@@ -173,9 +186,9 @@ end
 
 -- Rewrites or removes the first entry; returns by how many its origin's entries have changed.
 local function replace_first(flow, origin, walk)
-  local field, change = ">" .. flow.h.head, 0
+  local change = 0
   if walk.given > 0 then
-    call.set(flow, field, origin .. "|" .. concat(walk.names, ",", walk.at, walk.at + walk.given - 1))
+    M.put(flow, flow.h.head, origin .. "|" .. concat(walk.names, ",", walk.at, walk.at + walk.given - 1))
   else
     change = -1
   end

@@ -31,5 +31,8 @@ SIGNAL_KEPT_MS: Final = 604_800_000
 
 # Steps of one workflow and class that share a round of the ready queue (section 8).
 ROUND_SHARE: Final = 100
+# In which whoever has begun something in several calls normally goes on with it (milliseconds);
+# then others do.
+GRACE_MS: Final = 1_000
 # How long an entry of the ready queue is kept for the claimer that has taken it (milliseconds).
 RESERVED_MS: Final = 5_000

@@ -219,6 +219,7 @@ class RepairKind(StrEnum):
     REGISTRATION_WRONG = "registration_wrong"
     HANDOFF_UNFINISHED = "handoff_unfinished"
     HANDOFF_TIMER_MISSING = "handoff_timer_missing"
+    WALK_TIMER_MISSING = "walk_timer_missing"
     RETENTION_TIMER_MISSING = "retention_timer_missing"
     READY_ENTRY_WRONG = "ready_entry_wrong"
     RESERVED_ENTRY_WRONG = "reserved_entry_wrong"

@@ -55,6 +55,11 @@ FUNCTIONS: Final = {
         Function("registrations"),
         Function("standing", reads_only=True),
         Function("tally", reads_only=True),
+        Function("audit", reads_only=True),
+        Function("audit_chunk", reads_only=True),
+        Function("registered", reads_only=True),
+        Function("round"),
+        Function("member"),
         Function("queues", reads_only=True),
         Function("overdue", reads_only=True),
         Function("meta", reads_only=True),
@@ -141,10 +146,10 @@ READING: Final = {
     "HEXISTS": 2, "HGET": 2, "HGETALL": 1, "HLEN": 1, "HMGET": 2, "HSCAN": 2,
     "LLEN": 1, "LRANGE": 3,
     "ZCARD": 1, "ZCOUNT": 3, "ZLEXCOUNT": 3, "ZMSCORE": 2, "ZRANGE": 3, "ZRANGEBYLEX": 3,
-    "ZRANGEBYSCORE": 3, "ZREVRANGEBYLEX": 3, "ZSCAN": 2, "ZSCORE": 2,
+    "ZRANGEBYSCORE": 3, "ZRANK": 2, "ZREVRANGEBYLEX": 3, "ZSCAN": 2, "ZSCORE": 2,
 }  # fmt: skip
 WRITING: Final = {
     "HDEL": 2, "HINCRBY": 3, "HSET": 3, "HSETNX": 3,
     "LPOP": 1, "LTRIM": 3, "RPUSH": 2,
-    "PEXPIRE": 2, "UNLINK": 1, "ZADD": 3, "ZREM": 2,
+    "PEXPIRE": 2, "UNLINK": 1, "ZADD": 3, "ZREM": 2, "ZREMRANGEBYSCORE": 3,
 }  # fmt: skip

@@ -6,9 +6,11 @@ import hashlib
 import os
 import re
 from base64 import b32encode
+from collections.abc import Iterable
 from typing import Final
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{40}")
 _ID: Final = re.compile(r"(0|[1-9][0-9]{0,4})-[a-z2-7]{16}")
 
 
@@ -38,6 +40,11 @@ def topic_digest(signal: str, correlation_key: str) -> str:
     return key_digest(f"{signal}\0{correlation_key}")
 
 
+def is_digest(text: str, partition: int, homes: int) -> bool:
+    """Whether a text is the digest of a topic or an insert key that lives in this partition."""
+    return _DIGEST.fullmatch(text) is not None and home_partition(text, homes) == partition
+
+
 def home_partition(digest: str, homes: int) -> int:
     """Where an insert key or a topic lives: never moves, as ``homes`` is fixed at creation."""
     return int(digest[:8], 16) % homes
@@ -62,6 +69,14 @@ class Keys:
         """Hash: how many partitions there are."""
         return self._key(0, "meta")
 
+    def daemons(self) -> str:
+        """Sorted set: the daemons that run, by when they were last seen (ms)."""
+        return self._key(0, "daemons")
+
+    def sweep(self, partition: int) -> str:
+        """Hash: how far the sweep of a partition has come (``round.lua``)."""
+        return self._key(partition, "sweep")
+
     def events(self, partition: int) -> str:
         """Channel: hints that something has changed."""
         return self._key(partition, "events")
@@ -69,10 +84,6 @@ class Keys:
     def partition(self, partition: int) -> list[str]:
         """What every function is given of a partition, in the order of ``PARTITION_SLOTS``."""
         return [self._key(partition, name) for name in PARTITION_SLOTS]
-
-    def sweep(self, partition: int) -> str:
-        """Hash: how far the sweep of a partition has come."""
-        return self._key(partition, "sweep")
 
     def stats_beside(self, key: str) -> str:
         """The statistics of the partition that another key belongs to."""
@@ -83,23 +94,30 @@ class Keys:
         partition = int(workflow_id.partition("-")[0])
         return [self._key(partition, f"{name}:{workflow_id}") for name in WORKFLOW_SLOTS]
 
+    def audited(self, workflow_id: str) -> list[str]:
+        """The two of a workflow's keys that records are held against derived keys by."""
+        own = dict(zip(WORKFLOW_SLOTS, self.workflow(workflow_id), strict=True))
+        return [own["w"], own["d"]]
+
     def topic(self, digest: str) -> list[str]:
-        """What a function on a topic is given: its home partition's keys, then its own.
+        """What a function on a topic is given: its home partition's keys, then its own."""
+        return self.topics(home_partition(digest, self.homes), [digest])
+
+    def topics(self, home: int, digests: Iterable[str]) -> list[str]:
+        """The same for several topics of one partition.
 
         ``sig`` is a hash: its signals, and the waits that it was told of; ``reg`` a sorted set:
         the waits that stand.
         """
-        home = home_partition(digest, self.homes)
-        return [
-            *self.partition(home),
-            *(self._key(home, f"{name}:{digest}") for name in TOPIC_KEYS),
-        ]
+        own = (self._key(home, f"{name}:{digest}") for digest in digests for name in TOPIC_KEYS)
+        return [*self.partition(home), *own]
 
 
 # ready   sorted set: available steps, in the order in which they are to be claimed
 # timers  sorted set by due time (ms): "r|workflow|step", a retry; "l|workflow|step", a lease;
-#         "w|workflow", the first of what its waits have to have done; "x|workflow", the end of its
-#         retention; "s|digest", a topic's hand-off, or the end of the oldest signal it keeps
+#         "w|workflow", the first of what its waits have to have done; "u|workflow", what is left to
+#         be walked; "x|workflow", the end of its retention; "s|digest", a topic's hand-off, or the
+#         end of the oldest signal it keeps
 # index   sorted set: "group|inserted|workflow", group "o" for open or the code of a terminal state
 # stats   hash: the fleet's counters and gauges
 # log     list: evidence of commands on workflows that do not exist

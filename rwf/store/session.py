@@ -173,8 +173,8 @@ class Session:
     def run(self, op: Op[T]) -> Steps[T]:
         """Carries out an operation's calls one after the other; connects before the first.
 
-        So what an operation refuses by itself is refused without a server. It is told of a call
-        that fails, and may go on.
+        So what an operation refuses by itself is refused without a server. The error of a call is
+        raised in the operation, which may go on.
         """
         reply: Reply = None
         fault: RwfError | None = None

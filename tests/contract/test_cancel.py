@@ -9,6 +9,7 @@ import pytest
 
 from rwf import Client
 from rwf.store.ops.cancel import request_cancel
+from rwf.store.ops.due import PassedOver
 from rwf.store.ops.timers import fire_due
 from tests.contract.flows import (
     chain,
@@ -99,7 +100,8 @@ def test_nothing_becomes_available_any_more(one_client: Client) -> None:
     assert one_client.release(claims[:1]) == 1
     until(
         lambda: (
-            one_client._run(fire_due(one_client._scope, 0)) and one_client.get(view.id).finished_at
+            one_client._run(fire_due(one_client._scope, 0, PassedOver()))
+            and one_client.get(view.id).finished_at
         ),
         what="the lease to lapse",
     )

@@ -36,6 +36,7 @@ NAMES = (
     "worker",
     "prune",
     "rebuild",
+    "reconciler",
 )
 
 

@@ -17,6 +17,7 @@ from rwf.store.catalog import Call, Op
 from rwf.store.keys import topic_digest
 from rwf.store.ops import prune as pruning_ops
 from rwf.store.ops.complete import Completion, complete_step
+from rwf.store.ops.due import PassedOver
 from rwf.store.ops.insert import insert
 from rwf.store.ops.signals import await_step, deliver_signal
 from rwf.store.ops.timers import fire_due
@@ -213,7 +214,10 @@ def test_reconcile_mends_the_timer(client: Client, damage: str) -> None:
 def test_what_is_due_carries_it_out_too(client: Client) -> None:
     workflow_id = finish(client, flow("a"), retention=timedelta(milliseconds=20))
     partition = int(workflow_id.partition("-")[0])
-    until(lambda: client._run(fire_due(client._scope, partition)) == 1, what="the retention")
+    until(
+        lambda: client._run(fire_due(client._scope, partition, PassedOver())).done,
+        what="the retention",
+    )
     assert keys_of(client, workflow_id) == []
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rwf import Client, CommandRejected, Completion, StoreMisconfigured, Workflow, WorkflowInvalid
 from rwf.store import events
 from rwf.store.ops import reads
+from rwf.store.ops.due import PassedOver
 from rwf.store.ops.timers import fire_due
 from tests import invariants
 from tests.contract.commandline import Cli
@@ -127,7 +128,7 @@ def test_a_daemon(quiet: AnyServer) -> None:
         node.execute_command("FUNCTION", "FLUSH")
     with opened(quiet, "daemon") as daemon:
         for partition in range(4):
-            daemon._run(fire_due(daemon._scope, partition))
+            daemon._run(fire_due(daemon._scope, partition, PassedOver()))
         assert daemon.step(view.id, "a").state == "available"
         daemon.reconcile(view.id)
 

@@ -9,6 +9,7 @@ import pytest
 
 from rwf import Client
 from rwf.model.views import AwaitView, SignalView
+from rwf.store.ops.due import PassedOver
 from rwf.store.ops.signals import await_step
 from rwf.store.ops.timers import fire_due
 from tests.contract.flows import (
@@ -371,5 +372,5 @@ def test_a_workflow_of_other_semantics_is_left_alone(
         drive(client, await_step(client._scope, workflow_id, "c2", "go", "k", None, None), 20)
     raw(client).zadd(partition_key(workflow_id, "timers"), {f"w|{workflow_id}": 1})
     partition = int(workflow_id.partition("-")[0])
-    assert drive(client, fire_due(client._scope, partition), 20) is not None
+    assert drive(client, fire_due(client._scope, partition, PassedOver()), 20) is not None
     assert raw(client).hgetall(own_key(workflow_id)) == before

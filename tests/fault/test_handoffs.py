@@ -16,6 +16,7 @@ from rwf import Client, CommandRejected
 from rwf.store.catalog import Op
 from rwf.store.ops.cancel import request_cancel
 from rwf.store.ops.complete import Completion, complete_step
+from rwf.store.ops.due import PassedOver
 from rwf.store.ops.recover import Recovery, recover_step
 from rwf.store.ops.signals import await_step, deliver_signal
 from rwf.store.ops.timers import fire_due
@@ -95,7 +96,7 @@ def test_a_wait_that_expires_cut_off(client: Client, calls: int, by: str) -> Non
     end = datetime.now(UTC) + timedelta(milliseconds=20)
     until(lambda: datetime.now(UTC) > end, what="the deadline")
     partition = int(first.partition("-")[0])
-    cut(client, lambda: fire_due(client._scope, partition), calls)
+    cut(client, lambda: fire_due(client._scope, partition, PassedOver()), calls)
     finish(client, first, by)
     assert states(client, first) == "a=expired b=cancelled"
     assert states(client, second) == "a=available b=pending"
@@ -159,7 +160,7 @@ def finish(client: Client, workflow_id: str, by: str) -> None:
         for partition, key in zip(partitions, timers, strict=True):
             if members := redis.zrange(key, 0, -1):
                 redis.zadd(key, dict.fromkeys(members, 1))  # due, without the wait
-            client._run(fire_due(client._scope, partition))
+            client._run(fire_due(client._scope, partition, PassedOver()))
         return not any(redis.zcard(key) for key in timers)
 
     until(told, what="the timers")

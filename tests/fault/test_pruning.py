@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from rwf import Client
+from rwf.store.ops.due import PassedOver
 from rwf.store.ops.prune import prune
 from rwf.store.ops.timers import fire_due
 from tests import invariants
@@ -54,7 +55,7 @@ def test_a_removal_cut_off(client: Client, calls: int) -> None:
     done = drive(client, prune(client._scope, workflow_id), calls)
     assert invariants.check(client) == []
     partition = int(workflow_id.partition("-")[0])
-    assert client._run(fire_due(client._scope, partition)) == (0 if done else 1)
+    assert client._run(fire_due(client._scope, partition, PassedOver())).done == (0 if done else 1)
     assert leftovers(client, workflow_id) == []
     assert client.deliver_signal("go", "2").status == "unmatched"
     assert not client.insert(flow("a b:a"), key="key").duplicate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from rwf.errors import (
     CommandRejected,
     NamespaceMismatch,
     NotFound,
+    RwfError,
     StoreMisconfigured,
     StoreUnavailable,
     WorkflowInvalid,
@@ -25,6 +27,8 @@ from rwf.store.keys import Keys, partition_of
 from rwf.store.records import time_of_stamp
 
 T = TypeVar("T")
+
+_log = logging.getLogger("rwf")
 
 _MAX_TEXT: Final = 512
 # Text that quoting would not change; most of it is.
@@ -85,6 +89,17 @@ def survived(op: Op[T]) -> Op[T | Exception]:
         raise
     except Exception as error:
         return error
+
+
+def passing_over(op: Op[T], whose: str) -> Op[T | None]:
+    """The same; None, and a warning, when it failed."""
+    found = yield from survived(op)
+    if not isinstance(found, Exception):
+        return found
+    # Only our own messages are sure to quote nothing that was stored.
+    why = str(found) if isinstance(found, RwfError) else type(found).__name__
+    _log.warning("%s was passed over: %s", whose, why)
+    return None
 
 
 def new_call_id() -> str:

@@ -7,7 +7,7 @@ import logging
 import random
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from rwf.store.ops.base import (
     invalid,
     is_partition,
     new_call_id,
+    passing_over,
     readable_id,
     rejection,
     unknown_workflow,
@@ -84,13 +85,20 @@ class _Outbox:
 
 
 class Dispatch:
-    """One run over the outboxes of all partitions, in turn.
+    """One run over the outboxes of these partitions, or of all, in turn.
 
     The client calls the handler between :meth:`claim` and :meth:`settle`; when it never gets to the
     latter, the lease ends by itself. No callback is claimed twice in one run.
     """
 
-    def __init__(self, scope: Scope, handler: Handler, limit: int, lease: float) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        handler: Handler,
+        limit: int,
+        lease: float,
+        partitions: Sequence[int] | None = None,
+    ) -> None:
         if not callable(handler):
             raise invalid(_DISPATCH, "the handler must be callable")
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
@@ -102,6 +110,7 @@ class Dispatch:
         if self._lease_ms < 1:
             raise invalid(_DISPATCH, "lease must be at least 0.001 seconds")
         self._scope = scope
+        self._partitions = partitions
         self._left = limit
         self._page = min(limit, _MEMBERS_PER_CALL)
         self._outboxes: deque[_Outbox] | None = None
@@ -121,23 +130,26 @@ class Dispatch:
             if member is None:
                 continue
             self._outboxes.append(outbox)
-            claim = yield from self._claim(outbox, member)
+            claim = yield from passing_over(self._claim(outbox, member), "a callback")
             if claim is not None:
                 self._left -= 1
                 return claim
         return None
 
     def _all(self) -> Op[deque[_Outbox]]:
-        keys = self._scope.keys
-        if not keys.partitions:
-            yield CONNECT
-        # Others may have added some since this client has connected.
-        found = yield Call("meta", [keys.meta()])
-        keys.partitions = int(found[0] or keys.partitions)
+        numbers = self._partitions
+        if numbers is None:
+            keys = self._scope.keys
+            if not keys.partitions:
+                yield CONNECT
+            # Others may have added some since this client has connected.
+            found = yield Call("meta", [keys.meta()])
+            keys.partitions = int(found[0] or keys.partitions)
+            numbers = range(keys.partitions)
+        outboxes = deque(_Outbox(number) for number in numbers)
         # No partition comes first each time.
-        first = random.randrange(keys.partitions)  # noqa: S311
-        order = (*range(first, keys.partitions), *range(first))
-        return deque(_Outbox(partition) for partition in order)
+        outboxes.rotate(random.randrange(len(outboxes) or 1))  # noqa: S311
+        return outboxes
 
     def _claim(self, outbox: _Outbox, member: str) -> Op[Claim | None]:
         match = _MEMBER.fullmatch(member)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final, NamedTuple
 
-from rwf.store.catalog import Call, Op
+from rwf.store.catalog import Arg, Call, Op
+from rwf.store.keys import is_digest, partition_of
 from rwf.store.ops.base import Scope
 
 _TIMERS_PER_CALL: Final = 100
+_OF_STEP: Final = frozenset("rl")
+_OF_WORKFLOW: Final = frozenset("wux")
+_OF_TOPIC: Final = frozenset("s")
 
 
 class Timer(NamedTuple):
@@ -20,35 +25,68 @@ class Timer(NamedTuple):
     step: str = ""
 
 
+class Page(NamedTuple):
+    """Some due timers, as stored, and the seconds until the next is due, None without one."""
+
+    members: Sequence[bytes]
+    next_in: float | None
+
+
+class Rest(NamedTuple):
+    """What is left after a page: how many of its timers were carried out; whether more are due;
+    and the seconds until the next is, None without one."""
+
+    done: int
+    more: bool
+    next_in: float | None
+
+
+@dataclass(slots=True)
+class PassedOver:
+    """The timers in front of a partition's others that could not be carried out."""
+
+    count: int = 0
+    last: bytes = b""
+
+
 @dataclass(slots=True)
 class Due:
     """A partition's due timers, page by page, the longest overdue first.
 
-    What cannot be carried out stays, and is passed over: it never holds up what comes behind it.
+    What cannot be carried out stays, and stands in ``passed`` from then on: it holds up nothing
+    that comes behind it. Whoever wants it tried again begins with an empty one.
     """
 
     scope: Scope
     partition: int
-    done: int = 0
-    """How many timers of the pages so far were carried out."""
-    last: bool = False
-    """Whether there is no further page."""
-    passed_over: int = 0
+    passed: PassedOver = field(default_factory=PassedOver)
 
-    def page(self) -> Op[list[Timer]]:
+    def page(self) -> Op[Page]:
         """The next page."""
-        timers = yield from self._timers(self.passed_over, _TIMERS_PER_CALL)
-        self.last = len(timers) < _TIMERS_PER_CALL
-        return timers
+        args: list[Arg] = [_TIMERS_PER_CALL, self.passed.count, self.passed.last]
+        found = yield Call("timers", self.scope.keys.partition(self.partition), args)
+        left_out, next_ms, *members = found
+        self.passed.count = int(left_out)
+        return Page(members, int(next_ms) / 1000 if next_ms else None)
 
-    def leave_behind(self, timers: Sequence[Timer]) -> Op[None]:
+    def leave_behind(self, page: Page) -> Op[Rest]:
         """Notes which timers of the page are still due after its work."""
-        left = yield from self._timers(0, self.passed_over + len(timers))
-        stuck = len(set(left) & set(timers))
-        self.done += len(timers) - stuck
-        self.passed_over += stuck
+        left = yield from self.page()
+        stuck = list(takewhile(set(page.members).__contains__, left.members))
+        if stuck:
+            self.passed.count, self.passed.last = self.passed.count + len(stuck), stuck[-1]
+        more = len(page.members) == _TIMERS_PER_CALL or len(left.members) > len(stuck)
+        return Rest(len(page.members) - len(stuck), more, left.next_in)
 
-    def _timers(self, skipped: int, most: int) -> Op[list[Timer]]:
-        keys = self.scope.keys.partition(self.partition)
-        members = yield Call("timers", keys, [skipped, most])
-        return [Timer(*member.decode().split("|")) for member in members]
+    def timers(self, page: Page) -> Iterator[Timer]:
+        """Those of a page that name something which can be in this partition."""
+        for member in page.members:
+            kind, _, rest = member.decode(errors="replace").partition("|")
+            owner, _, step = rest.partition("|")
+            if kind in _OF_TOPIC:
+                is_whole = not step and is_digest(owner, self.partition, self.scope.keys.homes)
+            else:
+                known = kind in (_OF_STEP if step else _OF_WORKFLOW) and "|" not in step
+                is_whole = known and partition_of(owner) == self.partition
+            if is_whole:
+                yield Timer(kind, owner, step)

@@ -145,7 +145,7 @@ def _put(
     slices = list(_slices(fields))
     slices[-1][0].extend(mine)
     if len(slices) > 1:
-        yield from _tidy(scope, workflow_id)
+        yield from tidy(scope, int(workflow_id.partition("-")[0]))
     for _ in range(_RESTARTS):
         for own, payload in slices[:-1]:
             args = ["stage", *_arguments(own, payload)]
@@ -166,10 +166,9 @@ def _put(
     raise RwfError(f"the insert took too long {_RESTARTS} times: its parts were given up")
 
 
-def _tidy(scope: Scope, workflow_id: str) -> Op[None]:
-    """Removes what dead inserters have left in this partition: whoever stages much cleans up."""
-    keys = scope.keys.partition(int(workflow_id.partition("-")[0]))
-    for left in (yield Call("overdue", keys, [_TIDIED])):
+def tidy(scope: Scope, partition: int) -> Op[None]:
+    """Removes what dead inserters have left in a partition; whoever stages much does this too."""
+    for left in (yield Call("overdue", scope.keys.partition(partition), [_TIDIED])):
         yield scope.on_workflow("insert", left.decode(), ["discard"])
 
 

@@ -90,13 +90,13 @@ class Pruning:
 
     def page(self) -> Op[None]:
         """Removes what one page of due timers names."""
-        timers = yield from self._due.page()
-        for kind, owner, _ in timers:
+        page = yield from self._due.page()
+        for kind, owner, _ in self._due.timers(page):
             if kind == "x":
                 self._workflows += yield from prune(self._scope, owner)
             elif kind == "s":
                 self._signals += yield from judge_topic(self._scope, owner)
-        yield from self._due.leave_behind(timers)
-        if self._due.last:
+        rest = yield from self._due.leave_behind(page)
+        if not rest.more:
             self._due = Due(self._scope, self._due.partition + 1)
             self.done = not (yield from is_partition(self._scope, self._due.partition))

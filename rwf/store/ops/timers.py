@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from rwf.store.catalog import Arg, Op
 from rwf.store.ops.advance import advance_all
-from rwf.store.ops.base import Scope
-from rwf.store.ops.due import Due
+from rwf.store.ops.base import Scope, passing_over
+from rwf.store.ops.due import Due, PassedOver
 from rwf.store.ops.prune import prune
-from rwf.store.ops.waits import judge_topic, settle, settle_waits
+from rwf.store.ops.waits import judge_topic, settle_waits
 
 
-def fire_due(scope: Scope, partition: int) -> Op[int]:
-    """Carries out what is due: retries, leases, waits, hand-offs, and what is over.
+class Fired(NamedTuple):
+    """How many timers were carried out, and the seconds until the next is due, None without one."""
 
-    Returns how many timers that were. What cannot be carried out is passed over.
+    done: int
+    next_in: float | None
+
+
+def fire_due(scope: Scope, partition: int, passed: PassedOver) -> Op[Fired]:
+    """Carries out what is due, up to a page of it; one call when that is nothing.
+
+    That is: retries, leases, waits, walks, hand-offs, and what is over. What cannot be carried out
+    stays in ``passed``.
     """
-    due = Due(scope, partition)
-    while not due.last:
-        timers = yield from due.page()
-        by_workflow: dict[str, list[Arg]] = {}
-        for kind, owner, step in timers:
-            if kind in ("r", "l"):
-                by_workflow.setdefault(owner, []).extend([kind, step])
-            elif kind == "w":
-                by_workflow.setdefault(owner, [])
-            elif kind == "x":
-                yield from prune(scope, owner)
-            elif kind == "s":
-                yield from judge_topic(scope, owner)
-        for workflow_id, steps in by_workflow.items():
-            yield from _fire(scope, workflow_id, steps)
-        yield from due.leave_behind(timers)
-    return due.done
+    due = Due(scope, partition, passed)
+    page = yield from due.page()
+    if not page.members:
+        return Fired(0, page.next_in)
+    by_workflow: dict[str, list[Arg]] = {}
+    for kind, owner, step in due.timers(page):
+        if kind == "s":
+            yield from passing_over(judge_topic(scope, owner), f"topic {owner}")
+        elif kind == "x":
+            yield from passing_over(prune(scope, owner), f"workflow {owner}")
+        else:
+            by_workflow.setdefault(owner, []).extend([kind, step])
+    for workflow_id, timers in by_workflow.items():
+        yield from passing_over(_fire(scope, workflow_id, timers), f"workflow {workflow_id}")
+    rest = yield from due.leave_behind(page)
+    return Fired(rest.done, 0.0 if rest.more else rest.next_in)
 
 
 def _fire(scope: Scope, workflow_id: str, timers: list[Arg]) -> Op[None]:
-    if timers:
-        unfinished, untold = yield scope.on_workflow("fire", workflow_id, timers)
-        if unfinished:
-            yield from advance_all(scope, workflow_id)
-        elif untold:
-            yield from settle_waits(scope, workflow_id)
-    else:
-        yield from settle(scope, {workflow_id: True})
+    unfinished, untold = yield scope.on_workflow("fire", workflow_id, timers)
+    if unfinished:
+        yield from advance_all(scope, workflow_id)
+    elif untold:
+        yield from settle_waits(scope, workflow_id)

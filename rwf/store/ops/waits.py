@@ -50,15 +50,16 @@ class Topic:
 
     def call(self, scope: Scope, function: str, args: Sequence[Arg]) -> Call:
         """A call of a function at the topic's home."""
-        return Call(function, scope.keys.topic(self._digest), args)
+        return Call(function, scope.keys.topic(self.digest), args)
 
     def signal_id(self, scope: Scope, number: int) -> str:
         """The id of one of its signals."""
-        digest = self._digest
+        digest = self.digest
         return f"{home_partition(digest, scope.keys.homes)}-{digest}/{number}"
 
     @property
-    def _digest(self) -> str:
+    def digest(self) -> str:
+        """It as it stands in key names."""
         return topic_digest(self.signal, self.key)
 
 

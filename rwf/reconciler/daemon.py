@@ -1,0 +1,349 @@
+"""The reconciler: four loops over the partitions that are this daemon's own.
+
+- *Ticks* carry out what is due. A partition is asked once an interval, or sooner when its timers
+  say so; nothing more is sent when nothing is due.
+- *Sweeps*, one of open workflows and one of ended ones, audit a page of a partition's listing at a
+  time, paced so that a round takes the sweep interval, and never faster than costs little: the
+  rounds of a large fleet take longer instead.
+- *Callbacks*, if there is a handler, are handed over each interval, and at once when a hint tells
+  that a workflow has ended.
+
+Daemons share the partitions by rank among those that were seen lately. That is for economy only:
+whatever two do at once is done once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from rwf.aio import AsyncClient, attempted
+from rwf.client import Client
+from rwf.errors import CommandRejected, RwfError, StoreUnavailable
+from rwf.model.retry import seconds
+from rwf.model.states import Reason
+from rwf.model.views import ReconcileReport
+from rwf.reconciler.outage import Outage
+from rwf.runtime import Runtime
+from rwf.store.ops import members
+from rwf.store.ops.callbacks import Dispatch, Handler
+from rwf.store.ops.due import PassedOver
+from rwf.store.ops.sweep import Kind, Place, sweep
+from rwf.store.ops.timers import fire_due
+
+_log = logging.getLogger("rwf")
+
+_SHORTEST_TICK: Final = 0.02
+# Between two slices of a sweep, in seconds. What has ended has nothing urgent about it.
+_SHORTEST_PAUSE: Final = {Kind.OPEN: 0.01, Kind.ENDED: 1.0}
+# How many partitions are asked at the same time: one that does not answer holds up few others.
+_AT_ONCE: Final = 8
+# How long what could not be carried out is passed over before it is tried again.
+_TRIED_AGAIN: Final = 60.0
+_CALLBACKS_PER_RUN: Final = 1000
+_CALLBACK_LEASE: Final = 30.0
+_MEMBERSHIP: Final = -1
+
+
+@dataclass(slots=True)
+class _Partition:
+    """What this daemon knows of one of its partitions; times are of the monotonic clock."""
+
+    number: int
+    next_look: float = 0.0
+    passed: PassedOver = field(default_factory=PassedOver)
+    passed_until: float = 0.0
+    places: dict[Kind, Place] = field(init=False)
+    next_slice: dict[Kind, float] = field(init=False)
+    swept: float | None = None
+
+    def __post_init__(self) -> None:
+        self.places = {kind: Place(self.number, kind) for kind in Kind}
+        self.next_slice = dict.fromkeys(Kind, 0.0)
+
+
+class Reconciler:
+    """Keeps a namespace going, whatever dies: see SPEC section 10.
+
+    ``interval`` is for how many seconds at most what is due waits, ``sweep_interval`` in how many
+    all open workflows are looked at. ``callbacks`` is a handler as ``dispatch_callbacks`` takes it,
+    such as a :class:`rwf.Webhook`; without one, callbacks stay where they are. Raises
+    CommandRejected (``invalid_argument``) for bad options, and TypeError for what is no client.
+
+    :meth:`run` blocks, :meth:`serve` is awaited; one of them, once. :meth:`tick` and :meth:`sweep`
+    do by hand what they do over and over.
+    """
+
+    def __init__(
+        self,
+        client: Client | AsyncClient,
+        *,
+        interval: float | timedelta = 1.0,
+        sweep_interval: float | timedelta = 60.0,
+        callbacks: Handler | None = None,
+    ) -> None:
+        self._runtime = Runtime(client)
+        self._interval = _positive(interval, "interval")
+        self._sweep_interval = _positive(sweep_interval, "sweep_interval")
+        self._handler = callbacks
+        if callbacks is not None:
+            self._dispatch(callbacks, ())  # raises for what is no handler
+        self._member = secrets.token_hex(8)
+        self._lease_ms = round(max(3 * self._interval, 3.0) * 1000)
+        self._owned: dict[int, _Partition] = {}
+        self._next_join = 0.0
+        self._ticked: float | None = None
+        self._outage = Outage()
+        self._hinted = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # --- what it says of itself
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """The partitions that it looks after."""
+        return tuple(self._owned)
+
+    @property
+    def tick_age(self) -> float | None:
+        """How many seconds ago its latest tick ended; None before the first."""
+        return None if self._ticked is None else time.monotonic() - self._ticked
+
+    @property
+    def sweep_age(self) -> float | None:
+        """How many seconds ago the open workflows of its partitions were swept, of the partition
+        where that is longest; None before it has been through all of them."""
+        ends = [partition.swept for partition in self._owned.values()]
+        oldest = min((end for end in ends if end is not None), default=None)
+        return None if oldest is None or None in ends else time.monotonic() - oldest
+
+    # --- starting and stopping
+
+    def run(self) -> None:
+        """Serves until SIGTERM, SIGINT or :meth:`stop`; what it has begun is finished first."""
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self.stop)
+        await self.serve()
+
+    async def serve(self) -> None:
+        """The same in a loop that runs, without signals.
+
+        While the server is away it goes on trying; what else is wrong with it when this begins is
+        raised (StoreMisconfigured, NamespaceMismatch).
+        """
+        self._loop = asyncio.get_running_loop()
+        await self._begin()
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._ticks())
+            for kind in Kind:
+                loops.create_task(self._sweeps(kind))
+            if self._handler is not None:
+                loops.create_task(self._callbacks(self._handler))
+                loops.create_task(self._listen())
+        with suppress(RwfError):
+            await self._runtime.run(
+                members.leave(self._runtime.scope, self._member, self._lease_ms)
+            )
+
+    def stop(self) -> None:
+        """Has it end soon; from any thread, and at any time."""
+        if self._loop is None:
+            self._stopping.set()
+        else:
+            with suppress(RuntimeError):  # the loop is over already
+                self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def _begin(self) -> None:
+        """Joins, however long the server is away; what else is wrong with it is raised."""
+        while not self._stopping.is_set():
+            try:
+                await self._join()
+            except StoreUnavailable as error:
+                self._outage.failed(_MEMBERSHIP, error)
+                await self._pause(self._interval)
+            else:
+                break
+
+    async def _pause(self, wait: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), wait)
+
+    # --- membership
+
+    async def _join(self) -> None:
+        """Tells that this daemon runs, and learns which partitions are its own."""
+        self._next_join = time.monotonic() + self._interval
+        numbers = await self._runtime.run(
+            members.join(self._runtime.scope, self._member, self._lease_ms)
+        )
+        self._outage.answered(_MEMBERSHIP)
+        if numbers != list(self._owned):
+            _log.info("looks after partitions %s", _listed(numbers))
+            self._owned = {
+                number: self._owned.get(number) or _Partition(number) for number in numbers
+            }
+            self._outage.only({*numbers, _MEMBERSHIP})
+
+    async def _rejoin(self) -> None:
+        """The same while it runs: without an answer it goes on with what it has."""
+        try:
+            await self._join()
+        except RwfError as error:
+            self._outage.failed(_MEMBERSHIP, error)
+
+    # --- ticks
+
+    async def tick(self) -> None:
+        """One tick of all partitions, whoever looks after them."""
+        numbers = await self._runtime.run(members.partitions(self._runtime.scope))
+        await self._fire_all([_Partition(number) for number in numbers])
+        if self._handler is not None:
+            await self._hand_over(self._handler, numbers)
+
+    async def _ticks(self) -> None:
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            if now >= self._next_join:
+                await self._rejoin()
+            owned = self._owned.values()
+            await self._fire_all([one for one in owned if one.next_look <= now])
+            next_ = min((one.next_look for one in owned), default=self._next_join)
+            wait = min(next_, self._next_join) - time.monotonic()
+            await self._pause(max(wait, _SHORTEST_TICK))
+
+    async def _fire_all(self, partitions: Iterable[_Partition]) -> None:
+        at_once = asyncio.Semaphore(_AT_ONCE)
+        await asyncio.gather(*(self._fire(partition, at_once) for partition in partitions))
+        self._ticked = time.monotonic()
+
+    async def _fire(self, partition: _Partition, at_once: asyncio.Semaphore) -> None:
+        """Carries out what is due in a partition."""
+        if time.monotonic() >= partition.passed_until:
+            partition.passed = PassedOver()
+            partition.passed_until = time.monotonic() + _TRIED_AGAIN
+        wait = 0.0
+        async with at_once:
+            while not wait and not self._stopping.is_set():
+                op = fire_due(self._runtime.scope, partition.number, partition.passed)
+                try:
+                    _, next_in = await self._runtime.run(op)
+                except RwfError as error:
+                    self._outage.failed(partition.number, error)
+                    next_in = None
+                else:
+                    self._outage.answered(partition.number)
+                wait = self._interval if next_in is None else min(next_in, self._interval)
+        partition.next_look = time.monotonic() + wait
+
+    # --- sweeps
+
+    async def sweep(self) -> list[ReconcileReport]:
+        """One whole round of all workflows of all partitions; what was mended."""
+        scope = self._runtime.scope
+        mended: list[ReconcileReport] = []
+        for number in await self._runtime.run(members.partitions(scope)):
+            for kind in Kind:
+                place, anew, ended = Place(number, kind), True, False
+                while not ended:
+                    op = sweep(scope, place, self._sweep_interval, anew=anew)
+                    _, reports, ended = await self._runtime.run(op)
+                    mended += reports
+                    anew = False
+        return mended
+
+    async def _sweeps(self, kind: Kind) -> None:
+        while not self._stopping.is_set():
+            next_ = min(self._owned.values(), key=lambda one: one.next_slice[kind], default=None)
+            wait = self._interval
+            if next_ is not None:
+                wait = min(wait, next_.next_slice[kind] - time.monotonic())
+                if wait <= 0:
+                    await self._slice(next_, kind)
+            await self._pause(max(wait, _SHORTEST_PAUSE[kind]))
+
+    async def _slice(self, partition: _Partition, kind: Kind) -> None:
+        op = sweep(self._runtime.scope, partition.places[kind], self._sweep_interval)
+        try:
+            pause, mended, ended = await self._runtime.run(op)
+        except RwfError as error:
+            self._outage.failed(partition.number, error)
+            partition.next_slice[kind] = time.monotonic() + self._interval
+            return
+        self._outage.answered(partition.number)
+        partition.next_slice[kind] = time.monotonic() + pause
+        if ended and kind is Kind.OPEN:
+            partition.swept = time.monotonic()
+        for report in mended:
+            kinds = sorted({repair.kind for repair in report.repairs})
+            _log.info("workflow %s: mended %s", report.workflow_id, ", ".join(kinds))
+
+    # --- callbacks
+
+    def _dispatch(self, handler: Handler, partitions: Sequence[int]) -> Dispatch:
+        scope = self._runtime.scope
+        return Dispatch(scope, handler, _CALLBACKS_PER_RUN, _CALLBACK_LEASE, partitions)
+
+    async def _hand_over(self, handler: Handler, partitions: Sequence[int]) -> None:
+        """Hands the callbacks that are due in these partitions to the handler."""
+        dispatch = self._dispatch(handler, partitions)
+        while not self._stopping.is_set():
+            claim = await self._runtime.run(dispatch.claim())
+            if claim is None:
+                return
+            error = await attempted(handler, claim.envelope)
+            await self._runtime.run(dispatch.settle(claim, error))
+
+    async def _callbacks(self, handler: Handler) -> None:
+        while not self._stopping.is_set():
+            self._hinted.clear()
+            with suppress(RwfError):  # the ticks tell of it
+                await self._hand_over(handler, self.partitions)
+            await self._pause_until_hinted()
+
+    async def _pause_until_hinted(self) -> None:
+        waits = [asyncio.ensure_future(one.wait()) for one in (self._hinted, self._stopping)]
+        await asyncio.wait(waits, timeout=self._interval, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def _listen(self) -> None:
+        async with aclosing(self._runtime.hints()) as hints:
+            async for hint in hints:
+                if self._stopping.is_set():
+                    return
+                if hint is not None and hint.event == "workflow_terminal":
+                    self._hinted.set()
+
+
+def _positive(value: float | timedelta, name: str) -> float:
+    try:
+        given = seconds(value, name)
+    except ValueError as error:
+        raise _refused(str(error)) from None
+    if not given:
+        raise _refused(f"{name} must be more than 0")
+    return given
+
+
+def _refused(message: str) -> CommandRejected:
+    return CommandRejected("reconciler", "client", Reason.INVALID_ARGUMENT, message)
+
+
+def _listed(numbers: list[int]) -> str:
+    """How many numbers there are and which, cut where they are many."""
+    which = ", ".join(map(str, numbers[:8]))
+    return f"({len(numbers)}): {which}{', ...' if len(numbers) > 8 else ''}"

@@ -1,0 +1,397 @@
+"""The reconciler as a whole: its options, its loops, and its ends (SPEC section 10)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rwf import AsyncClient, Client, Reconciler, StoreMisconfigured
+from rwf.model.views import Callback
+from tests.conftest import connect
+from tests.contract.commandline import Cli
+from tests.contract.daemons import derived, serving, swept, ticked
+from tests.contract.flows import (
+    fan_out,
+    first_call_only,
+    flow,
+    partition_key,
+    raw,
+    refused,
+    states,
+    stored,
+)
+from tests.contract.outbox import Failing, ended, stat
+from tests.proxy import Proxy
+from tests.servers import AnyServer, Server
+from tests.waiting import until
+
+SHORT: dict[str, Any] = {"interval": 0.05, "sweep_interval": 0.2}
+
+
+# --- options
+
+
+@pytest.mark.parametrize("name", ["interval", "sweep_interval"])
+@pytest.mark.parametrize(
+    "value", [0, -1, float("nan"), float("inf"), True, "1", None, timedelta(0), 1e10]
+)
+def test_bad_intervals_are_refused(one_client: Client, name: str, value: Any) -> None:
+    with refused("invalid_argument"):
+        Reconciler(one_client, **{name: value})
+
+
+def test_other_bad_options_are_refused(one_client: Client) -> None:
+    handler: Any = "no handler"
+    with refused("invalid_argument"):
+        Reconciler(one_client, callbacks=handler)
+    with pytest.raises(TypeError, match="a reconciler needs a Client"):
+        Reconciler(raw(one_client))
+    Reconciler(one_client, interval=timedelta(seconds=1), sweep_interval=1)
+
+
+# --- what it does
+
+
+def test_it_carries_out_restores_and_tells_of_itself(client: Client) -> None:
+    late = client.insert(flow("a b:a"))
+    client.complete_step(late.id, "a", "retryable", retry_in=0.2)
+    lost = client.insert(flow("a"))
+    raw(client).delete(partition_key(lost.id, "ready"))
+    with serving(client, **SHORT) as daemon:
+        until(lambda: states(client, late.id) == "a=available b=pending", what="the retry")
+        until(lambda: raw(client).zcard(partition_key(lost.id, "ready")), what="the ready entry")
+        until(lambda: daemon.sweep_age is not None, what="a whole round")
+        assert daemon.partitions == tuple(range(client._scope.keys.partitions))
+        assert daemon.tick_age is not None
+        assert daemon.sweep_age is not None
+        assert 0 <= daemon.tick_age < 5
+        assert 0 <= daemon.sweep_age < 5
+    assert raw(client).zcard("rwf:{0}:daemons") == 0
+
+
+def test_an_async_client_does_as_well(server: AnyServer, client: Client) -> None:
+    view = client.insert(flow("a"))
+    client.complete_step(view.id, "a", "retryable", retry_in=0.1)
+
+    async def serve() -> None:
+        partitions = 16 if server.kind == "cluster" else None
+        async with AsyncClient.from_url(server.url, partitions=partitions) as other:
+            daemon = Reconciler(other, **SHORT)
+            served = asyncio.create_task(daemon.serve())
+            await asyncio.to_thread(
+                until, lambda: client.step(view.id, "a").state == "available", what="the retry"
+            )
+            daemon.stop()
+            await served
+            await daemon.tick()
+            assert await daemon.sweep() == []
+
+    asyncio.run(serve())
+
+
+def test_a_killed_clients_release_is_finished_within_two_ticks(one_client: Client) -> None:
+    view = one_client.insert(fan_out(5000))
+    first_call_only(one_client, view.id, "root", "completed")
+    with serving(one_client):
+        until(
+            lambda: one_client.get(view.id).runnable_step_count == 5000,
+            timeout=6,
+            what="the rest of the release",
+        )
+
+
+def test_stopping_before_it_serves(one_client: Client) -> None:
+    daemon = Reconciler(one_client)
+    daemon.stop()
+    daemon.run()
+    assert daemon.partitions == ()
+
+
+def test_being_cancelled_ends_it(one_client: Client) -> None:
+    async def cancelled() -> None:
+        served = asyncio.create_task(Reconciler(one_client, **SHORT).serve())
+        await asyncio.sleep(0.2)
+        served.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await served
+
+    asyncio.run(cancelled())
+
+
+# --- callbacks
+
+
+class Seen:
+    """A handler that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.threads: set[int] = set()
+
+    def __call__(self, envelope: Callback) -> None:
+        self.ids.append(envelope.workflow_id)
+        self.threads.add(threading.get_ident())
+
+
+def test_callbacks_are_handed_over(client: Client) -> None:
+    seen = Seen()
+    before = ended(client)
+    with serving(client, callbacks=seen, **SHORT):
+        until(lambda: before in seen.ids, what="the callback from before")
+        meanwhile = ended(client)
+        until(lambda: meanwhile in seen.ids, what="the next one")
+        until(lambda: stat(client, "gc|delivered") == 2, what="both to be acknowledged")
+    assert sorted(seen.ids) == sorted([before, meanwhile])
+
+
+def test_a_hint_has_them_handed_over_at_once(one_client: Client) -> None:
+    """Far sooner than the interval."""
+    seen = Seen()
+    with serving(one_client, callbacks=seen, interval=60.0):
+        until(lambda: raw(one_client).pubsub_numsub("rwf:{0}:events")[0][1] == 1, what="a listener")
+        workflow_id = ended(one_client)
+        until(lambda: workflow_id in seen.ids, what="the callback")
+
+
+def test_without_a_handler_they_stay(one_client: Client) -> None:
+    ended(one_client)
+    ticked(one_client)
+    assert raw(one_client).zcard("rwf:{0}:outbox") == 1
+
+
+def test_a_coroutine_function_handles_them_too(one_client: Client) -> None:
+    seen: list[str] = []
+
+    async def handle(envelope: Callback) -> None:
+        await asyncio.sleep(0)
+        seen.append(envelope.workflow_id)
+
+    workflow_id = ended(one_client)
+    asyncio.run(Reconciler(one_client, callbacks=handle).tick())
+    assert seen == [workflow_id]
+
+
+def test_a_handler_that_fails_fails_its_callback_alone(one_client: Client) -> None:
+    failing = Failing()
+    ids = {ended(one_client) for _ in range(3)}
+    asyncio.run(Reconciler(one_client, callbacks=failing).tick())
+    assert failing.calls == len(ids)
+    assert stat(one_client, "cb|workflow.terminal|failed") == 3
+
+
+def test_a_callback_that_cannot_be_read_holds_up_no_other(
+    one_client: Client, broken_on_purpose: None
+) -> None:
+    seen, spoiled = Seen(), ended(one_client)
+    good = ended(one_client)
+    raw(one_client).hset(f"rwf:{{0}}:w:{spoiled}", "@1", "nonsense")
+    asyncio.run(Reconciler(one_client, callbacks=seen).tick())
+    assert seen.ids == [good]
+
+
+# --- hints that are lost, servers that go away
+
+
+def test_without_any_hint_all_is_the_same(one_client: Client, one_server: AnyServer) -> None:
+    """Every message is lost: the same ends, later by a tick at most."""
+    assert isinstance(one_server, Server)
+    seen = Seen()
+    with Proxy(one_server.port) as proxy, Client.from_url(proxy.url) as deaf:
+        proxy.cut_request(b"SUBSCRIBE", times=10**9)
+        with serving(deaf, callbacks=seen, **SHORT):
+            view = one_client.insert(flow("a b:a"))
+            one_client.complete_step(view.id, "a", "retryable", retry_in=0.1)
+            until(lambda: one_client.step(view.id, "a").state == "available", what="the retry")
+            one_client.complete_step(view.id, "a")
+            one_client.complete_step(view.id, "b")
+            until(lambda: seen.ids == [view.id], what="the callback")
+
+
+def test_it_goes_on_when_the_server_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "rwf")
+    with Server.start("valkey91", aof=True) as server, Client.from_url(server.url) as client:
+        view = client.insert(flow("a"))
+        client.complete_step(view.id, "a", "retryable", retry_in=0.1)
+        with Client.from_url(server.url) as own, serving(own, **SHORT) as daemon:
+            until(lambda: daemon.sweep_age is not None, what="a round")
+            server.kill()
+            until(lambda: "nothing can be done" in caplog.text, what="word of it")
+            server.restart()
+            until(lambda: "all is answered again" in caplog.text, what="word of its return")
+            client.complete_step(view.id, "a", "retryable", retry_in=0.1)
+            until(lambda: client.step(view.id, "a").state == "available", what="the retry")
+        assert caplog.text.count("nothing can be done") == 1
+        assert caplog.text.count("all is answered again") == 1
+
+
+def test_it_waits_for_a_server_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) -> None:
+    with Server.start("valkey91") as server:
+        server.kill()
+        with Client.from_url(server.url) as client, serving(client, **SHORT) as daemon:
+            until(lambda: "nothing can be done" in caplog.text, what="word of it")
+            server.restart()
+            until(lambda: daemon.partitions == (0,), what="its partition")
+
+
+def test_a_server_that_is_misconfigured_ends_it(tmp_path: Path) -> None:
+    extra = ("--maxmemory-policy", "allkeys-lru", "--maxmemory", "100mb")
+    with Server.start("valkey91", extra=extra) as server:
+        with Client.from_url(server.url) as client, pytest.raises(StoreMisconfigured):
+            Reconciler(client).run()
+        assert "maxmemory-policy" in Cli(server.url, tmp_path).refused(3, "reconciler")
+
+
+# --- several
+
+
+def test_one_without_a_partition_of_its_own_waits(
+    one_client: Client, one_server: AnyServer
+) -> None:
+    """It asks no more often than the others, and takes over from them."""
+    redis = raw(one_client)
+
+    def last_seen() -> dict[bytes, float]:
+        return dict(redis.zrange("rwf:{0}:daemons", 0, -1, withscores=True))
+
+    with (
+        connect(one_server) as first,
+        connect(one_server) as second,
+        serving(first) as one,
+        serving(second) as two,
+    ):
+        until(lambda: len(last_seen()) == 2, what="both to run")
+        until(lambda: len(one.partitions + two.partitions) == 1, what="one to be without")
+        redis.config_resetstat()
+        before = last_seen()
+        until(
+            lambda: all(now >= before[who] + 2000 for who, now in last_seen().items()),
+            what="two more ticks of both",
+        )
+        assert redis.info("commandstats")["cmdstat_fcall"]["calls"] < 40
+        idle, busy = (one, two) if two.partitions else (two, one)
+        busy.stop()
+        until(lambda: idle.partitions == (0,), what="the other to take over")
+
+
+def is_available(client: Client, workflow_id: str, step: str) -> bool:
+    return client.step(workflow_id, step).state == "available"
+
+
+def test_five_at_once_change_nothing(client: Client, server: AnyServer) -> None:
+    ids = [client.insert(flow("a b:a c:b")).id for _ in range(20)]
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(5)]
+        daemons = [stack.enter_context(serving(one, **SHORT)) for one in clients]
+        until(lambda: raw(client).zcard("rwf:{0}:daemons") == 5, what="all of them to have joined")
+        for step in "abc":
+            for workflow_id in ids:
+                client.complete_step(workflow_id, step, "retryable", retry_in=0.05)
+            for workflow_id in ids:
+                until(partial(is_available, client, workflow_id, step), what="the retry")
+                client.complete_step(workflow_id, step)
+        every = range(client._scope.keys.partitions)
+
+        def shared() -> bool:
+            return sorted(p for one in daemons for p in one.partitions) == list(every)
+
+        until(shared, what="each partition to be of one")
+    assert {client.get(workflow_id).state for workflow_id in ids} == {"completed"}
+    assert stat(client, "wt|completed|completed|completed|2") == 20
+    assert stat(client, "sc|completed|completed|2") == 60
+    assert sum(stat(client, f"rr|{kind}") for kind in ("ready_entry_missing", "counts_wrong")) == 0
+
+
+def test_everything_derived_is_lost_under_a_running_daemon(client: Client) -> None:
+    """Listings and what is surplus apart, which are not a single workflow's to restore."""
+    ids = [client.insert(flow("a b:a late")).id for _ in range(30)]
+    for workflow_id in ids:
+        client.complete_step(workflow_id, "late", "retryable", retry_in=600)
+        client.await_step(
+            workflow_id, "a", signal="go", correlation_key=workflow_id, deadline=timedelta(hours=1)
+        )
+    finished = [ended(client) for _ in range(5)]
+    before = derived(client)
+    with serving(client, **SHORT):
+        redis = raw(client)
+        redis.delete(*[key for key in before if not key.endswith(b":index")])
+        until(
+            lambda: derived(client) == before,
+            timeout=20,
+            what="all to be restored",
+        )
+        for workflow_id in ids:
+            assert client.deliver_signal("go", workflow_id).status == "consumed"
+    assert swept(client) == set()
+    assert len(finished) == 5
+
+
+def test_a_clock_that_was_set_back_holds_up_nothing(one_client: Client) -> None:
+    """As a failover to a server with another clock does."""
+    one_client.insert(flow("a"))
+    far = 10**14
+    raw(one_client).zadd("rwf:{0}:daemons", {"dead": far})
+    raw(one_client).hset("rwf:{0}:sweep", "open:began", far)
+    raw(one_client).delete("rwf:{0}:ready")
+    with serving(one_client, **SHORT) as daemon:
+        until(lambda: raw(one_client).zcard("rwf:{0}:ready"), what="the repair")
+        assert daemon.partitions == (0,)
+
+
+def test_a_sweep_beside_other_work_finds_nothing(one_client: Client, one_server: AnyServer) -> None:
+    with connect(one_server) as other, serving(other, interval=0.05, sweep_interval=0.05):
+        for _ in range(10):
+            view = one_client.insert(fan_out(60))
+            one_client.complete_step(view.id, "root")
+            for claim in one_client.claim(["default"], worker_id="w", limit=60):
+                one_client.complete(claim)
+    found = raw(one_client).hgetall("rwf:{0}:stats")
+    assert [name for name in found if name.startswith(b"rr|")] == []
+
+
+# --- the command line
+
+
+def test_the_command(one_client: Client, one_server: AnyServer) -> None:
+    view = one_client.insert(flow("a"))
+    raw(one_client).delete("rwf:{0}:ready")
+    command = [sys.executable, "-m", "rwf", "reconciler", "--url", one_server.url, "--json"]
+    command += ["--interval", "0.1", "--sweep-interval", "0.5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as daemon:
+        until(lambda: raw(one_client).zcard("rwf:{0}:ready"), timeout=20, what="the repair")
+        daemon.send_signal(signal.SIGTERM)
+        out, err = daemon.communicate(timeout=20)
+    assert (daemon.returncode, err) == (0, b"")
+    told = [json.loads(line) for line in out.splitlines()]
+    messages = [one["message"] for one in told if one["level"] == "info"]
+    assert messages == [
+        "looks after partitions (1): 0",
+        f"workflow {view.id}: mended ready_entry_missing",
+    ]
+
+
+def test_what_the_command_refuses(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RWF_WEBHOOK_SECRET", raising=False)
+    assert "--interval" in cli.refused(2, "reconciler", "--interval", "0")
+    assert "RWF_WEBHOOK_SECRET" in cli.refused(2, "reconciler", "--webhook", "http://x/")
+    monkeypatch.setenv("RWF_WEBHOOK_SECRET", "s")
+    assert "--webhook" in cli.refused(2, "reconciler", "--webhook", "ftp://x/")
+
+
+def test_a_sweep_of_nothing_leaves_nothing_but_its_own(one_client: Client) -> None:
+    one_client.list()
+    before = stored(one_client)
+    ticked(one_client)
+    assert swept(one_client) == set()
+    assert set(stored(one_client)) - set(before) == {b"rwf:{0}:sweep"}

@@ -1,0 +1,163 @@
+"""What is due is carried out by whoever looks at the timers (SPEC section 10)."""
+
+from __future__ import annotations
+
+import pytest
+
+from rwf import Client
+from rwf.store.catalog import Call
+from rwf.store.ops.cancel import request_cancel
+from rwf.store.ops.due import PassedOver
+from rwf.store.ops.recover import Recovery, recover_step
+from rwf.store.ops.timers import fire_due
+from tests.contract.daemons import corrupt, fired, of_other_semantics
+from tests.contract.flows import (
+    drive,
+    fan_out,
+    first_call_only,
+    flow,
+    one_call,
+    partition_key,
+    raw,
+    states,
+)
+from tests.waiting import until
+
+
+def walk_timer(client: Client, workflow_id: str) -> float | None:
+    score: float | None = raw(client).zscore(
+        partition_key(workflow_id, "timers"), f"u|{workflow_id}"
+    )
+    return score
+
+
+def fire_until(client: Client, workflow_id: str, state: str) -> None:
+    partition = int(workflow_id.partition("-")[0])
+
+    def reached() -> bool:
+        fired(client, partition=partition)
+        return client.get(workflow_id).state == state
+
+    until(reached, what=f"the workflow to be {state}")
+
+
+def test_a_release_that_was_left_is_finished_when_its_timer_is_due(client: Client) -> None:
+    view = client.insert(fan_out(600))
+    first_call_only(client, view.id, "root", "completed")
+    assert walk_timer(client, view.id) is not None
+    partition = int(view.id.partition("-")[0])
+
+    def released() -> bool:
+        fired(client, partition=partition)
+        return client.get(view.id).runnable_step_count == 600
+
+    until(released, what="all of it")
+    assert walk_timer(client, view.id) is None
+
+
+def test_a_cancel_request_that_was_left(client: Client) -> None:
+    view = client.insert(flow(" ".join(f"s{n}" for n in range(700))))
+    assert drive(client, request_cancel(client._scope, view.id, None, None), 1) is None
+    assert walk_timer(client, view.id) is not None
+    fire_until(client, view.id, "cancelled")
+    assert walk_timer(client, view.id) is None
+
+
+def test_a_recovery_that_was_left(client: Client) -> None:
+    view = client.insert(fan_out(600))
+    client.complete_step(view.id, "root", "failed")
+    asked = Recovery(workflow_id=view.id, step="root", action="retry")
+    assert drive(client, recover_step(client._scope, asked, False), 1) is None
+    assert walk_timer(client, view.id) is not None
+    fire_until(client, view.id, "available")
+    assert walk_timer(client, view.id) is None
+
+
+def test_whoever_walks_puts_the_timer_off(one_client: Client) -> None:
+    """A live driver is left alone, however long it takes."""
+    view = one_client.insert(fan_out(2000))
+    first_call_only(one_client, view.id, "root", "completed")
+    before = walk_timer(one_client, view.id)
+    assert before is not None
+
+    def moved() -> bool:
+        one_client._run(one_call(one_client._scope.on_workflow("advance", view.id, [""])))
+        now = walk_timer(one_client, view.id)
+        assert now is not None
+        return now > before
+
+    until(moved, what="a later timer")
+    one_client.reconcile(view.id)
+
+
+def calls_of(client: Client, passed: PassedOver) -> list[str]:
+    """The functions that one look at what is due calls."""
+    called: list[str] = []
+    op = fire_due(client._scope, 0, passed)
+    reply = None
+    while True:
+        try:
+            call = op.send(reply)
+        except StopIteration:
+            return called
+        assert isinstance(call, Call)
+        called.append(call.function)
+        reply = client._run(one_call(call))
+
+
+def test_a_look_at_nothing_is_one_call_and_tells_when_to_come_again(one_client: Client) -> None:
+    view = one_client.insert(flow("a b"))
+    assert fired(one_client) == (0, None)
+    one_client.complete_step(view.id, "a", "retryable", retry_in=600)
+    done, next_in = fired(one_client)
+    assert done == 0
+    assert next_in is not None
+    assert 590 < next_in <= 600
+    assert calls_of(one_client, PassedOver()) == ["timers"]
+
+
+def test_what_cannot_be_carried_out_holds_up_nothing(
+    one_client: Client, broken_on_purpose: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More of it than a page, of other semantics and corrupt, before all others."""
+    strange = one_client.insert(flow(" ".join(f"s{n}" for n in range(130)))).id
+    spoiled = one_client.insert(flow("a")).id
+    good = one_client.insert(flow("a")).id
+    for number in range(130):
+        one_client.complete_step(strange, f"s{number}", "retryable", retry_in=0)
+    one_client.complete_step(spoiled, "a", "retryable", retry_in=0)
+    of_other_semantics(one_client, strange)
+    corrupt(one_client, spoiled, "a")
+    one_client.complete_step(good, "a", "retryable", retry_in=0.01)
+    passed = PassedOver()
+
+    def done() -> bool:
+        fired(one_client, passed)
+        return states(one_client, good) == "a=available"
+
+    until(done, what="the retry behind all that")
+    assert f"workflow {spoiled} was passed over" in caplog.text
+    assert passed.count == 131
+    assert calls_of(one_client, passed) == ["timers"]
+    # What somebody else has carried out meanwhile is no reason to leave out another.
+    raw(one_client).zrem("rwf:{0}:timers", f"r|{strange}|s5")
+    one_client.complete_step(good, "a", "retryable", retry_in=0)
+    until(done, what="the next retry")
+
+
+def test_timers_that_nothing_implies_are_dropped_or_passed_over(client: Client) -> None:
+    view = client.insert(flow("a"))
+    gone = f"{view.id.partition('-')[0]}-{'a' * 16}"
+    timers = partition_key(view.id, "timers")
+    implied_by_nothing = [f"{kind}|{gone}" for kind in "wu"]
+    implied_by_nothing += [f"{kind}|{gone}|a" for kind in "rl"]
+    implied_by_nothing += [f"w|{view.id}", f"u|{view.id}", f"r|{view.id}|a", f"l|{view.id}|b"]
+    garbage = ["", "r", "|", "x|y|z", "r|a", f"r|{view.id}", f"u|{view.id}|a", "s|zz", "u|9-a"]
+    raw(client).zadd(timers, dict.fromkeys(implied_by_nothing + garbage, 1))
+    raw(client).zadd(timers, {b"r|\xff|\xfe": 1})
+    partition = int(view.id.partition("-")[0])
+    until(lambda: fired(client, partition=partition)[0] == 0, what="nothing more to be done")
+    left = raw(client).zrange(timers, 0, -1)
+    assert {member.decode(errors="replace") for member in left} == {*garbage, "r|\ufffd|\ufffd"}
+    assert states(client, view.id) == "a=available"
+    raw(client).delete(timers)
