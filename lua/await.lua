@@ -39,17 +39,6 @@ local function find(flow, item, again)
   return nil
 end
 
--- Whether the lease has a result row.
-local function has_reported(flow, item)
-  local reported = tonumber(call.step(flow, item.step).reported)
-  for _, text in ipairs(reported > 0 and rows.of_step(flow, item.step, 1, reported) or {}) do
-    if text and rows.read(text).lease == item.lease then
-      return true
-    end
-  end
-  return false
-end
-
 -- The answer that is already on record for this command, or nil.
 local function on_record(call_, flow, item, again)
   local wait = find(flow, item, again)
@@ -60,7 +49,7 @@ local function on_record(call_, flow, item, again)
     evidence.duplicate(call_, flow, item)
     return { "duplicate", waits.write(wait) }
   end
-  if wait or (item.lease ~= "" and has_reported(flow, item)) then
+  if wait or (item.lease ~= "" and rows.of_lease(flow, item.step, item.lease)) then
     return evidence.reject(
       call_, flow, item, "already_terminal", "the lease has reported another outcome"
     )

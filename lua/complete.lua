@@ -55,19 +55,12 @@ local RECENT = 8
 
 local function find_call(flow, item, reported, again)
   for attempt = reported, max(again and reported - RECENT + 1 or reported, 1), -1 do
-    local row = rows.of(flow, item.step, attempt)
+    local row = rows.of(flow, item.step, call.number(attempt))
     if row and row.call == item.call then
       return row
     end
   end
   return nil
-end
-
--- A lease begins with the number of its attempt, "attempt-", and so tells the only row to look at.
-local function find_lease(flow, item)
-  local attempt = match(item.lease, "^(%d+)%-")
-  local row = attempt and rows.of(flow, item.step, attempt)
-  return row and row.lease == item.lease and row or nil
 end
 
 -- The result row that an identity of this command is on record for: the call's own, its command id,
@@ -81,7 +74,7 @@ local function find_row(flow, item, reported, again)
   if row then
     return row, "command"
   end
-  return item.lease ~= "" and find_lease(flow, item), "lease"
+  return item.lease ~= "" and rows.of_lease(flow, item.step, item.lease), "lease"
 end
 
 local function same_request(flow, item, row)
@@ -194,8 +187,8 @@ end
 local function accept(call_, flow, item)
   local step = call.step(flow, item.step)
   local since, h = flow.since, flow.h
-  if step.state ~= "e" then
-    step.attempt = call.number(step.attempt + 1) -- a claim has counted it already
+  if step.state ~= "e" or step.attempt == step.reported then
+    step.attempt = call.number(step.attempt + 1) -- else a claim has counted it already
   end
   moves.withdraw(call_, flow, item.step, step)
   step.reported = step.attempt

@@ -1,10 +1,11 @@
 -- Claims: steps that run under a lease. The record of an executing step holds
 --   token:expires:counted:worker
 --   token      of the claim; together with the attempt it is the lease that a claimer shows,
---              "attempt-token", which so names the only result row that it may stand in
+--              "attempt-token", which so names the result row that it may stand in (rows.of_lease)
 --   expires    milliseconds since the workflow was inserted; a passed lease stays current until it is
 --              taken away
---   counted    "1" when the claim counted an attempt, "0" after a resolved wait
+--   counted    "1" when the claim counted an attempt, "0" after a resolved wait: it goes on with the
+--              last attempt or, when that has reported, counts one by its own report
 --   worker     who holds it, percent-quoted
 -- The partition's timers hold "l|workflow|step" at that time.
 local M = {}

@@ -26,6 +26,19 @@ function M.start(call_, flow, entry, claimer, again)
   return true
 end
 
+-- The latest result of a completed step: what it is, and its payload. None was given for a null.
+local function result_of(flow, name, step)
+  local attempt = name .. ":" .. step.reported
+  local payload = command("HGET", flow.p, "o:" .. attempt)
+  if payload then
+    return "v", payload
+  end
+  if command("HEXISTS", flow.p, "r:" .. attempt) == 1 then
+    return "v", "null"
+  end
+  return "m", false
+end
+
 -- What became of the steps that an input refers to.
 local function references(flow, name)
   local text = command("HGET", flow.p, "f:" .. name) or ""
@@ -38,9 +51,7 @@ local function references(flow, name)
     local step = call.step(flow, names[i])
     local kind, payload = "n", false
     if step.state == "c" and step.cause ~= states.SKIPPED.cause then
-      payload = command("HGET", flow.p, "o:" .. names[i] .. ":" .. step.reported)
-      local row = payload or command("HEXISTS", flow.p, "r:" .. names[i] .. ":" .. step.reported) == 1
-      kind = payload and "v" or row and "n" or "m"
+      kind, payload = result_of(flow, names[i], step)
     end
     found[#found + 1], found[#found + 2], found[#found + 3] = names[i], kind, payload
   end

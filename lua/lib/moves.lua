@@ -15,6 +15,8 @@ function M.withdraw(call_, flow, name, step)
     step.claim = ""
   elseif step.state == "w" then
     waits.abandon(call_, flow, name)
+  elseif step.state == "p" then
+    step.walked, step.claim = "", "" -- it may have waited for a missing result, or been held
   end
 end
 

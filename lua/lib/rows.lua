@@ -72,8 +72,21 @@ function M.of(flow, name, attempt)
     return nil
   end
   local row = M.read(text)
-  row.attempt = tostring(attempt)
+  row.attempt = attempt
   return row
+end
+
+-- The row that a lease of a step has reported in, or nil. A lease begins with the number of its attempt;
+-- the next row is its own when it counted none, and that attempt had reported before (claims.lua).
+function M.of_lease(flow, name, lease)
+  local attempt = tonumber(match(lease, "^(%d+)%-"))
+  for n = attempt or 1, attempt and attempt + 1 or 0 do
+    local row = M.of(flow, name, call.number(n))
+    if row and row.lease == lease then
+      return row
+    end
+  end
+  return nil
 end
 
 -- Plans where a step's command id is on record.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rwf.model.limits import LISTED
+from rwf.model.ref import Ref
 from rwf.model.states import (
     COMPLETABLE,
     OPEN_STEPS,
@@ -120,6 +121,8 @@ class Holds:
     def code(self, name: str) -> str:
         """Why a root cause is one."""
         record = self.records[name]
+        if record.lacks_result:
+            return "missing_dependency_result"
         if is_held(record):
             return "release_in_progress"
         return _CODE_OF_STATE[record.state]
@@ -215,16 +218,20 @@ def blockers(
     *,
     queue: QueueView | None = None,
     wait: Awaited | None = None,
+    missing: Ref | None = None,
 ) -> list[Blocker]:
     """Why a step does not run now, the weightiest reason first.
 
     ``parents`` are those that hold the step; ``now`` is the server's time in milliseconds;
-    ``queue`` is that of an available step, ``wait`` what a waiting or expired one waits for.
+    ``queue`` is that of an available step, ``wait`` what a waiting or expired one waits for, and
+    ``missing`` the first reference of an input that leads nowhere.
     """
     found: list[Blocker] = []
     if header.cancel is not None and record.state in OPEN_STEPS:
         found.append(_blocker(header, record, "cancel_requested", "a cancel request stands"))
     match record.state:
+        case StepState.PENDING if record.lacks_result:
+            found.append(_for_result(header, record, missing))
         case StepState.PENDING:
             found += _waiting(header, record, parents)
         case StepState.AVAILABLE:
@@ -306,6 +313,21 @@ def _waiting(header: Header, record: Record, parents: Sequence[Record]) -> list[
 def _named(names: Sequence[str]) -> str:
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _for_result(header: Header, record: Record, missing: Ref | None) -> Blocker:
+    if missing is None:
+        summary = "the result that its input refers to was missing when it was claimed"
+        return _blocker(header, record, "missing_dependency_result", summary)
+    place = "" if missing.path is None else f" at {missing.path}"
+    return _blocker(
+        header,
+        record,
+        "missing_dependency_result",
+        f"its input refers to the result of {missing.step}{place}, which does not exist",
+        step=missing.step,
+        path=missing.path,
+    )
 
 
 def _for_worker(header: Header, record: Record, now: int, queue: QueueView | None) -> Blocker:

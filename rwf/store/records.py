@@ -327,6 +327,11 @@ class Record:
         return None if self.claim is None else f"{self.attempt}-{self.claim.token}"
 
     @property
+    def lacks_result(self) -> bool:
+        """Whether it is pending because a result is missing that its input refers to."""
+        return self.walked == "b"
+
+    @property
     def timeout(self) -> float | None:
         """How long one attempt may take, in seconds."""
         text = self.options.partition(";")[2]
