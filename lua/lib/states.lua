@@ -31,6 +31,7 @@ M.CHUNK = 200
 M.ROUND_SHARE = 100
 M.CALLBACK_ATTEMPTS = 20
 M.RESERVED_MS = 5000
+M.SERVED_NOTED_MS = 10000
 
 -- h is a header (header.lua).
 function M.counts_text(h)

@@ -159,7 +159,7 @@ _OTHER_ENDS: Final = (
 )  # fmt: skip
 _LUA_LIMITS: Final = (
     "EDGES_PER_CALL", "LISTED", "EVIDENCE_KEPT", "CHUNK", "ROUND_SHARE", "CALLBACK_ATTEMPTS",
-    "RESERVED_MS",
+    "RESERVED_MS", "SERVED_NOTED_MS",
 )  # fmt: skip
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import redis.exceptions as errors
@@ -164,21 +165,27 @@ class Session:
     def run(self, op: Op[T]) -> Steps[T]:
         """Carries out an operation's calls one after the other; connects before the first.
 
-        So what an operation refuses by itself is refused without a server.
+        So what an operation refuses by itself is refused without a server. What a call raises, is
+        raised in the operation.
         """
-        reply: Reply = None
+        go_on: Callable[[], Call | Together] = partial(next, op)
         while True:
             try:
-                call = op.send(reply)
+                call = go_on()
             except StopIteration as end:
                 result: T = end.value
                 return result
-            if not self.keys.partitions:
-                yield from self.connect()
-            if isinstance(call, Together):
-                reply = yield from self._call_together(call.calls)
-            else:
-                reply = None if call is CONNECT else (yield from self._call(call))
+            try:
+                go_on = partial(op.send, (yield from self._reply(call)))
+            except RwfError as error:
+                go_on = partial(op.throw, error)
+
+    def _reply(self, call: Call | Together) -> Steps[Reply]:
+        if not self.keys.partitions:
+            yield from self.connect()
+        if isinstance(call, Together):
+            return (yield from self._call_together(call.calls))
+        return None if call is CONNECT else (yield from self._call(call))
 
     def connect(self) -> Steps[None]:
         """Checks the server, loads the library where it is missing, and reads the meta record."""

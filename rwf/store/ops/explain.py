@@ -55,9 +55,7 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
     missing = None
     if record.lacks_result:
         missing = yield from _missing(scope, workflow_id, name)
-    why = blockers(
-        header, record, held_by, loaded.now, queue=queue, wait=waiting, missing=missing
-    )
+    why = blockers(header, record, held_by, loaded.now, queue=queue, wait=waiting, missing=missing)
     return StepExplanation(
         workflow_id=workflow_id,
         step=name,
