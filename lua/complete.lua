@@ -274,7 +274,7 @@ return function(keys, args)
   answers(call_, entries, started)
   local found, claimed = {}, {}
   if args[4] ~= "" then
-    found, claimed = handout.next(call_, args[5], tonumber(args[4]), claimer, args[1])
+    found, claimed = handout.next(call_, args[5], tonumber(args[4]), claimer, args[1], again)
   end
   return { replies, headers, started, found, claimed }
 end

@@ -394,7 +394,8 @@ def _step(flow: _Flow, record: Record) -> Iterator[str]:
     ended = record.state in TERMINAL_STEPS
     if ended != (record.finished is not None) or ended != (record.cause is not None):
         yield f"finished {record.finished}, cause {record.cause}"
-    if (record.state is StepState.AVAILABLE) != bool(record.order):
+    placed = record.state in (StepState.AVAILABLE, StepState.EXECUTING)
+    if placed != bool(record.order):
         yield f"place in the queue {record.order!r}"
     if (record.state is StepState.RETRYABLE) != (record.due is not None):
         yield f"due {record.due}"

@@ -8,8 +8,14 @@ function M.claimer(args, at)
   return { token = args[at], worker = args[at + 1], lease_ms = args[at + 2] }
 end
 
+-- Whether steps of a workflow may be started at all.
+local function is_open(flow)
+  return flow.h.semantics == states.VERSION and flow.h.cancel == ""
+end
+
 -- Starts an entry's step; false when it is not to be had. An entry whose step has gone elsewhere is
--- dropped; one whose workflow may not be touched goes back by itself.
+-- dropped; one whose workflow may not be touched goes back by itself. With again, a claim that this very
+-- call made before is told once more.
 function M.start(call_, flow, entry, claimer, again)
   local step = flow.h and call.step(flow, entry.step)
   if step and again and claims.has_token(step, claimer.token) then
@@ -19,7 +25,7 @@ function M.start(call_, flow, entry, claimer, again)
     call_.queued[entry.place .. "|" .. flow.id .. "|" .. entry.step] = false
     return false
   end
-  if flow.h.semantics ~= states.VERSION or flow.h.cancel ~= "" then
+  if not is_open(flow) then
     return false
   end
   claims.start(call_, flow, entry.step, step, claimer.token, claimer.worker, claimer.lease_ms)
@@ -107,22 +113,56 @@ local function open_own(done, slots, found)
   return call_, own
 end
 
+-- The workflows of a finished call of which steps may be started: their slots, by id.
+local function open_slots(done)
+  local slots = {}
+  for slot = 1, #done.flows do
+    local flow = done.flows[slot]
+    if flow.h and is_open(flow) then
+      slots[flow.id] = slot
+    end
+  end
+  return slots
+end
+
+-- How far back, and among how many leases, the claims of a call are looked for whose reply was lost.
+local LOST_MS, LOST_AMONG = 60000, "1000"
+
+-- The claims that a call has made in these workflows before its reply was lost, as entries without a
+-- place: they are found by when their leases end.
+local function claimed_before(done, slots, claimer)
+  local found, latest = {}, done.ms + claimer.lease_ms
+  local timers = command(
+    "ZREVRANGEBYSCORE", done.keys[keyslots.TIMERS], call.number(latest), call.number(latest - LOST_MS),
+    "LIMIT", "0", LOST_AMONG
+  )
+  for i = 1, #timers do
+    local id, name = match(timers[i], "^l|([^|]+)|(.+)$")
+    local step = slots[id] and call.step(done.flows[slots[id]], name)
+    if step and claims.has_token(step, claimer.token) then
+      found[#found + 1] = "|" .. id .. "|" .. name
+    end
+  end
+  return found
+end
+
 -- After a call has written all that it had planned: takes the next entries of the queues (separated by
 -- commas), and starts those whose workflows the call had opened; the others stay reserved. Returns the
 -- entries, and what became of each: a claim as it is told, or false.
-function M.next(done, queues, limit, claimer, verb)
-  local names, slots = {}, {}
+function M.next(done, queues, limit, claimer, verb, again)
+  local names, slots = {}, open_slots(done)
   for name in gmatch(queues, "[^,]+") do
     names[#names + 1] = name
   end
-  for slot = 1, #done.flows do
-    slots[done.flows[slot].id] = slot
+  local found = again and claimed_before(done, slots, claimer) or {}
+  local fresh = queue.take(done, names, limit - #found, slots)
+  for i = 1, #fresh do
+    found[#found + 1] = fresh[i]
   end
-  local found = queue.take(done, names, limit, slots)
   local call_, own = open_own(done, slots, found)
   for i = 1, #found do
     local entry = own[i]
-    own[i] = entry and M.start(call_, entry.flow, entry, claimer, false) and entry
+    own[i] = entry and M.start(call_, entry.flow, entry, claimer, again) and entry
   end
   flush.commit(call_, verb)
   for i = 1, #found do
