@@ -3,7 +3,7 @@
 -- A function reads and plans on the copies held here, and calls flush.commit once. Nothing is written
 -- before that, so a refusal, or an error while planning, leaves no trace.
 --
--- Tables that few calls need (timers, outbox, log, woken, ended; of a flow fields, gone, accepted, noise,
+-- Tables that few calls need (timers, reserved, served, outbox, log, woken, ended; of a flow fields, gone, accepted, noise,
 -- turns) are made when they are first put to: an empty table costs a good part of a microsecond.
 local M = {}
 
@@ -41,13 +41,6 @@ function M.open(keys)
   local time = command("TIME")
   local us = time[1] * 1000000 + time[2]
   return M.begin(keys, format("%.0f", us), floor(us / 1000))
-end
-
--- A second call of the same function, after the first has written what it had planned.
-function M.after(call)
-  local next_ = M.begin(call.keys, call.us, call.ms)
-  next_.serial = call.serial
-  return next_
 end
 
 -- A number that is unique among the records of a partition and grows with time: microseconds, then

@@ -65,7 +65,7 @@ local function references(flow, name)
 end
 
 -- A step that was started, as its claimer is told; only after the call's writes.
-function M.answer(flow, name)
+local function answer(flow, name)
   local text = call.text(flow, name)
   local payloads = record.payloads(text)
   local reply = {
@@ -86,38 +86,11 @@ function M.answer(flow, name)
   return reply
 end
 
--- Opens those of a finished call's workflows anew that these entries are of; returns the second call, and
--- for each entry its flow and what start takes, or false.
-local function open_own(done, slots, found)
-  local call_, steps, own = call.after(done), {}, {}
-  for i = 1, #found do
-    local place, id, step = match(found[i], "^(.*)|([^|]+)|([^|]+)$")
-    local slot = slots[id]
-    own[i] = slot and { slot = slot, step = step, place = place } or false
-    if slot then
-      steps[slot] = steps[slot] or {}
-      table.insert(steps[slot], step)
-    end
-  end
-  local number, flows = 0, {}
-  for slot, names in pairs(steps) do
-    number = number + 1
-    flows[slot] = call.flow(call_, number, names, slot)
-    waits.load(flows[slot], names)
-  end
-  for i = 1, #found do
-    if own[i] then
-      own[i].flow = flows[own[i].slot]
-    end
-  end
-  return call_, own
-end
-
--- The workflows of a finished call of which steps may be started: their slots, by id.
-local function open_slots(done)
+-- The call's workflows of which steps may be started: their slots, by id.
+local function open_slots(call_)
   local slots = {}
-  for slot = 1, #done.flows do
-    local flow = done.flows[slot]
+  for slot = 1, #call_.flows do
+    local flow = call_.flows[slot]
     if flow.h and is_open(flow) then
       slots[flow.id] = slot
     end
@@ -130,15 +103,15 @@ local LOST_MS, LOST_AMONG = 60000, "1000"
 
 -- The claims that a call has made in these workflows before its reply was lost, as entries without a
 -- place: they are found by when their leases end.
-local function claimed_before(done, slots, claimer)
-  local found, latest = {}, done.ms + claimer.lease_ms
+local function claimed_before(call_, slots, claimer)
+  local found, latest = {}, call_.ms + claimer.lease_ms
   local timers = command(
-    "ZREVRANGEBYSCORE", done.keys[keyslots.TIMERS], call.number(latest), call.number(latest - LOST_MS),
+    "ZREVRANGEBYSCORE", call_.keys[keyslots.TIMERS], call.number(latest), call.number(latest - LOST_MS),
     "LIMIT", "0", LOST_AMONG
   )
   for i = 1, #timers do
     local id, name = match(timers[i], "^l|([^|]+)|(.+)$")
-    local step = slots[id] and call.step(done.flows[slots[id]], name)
+    local step = slots[id] and call.step(call_.flows[slots[id]], name)
     if step and claims.has_token(step, claimer.token) then
       found[#found + 1] = "|" .. id .. "|" .. name
     end
@@ -146,29 +119,52 @@ local function claimed_before(done, slots, claimer)
   return found
 end
 
--- After a call has written all that it had planned: takes the next entries of the queues (separated by
--- commas), and starts those whose workflows the call had opened; the others stay reserved. Returns the
--- entries, and what became of each: a claim as it is told, or false.
-function M.next(done, queues, limit, claimer, verb, again)
-  local names, slots = {}, open_slots(done)
+-- Those of these entries that are of the call's own workflows, as start takes them, with their steps'
+-- records and waits present; false for others.
+local function own_entries(call_, slots, found)
+  local own, names = {}, {}
+  for i = 1, #found do
+    local place, id, step = match(found[i], "^([^|]*|?%x*)|([^|]+)|([^|]+)$")
+    local slot = slots[id]
+    own[i] = slot and { flow = call_.flows[slot], step = step, place = place } or false
+    if slot then
+      names[slot] = names[slot] or {}
+      table.insert(names[slot], step)
+    end
+  end
+  for slot, some in pairs(names) do
+    call.fetch(call_.flows[slot], some)
+    waits.load(call_.flows[slot], some)
+  end
+  return own
+end
+
+-- Takes the next entries of the queues (separated by commas), and starts those whose workflows the call
+-- has opened; the others stay reserved. Returns the entries, and what became of each: what answer takes,
+-- or false.
+function M.next(call_, queues, limit, claimer, again)
+  local names, slots = {}, open_slots(call_)
   for name in gmatch(queues, "[^,]+") do
     names[#names + 1] = name
   end
-  local found = again and claimed_before(done, slots, claimer) or {}
-  local fresh = queue.take(done, names, limit - #found, slots)
+  local found = again and claimed_before(call_, slots, claimer) or {}
+  local fresh = #found < limit and queue.take(call_, names, limit - #found, slots) or {}
   for i = 1, #fresh do
     found[#found + 1] = fresh[i]
   end
-  local call_, own = open_own(done, slots, found)
+  local own = own_entries(call_, slots, found)
   for i = 1, #found do
-    local entry = own[i]
-    own[i] = entry and M.start(call_, entry.flow, entry, claimer, again) and entry
-  end
-  flush.commit(call_, verb)
-  for i = 1, #found do
-    own[i] = own[i] and M.answer(own[i].flow, own[i].step)
+    own[i] = own[i] and M.start(call_, own[i].flow, own[i], claimer, again) and own[i]
   end
   return found, own
+end
+
+-- Tells what became of entries that were started, or not; only after the call's writes.
+function M.tell(started)
+  for i = 1, #started do
+    started[i] = started[i] and answer(started[i].flow, started[i].step)
+  end
+  return started
 end
 
 return M

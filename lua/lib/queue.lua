@@ -82,55 +82,81 @@ function M.add(call, flow, name, class, order)
   return order
 end
 
-function M.remove(call, flow, name, class, order)
-  local member = M.member(flow, name, class, order)
-  if call.queued[member] then
-    call.queued[member] = nil -- it was added by this very call
+local function take_out(call_, member)
+  if call_.queued[member] then
+    call_.queued[member] = nil -- it was added by this very call
   else
-    call.queued[member] = false
+    call_.queued[member] = false
   end
+end
+
+function M.remove(call_, flow, name, class, order)
+  take_out(call_, M.member(flow, name, class, order))
 end
 
 -- Entries that nobody has come back for.
 local RETURNED_PER_CALL = "100"
 
 local function take_back(call_)
-  local ready, reserved = call_.keys[keyslots.READY], call_.keys[keyslots.RESERVED]
   local left = command(
-    "ZRANGEBYSCORE", reserved, "-inf", call.number(call_.ms), "LIMIT", "0", RETURNED_PER_CALL
+    "ZRANGEBYSCORE", call_.keys[keyslots.RESERVED], "-inf", call.number(call_.ms), "LIMIT", "0", RETURNED_PER_CALL
   )
-  if #left > 0 then
-    local members = {}
-    for i = 1, #left do
-      members[2 * i - 1], members[2 * i] = "0", left[i]
+  for i = 1, #left do
+    if call_.queued[left[i]] == nil then
+      call_.queued[left[i]], call_.reserved[left[i]] = true, false
     end
-    command("ZADD", ready, unpack(members))
-    command("ZREM", reserved, unpack(left))
   end
 end
 
--- Reads on in one queue; rank is that of its next entry, nil at the end.
+-- A cursor on one queue, or on what this call puts into several. Its rank is that of its next entry, nil
+-- at the end; entries of a queue that is alone are ranks themselves.
 local PAGE = 16
 
 local function advance(call_, cursor)
-  if cursor.at == #cursor.page and cursor.at % PAGE == 0 then
+  if cursor.at == #cursor.page and cursor.from then
     cursor.page = command(
-      "ZRANGEBYLEX", call_.keys[keyslots.READY], cursor.from, cursor.to, "LIMIT", "0", PAGE
+      "ZRANGEBYLEX", call_.keys[keyslots.READY], cursor.from, cursor.to, "LIMIT", "0", cursor.size
     )
-    cursor.at, cursor.from = 0, "(" .. (cursor.page[#cursor.page] or "")
+    cursor.at, cursor.from = 0, #cursor.page == cursor.size and "(" .. cursor.page[cursor.size]
   end
   cursor.at = cursor.at + 1
   cursor.entry = cursor.page[cursor.at]
-  cursor.rank = cursor.entry and rank(cursor.entry)
+  cursor.rank = cursor.entry and (cursor.alone and cursor.entry or rank(cursor.entry))
 end
 
--- The first entries of several queues, in the order in which they are to be claimed.
-local function merge(call_, names, limit)
-  local cursors, found = {}, {}
+-- What this call puts into the queues, in the order in which it is to be claimed.
+local function added(call_, names)
+  local wanted, ranks, found = {}, {}, {}
   for i = 1, #names do
-    cursors[i] = { page = {}, at = 0, from = "[" .. names[i] .. ":", to = "(" .. names[i] .. ";" }
+    wanted[names[i]] = true
+  end
+  for member, stands in pairs(call_.queued) do
+    if stands and wanted[match(member, "^[^:]+")] then
+      found[#found + 1], ranks[member] = member, rank(member)
+    end
+  end
+  table.sort(found, function(one, other) return ranks[one] < ranks[other] end)
+  return found
+end
+
+local function cursors_on(call_, names, limit)
+  local alone = #names == 1
+  local cursors = { { page = added(call_, names), at = 0, alone = alone } }
+  for i = 1, #names do
+    cursors[i + 1] = {
+      page = {}, at = 0, size = alone and limit or PAGE, alone = alone,
+      from = "[" .. names[i] .. ":", to = "(" .. names[i] .. ";",
+    }
+  end
+  for i = 1, #cursors do
     advance(call_, cursors[i])
   end
+  return cursors
+end
+
+-- The first entries of these queues as this call leaves them, in the order in which they are to be claimed.
+local function first_of(call_, names, limit)
+  local cursors, found = cursors_on(call_, names, limit), {}
   while #found < limit do
     local first
     for i = 1, #cursors do
@@ -142,72 +168,53 @@ local function merge(call_, names, limit)
     if not first then
       break
     end
-    found[#found + 1] = first.entry
+    if call_.queued[first.entry] ~= false then
+      found[#found + 1] = first.entry
+    end
     advance(call_, first)
   end
   return found
 end
 
-local function first_of(call_, names, limit)
-  if #names > 1 then
-    return merge(call_, names, limit)
-  end
-  return command(
-    "ZRANGEBYLEX", call_.keys[keyslots.READY], "[" .. names[1] .. ":", "(" .. names[1] .. ";",
-    "LIMIT", "0", limit
-  )
-end
-
 -- Notes that somebody serves the queues, unless that was noted lately.
 local function note_served(call_, names)
-  local served, notes = call_.keys[keyslots.SERVED], {}
-  local noted = command("ZMSCORE", served, unpack(names))
+  local noted = command("ZMSCORE", call_.keys[keyslots.SERVED], unpack(names))
   for i = 1, #names do
     if not noted[i] or noted[i] + states.SERVED_NOTED_MS < call_.ms then
-      notes[#notes + 1], notes[#notes + 2] = call.number(call_.ms), names[i]
+      call_.served[names[i]] = call.number(call_.ms)
     end
-  end
-  if #notes > 0 then
-    command("ZADD", served, unpack(notes))
   end
 end
 
--- Notes the latest round of each urgency that entries are taken of.
-local function note_rounds(call_, found)
-  local stats, latest = call_.keys[keyslots.STATS], {}
-  for i = 1, #found do
-    local urgency, order = match(found[i], "^[^:]*:(%d+)|(%x+)")
-    if order > (latest[urgency] or "") then
-      latest[urgency] = order
-    end
-  end
+-- Notes the latest order that entries of each urgency were taken of.
+local function note_rounds(call_, latest)
   for urgency, order in pairs(latest) do
-    local field, number = round_field(urgency), tonumber(sub(order, 1, ROUND_DIGITS), 16)
-    if number > tonumber(command("HGET", stats, field) or 0) then
-      command("HSET", stats, field, call.number(number))
-    end
+    local field = round_field(urgency)
+    local before = command("HGET", call_.keys[keyslots.STATS], field) or 0
+    call.count(call_, field, max(tonumber(sub(order, 1, ROUND_DIGITS), 16) - before, 0))
   end
 end
 
--- Takes the first entries of these queues out, reserved for the caller; and notes that somebody serves
--- the queues. Entries of its own workflows, by id, are left for it to start. Writes at once: the caller
--- has nothing planned.
+-- Takes the first entries of these queues out, reserved for the caller; those of its own workflows, by
+-- id, are left for it to start.
 function M.take(call_, names, limit, own)
+  call_.reserved, call_.served = {}, {}
   take_back(call_)
   note_served(call_, names)
   local found = first_of(call_, names, limit)
-  note_rounds(call_, found)
-  local taken, members, due = {}, {}, call.number(call_.ms + states.RESERVED_MS)
+  local latest, due = {}, call.number(call_.ms + states.RESERVED_MS)
   for i = 1, #found do
-    if not own[match(found[i], "|([^|]+)|[^|]+$")] then
-      taken[#taken + 1] = found[i]
-      members[#members + 1], members[#members + 2] = due, found[i]
+    local member = found[i]
+    local urgency, order, id = match(member, "^[^:]*:(%d+)|(%x+)|([^|]+)|")
+    if order > (latest[urgency] or "") then
+      latest[urgency] = order
+    end
+    if not own[id] then
+      take_out(call_, member)
+      call_.reserved[member] = due
     end
   end
-  if #taken > 0 then
-    command("ZREM", call_.keys[keyslots.READY], unpack(taken))
-    command("ZADD", call_.keys[keyslots.RESERVED], unpack(members))
-  end
+  note_rounds(call_, latest)
   return found
 end
 
