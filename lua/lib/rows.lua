@@ -79,8 +79,8 @@ end
 -- The row that a lease of a step has reported in, or nil. A lease begins with the number of its attempt;
 -- the next row is its own when it counted none, and that attempt had reported before (claims.lua).
 function M.of_lease(flow, name, lease)
-  local attempt = tonumber(match(lease, "^(%d+)%-"))
-  for n = attempt or 1, attempt and attempt + 1 or 0 do
+  local attempt = tonumber(match(lease, "^(%d+)%-") or 0)
+  for n = max(attempt, 1), min(attempt + 1, tonumber(call.step(flow, name).reported)) do
     local row = M.of(flow, name, call.number(n))
     if row and row.lease == lease then
       return row

@@ -292,15 +292,14 @@ def test_a_step_that_came_back_meanwhile_has_another_entry(
 def test_entries_that_may_not_be_started_hide_none_behind_them(one_client: Client) -> None:
     """A cancel request whose sweep was cut off leaves entries in the queue."""
     wide = one_client.insert(flow(" ".join(f"s{n}" for n in range(450))))
-    claimed = one_client.claim(["default"], worker_id="w", limit=2)
-    other = one_client.insert(flow("late"))
+    claimed = one_client.claim(["default"], worker_id="w", limit=5)
+    other = one_client.insert(flow("late", priority=-1))
     args: list[Arg] = ["call", "", b"{}"]
     one_client._run(one_call(one_client._scope.on_workflow("cancel", wide.id, args)))
     found = []
     for one in claimed:
-        batch = one_client.complete_many([report(one)], claim_next=60, worker_id="w")
+        batch = one_client.complete_many([report(one)], claim_next=64, worker_id="w")
         found += batch.claimed
-    found += one_client.claim(["default"], worker_id="w", limit=300)
     assert [one.workflow_id for one in found] == [other.id]
     one_client.reconcile(wide.id)
     assert one_client.get(wide.id).state == "cancelled"
