@@ -237,7 +237,6 @@ local function start_reserved(call_, entries, claimer, again)
   for i = 1, #entries do
     local entry = entries[i]
     entry.flow = call_.flows[entry.slot]
-    waits.load(entry.flow, { entry.step })
     started[i] = handout.start(call_, entry.flow, entry, claimer, again) and entry
   end
   return started

@@ -19,9 +19,7 @@ return function(keys, args)
     table.insert(names[slot], step)
   end
   for slot = 1, #names do
-    local flow = call.flow(call_, slot, names[slot])
-    waits.expire(call_, flow, {})
-    waits.load(flow, names[slot])
+    waits.expire(call_, call.flow(call_, slot, names[slot]), {})
   end
   local replies, flags = {}, {}
   for i = 1, #entries do

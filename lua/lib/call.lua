@@ -28,7 +28,7 @@ function M.begin(keys, us, ms)
     ms = ms,
     serial = 0,
     budget = states.EDGES_PER_CALL, -- edges that may still be walked
-    flows = {}, -- by slot, in order of first use when slots are used in order
+    flows = {}, -- by slot
     gauges = {}, -- changes of the step counts, by state
     counters = {}, -- changes of the fleet's other counters, by field
     queued = {}, -- members of the ready queue to add (true) or remove (false)
@@ -50,10 +50,10 @@ function M.stamp(call)
   return call.us .. format("%04d", call.serial)
 end
 
--- Opens the workflow in this slot of the keys, with the records of the named steps, as the call's flow of
--- that number. flow.h, its header, is nil when there is none.
-function M.flow(call, number, names, slot)
-  local w, p, e, n, d = keyslots.flow(call.keys, slot or number)
+-- Opens the workflow in this slot of the keys, with the records of the named steps. flow.h, its header, is
+-- nil when there is none.
+function M.flow(call, slot, names)
+  local w, p, e, n, d = keyslots.flow(call.keys, slot)
   local found = command("HMGET", w, ":s", ":c", unpack(names))
   local static, counts, raw, h = found[1], found[2], {}, nil
   for i = 1, #names do
@@ -76,7 +76,7 @@ function M.flow(call, number, names, slot)
     moved = false, -- whether the header is to be written, for a transition
     marked = false, -- whether it is to be written, for no transition: dead callbacks, review
   }
-  call.flows[number] = flow
+  call.flows[slot] = flow
   return flow
 end
 

@@ -64,7 +64,7 @@ local function references(flow, name)
   return found
 end
 
--- A step that was started, as its claimer is told; only after the call's writes.
+-- A step that was started, as its claimer is told.
 local function answer(flow, name)
   local text = call.text(flow, name)
   local payloads = record.payloads(text)
@@ -76,7 +76,7 @@ local function answer(flow, name)
     local found = command("HMGET", flow.p, "i:" .. name, "c:" .. name)
     reply[2], reply[3] = found[1], found[2]
   end
-  local wait = waits.latest(flow, name)
+  local wait = flow.waits[name]
   if wait and wait.status == "r" then
     reply[4], reply[5] = waits.write(wait), command("HGET", flow.p, "s:" .. name)
   end
@@ -120,7 +120,7 @@ local function claimed_before(call_, slots, claimer)
 end
 
 -- Those of these entries that are of the call's own workflows, as start takes them, with their steps'
--- records and waits present; false for others.
+-- records present; false for others.
 local function own_entries(call_, slots, found)
   local own, names = {}, {}
   for i = 1, #found do
@@ -134,7 +134,6 @@ local function own_entries(call_, slots, found)
   end
   for slot, some in pairs(names) do
     call.fetch(call_.flows[slot], some)
-    waits.load(call_.flows[slot], some)
   end
   return own
 end
@@ -159,8 +158,24 @@ function M.next(call_, queues, limit, claimer, again)
   return found, own
 end
 
+-- Makes the waits of started steps present, with one read for each workflow.
+local function load_waits(started)
+  local names = {}
+  for i = 1, #started do
+    local entry = started[i]
+    if entry then
+      names[entry.flow] = names[entry.flow] or {}
+      table.insert(names[entry.flow], entry.step)
+    end
+  end
+  for flow, some in pairs(names) do
+    waits.load(flow, some)
+  end
+end
+
 -- Tells what became of entries that were started, or not; only after the call's writes.
 function M.tell(started)
+  load_waits(started)
   for i = 1, #started do
     started[i] = started[i] and answer(started[i].flow, started[i].step)
   end
