@@ -117,8 +117,9 @@ def place_of(client: Client, wanted: str, limit: int) -> int:
     return before + found.index(wanted)
 
 
-def test_a_wide_fan_out_does_not_starve_others(one_client: Client) -> None:
-    wide = one_client.insert(fan_out(10_000))
+@pytest.mark.parametrize("width", [10_000, pytest.param(100_000, marks=pytest.mark.long)])
+def test_a_wide_fan_out_does_not_starve_others(one_client: Client, width: int) -> None:
+    wide = one_client.insert(fan_out(width))
     one_client.complete_step(wide.id, "root")
     insert(one_client, "late")
     assert place_of(one_client, "late", 7) == 99  # the root had a turn before
