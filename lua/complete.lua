@@ -57,7 +57,7 @@ local RECENT = 8
 
 local function find_call(flow, item, reported, again)
   for attempt = reported, max(again and reported - RECENT + 1 or reported, 1), -1 do
-    local row = rows.of(flow, item.step, attempt)
+    local row = rows.of(flow, item.step, call.number(attempt))
     if row and row.call == item.call then
       return row
     end
@@ -233,20 +233,13 @@ local function add_view(call_, item, reply)
   reply[7] = waits.shown(flow, item.step, text)
 end
 
--- Starts reserved entries; the answers are made after the call's writes.
+-- Starts reserved entries; what became of each: what is told of it, or false.
 local function start_reserved(call_, entries, claimer, again)
   local started = {}
   for i = 1, #entries do
     local entry = entries[i]
-    waits.load(call_.flows[entry.slot], { entry.step })
-    started[i] = handout.start(call_, call_.flows[entry.slot], entry, claimer, again)
-  end
-  return started
-end
-
-local function answers(call_, entries, started)
-  for i = 1, #entries do
-    started[i] = started[i] and handout.answer(call_.flows[entries[i].slot], entries[i].step)
+    entry.flow = call_.flows[entry.slot]
+    started[i] = handout.start(call_, entry.flow, entry, claimer, again) and entry
   end
   return started
 end
@@ -263,7 +256,10 @@ return function(keys, args)
     local flow = call_.flows[item.slot]
     replies[i] = judge(call_, flow, item, again) or accept(call_, flow, item)
   end
-  local started = start_reserved(call_, entries, claimer, again)
+  local started, found, claimed = start_reserved(call_, entries, claimer, again), {}, {}
+  if args[4] ~= "" then
+    found, claimed = handout.next(call_, args[5], tonumber(args[4]), claimer, again)
+  end
   flush.commit(call_, args[1])
   if args[3] == "1" then
     for i = 1, #items do
@@ -273,10 +269,5 @@ return function(keys, args)
       headers[slot] = flush.header(call_.flows[slot])
     end
   end
-  answers(call_, entries, started)
-  local found, claimed = {}, {}
-  if args[4] ~= "" then
-    found, claimed = handout.next(call_, args[5], tonumber(args[4]), claimer, args[1])
-  end
-  return { replies, headers, started, found, claimed }
+  return { replies, headers, handout.tell(started), found, handout.tell(claimed) }
 end

@@ -19,20 +19,17 @@ return function(keys, args)
     table.insert(names[slot], step)
   end
   for slot = 1, #names do
-    local flow = call.flow(call_, slot, names[slot])
-    waits.expire(call_, flow, {})
-    waits.load(flow, names[slot])
+    waits.expire(call_, call.flow(call_, slot, names[slot]), {})
   end
   local replies, flags = {}, {}
   for i = 1, #entries do
-    replies[i] = handout.start(call_, call_.flows[entries[i].slot], entries[i], claimer, args[2] == "1")
+    local entry = entries[i]
+    entry.flow = call_.flows[entry.slot]
+    replies[i] = handout.start(call_, entry.flow, entry, claimer, args[2] == "1") and entry
   end
   flush.commit(call_, args[1])
-  for i = 1, #entries do
-    replies[i] = replies[i] and handout.answer(call_.flows[entries[i].slot], entries[i].step)
-  end
   for slot = 1, #names do
     flags[slot] = call_.flows[slot].h and waits.flag(call_.flows[slot]) or ""
   end
-  return { replies, flags }
+  return { handout.tell(replies), flags }
 end

@@ -7,5 +7,8 @@
 -- Writes: ready queue, reserved entries, served queues. Sent twice, it reserves others; the first go back
 --   by themselves.
 return function(keys, args)
-  return queue.take(call.open(keys), { unpack(args, 2) }, tonumber(args[1]), {})
+  local call_ = call.open(keys)
+  local found = queue.take(call_, { unpack(args, 2) }, tonumber(args[1]), {})
+  flush.commit(call_)
+  return found
 end

@@ -417,7 +417,8 @@ def _step(flow: _Flow, record: Record) -> Iterator[str]:
     ended = record.state in TERMINAL_STEPS
     if ended != (record.finished is not None) or ended != (record.cause is not None):
         yield f"finished {record.finished}, cause {record.cause}"
-    if (record.state is StepState.AVAILABLE) != bool(record.order):
+    placed = record.state in (StepState.AVAILABLE, StepState.EXECUTING)
+    if placed != bool(record.order):
         yield f"place in the queue {record.order!r}"
     if (record.state is StepState.RETRYABLE) != (record.due is not None):
         yield f"due {record.due}"
@@ -429,6 +430,8 @@ def _step(flow: _Flow, record: Record) -> Iterator[str]:
         yield f"attempt {record.attempt}, started {record.started}"
     if not record.reported <= record.attempt <= record.max_attempts:
         yield f"reported {record.reported}, attempt {record.attempt} of {record.max_attempts}"
+    if record.walked in ("b", "h") and record.state is not StepState.PENDING:
+        yield f"held back ({record.walked}) after it has gone on"
     if record.walked.isdigit():
         if not ended:
             yield "its edges are being walked, and it has not ended"
@@ -462,8 +465,7 @@ def _judged(flow: _Flow, record: Record) -> Iterator[str]:
             return  # a sweep or a recovery places it yet, whatever its parents did
         if cancelling:
             yield "a parent that ended otherwise has not cancelled it"
-        held = record.walked == "b"  # a result that its input refers to is missing
-        if record.remaining != unresolved + held or not record.remaining:
+        if record.remaining != unresolved + record.lacks_result or not record.remaining:
             yield f"waits for {record.remaining} parents, there are {unresolved}"
     elif flow.header.recoveries:
         return  # what runs or has ended keeps its course when a parent is revived
@@ -509,7 +511,9 @@ def _walks(flow: _Flow) -> Iterator[str]:
         for name in _text(flow.own[entry]).partition("|")[2].split(",")
     ]
     cursors = {
-        name for name, record in {START: flow.start, **flow.records}.items() if record.walked
+        name
+        for name, record in {START: flow.start, **flow.records}.items()
+        if record.walked.isdigit()
     }
     if len(set(named)) != len(named) or set(named) != cursors:
         yield f"walk entries name {sorted(named)[:5]}, cursors stand on {sorted(cursors)[:5]}"

@@ -3,7 +3,7 @@
 -- A function reads and plans on the copies held here, and calls flush.commit once. Nothing is written
 -- before that, so a refusal, or an error while planning, leaves no trace.
 --
--- Tables that few calls need (timers, outbox, log, woken, ended; of a flow fields, gone, accepted, noise,
+-- Tables that few calls need (timers, reserved, served, outbox, log, woken, ended; of a flow fields, gone, accepted, noise,
 -- turns) are made when they are first put to: an empty table costs a good part of a microsecond.
 local M = {}
 
@@ -34,7 +34,7 @@ function M.begin(keys, us, ms)
     ms = ms,
     serial = 0,
     budget = states.EDGES_PER_CALL, -- edges that may still be walked
-    flows = {}, -- by slot, in order of first use when slots are used in order
+    flows = {}, -- by slot
     gauges = {}, -- changes of the step counts, by state
     counters = {}, -- changes of the fleet's other counters, by field
     queued = {}, -- members of the ready queue to add (true) or remove (false)
@@ -49,13 +49,6 @@ function M.open(keys)
   return M.begin(keys, format("%.0f", us), floor(us / 1000))
 end
 
--- A second call of the same function, after the first has written what it had planned.
-function M.after(call)
-  local next_ = M.begin(call.keys, call.us, call.ms)
-  next_.serial = call.serial
-  return next_
-end
-
 -- A number that is unique among the records of a partition and grows with time: microseconds, then
 -- a number within the call.
 function M.stamp(call)
@@ -63,10 +56,10 @@ function M.stamp(call)
   return call.us .. format("%04d", call.serial)
 end
 
--- Opens the workflow in this slot of the keys, with the records of the named steps, as the call's flow of
--- that number. flow.h, its header, is nil when there is none.
-function M.flow(call, number, names, slot)
-  local w, p, e, n, d = keyslots.flow(call.keys, slot or number)
+-- Opens the workflow in this slot of the keys, with the records of the named steps. flow.h, its header, is
+-- nil when there is none.
+function M.flow(call, slot, names)
+  local w, p, e, n, d = keyslots.flow(call.keys, slot)
   local found = command("HMGET", w, ":s", ":c", unpack(names))
   local static, counts, raw, h = found[1], found[2], {}, nil
   for i = 1, #names do
@@ -91,7 +84,7 @@ function M.flow(call, number, names, slot)
     moved = false, -- whether the header is to be written, for a transition
     marked = false, -- whether it is to be written, for no transition: dead callbacks, review
   }
-  call.flows[number] = flow
+  call.flows[slot] = flow
   return flow
 end
 

@@ -4,7 +4,8 @@
 --              "attempt-token", which so names the result row that it may stand in (rows.of_lease)
 --   expires    milliseconds since the workflow was inserted; a passed lease stays current until it is
 --              taken away
---   counted    "1" when the claim counted an attempt, "0" after a resolved wait
+--   counted    "1" when the claim counted an attempt, "0" after a resolved wait: it goes on with the
+--              last attempt or, when that has reported, counts one by its own report
 --   worker     who holds it, percent-quoted
 -- The partition's timers hold "l|workflow|step" at that time.
 local M = {}
@@ -46,9 +47,10 @@ end
 
 -- Gives an available step to a worker.
 function M.start(call_, flow, name, step, token, worker, lease_ms)
-  local counted = step.claim == M.UNCOUNTED and "0" or "1"
+  local counted, order = step.claim == M.UNCOUNTED and "0" or "1", step.order
   moves.withdraw(call_, flow, name, step)
   moves.become(call_, flow, name, step, EXECUTING)
+  step.order = order
   if counted == "1" then
     step.attempt = call.number(step.attempt + 1)
   end
@@ -67,14 +69,15 @@ function M.extend(call_, flow, name, step, lease_ms)
   write(call_, flow, name, step, token, flow.since + lease_ms, counted, worker)
 end
 
--- Gives an unstarted step back; the claim has counted nothing.
+-- Gives an unstarted step back, to the place that it had; the claim has counted nothing.
 function M.hand_back(call_, flow, name, step)
   local _, _, counted = read(step)
+  local order = step.order
   moves.withdraw(call_, flow, name, step)
   if counted == "1" then
     step.attempt = call.number(step.attempt - 1)
   end
-  if moves.enqueue(call_, flow, name, step) then
+  if moves.enqueue(call_, flow, name, step, order) then
     step.claim = counted == "0" and M.UNCOUNTED or ""
   end
 end

@@ -131,10 +131,19 @@ local function write_records(flow)
   end
 end
 
+local function first_added(queued)
+  for member, stands in pairs(queued) do
+    if stands then
+      return member
+    end
+  end
+  return nil
+end
+
 -- Hints to whoever listens; they change nothing but latency.
 local function publish(call_, verb)
   local channel = sub(call_.keys[keyslots.READY], 1, -6) .. "events"
-  local first = call_.woken and next(call_.queued)
+  local first = call_.woken and first_added(call_.queued)
   if first then
     local queues, seen = {}, {}
     for i = 1, #call_.woken do
@@ -189,6 +198,10 @@ function M.commit(call_, verb)
     if elsewhere then
       command("ZREM", keys[keyslots.RESERVED], unpack(elsewhere))
     end
+  end
+  if call_.reserved then
+    M.write_members(keys[keyslots.RESERVED], call_.reserved)
+    M.write_members(keys[keyslots.SERVED], call_.served)
   end
   for slot = 1, #flows do
     if flows[slot].agenda then

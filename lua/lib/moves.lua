@@ -12,9 +12,11 @@ function M.withdraw(call_, flow, name, step)
     step.due = ""
   elseif step.state == "e" then
     call.drop_timer(call_, flow, "l", name)
-    step.claim = ""
+    step.order, step.claim = "", ""
   elseif step.state == "w" then
     waits.abandon(call_, flow, name)
+  elseif step.state == "p" then
+    step.walked, step.claim = "", "" -- it may have waited for a missing result, or been held
   end
 end
 
@@ -36,15 +38,15 @@ function M.become(call_, flow, name, step, outcome, held)
   flow.moved = true
 end
 
--- Puts a step that was taken out of where it stood into the ready queue; while a cancel request stands,
--- nothing becomes available. Returns whether it did.
-function M.enqueue(call_, flow, name, step)
+-- Puts a step that was taken out of where it stood into the ready queue, at an order that it had there
+-- before, if given; while a cancel request stands, nothing becomes available. Returns whether it did.
+function M.enqueue(call_, flow, name, step, order)
   if flow.h.cancel ~= "" then
     M.become(call_, flow, name, step, states.CANCELLED_BY_REQUEST)
     return false
   end
   M.become(call_, flow, name, step, AVAILABLE)
-  step.order = queue.add(call_, flow, name, record.class(step.static))
+  step.order = queue.add(call_, flow, name, record.class(step.static), order)
   return true
 end
 

@@ -1,31 +1,47 @@
 -- The ready queue: one sorted set a partition, equal scores, read in the order of its members:
---   class|order|workflow|step      class = queue:urgency, order = round, milliseconds, number
+--   class|order|workflow|step      class = queue:urgency, order = round, microseconds, number
 -- A round takes up to states.ROUND_SHARE steps of one workflow and class, so that a backlog of one
--- workflow delays the first steps of another by about as many (SPEC section 8).
+-- workflow delays the first steps of another by about as many (SPEC section 8). What comes into a class
+-- joins the round of its first entry. Into an empty one it joins the latest round that entries of its
+-- urgency were taken of, in any queue: so neither an empty queue nor what a workflow has had before puts
+-- it ahead of or behind others.
 --
 -- A claimer first takes entries out, whose workflows' keys its call cannot have declared, and then
 -- starts their steps. Until that, an entry stands in a second sorted set, "reserved", at the time when
 -- it goes back for others: nothing is lost when the claimer dies in between.
 local M = {}
 
--- The round of the step that would be claimed next; 0 when none waits, and then the class is noted:
--- whoever puts a step into it wakes the workers.
-local function present_round(call, class)
-  local round = call.heads[class]
+local ORDER = "%010x%013x%04x"
+local ROUND_DIGITS, TIME_DIGITS = 10, 13
+
+-- What orders an entry among those of other queues: urgency and order.
+local function rank(member)
+  return match(member, ":.*")
+end
+
+-- The field of the statistics that keeps the latest round of an urgency.
+local function round_field(urgency)
+  return "qr|" .. urgency
+end
+
+-- The round that a step joins. A class that is empty is noted: whoever puts a step into it wakes the
+-- workers.
+local function present_round(call_, class)
+  local round = call_.heads[class]
   if round then
     return round
   end
   local first = command(
-    "ZRANGEBYLEX", call.keys[keyslots.READY], "[" .. class .. "|", "(" .. class .. "}", "LIMIT", "0", "1"
+    "ZRANGEBYLEX", call_.keys[keyslots.READY], "[" .. class .. "|", "(" .. class .. "}", "LIMIT", "0", "1"
   )[1]
   if first then
-    round = tonumber(sub(first, #class + 2, #class + 7), 16)
+    round = tonumber(sub(first, #class + 2, #class + 1 + ROUND_DIGITS), 16)
   else
-    round = 0
-    call.woken = call.woken or {}
-    call.woken[#call.woken + 1] = class
+    round = tonumber(command("HGET", call_.keys[keyslots.STATS], round_field(match(class, "%d+$"))) or 0)
+    call_.woken = call_.woken or {}
+    call_.woken[#call_.woken + 1] = class
   end
-  call.heads[class] = round
+  call_.heads[class] = round
   return round
 end
 
@@ -54,26 +70,34 @@ function M.member(flow, name, class, order)
   return class .. "|" .. order .. "|" .. flow.id .. "|" .. name
 end
 
--- Puts a step into the queue; returns its order there.
-function M.add(call, flow, name, class)
-  call.serial = call.serial + 1
-  local order = format("%06x%011x%04x", round_for(call, flow, class), call.ms, call.serial)
+-- Puts a step into the queue, at an order that it had before, if given; returns its order there.
+function M.add(call, flow, name, class, order)
+  if order then
+    present_round(call, class)
+  else
+    call.serial = call.serial + 1
+    order = format(ORDER, round_for(call, flow, class), call.us + 0, call.serial)
+  end
   call.queued[M.member(flow, name, class, order)] = true
   return order
 end
 
-function M.remove(call, flow, name, class, order)
-  local member = M.member(flow, name, class, order)
-  if call.queued[member] then
-    call.queued[member] = nil -- it was added by this very call
+local function take_out(call_, member)
+  if call_.queued[member] then
+    call_.queued[member] = nil -- it was added by this very call
   else
-    call.queued[member] = false
+    call_.queued[member] = false
   end
 end
 
--- When the step of an entry became available (ms).
+function M.remove(call_, flow, name, class, order)
+  take_out(call_, M.member(flow, name, class, order))
+end
+
+-- When the step of an entry came in (ms).
 local function since(member)
-  return tonumber(match(member, "|%x%x%x%x%x%x(%x%x%x%x%x%x%x%x%x%x%x)"), 16)
+  local at = #match(member, "^[^|]+|") + ROUND_DIGITS
+  return floor(tonumber(sub(member, at + 1, at + TIME_DIGITS), 16) / 1000)
 end
 
 local CLASSES_PER_CALL = 200
@@ -102,68 +126,123 @@ end
 local RETURNED_PER_CALL = "100"
 
 local function take_back(call_)
-  local ready, reserved = call_.keys[keyslots.READY], call_.keys[keyslots.RESERVED]
   local left = command(
-    "ZRANGEBYSCORE", reserved, "-inf", call.number(call_.ms), "LIMIT", "0", RETURNED_PER_CALL
+    "ZRANGEBYSCORE", call_.keys[keyslots.RESERVED], "-inf", call.number(call_.ms), "LIMIT", "0", RETURNED_PER_CALL
   )
-  if #left > 0 then
-    local members = {}
-    for i = 1, #left do
-      members[2 * i - 1], members[2 * i] = "0", left[i]
+  for i = 1, #left do
+    if call_.queued[left[i]] == nil then
+      call_.queued[left[i]], call_.reserved[left[i]] = true, false
     end
-    command("ZADD", ready, unpack(members))
-    command("ZREM", reserved, unpack(left))
   end
 end
 
--- What orders an entry among those of other queues: urgency and order.
-local function rank(member)
-  return sub(member, find(member, ":", 1, true))
-end
+-- A cursor on one queue, or on what this call puts into several. Its rank is that of its next entry, nil
+-- at the end; entries of a queue that is alone are ranks themselves.
+local PAGE = 16
 
--- The first entries of these queues, in the order in which they are to be claimed.
-local function first_of(call_, names, limit)
-  local found = {}
-  for i = 1, #names do
-    local page = command(
-      "ZRANGEBYLEX", call_.keys[keyslots.READY], "[" .. names[i] .. ":", "(" .. names[i] .. ";",
-      "LIMIT", "0", limit
+local function advance(call_, cursor)
+  if cursor.at == #cursor.page and cursor.from then
+    cursor.page = command(
+      "ZRANGEBYLEX", call_.keys[keyslots.READY], cursor.from, cursor.to, "LIMIT", "0", cursor.size
     )
-    for at = 1, #page do
-      found[#found + 1] = page[at]
+    cursor.at, cursor.from = 0, #cursor.page == cursor.size and "(" .. cursor.page[cursor.size]
+  end
+  cursor.at = cursor.at + 1
+  cursor.entry = cursor.page[cursor.at]
+  cursor.rank = cursor.entry and (cursor.alone and cursor.entry or rank(cursor.entry))
+end
+
+-- What this call puts into the queues, in the order in which it is to be claimed.
+local function added(call_, names)
+  local wanted, ranks, found = {}, {}, {}
+  for i = 1, #names do
+    wanted[names[i]] = true
+  end
+  for member, stands in pairs(call_.queued) do
+    if stands and wanted[match(member, "^[^:]+")] then
+      found[#found + 1], ranks[member] = member, rank(member)
     end
   end
-  if #names > 1 then
-    table.sort(found, function(one, other) return rank(one) < rank(other) end)
-    for i = #found, limit + 1, -1 do
-      found[i] = nil
+  table.sort(found, function(one, other) return ranks[one] < ranks[other] end)
+  return found
+end
+
+local function cursors_on(call_, names, limit)
+  local alone = #names == 1
+  local cursors = { { page = added(call_, names), at = 0, alone = alone } }
+  for i = 1, #names do
+    cursors[i + 1] = {
+      page = {}, at = 0, size = alone and limit or PAGE, alone = alone,
+      from = "[" .. names[i] .. ":", to = "(" .. names[i] .. ";",
+    }
+  end
+  for i = 1, #cursors do
+    advance(call_, cursors[i])
+  end
+  return cursors
+end
+
+-- The first entries of these queues as this call leaves them, in the order in which they are to be claimed.
+local function first_of(call_, names, limit)
+  local cursors, found = cursors_on(call_, names, limit), {}
+  while #found < limit do
+    local first
+    for i = 1, #cursors do
+      local cursor = cursors[i]
+      if cursor.rank and (not first or cursor.rank < first.rank) then
+        first = cursor
+      end
     end
+    if not first then
+      break
+    end
+    if call_.queued[first.entry] ~= false then
+      found[#found + 1] = first.entry
+    end
+    advance(call_, first)
   end
   return found
 end
 
--- Takes the first entries of these queues out, reserved for the caller; and notes that somebody serves
--- the queues. Entries of its own workflows, by id, are left for it to start. Writes at once: the caller
--- has nothing planned.
-function M.take(call_, names, limit, own)
-  take_back(call_)
-  local served, now = {}, call.number(call_.ms)
+-- Notes that somebody serves the queues, unless that was noted lately.
+local function note_served(call_, names)
+  local noted = command("ZMSCORE", call_.keys[keyslots.SERVED], unpack(names))
   for i = 1, #names do
-    served[2 * i - 1], served[2 * i] = now, names[i]
-  end
-  command("ZADD", call_.keys[keyslots.SERVED], unpack(served))
-  local found = first_of(call_, names, limit)
-  local taken, members, due = {}, {}, call.number(call_.ms + states.RESERVED_MS)
-  for i = 1, #found do
-    if not own[match(found[i], "|([^|]+)|[^|]+$")] then
-      taken[#taken + 1] = found[i]
-      members[#members + 1], members[#members + 2] = due, found[i]
+    if not noted[i] or noted[i] + states.SERVED_NOTED_MS < call_.ms then
+      call_.served[names[i]] = call.number(call_.ms)
     end
   end
-  if #taken > 0 then
-    command("ZREM", call_.keys[keyslots.READY], unpack(taken))
-    command("ZADD", call_.keys[keyslots.RESERVED], unpack(members))
+end
+
+-- Notes the latest order that entries of each urgency were taken of.
+local function note_rounds(call_, latest)
+  for urgency, order in pairs(latest) do
+    local field = round_field(urgency)
+    local before = command("HGET", call_.keys[keyslots.STATS], field) or 0
+    call.count(call_, field, max(tonumber(sub(order, 1, ROUND_DIGITS), 16) - before, 0))
   end
+end
+
+-- Takes the first entries of these queues out, reserved for the caller; those of its own workflows, by
+-- id, are left for it to start.
+function M.take(call_, names, limit, own)
+  call_.reserved, call_.served = {}, {}
+  take_back(call_)
+  note_served(call_, names)
+  local found = first_of(call_, names, limit)
+  local latest, due = {}, call.number(call_.ms + states.RESERVED_MS)
+  for i = 1, #found do
+    local member = found[i]
+    local urgency, order, id = match(member, "^[^:]*:(%d+)|(%x+)|([^|]+)|")
+    if order > (latest[urgency] or "") then
+      latest[urgency] = order
+    end
+    if not own[id] then
+      take_out(call_, member)
+      call_.reserved[member] = due
+    end
+  end
+  note_rounds(call_, latest)
   return found
 end
 

@@ -3,7 +3,8 @@
 --   |class|position|payloads|options|children|parents|worker
 -- (one line). The first part changes, the second never does.
 --   remaining  parents (and the start) that have not resolved this step; meaningful while pending
---   order      the place in the ready queue, while the step stands in it
+--   order      the place in the ready queue, while the step stands in it; and while it executes, where it
+--              goes back to when it is given back unstarted
 --   max        how many attempts it has; "5+3" when a recovery after the fifth has granted 3 more
 --   reported   the latest attempt that has a result row, 0 for none
 --   due        when a retry runs again

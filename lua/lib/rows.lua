@@ -72,19 +72,21 @@ function M.of(flow, name, attempt)
     return nil
   end
   local row = M.read(text)
-  row.attempt = tostring(attempt)
+  row.attempt = attempt
   return row
 end
 
--- The row that a lease, "attempt-token", is on record in, or nil: that of its attempt, or of the next where
--- the claim counted none.
+-- The row that a lease of a step has reported in, or nil. A lease begins with the number of its attempt;
+-- the next row is its own when it counted none, and that attempt had reported before (claims.lua).
 function M.of_lease(flow, name, lease)
-  local attempt = match(lease, "^(%d+)%-")
-  local row = attempt and M.of(flow, name, attempt)
-  if attempt and not (row and row.lease == lease) then
-    row = M.of(flow, name, call.number(attempt + 1))
+  local attempt = tonumber(match(lease, "^(%d+)%-") or 0)
+  for n = max(attempt, 1), min(attempt + 1, tonumber(call.step(flow, name).reported)) do
+    local row = M.of(flow, name, call.number(n))
+    if row and row.lease == lease then
+      return row
+    end
   end
-  return row and row.lease == lease and row or nil
+  return nil
 end
 
 -- Plans where a step's command id is on record.

@@ -34,6 +34,7 @@ M.RESERVED_MS = 5000
 M.INSERT_MS = 600000
 M.SIGNAL_KEPT_MS = 604800000
 M.GRACE_MS = 1000
+M.SERVED_NOTED_MS = 10000
 
 -- h is a header (header.lua).
 function M.counts_text(h)

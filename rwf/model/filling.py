@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rwf.model.ref import RESULT_KEY, Ref
@@ -15,6 +15,20 @@ class ResultMissing(Exception):
         place = f" at {ref.path}" if ref.path is not None else ""
         super().__init__(f"no result of {ref.step}{place}")
         self.ref = ref
+
+
+def references(value: Any) -> Iterator[Ref]:
+    """The references that a stored input holds, at any depth."""
+    if isinstance(value, list):
+        for item in value:
+            yield from references(item)
+    elif isinstance(value, dict):
+        ref = Ref.of_dict(value) if RESULT_KEY in value else None
+        if ref is not None:
+            yield ref
+            return
+        for item in value.values():
+            yield from references(item)
 
 
 def fill(value: Any, results: Mapping[str, Any], null: frozenset[str]) -> Any:

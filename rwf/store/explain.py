@@ -13,6 +13,7 @@ from typing import Final
 
 from rwf.model.limits import LISTED
 from rwf.model.names import shown
+from rwf.model.ref import Ref
 from rwf.model.states import (
     COMPLETABLE,
     OPEN_STEPS,
@@ -252,18 +253,20 @@ def blockers(
     *,
     queue: QueueView | None = None,
     wait: Awaited | None = None,
+    missing: Ref | None = None,
 ) -> list[Blocker]:
     """Why a step does not run now, the weightiest reason first.
 
     ``parents`` are those that hold the step; ``now`` is the server's time in milliseconds;
-    ``queue`` is that of an available step, ``wait`` what a waiting or expired one waits for.
+    ``queue`` is that of an available step, ``wait`` what a waiting or expired one waits for, and
+    ``missing`` the first reference of an input that leads nowhere.
     """
     found: list[Blocker] = []
     if header.cancel is not None and record.state in OPEN_STEPS:
         found.append(_cancel_requested(header))
     match record.state:
         case StepState.PENDING:
-            found += _waiting(header, record, parents)
+            found += _waiting(header, record, parents, missing)
         case StepState.AVAILABLE:
             found.append(_for_worker(header, record, now, queue))
         case StepState.RETRYABLE:
@@ -307,7 +310,9 @@ def _cancel_requested(header: Header) -> Blocker:
     )
 
 
-def _waiting(header: Header, record: Record, parents: Sequence[Record]) -> list[Blocker]:
+def _waiting(
+    header: Header, record: Record, parents: Sequence[Record], missing: Ref | None
+) -> list[Blocker]:
     # A parent that has ended still counts until its edges have been walked.
     retryable = [parent.name for parent in parents if parent.state is StepState.RETRYABLE]
     open_ = [
@@ -318,8 +323,7 @@ def _waiting(header: Header, record: Record, parents: Sequence[Record]) -> list[
     ended = any(parent.state in TERMINAL_STEPS for parent in parents)
     found = []
     if record.lacks_result:
-        summary = "a result that its input refers to is missing"
-        found.append(_blocker(header, record, "missing_dependency_result", summary))
+        found.append(_for_result(header, record, missing))
     elif not (open_ or retryable) or ended or record.recovering:
         found.append(
             _blocker(
@@ -357,6 +361,21 @@ def _waiting(header: Header, record: Record, parents: Sequence[Record]) -> list[
 def _named(names: Sequence[str]) -> str:
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _for_result(header: Header, record: Record, missing: Ref | None) -> Blocker:
+    if missing is None:
+        summary = "the result that its input refers to was missing when it was claimed"
+        return _blocker(header, record, "missing_dependency_result", summary)
+    place = "" if missing.path is None else f" at {missing.path}"
+    return _blocker(
+        header,
+        record,
+        "missing_dependency_result",
+        f"its input refers to the result of {missing.step}{place}, which does not exist",
+        step=missing.step,
+        path=missing.path,
+    )
 
 
 def _for_worker(header: Header, record: Record, now: int, queue: QueueView | None) -> Blocker:

@@ -119,13 +119,13 @@ class Keys:
 #         be walked; "x|workflow", the end of its retention; "s|digest", a topic's hand-off, or the
 #         end of the oldest signal it keeps
 # index   sorted set: "group|inserted|workflow", group "o" for open or the code of a terminal state
-# stats   hash: the fleet's counters and gauges
+# stats   hash: the fleet's counters and gauges; and the round of each urgency
 # log     list: evidence of commands on workflows that do not exist
 # keys    hash: insert keys, as digests
 # staged  sorted set by the time (ms) when they are given up: ids of unfinished inserts
 # outbox  sorted set by due time (ms): "workflow|number", callbacks to be sent
 # reserved sorted set by the time (ms) when they go back: entries of ready that a claimer has taken
-# served  sorted set by time (ms): queues, when somebody last asked for their steps
+# served  sorted set by time (ms): queues, when somebody last asked for their steps, to some seconds
 PARTITION_SLOTS: Final = (
     "ready", "timers", "index", "stats", "log", "keys", "staged", "outbox", "reserved", "served",
 )  # fmt: skip

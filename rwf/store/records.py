@@ -341,6 +341,11 @@ class Record:
         return None if self.claim is None else f"{self.attempt}-{self.claim.token}"
 
     @property
+    def lacks_result(self) -> bool:
+        """Whether it is pending because a result is missing that its input refers to."""
+        return self.walked == "b"
+
+    @property
     def timeout(self) -> float | None:
         """How long one attempt may take, in seconds."""
         text = self.options.partition(";")[2]
@@ -350,11 +355,6 @@ class Record:
     def recovering(self) -> bool:
         """Whether an unfinished recovery holds it."""
         return self.walked == "h"
-
-    @property
-    def lacks_result(self) -> bool:
-        """Whether it is held because a result is missing that its input refers to."""
-        return self.walked == "b"
 
     @property
     def parent_count(self) -> int:

@@ -6,10 +6,11 @@ it, after it ran, and in the middle of its reply, once to three times in a row.
 
 from __future__ import annotations
 
-from rwf import Client, Completion
+from rwf import Client, Completion, result
 from rwf.store.catalog import Call
 from rwf.store.ops.cancel import request_cancel
-from tests.contract.flows import flow, noted, one_call, refused, states
+from tests.contract.flows import flow, noted, one_call, partition_key, raw, refused, states
+from tests.contract.test_claim_next import report
 from tests.fault.test_lost_replies import (  # noqa: F401 - fixtures
     Cut,
     cut,
@@ -99,3 +100,63 @@ def test_claim(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     assert not isinstance(batch[0], Exception)
     assert batch[0].outcome == "accepted"
     assert len(direct.results(view.id)) == 1
+
+
+def test_the_next_claims_of_a_batch(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
+    """They count their only attempt, so a second claim would be refused."""
+    view = direct.insert(flow("a b:a c:a d", max_attempts=1))
+    first = direct.claim(["default"], worker_id="w", limit=2)
+    cut("complete")
+    batch = lossy.complete_many(
+        [report(one) for one in first if one.step == "a"], claim_next=3, worker_id="w"
+    )
+    assert sorted((one.step, one.attempt) for one in batch.claimed) == [("b", 1), ("c", 1)]
+    for one in (*batch.claimed, *(one for one in first if one.step == "d")):
+        assert direct.complete(one).outcome == "accepted"
+    assert direct.get(view.id).state == "completed"
+
+
+def test_a_repeated_batch_claims_no_more_than_asked(
+    direct: Client,  # noqa: F811
+    lossy: Client,  # noqa: F811
+    cut: Cut,  # noqa: F811
+) -> None:
+    view = direct.insert(flow("a b:a c:a d:a e:a"))
+    first = direct.claim(["default"], worker_id="w")
+    cut("complete")
+    batch = lossy.complete_many(map(report, first), claim_next=2, worker_id="w")
+    assert sorted(one.step for one in batch.claimed) == ["b", "c"]
+    assert direct.get(view.id).runnable_step_count == 2
+
+
+def test_reserving(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
+    """What a lost call has reserved goes back by itself, and has counted nothing."""
+    view = direct.insert(flow("a"))
+    cut("take")
+    found = lossy.claim(["default"], worker_id="w")
+    if not found:
+        assert states(direct, view.id) == "a=available"
+        reserved = partition_key(view.id, "reserved")
+        (entry,) = raw(direct).zrange(reserved, 0, -1)
+        raw(direct).zadd(reserved, {entry: 1})  # as if its time had passed
+        found = lossy.claim(["default"], worker_id="w")
+    assert [(one.step, one.attempt) for one in found] == [("a", 1)]
+
+
+def test_giving_back(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
+    direct.insert(flow("a"))
+    held = direct.claim(["default"], worker_id="w")
+    cut("heartbeat")
+    assert lossy.release(held) in (0, 1)
+    (again,) = direct.claim(["default"], worker_id="w")
+    assert again.attempt == 1
+
+
+def test_a_missing_result(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
+    workflow = flow("a").add("b", worker="work", input=result("a", "x"))
+    view = direct.insert(workflow)
+    direct.complete_step(view.id, "a")
+    cut("heartbeat")
+    assert lossy.claim(["default"], worker_id="w") == []
+    assert states(direct, view.id) == "a=completed b=pending"
+    assert direct.step(view.id, "b").attempt == 0

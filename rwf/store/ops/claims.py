@@ -8,19 +8,28 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from rwf.errors import WorkflowInvalid
+from rwf.errors import StoreUnavailable, WorkflowInvalid
 from rwf.model.filling import ResultMissing, fill
-from rwf.model.limits import ITEMS_PER_CALL
+from rwf.model.limits import ITEMS_PER_CALL, QUEUES_PER_CLAIM
 from rwf.model.names import checked_name
 from rwf.model.payload import decode
 from rwf.model.retry import seconds
 from rwf.model.views import ClaimedStep, HeartbeatReport, WakingSignal
 from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
-from rwf.store.ops.base import Scope, Slots, checked_text, invalid, new_call_id, wire_text
+from rwf.store.ops.base import (
+    Scope,
+    Slots,
+    checked_id,
+    checked_text,
+    invalid,
+    new_call_id,
+    wire_name,
+    wire_text,
+)
 from rwf.store.ops.waits import settle_waits
 from rwf.store.records import Record, Wait, time_of, value_of
 
-_CLAIM: Final = "claim"
+_CLAIM, _HEARTBEAT, _RELEASE = "claim", "heartbeat", "release"
 _MOST: Final = 1_000
 _LONGEST_LEASE: Final = 86_400.0
 _EXTEND, _GIVE_BACK, _MISSING = "x", "b", "m"
@@ -46,17 +55,19 @@ class Claimer:
         worker = checked_text(worker_id, "worker_id", _CLAIM)
         if not names or worker is None:
             raise invalid(_CLAIM, "a claim names at least one queue, and its worker")
-        return cls(names, wire_text(worker), lease_ms(lease))
+        if len(names) > QUEUES_PER_CLAIM:
+            raise invalid(_CLAIM, f"a claim names at most {QUEUES_PER_CLAIM} queues")
+        return cls(names, wire_text(worker), lease_ms(lease, _CLAIM))
 
 
-def lease_ms(lease: float | timedelta) -> int:
+def lease_ms(lease: float | timedelta, action: str) -> int:
     """A lease in milliseconds; raises CommandRejected, ``invalid_argument``."""
     try:
         length = seconds(lease, "lease")
     except ValueError as error:
-        raise invalid(_CLAIM, str(error)) from None
+        raise invalid(action, str(error)) from None
     if not 0 < length <= _LONGEST_LEASE:
-        raise invalid(_CLAIM, f"lease must be more than 0 and at most {_LONGEST_LEASE:.0f} seconds")
+        raise invalid(action, f"lease must be more than 0 and at most {_LONGEST_LEASE:.0f} seconds")
     return max(round(length * 1000), 1)
 
 
@@ -76,7 +87,11 @@ def claim(
     limit: int,
     lease: float | timedelta,
 ) -> Op[list[ClaimedStep]]:
-    """Claims up to ``limit`` steps, beginning with any partition."""
+    """Claims up to ``limit`` steps, beginning with any partition.
+
+    When a partition is away, what was claimed in others by then is returned: nobody else could
+    tell its holder of it. Raises StoreUnavailable when that is nothing.
+    """
     claimer = Claimer.checked(queues, worker_id, lease)
     if type(limit) is not int or not 1 <= limit <= _MOST:
         raise invalid(_CLAIM, f"limit must be an integer from 1 to {_MOST}")
@@ -84,15 +99,26 @@ def claim(
         yield CONNECT
     first = random.randrange(scope.keys.partitions)  # noqa: S311 - to spread, not to hide
     found: list[ClaimedStep] = []
-    for number in range(scope.keys.partitions):
-        partition = (first + number) % scope.keys.partitions
-        while len(found) < limit:
-            wanted = min(limit - len(found), ITEMS_PER_CALL)
-            taken, claimed = yield from claim_in(scope, partition, claimer, wanted)
-            found += claimed
-            if taken < wanted:
-                break
+    try:
+        for number in range(scope.keys.partitions):
+            partition = (first + number) % scope.keys.partitions
+            yield from _claim_all(scope, partition, claimer, limit, found)
+    except StoreUnavailable:
+        if not found:
+            raise
     return found
+
+
+def _claim_all(
+    scope: Scope, partition: int, claimer: Claimer, limit: int, found: list[ClaimedStep]
+) -> Op[None]:
+    """Claims what a partition has, until ``limit`` are found in all."""
+    while len(found) < limit:
+        wanted = min(limit - len(found), ITEMS_PER_CALL)
+        taken, claimed = yield from claim_in(scope, partition, claimer, wanted)
+        found += claimed
+        if taken < wanted:
+            return
 
 
 def claim_in(
@@ -206,11 +232,13 @@ def heartbeat(
     scope: Scope, claims: Iterable[ClaimedStep], lease: float | timedelta
 ) -> Op[HeartbeatReport]:
     """Extends leases; a lost one changes nothing."""
-    length = lease_ms(lease)
+    length = lease_ms(lease, _HEARTBEAT)
     extended: list[ClaimedStep] = []
     lost: list[ClaimedStep] = []
     asked: list[ClaimedStep] = []
-    for held, end, cancel in (yield from _report(scope, _checked(claims), _EXTEND, length)):
+    for held, end, cancel in (
+        yield from _report(scope, _checked(claims, _HEARTBEAT), _EXTEND, length)
+    ):
         if end is None:
             lost.append(held)
             continue
@@ -225,14 +253,19 @@ def heartbeat(
 
 def release(scope: Scope, claims: Iterable[ClaimedStep]) -> Op[int]:
     """Gives unstarted work back, uncounted; how many leases still stood."""
-    reports = yield from _report(scope, _checked(claims), _GIVE_BACK, "")
+    reports = yield from _report(scope, _checked(claims, _RELEASE), _GIVE_BACK, "")
     return sum(end is not None for _, end, _ in reports)
 
 
-def _checked(claims: Iterable[ClaimedStep]) -> list[ClaimedStep]:
+def _checked(claims: Iterable[ClaimedStep], action: str) -> list[ClaimedStep]:
     found = list(claims) if isinstance(claims, Iterable) else [None]
     if not all(isinstance(claimed, ClaimedStep) for claimed in found):
-        raise invalid(_CLAIM, "claims must be ClaimedStep items")
+        raise invalid(action, "claims must be ClaimedStep items")
+    for claimed in found:
+        checked_id(claimed.workflow_id, action)
+        wire_name(claimed.step, action)
+        if not isinstance(claimed.lease, str):
+            raise invalid(action, "a claim's lease must be a string")
     return found
 
 
@@ -242,15 +275,12 @@ def _report(
     """What a heartbeat finds of each claim: when its lease ends now, None when it was lost."""
     found: list[tuple[ClaimedStep, int | None, bool]] = []
     for batch in _by_partition(claims):
-        slots: dict[str, int] = {}
+        slots = Slots(scope, int(batch[0].workflow_id.partition("-")[0]))
         args: list[Arg] = [what, length]
         for claimed in batch:
-            slot = slots.setdefault(claimed.workflow_id, len(slots) + 1)
-            args += [slot, claimed.step, claimed.lease]
-        keys = scope.keys.partition(int(batch[0].workflow_id.partition("-")[0]))
-        for workflow_id in slots:
-            keys += scope.keys.workflow(workflow_id)
-        reply = yield Call("heartbeat", keys, args)
+            step, lease = wire_name(claimed.step, _HEARTBEAT), wire_text(claimed.lease)
+            args += [slots.of(claimed.workflow_id), step, lease]
+        reply = yield Call("heartbeat", slots.keys, args)
         for claimed, end, cancel in zip(batch, reply[::2], reply[1::2], strict=True):
             found.append((claimed, None if end is None else int(end), bool(cancel)))
     return found

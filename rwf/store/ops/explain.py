@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
+from rwf.model.filling import ResultMissing, fill, references
 from rwf.model.limits import LISTED
 from rwf.model.operator import step_status, workflow_status
-from rwf.model.states import OPEN_STEPS, TERMINAL_STEPS, StepState, resolves
+from rwf.model.ref import Ref
+from rwf.model.states import OPEN_STEPS, TERMINAL_STEPS, StepCause, StepState, resolves
 from rwf.model.views import (
     CallbackPosture,
     Dependency,
@@ -32,7 +34,7 @@ from rwf.store.ops.queues import queue_of
 from rwf.store.ops.reads import edges, latest_rejection, load, records, rows
 from rwf.store.ops.recover import latest_recovery
 from rwf.store.ops.signals import swallowed_by
-from rwf.store.records import Header, Record
+from rwf.store.records import Header, Record, value_of
 
 _PLACES_PER_CALL: Final = 250
 
@@ -50,7 +52,10 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
     if (wait := loaded.waits.get(name)) is not None:
         swallowed = yield from swallowed_by(scope, wait)
         waiting = Awaited(wait.view(workflow_id, name), swallowed)
-    why = blockers(header, record, held_by, loaded.now, queue=queue, wait=waiting)
+    missing = None
+    if record.lacks_result:
+        missing = yield from _missing(scope, workflow_id, name)
+    why = blockers(header, record, held_by, loaded.now, queue=queue, wait=waiting, missing=missing)
     dependencies = yield from _dependencies(scope, workflow_id, record)
     edges_up = [resolves(parent.state, parent.policy) for parent in dependencies]
     held_down = False in edges_up or any(parent.state in TERMINAL_STEPS for parent in held_by)
@@ -72,6 +77,29 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
         executable_actions=actions(header, record, held_down=held_down),
         latest_rejection=(yield from latest_rejection(scope, workflow_id, name)),
     )
+
+
+def _missing(scope: Scope, workflow_id: str, name: str) -> Op[Ref | None]:
+    """The first reference of a step's input that leads nowhere now; None when all are there."""
+    loaded = yield from load(scope, workflow_id, names=[name], payloads=True)
+    value = value_of(loaded.inputs[0])
+    names = list(dict.fromkeys(ref.step for ref in references(value)))
+    results: dict[str, Any] = {}
+    null: set[str] = set()
+    for step in names:
+        (parent,) = (yield from load(scope, workflow_id, names=[step])).records
+        if parent.state is not StepState.COMPLETED or parent.cause is StepCause.OPERATOR_SKIPPED:
+            null.add(step)
+            continue
+        for _, _, _, payload in (
+            yield from rows(scope, workflow_id, [step], payloads=True, which="latest")
+        ):
+            results[step] = value_of(payload)
+    try:
+        fill(value, results, frozenset(null))
+    except ResultMissing as error:
+        return error.ref
+    return None
 
 
 def _above(scope: Scope, workflow_id: str, header: Header, record: Record) -> Op[Holds]:

@@ -7,10 +7,12 @@ from typing import Any, Final
 from rwf.model.views import QueueView
 from rwf.store.catalog import CONNECT, Call, Op
 from rwf.store.ops.base import Scope
-from rwf.store.records import time_of
+from rwf.store.records import time_of, time_of_micros
 
 # A worker that is idle asks each partition at least this often, in milliseconds.
 _SERVED_MS: Final = 60_000
+# The time when a step came in is a part of its entry's order: round, microseconds, number.
+_CAME_IN: Final = slice(10, 23)
 
 
 def queues(scope: Scope) -> Op[list[QueueView]]:
@@ -36,13 +38,12 @@ def _queues_in(scope: Scope, partition: int, names: tuple[str, ...]) -> Op[list[
 
 
 def _view(now: int, name: bytes, available: bytes, first: bytes | None, asked: Any) -> QueueView:
-    # The time when a step came in is a part of its entry's order: round, milliseconds, number.
-    oldest = None if first is None else int(first.split(b"|")[1][6:17], 16)
+    oldest = None if first is None else int(first.split(b"|")[1][_CAME_IN], 16)
     last = None if asked is None else int(asked)
     return QueueView(
         name=name.decode(),
         available=int(available),
-        oldest_at=None if oldest is None else time_of(oldest),
+        oldest_at=None if oldest is None else time_of_micros(oldest),
         asked_at=None if last is None else time_of(last),
         served=last is not None and now - last < _SERVED_MS,
     )
