@@ -1,6 +1,6 @@
 -- restore: what some workflows' keys imply beside their steps. Derived keys that somebody has overwritten
 -- with another type leave; the agenda of a workflow that does not exist does too; an unfinished insert that
--- nothing would give up is listed again.
+-- nothing would give up is listed again, and so is a removal that nothing would finish.
 --
 -- Keys: the partition's, then each workflow's (keyslots).
 -- Arguments: none.
@@ -44,16 +44,26 @@ local function visit(call_, plan, slot)
     note(plan, "staged_entry_missing")
     plan.staged[keyslots.id(w)] = call.number(call_.ms + states.INSERT_MS)
   end
+  local timer = header.removal_timer({ id = keyslots.id(w) })
+  if
+    not static and header.is_being_removed(w)
+    and not (plan.timers_stand and command("ZSCORE", call_.keys[keyslots.TIMERS], timer))
+  then
+    note(plan, "retention_timer_missing")
+    plan.timers[timer] = call.number(call_.ms)
+  end
   return static and match(static, "^%d+") or ""
 end
 
 return function(keys)
   local call_ = call.open(keys)
-  local plan, found = { repairs = {}, gone = {}, staged = {} }, {}
+  local plan, found = { repairs = {}, gone = {}, staged = {}, timers = {} }, {}
   for i = 1, #DERIVED do
     local stands = check_type(plan, keys[DERIVED[i]])
     if DERIVED[i] == keyslots.STAGED then
       plan.staged_stands = stands
+    elseif DERIVED[i] == keyslots.TIMERS then
+      plan.timers_stand = stands
     end
   end
   for slot = 1, (#keys - keyslots.FIRST_FLOW + 1) / keyslots.FLOW_STRIDE do
@@ -64,6 +74,7 @@ return function(keys)
       command("UNLINK", unpack(plan.gone))
     end
     flush.write_members(keys[keyslots.STAGED], plan.staged)
+    flush.write_members(keys[keyslots.TIMERS], plan.timers)
     for i = 1, #plan.repairs do
       call.count(call_, "rr|" .. plan.repairs[i], 1)
     end

@@ -37,17 +37,19 @@ function IMPLIED.reserved(call_, flow, entry)
   return is_queued(flow, entry) and not stands_twice and call.number(call_.ms + states.RESERVED_MS), true
 end
 
-function IMPLIED.timers(_, flow, entry)
-  local kind, step = sub(entry.member, 1, 1), call.step(flow, entry.step)
-  local due
-  if kind == "w" then
-    due = waits.next_due(flow)
-  elseif kind == "r" then
-    due = step and step.state == "r" and flow.h.inserted + step.due
-  else
-    due = step and step.state == "e" and claims.due(flow, step)
-  end
-  return due and call.number(due)
+-- When a timer is due, by its kind.
+local DUE = {
+  w = function(_, flow) return waits.next_due(flow) end,
+  u = function(call_, flow) return flow.h.head < flow.h.tail and call_.ms + states.GRACE_MS end,
+  x = function(_, flow) return flow.removal end,
+  r = function(_, flow, step) return step and step.state == "r" and flow.h.inserted + step.due end,
+  l = function(_, flow, step) return step and step.state == "e" and claims.due(flow, step) end,
+}
+
+function IMPLIED.timers(call_, flow, entry)
+  local kind = sub(entry.member, 1, 1)
+  local due = DUE[kind](call_, flow, entry.step ~= "" and call.step(flow, entry.step))
+  return due and call.number(due), kind == "u"
 end
 
 function IMPLIED.outbox(_, flow, entry)
@@ -69,7 +71,13 @@ end
 
 -- What an entry is to become: a score, false to be removed, nil to stay as it is.
 local function judge(call_, set, flow, entry, score)
-  if not flow or (not flow.h and set ~= "staged") then
+  if not flow then
+    return false
+  end
+  if not flow.h and set ~= "staged" then
+    if entry.member == header.removal_timer(flow) and header.is_being_removed(flow.w) then
+      return nil
+    end
     return false
   end
   if flow.h and flow.h.semantics ~= states.VERSION then

@@ -59,6 +59,11 @@ function M.is_staged(w, p)
   return not static and not counts and (unusable or M.BURIED) == M.BURIED and command("EXISTS", w, p) > 0
 end
 
+-- Whether a workflow stood here that is being removed (prune.lua).
+function M.is_being_removed(w)
+  return find(command("HGET", w, M.UNUSABLE) or "", ",", 1, true) ~= nil
+end
+
 -- The text of ":c".
 function M.write(h)
   local rest = ""

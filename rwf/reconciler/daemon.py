@@ -260,7 +260,7 @@ class Reconciler:
                 place, anew, ended = Place(number, kind), True, False
                 while not ended:
                     op = sweep(scope, place, self._sweep_interval, anew=anew)
-                    _, reports, ended = await self._runtime.run(op)
+                    _, reports, ended, _ = await self._runtime.run(op)
                     mended += reports
                     anew = False
         return mended
@@ -278,7 +278,7 @@ class Reconciler:
     async def _slice(self, partition: _Partition, kind: Kind) -> None:
         op = sweep(self._runtime.scope, partition.places[kind], self._sweep_interval)
         try:
-            pause, mended, ended = await self._runtime.run(op)
+            pause, mended, ended, tidied = await self._runtime.run(op)
         except RwfError as error:
             self._outage.failed(partition.number, error)
             partition.next_slice[kind] = time.monotonic() + self._interval
@@ -290,6 +290,9 @@ class Reconciler:
         for report in mended:
             kinds = sorted({repair.kind for repair in report.repairs})
             _log.info("workflow %s: mended %s", report.workflow_id, ", ".join(kinds))
+        if tidied:
+            found = ", ".join(f"{count} {kind}" for kind, count in sorted(tidied.items()))
+            _log.info("partition %d: mended %s", partition.number, found)
 
     # --- callbacks
 

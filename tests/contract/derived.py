@@ -31,7 +31,11 @@ class Store:
 
     @classmethod
     def busy(cls, client: Client) -> Store:
-        """Steps in every state, callbacks, waits, an entry reserved, an insert unfinished."""
+        """Steps in every state, callbacks, waits, a workflow whose retention runs, an entry
+        reserved, an insert unfinished."""
+        kept = client.insert(flow("kept"))
+        client.complete_step(kept.id, "kept")
+        client.dispatch_callbacks(lambda callback: None)
         view = client.insert(flow("a done late held:done timed:done open:done child:a"))
         client.complete_step(view.id, "done")
         client.complete_step(view.id, "late", "retryable", retry_in=600)

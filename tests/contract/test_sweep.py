@@ -279,16 +279,16 @@ def test_a_round_goes_on_where_another_daemon_has_left_it(one_client: Client) ->
     # What the first had looked at last was not noted yet: it is looked at once more.
     assert len(ended_) == 3
     assert pages[0] == pages[1] < pages[2]
-    pause, mended, over = one_client._run(sweep(scope, second, 60.0))
-    assert (mended, over) == ((), False)
-    assert 50 < pause <= 60
+    last = one_client._run(sweep(scope, second, 60.0))
+    assert (last.mended, last.ended) == ((), False)
+    assert 50 < last.pause <= 60
 
 
 def test_a_round_is_paced_over_its_interval(one_client: Client) -> None:
     for _ in range(64 * 3 + 1):
         one_client.insert(flow("a"))
     place = Place(0, Kind.OPEN)
-    pause, _, _ = one_client._run(sweep(one_client._scope, place, 60.0, anew=True))
-    assert 14 < pause <= 15  # three more pages, and its end
-    pause, _, _ = one_client._run(sweep(one_client._scope, place, 60.0))
-    assert 19 < pause <= 20
+    first = one_client._run(sweep(one_client._scope, place, 60.0, anew=True))
+    assert 14 < first.pause <= 15  # three more pages, and its end
+    second = one_client._run(sweep(one_client._scope, place, 60.0))
+    assert 19 < second.pause <= 20

@@ -15,7 +15,7 @@ from rwf.model.states import SEMANTICS_VERSION, Reason
 from rwf.model.views import WorkflowView
 from rwf.model.workflow import Workflow
 from rwf.store.catalog import CONNECT, Arg, Call, Op
-from rwf.store.keys import home_partition, key_digest, new_workflow_id
+from rwf.store.keys import home_partition, key_digest, new_workflow_id, partition_of
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import Scope, checked_text, invalid, new_call_id
 from rwf.store.records import Fields, Header, fields_of, time_of_stamp
@@ -169,7 +169,9 @@ def _put(
 def tidy(scope: Scope, partition: int) -> Op[None]:
     """Removes what dead inserters have left in a partition; whoever stages much does this too."""
     for left in (yield Call("overdue", scope.keys.partition(partition), [_TIDIED])):
-        yield scope.on_workflow("insert", left.decode(), ["discard"])
+        workflow_id = left.decode(errors="replace")
+        if partition_of(workflow_id) == partition:  # what is no id, is a sweep's to remove
+            yield scope.on_workflow("insert", workflow_id, ["discard"])
 
 
 def _slices(fields: Fields) -> Iterator[tuple[Pairs, Pairs]]:

@@ -15,23 +15,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
-from typing import Any, Final, Literal, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal
 
 from rwf.errors import NotFound, RwfError
 from rwf.model.limits import ITEMS_PER_CALL, LISTED
 from rwf.model.states import SEMANTICS_VERSION, WORKFLOW_CODE, CallbackStatus
 from rwf.model.views import GaugeDifference, RebuildFailure, RebuildProgress, RebuildReport
-from rwf.store.catalog import CONNECT, Call, Op, Reply, Request, Scan
+from rwf.store.catalog import CONNECT, Call, Op, Scan
 from rwf.store.keys import home_partition, partition_of
 from rwf.store.ops.base import Scope, survived
 from rwf.store.ops.reconcile import reconcile
 from rwf.store.ops.surplus import DERIVED_SETS, UNREADABLE, remove_from, restore_keys, tally
 from rwf.store.ops.topics import check_topic
-
-T = TypeVar("T")
-Scanning = Generator[Request, Reply, T]
-"""An operation that also scans."""
 
 Listener = Callable[[RebuildProgress], None]
 Stage = Literal["workflows", "topics", "surplus"]
@@ -40,14 +36,14 @@ _DIGEST: Final = re.compile("[0-9a-f]{40}")
 _GROUPS: Final = ("o", *WORKFLOW_CODE.values())
 
 
-def rebuild(scope: Scope, progress: Listener | None) -> Scanning[RebuildReport]:
+def rebuild(scope: Scope, progress: Listener | None) -> Op[RebuildReport]:
     """Restores all partitions; can be stopped at any time, and run again, while others work."""
     if not scope.keys.partitions:
         yield CONNECT
     return (yield from _Rebuild(scope, progress).run(range(scope.keys.partitions), "*"))
 
 
-def restore(scope: Scope, partition: int) -> Scanning[RebuildReport]:
+def restore(scope: Scope, partition: int) -> Op[RebuildReport]:
     """The same for one partition, and the topics that have their home there."""
     return (yield from _Rebuild(scope, None).run([partition], str(partition)))
 
@@ -63,7 +59,7 @@ class _Rebuild:
         self._failure_count = 0
         self._gauges: list[GaugeDifference] = []
 
-    def run(self, partitions: Iterable[int], pattern: str) -> Scanning[RebuildReport]:
+    def run(self, partitions: Iterable[int], pattern: str) -> Op[RebuildReport]:
         """Workflows first: what a topic hands over is then met by whole workflows."""
         partitions = list(partitions)
         for partition in partitions:
@@ -97,7 +93,7 @@ class _Rebuild:
 
     def _scan(
         self, pattern: str, kinds: str, visit: Callable[[list[tuple[int, str, str]]], Op[None]]
-    ) -> Scanning[None]:
+    ) -> Op[None]:
         """Has every primary's keys of these kinds visited: partition, kind and the id behind."""
         namespace = self._scope.keys.namespace
         match = f"{namespace}:{{{pattern}}}:{kinds}:*"

@@ -17,7 +17,6 @@ from typing import Final
 
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import CallbackStatus, StepState
-from rwf.model.views import Repair
 from rwf.store.catalog import Arg, Call, Op
 from rwf.store.keys import PARTITION_SLOTS, WORKFLOW_SLOTS, home_partition, partition_of
 from rwf.store.ops.base import Scope, Slots, survived
@@ -31,7 +30,7 @@ _READY: Final = re.compile(rb"[^|:]+:[^|]+\|[0-9a-f]+\|(?P<owner>[^|]+)\|(?P<ste
 _FORMS: Final = {
     "ready": _READY,
     "reserved": _READY,
-    "timers": re.compile(rb"[rl]\|(?P<owner>[^|]+)\|(?P<step>[^|]+)|w\|(?P<waiting>[^|]+)"),
+    "timers": re.compile(rb"[rl]\|(?P<owner>[^|]+)\|(?P<step>[^|]+)|[wux]\|(?P<whole>[^|]+)"),
     "outbox": re.compile(rb"(?P<owner>[^|]+)\|(?P<step>[1-9][0-9]{0,9})"),
     "index": re.compile(rb"[a-z]\|[0-9a-f]+\|(?P<owner>[^|]+)"),
     "staged": re.compile(rb"(?P<owner>.+)"),
@@ -44,7 +43,7 @@ UNREADABLE: Final = "?"
 """What stands for the semantics of a workflow whose key is no hash."""
 
 _TOPIC_TIMER: Final = re.compile(rb"s\|([0-9a-f]{40})")
-_UNKNOWN_TIMER: Final = re.compile(rb"[a-z](?<![rlws])\|.+", re.DOTALL)
+_UNKNOWN_TIMER: Final = re.compile(rb"[a-z](?<![rlwuxs])\|.+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +55,8 @@ class _Entry:
     step: bytes
 
 
-def remove_surplus(scope: Scope, partition: int) -> Op[list[Repair]]:
-    """Removes what is surplus in a partition whose workflows lack nothing; a repair of each kind,
-    with the number of ``entries`` in its details.
+def remove_surplus(scope: Scope, partition: int) -> Op[Repairs]:
+    """Removes what is surplus in a partition whose workflows lack nothing.
 
     Ready queue, listing and outbox are gone through only when their size or their scores show
     that there is something. Topics are looked at when they have a timer.
@@ -66,24 +64,32 @@ def remove_surplus(scope: Scope, partition: int) -> Op[list[Repair]]:
     repairs: Repairs = Counter()
     for name in (yield from _suspects(scope, partition)):
         repairs += yield from remove_from(scope, partition, name)
-    return [
-        Repair(kind=kind, step=None, details={"entries": count}) for kind, count in repairs.items()
-    ]
+    return repairs
 
 
 def _suspects(scope: Scope, partition: int) -> Op[list[str]]:
     """The derived sets that may hold something surplus, if none lacks anything."""
     gauges, sizes, _ = yield from tally(scope, partition, ())
-    workflows = sum(count for name, count in gauges.items() if name.startswith("gw|"))
     misplaced = sizes["misplaced"] > 0
     queued = sizes["ready"] + sizes["reserved"] > gauges[f"gs|{StepState.AVAILABLE}"]
     suspected = {
         "ready": misplaced or queued,
         "reserved": misplaced or queued,
-        "index": misplaced or sizes["index"] > workflows,
+        "index": misplaced or _unlisted(gauges, sizes) < 0,
         "outbox": sizes["outbox"] > gauges[f"gc|{CallbackStatus.PENDING}"],
     }
     return [name for name in DERIVED_SETS if suspected.get(name, True)]
+
+
+def unlisted(scope: Scope, partition: int) -> Op[int]:
+    """How many workflows the listing lacks, by the gauges."""
+    gauges, sizes, _ = yield from tally(scope, partition, ())
+    return _unlisted(gauges, sizes)
+
+
+def _unlisted(gauges: Counter[str], sizes: Counter[str]) -> int:
+    workflows = sum(count for name, count in gauges.items() if name.startswith("gw|"))
+    return workflows - sizes["index"]
 
 
 def tally(
@@ -140,7 +146,7 @@ def _without_topics(
 def _entry(name: str, partition: int, member: bytes) -> _Entry:
     match = _FORMS[name].fullmatch(member)
     parts = match.groupdict() if match else {}
-    owner = (parts.get("owner") or parts.get("waiting") or b"").decode(errors="replace")
+    owner = (parts.get("owner") or parts.get("whole") or b"").decode(errors="replace")
     if partition_of(owner) != partition:
         return _Entry(member, None, b"")
     return _Entry(member, owner, parts.get("step") or b"")
@@ -152,7 +158,9 @@ def _check_agendas(scope: Scope, partition: int, timers: Sequence[_Entry]) -> Op
     A workflow whose agenda holds anything has one.
     """
     repairs: Repairs = Counter()
-    owners = {entry.owner: b"0" for entry in timers if entry.owner and not entry.step}
+    owners = {
+        entry.owner: b"0" for entry in timers if entry.owner and entry.member.startswith(b"w|")
+    }
     agenda = WORKFLOW_SLOTS.index("d")
     while owners:
         some = list(owners)[:ITEMS_PER_CALL]

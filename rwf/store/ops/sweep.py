@@ -8,10 +8,11 @@ a large graph are audited apart, a few chunks a slice, so that no slice costs mu
 from __future__ import annotations
 
 import re
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from rwf.model.limits import CHUNK
@@ -20,7 +21,10 @@ from rwf.store.catalog import Arg, Call, Op
 from rwf.store.keys import home_partition, partition_of
 from rwf.store.ops.base import Scope, passing_over
 from rwf.store.ops.insert import tidy
+from rwf.store.ops.rebuild import restore
 from rwf.store.ops.reconcile import reconcile
+from rwf.store.ops.surplus import Repairs, remove_surplus, unlisted
+from rwf.store.ops.topics import check_topic
 from rwf.store.ops.waits import Topic
 from rwf.store.records import STATES, Header
 
@@ -60,6 +64,9 @@ class Place:
     kind: Kind
     at: bytes = b""
     large: deque[_Large] = field(default_factory=deque)
+    unlisted: int = 0
+    """How many workflows the listing lacked when it was last restored: what that has left, another
+    time would not mend."""
     fields: int = 0
     """How many fields of workflows the slice under way has read."""
 
@@ -68,12 +75,14 @@ class Slice(NamedTuple):
     """What a slice of a sweep came to.
 
     ``pause``: the seconds until the next is due. ``mended``: what was reconciled, and not left as
-    it was. ``ended``: the round has come to its end.
+    it was. ``ended``: the round has come to its end; ``tidied``: what was then mended that is no
+    single workflow's, by kind.
     """
 
     pause: float
     mended: Sequence[ReconcileReport] = ()
     ended: bool = False
+    tidied: Mapping[str, int] = MappingProxyType({})
 
 
 def sweep(scope: Scope, place: Place, interval: float, *, anew: bool = False) -> Op[Slice]:
@@ -86,22 +95,32 @@ def sweep(scope: Scope, place: Place, interval: float, *, anew: bool = False) ->
     if place.large and not anew:
         return (yield from _sweep_large(scope, place))
     pause, under_way, *entries = yield _round(scope, place, "begin" if anew else "go on", interval)
-    if entries:
+    # Where somebody has changed the scores there is no order to go on in: the round ends, and with it
+    # that is mended.
+    if entries and entries[-1] > place.at:
         mended = yield from _sweep_page(scope, place, entries)
         place.at = entries[-1]
         return Slice(max(int(pause) / 1000, place.fields * _PAUSE_PER_FIELD), mended)
     place.at = b""
     if not under_way:
         return Slice(int(pause) / 1000)
+    tidied: Repairs = Counter()
     if place.kind is Kind.OPEN:
-        yield from _end_round(scope, place.partition)
+        tidied = yield from _end_round(scope, place)
     pause, *_ = yield _round(scope, place, "end", interval)
-    return Slice(int(pause) / 1000, ended=True)
+    return Slice(int(pause) / 1000, ended=True, tidied=tidied)
 
 
-def _end_round(scope: Scope, partition: int) -> Op[None]:
-    """What is no single workflow's, once a round."""
-    yield from tidy(scope, partition)
+def _end_round(scope: Scope, place: Place) -> Op[Repairs]:
+    """What is no single workflow's, once a round. Workflows that the listing lacks are met by no
+    sweep: they are looked for among all keys."""
+    if (yield from unlisted(scope, place.partition)) > place.unlisted:
+        repairs = Counter((yield from restore(scope, place.partition)).repairs)
+        place.unlisted = max((yield from unlisted(scope, place.partition)), 0)
+    else:
+        repairs = yield from remove_surplus(scope, place.partition)
+    yield from tidy(scope, place.partition)
+    return repairs
 
 
 def _round(scope: Scope, place: Place, verb: str, interval: float) -> Call:
@@ -114,6 +133,7 @@ def _sweep_page(scope: Scope, place: Place, entries: Sequence[bytes]) -> Op[list
     """Audits these workflows, and reconciles those that may need it."""
     left = list(_listed(entries, place.partition))
     suspects: dict[str, None] = {}
+    topics: dict[str, str] = {}
     while left:
         keys = scope.keys.partition(place.partition)
         keys += [key for _, workflow_id in left for key in scope.keys.audited(workflow_id)]
@@ -124,8 +144,16 @@ def _sweep_page(scope: Scope, place: Place, entries: Sequence[bytes]) -> Op[list
         suspects |= dict.fromkeys(workflow_id.decode() for workflow_id in differing)
         for workflow_id, steps in zip(large[::2], large[1::2], strict=True):
             place.large.append(_Large(workflow_id.decode(), -(-int(steps) // CHUNK)))
-        suspects |= yield from _unregistered(scope, registered)
-    return (yield from _reconcile(scope, suspects))
+        topics |= yield from _unregistered(scope, registered)
+    mended = yield from _reconcile(scope, suspects | dict.fromkeys(topics.values()))
+    yield from _check_topics(scope, topics)
+    return mended
+
+
+def _check_topics(scope: Scope, digests: Iterable[str]) -> Op[None]:
+    """Mends what a topic itself shows to be wrong, once its workflow has told it of its waits."""
+    for digest in digests:
+        yield from passing_over(check_topic(scope, digest), f"topic {digest}")
 
 
 def _listed(entries: Sequence[bytes], partition: int) -> Iterator[tuple[str, str]]:
@@ -162,7 +190,9 @@ def _audit_chunks(scope: Scope, place: Place, one: _Large) -> Op[bool]:
         one.tally = [total + more for total, more in zip(one.tally, tally, strict=True)]
         one.next += 1
         place.fields += sum(tally)
-        if differs or (yield from _unregistered(scope, registered)):
+        topics = yield from _unregistered(scope, registered)
+        yield from _check_topics(scope, topics)
+        if differs or topics:
             return True
         if one.next == one.chunks:
             told = Header.counts_of(one.counts) if one.counts is not None else None
@@ -170,8 +200,9 @@ def _audit_chunks(scope: Scope, place: Place, one: _Large) -> Op[bool]:
     return False
 
 
-def _unregistered(scope: Scope, registered: Sequence[bytes]) -> Op[dict[str, None]]:
-    """The workflows with waits that their topics were told of, and lack.
+def _unregistered(scope: Scope, registered: Sequence[bytes]) -> Op[dict[str, str]]:
+    """The topics that lack a wait which they were told of, or hold something wrong; for each, a
+    workflow that waits there.
 
     ``registered`` is as ``audit`` tells it; topics are asked at their homes, many at once.
     """
@@ -181,13 +212,14 @@ def _unregistered(scope: Scope, registered: Sequence[bytes]) -> Op[dict[str, Non
         digest = Topic.stored(topic).digest
         home = home_partition(digest, scope.keys.homes)
         by_home[home].append((digest, member, workflow_id.decode()))
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for home, waits in by_home.items():
         for start in range(0, len(waits), _TOPICS_PER_CALL):
             some = waits[start : start + _TOPICS_PER_CALL]
             keys = scope.keys.topics(home, [digest for digest, _, _ in some])
             lacking = yield Call("registered", keys, [member for _, member, _ in some])
-            found |= dict.fromkeys(some[place - 1][2] for place in lacking)
+            for digest, _, workflow_id in (some[place - 1] for place in lacking):
+                found[digest] = workflow_id
     return found
 
 
