@@ -95,8 +95,8 @@ def sweep(scope: Scope, place: Place, interval: float, *, anew: bool = False) ->
     if place.large and not anew:
         return (yield from _sweep_large(scope, place))
     pause, under_way, *entries = yield _round(scope, place, "begin" if anew else "go on", interval)
-    # Where somebody has changed the scores there is no order to go on in: the round ends, and with it
-    # that is mended.
+    # Where somebody has changed the scores there is no order to go on in: the round ends, which
+    # mends that.
     if entries and entries[-1] > place.at:
         mended = yield from _sweep_page(scope, place, entries)
         place.at = entries[-1]
