@@ -31,6 +31,11 @@ class Runtime:
         self._client = client
 
     @property
+    def client(self) -> Client | AsyncClient:
+        """The client itself."""
+        return self._client
+
+    @property
     def scope(self) -> Scope:
         """What operations take of the client."""
         return self._client._scope

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
-from rwf import Client, Reconciler, Webhook
+from rwf import Client, Reconciler, Webhook, metrics
 from rwf.cli.common import Output, on_client
 from rwf.cli.text import escaped
 
@@ -40,6 +43,40 @@ def _webhook(url: str | None, secret: str | None) -> Webhook | None:
         raise click.UsageError(f"--webhook: {error}") from None
 
 
+def _address(
+    _context: click.Context, _parameter: click.Parameter, value: str
+) -> tuple[str, int] | None:
+    """HOST:PORT, or None for "off"."""
+    if value == "off":
+        return None
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise click.BadParameter("give HOST:PORT, such as 127.0.0.1:9464, or off")
+    return host.strip("[]"), int(port)
+
+
+@contextmanager
+def _serving(
+    client: Client, daemon: Reconciler, address: tuple[str, int] | None, asked: bool
+) -> Iterator[None]:
+    """Serves metrics; where nobody has asked for the address, another daemon may have it."""
+    log = logging.getLogger("rwf")
+    try:
+        server = None if address is None else metrics.serve(client, *address, daemon)
+    except OSError as error:
+        if asked:
+            raise
+        log.warning("metrics are not served: %s", error.strerror)
+        server = None
+    if server is None:
+        yield
+        return
+    with server:
+        log.info("metrics on http://%s:%d/metrics", server.host, server.port)
+        yield
+
+
+_LAST_PORT: Final = 65535
 _SECONDS: Final = click.FloatRange(min=0, min_open=True, max=1e9)
 
 
@@ -64,9 +101,27 @@ _SECONDS: Final = click.FloatRange(min=0, min_open=True, max=1e9)
 @click.option(
     "--webhook-secret", envvar="RWF_WEBHOOK_SECRET", metavar="TEXT", help="[$RWF_WEBHOOK_SECRET]"
 )
+@click.option(
+    "--metrics",
+    "address",
+    default=f"127.0.0.1:{metrics.PORT}",
+    show_default=True,
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Where /metrics and /healthz are served; port 0 takes any, off none.",
+)
 @on_client
+@click.pass_context
 def reconciler(
-    client: Client, out: Output, *, webhook: str | None, webhook_secret: str | None, **given: Any
+    context: click.Context,
+    /,
+    client: Client,
+    out: Output,
+    *,
+    webhook: str | None,
+    webhook_secret: str | None,
+    address: tuple[str, int] | None,
+    **given: Any,
 ) -> None:
     """Carry out what is due, and restore what is lost, until SIGTERM or SIGINT.
 
@@ -78,7 +133,9 @@ def reconciler(
     log.addHandler(lines)
     log.setLevel(logging.INFO)
     try:
-        daemon.run()
+        asked = context.get_parameter_source("address") is not ParameterSource.DEFAULT
+        with _serving(client, daemon, address, asked):
+            daemon.run()
     finally:
         log.removeHandler(lines)
         log.setLevel(level)

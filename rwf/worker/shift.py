@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from rwf.errors import RwfError
 from rwf.model.views import ClaimedStep
@@ -27,6 +27,7 @@ _log = logging.getLogger("rwf.worker")
 _TRIPS: Final = 2
 # How long, in seconds, a worker that ends tries to tell a server that is away what it has done.
 _LAST_WORDS: Final = 5.0
+_CANCELLED_AGAIN: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,7 @@ class Shift:
             raise
         finally:
             await self._leave()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
             await self._release(self._left)
 
     def _begin(self, claim: ClaimedStep) -> None:
@@ -133,3 +132,12 @@ class Shift:
             await self._runtime.run(release(self._runtime.scope, claims))
         except RwfError as error:
             _log.warning("%d steps go back when their leases end: %s", len(claims), error)
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancels tasks until they have ended: a cancellation is lost where it meets a time limit of
+    a library's own."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=_CANCELLED_AGAIN)

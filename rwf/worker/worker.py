@@ -7,12 +7,14 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from rwf.aio import AsyncClient
 from rwf.client import Client
+from rwf.reconciler import Reconciler
 from rwf.runtime import Runtime
 from rwf.store.ops.claims import Claimer
 from rwf.store.ops.reads import channels
@@ -161,9 +163,29 @@ class Worker:
             self._shift = Shift(self._runtime, self._link, self._terms, self._handlers)
             if self._stopped:
                 self._shift.end()
-            await self._shift.work()
+            async with self._reconciling():
+                await self._shift.work()
         finally:
             self._loop, self._stopped = None, False
+
+    @asynccontextmanager
+    async def _reconciling(self) -> AsyncIterator[None]:
+        """Has a reconciler run beside the steps, if one is wanted; the worker ends if it fails."""
+        if not self._reconcile:
+            yield
+            return
+        reconciler = Reconciler(self._runtime.client)
+        task = asyncio.create_task(reconciler.serve())
+        task.add_done_callback(self._end_with)
+        try:
+            yield
+        finally:
+            reconciler.stop()
+            await task
+
+    def _end_with(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._end()
 
     def stop(self) -> None:
         """Has the worker end: gracefully, and the second time at once. From any thread."""

@@ -158,7 +158,7 @@ def test_a_scan_of_many_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -
     for kind in CLASSES:
         for partition, key in store.keys(kind):
             delete(store, partition, key)
-    assert client.rebuild().workflows == 4
+    assert client.rebuild().workflows == 5
     assert store.snapshot() == before
 
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -367,7 +368,7 @@ def test_the_command(one_client: Client, one_server: AnyServer) -> None:
     view = one_client.insert(flow("a"))
     raw(one_client).delete("rwf:{0}:ready")
     command = [sys.executable, "-m", "rwf", "reconciler", "--url", one_server.url, "--json"]
-    command += ["--interval", "0.1", "--sweep-interval", "0.5"]
+    command += ["--interval", "0.1", "--sweep-interval", "0.5", "--metrics", "off"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as daemon:
         until(lambda: raw(one_client).zcard("rwf:{0}:ready"), timeout=20, what="the repair")
         daemon.send_signal(signal.SIGTERM)
@@ -381,9 +382,27 @@ def test_the_command(one_client: Client, one_server: AnyServer) -> None:
     ]
 
 
+def test_the_command_serves_metrics(one_client: Client, one_server: AnyServer) -> None:
+    one_client.insert(flow("a b"))
+    command = [sys.executable, "-m", "rwf", "reconciler", "--url", one_server.url]
+    command += ["--metrics", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdout is not None
+        address = daemon.stdout.readline().split()[-1]
+        with urlopen(address) as answer:
+            text = answer.read().decode()
+        assert 'rwf_steps{state="available"} 2.0' in text
+        assert "rwf_partitions_owned" in text
+        daemon.terminate()
+        daemon.communicate(timeout=20)
+    assert daemon.returncode == 0
+
+
 def test_what_the_command_refuses(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RWF_WEBHOOK_SECRET", raising=False)
     assert "--interval" in cli.refused(2, "reconciler", "--interval", "0")
+    for address in ("9464", ":9464", "host:port", "127.0.0.1:99999"):
+        assert "HOST:PORT" in cli.refused(2, "reconciler", "--metrics", address)
     assert "RWF_WEBHOOK_SECRET" in cli.refused(2, "reconciler", "--webhook", "http://x/")
     monkeypatch.setenv("RWF_WEBHOOK_SECRET", "s")
     assert "--webhook" in cli.refused(2, "reconciler", "--webhook", "ftp://x/")

@@ -24,7 +24,7 @@ TAKEN_OVER = 15.0
 @contextmanager
 def daemon(url: str) -> Iterator[subprocess.Popen[bytes]]:
     """``rwf reconciler``; whatever became of it, it is ended by its process id."""
-    command = [sys.executable, "-m", "rwf", "reconciler", "--url", url]
+    command = [sys.executable, "-m", "rwf", "reconciler", "--url", url, "--metrics", "off"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             yield process

@@ -54,6 +54,8 @@ class _Large:
     counts: bytes | None = None
     """Its header's, as long as they are the same at each chunk."""
     tally: list[int] = field(default_factory=lambda: [0] * len(STATES))
+    topics: dict[str, str] = field(default_factory=dict)
+    """Those of its waits that have something wrong; each with the workflow's id."""
 
 
 @dataclass(slots=True)
@@ -171,10 +173,9 @@ def _sweep_large(scope: Scope, place: Place) -> Op[Slice]:
     differs = yield from passing_over(_audit_chunks(scope, place, one), whose)
     if differs or differs is None or one.next == one.chunks:
         place.large.popleft()
-    return Slice(
-        place.fields * _PAUSE_PER_FIELD,
-        (yield from _reconcile(scope, [one.workflow_id] if differs else [])),
-    )
+    mended = yield from _reconcile(scope, [one.workflow_id] if differs else [])
+    yield from _check_topics(scope, one.topics)
+    return Slice(place.fields * _PAUSE_PER_FIELD, mended)
 
 
 def _audit_chunks(scope: Scope, place: Place, one: _Large) -> Op[bool]:
@@ -190,9 +191,8 @@ def _audit_chunks(scope: Scope, place: Place, one: _Large) -> Op[bool]:
         one.tally = [total + more for total, more in zip(one.tally, tally, strict=True)]
         one.next += 1
         place.fields += sum(tally)
-        topics = yield from _unregistered(scope, registered)
-        yield from _check_topics(scope, topics)
-        if differs or topics:
+        one.topics = yield from _unregistered(scope, registered)
+        if differs or one.topics:
             return True
         if one.next == one.chunks:
             told = Header.counts_of(one.counts) if one.counts is not None else None
