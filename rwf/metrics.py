@@ -260,7 +260,8 @@ class MetricsServer:
         self._daemon = daemon
         kind = _SixServer if ":" in host else ThreadingWSGIServer
         self._server = make_server(host, port, self._answer, kind, handler_class=_Handler)
-        self.host, self.port = self._server.server_address[:2]
+        self.host = str(self._server.server_address[0])
+        self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 

@@ -94,10 +94,14 @@ function M.remove(call_, flow, name, class, order)
   take_out(call_, M.member(flow, name, class, order))
 end
 
--- When the step of an entry came in (ms).
-local function since(member)
-  local at = #match(member, "^[^|]+|") + ROUND_DIGITS
-  return floor(tonumber(sub(member, at + 1, at + TIME_DIGITS), 16) / 1000)
+-- The earlier of a time (ms), or nil, and that when the step of an entry came in.
+local function earlier(oldest, member)
+  local order = match(member, "^[^|]+|(%x+)|")
+  local micros = order and tonumber(sub(order, ROUND_DIGITS + 1, ROUND_DIGITS + TIME_DIGITS), 16)
+  if not micros then
+    return oldest -- it is no entry
+  end
+  return min(oldest or micros, floor(micros / 1000))
 end
 
 local CLASSES_PER_CALL = 200
@@ -109,15 +113,15 @@ function M.oldest(call_, from)
   local oldest
   local reserved = command("ZRANGE", call_.keys[keyslots.RESERVED], "0", RESERVED_PER_CALL)
   for i = 1, #reserved do
-    oldest = min(oldest or since(reserved[i]), since(reserved[i]))
+    oldest = earlier(oldest, reserved[i])
   end
   for _ = 1, CLASSES_PER_CALL do
     local first = command("ZRANGEBYLEX", call_.keys[keyslots.READY], from, "+", "LIMIT", "0", "1")[1]
     if not first then
       return oldest, false
     end
-    oldest = min(oldest or since(first), since(first))
-    from = "(" .. match(first, "^[^|]+") .. "}"
+    oldest = earlier(oldest, first)
+    from = "(" .. match(first, "^[^|]*") .. "}"
   end
   return oldest, from
 end

@@ -34,7 +34,7 @@ _TERMINATED = 128 + signal.SIGTERM
 def demo(
     folder: Path | None, url: str | None, file: str | None, namespace: str, out: Output
 ) -> int:
-    """Run customer syncs on an embedded server in two processes, and kill one and the server.
+    """Run customer syncs: an embedded server, two workers and a daemon, each killed once.
 
     Needs no server. Ends with exit code 1 unless every step ends as the input implies.
     """
@@ -80,8 +80,15 @@ def _closing(summary: Summary) -> Iterator[str]:
         ("workflows", _counted(summary.workflows)),
         ("steps", _counted(summary.steps)),
         ("ledger", f"{summary.ledger_lines} lines, one for each completed step"),
+        ("retries", summary.retries),
+        ("leases", f"{summary.leases_expired} taken away"),
+        ("repairs", _counted(summary.repairs) or "none"),
         ("reports", f"{summary.duplicates} duplicates and {summary.refused} others refused"),
-        ("kills", f"{summary.workers_killed} worker, {summary.servers_killed} server"),
+        (
+            "kills",
+            f"{summary.workers_killed} worker, {summary.daemons_killed} daemon, "
+            f"{summary.servers_killed} server",
+        ),
         ("seconds", summary.seconds),
     ]
     if summary.differences:
@@ -105,6 +112,7 @@ def _hints(folder: Path, namespace: str) -> Iterator[str]:
     yield f"  export {exports}"
     yield f"  {program} ls --status 'Needs Review'"
     yield f"  {program} show ID    # also: explain, graph, evidence"
+    yield f"  {program} reconciler    # and look at http://127.0.0.1:9464/metrics"
 
 
 COMMANDS = (demo,)

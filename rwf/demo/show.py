@@ -1,22 +1,25 @@
-"""The demo itself: insert, let two processes work, kill one of them and the server, compare."""
+"""The demo itself: insert, let processes work, kill one of each kind, compare."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.request import urlopen
 
 from pydantic import BaseModel, ConfigDict
 
 from rwf import Client
 from rwf.demo import expected
 from rwf.demo.ledger import Ledger
-from rwf.demo.processes import Workers
+from rwf.demo.process import LEASE, address_path, worker_id
+from rwf.demo.processes import Processes
 from rwf.demo.screen import Screen
 from rwf.demo.source import DemoFailed, Sync
 from rwf.demo.work import source_path
@@ -30,23 +33,29 @@ _STALL_SECONDS: Final = 60.0
 _BAR_WIDTH: Final = 30
 # At which share of the steps what happens.
 _KILL_WORKER_AT: Final = 0.25
-_KILL_SERVER_AT: Final = 0.55
+_KILL_DAEMON_AT: Final = 0.45
+_KILL_SERVER_AT: Final = 0.6
 _EXPLAIN_ANY_AT: Final = 0.4
 
 Describe = Callable[[StepExplanation], Iterable[str]]
 
 
 class Summary(BaseModel):
-    """How the demo ended. ``duplicates`` and ``refused`` count reports that changed nothing."""
+    """How the demo ended. ``duplicates`` and ``refused`` count reports that changed nothing,
+    ``repairs`` what the daemons have mended, by kind."""
 
     model_config = ConfigDict(frozen=True)
 
     workflows: dict[str, int]
     steps: dict[str, int]
+    retries: int
+    leases_expired: int
+    repairs: dict[str, int]
     duplicates: int
     refused: int
     ledger_lines: int
     workers_killed: int
+    daemons_killed: int
     servers_killed: int
     seconds: float
     differences: tuple[str, ...]
@@ -73,11 +82,12 @@ class Demo:
         self._describe = describe
         self._server = EmbeddedServer(folder)
         self._ledger = Ledger(folder / "ledger.jsonl")
-        self._workers = Workers(url, namespace, folder)
+        self._processes = Processes(url, namespace, folder)
         self._ids: dict[str, str] = {}
         self._steps: dict[str, list[StepView]] = {}
         self._explained = False
         self._workers_killed = 0
+        self._daemons_killed = 0
         self._servers_killed = 0
 
     def run(self) -> Summary:
@@ -93,12 +103,13 @@ class Demo:
             self._insert(client)
             try:
                 self._work(client)
+                repairs = self._repairs()
             finally:
-                self._workers.stop()
-            return self._summary(client, time.monotonic() - started)
+                self._processes.stop()
+            return self._summary(client, time.monotonic() - started, repairs)
 
     def _prepare(self) -> None:
-        for name in ("customers", "work", "workers"):
+        for name in ("customers", "work", "processes"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         for sync in self._syncs.values():
             path = source_path(self._folder, sync.context.account_id)
@@ -122,10 +133,10 @@ class Demo:
             return
         for _ in range(_WORKERS):
             self._start_worker()
+        self._start_daemon()
         moved, last = time.monotonic(), -1
         while self._open():
-            self._workers.check()
-            self._retry(client)
+            self._processes.check()
             self._explain(client)
             self._kill(client)
             self._screen.progress(self._progress_line())
@@ -166,14 +177,21 @@ class Demo:
         return f"[{bar}] {self._done()}/{counts.total()} steps ended: {states}"
 
     def _start_worker(self) -> None:
-        number, pid = self._workers.start()
-        self._screen.tell(f"worker {number} started as process {pid}")
+        process = self._processes.start("worker")
+        self._screen.tell(f"worker {process.number} started as process {process.pid}")
 
-    def _retry(self, client: Client) -> None:
-        # What a daemon will do; there is none in this version. It does nothing before its time.
-        for key in self._open():
-            if any(step.state is StepState.RETRYABLE for step in self._steps[key]):
-                client.reconcile(self._ids[key])
+    def _start_daemon(self) -> None:
+        address_path(self._folder).unlink(missing_ok=True)
+        process = self._processes.start("daemon")
+        while not self._address():
+            self._processes.check()
+            time.sleep(_TICK_SECONDS)
+        self._screen.tell(f"daemon started as process {process.pid}, metrics on {self._address()}")
+
+    def _address(self) -> str:
+        """Where the daemon serves its metrics; empty until it does."""
+        path = address_path(self._folder)
+        return path.read_text() if path.exists() else ""
 
     def _explain(self, client: Client) -> None:
         """Explains one step, once: a blocked one, or, when none comes for long, a waiting one."""
@@ -195,14 +213,29 @@ class Demo:
 
     def _kill(self, client: Client) -> None:
         if not self._workers_killed and self._share() >= _KILL_WORKER_AT:
-            number = self._workers.busy()
-            if number is not None:
-                pid, doing = self._workers.kill(number)
-                self._workers_killed += 1
-                self._screen.tell(f"worker {number} (process {pid}) killed with SIGKILL in {doing}")
-                self._start_worker()
+            self._kill_worker()
+        elif not self._daemons_killed and self._share() >= _KILL_DAEMON_AT:
+            (process,) = self._processes.running("daemon")
+            self._processes.kill(process)
+            self._daemons_killed += 1
+            self._screen.tell(f"the daemon (process {process.pid}) killed with SIGKILL")
+            self._start_daemon()
         elif not self._servers_killed and self._share() >= _KILL_SERVER_AT:
             self._kill_server(client)
+
+    def _kill_worker(self) -> None:
+        """Kills a worker that holds steps just now, if one does."""
+        held = Counter(step.leased_by for steps in self._steps.values() for step in steps)
+        for process in self._processes.running("worker"):
+            if count := held[worker_id(process.number)]:
+                self._processes.kill(process)
+                self._workers_killed += 1
+                self._screen.tell(
+                    f"worker {process.number} (process {process.pid}) killed with SIGKILL, holding "
+                    f"{count} steps: they run again when their leases end, in {LEASE:g} s at most"
+                )
+                self._start_worker()
+                return
 
     def _kill_server(self, client: Client) -> None:
         pid = self._server.pid
@@ -223,23 +256,37 @@ class Demo:
 
     # --- at the end
 
-    def _summary(self, client: Client, seconds: float) -> Summary:
+    def _repairs(self) -> dict[str, int]:
+        """What the daemons' metrics say of repairs."""
+        if not self._processes.running("daemon"):
+            return {}
+        with urlopen(self._address(), timeout=_STALL_SECONDS) as answer:  # noqa: S310 - our own address
+            text = answer.read().decode()
+        found = re.findall(r'^rwf_reconcile_repairs_total{kind="(\w+)"} (\d+)', text, re.MULTILINE)
+        return {kind: int(count) for kind, count in found}
+
+    def _summary(self, client: Client, seconds: float, repairs: dict[str, int]) -> Summary:
         self._look(client, self._ids)
         views = {key: client.get(workflow_id) for key, workflow_id in self._ids.items()}
+        evidence = [entry for id_ in self._ids.values() for entry in client.evidence(id_)]
         reports = Counter(
-            entry.status
-            for workflow_id in self._ids.values()
-            for entry in client.evidence(workflow_id)
-            if entry.action == "complete_step"
+            (entry.status, entry.after) for entry in evidence if entry.action == "complete_step"
         )
+        statuses = Counter[str]()
+        for (status, _), count in reports.items():
+            statuses[status] += count
         lines = [line for line in self._ledger.steps() if line[0] in self._ids.values()]
         return Summary(
             workflows=dict(Counter(view.state.value for view in views.values())),
             steps={state.value: count for state, count in self._counts().items()},
-            duplicates=reports["duplicate"],
-            refused=reports["rejected"],
+            retries=reports["accepted", StepState.RETRYABLE],
+            leases_expired=sum(entry.reason_code == "lease_expired" for entry in evidence),
+            repairs=repairs,
+            duplicates=statuses["duplicate"],
+            refused=statuses["rejected"],
             ledger_lines=len(lines),
             workers_killed=self._workers_killed,
+            daemons_killed=self._daemons_killed,
             servers_killed=self._servers_killed,
             seconds=round(seconds, 1),
             differences=(*self._state_differences(views), *self._ledger_differences(lines)),

@@ -103,10 +103,12 @@ def test_the_whole_demo(tmp_path: Path) -> None:
     text = found.stdout
     assert "inserted 40 workflows with 216 steps" in text
     assert "  Blocked  pending  " in text
-    assert "killed with SIGKILL in " in text
+    assert "killed with SIGKILL, holding " in text
+    assert "the daemon (process " in text
+    assert "metrics on http://127.0.0.1:" in text
     assert "the server (process " in text
     assert "\nworkflows  2 cancelled, 34 completed, 4 failed\n" in text
-    assert "\nkills      1 worker, 1 server\n" in text
+    assert "\nkills      1 worker, 1 daemon, 1 server\n" in text
     assert "\nverdict    every workflow and step ended as the input implies\n" in text
     assert "\x1b" not in text
     assert f"RWF_URL=embedded://{tmp_path}" in text
