@@ -53,6 +53,15 @@ class CountedSystem(ClientSystem):
     def connect(self) -> Client:
         return Client.from_url(self._server.url, namespace=self._namespace, partitions=3)
 
+    def prune(self) -> int:
+        def deliver(envelope: Callback) -> None:
+            labels = {"event": envelope.event, "outcome": "delivered"}
+            self._counts[sample("rwf_callbacks_total", labels)] += 1
+
+        while self._own.dispatch_callbacks(deliver).delivered:
+            pass
+        return self._own.prune().workflows
+
     def close(self) -> None:
         with self._own, self.connect() as other:
             found, expected = counted(scrape(other)), self._counts + standing(self._own)
