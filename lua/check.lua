@@ -14,7 +14,7 @@
 
 local function check_available(call_, flow, name, step, repairs)
   local keys = call_.keys
-  local member = queue.member(flow, name, record.class(step.static), step.order)
+  local member = queue.member(flow, name, step.class, step.order)
   if not (command("ZSCORE", keys[keyslots.READY], member) or command("ZSCORE", keys[keyslots.RESERVED], member)) then
     call_.queued[member] = true
     repairs[#repairs + 1] = { "ready_entry_missing", name }

@@ -3,7 +3,7 @@
 -- A function reads and plans on the copies held here, and calls flush.commit once. Nothing is written
 -- before that, so a refusal, or an error while planning, leaves no trace.
 --
--- Tables that few calls need (timers, reserved, served, outbox, log, woken, ended; of a flow fields, gone, accepted, noise,
+-- Tables that few calls need (index, timers, reserved, served, outbox, log, woken, ended; of a flow fields, gone, accepted, noise,
 -- turns) are made when they are first put to: an empty table costs a good part of a microsecond.
 local M = {}
 
@@ -60,10 +60,10 @@ end
 -- nil when there is none.
 function M.flow(call, slot, names)
   local w, p, e, n, d = keyslots.flow(call.keys, slot)
-  local found = command("HMGET", w, ":s", ":c", unpack(names))
+  local found = command("HMGET", w, ":s", ":c", waits.ANY, unpack(names))
   local static, counts, raw, h = found[1], found[2], {}, nil
   for i = 1, #names do
-    raw[names[i]] = found[i + 2]
+    raw[names[i]] = found[i + 3]
   end
   if static then
     h = header.read(static, counts)
@@ -75,6 +75,7 @@ function M.flow(call, slot, names)
     was = was, -- its state before this call, and its cause when that was an end
     cause = states.WORKFLOW_CODE[was] and states.workflow_cause(h),
     since = h and M.number(max(call.ms - h.inserted, 0)), -- the call's time, as records have it
+    waited = found[3], -- whether any of its steps has ever waited
     removal = h and header.removal(h), -- when its retention was to end before this call
     raw = raw, -- records as text, by step; false where there is none
     steps = {}, -- records taken apart

@@ -11,16 +11,17 @@ end
 
 -- What a change of the workflow's state means for the listing, the gauges and its end.
 local function turn(call_, flow, was, now)
-  local h, index, ended = flow.h, call_.keys[keyslots.INDEX], states.WORKFLOW_CODE[now]
+  local h, ended = flow.h, states.WORKFLOW_CODE[now]
   if was then
     call.count(call_, states.WORKFLOW_GAUGE[was], -1)
   end
   call.count(call_, states.WORKFLOW_GAUGE[now], 1)
   if not was or states.WORKFLOW_CODE[was] ~= ended then
+    call_.index = call_.index or {}
     if was then
-      command("ZREM", index, M.index_member(flow, states.WORKFLOW_CODE[was] or "o"))
+      call_.index[M.index_member(flow, states.WORKFLOW_CODE[was] or "o")] = false
     end
-    command("ZADD", index, "0", M.index_member(flow, ended or "o"))
+    call_.index[M.index_member(flow, ended or "o")] = true
   end
   if ended then
     h.finished = h.last
@@ -192,6 +193,9 @@ function M.commit(call_, verb)
     if flow.moved or flow.marked then
       place_removal(call_, flow)
     end
+  end
+  if call_.index then
+    M.write_members(keys[keyslots.INDEX], call_.index)
   end
   if next(call_.queued) then
     local elsewhere = M.write_members(keys[keyslots.READY], call_.queued)

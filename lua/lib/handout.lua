@@ -21,7 +21,7 @@ function M.start(call_, flow, entry, claimer, again)
   if step and again and claims.has_token(step, claimer.token) then
     return true
   end
-  if not step or step.state ~= "a" or record.class(step.static) .. "|" .. step.order ~= entry.place then
+  if not step or step.state ~= "a" or step.class .. "|" .. step.order ~= entry.place then
     call_.queued[entry.place .. "|" .. flow.id .. "|" .. entry.step] = false
     return false
   end
@@ -76,7 +76,7 @@ local function answer(flow, name)
     local found = command("HMGET", flow.p, "i:" .. name, "c:" .. name)
     reply[2], reply[3] = found[1], found[2]
   end
-  local wait = flow.waits[name]
+  local wait = flow.waited and waits.latest(flow, name)
   if wait and wait.status == "r" then
     reply[4], reply[5] = waits.write(wait), command("HGET", flow.p, "s:" .. name)
   end
@@ -128,8 +128,8 @@ local function own_entries(call_, slots, found)
     local slot = slots[id]
     own[i] = slot and { flow = call_.flows[slot], step = step, place = place } or false
     if slot then
-      names[slot] = names[slot] or {}
-      table.insert(names[slot], step)
+      local some = names[slot] or {}
+      some[#some + 1], names[slot] = step, some
     end
   end
   for slot, some in pairs(names) do
@@ -163,9 +163,9 @@ local function load_waits(started)
   local names = {}
   for i = 1, #started do
     local entry = started[i]
-    if entry then
-      names[entry.flow] = names[entry.flow] or {}
-      table.insert(names[entry.flow], entry.step)
+    if entry and entry.flow.waited then
+      local some = names[entry.flow] or {}
+      some[#some + 1], names[entry.flow] = entry.step, some
     end
   end
   for flow, some in pairs(names) do

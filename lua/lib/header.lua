@@ -63,8 +63,10 @@ end
 function M.write(h)
   local rest = ""
   if h.finished ~= "" or h.cancel ~= "" or h.tail > 0 or h.callbacks > 0 or h.recoveries > 0 or h.review ~= "" then
-    rest = h.finished .. "," .. h.cancel .. "," .. h.head .. "," .. h.tail .. "," .. h.callbacks .. ","
-      .. h.open .. "," .. h.dead .. "," .. h.recoveries .. "," .. h.review .. "," .. h.recovering
+    local number = call.number
+    rest = h.finished .. "," .. h.cancel .. "," .. number(h.head) .. "," .. number(h.tail) .. ","
+      .. number(h.callbacks) .. "," .. number(h.open) .. "," .. number(h.dead) .. ","
+      .. number(h.recoveries) .. "," .. h.review .. "," .. h.recovering
   end
   return states.counts_text(h) .. ";" .. h.last .. "," .. h.started .. "," .. rest
 end
