@@ -96,7 +96,7 @@ local function check_removal_timer(call_, flow, repairs)
   local stands = command("ZSCORE", call_.keys[keyslots.TIMERS], header.removal_timer(flow))
   if tonumber(stands or -1) ~= (flow.removal or -1) then
     call_.timers = call_.timers or {}
-    call_.timers[header.removal_timer(flow)] = flow.removal and format("%.0f", flow.removal) or false
+    call_.timers[header.removal_timer(flow)] = flow.removal and call.number(flow.removal) or false
     repairs[#repairs + 1] = { "retention_timer_missing", "" }
   end
 end

@@ -26,7 +26,7 @@ local function obstacle(call_, flow)
   end
   if not flow.removal or flow.removal > call_.ms then
     call_.timers = {
-      [header.removal_timer(flow)] = flow.removal and format("%.0f", flow.removal) or false,
+      [header.removal_timer(flow)] = flow.removal and call.number(flow.removal) or false,
     }
     return "kept"
   end

@@ -7,13 +7,14 @@
 -- turns) are made when they are first put to: an empty table costs a good part of a microsecond.
 local M = {}
 
--- Numbers as text; formatting one costs as much as a small command, so the small ones are kept.
+-- Whole numbers as text, exact up to 2^53. As integers they take a quarter of the time that "%.0f" does;
+-- the small ones are kept.
 local TEXTS = {}
 
 function M.number(number)
   local text = TEXTS[number]
   if not text then
-    text = format("%.0f", number)
+    text = format("%d", number)
     if number >= 0 and number < 1000 then
       TEXTS[number] = text
     end
@@ -46,7 +47,7 @@ end
 function M.open(keys)
   local time = command("TIME")
   local us = time[1] * 1000000 + time[2]
-  return M.begin(keys, format("%.0f", us), floor(us / 1000))
+  return M.begin(keys, M.number(us), floor(us / 1000))
 end
 
 -- A number that is unique among the records of a partition and grows with time: microseconds, then
@@ -92,7 +93,7 @@ end
 -- Gives an invisible workflow its header: from this call on it exists.
 function M.create(call, flow, before, steps, after)
   flow.h = header.new(steps, call.ms, match(after, "^,(%d*),(c?),"))
-  flow.static = before .. format("%.0f", call.ms) .. after
+  flow.static = before .. M.number(call.ms) .. after
   M.set(flow, ":s", flow.static)
   flow.since = "0"
   flow.moved = true
@@ -177,7 +178,7 @@ end
 -- Sets a timer of a step; kind "r": a retry is due, "l": a lease ends.
 function M.set_timer(call, flow, kind, name, due_ms)
   call.timers = call.timers or {}
-  call.timers[kind .. "|" .. flow.id .. "|" .. name] = format("%.0f", due_ms)
+  call.timers[kind .. "|" .. flow.id .. "|" .. name] = M.number(due_ms)
 end
 
 function M.drop_timer(call, flow, kind, name)

@@ -2,7 +2,6 @@
 -- own hash, the record of truth, last. A call cut short by a fault leaves derived keys to be mended,
 -- never a record that claims more than was done.
 local M = {}
-local NONE = {}
 
 -- The workflow's member in the listing, in a group: "o" while open, else the code of its state.
 function M.index_member(flow, group)
@@ -37,7 +36,7 @@ local function place_removal(call_, flow)
   local due = header.removal(flow.h)
   if due ~= flow.removal then
     call_.timers = call_.timers or {}
-    call_.timers[header.removal_timer(flow)] = due and format("%.0f", due) or false
+    call_.timers[header.removal_timer(flow)] = due and call.number(due) or false
   end
 end
 
@@ -116,9 +115,11 @@ local function write_records(flow)
     fields[at + 1], fields[at + 2] = name, call.text(flow, name)
     at = at + 2
   end
-  for class, turn in pairs(flow.turns or NONE) do
-    fields[at + 1], fields[at + 2] = ":t" .. class, call.number(turn)
-    at = at + 2
+  if flow.turns then
+    for class, turn in pairs(flow.turns) do
+      fields[at + 1], fields[at + 2] = ":t" .. class, call.number(turn)
+      at = at + 2
+    end
   end
   if flow.moved or flow.marked then
     fields[at + 1], fields[at + 2] = ":c", flow.counts

@@ -18,6 +18,7 @@ end
 -- call made before is told once more.
 function M.start(call_, flow, entry, claimer, again)
   local step = flow.h and call.step(flow, entry.step)
+  entry.static = step and step.static
   if step and again and claims.has_token(step, claimer.token) then
     return true
   end
@@ -64,24 +65,23 @@ local function references(flow, name)
   return found
 end
 
--- A step that was started, as its claimer is told.
-local function answer(flow, name)
-  local text = call.text(flow, name)
-  local payloads = record.payloads(text)
+-- An entry whose step was started, as its claimer is told.
+local function answer(entry)
+  local flow, name, payloads = entry.flow, entry.step, record.payloads(entry.static)
   local reply = {
-    text, false, false, false, false, {}, flow.h.inserted,
+    call.text(flow, name), false, false, false, false, {}, flow.h.inserted,
     flow.h.context == "c" and command("HGET", flow.p, ":"),
   }
   if payloads ~= "" then
     local found = command("HMGET", flow.p, "i:" .. name, "c:" .. name)
     reply[2], reply[3] = found[1], found[2]
+    if find(payloads, "r", 1, true) then
+      reply[6] = references(flow, name)
+    end
   end
   local wait = flow.waited and waits.latest(flow, name)
   if wait and wait.status == "r" then
     reply[4], reply[5] = waits.write(wait), command("HGET", flow.p, "s:" .. name)
-  end
-  if find(payloads, "r", 1, true) then
-    reply[6] = references(flow, name)
   end
   return reply
 end
@@ -177,7 +177,7 @@ end
 function M.tell(started)
   load_waits(started)
   for i = 1, #started do
-    started[i] = started[i] and answer(started[i].flow, started[i].step)
+    started[i] = started[i] and answer(started[i])
   end
   return started
 end

@@ -3,7 +3,8 @@
 --         retention is how long the workflow is kept once it has finished, empty for ever; context is "c"
 --         when the payload hash holds one
 --   ":c"  every transition:  counts;last,started,rest
---         counts are "p3a1": a letter and a number for each step state that some step is in; rest is
+--         counts are "p3a1": a letter and a number for each step state that some step is in, in the order
+--         of states.CODES; rest is
 --         empty, or finished,cancel,head,tail,callbacks,open,dead,recoveries,review,recovering
 -- Times are milliseconds; those in ":c" count from inserted, so that they stay short.
 --   cancel      the standing cancel request, "time:reason", or empty
@@ -20,19 +21,25 @@ local M = {}
 M.UNUSABLE = ":x"
 M.BURIED = "1" -- for an insert that may still be under way
 
+local COUNTS =
+  "^p?(%d*)a?(%d*)e?(%d*)w?(%d*)r?(%d*)c?(%d*)f?(%d*)d?(%d*)x?(%d*)t?(%d*);(%d+),(%d*),(.*)$"
+
+-- A number of steps, "" for none.
+local function count(digits)
+  return digits == "" and 0 or digits + 0
+end
+
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
 function M.read(static, counts)
   local semantics, steps, inserted, kept, context = match(static, "^(%d+),%d+,(%d+),(%d+),(%d*),(c?),")
-  local by_state, last, started, rest = match(counts, "^(%w*);(%d+),(%d*),(.*)$")
+  local p, a, e, w, r, c, f, d, x, t, last, started, rest = match(counts, COUNTS)
   local h = {
-    p = 0, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
+    p = count(p), a = count(a), e = count(e), w = count(w), r = count(r), c = count(c), f = count(f),
+    d = count(d), x = count(x), t = count(t),
     semantics = semantics, steps = tonumber(steps), inserted = tonumber(inserted), kept = kept,
     context = context, last = last, started = started, finished = "", cancel = "", head = 0, tail = 0,
     callbacks = 0, open = 0, dead = 0, recoveries = 0, review = "", recovering = "",
   }
-  for state, count in gmatch(by_state, "(%a)(%d+)") do
-    h[state] = tonumber(count)
-  end
   if rest ~= "" then
     local head, tail, callbacks, open, dead, recoveries
     h.finished, h.cancel, head, tail, callbacks, open, dead, recoveries, h.review, h.recovering =

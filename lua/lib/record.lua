@@ -28,7 +28,7 @@ function M.read(text)
   local state, remaining, since, order, attempt, max, reported, started, finished, cause, due, walked, claim, static, class =
     match(
       text,
-      "^(%a),(%d+),(%d*),(%x*),(%d+),([%d+]+),(%d+),(%d*),(%d*),(%a?),(%d*),(%w*),([^|]*)(|([^|]*).*)$"
+      "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^|]*)(|([^|]*).*)$"
     )
   return {
     state = state, remaining = remaining, since = since, order = order, attempt = attempt, max = max,

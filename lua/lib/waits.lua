@@ -104,8 +104,8 @@ end
 local function places(call_, wait)
   local waiting = wait and wait.status == "w" and due_ms(wait)
   local untold = wait and (wait.left ~= "" or M.untold(wait))
-  return waiting and format("%.0f", waiting) or false,
-    untold and format("%.0f", call_.ms + states.GRACE_MS - OFFSET) or false
+  return waiting and call.number(waiting) or false,
+    untold and call.number(call_.ms + states.GRACE_MS - OFFSET) or false
 end
 
 function M.place(call_, flow, name, wait)
@@ -378,7 +378,7 @@ function M.commit(call_, flow)
   flush.write_members(flow.d, flow.agenda)
   local due = M.next_due(flow)
   call_.timers = call_.timers or {}
-  call_.timers[M.timer(flow)] = due and format("%.0f", due) or false
+  call_.timers[M.timer(flow)] = due and call.number(due) or false
 end
 
 -- "1" while the topics of some waits have not been told all, else "".
