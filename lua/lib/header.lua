@@ -24,9 +24,19 @@ M.BURIED = "1" -- for an insert that may still be under way
 local COUNTS =
   "^p?(%d*)a?(%d*)e?(%d*)w?(%d*)r?(%d*)c?(%d*)f?(%d*)d?(%d*)x?(%d*)t?(%d*);(%d+),(%d*),(.*)$"
 
+-- Texts as numbers; the small ones are kept, as reading one costs as much as a dozen look-ups.
+local NUMBERS = { [""] = 0 }
+
 -- A number of steps, "" for none.
 local function count(digits)
-  return digits == "" and 0 or digits + 0
+  local number = NUMBERS[digits]
+  if not number then
+    number = digits + 0
+    if number < 1000 then
+      NUMBERS[digits] = number
+    end
+  end
+  return number
 end
 
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
@@ -36,7 +46,7 @@ function M.read(static, counts)
   local h = {
     p = count(p), a = count(a), e = count(e), w = count(w), r = count(r), c = count(c), f = count(f),
     d = count(d), x = count(x), t = count(t),
-    semantics = semantics, steps = tonumber(steps), inserted = tonumber(inserted), kept = kept,
+    semantics = semantics, steps = count(steps), inserted = inserted + 0, kept = kept,
     context = context, last = last, started = started, finished = "", cancel = "", head = 0, tail = 0,
     callbacks = 0, open = 0, dead = 0, recoveries = 0, review = "", recovering = "",
   }
