@@ -3,8 +3,9 @@
 -- A function reads and plans on the copies held here, and calls flush.commit once. Nothing is written
 -- before that, so a refusal, or an error while planning, leaves no trace.
 --
--- Tables that few calls need (index, timers, reserved, served, outbox, log, woken, ended; of a flow fields, gone, accepted, noise,
--- turns) are made when they are first put to: an empty table costs a good part of a microsecond.
+-- Tables that few calls need (index, timers, reserved, served, outbox, log, woken, ended; of a flow fields,
+-- gone, accepted, noise, turns) are made when they are first put to: an empty table costs a good part of a
+-- microsecond.
 local M = {}
 
 -- Whole numbers as text, exact up to 2^53. As integers they take a quarter of the time that "%.0f" does;

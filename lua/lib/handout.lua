@@ -15,7 +15,7 @@ end
 
 -- Starts an entry's step; false when it is not to be had. An entry whose step has gone elsewhere is
 -- dropped; one whose workflow may not be touched goes back by itself. With again, a claim that this very
--- call made before is told once more.
+-- call made before is told once more. Notes what never changes of the step, for answer.
 function M.start(call_, flow, entry, claimer, again)
   local step = flow.h and call.step(flow, entry.step)
   entry.static = step and step.static
