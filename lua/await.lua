@@ -103,7 +103,7 @@ local function deadline(call_, asked)
   if kind ~= "+" then
     return number or ""
   end
-  return format("%.0f", max(EARLIEST, min(LATEST, call_.us + number)))
+  return call.number(max(EARLIEST, min(LATEST, call_.us + number)))
 end
 
 local function accept(call_, flow, item)

@@ -14,7 +14,7 @@
 
 local function check_available(call_, flow, name, step, repairs)
   local keys = call_.keys
-  local member = queue.member(flow, name, record.class(step.static), step.order)
+  local member = queue.member(flow, name, step.class, step.order)
   if not (command("ZSCORE", keys[keyslots.READY], member) or command("ZSCORE", keys[keyslots.RESERVED], member)) then
     call_.queued[member] = true
     repairs[#repairs + 1] = { "ready_entry_missing", name }
@@ -96,7 +96,7 @@ local function check_removal_timer(call_, flow, repairs)
   local stands = command("ZSCORE", call_.keys[keyslots.TIMERS], header.removal_timer(flow))
   if tonumber(stands or -1) ~= (flow.removal or -1) then
     call_.timers = call_.timers or {}
-    call_.timers[header.removal_timer(flow)] = flow.removal and format("%.0f", flow.removal) or false
+    call_.timers[header.removal_timer(flow)] = flow.removal and call.number(flow.removal) or false
     repairs[#repairs + 1] = { "retention_timer_missing", "" }
   end
 end

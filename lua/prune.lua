@@ -26,7 +26,7 @@ local function obstacle(call_, flow)
   end
   if not flow.removal or flow.removal > call_.ms then
     call_.timers = {
-      [header.removal_timer(flow)] = flow.removal and format("%.0f", flow.removal) or false,
+      [header.removal_timer(flow)] = flow.removal and call.number(flow.removal) or false,
     }
     return "kept"
   end
@@ -52,7 +52,7 @@ end
 -- The waits from a place on, within one chunk of steps, and the place behind them; nil behind the last.
 local function page(flow, from)
   local chunk, first, n = match(from, "^(%d+),(%d+),(%d+)$")
-  local text = chunk and waits.any(flow) and command("HGET", flow.w, "#" .. chunk)
+  local text = chunk and flow.waited and command("HGET", flow.w, "#" .. chunk)
   if not text then
     return nil
   end

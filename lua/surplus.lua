@@ -25,7 +25,7 @@ local IMPLIED = {}
 local function is_queued(flow, entry)
   local step = call.step(flow, entry.step)
   return step and step.state == "a"
-    and queue.member(flow, entry.step, record.class(step.static), step.order) == entry.member
+    and queue.member(flow, entry.step, step.class, step.order) == entry.member
 end
 
 function IMPLIED.ready(_, flow, entry)

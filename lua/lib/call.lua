@@ -3,17 +3,19 @@
 -- A function reads and plans on the copies held here, and calls flush.commit once. Nothing is written
 -- before that, so a refusal, or an error while planning, leaves no trace.
 --
--- Tables that few calls need (timers, reserved, served, outbox, log, woken, ended; of a flow fields, gone, accepted, noise,
--- turns) are made when they are first put to: an empty table costs a good part of a microsecond.
+-- Tables that few calls need (index, timers, reserved, served, outbox, log, woken, ended; of a flow fields,
+-- gone, accepted, noise, turns) are made when they are first put to: an empty table costs a good part of a
+-- microsecond.
 local M = {}
 
--- Numbers as text; formatting one costs as much as a small command, so the small ones are kept.
+-- Whole numbers as text, exact up to 2^53. As integers they take a quarter of the time that "%.0f" does;
+-- the small ones are kept.
 local TEXTS = {}
 
 function M.number(number)
   local text = TEXTS[number]
   if not text then
-    text = format("%.0f", number)
+    text = format("%d", number)
     if number >= 0 and number < 1000 then
       TEXTS[number] = text
     end
@@ -46,7 +48,7 @@ end
 function M.open(keys)
   local time = command("TIME")
   local us = time[1] * 1000000 + time[2]
-  return M.begin(keys, format("%.0f", us), floor(us / 1000))
+  return M.begin(keys, M.number(us), floor(us / 1000))
 end
 
 -- A number that is unique among the records of a partition and grows with time: microseconds, then
@@ -60,10 +62,10 @@ end
 -- nil when there is none.
 function M.flow(call, slot, names)
   local w, p, e, n, d = keyslots.flow(call.keys, slot)
-  local found = command("HMGET", w, ":s", ":c", unpack(names))
+  local found = command("HMGET", w, ":s", ":c", waits.ANY, unpack(names))
   local static, counts, raw, h = found[1], found[2], {}, nil
   for i = 1, #names do
-    raw[names[i]] = found[i + 2]
+    raw[names[i]] = found[i + 3]
   end
   if static then
     h = header.read(static, counts)
@@ -75,6 +77,7 @@ function M.flow(call, slot, names)
     was = was, -- its state before this call, and its cause when that was an end
     cause = states.WORKFLOW_CODE[was] and states.workflow_cause(h),
     since = h and M.number(max(call.ms - h.inserted, 0)), -- the call's time, as records have it
+    waited = found[3], -- whether any of its steps has ever waited
     removal = h and header.removal(h), -- when its retention was to end before this call
     raw = raw, -- records as text, by step; false where there is none
     steps = {}, -- records taken apart
@@ -91,7 +94,7 @@ end
 -- Gives an invisible workflow its header: from this call on it exists.
 function M.create(call, flow, before, steps, after)
   flow.h = header.new(steps, call.ms, match(after, "^,(%d*),(c?),"))
-  flow.static = before .. format("%.0f", call.ms) .. after
+  flow.static = before .. M.number(call.ms) .. after
   M.set(flow, ":s", flow.static)
   flow.since = "0"
   flow.moved = true
@@ -176,7 +179,7 @@ end
 -- Sets a timer of a step; kind "r": a retry is due, "l": a lease ends.
 function M.set_timer(call, flow, kind, name, due_ms)
   call.timers = call.timers or {}
-  call.timers[kind .. "|" .. flow.id .. "|" .. name] = format("%.0f", due_ms)
+  call.timers[kind .. "|" .. flow.id .. "|" .. name] = M.number(due_ms)
 end
 
 function M.drop_timer(call, flow, kind, name)

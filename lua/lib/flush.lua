@@ -2,7 +2,6 @@
 -- own hash, the record of truth, last. A call cut short by a fault leaves derived keys to be mended,
 -- never a record that claims more than was done.
 local M = {}
-local NONE = {}
 
 -- The workflow's member in the listing, in a group: "o" while open, else the code of its state.
 function M.index_member(flow, group)
@@ -11,16 +10,17 @@ end
 
 -- What a change of the workflow's state means for the listing, the gauges and its end.
 local function turn(call_, flow, was, now)
-  local h, index, ended = flow.h, call_.keys[keyslots.INDEX], states.WORKFLOW_CODE[now]
+  local h, ended = flow.h, states.WORKFLOW_CODE[now]
   if was then
     call.count(call_, states.WORKFLOW_GAUGE[was], -1)
   end
   call.count(call_, states.WORKFLOW_GAUGE[now], 1)
   if not was or states.WORKFLOW_CODE[was] ~= ended then
+    call_.index = call_.index or {}
     if was then
-      command("ZREM", index, M.index_member(flow, states.WORKFLOW_CODE[was] or "o"))
+      call_.index[M.index_member(flow, states.WORKFLOW_CODE[was] or "o")] = false
     end
-    command("ZADD", index, "0", M.index_member(flow, ended or "o"))
+    call_.index[M.index_member(flow, ended or "o")] = true
   end
   if ended then
     h.finished = h.last
@@ -36,7 +36,7 @@ local function place_removal(call_, flow)
   local due = header.removal(flow.h)
   if due ~= flow.removal then
     call_.timers = call_.timers or {}
-    call_.timers[header.removal_timer(flow)] = due and format("%.0f", due) or false
+    call_.timers[header.removal_timer(flow)] = due and call.number(due) or false
   end
 end
 
@@ -115,9 +115,11 @@ local function write_records(flow)
     fields[at + 1], fields[at + 2] = name, call.text(flow, name)
     at = at + 2
   end
-  for class, turn in pairs(flow.turns or NONE) do
-    fields[at + 1], fields[at + 2] = ":t" .. class, call.number(turn)
-    at = at + 2
+  if flow.turns then
+    for class, turn in pairs(flow.turns) do
+      fields[at + 1], fields[at + 2] = ":t" .. class, call.number(turn)
+      at = at + 2
+    end
   end
   if flow.moved or flow.marked then
     fields[at + 1], fields[at + 2] = ":c", flow.counts
@@ -192,6 +194,9 @@ function M.commit(call_, verb)
     if flow.moved or flow.marked then
       place_removal(call_, flow)
     end
+  end
+  if call_.index then
+    M.write_members(keys[keyslots.INDEX], call_.index)
   end
   if next(call_.queued) then
     local elsewhere = M.write_members(keys[keyslots.READY], call_.queued)

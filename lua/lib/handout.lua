@@ -15,13 +15,14 @@ end
 
 -- Starts an entry's step; false when it is not to be had. An entry whose step has gone elsewhere is
 -- dropped; one whose workflow may not be touched goes back by itself. With again, a claim that this very
--- call made before is told once more.
+-- call made before is told once more. Notes what never changes of the step, for answer.
 function M.start(call_, flow, entry, claimer, again)
   local step = flow.h and call.step(flow, entry.step)
+  entry.static = step and step.static
   if step and again and claims.has_token(step, claimer.token) then
     return true
   end
-  if not step or step.state ~= "a" or record.class(step.static) .. "|" .. step.order ~= entry.place then
+  if not step or step.state ~= "a" or step.class .. "|" .. step.order ~= entry.place then
     call_.queued[entry.place .. "|" .. flow.id .. "|" .. entry.step] = false
     return false
   end
@@ -64,95 +65,101 @@ local function references(flow, name)
   return found
 end
 
--- A step that was started, as its claimer is told.
-local function answer(flow, name)
-  local text = call.text(flow, name)
-  local payloads = record.payloads(text)
+-- An entry whose step was started, as its claimer is told.
+local function answer(entry)
+  local flow, name, payloads = entry.flow, entry.step, record.payloads(entry.static)
   local reply = {
-    text, false, false, false, false, {}, flow.h.inserted,
+    call.text(flow, name), false, false, false, false, {}, flow.h.inserted,
     flow.h.context == "c" and command("HGET", flow.p, ":"),
   }
   if payloads ~= "" then
     local found = command("HMGET", flow.p, "i:" .. name, "c:" .. name)
     reply[2], reply[3] = found[1], found[2]
+    if find(payloads, "r", 1, true) then
+      reply[6] = references(flow, name)
+    end
   end
-  local wait = flow.waits[name]
+  local wait = flow.waited and waits.latest(flow, name)
   if wait and wait.status == "r" then
     reply[4], reply[5] = waits.write(wait), command("HGET", flow.p, "s:" .. name)
-  end
-  if find(payloads, "r", 1, true) then
-    reply[6] = references(flow, name)
   end
   return reply
 end
 
--- The call's workflows of which steps may be started: their slots, by id.
-local function open_slots(call_)
-  local slots = {}
+-- The call's workflows of which steps may be started, by id.
+local function open_flows(call_)
+  local flows = {}
   for slot = 1, #call_.flows do
     local flow = call_.flows[slot]
     if flow.h and is_open(flow) then
-      slots[flow.id] = slot
+      flows[flow.id] = flow
     end
   end
-  return slots
+  return flows
 end
 
 -- How far back, and among how many leases, the claims of a call are looked for whose reply was lost.
 local LOST_MS, LOST_AMONG = 60000, "1000"
 
--- The claims that a call has made in these workflows before its reply was lost, as entries without a
--- place: they are found by when their leases end.
-local function claimed_before(call_, slots, claimer)
-  local found, latest = {}, call_.ms + claimer.lease_ms
+-- The claims that a call has made in these workflows before its reply was lost: entries without a place,
+-- and what start takes of each. They are found by when their leases end.
+local function claimed_before(call_, flows, claimer)
+  local found, own, latest = {}, {}, call_.ms + claimer.lease_ms
   local timers = command(
     "ZREVRANGEBYSCORE", call_.keys[keyslots.TIMERS], call.number(latest), call.number(latest - LOST_MS),
     "LIMIT", "0", LOST_AMONG
   )
   for i = 1, #timers do
     local id, name = match(timers[i], "^l|([^|]+)|(.+)$")
-    local step = slots[id] and call.step(call_.flows[slots[id]], name)
+    local flow = flows[id]
+    local step = flow and call.step(flow, name)
     if step and claims.has_token(step, claimer.token) then
       found[#found + 1] = "|" .. id .. "|" .. name
+      own[#found] = { flow = flow, step = name, place = "" }
     end
   end
-  return found
+  return found, own
 end
 
--- Those of these entries that are of the call's own workflows, as start takes them, with their steps'
--- records present; false for others.
-local function own_entries(call_, slots, found)
-  local own, names = {}, {}
-  for i = 1, #found do
-    local place, id, step = match(found[i], "^([^|]*|?%x*)|([^|]+)|([^|]+)$")
-    local slot = slots[id]
-    own[i] = slot and { flow = call_.flows[slot], step = step, place = place } or false
-    if slot then
-      names[slot] = names[slot] or {}
-      table.insert(names[slot], step)
+-- The steps' names of entries, by flow.
+local function by_flow(entries)
+  local names = {}
+  for i = 1, #entries do
+    local entry = entries[i]
+    if entry then
+      local some = names[entry.flow] or {}
+      some[#some + 1], names[entry.flow] = entry.step, some
     end
   end
-  for slot, some in pairs(names) do
-    call.fetch(call_.flows[slot], some)
+  return names
+end
+
+-- Makes the records of these entries' steps present, with one read for each workflow.
+local function fetch_records(entries)
+  for flow, names in pairs(by_flow(entries)) do
+    call.fetch(flow, names)
   end
-  return own
 end
 
 -- Takes the next entries of the queues (separated by commas), and starts those whose workflows the call
 -- has opened; the others stay reserved. Returns the entries, and what became of each: what answer takes,
 -- or false.
 function M.next(call_, queues, limit, claimer, again)
-  local names, slots = {}, open_slots(call_)
+  local names, flows, found, own = {}, open_flows(call_), {}, {}
   for name in gmatch(queues, "[^,]+") do
     names[#names + 1] = name
   end
-  local found = again and claimed_before(call_, slots, claimer) or {}
-  local fresh = #found < limit and queue.take(call_, names, limit - #found, slots) or {}
-  for i = 1, #fresh do
-    found[#found + 1] = fresh[i]
+  if again then
+    found, own = claimed_before(call_, flows, claimer)
   end
-  local own = own_entries(call_, slots, found)
-  for i = 1, #found do
+  if #found < limit then
+    local fresh, entries = queue.take(call_, names, limit - #found, flows)
+    for i = 1, #fresh do
+      found[#found + 1], own[#own + 1] = fresh[i], entries[i]
+    end
+  end
+  fetch_records(own)
+  for i = 1, #own do
     own[i] = own[i] and M.start(call_, own[i].flow, own[i], claimer, again) and own[i]
   end
   return found, own
@@ -160,16 +167,10 @@ end
 
 -- Makes the waits of started steps present, with one read for each workflow.
 local function load_waits(started)
-  local names = {}
-  for i = 1, #started do
-    local entry = started[i]
-    if entry then
-      names[entry.flow] = names[entry.flow] or {}
-      table.insert(names[entry.flow], entry.step)
+  for flow, names in pairs(by_flow(started)) do
+    if flow.waited then
+      waits.load(flow, names)
     end
-  end
-  for flow, some in pairs(names) do
-    waits.load(flow, some)
   end
 end
 
@@ -177,7 +178,7 @@ end
 function M.tell(started)
   load_waits(started)
   for i = 1, #started do
-    started[i] = started[i] and answer(started[i].flow, started[i].step)
+    started[i] = started[i] and answer(started[i])
   end
   return started
 end

@@ -3,7 +3,8 @@
 --         retention is how long the workflow is kept once it has finished, empty for ever; context is "c"
 --         when the payload hash holds one
 --   ":c"  every transition:  counts;last,started,rest
---         counts are "p3a1": a letter and a number for each step state that some step is in; rest is
+--         counts are "p3a1": a letter and a number for each step state that some step is in, in the order
+--         of states.CODES; rest is
 --         empty, or finished,cancel,head,tail,callbacks,open,dead,recoveries,review,recovering
 -- Times are milliseconds; those in ":c" count from inserted, so that they stay short.
 --   cancel      the standing cancel request, "time:reason", or empty
@@ -20,19 +21,35 @@ local M = {}
 M.UNUSABLE = ":x"
 M.BURIED = "1" -- for an insert that may still be under way
 
+local COUNTS =
+  "^p?(%d*)a?(%d*)e?(%d*)w?(%d*)r?(%d*)c?(%d*)f?(%d*)d?(%d*)x?(%d*)t?(%d*);(%d+),(%d*),(.*)$"
+
+-- Texts as numbers; the small ones are kept, as reading one costs as much as a dozen look-ups.
+local NUMBERS = { [""] = 0 }
+
+-- A number of steps, "" for none.
+local function count(digits)
+  local number = NUMBERS[digits]
+  if not number then
+    number = digits + 0
+    if number < 1000 then
+      NUMBERS[digits] = number
+    end
+  end
+  return number
+end
+
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
 function M.read(static, counts)
   local semantics, steps, inserted, kept, context = match(static, "^(%d+),%d+,(%d+),(%d+),(%d*),(c?),")
-  local by_state, last, started, rest = match(counts, "^(%w*);(%d+),(%d*),(.*)$")
+  local p, a, e, w, r, c, f, d, x, t, last, started, rest = match(counts, COUNTS)
   local h = {
-    p = 0, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
-    semantics = semantics, steps = tonumber(steps), inserted = tonumber(inserted), kept = kept,
+    p = count(p), a = count(a), e = count(e), w = count(w), r = count(r), c = count(c), f = count(f),
+    d = count(d), x = count(x), t = count(t),
+    semantics = semantics, steps = count(steps), inserted = inserted + 0, kept = kept,
     context = context, last = last, started = started, finished = "", cancel = "", head = 0, tail = 0,
     callbacks = 0, open = 0, dead = 0, recoveries = 0, review = "", recovering = "",
   }
-  for state, count in gmatch(by_state, "(%a)(%d+)") do
-    h[state] = tonumber(count)
-  end
   if rest ~= "" then
     local head, tail, callbacks, open, dead, recoveries
     h.finished, h.cancel, head, tail, callbacks, open, dead, recoveries, h.review, h.recovering =
@@ -68,8 +85,10 @@ end
 function M.write(h)
   local rest = ""
   if h.finished ~= "" or h.cancel ~= "" or h.tail > 0 or h.callbacks > 0 or h.recoveries > 0 or h.review ~= "" then
-    rest = h.finished .. "," .. h.cancel .. "," .. h.head .. "," .. h.tail .. "," .. h.callbacks .. ","
-      .. h.open .. "," .. h.dead .. "," .. h.recoveries .. "," .. h.review .. "," .. h.recovering
+    local number = call.number
+    rest = h.finished .. "," .. h.cancel .. "," .. number(h.head) .. "," .. number(h.tail) .. ","
+      .. number(h.callbacks) .. "," .. number(h.open) .. "," .. number(h.dead) .. ","
+      .. number(h.recoveries) .. "," .. h.review .. "," .. h.recovering
   end
   return states.counts_text(h) .. ";" .. h.last .. "," .. h.started .. "," .. rest
 end

@@ -54,8 +54,7 @@ function M.step(seen, flow, name, text)
   flow.tally[state] = (flow.tally[state] or 0) + 1
   if state == AVAILABLE then
     local order, class = match(text, "^a,%d+,%d*,(%x*),[^|]*|([^|]*)|")
-    class = class == "" and record.DEFAULT_CLASS or class
-    expect(seen.ready, flow, queue.member(flow, name, class, order))
+    expect(seen.ready, flow, queue.member(flow, name, record.class(class), order))
   elseif state == EXECUTING then
     expect_timer(seen, flow, "l|" .. flow.id .. "|" .. name, flow.inserted + claims.expires(record.read(text)))
   elseif state == RETRYABLE then

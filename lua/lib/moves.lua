@@ -5,7 +5,7 @@ local AVAILABLE = { state = "a", cause = "" }
 -- Takes the step out of wherever it waits.
 function M.withdraw(call_, flow, name, step)
   if step.state == "a" then
-    queue.remove(call_, flow, name, record.class(step.static), step.order)
+    queue.remove(call_, flow, name, step.class, step.order)
     step.order, step.claim = "", ""
   elseif step.state == "r" then
     call.drop_timer(call_, flow, "r", name)
@@ -46,7 +46,7 @@ function M.enqueue(call_, flow, name, step, order)
     return false
   end
   M.become(call_, flow, name, step, AVAILABLE)
-  step.order = queue.add(call_, flow, name, record.class(step.static), order)
+  step.order = queue.add(call_, flow, name, step.class, order)
   return true
 end
 

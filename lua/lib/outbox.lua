@@ -39,7 +39,7 @@ end
 
 -- The time of the callback's entry in the outbox, or false when it has none.
 function M.score(flow, c)
-  return c.due ~= "" and format("%.0f", flow.h.inserted + c.due)
+  return c.due ~= "" and call.number(flow.h.inserted + c.due)
 end
 
 -- Puts the outbox entry where the record says.

@@ -227,27 +227,29 @@ local function note_rounds(call_, latest)
   end
 end
 
--- Takes the first entries of these queues out, reserved for the caller; those of its own workflows, by
--- id, are left for it to start.
-function M.take(call_, names, limit, own)
+-- Takes the first entries of these queues out, reserved for the caller; those of its own workflows (flows
+-- by id) are left for it to start. Returns the entries, and what handout.start takes of each, or false.
+function M.take(call_, names, limit, flows)
   call_.reserved, call_.served = {}, {}
   take_back(call_)
   note_served(call_, names)
-  local found = first_of(call_, names, limit)
+  local found, own = first_of(call_, names, limit), {}
   local latest, due = {}, call.number(call_.ms + states.RESERVED_MS)
   for i = 1, #found do
     local member = found[i]
-    local urgency, order, id = match(member, "^[^:]*:(%d+)|(%x+)|([^|]+)|")
+    local place, urgency, order, id, step = match(member, "^([^:]*:(%d+)|(%x+))|([^|]+)|(.*)$")
+    local flow = flows[id]
     if order > (latest[urgency] or "") then
       latest[urgency] = order
     end
-    if not own[id] then
+    own[i] = flow and { flow = flow, step = step, place = place } or false
+    if not flow then
       take_out(call_, member)
       call_.reserved[member] = due
     end
   end
   note_rounds(call_, latest)
-  return found
+  return found, own
 end
 
 return M

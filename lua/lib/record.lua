@@ -25,15 +25,15 @@ local M = {}
 M.DEFAULT_CLASS = "default:1000"
 
 function M.read(text)
-  local state, remaining, since, order, attempt, max, reported, started, finished, cause, due, walked, claim, static =
+  local state, remaining, since, order, attempt, max, reported, started, finished, cause, due, walked, claim, static, class =
     match(
       text,
-      "^(%a),(%d+),(%d*),(%x*),(%d+),([%d+]+),(%d+),(%d*),(%d*),(%a?),(%d*),(%w*),([^|]*)(|.*)$"
+      "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^|]*)(|([^|]*).*)$"
     )
   return {
     state = state, remaining = remaining, since = since, order = order, attempt = attempt, max = max,
     reported = reported, started = started, finished = finished, cause = cause, due = due,
-    walked = walked, claim = claim, static = static, edges = false,
+    walked = walked, claim = claim, static = static, class = M.class(class), edges = false,
   }
 end
 
@@ -43,22 +43,22 @@ function M.write(r)
     .. r.due .. "," .. r.walked .. "," .. r.claim .. r.static
 end
 
--- The parts that never change, from a whole record or from its static part alone.
-function M.class(text)
-  local class = match(text, "|([^|]*)|")
-  return class == "" and M.DEFAULT_CLASS or class
+-- The class that this field of a record stands for.
+function M.class(field)
+  return field == "" and M.DEFAULT_CLASS or field
 end
 
+-- The other parts that never change, from a whole record or from its static part alone.
 function M.payloads(text)
-  return match(text, "|[^|]*|%d+|(%a*)|")
+  return match(text, "^[^|]*|[^|]*|%d+|(%a*)|")
 end
 
 function M.options(text)
-  return match(text, "|[^|]*|%d+|%a*|([^|]*)|")
+  return match(text, "^[^|]*|[^|]*|%d+|%a*|([^|]*)|")
 end
 
 function M.position(text)
-  return tonumber(match(text, "|[^|]*|(%d+)|"))
+  return tonumber(match(text, "^[^|]*|[^|]*|(%d+)|"))
 end
 
 -- The last attempt that a step has.
@@ -71,14 +71,14 @@ end
 function M.children(step)
   local edges = step.edges
   if not edges then
-    edges = match(step.static, "|[^|]*|%d+|%a*|[^|]*|([^|]*)|")
+    edges = match(step.static, "^|[^|]*|%d+|%a*|[^|]*|([^|]*)|")
     step.edges = edges
   end
   return edges
 end
 
 function M.parents(text)
-  return match(text, "|[^|]*|%d+|%a*|[^|]*|[^|]*|([^|]*)|")
+  return match(text, "^[^|]*|[^|]*|%d+|%a*|[^|]*|[^|]*|([^|]*)|")
 end
 
 return M

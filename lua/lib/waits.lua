@@ -20,6 +20,7 @@
 -- that time (ms); and "!step" where a topic has not been told all, by the time when anyone may tell it,
 -- less OFFSET so that these stand first. The partition's timers hold "w|workflow" at what is due first.
 local M = {}
+local NONE = {}
 
 M.ANY = ":w"
 local OFFSET = 1e15
@@ -54,7 +55,7 @@ function M.untold(wait)
   return RANK[wait.told] < RANK[wanted] and wanted or nil
 end
 
--- Makes the latest waits of these steps present with one read.
+-- Makes the latest waits of these steps present with one read; most workflows never have any.
 function M.load(flow, names)
   flow.waits = flow.waits or {}
   local missing = {}
@@ -64,16 +65,11 @@ function M.load(flow, names)
     end
   end
   if #missing > 0 then
-    local found = command("HMGET", flow.w, unpack(missing))
+    local found = flow.waited and command("HMGET", flow.w, unpack(missing)) or NONE
     for i = 1, #missing do
-      flow.waits[sub(missing[i], 2)] = found[i] and M.read(found[i])
+      flow.waits[sub(missing[i], 2)] = found[i] and M.read(found[i]) or false
     end
   end
-end
-
--- Whether any step of the workflow has ever waited.
-function M.any(flow)
-  return command("HEXISTS", flow.w, M.ANY) == 1
 end
 
 -- The step's latest wait, or false.
@@ -108,8 +104,8 @@ end
 local function places(call_, wait)
   local waiting = wait and wait.status == "w" and due_ms(wait)
   local untold = wait and (wait.left ~= "" or M.untold(wait))
-  return waiting and format("%.0f", waiting) or false,
-    untold and format("%.0f", call_.ms + states.GRACE_MS - OFFSET) or false
+  return waiting and call.number(waiting) or false,
+    untold and call.number(call_.ms + states.GRACE_MS - OFFSET) or false
 end
 
 function M.place(call_, flow, name, wait)
@@ -157,6 +153,7 @@ function M.begin(call_, flow, name, wait)
     flow.unset[#flow.unset + 1] = "s:" .. name
   else
     call.set(flow, M.ANY, "1")
+    flow.waited = "1"
   end
   if wait.lease ~= "" then
     flow.rows[#flow.rows + 1] = "l:" .. name .. ":" .. wait.lease
@@ -381,12 +378,12 @@ function M.commit(call_, flow)
   flush.write_members(flow.d, flow.agenda)
   local due = M.next_due(flow)
   call_.timers = call_.timers or {}
-  call_.timers[M.timer(flow)] = due and format("%.0f", due) or false
+  call_.timers[M.timer(flow)] = due and call.number(due) or false
 end
 
 -- "1" while the topics of some waits have not been told all, else "".
 function M.flag(flow)
-  local first = command("ZRANGE", flow.d, "0", "0")[1]
+  local first = flow.waited and command("ZRANGE", flow.d, "0", "0")[1]
   return first and byte(first) == 33 and "1" or ""
 end
 

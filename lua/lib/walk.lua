@@ -31,8 +31,8 @@ local function gather(text, completed, names, resolved)
   end
 end
 
-local function release(call_, flow, name, rest, since, released)
-  local order = queue.add(call_, flow, name, record.class(rest))
+local function release(call_, flow, name, class, rest, since, released)
+  local order = queue.add(call_, flow, name, record.class(class))
   flow.raw[name] = "a,0," .. since .. "," .. order .. "," .. rest
   flow.dirty[name] = true
   released[#released + 1] = name
@@ -58,12 +58,12 @@ local function apply(call_, flow, walk, names, resolved)
   local since, raw, dirty, requested = flow.since, flow.raw, flow.dirty, flow.h.cancel ~= ""
   for i = 1, #names do
     local name = names[i]
-    local remaining, before, rest = match(call.text(flow, name), "^p,(%d+),(%d*),,(.*)$")
+    local remaining, before, rest, class = match(call.text(flow, name), "^p,(%d+),(%d*),,([^|]*|([^|]*).*)$")
     if remaining then
       if not resolved[i] or (remaining == "1" and requested) then
         cancel(flow, name, since, walk)
       elseif remaining == "1" then
-        release(call_, flow, name, rest, since, walk.released)
+        release(call_, flow, name, class, rest, since, walk.released)
       else
         raw[name] = "p," .. call.number(remaining - 1) .. "," .. before .. ",," .. rest
         dirty[name] = true

@@ -437,6 +437,11 @@ class Row:
             note=orjson.loads(note),
         )
 
+    @staticmethod
+    def is_open(text: bytes) -> bool:
+        """Whether ``open`` is not 0, for whoever needs to know nothing else of a row."""
+        return text.split(b",", 7)[6] != b"0"
+
     def view(self, step: str, attempt: int, payload: bytes | None) -> ResultView:
         return ResultView(
             step=step,

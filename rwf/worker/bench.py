@@ -7,14 +7,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
 
-from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.views import ClaimedStep
 from rwf.store.ops.complete import Item, batches
 from rwf.worker.execution import Execution
 from rwf.worker.outcomes import Await
 
 Key = tuple[str, str, str]
+
+BATCH: Final = 32
+"""How many outcomes a round trip carries at most, how many entries it starts, and how many it asks
+for. All of these together keep the server for 3 to 4 ms; twice as many would for more than 5."""
 
 
 def key_of(claim: ClaimedStep) -> Key:
@@ -37,12 +42,13 @@ class Desk:
         """Takes the first outcomes, as many as may travel in one call."""
         if not self.finished:
             return []
-        numbered = ((number, item) for number, (_, item) in enumerate(self.finished))
+        first = islice(self.finished, BATCH)
+        numbered = ((number, item) for number, (_, item) in enumerate(first))
         return [self.finished.popleft() for _ in next(batches(numbered))]
 
     def next_reserved(self) -> list[bytes]:
         """Takes the first entries, as many as one call may start."""
-        count = min(len(self.reserved), ITEMS_PER_CALL)
+        count = min(len(self.reserved), BATCH)
         return [self.reserved.popleft() for _ in range(count)]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rwf.errors import CommandRejected, RwfError
-from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import CompletionStatus, Reason
 from rwf.model.views import ClaimedStep
 from rwf.runtime import Runtime
@@ -15,7 +14,7 @@ from rwf.store.catalog import Op
 from rwf.store.ops.claims import Claimer
 from rwf.store.ops.complete import Completion, Item, prepared, turn
 from rwf.store.ops.signals import await_step
-from rwf.worker.bench import Bench, Desk
+from rwf.worker.bench import BATCH, Bench, Desk
 from rwf.worker.execution import Report
 from rwf.worker.link import Link
 from rwf.worker.outcomes import Await
@@ -94,7 +93,7 @@ class Carrier:
 
     async def _turn(self, desk: Desk) -> None:
         bench, finished, reserved = self._bench, desk.next_finished(), desk.next_reserved()
-        limit = max(min(bench.free, ITEMS_PER_CALL), 0) if finished or desk.ripe else 0
+        limit = max(min(bench.free, BATCH), 0) if finished or desk.ripe else 0
         bench.on_the_way += limit
         items = [item for _, item in finished]
         op = turn(self._runtime.scope, desk.partition, items, reserved, self._claimer, limit)

@@ -187,7 +187,7 @@ def _claimed(workflow_id: str, step: str, reply: Sequence[Any]) -> tuple[Claimed
             value = _filled(value, references)
         except ResultMissing:
             whole = False
-    claimed = ClaimedStep.model_construct(
+    claimed = ClaimedStep(
         workflow_id=workflow_id,
         step=step,
         worker=record.worker,

@@ -291,7 +291,7 @@ def turn(
     for item, reply in zip(items, replies, strict=True):
         refused = reply[0] == b"rejected"
         refusals.append(rejection(_ACTION, "step", reply) if refused else None)
-        if not refused and Row.parse(reply[2]).open:
+        if not refused and Row.is_open(reply[2]):
             origin = f"{item.step}:{reply[1].decode()}"
             yield from advance_origin(scope, item.workflow_id, origin)
     claimed = yield from told(scope, reserved, started)
