@@ -171,6 +171,8 @@ class SyncStore(_Store):
             if self.cluster:
                 # Its own close leaves the sockets to the garbage collector.
                 self._client.disconnect_connection_pools()
+            for sentinel in _sentinels(self._client, self._address):
+                sentinel.close()
             self._client.close()
             self._client = None
         if self._embedded is not None:
@@ -285,6 +287,8 @@ class AsyncStore(_Store):
             await node.aclose()
         self._nodes.clear()
         if self._client is not None and not self._given:
+            for sentinel in _sentinels(self._client, self._address):
+                await sentinel.aclose()
             await self._client.aclose()
             self._client = None
         if self._embedded is not None:
@@ -407,6 +411,14 @@ _NODE_OPTIONS: Final = frozenset(
         "socket_connect_timeout",
     }
 )
+
+
+def _sentinels(client: Any, address: Address | None) -> list[Any]:
+    """The clients of the Sentinels that a client asks for its primary; it does not close them."""
+    if address is None or address.kind != "sentinel":
+        return []
+    found: list[Any] = client.connection_pool.sentinel_manager.sentinels
+    return found
 
 
 def _sending(client: Any, key: str, cluster: bool) -> dict[str, Any]:
