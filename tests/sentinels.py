@@ -126,15 +126,20 @@ class Sentinels:
 
     def flush(self) -> None:
         """Empty it. Function libraries stay; a server that a test ended comes back."""
-        if not all(node.alive for node in self.nodes):
-            self.restart()
+        self.revive()
         self.client().flushall()
 
-    def restart(self) -> None:
-        """The servers that were ended in new processes, and in their places again."""
+    def revive(self) -> None:
+        """Servers that were ended in new processes; until both are in their places again."""
         for node in self.nodes:
             if not node.alive:
                 node.restart()
+        self.wait()
+
+    def restart(self) -> None:
+        """Both servers in new processes, with their old folders and ports."""
+        for node in self.nodes:
+            node.restart()
         self.wait()
 
     def stop(self) -> None:

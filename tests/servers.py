@@ -353,8 +353,7 @@ class Cluster:
 
     def flush(self) -> None:
         """Empty every node. Function libraries stay; nodes that a test ended come back."""
-        if not all(node.alive for node in self.nodes):
-            self.restart()
+        self.revive()
         for node in self.primaries():
             node.client().flushall()
 
@@ -379,6 +378,13 @@ class Cluster:
         links = {node: ask(node, "INFO", "replication") for node in self.nodes if node.alive}
         replica = next(node for node in links if links[node].get("master_port") == primary.port)
         ask(replica, "CLUSTER FAILOVER")
+
+    def revive(self) -> None:
+        """Nodes that were ended in new processes; until all are in their places again."""
+        for node in self.nodes:
+            if not node.alive:
+                node.restart()
+        self.wait()
 
     def restart(self) -> None:
         """Every node in a new process, with its old folder and ports."""
