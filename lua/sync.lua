@@ -5,7 +5,8 @@
 --   the wait's workflow, step, number and stamp, what became of it ("w" waiting, "x" expired, "r"
 --   resolved, "g" over, "n" gone with its workflow; "" to tell nothing), the number of the signal that
 --   resolved it or "", the number of a signal that is asked after or "", and for a repair "1", or "u" when
---   the workflow's record says that the topic was not told.
+--   the workflow's record says that the topic was not told. A repair has a wait stand that the topic knew to
+--   be over; or, where a signal has resolved it, hands that over again.
 -- Reply: {the kind of repair that this was or "", the signal asked after or nil, hand-off, how many signals
 --   have left because nobody took them in time}, the second and the third as in signal.
 -- Writes: the topic, timers, statistics; evidence of late or ambiguous signals to the partition's log.
@@ -14,6 +15,7 @@ local function tell(call_, t, args)
   local workflow, step, n, stamp, state = args[5], args[6], args[7], args[8], args[9]
   if args[10] ~= "" then
     topic.consume(call_, t, tonumber(args[10]), workflow, step, n)
+    stamp = args[10] -- by which it is found again, should its workflow fall back
   end
   if state ~= "w" then
     topic.settle(t, workflow, step, n)
@@ -21,7 +23,7 @@ local function tell(call_, t, args)
   if state == "n" then
     return topic.forget(t, workflow, step)
   end
-  return topic.tell(t, state == "r" and "g" or state, workflow, step, n, stamp)
+  return topic.tell(t, state, workflow, step, n, stamp, state == "w" and args[12] ~= "")
 end
 
 -- What somebody has left unfinished, and this call finds.
@@ -38,7 +40,8 @@ end
 return function(keys, args)
   local call_ = call.open(keys)
   local t = topic.open(call_, args[3], args[4])
-  local outstanding, news = t.handed, args[9] ~= "" and tell(call_, t, args)
+  local again = args[9] == "w" and args[12] ~= "" and topic.taken(t, args[5], args[6], args[7])
+  local outstanding, news = t.handed or again, args[9] ~= "" and not again and tell(call_, t, args)
   topic.judge(call_, t)
   local repair = args[12] ~= "" and unfinished(args, news, outstanding) or ""
   if repair ~= "" then
@@ -46,5 +49,5 @@ return function(keys, args)
   end
   topic.commit(call_, t, args[1])
   local asked = args[11] ~= "" and topic.signal(t, tonumber(args[11]))
-  return { repair, asked and topic.answer(t, asked), topic.handed(t), t.expired }
+  return { repair, asked and topic.answer(t, asked), again or topic.handed(t), t.expired }
 end

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import pytest
 from hypothesis import settings
 
 from rwf import Client
 from tests import invariants
+from tests.sentinels import Sentinels
 from tests.servers import KINDS, AnyServer, Cluster, Server
 
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
@@ -27,11 +29,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.long)
 
 
+Topology: TypeAlias = Sentinels | Cluster
+"""What fails over: a primary or several, with a replica each."""
+
+
 class Pool:
     """One running server a kind; ``get`` starts what does not run yet, and empties it."""
 
     def __init__(self) -> None:
         self._servers: dict[str, AnyServer] = {}
+        self._topologies: dict[tuple[str, str], Topology] = {}
 
     def get(self, kind: str) -> AnyServer:
         """The empty server of ``kind``, or of ``cluster``. Function libraries stay loaded."""
@@ -40,8 +47,17 @@ class Pool:
         self._servers[kind].flush()
         return self._servers[kind]
 
+    def topology(self, name: str, kind: str) -> Topology:
+        """The same for ``sentinel`` and for a ``cluster`` with replicas, of servers of a kind."""
+        if (name, kind) not in self._topologies:
+            self._topologies[name, kind] = (
+                Sentinels.start(kind) if name == "sentinel" else Cluster.start(kind, replicas=True)
+            )
+        self._topologies[name, kind].flush()
+        return self._topologies[name, kind]
+
     def stop(self) -> None:
-        for server in self._servers.values():
+        for server in (*self._servers.values(), *self._topologies.values()):
             server.stop()
 
 
@@ -63,6 +79,19 @@ def server(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
 def one_server(pool: Pool) -> AnyServer:
     """An empty server of the newest Valkey alone, for tests that no server kind can change."""
     return pool.get("valkey91")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param((name, kind), marks=() if kind == "valkey91" else pytest.mark.long)
+        for name in ("sentinel", "cluster")
+        for kind in reversed(KINDS)
+    ],
+    ids="-".join,
+)
+def topology(request: pytest.FixtureRequest, pool: Pool) -> Topology:
+    """What can fail over, empty, and whole at the start of the test."""
+    return pool.topology(*request.param)
 
 
 @pytest.fixture

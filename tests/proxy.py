@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from io import BufferedIOBase
 from types import TracebackType
-from typing import BinaryIO, Self, TypeAlias
+from typing import Self, TypeAlias
 
 Match: TypeAlias = bytes | Callable[[bytes], bool]
 """Which requests: those that contain these bytes, or for which the predicate is true."""
@@ -29,7 +30,7 @@ class Cut(Enum):
     MID_REPLY = auto()
 
 
-def read_frame(stream: BinaryIO) -> bytes:
+def read_frame(stream: BufferedIOBase) -> bytes:
     """The bytes of the next request or reply, whole; empty when the stream ends before that."""
     parts = []
     missing = 1
@@ -52,6 +53,11 @@ def read_frame(stream: BinaryIO) -> bytes:
             case b"|":  # attributes, and then the value that they belong to
                 missing += 2 * int(line[1:]) + 1
     return b"".join(parts)
+
+
+def _read_some(stream: BufferedIOBase) -> bytes:
+    """What has come, and at least a byte; empty when the stream ends."""
+    return stream.read1(65536)
 
 
 @dataclass
@@ -89,14 +95,16 @@ class Proxy:
 
     Rules are tried in the order in which they were given, each for its number of requests, counted
     over all connections; everything else passes. ``connections``, ``replies`` and ``cuts`` count;
-    ``sent`` counts requests.
+    ``sent`` counts requests. With ``framed=False`` bytes pass as they come, as between a replica
+    and its primary, and there are no requests to which a rule could apply.
     """
 
-    def __init__(self, server_port: int) -> None:
+    def __init__(self, server_port: int, *, framed: bool = True) -> None:
         self.connections = 0
         self.replies = 0
         self.cuts = 0
         self._server_port = server_port
+        self._read = read_frame if framed else _read_some
         self._requests: list[bytes] = []
         self._rules: list[_Rule] = []
         self._delay = 0.0
@@ -215,7 +223,7 @@ class Proxy:
 
     def _forward(self, connection: _Connection) -> None:
         with connection.client.makefile("rb") as stream, contextlib.suppress(OSError):
-            while request := read_frame(stream):
+            while request := self._read(stream):
                 cut = self._judge(request)
                 if self._delay:
                     self._closing.wait(self._delay)
@@ -227,7 +235,7 @@ class Proxy:
 
     def _replies(self, connection: _Connection) -> None:
         with connection.server.makefile("rb") as stream, contextlib.suppress(OSError):
-            while reply := read_frame(stream):
+            while reply := self._read(stream):
                 # What a server says unasked (RESP3 pushes, RESP2 messages) answers no request.
                 unasked = reply[:1] == b">" or not connection.due
                 cut = None if unasked else connection.due.popleft()

@@ -1,7 +1,8 @@
 """Real servers for the tests: on loopback, on free ports, in folders of their own.
 
-``Server.start(kind)`` starts one server, ``Cluster.start()`` three primaries. Both are ended by
-process id: by ``stop()``, or at the latest when the Python process ends.
+``Server.start(kind)`` starts one server, ``Cluster.start()`` three primaries, with a replica each
+where that is asked for; ``tests/sentinels.py`` has a primary under the watch of Sentinels. All are
+ended by process id: by ``stop()``, or at the latest when the Python process ends.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Protocol, Self
 
 import pytest
 import redis
@@ -45,8 +46,15 @@ _VERSIONS: Final = {
     "valkey81": "v=8.1.",
     "valkey91": "v=9.1.",
 }
-_START_SECONDS: Final = 20.0
+START_SECONDS: Final = 20.0
 _SLOTS: Final = 16384
+_PRIMARIES: Final = 3
+# Failing over after a second; Redis 7.0 tells of a replica only after its first ping.
+_QUICK_REPLICAS: Final = (
+    *("--cluster-node-timeout", "1000"),
+    *("--repl-ping-replica-period", "1"),
+    *("--repl-diskless-sync-delay", "0"),
+)
 
 
 @functools.cache
@@ -155,7 +163,7 @@ class Server:
                 # Ctrl-C ends pytest, which then ends the server: not both at once.
                 start_new_session=True,
             )
-        until(self._up, timeout=_START_SECONDS, what=f"{self.kind} on port {self.port}")
+        until(self._up, timeout=START_SECONDS, what=f"{self.kind} on port {self.port}")
 
     def _up(self) -> bool:
         if not self.alive:
@@ -252,7 +260,7 @@ class Server:
 
 
 class Cluster:
-    """Three primaries that share the 16,384 slots. No replicas, so no failover."""
+    """Three primaries that share the 16,384 slots, and behind them their replicas, if any."""
 
     kind = "cluster"
 
@@ -262,67 +270,121 @@ class Cluster:
 
     @classmethod
     def start(
-        cls, server_kind: str = "valkey91", *, aof: bool = False, extra: Sequence[str] = ()
+        cls,
+        server_kind: str = "valkey91",
+        *,
+        replicas: bool = False,
+        aof: bool = False,
+        extra: Sequence[str] = (),
     ) -> Self:
         """A cluster in which every node knows the owner of every slot; takes about 2 s.
 
-        The arguments are those of ``Server.start``, for each node.
+        With ``replicas`` each primary has one, in step with it. The other arguments are those of
+        ``Server.start``, for each node.
         """
         with contextlib.ExitStack() as undo:
             nodes = []
-            for _ in range(3):
-                options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()), *extra)
+            common = (*(_QUICK_REPLICAS if replicas else ()), *extra)
+            for _ in range(2 * _PRIMARIES if replicas else _PRIMARIES):
+                options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()), *common)
                 nodes.append(undo.enter_context(Server.start(server_kind, aof=aof, extra=options)))
             cluster = cls(nodes)
             cluster._join()
+            cluster._replicate()
             undo.pop_all()
         return cluster
 
     def _join(self) -> None:
         for index, node in enumerate(self.nodes):
             # Equal epochs would have to be told apart by the nodes, which takes seconds.
-            _ask(node, "CLUSTER SET-CONFIG-EPOCH", index + 1)
-            start, end = (_SLOTS * i // len(self.nodes) for i in (index, index + 1))
-            _ask(node, "CLUSTER ADDSLOTSRANGE", start, end - 1)
+            ask(node, "CLUSTER SET-CONFIG-EPOCH", index + 1)
+            if index < _PRIMARIES:
+                start, end = (_SLOTS * i // _PRIMARIES for i in (index, index + 1))
+                ask(node, "CLUSTER ADDSLOTSRANGE", start, end - 1)
             if index:
-                bus = _ask(node, "CONFIG GET", "cluster-port")["cluster-port"]
-                _ask(self.nodes[0], "CLUSTER MEET", "127.0.0.1", node.port, bus)
+                bus = ask(node, "CONFIG GET", "cluster-port")["cluster-port"]
+                ask(self.nodes[0], "CLUSTER MEET", "127.0.0.1", node.port, bus)
+        self._agree(replicas=0)
+
+    def _replicate(self) -> None:
+        for index, node in enumerate(self.nodes[_PRIMARIES:]):
+            primary = ask(self.nodes[index], "CLUSTER MYID").decode()
+            ask(node, "CLUSTER REPLICATE", primary)
         self.wait()
 
     def wait(self) -> None:
-        """Until every node sees all slots served; AssertionError after 20 s."""
+        """Until every node sees all slots served, and all replicas are in step; AssertionError
+        after 20 s."""
+        count = len(self.nodes) - _PRIMARIES
+        until(
+            lambda: sum(map(in_step, self.nodes)) == count,
+            timeout=START_SECONDS,
+            what=f"{count} replicas in step",
+        )
+        self._agree(count)
+
+    def _agree(self, replicas: int) -> None:
         for node in self.nodes:
             until(
-                functools.partial(self._whole, node),
-                timeout=_START_SECONDS,
+                functools.partial(self._whole, node, replicas),
+                timeout=START_SECONDS,
                 what=f"the whole cluster as seen by port {node.port}",
             )
 
-    def _whole(self, node: Server) -> bool:
-        info = _ask(node, "CLUSTER INFO")
+    def _whole(self, node: Server, replicas: int) -> bool:
+        info, ranges = ask(node, "CLUSTER INFO"), ask(node, "CLUSTER SLOTS")
         return bool(
             info["cluster_state"] == "ok"
             and info["cluster_slots_ok"] == str(_SLOTS)
             and info["cluster_known_nodes"] == str(len(self.nodes))
+            and sum(len(owners) for _, _, _, *owners in ranges) == replicas
         )
 
     @property
     def url(self) -> str:
-        """What rwf connects to."""
-        return f"redis+cluster://127.0.0.1:{self.nodes[0].port}"
+        """What rwf connects to: a node that runs."""
+        return f"redis+cluster://127.0.0.1:{self._running().port}"
 
     def client(self) -> RedisCluster:
         """A redis-py cluster client; always the same one, closed by ``stop``."""
         if self._client is None:
-            self._client = RedisCluster(host="127.0.0.1", port=self.nodes[0].port)
+            self._client = RedisCluster(host="127.0.0.1", port=self._running().port)
         return self._client
 
     def flush(self) -> None:
         """Empty every node. Function libraries stay; nodes that a test ended come back."""
-        if not all(node.alive for node in self.nodes):
-            self.restart()
-        for node in self.nodes:
+        self.revive()
+        for node in self.primaries():
             node.client().flushall()
+
+    def primaries(self) -> list[Server]:
+        """The nodes that run and are primaries, as they see it themselves."""
+        return [node for node in self.nodes if node.alive and role(node) == "master"]
+
+    def primary_of(self, key: str) -> Server:
+        """The primary that has the slot of a key, as a node that runs sees it."""
+        node = self._running()
+        slot = ask(node, "CLUSTER KEYSLOT", key)
+        [port] = [
+            primary[1]
+            for start, end, primary, *_ in ask(node, "CLUSTER SLOTS")
+            if start <= slot <= end
+        ]
+        return next(node for node in self.nodes if node.port == port)
+
+    def fail_over(self, key: str) -> None:
+        """Has the replica of the primary that has this key take its place, as an operator does."""
+        primary = self.primary_of(key)
+        links = {node: ask(node, "INFO", "replication") for node in self.nodes if node.alive}
+        replica = next(node for node in links if links[node].get("master_port") == primary.port)
+        ask(replica, "CLUSTER FAILOVER")
+
+    def revive(self) -> None:
+        """Nodes that were ended in new processes; until all are in their places again."""
+        for node in self.nodes:
+            if not node.alive:
+                node.restart()
+        self.wait()
 
     def restart(self) -> None:
         """Every node in a new process, with its old folder and ports."""
@@ -336,6 +398,9 @@ class Cluster:
         self._disconnect()
         for node in self.nodes:
             node.stop()
+
+    def _running(self) -> Server:
+        return next(node for node in self.nodes if node.alive)
 
     def _disconnect(self) -> None:
         if self._client is not None:
@@ -354,10 +419,40 @@ class Cluster:
         self.stop()
 
 
-def _ask(server: Server, command: str, *arguments: str | int) -> Any:
+class AnyServer(Protocol):
+    """What tests take of a server, whatever it consists of."""
+
+    kind: str
+
+    @property
+    def url(self) -> str:
+        """What rwf connects to."""
+
+    def client(self) -> Any:
+        """A redis-py client; always the same one, closed by ``stop``."""
+
+    def flush(self) -> None:
+        """Empty it. Function libraries stay; what a test ended comes back."""
+
+    def restart(self) -> None:
+        """The same in new processes."""
+
+    def stop(self) -> None:
+        """End all processes and remove their folders. Harmless when repeated."""
+
+
+def ask(server: Server, command: str, *arguments: str | int) -> Any:
+    """The server's reply to a command."""
     # redis-py leaves this one method untyped.
-    ask: Any = server.client().execute_command
-    return ask(command, *arguments)
+    execute: Any = server.client().execute_command
+    return execute(command, *arguments)
 
 
-AnyServer: TypeAlias = Server | Cluster
+def role(server: Server) -> str:
+    """``master`` or ``slave``, as the server sees it."""
+    return str(ask(server, "INFO", "replication")["role"])
+
+
+def in_step(server: Server) -> bool:
+    """Whether the server is a replica that has all of its primary and follows it."""
+    return bool(ask(server, "INFO", "replication").get("master_link_status") == "up")

@@ -12,9 +12,9 @@
 --             by that wait; its payload, if any, is in "p1"
 --   "d..."    the number of the signal with this dedupe key
 --   "lW|S"    the latest wait of step S of workflow W that the topic was told of: n,state,stamp; state
---             "w" waiting, "x" expired with its step still expired, "g" otherwise over. It stays, so that
---             what is told late, or again, changes nothing; until W is removed, with the signals that W
---             has consumed.
+--             "w" waiting, "x" expired with its step still expired, "r" resolved, then with the signal's
+--             number for a stamp, "g" otherwise over. It stays, so that what is told late, or again,
+--             changes nothing; until W is removed, with the signals that W has consumed.
 -- Its sorted set is derived from these, and read by the order of its members:
 --   w|W|stamp|S|n and x|W|stamp|S|n     waits, waiting and expired
 -- The partition's timers hold "s|digest" while a hand-off is outstanding, and else at the time when the
@@ -24,7 +24,8 @@ local M = {}
 local SKIPPED_PER_CALL, NOTED_PER_CALL = 100, 100
 local REASON = { ambiguous = "ambiguous_signal", late = "late_signal" }
 local STAMP_PER_MS = -8 -- a stamp without its last seven digits is in milliseconds
-local RANK = { w = 1, x = 2, g = 3 }
+local RANK = { w = 1, x = 2, g = 3, r = 3 }
+local OVER = { g = true, r = true }
 
 -- Keys are the partition's, then the topic's.
 function M.open(call_, name, key)
@@ -140,7 +141,7 @@ end
 function M.registration(field, text)
   local workflow, step = match(field, "^l(.*)|(.*)$")
   local n, state, stamp = read_known(text)
-  if workflow and RANK[state] and state ~= "g" then
+  if workflow and RANK[state] and not OVER[state] then
     return M.member(state, workflow, stamp, step, n), workflow, step, n, state
   end
   return nil
@@ -157,20 +158,21 @@ function M.timer(t)
   return "s|" .. t.digest
 end
 
--- Plans what became of a wait: "w", "x" or "g". Returns whether that was news.
-function M.tell(t, state, workflow, step, n, stamp)
+-- Plans what became of a wait: "w", "x", "r" or "g". Returns whether that was news. Where it ``stands`` by
+-- its workflow's record, it does so here, whatever the topic knew: a failover took that workflow back.
+function M.tell(t, state, workflow, step, n, stamp, stands)
   local field = "l" .. workflow .. "|" .. step
   local known = command("HGET", t.hash, field)
   local last, was, before = read_known(known)
   local age = tonumber(last or 0) - tonumber(n)
-  if age > 0 or (age == 0 and RANK[was] > RANK[state]) then
+  if not stands and (age > 0 or (age == 0 and RANK[was] > RANK[state])) then
     return false
   end
-  local place = state ~= "g" and M.member(state, workflow, stamp, step, n)
-  if age == 0 and was == state and (not place or command("ZSCORE", t.set, place)) then
+  local place = not OVER[state] and M.member(state, workflow, stamp, step, n)
+  if age == 0 and RANK[was] == RANK[state] and (not place or command("ZSCORE", t.set, place)) then
     return false
   end
-  if known and was ~= "g" then
+  if known and not OVER[was] then
     t.members[M.member(was, workflow, before, step, last)] = false
   end
   if place then
@@ -180,13 +182,26 @@ function M.tell(t, state, workflow, step, n, stamp)
   return true
 end
 
+local function payload(t, number)
+  return number == t.last and t.payload or command("HGET", t.hash, "p" .. call.number(number))
+end
+
+-- The signal that this wait has consumed, as a client has to hand it over once more; or false.
+function M.taken(t, workflow, step, n)
+  local last, state, number = read_known(command("HGET", t.hash, "l" .. workflow .. "|" .. step))
+  if state ~= "r" or last ~= n or not M.signal(t, tonumber(number)) then
+    return false
+  end
+  return { number, workflow, step, n, payload(t, tonumber(number)) }
+end
+
 -- Plans that nothing is known any more of a step's waits: its workflow is gone. Returns whether anything was.
 function M.forget(t, workflow, step)
   local field = "l" .. workflow .. "|" .. step
   local known = command("HGET", t.hash, field)
   if known then
-    local n, state, stamp = match(known, "^(%d+),(%a),(%d+)$")
-    if state ~= "g" then
+    local n, state, stamp = read_known(known)
+    if not OVER[state] then
       t.members[M.member(state, workflow, stamp, step, n)] = false
     end
     drop(t, field)
@@ -315,10 +330,6 @@ function M.status(t, signal)
     return "consumed"
   end
   return t.handed and t.handed.number == signal.number and "recorded" or verdict(t)
-end
-
-local function payload(t, number)
-  return number == t.last and t.payload or command("HGET", t.hash, "p" .. call.number(number))
 end
 
 -- What a client is told of a signal: {number, status, workflow, step, stamp, dedupe key, payload}.

@@ -12,12 +12,16 @@ from contextlib import aclosing, closing
 from typing import Any, Final
 
 import orjson
-import redis.exceptions
+import redis.exceptions as errors
 
 from rwf.model.views import Event
 from rwf.store.transport import AsyncStore, SyncStore
 
-_LOST: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
+_LOST: Final = (
+    *(errors.ConnectionError, errors.TimeoutError, OSError),
+    # A cluster amid a failover: the slot has moved, or nobody has it.
+    *(errors.RedisClusterException, errors.ClusterError, errors.AskError, errors.TryAgainError),
+)
 _DATA: Final = (b"message", b"smessage", "message", "smessage")
 # How long one wait for a message takes, in seconds; between two a listener can be closed. The nodes
 # of a cluster are waited for in turn.

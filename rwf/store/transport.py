@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -171,6 +172,8 @@ class SyncStore(_Store):
             if self.cluster:
                 # Its own close leaves the sockets to the garbage collector.
                 self._client.disconnect_connection_pools()
+            for sentinel in _sentinels(self._client, self._address):
+                sentinel.close()
             self._client.close()
             self._client = None
         if self._embedded is not None:
@@ -220,10 +223,11 @@ class SyncStore(_Store):
             return {"": client.execute_command(*args, NEVER_DECODE=True)}
         nodes = _chosen(client.get_primaries(), only)
         connections = {node.name: client.get_redis_connection(node) for node in nodes}
-        return {
-            name: connection.execute_command(*args, NEVER_DECODE=True)
-            for name, connection in connections.items()
-        }
+        with self._looking_anew():
+            return {
+                name: connection.execute_command(*args, NEVER_DECODE=True)
+                for name, connection in connections.items()
+            }
 
     def _acknowledged(self, commands: Sequence[Command], key: str) -> Any:
         client = self.client()
@@ -245,12 +249,23 @@ class SyncStore(_Store):
         client = self.client()
         if node is not None:
             client = client.get_redis_connection(node)
-        replies: list[Any] = _filled(client.pipeline(transaction=False), commands).execute(
-            raise_on_error=False
-        )
+        pipeline = _filled(client.pipeline(transaction=False), commands)
+        with self._looking_anew():
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
         if _has_moved(replies):
             self._client.nodes_manager.initialize()
         return replies
+
+    @contextmanager
+    def _looking_anew(self) -> Iterator[None]:
+        """Has a cluster's client ask who has which slots when a node does not answer: redis-py
+        does that by itself only where it chooses the node."""
+        try:
+            yield
+        except _SILENT:
+            if self.cluster:
+                self._client.nodes_manager.initialize()
+            raise
 
 
 class AsyncStore(_Store):
@@ -285,6 +300,8 @@ class AsyncStore(_Store):
             await node.aclose()
         self._nodes.clear()
         if self._client is not None and not self._given:
+            for sentinel in _sentinels(self._client, self._address):
+                await sentinel.aclose()
             await self._client.aclose()
             self._client = None
         if self._embedded is not None:
@@ -333,10 +350,11 @@ class AsyncStore(_Store):
         client = await self._ready()
         if not self.cluster:
             return {"": await client.execute_command(*args, NEVER_DECODE=True)}
-        return {
-            node.name: await node.execute_command(*args, NEVER_DECODE=True)
-            for node in _chosen(client.get_primaries(), only)
-        }
+        async with self._looking_anew():
+            return {
+                node.name: await node.execute_command(*args, NEVER_DECODE=True)
+                for node in _chosen(client.get_primaries(), only)
+            }
 
     async def _ready(self) -> Any:
         """The client, knowing the nodes of its cluster."""
@@ -368,10 +386,21 @@ class AsyncStore(_Store):
     async def _pipelined(self, node: Any, commands: Sequence[Command]) -> list[Any]:
         client = await self.client() if node is None else self._node(node)
         pipeline = _filled(client.pipeline(transaction=False), commands)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        async with self._looking_anew():
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
         if _has_moved(replies):
             await self._client.nodes_manager.initialize()
         return replies
+
+    @asynccontextmanager
+    async def _looking_anew(self) -> AsyncIterator[None]:
+        """The same as the blocking store's."""
+        try:
+            yield
+        except _SILENT:
+            if self.cluster:
+                await self._client.nodes_manager.initialize()
+            raise
 
     def _node(self, node: Any) -> Any:
         # A cluster's nodes have no pipeline of their own on asyncio.
@@ -383,12 +412,16 @@ class AsyncStore(_Store):
         return self._nodes[node.name]
 
 
-# Not every error of a cluster's client is a RedisError.
+# What may be the server's doing. Not every error of a cluster's client is a RedisError.
 _FAULTS: Final = (
     redis.exceptions.RedisError,
     redis.exceptions.RedisClusterException,
     OSError,
 )
+
+
+# A node that does not answer.
+_SILENT: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
 
 
 # What a connection to one node of a cluster takes over from the cluster's client.
@@ -407,6 +440,14 @@ _NODE_OPTIONS: Final = frozenset(
         "socket_connect_timeout",
     }
 )
+
+
+def _sentinels(client: Any, address: Address | None) -> list[Any]:
+    """The clients of the Sentinels that a client asks for its primary; it does not close them."""
+    if address is None or address.kind != "sentinel":
+        return []
+    found: list[Any] = client.connection_pool.sentinel_manager.sentinels
+    return found
 
 
 def _sending(client: Any, key: str, cluster: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rwf.store.catalog import Arg, Op
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import Scope, new_call_id
 from rwf.store.ops.reads import load
+from rwf.store.ops.topics import check_topic
 from rwf.store.ops.waits import Fate, Topic, Unsettled, fate_of, settle, sync, tell
 from rwf.store.records import STATES, Header, time_of_stamp
 
@@ -81,6 +82,9 @@ def _told_again(
         kind = yield from sync(scope, topic, fate, unsettled, repair=mark)
         if kind:
             repairs.append(Repair(kind=kind, step=fate.step, details={}))
+        if kind and fate.known and fate.what == "w":
+            # It may have ended since it was read, and the topic takes a repair's word for it.
+            yield from check_topic(scope, topic.digest)
     news = [(topic, fate) for topic, fate in waits if not fate.known]
     for start in range(0, len(news), _TOLD_PER_CALL):
         some = news[start : start + _TOLD_PER_CALL]

@@ -1,0 +1,180 @@
+"""Failover in the middle of work: everybody goes on by themselves, and all converges.
+
+What was acknowledged may be lost with durability ``server``: the state is then an earlier one, of
+one partition or of several (SPEC section 9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pytest
+
+from rwf import Await, Client, Retry, StepContext, StoreUnavailable, Worker
+from rwf.store.keys import home_partition, partition_of, topic_digest
+from tests import invariants
+from tests.conftest import Topology, connect
+from tests.contract.daemons import serving, swept
+from tests.contract.flows import flow, raw, states
+from tests.contract.workers import at_work, client_of, until_ended
+from tests.servers import AnyServer
+from tests.waiting import until
+
+T = TypeVar("T")
+
+# --- a partition that falls back to an earlier state
+
+
+@contextmanager
+def fallen_back(client: Client, partition: int) -> Iterator[None]:
+    """What happens meanwhile in a partition is lost at the end, as its primary's last writes are
+    when a replica takes over."""
+    redis, pattern = raw(client), f"rwf:{{{partition}}}:*"
+    before = {key: redis.dump(key) for key in redis.scan_iter(match=pattern, count=1000)}
+    yield
+    for key in set(redis.scan_iter(match=pattern, count=1000)) - set(before):
+        redis.delete(key)
+    for key, dump in before.items():
+        redis.restore(key, 0, dump, replace=True)
+
+
+@pytest.fixture
+def parted(one_server: AnyServer) -> Iterator[Client]:
+    """A client of a namespace with 8 partitions."""
+    with Client.from_url(one_server.url, partitions=8) as client:
+        client.list()
+        yield client
+        assert invariants.check(client) == []
+
+
+def away_from_home(client: Client, signal: str, key: str) -> tuple[str, int]:
+    """A new workflow, ``a b:a``, in another partition than a topic; its id and partition."""
+    home = home_partition(topic_digest(signal, key), client._scope.keys.homes)
+    while True:
+        workflow_id = client.insert(flow("a b:a")).id
+        if (partition := partition_of(workflow_id)) != home:
+            assert partition is not None
+            return workflow_id, partition
+        client.request_cancel(workflow_id)
+
+
+def test_a_workflow_that_forgot_its_signal_gets_it_again(parted: Client) -> None:
+    workflow_id, partition = away_from_home(parted, "go", "k")
+    parted.await_step(workflow_id, "a", signal="go", correlation_key="k")
+    with fallen_back(parted, partition):
+        assert parted.deliver_signal("go", "k", payload=[1]).status == "consumed"
+        parted.complete_step(workflow_id, "a")
+    assert states(parted, workflow_id) == "a=awaiting_signal b=pending"
+    assert ("handoff_unfinished", "a") in swept(parted)
+    [claim] = parted.claim(["default"], worker_id="w")
+    assert claim.signal is not None
+    assert (claim.step, claim.signal.payload) == ("a", [1])
+    assert parted.deliver_signal("go", "k").status == "consumed"
+
+
+def test_a_workflow_that_forgot_its_wait_has_it_again(parted: Client) -> None:
+    """The wait that begins anew has the number of the one that the signal has resolved."""
+    workflow_id, partition = away_from_home(parted, "go", "k")
+    with fallen_back(parted, partition):
+        parted.await_step(workflow_id, "a", signal="go", correlation_key="k")
+        parted.deliver_signal("go", "k")
+    assert states(parted, workflow_id) == "a=available b=pending"
+    parted.await_step(workflow_id, "a", signal="go", correlation_key="k")
+    swept(parted)
+    assert states(parted, workflow_id) == "a=available b=pending"
+
+
+@pytest.mark.parametrize("end", ["abandoned", "replaced", "elsewhere"])
+def test_a_wait_that_stands_again_is_registered_again(parted: Client, end: str) -> None:
+    workflow_id, partition = away_from_home(parted, "go", "k")
+    parted.await_step(workflow_id, "a", signal="go", correlation_key="k")
+    with fallen_back(parted, partition):
+        if end == "abandoned":
+            parted.complete_step(workflow_id, "a")
+        else:
+            key = "k" if end == "replaced" else "other"
+            parted.await_step(workflow_id, "a", signal="go", correlation_key=key)
+    swept(parted)
+    found = parted.deliver_signal("go", "k")
+    assert (found.status, found.workflow_id) == ("consumed", workflow_id)
+    assert parted.complete_step(workflow_id, "a").released == ("b",)
+    parted.rebuild()  # what another topic believed in
+
+
+# --- failover amid work
+
+
+def insisting(act: Callable[[], T]) -> T:
+    """What a call returns once there is a server that serves it."""
+    found: list[T] = []
+
+    def made() -> bool:
+        with contextlib.suppress(StoreUnavailable):
+            found.append(act())
+        return bool(found)
+
+    until(made, timeout=20, what="a server that serves")
+    return found[0]
+
+
+def end_primary(topology: Topology, key: str, how: str) -> None:
+    """Ends the primary of a key or moves it, and waits until another has taken its place."""
+    old = topology.primary_of(key)
+    if how == "killed":
+        old.kill()
+    else:
+        topology.fail_over(key)
+    until(lambda: topology.primary_of(key) is not old, timeout=20, what="a new primary")
+
+
+def sent_again(client: Client, key: str) -> str:
+    """Has a client that does not know what was lost send all again: the workflow's id."""
+    workflow_id = insisting(lambda: client.insert(flow("ask b:ask c:b d:b"), key=key)).id
+    insisting(lambda: client.deliver_signal("go", key))
+    return workflow_id
+
+
+def at_hand(topology: Topology, kind: str, inserted: dict[str, str]) -> Worker:
+    """A worker of these workflows, by key: the first step waits for a signal of that key."""
+    worker = Worker(client_of(kind, topology), concurrency=16, lease=2.0)
+
+    @worker.step("work")
+    async def work(ctx: StepContext) -> None:
+        await asyncio.sleep(0.01)
+        if ctx.step == "ask" and ctx.signal is None:
+            found = [key for key, workflow_id in inserted.items() if workflow_id == ctx.workflow_id]
+            if not found:
+                raise Retry("not known yet", in_=0.1)
+            raise Await(signal="go", correlation_key=found[0])
+
+    return worker
+
+
+@pytest.mark.parametrize(("how", "kind"), [("killed", "sync"), ("told", "async")])
+def test_a_failover_amid_work(topology: Topology, how: str, kind: str) -> None:
+    with connect(topology) as client, connect(topology) as other:
+        inserted: dict[str, str] = {}
+
+        def insert(numbers: Iterable[int]) -> None:
+            for number in numbers:
+                inserted[f"k{number}"] = sent_again(client, f"k{number}")
+
+        worker = at_hand(topology, kind, inserted)
+        with at_work(worker), serving(other, interval=0.2, sweep_interval=1.0):
+            insert(range(30))
+            thread = threading.Thread(target=insert, args=(range(30, 60),))
+            thread.start()
+            end_primary(topology, "rwf:{0}:meta", how)
+            thread.join()
+            topology.revive()
+            insert(range(60))  # nobody knows which of them were lost
+            for workflow_id in inserted.values():
+                until_ended(client, workflow_id)
+        assert {client.get(one).state for one in inserted.values()} == {"completed"}
+        client.rebuild()
+        assert invariants.check(topology.client()) == []
