@@ -23,6 +23,7 @@ from rwf.model.states import (
     EdgePolicy,
     StepCause,
     StepState,
+    WorkflowState,
 )
 from rwf.store.callbacks import CallbackRecord
 from rwf.store.keys import PARTITION_SLOTS, partition_of
@@ -105,6 +106,12 @@ class _Flow:
                 self.indexed[kind[1:]][rest] = _text(value)
         for number in range(self.head, self.tail):
             self.entries[_text(self.own.get(f">{number}", b"|")).partition("|")[0]] += 1
+
+    @property
+    def ended(self) -> bool:
+        """No step is open, and nothing is left to be walked, be it to steps that have ended."""
+        open_ = any(record.state in OPEN_STEPS for record in self.records.values())
+        return not open_ and self.head == self.tail
 
     def record(self, name: str) -> Record:
         return self.start if name == START else self.records[name]
@@ -396,11 +403,8 @@ def _header(flow: _Flow) -> Iterator[str]:
     stored = Counter({state: count for state, count in header.counts.items() if count})
     if counted != stored:
         yield f"counts {dict(stored)}, the steps say {dict(counted)}"
-    ended = not any(record.state in OPEN_STEPS for record in flow.records.values())
-    if ended != (header.finished is not None):
-        yield f"finished is {header.finished}, and ended is {ended}"
-    if ended and flow.head != flow.tail:
-        yield "ended, with edges still to walk"
+    if flow.ended != (header.finished is not None):
+        yield f"finished is {header.finished}, and ended is {flow.ended}"
     started = [record.started for record in flow.records.values() if record.started is not None]
     if header.started != (min(started) if started else None):
         yield f"started at {header.started}, its steps at {sorted(started)[:3]}"
@@ -569,6 +573,8 @@ def _imply(flow: _Flow, partition: _Partition) -> None:
     state = workflow_state(
         (record.state for record in flow.records.values()), cancel=header.cancel is not None
     )
+    if state in WORKFLOW_CODE and not flow.ended:
+        state = WorkflowState.PENDING
     partition.gauges[f"gw|{state}"] += 1
     group = WORKFLOW_CODE.get(state, "o")
     partition.index.add(f"{group}|{header.inserted:011x}|{flow.id}")

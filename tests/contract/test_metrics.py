@@ -245,12 +245,16 @@ def test_ages(one_client: Client, broken_on_purpose: None) -> None:
 
     assert ages() == {metrics.READY_AGE: 0}
     now = int(raw(one_client).time()[0]) * 1000
-    members = [f"q{n}:{900 + n}|000000{now - n * 1000:011x}0001|0-x|s" for n in range(450)]
+
+    def order(age: int) -> str:
+        return f"{0:010x}{(now - age * 1000) * 1000:013x}0001"
+
+    members = [f"q{n}:{900 + n}|{order(n)}|0-x|s" for n in range(450)]
     raw(one_client).zadd("rwf:{0}:ready", dict.fromkeys(members, 0))
     raw(one_client).hset("rwf:{0}:sweep", "open:ended", now - 60_000)
     assert ages()[metrics.READY_AGE] == pytest.approx(449, abs=20)
     assert ages()[metrics.SWEEP_AGE] == pytest.approx(60, abs=20)
-    taken = f"q:1000|000000{now - 900_000:011x}0001|0-x|s"
+    taken = f"q:1000|{order(900)}|0-x|s"
     raw(one_client).zadd("rwf:{0}:reserved", {taken: now})
     assert ages()[metrics.READY_AGE] == pytest.approx(900, abs=20)
 

@@ -1,0 +1,450 @@
+"""Every interleaving of the server calls of a few actors on one small graph.
+
+An operation is a generator that yields calls, so a schedule is a sequence of "who makes the next
+call". The explorer goes through all of them depth first, on a real server: after each call it dumps
+the partition's keys, and it restores them to try another. Two schedules that lead to the same state
+are followed once from there on; the same means equal records, queue and outbox, leaving out times
+and ids, and equal actors, of whom two workers may have changed places.
+
+The actors are workers, which claim one step at a time and report it as completed or as failed, both
+of which are tried; a canceller; and a reconciler. An idle worker asks only when there is something
+to be had, as an empty answer changes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from rwf import Client, CommandRejected, Completion
+from rwf.model.states import TERMINAL_STEPS, StepState
+from rwf.store.catalog import Call, Op
+from rwf.store.ops.cancel import request_cancel
+from rwf.store.ops.claims import Claimer, claim_in
+from rwf.store.ops.complete import complete_step
+from rwf.store.ops.reconcile import reconcile
+from rwf.store.records import Record, Row
+from tests import invariants
+from tests.contract.flows import one_call, raw
+from tests.model.graphs import CANCEL, CONTINUE, graph
+from tests.model.operated import Operated
+from tests.model.plain import Definition, Refused, differences
+from tests.model.system import ClientSystem, build
+
+OUTCOMES: Final = ("completed", "failed")
+_LEASE: Final = 3600.0
+_NEVER: Final = 2**42  # a time in ms
+
+
+def graphs(size: int) -> list[Definition]:
+    """Every graph of so many steps, up to isomorphism; an edge cancels or goes on."""
+    pairs = list(itertools.combinations(range(size), 2))
+    found: dict[tuple[tuple[int, int, str], ...], Definition] = {}
+    for policies in itertools.product((None, CANCEL, CONTINUE), repeat=len(pairs)):
+        edges = [(*pair, policy) for pair, policy in zip(pairs, policies, strict=True) if policy]
+        canonical = min(
+            tuple(sorted((order[parent], order[child], policy) for parent, child, policy in edges))
+            for order in itertools.permutations(range(size))
+        )
+        going_on = [(parent, child) for parent, child, policy in edges if policy == CONTINUE]
+        chosen = [(parent, child) for parent, child, _ in edges]
+        found.setdefault(canonical, graph(size, chosen, going_on=going_on, max_attempts=1))
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A worker is about to report a step, and may say either."""
+
+    step: str
+    lease: str
+
+
+Program = Callable[[Client, str], Op[Any]]
+
+
+def worker(client: Client, _workflow_id: str) -> Any:
+    """Claims steps and reports them, for ever."""
+    claimer = Claimer.checked(["default"], "w", _LEASE)
+    while True:
+        _, claims = yield from claim_in(client._scope, 0, claimer, 1)
+        for claim in claims:
+            status = yield Choice(claim.step, claim.lease)
+            item = Completion(
+                workflow_id=claim.workflow_id, step=claim.step, status=status, lease=claim.lease
+            )
+            yield from complete_step(client._scope, item)
+
+
+def canceller(client: Client, workflow_id: str) -> Op[Any]:
+    """Asks the workflow to end, which may be too late."""
+    with suppress(CommandRejected):
+        yield from request_cancel(client._scope, workflow_id, None, None)
+
+
+def reconciler(client: Client, workflow_id: str) -> Op[Any]:
+    """Looks at the workflow once."""
+    return reconcile(client._scope, workflow_id)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """An actor between two of its calls: what it was answered so far, and what it does next.
+
+    ``next`` is None when it has ended.
+    """
+
+    program: Program
+    replies: tuple[Any, ...]
+    next: Call | Choice | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What its further steps depend on. None of these operations keeps more of its replies than
+        what it asks for next."""
+        if isinstance(self.next, Choice):
+            return "report", self.next.step
+        if self.next is None:
+            return "", self.program.__name__
+        arguments = {"take": (), "cancel": (), "start": self.next.args[4:5]}
+        about = arguments.get(self.next.function, self.next.args)
+        return self.next.function, str(about)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A state of the server and of all actors, and the model that has had the same commands."""
+
+    dumps: tuple[bytes | None, ...]
+    key: tuple[Any, ...]
+    states: dict[str, StepState]
+    ready: bool
+    reserved: tuple[bytes, ...]
+    unwalked: bool
+    actors: tuple[Actor, ...]
+    model: Operated
+
+    @property
+    def whole_key(self) -> tuple[Any, ...]:
+        """Two nodes with the same have the same future."""
+        return self.key, tuple(sorted(one.key for one in self.actors))
+
+
+@dataclass
+class Explorer:
+    """Explores one graph; AssertionError, with the schedule, at the first breach.
+
+    ``exact`` holds the model to every state: for a server that walks whole releases in one call.
+    Otherwise only ends are compared, with the states that the model can end in.
+    """
+
+    client: Client
+    definition: Definition
+    programs: tuple[Program, ...]
+    exact: bool = True
+    states: int = 0
+    calls: int = 0
+    _schedules: dict[tuple[Any, ...], int] = field(default_factory=dict, init=False)
+    _checked: set[tuple[Any, ...]] = field(default_factory=set, init=False)
+    _path: list[str] = field(default_factory=list, init=False)
+    _at: Node | None = field(default=None, init=False)
+
+    def run(self) -> int:
+        """Explores all; returns how many schedules there are."""
+        model = Operated()
+        ours = model.insert(self.definition)
+        assert not isinstance(ours, Refused)
+        self._ours = ours.workflow_id
+        self.client.list()  # connected: from now on operations yield their own calls only
+        view = self.client.insert(build(self.definition))
+        self._id = view.id
+        self._keys = [
+            *self.client._session.keys.partition(0),
+            *self.client._session.keys.workflow(view.id),
+        ]
+        self._ends = _ends(self.definition) if not self.exact else frozenset()
+        actors = tuple(self._actor(program) for program in self.programs)
+        return self._explore(self._node(actors, model))
+
+    # --- the search
+
+    def _explore(self, node: Node) -> int:
+        key = node.whole_key
+        if key in self._schedules:
+            assert self._schedules[key], f"a circle: {self._path}"
+            return self._schedules[key]
+        self._schedules[key] = 0
+        self.states += 1
+        if node.key not in self._checked:
+            self._checked.add(node.key)
+            try:
+                self._check(node)
+            except AssertionError as error:
+                raise AssertionError(f"after {' '.join(self._path)}: {error}") from None
+        moves = [
+            (number, choice)
+            for number, actor in enumerate(node.actors)
+            for choice in self._choices(node, actor)
+        ]
+        total = 0
+        for number, choice in moves:
+            self._path.append(f"{number}:{_name(node.actors[number].next)}{choice or ''}")
+            total += self._explore(self._moved(node, number, choice))
+            self._path.pop()
+        self._schedules[key] = total or 1
+        return total or 1
+
+    def _choices(self, node: Node, actor: Actor) -> tuple[str | None, ...]:
+        if isinstance(actor.next, Choice):
+            return OUTCOMES
+        idle = actor.next is None or (actor.next.function == "take" and not node.ready)
+        return () if idle else (None,)
+
+    def _moved(self, node: Node, number: int, choice: str | None) -> Node:
+        """What comes of an actor's next call."""
+        if self._at is not node:
+            self._restore(node)
+        self._at = None
+        self.calls += 1
+        actor = node.actors[number]
+        replies = actor.replies if choice is None else (*actor.replies, choice)
+        request = actor.next if choice is None else self._request(actor.program, replies)
+        assert isinstance(request, Call)
+        reply = self.client._run(one_call(request))
+        moved = self._actor(actor.program, (*replies, reply))
+        model = self._followed(node, request, actor, choice, moved)
+        actors = (*node.actors[:number], moved, *node.actors[number + 1 :])
+        if request.reads_only:
+            return replace(node, actors=actors)
+        return self._node(actors, model)
+
+    def _request(self, program: Program, replies: tuple[Any, ...]) -> Call | Choice | None:
+        """What a program asks for after these replies."""
+        op: Any = program(self.client, self._id)
+        try:
+            request = next(op)
+            for reply in replies:
+                request = op.send(reply)
+        except StopIteration:
+            return None
+        assert isinstance(request, (Call, Choice))
+        return request
+
+    def _actor(self, program: Program, replies: tuple[Any, ...] = ()) -> Actor:
+        request = self._request(program, replies)
+        if isinstance(request, Call) and request.function == "take":
+            replies = ()  # a worker remembers nothing of its last step
+        return Actor(program, replies, request)
+
+    # --- the server's state
+
+    def _node(self, actors: tuple[Actor, ...], model: Operated) -> Node:
+        """The state in which the server is."""
+        pipeline = raw(self.client).pipeline(transaction=False)
+        for key in self._keys:
+            pipeline.dump(key)
+        at = {name.rpartition(":")[2]: name for name in self._keys[:10]}
+        own, payload = self._keys[10], self._keys[11]
+        pipeline.hgetall(own)
+        pipeline.hgetall(payload)
+        for name in ("ready", "reserved", "timers", "outbox", "index"):
+            pipeline.zrange(at[name], 0, -1)
+        found = pipeline.execute()
+        dumps, rest = found[: len(self._keys)], found[len(self._keys) :]
+        records = {
+            name: Record.parse(name, rest[0][name.encode()])
+            for name in (step["name"] for step in self.definition["steps"])
+        }
+        header = _masked(rest[0][b":c"])
+        walks = sorted((name, text) for name, text in rest[0].items() if name[:1] == b">")
+        rows = [
+            (name, (row := Row.parse(text)).status, row.open, row.released, row.cancelled)
+            for name, text in sorted(rest[1].items())
+            if name[:2] == b"r:"
+        ]
+        queue = [[_step_of(member) for member in members] for members in rest[2:4]]
+        state = (
+            *(_facts(record) for record in records.values()),
+            header,
+            tuple(walks),
+            tuple(rows),
+            tuple(queue[0]),
+            tuple(sorted(queue[1])),
+            tuple(rest[4]),
+            tuple(rest[5]),
+            tuple(rest[6]),
+        )
+        node = self._at = Node(
+            tuple(dumps),
+            state,
+            {name: record.state for name, record in records.items()},
+            bool(rest[2]),
+            tuple(rest[3]),
+            bool(walks),
+            actors,
+            model,
+        )
+        return node
+
+    def _restore(self, node: Node, *, reserved_until: int = _NEVER) -> None:
+        pipeline = raw(self.client).pipeline(transaction=False)
+        pipeline.delete(*self._keys)
+        for key, dump in zip(self._keys, node.dumps, strict=True):
+            if dump is not None:
+                pipeline.restore(key, 0, dump)
+        if node.reserved:
+            (reserved,) = (key for key in self._keys if key.endswith(":reserved"))
+            pipeline.zadd(reserved, dict.fromkeys(node.reserved, reserved_until))
+        pipeline.execute()
+
+    # --- what must hold
+
+    def _followed(
+        self, node: Node, request: Call, actor: Actor, choice: str | None, moved: Actor
+    ) -> Operated:
+        """The model after the same command; whether the server has judged it in the same way."""
+        if request.function == "start" and isinstance(moved.next, Choice):
+            self._may_run(node, moved.next.step)
+            if self.exact:
+                model = deepcopy(node.model)
+                model.claim(self._ours, moved.next.step, moved.next.lease)
+                return model
+        if not self.exact:
+            return node.model
+        if choice is not None:
+            assert isinstance(actor.next, Choice)
+            model = deepcopy(node.model)
+            done = model.complete(self._ours, actor.next.step, choice, lease=actor.next.lease)
+            assert not isinstance(done, Refused), done
+            return model
+        if request.function == "cancel":
+            model = deepcopy(node.model)
+            model.request_cancel(self._ours)
+            return model
+        return node.model
+
+    def _may_run(self, node: Node, step: str) -> None:
+        """A step is handed out once at a time, and not before its parents."""
+        held = [one.next.step for one in node.actors if isinstance(one.next, Choice)]
+        assert step not in held, f"{step} is handed out twice: {self._path}"
+        for edge in self.definition["edges"]:
+            state = node.states[edge["parent"]]
+            over = state is StepState.COMPLETED or (
+                state in TERMINAL_STEPS and edge["policy"] == CONTINUE
+            )
+            assert edge["child"] != step or over, f"{step} runs before {edge['parent']}"
+
+    def _check(self, node: Node) -> None:
+        """Of one state: the keys agree; the model agrees; and if all actors died here, a
+        reconciliation and a worker would still bring everything to its end."""
+        assert not (problems := invariants.check(self.client)), problems
+        if self.exact:
+            assert not node.unwalked
+            theirs = ClientSystem(self.client).snapshot(self._id)
+            problems = differences(node.model.snapshot(self._ours), theirs)
+            assert not problems, problems
+        self._restore(node, reserved_until=1)
+        self._at = None
+        self._finish()
+        if not self.exact:
+            end = tuple(one.state.value for one in self.client.steps(self._id))
+            assert end in self._ends, f"no order of the commands ends in {end}"
+
+    def _finish(self) -> None:
+        self.client.reconcile(self._id)
+        for _ in range(2 * len(self.definition["steps"]) + 1):
+            claims = self.client.claim(["default"], worker_id="late", limit=10)
+            for claim in claims:
+                self.client.complete(claim)
+            if claims:
+                continue
+            steps = self.client.steps(self._id)
+            left = [one.name for one in steps if one.state is StepState.EXECUTING]
+            if not left:
+                break
+            self.client.complete_step(self._id, left[0], force=True)
+        view = self.client.get(self._id)
+        assert view.finished_at is not None, f"stuck: {self.client.steps(self._id)}"
+
+
+def _name(request: Call | Choice | None) -> str:
+    return request.step + "=" if isinstance(request, Choice) else getattr(request, "function", "")
+
+
+def _step_of(member: bytes) -> bytes:
+    return member.rpartition(b"|")[2]
+
+
+def _facts(record: Record) -> tuple[Any, ...]:
+    """A record without times and ids."""
+    claim = record.claim is not None
+    shown = replace(
+        record,
+        since=0,
+        order="",
+        started=None if record.started is None else 0,
+        finished=None if record.finished is None else 0,
+        claim=None,
+    )
+    return (str(shown), claim)
+
+
+def _masked(counts: bytes) -> tuple[Any, ...]:
+    """The header's moving half without times."""
+    numbers, _, moving = counts.decode().partition(";")
+    _, started, rest = moving.split(",", 2)
+    finished, cancel, others = (rest or ",,").split(",", 2)
+    return numbers, bool(started), bool(finished), bool(cancel), others
+
+
+def _ends(definition: Definition) -> frozenset[tuple[str, ...]]:
+    """The states of the steps in every end that the model can come to, whoever cancels when and
+    whatever steps report.
+
+    Without the causes: what a cascade has not reached yet, a cancel request cancels, and the model
+    knows no cascade that is half done.
+    """
+    first = Operated()
+    inserted = first.insert(definition)
+    assert not isinstance(inserted, Refused)
+    flow = inserted.workflow_id
+    found: set[tuple[str, ...]] = set()
+    seen: set[tuple[object, bool]] = set()
+
+    def go(model: Operated) -> None:
+        workflow = model.workflows[flow]
+        steps = workflow.steps.values()
+        here = tuple((step.state, step.cause) for step in steps)
+        if (here, workflow.cancel_requested) in seen:
+            return
+        seen.add((here, workflow.cancel_requested))
+        if model.finished(flow):
+            found.add(tuple(step.state.value for step in steps))
+            return
+        for after in _followers(model, flow):
+            go(after)
+
+    go(first)
+    return frozenset(found)
+
+
+def _followers(model: Operated, flow: str) -> Iterator[Operated]:
+    """The model after each command that somebody may give."""
+    if not model.workflows[flow].cancel_requested:
+        after = deepcopy(model)
+        after.request_cancel(flow)
+        yield after
+    for step in model.workflows[flow].steps.values():
+        if step.state is StepState.AVAILABLE:
+            after = deepcopy(model)
+            after.claim(flow, step.name, step.name)
+            yield after
+        if step.state is StepState.EXECUTING:
+            for status in OUTCOMES:
+                after = deepcopy(model)
+                after.complete(flow, step.name, status, lease=step.name)
+                yield after

@@ -1,0 +1,111 @@
+"""All schedules of two workers, a canceller and a reconciler on all small graphs.
+
+``make test-long`` adds all graphs of three steps with everybody, and of four without the
+reconciler, of which a slice takes every fiftieth. ``pytest -s`` shows how far it is.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from rwf.store import library as assembled
+from tests.conftest import SCALE, connect
+from tests.fault.interleavings import (
+    Explorer,
+    Program,
+    canceller,
+    graphs,
+    reconciler,
+    worker,
+)
+from tests.model.plain import Definition
+from tests.servers import AnyServer
+
+WORKERS_AND_CANCELLER: tuple[Program, ...] = (worker, worker, canceller)
+EVERYBODY: tuple[Program, ...] = (*WORKERS_AND_CANCELLER, reconciler)
+
+
+def explore(
+    server: AnyServer,
+    definitions: Sequence[Definition],
+    programs: tuple[Program, ...],
+    *,
+    exact: bool = True,
+) -> Counter[str]:
+    """Explores these graphs; how many states, calls and schedules there were."""
+    found: Counter[str] = Counter()
+    begun = time.monotonic()
+    for number, definition in enumerate(definitions, 1):
+        server.flush()
+        with connect(server) as client:
+            explorer = Explorer(client, definition, programs, exact)
+            found["schedules"] += explorer.run()
+        found["states"] += explorer.states
+        found["calls"] += explorer.calls
+        seconds = time.monotonic() - begun
+        print(f"{number} of {len(definitions)} graphs, {dict(found)}, {seconds:.0f} s", flush=True)
+    return found
+
+
+def test_two_workers_and_a_canceller(one_server: AnyServer) -> None:
+    """The number of schedules is the same on every machine."""
+    found = explore(one_server, [*graphs(1), *graphs(2)], WORKERS_AND_CANCELLER)
+    assert (found["states"], found["schedules"]) == (128, 376)
+
+
+def test_a_reconciler_beside_them(one_server: AnyServer) -> None:
+    found = explore(one_server, [*graphs(1), *graphs(2)], EVERYBODY)
+    assert (found["states"], found["schedules"]) == (384, 12016)
+
+
+@pytest.mark.parametrize("edges", ["chain", "join"])
+def test_releases_in_slices(
+    one_server: AnyServer, edges: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With so few edges a call that others find a release half done."""
+    pairs = {"chain": [("s0", "s1"), ("s1", "s2")], "join": [("s0", "s2"), ("s1", "s2")]}[edges]
+    chosen = [
+        one
+        for one in graphs(3)
+        if [(edge["parent"], edge["child"]) for edge in one["edges"]] == pairs
+    ]
+    assert chosen
+    with_edges_per_call(most_edges(chosen), monkeypatch, tmp_path)
+    explore(one_server, chosen, WORKERS_AND_CANCELLER, exact=False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("size", [3, 4])
+def test_all_graphs(one_server: AnyServer, size: int) -> None:
+    """Everybody on three steps; on four two workers and a canceller."""
+    chosen = graphs(size)[:: 50 if size == 4 and SCALE != "long" else 1]
+    explore(one_server, chosen, EVERYBODY if size == 3 else WORKERS_AND_CANCELLER)
+
+
+def most_edges(definitions: Sequence[Definition]) -> int:
+    """How many edges a call has to walk at least: all that leave one step, or the start."""
+    most = 0
+    for definition in definitions:
+        children = Counter(edge["parent"] for edge in definition["edges"])
+        roots = len(definition["steps"]) - len({edge["child"] for edge in definition["edges"]})
+        most = max(most, roots, *children.values())
+    return most
+
+
+def with_edges_per_call(number: int, patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Has clients from now on use a library that walks so many edges a call."""
+    copy = folder / "lua"
+    shutil.copytree(assembled.lua_folder(), copy)
+    states = copy / "lib" / "states.lua"
+    text = states.read_text()
+    changed = text.replace("M.EDGES_PER_CALL = 200\n", f"M.EDGES_PER_CALL = {number}\n")
+    assert changed != text
+    states.write_text(changed)
+    patch.setattr(assembled, "lua_folder", lambda: copy)
+    patch.setattr("rwf.store.session.library", assembled.library.__wrapped__)
