@@ -190,6 +190,12 @@ class Server:
         return self._folder / "server.log"
 
     @property
+    def append_only_file(self) -> Path:
+        """The file that its writes are appended to, with ``aof``."""
+        (file,) = (self._folder / "appendonlydir").glob("*.incr.aof")
+        return file
+
+    @property
     def url(self) -> str:
         """What rwf connects to."""
         return f"redis://127.0.0.1:{self.port}/0"

@@ -1,0 +1,294 @@
+"""Short histories in which every server function that writes is called, and ways to end them.
+
+Each is told to a :class:`Stepped` client, whose every call of a server function passes through
+``perform``, where a test may record it, or break it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from rwf import Client, Completion, RwfError
+from rwf.model.states import TERMINAL_STEPS, StepState
+from rwf.model.views import Callback
+from rwf.store.catalog import CONNECT, Call, Op, Request, Scan, Together
+from rwf.store.ops import members
+from rwf.store.ops.due import PassedOver
+from rwf.store.ops.insert import insert
+from rwf.store.ops.sweep import Kind, Place, sweep
+from rwf.store.ops.timers import fire_due
+from tests.contract.flows import drive, fan_out, flow, one_call, raw, refused
+from tests.contract.outbox import hasten, ignore
+from tests.waiting import until
+
+T = TypeVar("T")
+
+PARTITIONS: Final = 2
+"""So that a workflow and what it waits for can lie apart."""
+SOON: Final = 0.02
+HOUR: Final = timedelta(hours=1)
+
+
+class Stepped(Client):
+    """A client whose calls are performed one by one."""
+
+    def perform(self, call: Call) -> Any:
+        """Sends a call; the reply."""
+        return super()._run(one_call(call))
+
+    def _run(self, op: Op[T]) -> T:
+        reply: Any = None
+        fault: RwfError | None = None
+        while True:
+            try:
+                request = op.send(reply) if fault is None else op.throw(fault)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            try:
+                reply, fault = self._answer(request), None
+            except RwfError as error:
+                reply, fault = None, error
+
+    def _answer(self, request: Request) -> Any:
+        if request is CONNECT or isinstance(request, Scan):
+            return super()._run(one_call(request))
+        if isinstance(request, Together):
+            return [self.perform(call) for call in request.calls]
+        return self.perform(request)
+
+
+# --- histories
+
+
+def inserts(client: Client) -> None:
+    """Small ones, one in slices, and one that is given up."""
+    view = client.insert(flow("a b:a c:+a", input={"n": 1}), key="k")
+    assert client.insert(flow("a b:a c:+a", input={"n": 1}), key="k").id == view.id
+    with refused("key_conflict"):
+        client.insert(flow("z"), key="k")
+    drive(client, insert(client._scope, fan_out(1100), "dead", None), 4)
+    for partition in range(PARTITIONS):
+        staged = f"rwf:{{{partition}}}:staged"
+        if left := raw(client).zrange(staged, 0, -1):
+            raw(client).zadd(staged, dict.fromkeys(left, 1))  # long ago
+    client.insert(fan_out(450), key="wide")
+    swept(client)
+
+
+def releases(client: Client) -> None:
+    """Reports of all kinds, alone and together, and releases in slices."""
+    view = client.insert(flow("a b:a c:+a d:b,c e:+d", max_attempts=2))
+    client.complete_step(view.id, "a", payload={"n": 1}, summary="s", command_id="one")
+    client.complete_step(view.id, "a", payload={"n": 1}, command_id="one")
+    with refused("dependencies_unresolved"):
+        client.complete_step(view.id, "d")
+    client.complete_step(view.id, "b", "retryable", retry_in=600)
+    client.complete_step(view.id, "b", "retryable", retry_in=600)
+    wide = [client.insert(fan_out(450)).id for _ in range(2)]
+    client.complete_step(wide[0], "root")
+    client.complete_step(wide[1], "root", "failed")
+    many = [client.insert(flow("a b:a")).id for _ in range(3)]
+    client.complete_many([Completion(workflow_id=id_, step="a", payload=1) for id_ in many])
+
+
+def claims(client: Client) -> None:
+    """Leases: taken, extended, given back, reported, and run out; a retry that is due."""
+    first = client.insert(flow("a b:a c:a", max_attempts=1))
+    client.insert(flow("a b:a", queue="other"))
+    (one,) = client.claim(["default"], worker_id="w")
+    client.heartbeat([one])
+    client.release([one])
+    (one,) = client.claim(["default"], worker_id="w")
+    item = Completion(workflow_id=first.id, step="a", lease=one.lease)
+    batch = client.complete_many([item], claim_next=1, worker_id="w")
+    client.complete(batch.claimed[0], "failed")
+    for queue in ("other", "default"):  # the second is its step's only attempt
+        client.claim([queue], worker_id="w", lease=SOON)
+        fired(client)
+    retried = client.insert(flow("a b:a"))
+    client.complete_step(retried.id, "a", "retryable", retry_in=SOON)
+    fired(client)
+
+
+def signals(client: Client) -> None:
+    """Delivered before and after the wait, ambiguous, late; waits replaced and expired."""
+    ids = [client.insert(flow("a b:a")).id for _ in range(4)]
+    client.await_step(ids[0], "a", signal="go", correlation_key="1")
+    client.deliver_signal("go", "1", payload={"n": 1}, dedupe_key="d")
+    client.deliver_signal("go", "1", dedupe_key="d")
+    client.deliver_signal("go", "2")
+    client.await_step(ids[0], "a", signal="go", correlation_key="2")
+    client.await_step(ids[1], "a", signal="go", correlation_key="3", deadline=HOUR)
+    client.await_step(ids[2], "a", signal="go", correlation_key="3")
+    client.deliver_signal("go", "3")
+    client.complete_step(ids[2], "a")
+    client.await_step(ids[3], "a", signal="go", correlation_key="4")
+    client.await_step(ids[3], "a", signal="stop", correlation_key="4")
+    client.await_step(
+        ids[3], "a", signal="go", correlation_key="5", deadline=timedelta(seconds=SOON)
+    )
+    fired(client)
+    client.deliver_signal("go", "5", dedupe_key="late")
+
+
+def cancels(client: Client) -> None:
+    """Requests: on what runs, waits, retries, and in slices."""
+    view = client.insert(flow("a b c:a d e:d"))
+    client.claim(["default"], worker_id="w")
+    client.complete_step(view.id, "d", "retryable", retry_in=600)
+    client.await_step(view.id, "b", signal="go", correlation_key="1")
+    client.request_cancel(view.id, actor="me", reason="why")
+    client.complete_step(view.id, "a", force=True)
+    client.request_cancel(client.insert(fan_out(450)).id)
+
+
+def recoveries(client: Client) -> None:
+    """Each action and scope, in slices too, and a request closed."""
+    view = client.insert(flow("a b:a c:b d:+b"))
+    client.complete_step(view.id, "a", "failed")
+    client.recover_step(view.id, "a", "retry", command_id="one")
+    client.complete_step(view.id, "a")
+    client.recover_step(view.id, "a", "retry", scope="downstream")
+    client.recover_step(view.id, "b", "cancel")
+    client.recover_step(view.id, "a", "skip")
+    client.request_cancel(view.id)
+    client.recover_step(view.id, "b", "retry", reopen=True)
+    with refused("illegal_transition"):
+        client.recover_step(view.id, "a", "retry")
+    wide = client.insert(fan_out(450))
+    client.complete_step(wide.id, "root", "failed")
+    client.recover_step(wide.id, "root", "retry")
+
+
+def callbacks(client: Client) -> None:
+    """Delivered, failed, sent again, left by a dispatcher that died."""
+    ids = [client.insert(flow("a")).id for _ in range(2)]
+    for workflow_id in ids:
+        client.complete_step(workflow_id, "a")
+
+    def failing(_: Callback) -> None:
+        raise OSError
+
+    client.dispatch_callbacks(failing, limit=1)
+    client.dispatch_callbacks(ignore)
+    for workflow_id in ids:
+        if client.callbacks(workflow_id)[0].status == "pending":
+            hasten(client, workflow_id)
+    client.dispatch_callbacks(ignore)
+    client.resend_callback(f"{ids[0]}/1")
+    with refused("invalid_argument"):
+        client.resend_callback(f"{ids[0]}/7")
+
+
+def prunes(client: Client) -> None:
+    """A workflow with an insert key, waits and a signal, and a signal that nobody took."""
+    over = timedelta(0)
+    view = client.insert(flow("a b:a"), key="key", retention=over)
+    for number in range(3):
+        client.await_step(view.id, "a", signal="go", correlation_key=str(number))
+    client.deliver_signal("go", "2", payload={"n": 1})
+    client.complete_step(view.id, "a")
+    client.complete_step(view.id, "b")
+    wide = client.insert(fan_out(450), retention=over)
+    client.complete_step(wide.id, "root", "failed")
+    client.dispatch_callbacks(ignore)
+    client.prune()
+
+
+def upkeep(client: Client) -> None:
+    """A store that has lost derived keys and counts, mended by daemons and by a rebuild."""
+    view = client.insert(flow("a b c:a d:b"))
+    client.complete_step(view.id, "b", "retryable", retry_in=600)
+    client.await_step(view.id, "a", signal="go", correlation_key="1", deadline=HOUR)
+    client.deliver_signal("go", "2")
+    client._run(members.join(client._scope, "daemon", 1000))
+    lose(client, "ready", "timers", "index")
+    client.reconcile(view.id)
+    swept(client)
+    lose(client, "index", "reg:*")
+    for partition in range(PARTITIONS):
+        raw(client).set(f"rwf:{{{partition}}}:ready", "overwritten")
+        raw(client).zadd(f"rwf:{{{partition}}}:timers", {f"r|{view.id}|nobody": 5})
+    client.rebuild()
+    client._run(members.leave(client._scope, "daemon", 1000))
+
+
+HISTORIES: Final[dict[str, Callable[[Client], None]]] = {
+    history.__name__: history
+    for history in (
+        inserts, releases, claims, signals, cancels, recoveries, callbacks, prunes, upkeep,
+    )
+}  # fmt: skip
+
+
+# --- what they are made of
+
+
+def fired(client: Client) -> None:
+    """Waits until a timer is due, and carries out what is."""
+
+    def done() -> bool:
+        work = [
+            client._run(fire_due(client._scope, partition, PassedOver())).done
+            for partition in range(PARTITIONS)
+        ]
+        return any(work)
+
+    until(done, what="a timer to be due")
+
+
+def lose(client: Client, *names: str) -> None:
+    """Deletes derived keys of all partitions."""
+    for name in names:
+        for key in raw(client).scan_iter(match=f"rwf:*:{name}", count=1000):
+            raw(client).delete(key)
+
+
+def swept(client: Client) -> None:
+    """A whole round of both sweeps over all partitions, as a daemon does one."""
+    for partition in range(PARTITIONS):
+        for kind in Kind:
+            place, anew = Place(partition, kind), True
+            while not client._run(sweep(client._scope, place, 0, anew=anew)).ended:
+                anew = False
+
+
+def finish(client: Client) -> None:
+    """Has a worker run whatever can be run, and an operator report what nobody else will, until
+    every workflow has ended.
+    """
+
+    def ended() -> bool:
+        while claimed := client.claim(["default", "other"], worker_id="last", limit=64):
+            client.complete_many(
+                Completion(workflow_id=one.workflow_id, step=one.step, lease=one.lease)
+                for one in claimed
+            )
+        left = _open_steps(client)
+        for workflow_id, step in left:
+            client.complete_step(workflow_id, step, force=True)
+        return not left
+
+    until(ended, what="the workflows to end")
+
+
+def _open_steps(client: Client) -> list[tuple[str, str]]:
+    """The steps that somebody can report on; AssertionError where a workflow has none, and is
+    not over.
+    """
+    found = []
+    for view in client.list(limit=100).workflows:
+        steps = client.steps(view.id)
+        some = [
+            (view.id, step.name)
+            for step in steps
+            if step.state not in TERMINAL_STEPS | {StepState.PENDING}
+        ]
+        over = all(step.state in TERMINAL_STEPS for step in steps)
+        assert some or over, f"{view.id} is stuck"
+        assert over == (view.terminal_cause is not None)
+        found += some
+    return found
