@@ -10,7 +10,7 @@ export RWF_TEST_SCALE
 help:
 	@echo "make test       lint, types, and the tests (some minutes)"
 	@echo "make test-long  the long tests; RWF_TEST_SCALE=slice for a short slice of each"
-	@echo "make demo       two workers, one embedded server, two kills"
+	@echo "make demo       workers, a daemon and an embedded server, each killed once"
 	@echo "make bench      server time and memory of each transition, and what idling costs"
 	@echo "make clean      remove .venv, caches and demo-data"
 

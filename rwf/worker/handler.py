@@ -35,9 +35,9 @@ class _Field:
 class Handler:
     """A function that does the steps of one worker name.
 
-    A single parameter receives the whole input. Of several, or of keyword-only ones, each receives
-    the input's field of its name. A parameter's type is validated by pydantic, and so is what a
-    return annotation says.
+    Each parameter receives the input's field of its name; a single one, unless it is keyword-only,
+    receives the whole input when that has no such field. A parameter's type is validated by
+    pydantic, and so is what a return annotation says.
 
     Raises TypeError for a signature that cannot be filled.
     """
@@ -57,7 +57,7 @@ class Handler:
             _Field(p.name, _adapter(hints.get(p.name)), p.default is inspect.Parameter.empty)
             for p in given
         ]
-        self._whole = len(given) == 1 and given[0].kind is not inspect.Parameter.KEYWORD_ONLY
+        self._single = len(given) == 1 and given[0].kind is not inspect.Parameter.KEYWORD_ONLY
         self._returned = _adapter(hints.get("return"))
 
     def arguments(self, context: StepContext) -> dict[str, Any]:
@@ -67,13 +67,16 @@ class Handler:
         """
         arguments: dict[str, Any] = dict.fromkeys(self._context, context)
         try:
-            if self._whole:
+            if self._takes_whole(context.input):
                 arguments[self._fields[0].name] = self._fields[0].validated(context.input)
             elif self._fields:
                 arguments |= self._named(context.input)
         except ValidationError as error:
             raise Fail(f"the input is not valid: {_short(error)}") from error
         return arguments
+
+    def _takes_whole(self, given: Any) -> bool:
+        return self._single and not (isinstance(given, dict) and self._fields[0].name in given)
 
     def _named(self, given: Any) -> dict[str, Any]:
         if not isinstance(given, dict):

@@ -57,10 +57,21 @@ def test_no_parameter_at_all() -> None:
     assert called(lambda: "done", {"x": 1}) == "done"
 
 
-@pytest.mark.parametrize("value", [None, 1, "x", [], {"input": 1}, {"any": {"thing": 2**53 + 1}}])
+@pytest.mark.parametrize("value", [None, 1, "x", [], {}, {"any": {"thing": 2**53 + 1}}])
 def test_a_single_parameter_receives_the_input_as_it_is(value: Any) -> None:
     assert called(lambda input: input, value) == value
     assert called(lambda any_name_at_all: any_name_at_all, value) == value
+
+
+def test_a_single_parameter_receives_its_field_where_there_is_one() -> None:
+    def take(order: Order) -> int:
+        return order.number
+
+    def number(account_id: int) -> int:
+        return account_id
+
+    assert called(take, {"order": {"number": 3}, "other": 1}) == called(take, {"number": 3}) == 3
+    assert called(number, {"account_id": 42}) == called(number, 42) == 42
 
 
 def test_a_model_is_validated() -> None:
