@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rwf import Client, Completion
 from rwf.model.views import ClaimedStep
+from rwf.store.catalog import Call
 from rwf.store.ops.claims import Claimer
-from rwf.store.ops.complete import prepared, turn
-from tests.contract.flows import flow, refused, states
+from rwf.store.ops.complete import complete_many, prepared, turn
+from tests.contract.flows import flow, one_call, refused, states
 
 
 def report(claimed: ClaimedStep, status: str = "completed") -> Completion:
@@ -82,3 +83,18 @@ def test_a_workers_turn_starts_what_the_last_has_reserved(one_client: Client) ->
         if not (done or reserved):
             break
     assert {one_client.get(workflow_id).state for workflow_id in ids} == {"completed"}
+
+
+def test_a_batch_sent_again_is_told_its_own_claims_only(one_client: Client) -> None:
+    one_client.insert(flow("a b:a c:a"))
+    (held,) = one_client.claim(["default"], worker_id="first")
+    claimer = Claimer.checked(["default"], "first", 30.0)
+    call = next(complete_many(one_client._scope, [report(held)], claimer, 2))
+    assert isinstance(call, Call)
+    both = one_client._run(one_call(call))[3]
+    raced = {one.rpartition(b"|")[2].decode() for one in both}
+    assert raced == {"b", "c"}
+    one_client.recover_step(held.workflow_id, "c", "retry", force=True)
+    (other,) = one_client.claim(["default"], worker_id="second")
+    again = one_client._run(one_call(call.repeated()))[3]
+    assert (other.step, [one.rpartition(b"|")[2] for one in again]) == ("c", [b"b"])

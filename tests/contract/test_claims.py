@@ -366,3 +366,17 @@ def test_a_queue_that_nobody_serves_any_more(one_client: Client) -> None:
     assert (queues["other"].served, queues["other"].available) == (True, 0)
     assert one_client.claim(["q"], worker_id="w") != []
     assert all(queue.served for queue in one_client.queues())
+
+
+def test_a_start_sent_again_gets_no_step_that_has_gone_to_another(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    claimer = Claimer.checked(["default"], "first", 30.0)
+    entries = one_client._run(
+        one_call(Call("take", one_client._session.keys.partition(0), [1, "default"]))
+    )
+    call = next(start(one_client._scope, 0, claimer, entries))
+    assert isinstance(call, Call)
+    raw(one_client).zadd(partition_key(view.id, "reserved"), {entries[0]: 1})
+    (held,) = one_client.claim(["default"], worker_id="second")
+    assert one_client._run(one_call(call.repeated()))[0] == [None]
+    assert one_client.complete(held).outcome == "accepted"

@@ -430,3 +430,59 @@ def test_the_same_command_finishes_what_it_had_begun(one_client: Client) -> None
     assert again.workflow.state == "available"
     events = [callback.event for callback in one_client.callbacks(view.id)]
     assert events == ["workflow.terminal", "workflow.recovery_completed"]
+
+
+def test_what_another_parent_cancels_too_is_not_taken_along(one_client: Client) -> None:
+    view = one_client.insert(flow("a b c:a,b"))
+    one_client.complete_step(view.id, "a", "failed")
+    one_client.complete_step(view.id, "b", "failed")
+    done = one_client.recover_step(view.id, "a", "retry")
+    assert [change.step for change in done.changes] == ["a"]
+    assert states(one_client, view.id) == "a=available b=failed c=cancelled"
+
+
+def test_what_nothing_cancels_any_more_joins_over_a_cancel_edge_only(one_client: Client) -> None:
+    view = one_client.insert(flow("a p y:+a,p"))
+    for step in ("p", "a"):
+        one_client.complete_step(view.id, step, "failed")
+    one_client.recover_step(view.id, "p", "retry", scope="step")
+    one_client.complete_step(view.id, "p")
+    done = one_client.recover_step(view.id, "a", "retry")
+    assert [change.step for change in done.changes] == ["a"]
+    assert states(one_client, view.id) == "a=available p=completed y=cancelled"
+
+
+def test_descendants_are_granted_attempts(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a", max_attempts=2))
+    one_client.complete_step(view.id, "a")
+    one_client.complete_step(view.id, "b")
+    one_client.recover_step(view.id, "a", "retry", scope="downstream")
+    assert (one_client.step(view.id, "b").attempt, one_client.step(view.id, "b").max_attempts) == (
+        1,
+        3,
+    )
+
+
+def test_a_standing_request_refuses_all_but_a_cancel(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a"))
+    (held,) = one_client.claim(["default"], worker_id="w")
+    one_client.request_cancel(view.id)
+    for action in ("retry", "skip"):
+        with refused("cancel_requested"):
+            one_client.recover_step(view.id, "a", action, force=True)
+    one_client.recover_step(view.id, "a", "cancel", force=True)
+    assert states(one_client, view.id) == "a=cancelled b=cancelled"
+    with refused("stale_lease"):
+        one_client.complete(held)
+
+
+def test_a_repeated_recovery_is_evidence(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.complete_step(view.id, "a", "failed")
+    for duplicate in (False, True):
+        done = one_client.recover_step(view.id, "a", "retry", command_id="once")
+        assert done.duplicate is duplicate
+    assert noted(one_client, view.id)[1:] == [
+        ("recover_step", "a", "accepted", None),
+        ("recover_step", "a", "duplicate", "duplicate_recovery"),
+    ]

@@ -125,6 +125,7 @@ class Node:
     ready: bool
     reserved: tuple[bytes, ...]
     unwalked: bool
+    cancelled: bool
     actors: tuple[Actor, ...]
     model: Operated
 
@@ -220,7 +221,11 @@ class Explorer:
         actors = (*node.actors[:number], moved, *node.actors[number + 1 :])
         if request.reads_only:
             return replace(node, actors=actors)
-        return self._node(actors, model)
+        after = self._node(actors, model)
+        for step, state in after.states.items():
+            late = node.cancelled and state is StepState.AVAILABLE is not node.states[step]
+            assert not late, f"{step} became available after the request: {self._path}"
+        return after
 
     def _request(self, program: Program, replies: tuple[Any, ...]) -> Call | Choice | None:
         """What a program asks for after these replies."""
@@ -285,6 +290,7 @@ class Explorer:
             bool(rest[2]),
             tuple(rest[3]),
             bool(walks),
+            header[3],
             actors,
             model,
         )
