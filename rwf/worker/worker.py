@@ -110,11 +110,12 @@ class Worker:
 
         ``async def`` runs in the event loop, a plain function in a thread. Each parameter receives
         the field of its name of the step's input, a single one the whole input when that has no
-        such field; types are validated by pydantic. One that is annotated with :class:`StepContext` receives that. What it returns
-        is the step's result; an exception has it run again, unless it is one of the outcomes
-        ``Fail``, ``Discard``, ``Cancel``, ``Retry`` and ``Await``. The function itself is returned,
-        and ``Workflow.add`` takes it as ``worker=``. Raises ValueError for a name that is taken,
-        TypeError for a signature that cannot be filled.
+        such field; types are validated by pydantic. One that is annotated with
+        :class:`StepContext` receives that. What it returns is the step's result; an exception has
+        it run again, unless it is one of the outcomes ``Fail``, ``Discard``, ``Cancel``, ``Retry``
+        and ``Await``. The function itself is returned, and ``Workflow.add`` takes it as
+        ``worker=``. Raises ValueError for a name that is taken, TypeError for a signature that
+        cannot be filled.
         """
 
         def register(function: F) -> F:
