@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from rwf import AsyncClient, Client, Completion, Reconciler, Worker, result
+from rwf import Client, Completion, Reconciler, Worker, result
 from tests import invariants
 from tests.conftest import Pool, Topology, connect
 from tests.contract.flows import effect, fan_out, flow, partition_key, refused, states
-from tests.contract.workers import CLIENTS, at_work, client_of, until_ended
+from tests.contract.workers import CLIENTS, at_work, blocking, client_of, until_ended
 from tests.sentinels import Sentinels
 from tests.waiting import until
-
-
-class Blocking:
-    """An AsyncClient whose methods block, in a loop of its own."""
-
-    def __init__(self, client: AsyncClient, runner: asyncio.Runner) -> None:
-        self._client = client
-        self._runner = runner
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-        return lambda *args, **options: self._runner.run(method(*args, **options))
 
 
 @pytest.fixture(params=["sync", "async"])
 def either(request: pytest.FixtureRequest, topology: Topology) -> Iterator[Client]:
     """Each of the two clients in turn; all stored keys must agree at the end."""
-    client = client_of(request.param, topology)
-    if isinstance(client, Client):
-        with client:
-            yield client
-    else:
-        with asyncio.Runner() as runner:
-            yield cast(Client, Blocking(client, runner))
-            runner.run(client.close())
+    with blocking(request.param, topology) as client:
+        yield client
     assert invariants.check(topology.client()) == []
 
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import pytest
 
@@ -17,10 +18,36 @@ from tests.waiting import until
 CLIENTS = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
-def client_of(kind: str, server: AnyServer) -> Client | AsyncClient:
+def client_of(kind: str, server: AnyServer, durability: str = "server") -> Client | AsyncClient:
     """A client of this kind, with the partitions that the fixtures' clients have."""
     made = Client if kind == "sync" else AsyncClient
-    return made.from_url(server.url, partitions=16 if server.kind == "cluster" else None)
+    partitions = 16 if server.kind == "cluster" else None
+    return made.from_url(server.url, partitions=partitions, durability=durability)
+
+
+class _Blocking:
+    """An AsyncClient whose methods block, in a loop of its own."""
+
+    def __init__(self, client: AsyncClient, runner: asyncio.Runner) -> None:
+        self._client = client
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        return lambda *args, **options: self._runner.run(method(*args, **options))
+
+
+@contextmanager
+def blocking(kind: str, server: AnyServer, durability: str = "server") -> Iterator[Client]:
+    """The same with methods that block, for tests that are one for both clients."""
+    client = client_of(kind, server, durability)
+    if isinstance(client, Client):
+        with client:
+            yield client
+    else:
+        with asyncio.Runner() as runner:
+            yield cast(Client, _Blocking(client, runner))
+            runner.run(client.close())
 
 
 @contextmanager

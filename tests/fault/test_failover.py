@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,9 +21,10 @@ from rwf.store.keys import home_partition, partition_of, topic_digest
 from tests import invariants
 from tests.conftest import Topology, connect
 from tests.contract.daemons import serving, swept
-from tests.contract.flows import flow, raw, states
-from tests.contract.workers import at_work, client_of, until_ended
-from tests.servers import AnyServer
+from tests.contract.flows import fan_out, flow, own_key, raw, states
+from tests.contract.workers import at_work, blocking, client_of, until_ended
+from tests.proxy import Proxy
+from tests.servers import KINDS, AnyServer, Server, ask, in_step, role
 from tests.waiting import until
 
 T = TypeVar("T")
@@ -155,7 +157,18 @@ def at_hand(topology: Topology, kind: str, inserted: dict[str, str]) -> Worker:
     return worker
 
 
-@pytest.mark.parametrize(("how", "kind"), [("killed", "sync"), ("told", "async")])
+WAYS = pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ("killed", "async"),
+        pytest.param("killed", "sync", marks=pytest.mark.long),
+        pytest.param("told", "async", marks=pytest.mark.long),
+        pytest.param("told", "sync", marks=pytest.mark.long),
+    ],
+)
+
+
+@WAYS
 def test_a_failover_amid_work(topology: Topology, how: str, kind: str) -> None:
     with connect(topology) as client, connect(topology) as other:
         inserted: dict[str, str] = {}
@@ -178,3 +191,147 @@ def test_a_failover_amid_work(topology: Topology, how: str, kind: str) -> None:
         assert {client.get(one).state for one in inserted.values()} == {"completed"}
         client.rebuild()
         assert invariants.check(topology.client()) == []
+
+
+# --- how safe a write is
+
+
+@contextmanager
+def held_link(kind: str = "valkey91", **options: Any) -> Iterator[tuple[Server, Server, Proxy]]:
+    """A primary and a replica that follows it through a proxy."""
+    quick = ("--repl-diskless-sync-delay", "0", "--appendfsync", "always")
+    with (
+        Server.start(kind, extra=quick, **options) as primary,
+        Server.start(kind, extra=quick, **options) as replica,
+        Proxy(primary.port, framed=False) as link,
+    ):
+        ask(replica, "REPLICAOF", "127.0.0.1", link.port)
+        until(lambda: in_step(replica), what="a replica in step")
+        yield primary, replica, link
+
+
+def lost_writes(kind: str, durability: str) -> tuple[int, int]:
+    """How many completions were acknowledged while the link to the replica was held, and how many
+    of all that were acknowledged the replica lacks once it is the primary."""
+    with held_link(kind, aof=True) as (primary, replica, link):
+        with Client.from_url(primary.url, durability=durability) as client:
+            workflow_id = insisting(lambda: client.insert(fan_out(100), key="k")).id
+            insisting(lambda: client.complete_step(workflow_id, "root"))
+            acknowledged = [f"c{number}" for number in range(50)]
+            for step in acknowledged:
+                insisting(functools.partial(client.complete_step, workflow_id, step))
+            until(lambda: caught_up(primary, replica), what="the replica to have it all")
+            link.partition()
+            held = []
+            for number in range(50, 100):
+                with contextlib.suppress(StoreUnavailable):
+                    client.complete_step(workflow_id, f"c{number}")
+                    held.append(f"c{number}")
+        primary.kill()
+        ask(replica, "REPLICAOF", "NO", "ONE")
+        with Client.from_url(replica.url) as client:
+            there = {one.name for one in client.steps(workflow_id) if one.state == "completed"}
+            assert invariants.check(client) == []
+            lost = len({*acknowledged, *held} - there)
+            return len(held), lost
+
+
+def caught_up(primary: Server, replica: Server) -> bool:
+    offsets = [
+        ask(server, "INFO", "replication")[name]
+        for server, name in ((primary, "master_repl_offset"), (replica, "slave_repl_offset"))
+    ]
+    return bool(offsets[0] == offsets[1])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_failover_costs(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The primary dies while its replica is cut off. Its own file is of no use to the replica."""
+    tiers = ["server", *(["aof"] if kind != "redis70" else []), "replicas:1"]
+    for durability in tiers:
+        if durability == "replicas:1":
+            monkeypatch.setattr("rwf.store.session._ACK_TIMEOUT_MS", 20)
+        held, lost = lost_writes(kind, durability)
+        with capsys.disabled():
+            print(f"\n{kind}, {durability}: {held} of 50 writes acknowledged, {lost} lost", end="")
+        assert (held, lost) == ((0, 0) if durability == "replicas:1" else (50, 50))
+
+
+def test_what_replicas_have_acknowledged_survives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link between primary and replica is cut, and comes back."""
+    monkeypatch.setattr("rwf.store.session._ACK_TIMEOUT_MS", 150)
+    with (
+        held_link() as (primary, replica, link),
+        Client.from_url(primary.url, durability="replicas:1") as client,
+    ):
+        view = client.insert(flow("a b:a"))
+        link.partition()
+        with pytest.raises(StoreUnavailable, match="1 replicas"):
+            client.complete_step(view.id, "a")
+        link.heal()
+        assert insisting(lambda: client.complete_step(view.id, "a")).outcome == "duplicate"
+        primary.kill()
+        ask(replica, "REPLICAOF", "NO", "ONE")
+        with Client.from_url(replica.url) as later:
+            assert states(later, view.id) == "a=completed b=available"
+
+
+def refusal(client: Client, workflow_id: str) -> str:
+    """Why a write could not be acknowledged."""
+    with pytest.raises(StoreUnavailable) as caught:
+        client.complete_step(workflow_id, "c499")
+    return str(caught.value)
+
+
+@WAYS
+def test_no_acknowledged_write_is_lost_with_replicas(
+    topology: Topology, how: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rwf.store.session._ACK_TIMEOUT_MS", 500)
+    with connect(topology) as reader, blocking(kind, topology, durability="replicas:1") as client:
+        view = client.insert(fan_out(500))
+        client.complete_step(view.id, "root")
+        acknowledged: list[str] = []
+        over = threading.Event()
+
+        def report() -> None:
+            for number in range(500):
+                with contextlib.suppress(StoreUnavailable):
+                    client.complete_step(view.id, f"c{number}")
+                    acknowledged.append(f"c{number}")
+                if over.is_set():
+                    return
+
+        thread = threading.Thread(target=report)
+        thread.start()
+        until(lambda: len(acknowledged) > 20, what="some writes")
+        end_primary(topology, own_key(view.id), how)
+        over.set()
+        thread.join()
+        if how == "killed":
+            until(
+                lambda: "did not reach 1 replicas" in refusal(client, view.id),
+                what="the new primary, which has no replica",
+            )
+        topology.revive()
+        insisting(lambda: client.complete_step(view.id, "c499"))
+        found = insisting(lambda: reader.steps(view.id))
+        done = {step.name for step in found if step.state == "completed"}
+        assert set(acknowledged) <= done
+        reader.rebuild()
+        assert invariants.check(topology.client()) == []
+
+
+def test_a_new_primary_without_the_library_gets_it(topology: Topology) -> None:
+    with connect(topology) as client:
+        view = client.insert(flow("a b:a"))
+        key = own_key(view.id)
+        end_primary(topology, key, "told")
+        until(lambda: role(topology.primary_of(key)) == "master", what="the new primary")
+        ask(topology.primary_of(key), "FUNCTION FLUSH")
+        assert insisting(lambda: client.complete_step(view.id, "a")).step.state == "completed"
+        assert insisting(lambda: client.get(view.id)).completed_step_count == 1
+        assert invariants.check(client) == []
