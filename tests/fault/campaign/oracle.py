@@ -150,8 +150,7 @@ class _Court:
                 yield f"{name} has a result of attempt {row.attempt} from {ran}"
 
     def _acknowledged(self, id_: str, rows: dict[str, list[ResultView]]) -> Iterator[str]:
-        """What a worker was told is recorded is recorded; no two leases have reported one
-        attempt."""
+        """What an executor was told is recorded is recorded: nothing has replaced it since."""
         tokens = {token_of(row.payload) for of_step in rows.values() for row in of_step}
         for entry in self._reported.get(id_, ()):
             if entry["token"] not in tokens:
