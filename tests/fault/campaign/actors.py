@@ -1,0 +1,67 @@
+"""A process of a campaign: ``python -m tests.fault.campaign.actors ROLE --url URL ...``.
+
+Inserters, signallers and operators end once their share is done; the others go on for ever. Started
+anew after a kill, each goes on from what its journals say was acknowledged, and repeats what may or
+may not have been done. With ``--clock-off SECONDS`` the process's clock is off by so much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from tests.fault.campaign.clients import dispatcher, inserter, signaller
+from tests.fault.campaign.operators import operator
+from tests.fault.campaign.terms import Terms
+from tests.fault.campaign.workers import daemon, executor, worker
+
+ROLES: Final[dict[str, Callable[[Terms], None]]] = {
+    role.__name__: role
+    for role in (inserter, signaller, operator, dispatcher, worker, executor, daemon)
+}
+
+
+def put_clock_off(seconds: float) -> None:
+    """Has this process believe in another time than the machine: both what it asks the system for
+    directly, and through the ``datetime`` of the library's modules."""
+    clock, clock_ns = time.time, time.time_ns
+    time.time = lambda: clock() + seconds
+    time.time_ns = lambda: clock_ns() + int(seconds * 1e9)
+
+    class Shifted(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> Shifted:
+            return cls.fromtimestamp(time.time(), tz)
+
+    for module in list(sys.modules.values()):
+        if module.__name__.partition(".")[0] == "rwf" and hasattr(module, "datetime"):
+            vars(module)["datetime"] = Shifted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.fault.campaign.actors")
+    parser.add_argument("role", choices=ROLES)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--folder", required=True, type=Path)
+    for name in ("--seed", "--workflows", "--index", "--of"):
+        parser.add_argument(name, required=True, type=int)
+    for name in ("--pause", "--clock-off"):
+        parser.add_argument(name, required=True, type=float)
+    given = vars(parser.parse_args())
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    role, clock_off = given.pop("role"), given.pop("clock_off")
+    if clock_off:
+        put_clock_off(clock_off)
+    terms = Terms(**given)
+    terms.journal(f"started-{role}").note(clock=time.time())
+    ROLES[role](terms)
+
+
+if __name__ == "__main__":
+    main()

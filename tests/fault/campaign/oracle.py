@@ -1,0 +1,214 @@
+"""What must be true once everything has come to its end."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from rwf import Client
+from rwf.model.states import TERMINAL_STEPS, TERMINAL_WORKFLOWS
+from rwf.model.views import ResultView, StepView, WorkflowView
+from tests import invariants
+from tests.fault.campaign.journal import entries
+from tests.fault.campaign.plan import End, Plan, Touch, plan, token_of
+
+_CANCELLED: Final = {
+    End("cancelled", "operator_cancelled"),
+    End("cancelled", "cancelled_by_dependency"),
+}
+_TERMINAL: Final = "workflow.terminal"
+_PAGE: Final = 500
+
+
+@dataclass
+class Findings:
+    """What the oracle has counted, and each breach, a line each."""
+
+    breaches: list[str] = field(default_factory=list)
+    workflows: int = 0
+    acknowledged: int = 0
+    steps: int = 0
+    results: int = 0
+    runs: int = 0
+    acknowledged_reports: int = 0
+    callbacks: int = 0
+    deliveries: int = 0
+    evidence: Counter[str] = field(default_factory=Counter)
+    """What was refused, repeated or lost, by action, status and reason."""
+
+
+def judge(client: Client, folder: Path, seed: int) -> Findings:
+    """Compares the plan, the journals and everything that is stored."""
+    court = _Court(client, folder, seed)
+    court.sit()
+    return court.findings
+
+
+def listed(client: Client) -> Iterator[WorkflowView]:
+    """All workflows."""
+    cursor = None
+    while True:
+        page = client.list(limit=_PAGE, cursor=cursor)
+        yield from page.workflows
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+class _Court:
+    def __init__(self, client: Client, folder: Path, seed: int) -> None:
+        self._client = client
+        self._folder = folder
+        self._seed = seed
+        self.findings = Findings()
+        self._late = {
+            entry["number"]
+            for entry in entries(folder, "operated-")
+            if entry["did"] == "came too late"
+        }
+        self._ran = {entry["token"]: entry for entry in entries(folder, "ran-")}
+        self._received: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for entry in entries(folder, "received-"):
+            self._received[entry["callback_id"]].append(entry)
+        self._reported: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for entry in entries(folder, "accepted-"):
+            self._reported[entry["id"]].append(entry)
+
+    def sit(self) -> None:
+        found = self.findings
+        flows = {view.id: view for view in listed(self._client)}
+        told = {entry["id"]: entry["number"] for entry in entries(self._folder, "inserted-")}
+        found.breaches += [f"{id_}: acknowledged, and lost" for id_ in told.keys() - flows.keys()]
+        found.breaches += self._doubled(told, flows)
+        for view in flows.values():
+            found.breaches += [f"{view.id}: {breach}" for breach in self._workflow(view)]
+        found.breaches += invariants.check(self._client)
+        found.workflows, found.acknowledged = len(flows), len(told)
+        found.runs = len(self._ran)
+        found.acknowledged_reports = sum(map(len, self._reported.values()))
+        found.deliveries = sum(map(len, self._received.values()))
+
+    def _doubled(self, told: dict[str, int], flows: dict[str, WorkflowView]) -> Iterator[str]:
+        """A key has one workflow, whoever inserts with it, and however often."""
+        numbers = Counter(view.context["number"] for view in flows.values())
+        for number, count in numbers.items():
+            if count > 1 and plan(self._seed, number).keyed:
+                yield f"workflow {number} exists {count} times"
+        for id_, number in told.items():
+            if id_ in flows and flows[id_].context["number"] != number:
+                yield f"{id_}: acknowledged as {number}, and is another"
+
+    def _workflow(self, view: WorkflowView) -> Iterator[str]:
+        one = plan(self._seed, view.context["number"])
+        steps = {step.name: step for step in self._client.steps(view.id)}
+        rows: dict[str, list[ResultView]] = defaultdict(list)
+        for row in self._client.results(view.id):
+            rows[row.step].append(row)
+        self.findings.steps += len(steps)
+        self.findings.results += sum(map(len, rows.values()))
+        if view.state not in TERMINAL_WORKFLOWS:
+            yield f"stuck, {view.state}: {self._client.explain(view.id).diagnosis}"
+            return
+        yield from self._ends(one, view, steps)
+        for name, of_step in rows.items():
+            yield from self._outcomes(view.id, name, of_step)
+            yield from self._seen(one, name, of_step, steps, rows)
+        yield from self._acknowledged(view.id, rows)
+        yield from self._told(view)
+        self._count_evidence(view.id)
+
+    def _ends(self, one: Plan, view: WorkflowView, steps: dict[str, StepView]) -> Iterator[str]:
+        """Each step has ended as the plan and the commands imply, and so has the workflow."""
+        may_be_cancelled = one.touch is Touch.CANCEL and one.number not in self._late
+        for name, end in one.ends().items():
+            step = steps[name]
+            found = End(str(step.state), str(step.terminal_cause))
+            if found == end:
+                continue
+            late = end.state == "completed" and found == End(
+                "completed", "completed_after_cancel_request"
+            )
+            if may_be_cancelled and (late or found in _CANCELLED):
+                continue
+            yield f"{name} ({one.touch}) has ended as {found}, not {end}"
+        yield from _derived(view, [step.state for step in steps.values()])
+
+    def _outcomes(self, workflow_id: str, name: str, rows: list[ResultView]) -> Iterator[str]:
+        """One for each attempt, of a handler that did run in that attempt."""
+        attempts = Counter(row.attempt for row in rows)
+        yield from (f"{name} has {n} results of attempt {a}" for a, n in attempts.items() if n > 1)
+        for row in rows:
+            token = token_of(row.payload)
+            if token is None:
+                continue
+            ran = self._ran.get(token)
+            expected = (workflow_id, name, row.attempt)
+            if ran is None or (ran["id"], ran["step"], ran["attempt"]) != expected:
+                yield f"{name} has a result of attempt {row.attempt} from {ran}"
+
+    def _acknowledged(self, id_: str, rows: dict[str, list[ResultView]]) -> Iterator[str]:
+        """What an executor was told is recorded is recorded: nothing has replaced it since."""
+        tokens = {token_of(row.payload) for of_step in rows.values() for row in of_step}
+        for entry in self._reported.get(id_, ()):
+            if entry["token"] not in tokens:
+                yield f"{entry['step']}: a report was {entry['outcome']}, and is lost: {entry}"
+
+    def _seen(
+        self,
+        one: Plan,
+        name: str,
+        rows: list[ResultView],
+        steps: dict[str, StepView],
+        all_rows: dict[str, list[ResultView]],
+    ) -> Iterator[str]:
+        """A step was given the recorded results of parents that had completed, and no others."""
+        saw = rows[-1].payload.get("saw", {}) if isinstance(rows[-1].payload, dict) else {}
+        for parent, token in saw.items():
+            completed = [row for row in all_rows.get(parent, ()) if row.status == "completed"]
+            known = {token_of(row.payload) for row in completed}
+            if steps[parent].state != "completed" or one.touch is not Touch.NONE:
+                known.add(None)
+            if token not in known:
+                yield f"{name} was given {token} as the result of {parent}, not one of {known}"
+
+    def _told(self, view: WorkflowView) -> Iterator[str]:
+        """Its end was told at least once, and as it is."""
+        callbacks = self._client.callbacks(view.id)
+        self.findings.callbacks += len(callbacks)
+        for callback in callbacks:
+            if callback.status != "delivered":
+                yield f"callback {callback.callback_id} is {callback.status}"
+            elif callback.callback_id not in self._received:
+                yield f"callback {callback.callback_id} is called delivered, and was not"
+        ends = [callback.data for callback in callbacks if callback.event == _TERMINAL]
+        if not ends or (ends[-1]["state"], ends[-1]["terminal_cause"]) != (
+            view.state,
+            view.terminal_cause,
+        ):
+            yield f"its end was told as {ends[-1:]}, and is {view.state}, {view.terminal_cause}"
+
+    def _count_evidence(self, workflow_id: str) -> None:
+        for entry in self._client.evidence(workflow_id):
+            if entry.reason_code is not None:
+                self.findings.evidence[f"{entry.action} {entry.status} {entry.reason_code}"] += 1
+
+
+def _derived(view: WorkflowView, states: list[str]) -> Iterator[str]:
+    """The workflow's end is the one that its steps imply (SPEC section 2)."""
+    cancel = view.cancel_requested_at is not None
+    if any(state not in TERMINAL_STEPS for state in states):
+        yield f"is {view.state} with steps that are {Counter(states)}"
+    failed = any(state in ("failed", "discarded") for state in states)
+    if all(state == "completed" for state in states):
+        expected = "completed", "completed_after_cancel_request" if cancel else "completed"
+    elif "expired" in states:
+        expected = "expired", "expired_wait"
+    elif failed:
+        expected = "failed", "step_failed"
+    else:
+        expected = "cancelled", "operator_cancelled" if cancel else "step_cancelled"
+    if (view.state, view.terminal_cause) != expected:
+        yield f"has ended as {view.state}, {view.terminal_cause}, not {expected}"

@@ -1,0 +1,81 @@
+"""What every process of a campaign is started with, and how it bears an outage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from rwf import StoreUnavailable
+from tests.fault.campaign.journal import Journal, Reader, entries
+from tests.fault.campaign.plan import Plan, plan
+
+T = TypeVar("T")
+LEASE: Final = 1.0
+"""Of claims and callbacks, in seconds: what a killed process held comes back this soon."""
+PAUSE: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Of ``of`` processes of its role this is number ``index``, and deals with each ``of``-th
+    workflow; an inserter rests ``pause`` seconds between two."""
+
+    url: str
+    folder: Path
+    seed: int
+    workflows: int
+    pause: float
+    index: int
+    of: int
+
+    def mine(self, number: int) -> bool:
+        return number % self.of == self.index
+
+    def journal(self, kind: str) -> Journal:
+        return Journal(self.folder / f"{kind}-{self.index}.jsonl")
+
+    def noted(self, kind: str) -> list[dict[str, Any]]:
+        """What its predecessors have noted."""
+        return entries(self.folder, f"{kind}-{self.index}.")
+
+    def mended(self, number: int) -> Path:
+        """The file that stands for the mended cause of a workflow's failure."""
+        return self.folder / f"mended-{number}"
+
+
+class Acknowledged:
+    """The inserted workflows of a share, as they become known and their delay has passed."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._reader = Reader(terms.folder, "inserted-")
+        self._early: list[tuple[float, Plan, str]] = []
+        self._left = sum(map(terms.mine, range(terms.workflows)))
+
+    @property
+    def all_told(self) -> bool:
+        return not self._left
+
+    def due(self) -> list[tuple[Plan, str]]:
+        """Those that have become due since the last time: their plans and ids."""
+        for entry in self._reader.new():
+            if self._terms.mine(entry["number"]):
+                one = plan(self._terms.seed, entry["number"])
+                self._early.append((entry["at"] + one.delay, one, entry["id"]))
+        now = time.monotonic()
+        found = [(one, workflow_id) for at, one, workflow_id in self._early if at <= now]
+        self._early = [entry for entry in self._early if entry[0] > now]
+        self._left -= len(found)
+        return found
+
+
+def answered(call: Callable[[], T]) -> T:
+    """What the call returns, however long the server is away."""
+    while True:
+        try:
+            return call()
+        except StoreUnavailable:
+            time.sleep(PAUSE)

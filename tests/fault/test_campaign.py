@@ -1,0 +1,138 @@
+"""The kill campaign, as long as RWF_TEST_SCALE says; and that its oracle sees what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rwf import Client
+from tests.conftest import SCALE
+from tests.fault.campaign.chaos import strikes
+from tests.fault.campaign.journal import Journal
+from tests.fault.campaign.oracle import judge
+from tests.fault.campaign.plan import Act, Plan, Touch, plan
+from tests.fault.campaign.run import campaign
+
+WORKFLOWS, KILLS = {"long": (5000, 300), "slice": (600, 40)}.get(SCALE, (60, 6))
+SEED = 1
+
+
+@pytest.mark.scaled
+def test_a_campaign(tmp_path: Path) -> None:
+    report = campaign("valkey91", seed=SEED, workflows=WORKFLOWS, kills=KILLS, folder=tmp_path)
+    print(*report.lines(), sep="\n")
+    assert report.findings.breaches == []
+    assert report.findings.workflows >= WORKFLOWS
+    assert report.kills >= KILLS * 0.8  # some find their victim at its end already
+
+
+def test_a_seed_is_a_campaign() -> None:
+    assert strikes(7, 40) == strikes(7, 40) != strikes(8, 40)
+    first = [plan(7, number) for number in range(50)]
+    plan.cache_clear()
+    assert [plan(7, number) for number in range(50)] == first
+    assert {one.touch for one in (plan(7, number) for number in range(200))} == set(Touch)
+
+
+# --- the oracle bites
+
+
+def quiet() -> Plan:
+    """A workflow that nobody touches, whose steps all complete."""
+    plans = (plan(SEED, number) for number in range(1000))
+    return next(
+        one
+        for one in plans
+        if one.touch is Touch.NONE
+        and len(one.steps) > 2
+        and all(step.act is Act.COMPLETE for step in one.steps.values())
+    )
+
+
+class Story:
+    """One workflow's life, and the journals of those who took part."""
+
+    def __init__(self, client: Client, folder: Path) -> None:
+        self.client = client
+        self.folder = folder
+        self.plan = quiet()
+        self.id = client.insert(self.plan.workflow(), key=self.plan.key, retention=None).id
+        self.note("inserted-0", number=self.plan.number, id=self.id)
+
+    def note(self, name: str, **entry: Any) -> None:
+        Journal(self.folder / f"{name}.jsonl").note(**entry)
+
+    def work(self, *, last: str = "completed") -> None:
+        """Runs all steps; the last one ends as said."""
+        for name in self.plan.steps:
+            [claim] = self.client.claim(["default"], worker_id="w")
+            token = f"of {claim.step}"
+            self.note("ran-0", id=self.id, step=claim.step, attempt=1, token=token)
+            saw = {parent: got["token"] for parent, got in claim.input.items()}
+            status = last if name == list(self.plan.steps)[-1] else "completed"
+            self.client.complete(claim, status, payload={"token": token, "saw": saw})
+
+    def dispatch(self) -> None:
+        self.client.dispatch_callbacks(
+            lambda envelope: self.note("received-0", **envelope.model_dump(mode="json"))
+        )
+
+    def breaches(self) -> list[str]:
+        return judge(self.client, self.folder, SEED).breaches
+
+
+@pytest.fixture
+def story(one_client: Client, tmp_path: Path) -> Story:
+    return Story(one_client, tmp_path)
+
+
+def test_nothing_is_wrong(story: Story) -> None:
+    story.work()
+    story.dispatch()
+    assert story.breaches() == []
+
+
+def test_it_sees_what_is_stuck(story: Story) -> None:
+    [breach] = story.breaches()
+    assert f"{story.id}: stuck, available" in breach
+
+
+def test_it_sees_a_lost_workflow(story: Story) -> None:
+    story.work()
+    story.dispatch()
+    story.note("inserted-0", number=story.plan.number, id="0-aaaaaaaaaaaaaaaa")
+    assert story.breaches() == ["0-aaaaaaaaaaaaaaaa: acknowledged, and lost"]
+
+
+def test_it_sees_another_end(story: Story) -> None:
+    story.work(last="failed")
+    story.dispatch()
+    [breach] = story.breaches()
+    assert "has ended as End(state='failed', cause='step_failed')" in breach
+
+
+def test_it_sees_a_callback_that_nobody_received(story: Story) -> None:
+    story.work()
+    [breach] = story.breaches()
+    assert breach.endswith("is pending")
+    story.client.dispatch_callbacks(lambda envelope: None)
+    [breach] = story.breaches()
+    assert breach.endswith("is called delivered, and was not")
+
+
+def test_it_sees_a_lost_report(story: Story) -> None:
+    story.work()
+    story.dispatch()
+    step = next(iter(story.plan.steps))
+    story.note("accepted-0", id=story.id, step=step, token="lost", outcome="accepted")
+    [breach] = story.breaches()
+    assert "a report was accepted, and is lost" in breach
+
+
+def test_it_sees_a_result_of_nobody(story: Story) -> None:
+    story.work()
+    story.dispatch()
+    (story.folder / "ran-0.jsonl").unlink()
+    assert len(story.breaches()) == len(story.plan.steps)
