@@ -17,10 +17,11 @@ local function turn(call_, flow, was, now)
   end
   call.count(call_, states.WORKFLOW_GAUGE[now], 1)
   if not was or states.WORKFLOW_CODE[was] ~= ended then
+    -- Listed twice for a moment rather than not at all: a sweep finds it by its entry.
+    command("ZADD", index, "0", M.index_member(flow, ended or "o"))
     if was then
       command("ZREM", index, M.index_member(flow, states.WORKFLOW_CODE[was] or "o"))
     end
-    command("ZADD", index, "0", M.index_member(flow, ended or "o"))
   end
   if ended then
     h.finished = h.last

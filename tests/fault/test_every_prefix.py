@@ -20,12 +20,10 @@ import pytest
 
 from rwf.store.catalog import Call
 from tests import invariants
-from tests.fault.histories import HISTORIES, PARTITIONS, Stepped, finish, swept
+from tests.fault.histories import DAMAGED, HISTORIES, PARTITIONS, Stepped, finish, swept
 from tests.servers import KINDS, Server
 
 ALWAYS: Final = ("--appendfsync", "always")
-# What a history has done to derived keys by hand is for a rebuild.
-DAMAGED: Final = ("upkeep",)
 # Of each history, in `make test`.
 SOME: Final = 6
 
