@@ -26,7 +26,7 @@ test: .venv/dev
 test-long: RWF_TEST_SCALE ?= long
 test-long: .venv/dev
 	@echo "== pytest, long tests ($(RWF_TEST_SCALE))"
-	@$(BIN)/pytest -q -n 2 -m long
+	@$(BIN)/pytest -q -n 2 -m "long$(if $(filter slice,$(RWF_TEST_SCALE)), and not whole)"
 
 demo: .venv/embedded
 	@$(BIN)/rwf demo

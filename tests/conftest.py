@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import pytest
 from hypothesis import settings
@@ -28,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if SCALE and item.get_closest_marker("scaled"):
             item.add_marker(pytest.mark.long)
 
+
+_WHOLE: Final = (pytest.mark.long, pytest.mark.whole)
 
 Topology: TypeAlias = Sentinels | Cluster
 """What fails over: a primary or several, with a replica each."""
@@ -83,7 +85,7 @@ def one_server(pool: Pool) -> AnyServer:
 
 @pytest.fixture(
     params=[
-        pytest.param((name, kind), marks=() if kind == "valkey91" else pytest.mark.long)
+        pytest.param((name, kind), marks=() if kind == "valkey91" else _WHOLE)
         for name in ("sentinel", "cluster")
         for kind in reversed(KINDS)
     ],

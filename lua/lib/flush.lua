@@ -76,10 +76,11 @@ function M.write_members(key, members)
       removed[#removed + 1] = member
     end
   end
-  local found = #removed > 0 and command("ZREM", key, unpack(removed)) or 0
+  -- Listed twice for a moment rather than not at all: a sweep finds it by its entry.
   if #added > 0 then
     command("ZADD", key, unpack(added))
   end
+  local found = #removed > 0 and command("ZREM", key, unpack(removed)) or 0
   return found < #removed and removed
 end
 

@@ -20,12 +20,10 @@ import pytest
 
 from rwf.store.catalog import Call
 from tests import invariants
-from tests.fault.histories import HISTORIES, PARTITIONS, Stepped, finish, swept
+from tests.fault.histories import DAMAGED, HISTORIES, PARTITIONS, Stepped, finish, swept
 from tests.servers import KINDS, Server
 
 ALWAYS: Final = ("--appendfsync", "always")
-# What a history has done to derived keys by hand is for a rebuild.
-DAMAGED: Final = ("upkeep",)
 # Of each history, in `make test`.
 SOME: Final = 6
 
@@ -158,6 +156,7 @@ def test_some_prefixes(server: Server, history: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.whole
 @pytest.mark.parametrize("server", KINDS, indirect=True)
 @pytest.mark.parametrize("history", HISTORIES)
 def test_every_prefix(server: Server, history: str) -> None:

@@ -161,9 +161,9 @@ WAYS = pytest.mark.parametrize(
     ("how", "kind"),
     [
         ("killed", "async"),
-        pytest.param("killed", "sync", marks=pytest.mark.long),
-        pytest.param("told", "async", marks=pytest.mark.long),
-        pytest.param("told", "sync", marks=pytest.mark.long),
+        pytest.param("killed", "sync", marks=(pytest.mark.long, pytest.mark.whole)),
+        pytest.param("told", "async", marks=(pytest.mark.long, pytest.mark.whole)),
+        pytest.param("told", "sync", marks=(pytest.mark.long, pytest.mark.whole)),
     ],
 )
 
@@ -245,6 +245,7 @@ def caught_up(primary: Server, replica: Server) -> bool:
 
 
 @pytest.mark.long
+@pytest.mark.whole
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_failover_costs(
     kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

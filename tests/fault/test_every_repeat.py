@@ -1,0 +1,68 @@
+"""Every writing call of the histories, sent again one to three times: the state of one call, and
+the first answer, but for what is listed here.
+
+The clock stands meanwhile, so that both can be compared.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rwf.store.catalog import FUNCTIONS, Call
+from tests.contract.flows import raw
+from tests.fault.histories import HISTORIES, PARTITIONS, Stepped
+from tests.fault.instrument import arm, digests, instrumented
+from tests.servers import Server
+
+REPEATS: Final = 3
+# A lost call's entries go back by themselves after 5 s, uncounted; its repeat reserves others.
+RESERVES: Final = ("take",)
+# Before any call of an operation; ``test_lost_replies.test_making_a_namespace`` repeats it.
+WHILE_CONNECTING: Final = ("create",)
+# "advance" walks a slice further, as whoever calls it does. Of these the first answer cannot be
+# given again: they tell in another way that it is done (a client's own insert, recovery, completion
+# and claims are known by their ids), or that nothing is left to be mended, removed or extended.
+OTHER_ANSWERS: Final = (
+    "advance", "insert", "complete", "heartbeat", "recover", "prune",
+    "check", "restore", "registrations", "surplus", "sync",
+)  # fmt: skip
+
+
+class Repeating(Stepped):
+    """A client on the instrumented library that sends each writing call again."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._session.library = instrumented()
+        self.differing: set[tuple[str, str]] = set()
+        self.repeated: set[str] = set()
+
+    def perform(self, call: Call) -> Any:
+        if FUNCTIONS[call.function].reads_only or call.function in RESERVES:
+            return super().perform(call)
+        self.repeated.add(call.function)
+        arm(self, frozen=True)
+        first = super().perform(call)
+        state = digests(raw(self))
+        for _ in range(REPEATS):
+            if super().perform(call.repeated()) != first:
+                self.differing.add((call.function, "answer"))
+            if digests(raw(self)) != state:
+                self.differing.add((call.function, "state"))
+        arm(self)
+        return first
+
+
+def test_every_repeat(one_server: Server) -> None:
+    differing: set[tuple[str, str]] = set()
+    repeated: set[str] = set()
+    for history in HISTORIES.values():
+        one_server.flush()
+        with Repeating.from_url(one_server.url, partitions=PARTITIONS) as client:
+            client.list()
+            history(client)
+            differing |= client.differing
+            repeated |= client.repeated
+    writing = {name for name, function in FUNCTIONS.items() if not function.reads_only}
+    assert writing - repeated == {*RESERVES, *WHILE_CONNECTING}
+    assert differing == {("advance", "state"), *((name, "answer") for name in OTHER_ANSWERS)}
