@@ -161,3 +161,36 @@ def test_timers_that_nothing_implies_are_dropped_or_passed_over(client: Client) 
     assert {member.decode(errors="replace") for member in left} == {*garbage, "r|\ufffd|\ufffd"}
     assert states(client, view.id) == "a=available"
     raw(client).delete(timers)
+
+
+def fire(client: Client, workflow_id: str, kind: str, step: str = "") -> None:
+    """As a daemon does for a timer that is due."""
+    client._run(one_call(client._scope.on_workflow("fire", workflow_id, [kind, step])))
+
+
+def test_a_lease_timer_that_is_too_early_is_set_anew(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.claim(["default"], worker_id="w")
+    raw(one_client).zadd(partition_key(view.id, "timers"), {f"l|{view.id}|a": 1})
+    fire(one_client, view.id, "l", "a")
+    assert states(one_client, view.id) == "a=executing"
+    assert raw(one_client).zscore(partition_key(view.id, "timers"), f"l|{view.id}|a") > 1
+
+
+def test_a_timer_of_a_walk_that_is_over_is_dropped(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    raw(one_client).zadd(partition_key(view.id, "timers"), {f"u|{view.id}": 1})
+    fire(one_client, view.id, "u")
+    assert raw(one_client).zcard(partition_key(view.id, "timers")) == 0
+
+
+def test_a_last_attempt_that_lapses_cancels_what_follows(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a", max_attempts=1))
+    one_client.claim(["default"], worker_id="w", lease=0.05)
+
+    def lapsed() -> bool:
+        fire(one_client, view.id, "l", "a")
+        return one_client.step(view.id, "a").state == "discarded"
+
+    until(lapsed, what="the lease to pass")
+    assert states(one_client, view.id) == "a=discarded b=cancelled"
