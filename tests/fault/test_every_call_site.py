@@ -99,6 +99,8 @@ def mended_by(client: Stepped, ways: Sequence[str]) -> str:
     return ""
 
 
+@pytest.mark.long
+@pytest.mark.whole
 @pytest.mark.parametrize("history", [name for name in HISTORIES if name != "recoveries"])
 def test_every_command_fails(one_server: Server, history: str) -> None:
     with Breaking.from_url(one_server.url, partitions=PARTITIONS) as client:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import pytest
+
 from rwf.store.catalog import FUNCTIONS, Call
 from tests.contract.flows import raw
 from tests.fault.histories import HISTORIES, PARTITIONS, Stepped
@@ -53,6 +55,8 @@ class Repeating(Stepped):
         return first
 
 
+@pytest.mark.long
+@pytest.mark.whole
 def test_every_repeat(one_server: Server) -> None:
     differing: set[tuple[str, str]] = set()
     repeated: set[str] = set()

@@ -81,6 +81,7 @@ def test_releases_in_slices(
 
 
 @pytest.mark.long
+@pytest.mark.whole
 @pytest.mark.parametrize("size", [3, 4])
 def test_all_graphs(one_server: AnyServer, size: int) -> None:
     """Everybody on three steps; on four two workers and a canceller."""

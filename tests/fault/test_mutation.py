@@ -11,6 +11,7 @@ from tests.fault.mutation import GUARDED, mutants
 
 
 @pytest.mark.long
+@pytest.mark.whole
 def test_most_mutants_are_killed() -> None:
     """Nine of ten at least; ``pytest -s`` shows the others."""
     subprocess.run([sys.executable, "-m", "tests.fault.mutation", *GUARDED], check=True)
