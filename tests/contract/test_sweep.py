@@ -221,7 +221,7 @@ def _lose_topics(redis: Any, workflow_id: str) -> None:
 
 def _move_counts(redis: Any, workflow_id: str) -> None:
     counts = redis.hget(own_key(workflow_id), ":c")
-    redis.hset(own_key(workflow_id), ":c", counts.replace(b"a599", b"a598f1"))
+    redis.hset(own_key(workflow_id), ":c", counts.replace(b"a599w1c1", b"a598w1c1f1"))
 
 
 def test_more_workflows_than_a_page_all_damaged(client: Client) -> None:

@@ -87,7 +87,7 @@ def kill(server: EmbeddedServer) -> int:
     return pid
 
 
-def test_starts_durable_private_and_without_tcp(folder: Path) -> None:
+def test_how_it_starts(folder: Path) -> None:
     with EmbeddedServer(folder) as server, connected(server) as client:
         settings = client.config_get(
             "appendonly", "appendfsync", "maxmemory-policy", "port", "save", "dir"
