@@ -15,7 +15,7 @@ from rwf.model.views import ClaimedStep
 from rwf.store.ops.complete import MAX_SUMMARY, Completion
 from rwf.worker.context import StepContext
 from rwf.worker.handler import Handler
-from rwf.worker.outcomes import Await, Retry, _Ended
+from rwf.worker.outcomes import Await, Ended, Retry
 from rwf.worker.threads import Threads
 
 _log = logging.getLogger("rwf.worker")
@@ -87,7 +87,7 @@ class Execution:
             return outcome
         except Retry as outcome:
             return self._again(outcome.summary, outcome.in_)
-        except _Ended as outcome:
+        except Ended as outcome:
             return self._completion(
                 outcome.status, payload=outcome.payload, summary=_cut(outcome.summary, MAX_SUMMARY)
             )

@@ -12,8 +12,8 @@ class Outcome(Exception):
     """Base of the outcomes that a handler may raise; they end the attempt, and are no errors."""
 
 
-class _Ended(Outcome):
-    """``summary`` is kept with the result (at most 1,000 characters), ``payload`` is JSON data."""
+class Ended(Outcome):
+    """``summary`` is kept with the result (cut at 4,096 characters), ``payload`` is JSON data."""
 
     status: ClassVar[CompletionStatus]
 
@@ -23,19 +23,19 @@ class _Ended(Outcome):
         self.payload = payload
 
 
-class Fail(_Ended):
+class Fail(Ended):
     """The step has failed for good: ``failed`` (SPEC section 8)."""
 
     status = CompletionStatus.FAILED
 
 
-class Discard(_Ended):
+class Discard(Ended):
     """Running it again is pointless: ``discarded``."""
 
     status = CompletionStatus.DISCARDED
 
 
-class Cancel(_Ended):
+class Cancel(Ended):
     """The step is not to be done: ``cancelled``."""
 
     status = CompletionStatus.CANCELLED
