@@ -14,10 +14,11 @@ local RECENT = 16
 local STAYS_COMPLETED = "inspect_step_result"
 
 -- The session that this command is on record for: by its command id, or by its call when it was sent
--- before. Returns its number, text and how it was found.
+-- before. Returns its number, text and how it was found. A number that the header does not count is what a call
+-- has left that was cut off before the header was written.
 local function on_record(flow, item, again)
   local number = item.command ~= "" and command("HGET", flow.p, "!" .. item.step .. ":" .. item.command)
-  if number then
+  if number and tonumber(number) <= flow.h.recoveries then
     local text = recovery.stored(flow, number)
     return number, text, recovery.read(text).call == item.call and "accepted" or "duplicate"
   end

@@ -1,6 +1,6 @@
--- Writing what a call has planned: derived keys first, rows and evidence next, and each workflow's
--- own hash, the record of truth, last. A call cut short by a fault leaves derived keys to be mended,
--- never a record that claims more than was done.
+-- Writing what a call has planned: derived keys first, rows and evidence next, then each workflow's own hash,
+-- the record of truth; and the statistics, which count what the records say. A call cut short by a fault leaves
+-- derived keys to be mended, never a record that claims more than was done.
 local M = {}
 
 -- The workflow's member in the listing, in a group: "o" while open, else the code of its state.
@@ -84,8 +84,10 @@ function M.write_members(key, members)
   return found < #removed and removed
 end
 
-local function write_stats(call_)
-  local fields, changes = {}, {}
+-- The fields of the statistics as this call leaves them, one after the other with their names. They are read
+-- before anything is written, and set when all else is: a call that is cut off before has counted nothing.
+local function plan_stats(call_)
+  local fields, changes, sets = {}, {}, {}
   for state, by in pairs(call_.gauges) do
     if by ~= 0 then
       fields[#fields + 1] = states.STEP_GAUGE[state]
@@ -98,15 +100,12 @@ local function write_stats(call_)
       changes[#fields] = by
     end
   end
-  if #fields == 0 then
-    return
-  end
-  local values, sets = command("HMGET", call_.keys[keyslots.STATS], unpack(fields)), {}
+  local values = #fields > 0 and command("HMGET", call_.keys[keyslots.STATS], unpack(fields))
   for i = 1, #fields do
     sets[2 * i - 1] = fields[i]
     sets[2 * i] = call.number((values[i] or 0) + changes[i])
   end
-  command("HSET", call_.keys[keyslots.STATS], unpack(sets))
+  return sets
 end
 
 local function write_records(flow)
@@ -196,6 +195,7 @@ function M.commit(call_, verb)
       place_removal(call_, flow)
     end
   end
+  local stats = plan_stats(call_)
   if call_.index then
     M.write_members(keys[keyslots.INDEX], call_.index)
   end
@@ -220,12 +220,14 @@ function M.commit(call_, verb)
   if call_.outbox then
     M.write_members(keys[keyslots.OUTBOX], call_.outbox)
   end
-  write_stats(call_)
   if call_.log then
     evidence.write_log(call_)
   end
   for slot = 1, #flows do
     write_flow(flows[slot])
+  end
+  if #stats > 0 then
+    command("HSET", keys[keyslots.STATS], unpack(stats))
   end
   if call_.woken or call_.ended then
     publish(call_, verb)

@@ -2,13 +2,15 @@
 -- placed anew from their parents' present states (SPEC section 6).
 --
 -- A session begins when nothing else is left to be walked, and is an entry itself (walk.lua):
---   *recover|n,phase,position,chunk,note
+--   *recover|n,phase,position,chunk,count,length,note
 --   n          its number; the record is "v:n" in the payload hash:
 --              stamp,call,command,step,action,scope,reopen,done,count|step:before:after,...|client's note
 --   phase      "m" marks, "p" places; both go through the steps in topological order, from the recovered
 --              one on, up to position
 --   chunk      where the parents of the step at position go on, when they are many; note is what is known
 --              of them by then
+--   count, length   of the changes in the record. It is written before the steps, so a call that was cut off
+--              may have put more into it than it did; the entry says what of it holds
 -- Marking holds what the session is to place: pending, with walked "h" and the state before in its claim,
 -- "<f" ("<a=" when a signal has woken it), so that none of it runs and the workflow does not end before all
 -- is marked. Placing judges every pending step by its parents. What ends meanwhile is walked behind the
@@ -218,11 +220,11 @@ local function finish(call_, flow, s, number)
   )
 end
 
-local function write_entry(flow, number, at)
+local function write_entry(flow, number, s, at)
   walk.put(
     flow, flow.h.head,
     M.ORIGIN .. "|" .. number .. "," .. at.phase .. "," .. call.number(at.position) .. ","
-      .. call.number(at.chunk) .. "," .. at.note
+      .. call.number(at.chunk) .. "," .. call.number(s.count) .. "," .. call.number(#s.changes) .. "," .. at.note
   )
 end
 
@@ -263,15 +265,18 @@ local function run(call_, flow, number, s, at)
   end
   rows.set(flow, "v:" .. number, M.text(s))
   if s.done == "" then
-    write_entry(flow, number, at)
+    write_entry(flow, number, s, at)
   end
   flow.moved = true
 end
 
 -- The same for the session of the workflow's first entry.
 function M.advance(call_, flow, text)
-  local number, phase, position, chunk, note = match(text, "^(%d+),(%a),(%d+),(%d+),(%w*)$")
-  run(call_, flow, number, M.read(M.stored(flow, number)), {
+  local number, phase, position, chunk, count, length, note =
+    match(text, "^(%d+),(%a),(%d+),(%d+),(%d+),(%d+),(%w*)$")
+  local s = M.read(M.stored(flow, number))
+  s.done, s.count, s.changes = "", tonumber(count), sub(s.changes, 1, tonumber(length))
+  run(call_, flow, number, s, {
     phase = phase, position = tonumber(position), chunk = tonumber(chunk), note = note,
   })
 end

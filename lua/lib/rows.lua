@@ -96,10 +96,15 @@ function M.put_command(flow, name, id, place)
   fields[at + 1], fields[at + 2] = "@" .. name .. ":" .. id, place
 end
 
--- The row that a step's command id is on record in, or nil.
+-- The row that a step's command id is on record in, or nil: also for one that a call left which was cut off
+-- before the step's record was written.
 function M.of_command(flow, name, id)
   local place = command("HGET", flow.p, "@" .. name .. ":" .. id)
-  return place and M.of(flow, name, match(place, "^r:(%d+)$"))
+  local attempt = place and match(place, "^r:(%d+)$")
+  if attempt and tonumber(attempt) <= tonumber(call.step(flow, name).reported) then
+    return M.of(flow, name, attempt)
+  end
+  return nil
 end
 
 return M

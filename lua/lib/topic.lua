@@ -370,11 +370,18 @@ function M.due(call_, t)
   return call.number(oldest and oldest.status == "k" and end_ms(oldest) or call_.ms)
 end
 
--- Removes fields and, when no more is left than the record of a topic that holds nothing, the topic.
+-- Removes fields or, when no more would be left than the record of a topic that holds nothing, the topic.
 local function clear(t)
-  command("HDEL", t.hash, unpack(t.gone))
-  if command("HLEN", t.hash) == 1 then
+  local found, left, seen = command("HMGET", t.hash, unpack(t.gone)), command("HLEN", t.hash), {}
+  for i = 1, #t.gone do
+    local field = t.gone[i]
+    left = left - (found[i] and not seen[field] and 1 or 0)
+    seen[field] = true
+  end
+  if left == 1 then
     command("UNLINK", t.hash, t.set)
+  else
+    command("HDEL", t.hash, unpack(t.gone))
   end
 end
 

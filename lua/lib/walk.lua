@@ -224,7 +224,8 @@ function M.advance(call_, flow)
   local change = replace_first(flow, origin, walk)
   if origin ~= "" then
     local row = rows.read(command("HGET", flow.p, "r:" .. origin))
-    row.open = row.open + change
+    -- The row is written before the steps: after a call that was cut off between them it may be ahead.
+    row.open = flow.h.head < flow.h.tail and max(row.open + change, 0) or 0
     rows.tally(row, walk.released, walk.cancelled)
     rows.put(flow, origin, rows.write(row))
   end

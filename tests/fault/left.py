@@ -1,6 +1,6 @@
 """What a call whose command failed leaves: by function, what mends it, and the keys it changed.
 
-The words for what mends it are those of ``test_every_call_site.mended_by``.
+The words for what mends it are those of ``test_every_call_site``.
 """
 
 from __future__ import annotations
@@ -9,36 +9,37 @@ from typing import Final
 
 LEFT: Final[dict[str, dict[str, set[str]]]] = {
     "advance": {
-        "": {
-            "index outbox p stats timers",
+        "nothing": {
             "index outbox p stats timers w",
             "index outbox stats timers w",
-            "p ready stats timers",
-        },
-        "nothing": {
             "p ready stats timers w",
             "p stats timers w",
-            "stats timers w",
+            "p timers",
             "timers",
         },
+        "nothing+entry+gauges": {
+            "index outbox p timers w",
+            "index outbox timers w",
+            "outbox p timers w",
+        },
         "nothing+gauges": {
-            "p stats timers",
-            "stats timers",
-        },
-        "rebuild": {
-            "ready",
-            "ready timers",
-        },
-        "rebuild+gauges": {
-            "ready stats timers",
+            "p ready timers w",
+            "p timers w",
+            "timers w",
         },
         "sweep": {
             "index",
             "index outbox timers",
             "index timers",
+            "outbox p timers",
+            "outbox timers",
+            "p ready timers",
+            "ready",
+            "ready timers",
         },
-        "sweep+gauges": {
-            "index outbox stats timers",
+        "sweep+count": {
+            "index outbox p timers",
+            "p ready timers",
         },
     },
     "await": {
@@ -47,61 +48,72 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "d e p timers w",
             "d e ready stats timers w",
         },
+        "nothing+gauges": {
+            "d e p ready timers w",
+            "d e ready timers w",
+        },
         "rebuild": {
             "d e ready stats timers w",
+            "d e ready timers",
             "d ready",
             "d ready timers",
             "ready",
         },
         "rebuild+gauges": {
-            "d e ready stats timers",
-            "d ready stats timers",
+            "d e ready timers w",
         },
         "sweep": {
             "d",
+            "d e p ready timers",
             "d e p timers",
+            "d e ready timers",
             "d e timers",
+            "d ready",
+            "d ready timers",
             "d timers",
             "ready",
-        },
-        "sweep+gauges": {
-            "d e p ready stats timers",
         },
     },
     "callback": {
         "nothing": {
-            "n stats",
-            "stats",
+            "n",
+            "n w",
+            "outbox w",
+        },
+        "nothing+gauges": {
+            "e outbox timers w",
+            "outbox timers w",
         },
         "sweep": {
+            "e outbox timers",
             "outbox",
-            "outbox stats",
             "outbox timers",
             "timers",
         },
-        "sweep+gauges": {
-            "e outbox stats timers",
-            "outbox stats timers",
-        },
     },
     "cancel": {
-        "": {
-            "d e stats timers w",
-        },
         "nothing": {
-            "e ready stats timers w",
+            "d e stats timers w",
+            "e index outbox ready stats w",
+        },
+        "nothing+entry+gauges": {
+            "d e timers w",
+            "e index outbox ready w",
+        },
+        "nothing+gauges": {
+            "e ready timers w",
         },
         "sweep": {
             "d",
+            "d e timers",
             "d timers",
+            "e index outbox ready",
+            "e ready timers",
+            "index",
+            "index outbox ready",
+            "index ready",
             "ready",
             "ready timers",
-        },
-        "sweep+gauges": {
-            "d e stats timers",
-            "d stats timers",
-            "e ready stats timers",
-            "ready stats timers",
         },
     },
     "check": {
@@ -111,56 +123,52 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         },
     },
     "complete": {
-        "": {
-            "d e p ready stats timers",
-            "e p ready stats timers",
-            "index outbox p ready stats",
-            "index outbox p stats timers",
-            "p ready stats",
-            "p ready stats timers",
-            "p stats timers",
+        "again": {
+            "d e p ready timers",
+            "e p ready timers",
+            "index outbox p ready",
+            "index outbox p timers",
+            "p ready",
+            "p ready timers",
+            "p timers",
         },
         "nothing": {
             "d e p ready stats timers w",
-            "e p ready stats timers w",
             "index outbox p ready stats w",
             "index outbox p stats timers w",
             "n",
-            "n stats",
             "p ready stats timers w",
             "p ready stats w",
-            "p stats timers w",
-            "stats",
+        },
+        "nothing+gauges": {
+            "d e p ready timers w",
+            "e p ready timers w",
+            "index outbox p ready w",
+            "index outbox p timers w",
+            "p ready timers w",
+            "p ready w",
+            "p timers w",
         },
         "rebuild": {
-            "d ready",
-            "d ready timers",
-            "index outbox ready",
-            "index outbox timers",
-            "p ready stats timers w",
             "ready",
             "ready timers",
         },
         "rebuild+gauges": {
-            "d e ready stats timers",
-            "d ready stats timers",
-            "e ready stats timers",
-            "index outbox ready stats",
-            "index outbox stats timers",
-            "ready stats",
-            "ready stats timers",
+            "p ready timers w",
         },
         "sweep": {
+            "d e ready timers",
+            "d ready",
+            "d ready timers",
+            "e ready timers",
             "index",
+            "index outbox ready",
+            "index outbox timers",
             "index ready",
             "index timers",
             "ready",
             "ready timers",
             "timers",
-        },
-        "sweep+gauges": {
-            "ready stats timers",
-            "stats timers",
         },
     },
     "fire": {
@@ -170,64 +178,53 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e ready stats timers w",
             "ready stats timers w",
         },
-        "rebuild": {
-            "ready",
-            "ready timers",
-        },
-        "rebuild+gauges": {
-            "e ready stats timers",
-            "ready stats timers",
+        "nothing+gauges": {
+            "d e index outbox timers w",
+            "e index outbox timers w",
+            "e ready timers w",
+            "ready timers w",
         },
         "sweep": {
+            "d e index outbox timers",
             "d index",
             "d index outbox timers",
             "d index timers",
+            "e index outbox timers",
+            "e ready timers",
             "index",
             "index outbox timers",
             "index timers",
-        },
-        "sweep+gauges": {
-            "d e index outbox stats timers",
-            "d index outbox stats timers",
-            "e index outbox stats timers",
-            "index outbox stats timers",
-        },
-    },
-    "forget": {
-        "": {
-            "sig",
+            "ready",
+            "ready timers",
         },
     },
     "heartbeat": {
         "nothing": {
             "ready stats timers w",
         },
-        "rebuild": {
-            "ready",
-            "ready timers",
-        },
-        "rebuild+gauges": {
-            "ready stats timers",
+        "nothing+gauges": {
+            "ready timers w",
         },
         "sweep": {
+            "ready",
+            "ready timers",
             "timers",
         },
     },
     "insert": {
         "nothing": {
+            "index p ready stats w",
+            "index ready stats w",
             "staged",
         },
         "rebuild": {
             "index p ready w",
             "index p w",
+            "index ready stats w",
             "index ready w",
             "index w",
             "p w",
             "w",
-        },
-        "rebuild+gauges": {
-            "index p ready stats w",
-            "index ready stats w",
         },
     },
     "member": {
@@ -238,25 +235,53 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
     "note": {
         "nothing": {
             "n",
-            "n stats",
-            "stats",
         },
     },
     "prune": {
-        "": {
-            "index stats timers w",
+        "again+gauges": {
             "index stats w",
-            "timers w",
         },
         "nothing": {
             "e p timers w",
             "w",
         },
         "rebuild": {
-            "index",
+            "index stats timers w",
+            "timers w",
         },
         "rebuild+gauges": {
             "index stats",
+        },
+        "sweep": {
+            "index",
+        },
+    },
+    "recover": {
+        "again": {
+            "e index outbox p ready",
+            "e index p timers",
+            "e outbox p ready",
+        },
+        "nothing": {
+            "e index outbox p ready stats w",
+            "n",
+            "n w",
+        },
+        "nothing+gauges": {
+            "e index outbox p ready w",
+            "e index p timers w",
+            "e outbox p ready w",
+        },
+        "sweep": {
+            "e index outbox ready",
+            "e index timers",
+            "e outbox ready",
+            "index",
+            "index outbox ready",
+            "index ready",
+            "index timers",
+            "outbox ready",
+            "ready",
         },
     },
     "registrations": {
@@ -284,22 +309,24 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "sig stats timers",
         },
         "rebuild": {
-            "log stats timers",
             "sig stats timers",
+            "stats timers",
+            "timers",
+        },
+        "sweep": {
+            "log stats timers",
+            "log timers",
             "stats timers",
             "timers",
         },
     },
     "start": {
-        "nothing": {
-            "reserved stats timers w",
+        "nothing+gauges": {
+            "reserved timers w",
         },
         "sweep": {
             "reserved",
             "reserved timers",
-        },
-        "sweep+gauges": {
-            "reserved stats timers",
         },
     },
     "surplus": {
@@ -349,15 +376,15 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "nothing": {
             "d e p ready stats timers w",
         },
-        "rebuild": {
+        "nothing+gauges": {
+            "d e p ready timers w",
+        },
+        "sweep": {
+            "d e p ready timers",
+            "d e ready timers",
             "d ready",
             "d ready timers",
             "ready",
-        },
-        "rebuild+gauges": {
-            "d e p ready stats timers",
-            "d e ready stats timers",
-            "d ready stats timers",
         },
     },
 }

@@ -26,11 +26,14 @@ def advance_all(scope: Scope, workflow_id: str) -> Op[tuple[Header, bytes | None
 def advance_origin(
     scope: Scope, workflow_id: str, origin: str
 ) -> Op[tuple[Row, Header, bytes | None]]:
-    """Walks until all of one completion (``step:attempt``) is done; returns its row, now final."""
+    """Walks until all of one completion (``step:attempt``) is done; returns its row, now final.
+
+    Where a call was cut off between the row and the steps, the row may tell of more than is left.
+    """
     while True:
-        _, text, static, counts, context, _ = yield from _advance(scope, workflow_id, origin)
+        more, text, static, counts, context, _ = yield from _advance(scope, workflow_id, origin)
         row = Row.parse(text)
-        if not row.open:
+        if not row.open or not more:
             return row, Header.parse(static, counts), context
 
 
