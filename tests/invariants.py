@@ -27,7 +27,8 @@ from rwf.model.states import (
 )
 from rwf.store.callbacks import CallbackRecord
 from rwf.store.keys import PARTITION_SLOTS, partition_of
-from rwf.store.records import START, Header, Record, Row, Wait, edges_of
+from rwf.store.records import START, Header, Record, Row, edges_of
+from rwf.store.waits import Wait
 from tests.invariants_signals import Topic, Waits
 from tests.model.reference import workflow_state
 

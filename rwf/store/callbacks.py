@@ -10,7 +10,7 @@ import orjson
 
 from rwf.model.states import CALLBACK_CODE, EVENT_CODE, CallbackEvent, CallbackStatus
 from rwf.model.views import Callback, CallbackView, RecoveryCompleted, WorkflowTerminal
-from rwf.store.records import time_of
+from rwf.store.records import Header, time_of
 
 ENVELOPE_VERSION: Final = 1
 
@@ -48,19 +48,20 @@ class CallbackRecord:
 
     def envelope(self, workflow_id: str, number: int, static: bytes) -> Callback:
         """What the handler gets; ``static`` is the fixed part of the workflow's header."""
+        version, _, inserted = Header.fixed_of(static)
         return _ENVELOPE[self.event](
             callback_id=f"{workflow_id}/{number}",
             event=self.event,
             workflow_id=workflow_id,
-            semantics_version=int(static.split(b",", 1)[0]),
+            semantics_version=version,
             envelope_version=ENVELOPE_VERSION,
-            occurred_at=time_of(_inserted(static) + self.since),
+            occurred_at=time_of(inserted + self.since),
             **self.data,
         )
 
     def view(self, workflow_id: str, number: int, static: bytes) -> CallbackView:
         """Where the callback stands."""
-        inserted = _inserted(static)
+        _, _, inserted = Header.fixed_of(static)
         return CallbackView(
             callback_id=f"{workflow_id}/{number}",
             event=self.event,
@@ -71,10 +72,6 @@ class CallbackRecord:
             occurred_at=time_of(inserted + self.since),
             data=self.data,
         )
-
-
-def _inserted(static: bytes) -> int:
-    return int(static.split(b",", 4)[3])
 
 
 def _data(event: CallbackEvent, fields: str) -> dict[str, Any]:

@@ -55,8 +55,6 @@ FUNCTIONS: Final = {
         Function("registrations"),
         Function("standing", reads_only=True),
         Function("tally", reads_only=True),
-        Function("audit", reads_only=True),
-        Function("audit_chunk", reads_only=True),
         Function("registered", reads_only=True),
         Function("round"),
         Function("member"),
@@ -119,6 +117,22 @@ class Together:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """Plain commands that only read, on keys of one partition, in one round trip.
+
+    ``key`` is any of these keys. Answered with the list of replies, in which the error of a command
+    stands for itself: bytes, numbers, lists of these, scores as floats, and a hash as a dict.
+    """
+
+    key: str
+    commands: Sequence[tuple[Arg, ...]]
+
+    def __post_init__(self) -> None:
+        if others := {command[0] for command in self.commands} - READING.keys():
+            raise ValueError(f"no command that only reads, or none that is known: {others}")
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """A page of the key names that match a pattern, on every primary or on the named one.
 
@@ -130,7 +144,7 @@ class Scan:
     cursor: int = 0
 
 
-Request = Call | Together | Scan
+Request = Call | Together | Read | Scan
 Op = Generator[Request, Reply, T]
 """An operation: it yields requests, receives their replies, and returns its result."""
 
@@ -139,8 +153,9 @@ Op = Generator[Request, Reply, T]
 CONNECT: Final = Call("", ())
 
 
-# The server commands that functions run, each with how many arguments it takes at least, the first
-# of which is a key. A user needs the right to each: functions run under the rights of their caller.
+# The server commands that functions run or a client sends, each with how many arguments it takes at
+# least, the first of which is a key. A user needs the right to each: functions run under the rights
+# of their caller.
 READING: Final = {
     "TIME": 0, "EXISTS": 1, "TYPE": 1,
     "HEXISTS": 2, "HGET": 2, "HGETALL": 1, "HLEN": 1, "HMGET": 2, "HSCAN": 2,

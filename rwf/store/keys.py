@@ -85,6 +85,10 @@ class Keys:
         """What every function is given of a partition, in the order of ``PARTITION_SLOTS``."""
         return [self._key(partition, name) for name in PARTITION_SLOTS]
 
+    def derived(self, partition: int, name: str) -> str:
+        """One of these, by its name there."""
+        return self._key(partition, name)
+
     def stats_beside(self, key: str) -> str:
         """The statistics of the partition that another key belongs to."""
         return f"{key[: key.index('}')]}}}:stats"
@@ -94,10 +98,13 @@ class Keys:
         partition = int(workflow_id.partition("-")[0])
         return [self._key(partition, f"{name}:{workflow_id}") for name in WORKFLOW_SLOTS]
 
-    def audited(self, workflow_id: str) -> list[str]:
-        """The two of a workflow's keys that records are held against derived keys by."""
-        own = dict(zip(WORKFLOW_SLOTS, self.workflow(workflow_id), strict=True))
-        return [own["w"], own["d"]]
+    def record(self, workflow_id: str) -> str:
+        """One of them: the header and the steps."""
+        return self._key(int(workflow_id.partition("-")[0]), f"w:{workflow_id}")
+
+    def agenda(self, workflow_id: str) -> str:
+        """Another: what its waits have to have done."""
+        return self._key(int(workflow_id.partition("-")[0]), f"d:{workflow_id}")
 
     def topic(self, digest: str) -> list[str]:
         """What a function on a topic is given: its home partition's keys, then its own."""

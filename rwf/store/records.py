@@ -21,10 +21,8 @@ from rwf.model.states import (
     FAILED_STEPS,
     STEP_CODE,
     EdgePolicy,
-    SignalStatus,
     StepCause,
     StepState,
-    WaitStatus,
     workflow_cause,
     workflow_state,
 )
@@ -41,6 +39,7 @@ STATE_OF: Final = {code: state for state, code in STEP_CODE.items()}
 _CAUSE_OF: Final = {code: cause for cause, code in CAUSE_CODE.items()}
 _COUNT: Final = re.compile(r"([a-z])([0-9]+)")
 _DEFAULT_CLASS: Final = "default:1000"
+_DEFAULT_CLASS_BYTES: Final = _DEFAULT_CLASS.encode()
 # Urgency is what orders the ready queue: smaller comes first, so it falls as priority rises.
 _URGENCY_OF_PRIORITY_0: Final = 1000
 
@@ -186,18 +185,25 @@ class Header:
             name=fixed[6],
             counts=cls.counts_of(counts),
             last=int(last),
-            started=_number(started),
-            finished=_number(finished),
-            cancel=_number(cancelled_at),
+            started=optional_int(started),
+            finished=optional_int(finished),
+            cancel=optional_int(cancelled_at),
             cancel_reason=unquote(reason) or None,
             unwalked=int(tail) - int(head),
-            kept=_number(fixed[4]),
+            kept=optional_int(fixed[4]),
             callbacks=int(callbacks),
             open=int(open_),
             dead=int(dead),
             recoveries=int(recoveries),
             review=bool(review),
         )
+
+    @staticmethod
+    def fixed_of(text: bytes) -> tuple[int, int, int]:
+        """The semantics version in a header's fixed part, how many steps there are, and when they
+        were inserted."""
+        version, _, steps, inserted, _ = text.split(b",", 4)
+        return int(version), int(steps), int(inserted)
 
     @staticmethod
     def counts_of(text: bytes) -> dict[StepState, int]:
@@ -210,8 +216,24 @@ class Header:
     @staticmethod
     def callbacks_of(text: bytes) -> list[int]:
         """How many callbacks a header's moving part counts, and how many open and dead ones."""
-        rest = text.decode().split(",", 2)[2].split(",")
-        return [int(number) for number in rest[4:7]] or [0, 0, 0]
+        if Header.has_nothing_but_counts(text):
+            return [0, 0, 0]
+        rest = text.split(b",", 2)[2].split(b",")
+        return [int(number) for number in rest[4:7]]
+
+    @staticmethod
+    def has_nothing_but_counts(text: bytes) -> bool:
+        """Whether a header's moving part holds no more than the step counts and when the last
+        change and the first start were; most do."""
+        return text.count(b",") == 2
+
+    @property
+    def removal(self) -> int | None:
+        """When the workflow may be removed, as a server's time in milliseconds; None while that
+        cannot be said, or when it is kept for ever."""
+        if self.finished is None or self.kept is None or self.open > 0:
+            return None
+        return self.inserted + self.finished + self.kept
 
     @property
     def needs_review(self) -> bool:
@@ -249,7 +271,8 @@ class Header:
         )
 
 
-def _number(text: str) -> int | None:
+def optional_int(text: str) -> int | None:
+    """A number that a record holds, or None where it holds none."""
     return int(text) if text else None
 
 
@@ -318,10 +341,10 @@ class Record:
             attempt=int(parts[4]),
             max_attempts=sum(map(int, parts[5].split("+"))),
             reported=int(parts[6]),
-            started=_number(parts[7]),
-            finished=_number(parts[8]),
+            started=optional_int(parts[7]),
+            finished=optional_int(parts[8]),
             cause=_CAUSE_OF[parts[9]] if parts[9] else None,
-            due=_number(parts[10]),
+            due=optional_int(parts[10]),
             walked=parts[11],
             claim=Claim.parse(parts[12]) if ":" in parts[12] else None,
             singled_out=parts[12] == "!",
@@ -344,6 +367,19 @@ class Record:
     def lacks_result(self) -> bool:
         """Whether it is pending because a result is missing that its input refers to."""
         return self.walked == "b"
+
+    @staticmethod
+    def place_of(text: bytes) -> tuple[bytes, bytes]:
+        """The class and the order of an available step in the ready queue, for whoever needs to
+        know nothing else of a record."""
+        moving, class_, _ = text.split(b"|", 2)
+        return class_ or _DEFAULT_CLASS_BYTES, moving.split(b",", 4)[3]
+
+    @staticmethod
+    def timer_of(text: bytes) -> int:
+        """The same for when the timer of a step is due that executes, or is to be retried."""
+        parts = text.partition(b"|")[0].split(b",", 12)
+        return int(parts[12].split(b":")[1] if text.startswith(b"e") else parts[10])
 
     @property
     def timeout(self) -> float | None:
@@ -451,102 +487,6 @@ class Row:
             payload_bytes=payload or b"",
             summary=self.note.get("summary"),
             recorded_at=time_of_stamp(self.stamp),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A step's wait for a signal, taken apart (``waits.lua``); ``key`` is as the user gave it.
-
-    ``deadline`` and ``resolved`` are microseconds.
-    """
-
-    n: int
-    code: str
-    stamp: str
-    deadline: int | None
-    resolved: int | None
-    signal_id: str | None
-    told: str
-    left: tuple[int, ...]
-    signal: str
-    key: str
-
-    @classmethod
-    def parse(cls, text: bytes) -> Wait:
-        head, signal, key = text.decode().split("|")
-        n, status, stamp, deadline, resolved, signal_id, told, left, *_ = head.split(",")
-        return cls(
-            n=int(n),
-            code=status,
-            stamp=stamp,
-            deadline=_number(deadline),
-            resolved=_number(resolved),
-            signal_id=signal_id or None,
-            told=told,
-            left=tuple(map(int, left.split("+"))) if left else (),
-            signal=signal,
-            key=unquote(key),
-        )
-
-    @property
-    def untold(self) -> str | None:
-        """What the wait's topic has to be told, or None when it knows."""
-        wanted = _WAIT_WANTED[self.code]
-        return wanted if _WAIT_RANK[self.told] < _WAIT_RANK[wanted] else None
-
-    def view(self, workflow_id: str, step: str) -> AwaitView:
-        return AwaitView(
-            id=f"{workflow_id}/{step}/{self.n}",
-            workflow_id=workflow_id,
-            step=step,
-            signal=self.signal,
-            correlation_key=self.key,
-            status=_WAIT_STATUS[self.code],
-            deadline=None if self.deadline is None else time_of_micros(self.deadline),
-            registered_at=time_of_stamp(self.stamp),
-            resolved_at=None if self.resolved is None else time_of_micros(self.resolved),
-            signal_id=self.signal_id,
-        )
-
-
-_WAIT_STATUS: Final = {
-    "w": WaitStatus.WAITING,
-    "r": WaitStatus.RESOLVED,
-    "x": WaitStatus.EXPIRED,
-    "y": WaitStatus.EXPIRED,
-    "a": WaitStatus.ABANDONED,
-}
-_WAIT_WANTED: Final = {"w": "w", "r": "r", "x": "x", "y": "g", "a": "g"}
-_WAIT_RANK: Final = {"": 0, "w": 1, "x": 2, "r": 3, "g": 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """A signal as its topic tells it (``topic.lua``)."""
-
-    number: int
-    status: SignalStatus
-    workflow_id: str | None
-    step: str | None
-    stamp: str
-    dedupe_key: str
-    payload: bytes | None
-
-    @classmethod
-    def parse(cls, answer: Sequence[bytes | None]) -> Signal:
-        *texts, payload = answer
-        number, status, workflow_id, step, stamp, dedupe = (
-            text.decode() for text in texts if text is not None
-        )
-        return cls(
-            number=int(number),
-            status=SignalStatus(status),
-            workflow_id=workflow_id or None,
-            step=step or None,
-            stamp=stamp,
-            dedupe_key=unquote(dedupe),
-            payload=payload,
         )
 
 

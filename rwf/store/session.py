@@ -24,7 +24,7 @@ from rwf.errors import (
     StoreUnavailable,
 )
 from rwf.model.states import Reason, StepState
-from rwf.store.catalog import CONNECT, Arg, Call, Op, Reply, Request, Scan, Together
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Read, Reply, Request, Scan, Together
 from rwf.store.keys import Keys, is_namespace
 from rwf.store.library import library
 
@@ -90,6 +90,15 @@ class SendTogether:
 
 
 @dataclass(frozen=True, slots=True)
+class SendInTurn:
+    """Commands to send one behind the other on one connection to the node of ``key``; the reply is
+    the list of theirs, in which an error stands for itself."""
+
+    commands: Sequence[Command]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """A pause, in seconds."""
 
@@ -101,7 +110,7 @@ class Revive:
     """See to it that an embedded server runs; nothing for any other."""
 
 
-Action = Send | SendTogether | Wait | Revive
+Action = Send | SendTogether | SendInTurn | Wait | Revive
 Steps = Generator[Action, Any, T]
 
 
@@ -194,13 +203,23 @@ class Session:
             yield from self.connect()
         if request is CONNECT:
             return None
-        if not isinstance(request, Scan):
+        if not isinstance(request, Scan | Read):
             return (yield from self._replies(request))
-        args = ("SCAN", request.cursor, "MATCH", request.match, "COUNT", _KEYS_PER_SCAN)
         try:
+            if isinstance(request, Read):
+                return (yield from self._read(request))
+            args = ("SCAN", request.cursor, "MATCH", request.match, "COUNT", _KEYS_PER_SCAN)
             return (yield from self.patiently(Send(args, node=request.node)))
         except errors.ResponseError as error:
             raise _translated(error) from None
+
+    def _read(self, read: Read) -> Steps[list[Reply]]:
+        """The replies to plain commands; what is wrong with more than one of them is raised."""
+        replies: list[Reply] = yield from self.patiently(SendInTurn(read.commands, read.key))
+        for reply in replies:
+            if isinstance(reply, Exception) and _code(reply) in (*_FORBIDDEN, *_UNABLE):
+                raise reply
+        return replies
 
     def _replies(self, call: Call | Together) -> Steps[Reply]:
         """The reply to a call, or those to calls that travel together; tells how long it took."""
@@ -323,14 +342,14 @@ class Session:
                 f"and was created anew with {int(found[1])}"
             )
 
-    def patiently(self, what: Send | Call) -> Steps[Any]:
+    def patiently(self, what: Send | SendInTurn | Call) -> Steps[Any]:
         """Sends until a reply comes; raises StoreUnavailable after the last try."""
-        send = what if isinstance(what, Send) else self._send(what)
+        send = self._send(what) if isinstance(what, Call) else what
         silences = 0
         for pause in (*_PAUSES, None):
             try:
                 reply = yield send
-                if not send.behind:
+                if isinstance(send, SendInTurn) or not send.behind:
                     return reply
                 self._durability.check(reply[1])
                 return reply[0]

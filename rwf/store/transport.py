@@ -27,7 +27,17 @@ from rwf.embedded import EmbeddedServer, folder_of
 from rwf.errors import CommandRejected
 from rwf.model.states import Reason
 from rwf.store.catalog import Op
-from rwf.store.session import Action, Command, Revive, Send, SendTogether, Session, Steps, Wait
+from rwf.store.session import (
+    Action,
+    Command,
+    Revive,
+    Send,
+    SendInTurn,
+    SendTogether,
+    Session,
+    Steps,
+    Wait,
+)
 
 T = TypeVar("T")
 
@@ -187,7 +197,9 @@ class SyncStore(_Store):
                 client = self.client()
                 return client.execute_command(*args, **_sending(client, key, self.cluster))
             case Send(args, str(key), behind):
-                return self._acknowledged([args, *behind], key)
+                return _both(self._in_turn([args, *behind], key))
+            case SendInTurn(commands, key):
+                return self._in_turn(commands, key)
             case SendTogether(sends):
                 return self._together(sends)
             case Wait(seconds):
@@ -229,10 +241,10 @@ class SyncStore(_Store):
                 for name, connection in connections.items()
             }
 
-    def _acknowledged(self, commands: Sequence[Command], key: str) -> Any:
+    def _in_turn(self, commands: Sequence[Command], key: str) -> list[Any]:
         client = self.client()
         node = client.get_node_from_key(key) if self.cluster else None
-        return _both(self._pipelined(node, commands))
+        return _unmoved(self._pipelined(node, commands))
 
     def _together(self, sends: Sequence[Send]) -> list[Any]:
         replies: list[Any] = [None] * len(sends)
@@ -315,7 +327,9 @@ class AsyncStore(_Store):
                 client = await self._ready()
                 return await client.execute_command(*args, **_sending(client, key, self.cluster))
             case Send(args, str(key), behind):
-                return await self._acknowledged([args, *behind], key)
+                return _both(await self._in_turn([args, *behind], key))
+            case SendInTurn(commands, key):
+                return await self._in_turn(commands, key)
             case SendTogether(sends):
                 return await self._together(sends)
             case Wait(seconds):
@@ -363,10 +377,10 @@ class AsyncStore(_Store):
             await client.initialize()
         return client
 
-    async def _acknowledged(self, commands: Sequence[Command], key: str) -> Any:
+    async def _in_turn(self, commands: Sequence[Command], key: str) -> list[Any]:
         client = await self._ready()
         node = client.get_node_from_key(key) if self.cluster else None
-        return _both(await self._pipelined(node, commands))
+        return _unmoved(await self._pipelined(node, commands))
 
     async def _together(self, sends: Sequence[Send]) -> list[Any]:
         replies: list[Any] = [None] * len(sends)
@@ -486,11 +500,16 @@ def _has_moved(replies: list[Any]) -> bool:
     return any(isinstance(reply, redis.exceptions.MovedError) for reply in replies)
 
 
-def _both(replies: list[Any]) -> tuple[Any, Any]:
-    """A command's reply and its acknowledgement, the last; an error of any is raised."""
-    if _has_moved(replies):
+def _unmoved(replies: list[Any]) -> list[Any]:
+    """These replies; raises TryAgainError where a slot is, or goes, elsewhere."""
+    if any(isinstance(reply, redis.exceptions.AskError) for reply in replies):
         # The next try asks the node that has the slot now.
         raise redis.exceptions.TryAgainError("the slot has moved")
+    return replies
+
+
+def _both(replies: list[Any]) -> tuple[Any, Any]:
+    """A command's reply and its acknowledgement, the last; an error of any is raised."""
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from rwf import Client, Completion, RwfError
 from rwf.model.states import TERMINAL_STEPS, StepState
 from rwf.model.views import Callback
-from rwf.store.catalog import CONNECT, Call, Op, Request, Scan, Together
+from rwf.store.catalog import CONNECT, Call, Op, Read, Request, Scan, Together
 from rwf.store.ops import members
 from rwf.store.ops.due import PassedOver
 from rwf.store.ops.insert import insert
@@ -53,7 +53,7 @@ class Stepped(Client):
                 reply, fault = None, error
 
     def _answer(self, request: Request) -> Any:
-        if request is CONNECT or isinstance(request, Scan):
+        if request is CONNECT or isinstance(request, Scan | Read):
             return super()._run(one_call(request))
         if isinstance(request, Together):
             return [self.perform(call) for call in request.calls]

@@ -27,7 +27,8 @@ from rwf.store.ops.base import (
     wire_text,
 )
 from rwf.store.ops.waits import settle_waits
-from rwf.store.records import Record, Wait, time_of, value_of
+from rwf.store.records import Record, time_of, value_of
+from rwf.store.waits import Wait
 
 _CLAIM, _HEARTBEAT, _RELEASE = "claim", "heartbeat", "release"
 _MOST: Final = 1_000

@@ -34,7 +34,8 @@ from rwf.store.ops.base import (
 )
 from rwf.store.ops.claims import Claimer, start, told
 from rwf.store.ops.waits import settle_waits, untold
-from rwf.store.records import Header, Record, Row, Wait
+from rwf.store.records import Header, Record, Row
+from rwf.store.waits import Wait
 
 _ACTION: Final = "complete_step"
 _STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}

@@ -34,12 +34,12 @@ from rwf.store.records import (
     Header,
     Record,
     Row,
-    Wait,
     edge_count,
     edges_of,
     evidence_view,
     result_evidence,
 )
+from rwf.store.waits import Wait
 
 # Payloads may be large, so fewer steps are asked for at once.
 _PAYLOADS_PER_CALL: Final = 16

@@ -18,7 +18,7 @@ from typing import Final
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import CallbackStatus, StepState
 from rwf.store.catalog import Arg, Call, Op
-from rwf.store.keys import PARTITION_SLOTS, WORKFLOW_SLOTS, home_partition, partition_of
+from rwf.store.keys import home_partition, partition_of
 from rwf.store.ops.base import Scope, Slots, survived
 from rwf.store.ops.topics import check_topic
 
@@ -109,7 +109,7 @@ def _numbers(part: Sequence[bytes]) -> Counter[str]:
 def remove_from(scope: Scope, partition: int, name: str) -> Op[Repairs]:
     """Removes what is surplus in one of the ``DERIVED_SETS``, a page at a time."""
     repairs: Repairs = Counter()
-    key = scope.keys.partition(partition)[PARTITION_SLOTS.index(name)]
+    key = scope.keys.derived(partition, name)
     cursor: Arg = 0
     while cursor != b"0":
         [page] = yield Call("page", [key], [cursor])
@@ -161,10 +161,9 @@ def _check_agendas(scope: Scope, partition: int, timers: Sequence[_Entry]) -> Op
     owners = {
         entry.owner: b"0" for entry in timers if entry.owner and entry.member.startswith(b"w|")
     }
-    agenda = WORKFLOW_SLOTS.index("d")
     while owners:
         some = list(owners)[:ITEMS_PER_CALL]
-        keys = [scope.keys.workflow(owner)[agenda] for owner in some]
+        keys = [scope.keys.agenda(owner) for owner in some]
         pages = yield Call("page", keys, [owners.pop(owner) for owner in some])
         entries = []
         for owner, page in zip(some, pages, strict=True):

@@ -24,7 +24,8 @@ import orjson
 from rwf.store.catalog import Arg, Call, Op
 from rwf.store.keys import home_partition, topic_digest
 from rwf.store.ops.base import Scope, wire_text
-from rwf.store.records import Header, Signal, Wait
+from rwf.store.records import Header
+from rwf.store.waits import Signal, Wait
 
 _STEPS_PER_CALL: Final = 50
 _HEADER: Final = 4
