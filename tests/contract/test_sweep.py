@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from rwf import Client
+from rwf import Client, RwfError
 from rwf.store.ops.signals import deliver_signal
-from rwf.store.ops.sweep import Kind, Place, sweep
+from rwf.store.ops.sweep import Kind, Place, Slice, sweep
 from tests import invariants
 from tests.contract.daemons import contents, corrupt, derived, of_other_semantics, swept
 from tests.contract.flows import (
@@ -222,6 +222,65 @@ def _lose_topics(redis: Any, workflow_id: str) -> None:
 def _move_counts(redis: Any, workflow_id: str) -> None:
     counts = redis.hget(own_key(workflow_id), ":c")
     redis.hset(own_key(workflow_id), ":c", counts.replace(b"a599w1c1", b"a598w1c1f1"))
+
+
+def test_a_large_graph_that_has_ended(one_client: Client) -> None:
+    view = one_client.insert(fan_out(600))
+    one_client.complete_step(view.id, "root", "failed")
+    before = derived(one_client)
+    _drop("outbox", "ID|1")(raw(one_client), view.id)
+    assert swept(one_client) == {("callback_entry_missing", None)}
+    assert derived(one_client) == before
+    one_client.dispatch_callbacks(ignore, limit=1)
+    before = derived(one_client)
+    for damage, repairs in (
+        (_drop("timers", "x|ID"), {("retention_timer_missing", None)}),
+        (_open_group, {("index_entry_missing", None), ("index_entry_wrong", None)}),
+        (_uncounted_callback, {("counts_wrong", None)}),
+    ):
+        damage(raw(one_client), view.id)
+        assert swept(one_client) == repairs
+        assert derived(one_client) == before
+    assert swept(one_client) == set()
+
+
+def _open_group(redis: Any, workflow_id: str) -> None:
+    index = partition_key(workflow_id, "index")
+    [entry] = redis.zrange(index, 0, -1)
+    redis.zrem(index, entry)
+    redis.zadd(index, {b"o" + entry[1:]: 0})
+
+
+def _uncounted_callback(redis: Any, workflow_id: str) -> None:
+    counts = redis.hget(own_key(workflow_id), ":c")
+    redis.hset(own_key(workflow_id), ":c", counts.replace(b",1,0,0,", b",0,0,0,"))
+
+
+@pytest.mark.parametrize("name", ["ready", "reserved", "timers", "outbox", "index", "served"])
+def test_a_derived_key_that_somebody_has_overwritten(one_client: Client, name: str) -> None:
+    everything(one_client)
+    ended(one_client)
+    before = derived(one_client)
+    raw(one_client).set(f"rwf:{{0}}:{name}", "x")
+    assert swept(one_client) == set()  # restored as a whole, and not workflow by workflow
+    assert derived(one_client) == before
+
+
+@pytest.mark.parametrize("name", ["ready", "index"])
+def test_one_that_is_overwritten_in_the_middle_of_a_round(one_client: Client, name: str) -> None:
+    for _ in range(300):
+        one_client.insert(flow("a"))
+    before, place = derived(one_client), Place(0, Kind.OPEN)
+
+    def slice_(*, anew: bool = False) -> Slice:
+        return one_client._run(sweep(one_client._scope, place, 60.0, anew=anew))
+
+    slice_(anew=True)
+    raw(one_client).set(f"rwf:{{0}}:{name}", "x")
+    with pytest.raises(RwfError):
+        slice_()
+    assert slice_().tidied["key_overwritten"] == 1
+    assert derived(one_client) == before
 
 
 def test_more_workflows_than_a_page_all_damaged(client: Client) -> None:

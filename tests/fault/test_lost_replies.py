@@ -20,6 +20,7 @@ from rwf.store.catalog import Call
 from rwf.store.ops.complete import complete_step
 from tests import invariants
 from tests.conftest import connect
+from tests.contract.daemons import swept
 from tests.contract.flows import effect, fan_out, flow, noted, one_call, own_key, raw, refused
 from tests.contract.outbox import counted, ended, fail, hasten, ignore
 from tests.proxy import Proxy
@@ -72,6 +73,18 @@ def lossy(proxy: Proxy, direct: Client) -> Iterator[Client]:
 
 
 Cut = Callable[[str], None]
+
+
+@pytest.mark.parametrize("command", [b"HGETALL", b"ZMSCORE"])
+@pytest.mark.parametrize("where", ["request", "mid_reply"])
+def test_plain_reads(
+    proxy: Proxy, direct: Client, lossy: Client, command: bytes, where: str
+) -> None:
+    for _ in range(20):
+        direct.insert(flow("a b:a"))
+    raw(direct).delete("rwf:{0}:ready")
+    getattr(proxy, f"cut_{where}")(command + b"\r\n", 2)
+    assert swept(lossy) == {("ready_entry_missing", "a")}
 
 
 def test_complete(direct: Client, lossy: Client, cut: Cut) -> None:

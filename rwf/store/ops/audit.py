@@ -32,6 +32,9 @@ _FIELDS_PER_READ: Final = 2000
 _CHUNKS_PER_READ: Final = _FIELDS_PER_READ // _FIELDS_AT_ONCE  # a step and its wait are two fields
 _TOPICS_PER_CALL: Final = 64
 
+_Found = dict[str, Scores | None]
+"""By key, what stands there of some entries; None where it is no sorted set."""
+
 Listed = tuple[str, str]
 """A group of the listing, and the id of a workflow that stands in it."""
 
@@ -188,10 +191,10 @@ def _take_in(
 def _lists(read: Read) -> Op[list[list[Any]]]:
     """The replies to commands that are each answered with a list; raises ValueError for another
     type of key."""
-    replies = yield read
+    replies: list[Any] = yield read
     if any(isinstance(reply, Exception) for reply in replies):
         raise ValueError("a key is of another type")
-    return replies  # type: ignore
+    return replies
 
 
 def _compare(scope: Scope, partition: int, implied: Implied, found: Findings) -> Op[None]:
@@ -222,12 +225,8 @@ def _compare(scope: Scope, partition: int, implied: Implied, found: Findings) ->
     found.topics |= yield from _lacking(scope, implied.registrations)
 
 
-_Found = dict[str, Scores | None]
-
-
 def _scores(wanted: Mapping[str, Collection[bytes]]) -> Op[tuple[_Found, int]]:
-    """What stands in these keys of a partition, None for one that is no sorted set; and the
-    server's time in milliseconds."""
+    """What stands in these keys of a partition, and the server's time in milliseconds."""
     asked = {key: list(members) for key, members in wanted.items() if members}
     if not asked:
         return {}, 0
