@@ -52,6 +52,7 @@ def test_what_shows_by_itself() -> None:
         (b":c", FIELDS[b":c"].replace(b"2,1,1", b"2,2,1")),  # callbacks
         (b":c", FIELDS[b":c"].replace(b",3,,,", b",3,9,,")),  # an end that is none
         (b":c", b"nonsense"),
+        (b":s", FIELDS[b":s"].replace(b",5,", b",6,")),  # as many steps as there are not
         (b"p", FIELDS[b"a"]),
         (b"p", b""),
         (b"~w", b"1,w"),
@@ -59,6 +60,8 @@ def test_what_shows_by_itself() -> None:
     ):
         assert taken_in(FIELDS | {field: text}).suspects == {ID: None}, (field, text)
     assert taken_in(FIELDS, "c").suspects == {ID: None}
+    all_ended = {b":s": b"2,1,1,5,,,n", b":c": b"c1;7,3,", b"a": b"c,0,7,,1,5,1,3,7,c,,,||0|||||"}
+    assert taken_in(all_ended).suspects == {ID: None}
 
 
 def test_what_is_gone_or_of_other_semantics_is_passed_over() -> None:
@@ -97,6 +100,13 @@ def test_timers_are_judged_by_the_servers_time() -> None:
 
 
 TIMERS = (("l|", "|e"), ("r|", "|r"), ("u|", ""))
+
+
+def test_a_callback_stands_at_its_time() -> None:
+    for score, suspected in ((1000003.0, False), (1000004.0, True), (None, True)):
+        implied = taken_in(FIELDS)
+        implied.judge_outbox({f"{ID}|1".encode(): score})
+        assert bool(implied.suspects) is suspected
 
 
 def test_an_agenda_and_the_timer_that_stands_for_it() -> None:
