@@ -32,7 +32,7 @@ from rwf.errors import CommandRejected, RwfError, StoreUnavailable
 from rwf.model.retry import seconds
 from rwf.model.states import Reason
 from rwf.model.views import ReconcileReport
-from rwf.reconciler.outage import Outage
+from rwf.outage import Outage
 from rwf.runtime import Runtime
 from rwf.store.ops import members
 from rwf.store.ops.callbacks import Dispatch, Handler
@@ -102,7 +102,7 @@ class Reconciler:
         self._owned: dict[int, _Partition] = {}
         self._next_join = 0.0
         self._ticked: float | None = None
-        self._outage = Outage()
+        self._outage = Outage(_log)
         self._hinted = asyncio.Event()
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -173,7 +173,7 @@ class Reconciler:
             try:
                 await self._join()
             except StoreUnavailable as error:
-                self._outage.failed(_MEMBERSHIP, error)
+                self._outage.failed(error, _MEMBERSHIP)
                 await self._pause(self._interval)
             else:
                 break
@@ -203,7 +203,7 @@ class Reconciler:
         try:
             await self._join()
         except RwfError as error:
-            self._outage.failed(_MEMBERSHIP, error)
+            self._outage.failed(error, _MEMBERSHIP)
 
     # --- ticks
 
@@ -242,7 +242,7 @@ class Reconciler:
                 try:
                     _, next_in = await self._runtime.run(op)
                 except RwfError as error:
-                    self._outage.failed(partition.number, error)
+                    self._outage.failed(error, partition.number)
                     next_in = None
                 else:
                     self._outage.answered(partition.number)
@@ -280,7 +280,7 @@ class Reconciler:
         try:
             pause, mended, ended, tidied = await self._runtime.run(op)
         except RwfError as error:
-            self._outage.failed(partition.number, error)
+            self._outage.failed(error, partition.number)
             partition.next_slice[kind] = time.monotonic() + self._interval
             return
         self._outage.answered(partition.number)
