@@ -34,6 +34,10 @@ class Outage:
         """A call there has worked."""
         self._left(self._silent - {place})
 
+    def stands(self, place: int) -> bool:
+        """Whether a place is not known to be silent."""
+        return place not in self._silent
+
     def only(self, places: Collection[int]) -> None:
         """Forgets the places that nobody asks any more."""
         self._left(self._silent & set(places))

@@ -65,6 +65,23 @@ def test_other_bad_options_are_refused(one_client: Client) -> None:
 # --- what it does
 
 
+def test_a_tick_asks_all_partitions_at_once(
+    one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips: list[int] = []
+    with Client.from_url(one_server.url, partitions=64) as client:
+        client.list()
+        perform = client._store._perform
+
+        def counted(action: Any) -> Any:
+            trips.append(len(action.sends))
+            return perform(action)
+
+        monkeypatch.setattr(client._store, "_perform", counted)
+        ticked(client)
+    assert trips == [64]
+
+
 def test_it_carries_out_restores_and_tells_of_itself(client: Client) -> None:
     late = client.insert(flow("a b:a"))
     client.complete_step(late.id, "a", "retryable", retry_in=0.2)
