@@ -36,7 +36,7 @@ end
 -- What the workflow was counted and listed in.
 local function withdraw(call_, flow)
   local h = flow.h
-  command("ZREM", call_.keys[keyslots.INDEX], flush.index_member(flow, states.WORKFLOW_CODE[flow.was]))
+  call_.index = { [flush.index_member(flow, states.WORKFLOW_CODE[flow.was])] = false }
   for i = 1, #states.CODES do
     call_.gauges[states.CODES[i]] = -h[states.CODES[i]]
   end
@@ -45,8 +45,8 @@ local function withdraw(call_, flow)
   call.count(call_, states.CALLBACK_GAUGE.d, h.dead - h.callbacks)
 end
 
-local function write_record(flow, place)
-  command("HSET", flow.w, header.UNUSABLE, states.VERSION .. "," .. place)
+local function record_at(place)
+  return states.VERSION .. "," .. place
 end
 
 -- The waits from a place on, within one chunk of steps, and the place behind them; nil behind the last.
@@ -98,14 +98,11 @@ local function begin(call_, flow, verb)
   local found = obstacle(call_, flow)
   if not found then
     withdraw(call_, flow)
+    call.set(flow, header.UNUSABLE, record_at(START))
+    flow.gone = { ":s", ":c" }
   end
   flush.commit(call_, verb)
-  if found then
-    return { found }
-  end
-  write_record(flow, START)
-  command("HDEL", flow.w, ":s", ":c")
-  return go_on(call_, flow, START)
+  return found and { found } or go_on(call_, flow, START)
 end
 
 return function(keys, args)
@@ -124,7 +121,7 @@ return function(keys, args)
   end
   if args[3] ~= "" then
     from = args[3]
-    write_record(flow, from)
+    command("HSET", flow.w, header.UNUSABLE, record_at(from))
   end
   return go_on(call_, flow, from)
 end

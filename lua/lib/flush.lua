@@ -129,7 +129,7 @@ local function write_records(flow)
     command("HSET", flow.w, unpack(fields))
   end
   if flow.gone then
-    command("HDEL", flow.w, flow.gone)
+    command("HDEL", flow.w, unpack(flow.gone))
   end
 end
 

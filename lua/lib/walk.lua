@@ -176,7 +176,7 @@ end
 -- Removes the first entry.
 function M.drop_first(flow)
   local h = flow.h
-  flow.gone = ">" .. h.head
+  flow.gone = { ">" .. h.head }
   flow.walked = true
   h.head = h.head + 1
   if h.head == h.tail then

@@ -100,8 +100,8 @@ def _rebuild_lines(report: RebuildReport) -> Iterator[str]:
         yield f"  mended {count}  {kind}"
     for gauge in report.gauges:
         yield (
-            f"  partition {gauge.partition}: {gauge.gauge} is {gauge.stored}, "
-            f"the workflows say {gauge.implied}; left as it is"
+            f"  partition {gauge.partition}: {gauge.gauge} was {gauge.stored}, "
+            f"the workflows say {gauge.implied}"
         )
     for failure in report.failures:
         yield f"  failed  {failure.id}  {escaped(failure.message)}"

@@ -227,6 +227,7 @@ class RepairKind(StrEnum):
     STAGED_ENTRY_MISSING = "staged_entry_missing"
     STAGED_ENTRY_WRONG = "staged_entry_wrong"
     KEY_OVERWRITTEN = "key_overwritten"
+    GAUGE_WRONG = "gauge_wrong"
 
 
 # One letter a state, as stored in step records. A letter is never given a second meaning.

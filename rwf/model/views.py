@@ -366,8 +366,8 @@ class RebuildReport(View):
     """What ``rebuild`` went through and mended.
 
     ``repairs`` says how many of each kind. ``failures`` holds at most 1,000, beside their exact
-    count. ``gauges`` tells of those that were wrong while nothing happened in their partition;
-    they were left as they are.
+    count. ``gauges`` tells of those that were wrong and were put right, which takes that nothing
+    happens in their partition meanwhile.
     """
 
     workflows: int

@@ -20,7 +20,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -32,13 +32,13 @@ from rwf.errors import CommandRejected, RwfError, StoreUnavailable
 from rwf.model.retry import seconds
 from rwf.model.states import Reason
 from rwf.model.views import ReconcileReport
-from rwf.reconciler.outage import Outage
+from rwf.outage import Outage
 from rwf.runtime import Runtime
 from rwf.store.ops import members
 from rwf.store.ops.callbacks import Dispatch, Handler
-from rwf.store.ops.due import PassedOver
+from rwf.store.ops.due import Due, Page, PassedOver
 from rwf.store.ops.sweep import Kind, Place, sweep
-from rwf.store.ops.timers import fire_due
+from rwf.store.ops.timers import fire
 
 _log = logging.getLogger("rwf")
 
@@ -69,6 +69,12 @@ class _Partition:
     def __post_init__(self) -> None:
         self.places = {kind: Place(self.number, kind) for kind in Kind}
         self.next_slice = dict.fromkeys(Kind, 0.0)
+
+    def try_again(self, now: float) -> None:
+        """Has what could not be carried out tried once more, when that was long ago."""
+        if now >= self.passed_until:
+            self.passed = PassedOver()
+            self.passed_until = now + _TRIED_AGAIN
 
 
 class Reconciler:
@@ -102,7 +108,7 @@ class Reconciler:
         self._owned: dict[int, _Partition] = {}
         self._next_join = 0.0
         self._ticked: float | None = None
-        self._outage = Outage()
+        self._outage = Outage(_log)
         self._hinted = asyncio.Event()
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -173,7 +179,7 @@ class Reconciler:
             try:
                 await self._join()
             except StoreUnavailable as error:
-                self._outage.failed(_MEMBERSHIP, error)
+                self._outage.failed(error, _MEMBERSHIP)
                 await self._pause(self._interval)
             else:
                 break
@@ -203,7 +209,7 @@ class Reconciler:
         try:
             await self._join()
         except RwfError as error:
-            self._outage.failed(_MEMBERSHIP, error)
+            self._outage.failed(error, _MEMBERSHIP)
 
     # --- ticks
 
@@ -225,29 +231,59 @@ class Reconciler:
             wait = min(next_, self._next_join) - time.monotonic()
             await self._pause(max(wait, _SHORTEST_TICK))
 
-    async def _fire_all(self, partitions: Iterable[_Partition]) -> None:
+    async def _fire_all(self, partitions: Sequence[_Partition]) -> None:
+        """Carries out what is due in these partitions, which are asked for it together."""
+        now = time.monotonic()
+        for partition in partitions:
+            partition.try_again(now)
+        pages = await self._pages([one for one in partitions if self._outage.stands(one.number)])
+        busy: list[tuple[_Partition, Page | None]] = []
+        for partition in partitions:
+            page = pages.get(partition.number)
+            if page is not None and not page.members:
+                partition.next_look = now + self._wait(page.next_in)
+            else:
+                busy.append((partition, page))
         at_once = asyncio.Semaphore(_AT_ONCE)
-        await asyncio.gather(*(self._fire(partition, at_once) for partition in partitions))
+        await asyncio.gather(*(self._fire(one, page, at_once) for one, page in busy))
         self._ticked = time.monotonic()
 
-    async def _fire(self, partition: _Partition, at_once: asyncio.Semaphore) -> None:
-        """Carries out what is due in a partition."""
-        if time.monotonic() >= partition.passed_until:
-            partition.passed = PassedOver()
-            partition.passed_until = time.monotonic() + _TRIED_AGAIN
+    async def _pages(self, partitions: Sequence[_Partition]) -> dict[int, Page]:
+        """The first timers of each that are due; none where one of them does not answer, which is
+        then found out for each alone."""
+        dues = [self._due(partition) for partition in partitions]
+        try:
+            pages = await self._runtime.run(Due.pages(dues))
+        except RwfError:
+            return {}
+        return {due.partition: page for due, page in zip(dues, pages, strict=True)}
+
+    async def _fire(
+        self, partition: _Partition, page: Page | None, at_once: asyncio.Semaphore
+    ) -> None:
+        """Carries out what is due in a partition, beginning with a page of it that was read."""
         wait = 0.0
         async with at_once:
             while not wait and not self._stopping.is_set():
-                op = fire_due(self._runtime.scope, partition.number, partition.passed)
+                due = self._due(partition)
                 try:
-                    _, next_in = await self._runtime.run(op)
+                    if page is None:
+                        page = await self._runtime.run(due.page())
+                    _, next_in = await self._runtime.run(fire(due, page))
                 except RwfError as error:
-                    self._outage.failed(partition.number, error)
+                    self._outage.failed(error, partition.number)
                     next_in = None
                 else:
                     self._outage.answered(partition.number)
-                wait = self._interval if next_in is None else min(next_in, self._interval)
+                wait, page = self._wait(next_in), None
         partition.next_look = time.monotonic() + wait
+
+    def _due(self, partition: _Partition) -> Due:
+        return Due(self._runtime.scope, partition.number, partition.passed)
+
+    def _wait(self, next_in: float | None) -> float:
+        """For how long nothing is due in a partition, as far as is known."""
+        return self._interval if next_in is None else min(next_in, self._interval)
 
     # --- sweeps
 
@@ -280,7 +316,7 @@ class Reconciler:
         try:
             pause, mended, ended, tidied = await self._runtime.run(op)
         except RwfError as error:
-            self._outage.failed(partition.number, error)
+            self._outage.failed(error, partition.number)
             partition.next_slice[kind] = time.monotonic() + self._interval
             return
         self._outage.answered(partition.number)

@@ -55,6 +55,7 @@ FUNCTIONS: Final = {
         Function("registrations"),
         Function("standing", reads_only=True),
         Function("tally", reads_only=True),
+        Function("gauges"),
         Function("registered", reads_only=True),
         Function("round"),
         Function("member"),

@@ -126,8 +126,8 @@ def _options(retry: Any) -> dict[str, Any]:
     }
 
 
-def _arguments(address: Address, retry: Any) -> dict[str, Any]:
-    return {**_options(retry), **(address.options or {})}
+def _arguments(address: Address, options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, **(address.options or {})}
 
 
 class _Store:
@@ -217,13 +217,14 @@ class SyncStore(_Store):
 
     def _connect(self) -> Any:
         assert self._address is not None
-        address, arguments = self._address, _arguments(self._address, Retry(NoBackoff(), 0))
+        address, options = self._address, _options(Retry(NoBackoff(), 0))
+        arguments = _arguments(address, options)
         if self._embedded is not None:
             self._embedded.ensure_running()
             return redis.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
             sentinel: Any = redis.sentinel.Sentinel
-            sentinels = sentinel(address.hosts, sentinel_kwargs=_options(arguments["retry"]))
+            sentinels = sentinel(address.hosts, sentinel_kwargs=options)
             return sentinels.master_for(address.service, **arguments)
         if address.kind == "cluster":
             return redis.cluster.RedisCluster.from_url(address.url, **arguments)
@@ -321,6 +322,18 @@ class AsyncStore(_Store):
 
     async def _perform(self, action: Action) -> Any:
         match action:
+            case Wait(seconds):
+                return await asyncio.sleep(seconds)
+            case Revive():
+                if self._embedded is not None:
+                    await asyncio.to_thread(self._embedded.ensure_running)
+                return None
+        # One limit for all of it: redis-py's own makes a task to send, and a timer to read.
+        async with asyncio.timeout(None if self._given else _REPLY_TIMEOUT):
+            return await self._sent(action)
+
+    async def _sent(self, action: Send | SendTogether | SendInTurn) -> Any:
+        match action:
             case Send(args, None, _, node):
                 return await self._broadcast(args, node)
             case Send(args, str(key), ()):
@@ -332,11 +345,6 @@ class AsyncStore(_Store):
                 return await self._in_turn(commands, key)
             case SendTogether(sends):
                 return await self._together(sends)
-            case Wait(seconds):
-                await asyncio.sleep(seconds)
-            case Revive() if self._embedded is not None:
-                await asyncio.to_thread(self._embedded.ensure_running)
-        return None
 
     async def client(self) -> Any:
         """The redis-py client."""
@@ -349,12 +357,13 @@ class AsyncStore(_Store):
     def _connect(self) -> Any:
         assert self._address is not None
         address = self._address
-        arguments = _arguments(address, redis.asyncio.retry.Retry(NoBackoff(), 0))
+        options = _options(redis.asyncio.retry.Retry(NoBackoff(), 0))
+        arguments = _arguments(address, {**options, "socket_timeout": None})
         if self._embedded is not None:
             return redis.asyncio.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
             sentinel: Any = redis.asyncio.sentinel.Sentinel
-            sentinels = sentinel(address.hosts, sentinel_kwargs=_options(arguments["retry"]))
+            sentinels = sentinel(address.hosts, sentinel_kwargs=options)
             return sentinels.master_for(address.service, **arguments)
         if address.kind == "cluster":
             return redis.asyncio.cluster.RedisCluster.from_url(address.url, **arguments)

@@ -1,13 +1,13 @@
-"""Whether the server answers, as a worker's loops see it: told once, waited out together."""
+"""Whether the server answers, as a worker's loops see it: waited out together."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Final
 
 from rwf.errors import NamespaceMismatch, RwfError, StoreMisconfigured, StoreUnavailable
+from rwf.outage import Outage
 
 _log = logging.getLogger("rwf.worker")
 
@@ -19,14 +19,16 @@ class Link:
     """The state of the connection. Its loops go on for ever: a server comes back."""
 
     def __init__(self) -> None:
-        self.error: str | None = None
-        self._since = 0.0
+        self._outage = Outage(_log)
+
+    @property
+    def error(self) -> str | None:
+        """What keeps the worker from its server, if anything does."""
+        return self._outage.error
 
     def stands(self) -> None:
         """The server has answered."""
-        if self.error is not None:
-            _log.warning("the server is back after %.1f s", time.monotonic() - self._since)
-            self.error = None
+        self._outage.answered()
 
     async def broken(self, error: RwfError) -> bool:
         """A call has failed: whether that is the server's state, which is then waited for, and not
@@ -34,9 +36,6 @@ class Link:
         if not isinstance(error, _AWAY):
             _log.error("a call has failed: %s", error)
             return False
-        if self.error is None:
-            self._since = time.monotonic()
-            _log.warning("the server is away, and is tried again: %s", error)
-        self.error = str(error)
+        self._outage.failed(error)
         await asyncio.sleep(_PAUSE)
         return True

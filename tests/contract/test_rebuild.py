@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from rwf import Client, RwfError, StoreUnavailable
 from rwf.model.views import RebuildProgress
 from rwf.store.catalog import Scan
 from rwf.store.keys import PARTITION_SLOTS, topic_digest
+from rwf.store.ops.gauges import mend_gauges
 from rwf.store.ops.rebuild import rebuild, restore
 from rwf.store.ops.signals import deliver_signal
 from rwf.store.ops.surplus import remove_surplus
@@ -316,14 +319,36 @@ def test_what_cannot_be_read_holds_up_nothing(client: Client, broken_on_purpose:
         assert sum(workflow_id.encode() in entry for entry in ready) == 3
 
 
-def test_gauges_that_are_wrong_are_told_and_left(client: Client, broken_on_purpose: None) -> None:
+def test_gauges_that_are_wrong_are_put_right(client: Client) -> None:
     view = client.insert(flow("a b"))
     stats = partition_key(view.id, "stats")
     raw(client).hincrby(stats, "gs|available", 3)
+    raw(client).hincrby(stats, "gw|expired", 1)
     report = client.rebuild()
-    [found] = report.gauges
-    assert (found.gauge, found.stored, found.implied) == ("gs|available", 5, 2)
-    assert raw(client).hget(stats, "gs|available") == b"5"
+    assert [(one.gauge, one.stored, one.implied) for one in report.gauges] == [
+        ("gs|available", 5, 2),
+        ("gw|expired", 1, 0),
+    ]
+    assert report.repairs == {"gauge_wrong": 2}
+    assert client.rebuild().repairs == {}
+
+
+def test_gauges_are_left_while_others_are_at_work(one_client: Client) -> None:
+    """One that has changed since it was found to be off is not set."""
+    view = one_client.insert(flow("a b"))
+    stats = partition_key(view.id, "stats")
+    raw(one_client).hincrby(stats, "gs|available", 3)
+    op: Any = mend_gauges(one_client._scope, 0)
+    reply: Any = None
+    with suppress(StopIteration):
+        while True:
+            call = op.send(reply)
+            if call.function == "gauges":
+                one_client.complete_step(view.id, "a")
+            reply = one_client._run(one_call(call))
+    assert raw(one_client).hget(stats, "gs|available") == b"4"
+    [mended] = one_client.rebuild().gauges
+    assert (mended.stored, mended.implied) == (4, 1)
 
 
 def test_another_namespace_is_left_alone(one_server: AnyServer, one_client: Client) -> None:

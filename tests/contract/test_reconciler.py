@@ -65,6 +65,23 @@ def test_other_bad_options_are_refused(one_client: Client) -> None:
 # --- what it does
 
 
+def test_a_tick_asks_all_partitions_at_once(
+    one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips: list[int] = []
+    with Client.from_url(one_server.url, partitions=64) as client:
+        client.list()
+        perform = client._store._perform
+
+        def counted(action: Any) -> Any:
+            trips.append(len(action.sends))
+            return perform(action)
+
+        monkeypatch.setattr(client._store, "_perform", counted)
+        ticked(client)
+    assert trips == [64]
+
+
 def test_it_carries_out_restores_and_tells_of_itself(client: Client) -> None:
     late = client.insert(flow("a b:a"))
     client.complete_step(late.id, "a", "retryable", retry_in=0.2)
@@ -228,20 +245,20 @@ def test_it_goes_on_when_the_server_is_back(caplog: pytest.LogCaptureFixture) ->
         with Client.from_url(server.url) as own, serving(own, **SHORT) as daemon:
             until(lambda: daemon.sweep_age is not None, what="a round")
             server.kill()
-            until(lambda: "nothing can be done" in caplog.text, what="word of it")
+            until(lambda: "the server is away" in caplog.text, what="word of it")
             server.restart()
-            until(lambda: "all is answered again" in caplog.text, what="word of its return")
+            until(lambda: "the server is back" in caplog.text, what="word of its return")
             client.complete_step(view.id, "a", "retryable", retry_in=0.1)
             until(lambda: client.step(view.id, "a").state == "available", what="the retry")
-        assert caplog.text.count("nothing can be done") == 1
-        assert caplog.text.count("all is answered again") == 1
+        assert caplog.text.count("the server is away") == 1
+        assert caplog.text.count("the server is back") == 1
 
 
 def test_it_waits_for_a_server_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) -> None:
     with Server.start("valkey91") as server:
         server.kill()
         with Client.from_url(server.url) as client, serving(client, **SHORT) as daemon:
-            until(lambda: "nothing can be done" in caplog.text, what="word of it")
+            until(lambda: "the server is away" in caplog.text, what="word of it")
             server.restart()
             until(lambda: daemon.partitions == (0,), what="its partition")
 

@@ -212,6 +212,7 @@ def upkeep(client: Client) -> None:
     for partition in range(PARTITIONS):
         raw(client).set(f"rwf:{{{partition}}}:ready", "overwritten")
         raw(client).zadd(f"rwf:{{{partition}}}:timers", {f"r|{view.id}|nobody": 5})
+        raw(client).hincrby(f"rwf:{{{partition}}}:stats", "gs|available", 2)
     client.rebuild()
     client._run(members.leave(client._scope, "daemon", 1000))
 

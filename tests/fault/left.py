@@ -17,15 +17,15 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "p timers",
             "timers",
         },
-        "nothing+entry+gauges": {
-            "index outbox p timers w",
-            "index outbox timers w",
-            "outbox p timers w",
-        },
-        "nothing+gauges": {
+        "rebuild": {
             "p ready timers w",
             "p timers w",
             "timers w",
+        },
+        "rebuild+entry": {
+            "index outbox p timers w",
+            "index outbox timers w",
+            "outbox p timers w",
         },
         "sweep": {
             "index",
@@ -48,19 +48,14 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "d e p timers w",
             "d e ready stats timers w",
         },
-        "nothing+gauges": {
-            "d e p ready timers w",
-            "d e ready timers w",
-        },
         "rebuild": {
+            "d e p ready timers w",
             "d e ready stats timers w",
             "d e ready timers",
+            "d e ready timers w",
             "d ready",
             "d ready timers",
             "ready",
-        },
-        "rebuild+gauges": {
-            "d e ready timers w",
         },
         "sweep": {
             "d",
@@ -80,7 +75,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "n w",
             "outbox w",
         },
-        "nothing+gauges": {
+        "rebuild": {
             "e outbox timers w",
             "outbox timers w",
         },
@@ -96,12 +91,12 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "d e stats timers w",
             "e index outbox ready stats w",
         },
-        "nothing+entry+gauges": {
+        "rebuild": {
+            "e ready timers w",
+        },
+        "rebuild+entry": {
             "d e timers w",
             "e index outbox ready w",
-        },
-        "nothing+gauges": {
-            "e ready timers w",
         },
         "sweep": {
             "d",
@@ -140,7 +135,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "p ready stats timers w",
             "p ready stats w",
         },
-        "nothing+gauges": {
+        "rebuild": {
             "d e p ready timers w",
             "e p ready timers w",
             "index outbox p ready w",
@@ -148,13 +143,8 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "p ready timers w",
             "p ready w",
             "p timers w",
-        },
-        "rebuild": {
             "ready",
             "ready timers",
-        },
-        "rebuild+gauges": {
-            "p ready timers w",
         },
         "sweep": {
             "d e ready timers",
@@ -178,7 +168,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e ready stats timers w",
             "ready stats timers w",
         },
-        "nothing+gauges": {
+        "rebuild": {
             "d e index outbox timers w",
             "e index outbox timers w",
             "e ready timers w",
@@ -202,7 +192,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "nothing": {
             "ready stats timers w",
         },
-        "nothing+gauges": {
+        "rebuild": {
             "ready timers w",
         },
         "sweep": {
@@ -238,19 +228,17 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         },
     },
     "prune": {
-        "again+gauges": {
-            "index stats w",
+        "again": {
+            "index w",
         },
         "nothing": {
             "e p timers w",
+            "index stats w",
             "w",
         },
         "rebuild": {
             "index stats timers w",
             "timers w",
-        },
-        "rebuild+gauges": {
-            "index stats",
         },
         "sweep": {
             "index",
@@ -267,7 +255,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "n",
             "n w",
         },
-        "nothing+gauges": {
+        "rebuild": {
             "e index outbox p ready w",
             "e index p timers w",
             "e outbox p ready w",
@@ -321,7 +309,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         },
     },
     "start": {
-        "nothing+gauges": {
+        "rebuild": {
             "reserved timers w",
         },
         "sweep": {
@@ -376,7 +364,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "nothing": {
             "d e p ready stats timers w",
         },
-        "nothing+gauges": {
+        "rebuild": {
             "d e p ready timers w",
         },
         "sweep": {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from rwf.store.catalog import Arg, Call, Op
+from rwf.store.catalog import Arg, Call, Op, Together
 from rwf.store.keys import is_digest, partition_of
 from rwf.store.ops.base import Scope
 
@@ -63,11 +63,22 @@ class Due:
 
     def page(self) -> Op[Page]:
         """The next page."""
+        return self._read((yield self._look()))
+
+    def _look(self) -> Call:
         args: list[Arg] = [_TIMERS_PER_CALL, self.passed.count, self.passed.last]
-        found = yield Call("timers", self.scope.keys.partition(self.partition), args)
-        left_out, next_ms, *members = found
+        return Call("timers", self.scope.keys.partition(self.partition), args)
+
+    def _read(self, reply: Sequence[bytes]) -> Page:
+        left_out, next_ms, *members = reply
         self.passed.count = int(left_out)
         return Page(members, int(next_ms) / 1000 if next_ms else None)
+
+    @staticmethod
+    def pages(dues: Sequence[Due]) -> Op[list[Page]]:
+        """The next page of each of several partitions, in one round trip."""
+        replies = yield Together([due._look() for due in dues])
+        return [due._read(reply) for due, reply in zip(dues, replies, strict=True)]
 
     def leave_behind(self, page: Page) -> Op[Rest]:
         """Notes which timers of the page are still due after its work."""

@@ -4,11 +4,12 @@ Restored are the ready queue with what claimers have reserved, timers, listing, 
 of unfinished inserts of each partition; each workflow's agenda, counts and dead callbacks; each
 topic's registrations and its hand-off. They are found from the record keys, and these by SCAN.
 
+Gauges are put right where nothing happens while they are counted anew (``gauges.py``).
+
 Not restored, as no record implies it: when somebody last asked for a queue (``served``: workers
-tell again), statistics with their gauges, insert keys, evidence, and the turns of large workflows
+tell again), the counters of the statistics, insert keys, evidence, and the turns of large workflows
 in the ready queue (``:t``, a field of the record: without it a workflow's next turn is the present
-one). Gauges could be counted anew only while nothing happens, which no server can promise: a
-difference is told and left.
+one).
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from rwf.errors import NotFound, RwfError
 from rwf.model.limits import ITEMS_PER_CALL, LISTED
-from rwf.model.states import SEMANTICS_VERSION, WORKFLOW_CODE, CallbackStatus
+from rwf.model.states import SEMANTICS_VERSION, RepairKind
 from rwf.model.views import GaugeDifference, RebuildFailure, RebuildProgress, RebuildReport
-from rwf.store.catalog import CONNECT, Call, Op, Scan
+from rwf.store.catalog import CONNECT, Op, Scan
 from rwf.store.keys import home_partition, partition_of
 from rwf.store.ops.base import Scope, survived
+from rwf.store.ops.gauges import mend_gauges
 from rwf.store.ops.reconcile import reconcile
-from rwf.store.ops.surplus import DERIVED_SETS, UNREADABLE, remove_from, restore_keys, tally
+from rwf.store.ops.surplus import DERIVED_SETS, UNREADABLE, remove_from, restore_keys
 from rwf.store.ops.topics import check_topic
 
 Listener = Callable[[RebuildProgress], None]
 Stage = Literal["workflows", "topics", "surplus"]
 
 _DIGEST: Final = re.compile("[0-9a-f]{40}")
-_GROUPS: Final = ("o", *WORKFLOW_CODE.values())
 
 
 def rebuild(scope: Scope, progress: Listener | None) -> Op[RebuildReport]:
@@ -69,7 +70,9 @@ class _Rebuild:
         for partition in partitions:
             for name in DERIVED_SETS:
                 self._repairs += yield from remove_from(self._scope, partition, name)
-            self._gauges += yield from _gauge_differences(self._scope, partition)
+            mended = yield from mend_gauges(self._scope, partition)
+            self._gauges += mended
+            self._repairs += Counter({RepairKind.GAUGE_WRONG: len(mended)})
             self._tell("surplus")
         return RebuildReport(
             workflows=self._workflows,
@@ -168,37 +171,3 @@ def _reason(error: Exception) -> str:
     return (
         str(error) if isinstance(error, RwfError) else f"it cannot be read: {type(error).__name__}"
     )
-
-
-def _gauge_differences(scope: Scope, partition: int) -> Op[list[GaugeDifference]]:
-    """Gauges that differ from what the listed workflows add up to; none when something has
-    happened meanwhile, or when a workflow cannot be read.
-    """
-    before, sizes, sums = yield from tally(scope, partition, ())
-    for group in _GROUPS:
-        place = ""
-        while page := (yield from _listed(scope, partition, group, place)):
-            *_, place = page
-            ids = [entry.rpartition("|")[2] for entry in page]
-            found = yield from survived(tally(scope, partition, ids))
-            if isinstance(found, Exception) or found[0] != before:
-                return []
-            sums += found[2]
-    if sums.pop("unknown", 0):
-        return []
-    pending, dead = f"gc|{CallbackStatus.PENDING}", f"gc|{CallbackStatus.DEAD}"
-    sums[pending] = sizes["outbox"]
-    delivered = sums.pop("callbacks", 0) - sums[pending] - sums[dead]
-    sums[f"gc|{CallbackStatus.DELIVERED}"] = delivered
-    return [
-        GaugeDifference(partition=partition, gauge=name, stored=before[name], implied=sums[name])
-        for name in sorted(before.keys() | sums.keys())
-        if before[name] != sums[name]
-    ]
-
-
-def _listed(scope: Scope, partition: int, group: str, place: str) -> Op[list[str]]:
-    """The next entries of a group of the listing, "inserted|id", newest first."""
-    args: list[Any] = [group, place, ITEMS_PER_CALL]
-    page = yield Call("list", scope.keys.partition(partition), args)
-    return [entry.decode().partition("|")[2] for entry in page]

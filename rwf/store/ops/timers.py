@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rwf.store.catalog import Arg, Op
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import Scope, passing_over
-from rwf.store.ops.due import Due, PassedOver
+from rwf.store.ops.due import Due, Page, PassedOver
 from rwf.store.ops.prune import prune
 from rwf.store.ops.waits import judge_topic, settle_waits
 
@@ -20,13 +20,19 @@ class Fired(NamedTuple):
 
 
 def fire_due(scope: Scope, partition: int, passed: PassedOver) -> Op[Fired]:
-    """Carries out what is due, up to a page of it; one call when that is nothing.
+    """Carries out what is due in a partition, up to a page of it; one call when that is nothing.
 
-    That is: retries, leases, waits, walks, hand-offs, and what is over. What cannot be carried out
-    stays in ``passed``.
+    What cannot be carried out stays in ``passed``.
     """
     due = Due(scope, partition, passed)
     page = yield from due.page()
+    return (yield from fire(due, page))
+
+
+def fire(due: Due, page: Page) -> Op[Fired]:
+    """Carries out a page of a partition's timers: retries, leases, waits, walks, hand-offs, and
+    what is over."""
+    scope = due.scope
     if not page.members:
         return Fired(0, page.next_in)
     by_workflow: dict[str, list[Arg]] = {}

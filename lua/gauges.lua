@@ -1,0 +1,19 @@
+-- gauges: sets gauges of the statistics that are not what the workflows add up to.
+--
+-- Keys: the partition's (keyslots).
+-- Arguments: for each its field, what was found there, and what is right.
+-- Reply: which of them were set, counted from 1: those that still were what was found.
+-- Writes: statistics.
+return function(keys, args)
+  local call_, set = call.open(keys), {}
+  for at = 1, #args, 3 do
+    local field, found, right = args[at], args[at + 1], args[at + 2]
+    if (command("HGET", keys[keyslots.STATS], field) or "0") == found then
+      call.count(call_, field, right - found)
+      call.count(call_, "rr|gauge_wrong", 1)
+      set[#set + 1] = (at + 2) / 3
+    end
+  end
+  flush.commit(call_)
+  return set
+end

@@ -1,0 +1,49 @@
+"""Telling that the server is away once, and once more that it is back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+
+from rwf.errors import RwfError
+
+
+class Outage:
+    """Which of several places do not answer, told to a log; a place is a partition, or any other
+    number.
+
+    ``error`` is what the latest failed call said, None while all places answer.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self.error: str | None = None
+        self._log = log
+        self._silent: set[int] = set()
+        self._since = 0.0
+
+    def failed(self, error: RwfError, place: int = 0) -> None:
+        """A call there has failed."""
+        if not self._silent:
+            self._since = time.monotonic()
+            self._log.warning("the server is away, and is tried again: %s", error)
+        self._silent.add(place)
+        self.error = str(error)
+
+    def answered(self, place: int = 0) -> None:
+        """A call there has worked."""
+        self._left(self._silent - {place})
+
+    def stands(self, place: int) -> bool:
+        """Whether a place is not known to be silent."""
+        return place not in self._silent
+
+    def only(self, places: Collection[int]) -> None:
+        """Forgets the places that nobody asks any more."""
+        self._left(self._silent & set(places))
+
+    def _left(self, silent: set[int]) -> None:
+        if self._silent and not silent:
+            self._log.warning("the server is back after %.1f s", time.monotonic() - self._since)
+            self.error = None
+        self._silent = silent
