@@ -8,7 +8,7 @@ is wrong, or cannot be read, makes a workflow suspect at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -107,6 +107,8 @@ class Implied:
 
     def __init__(self) -> None:
         self.suspects: dict[str, None] = {}
+        self.taken_in = 0
+        """How many fields were taken in, headers apart."""
         self.ready: dict[bytes, str] = {}
         self.timers: dict[bytes, Entry] = {}
         self.outbox: dict[bytes, Entry] = {}
@@ -124,7 +126,7 @@ class Implied:
             if tally is None:
                 return
             self.header(tally, group, static or b"", counts)
-            self.fields(tally, fields.items())
+            self.fields(tally, fields)
             if workflow_id in self.agendas:
                 self.wait_timers[workflow_id] = None
             if not tally.agrees(counts):
@@ -162,11 +164,12 @@ class Implied:
         )
         return WORKFLOW_CODE.get(state, OPEN_GROUP)
 
-    def fields(self, tally: Tally, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    def fields(self, tally: Tally, fields: Mapping[bytes, bytes]) -> None:
         """Takes in some of a workflow's fields. Most are steps that are pending, which imply
         nothing."""
+        self.taken_in += len(fields)
         pending = 0
-        for name, text in fields:
+        for name, text in fields.items():
             first = name[0]
             if first in _OTHERS:
                 continue

@@ -17,6 +17,7 @@ from rwf.store.ops.due import PassedOver
 from rwf.store.ops.timers import fire_due
 from tests import invariants
 from tests.contract.commandline import Cli
+from tests.contract.daemons import swept
 from tests.contract.flows import flow
 from tests.deploying import PASSWORD, ROLES, start, url_of
 from tests.servers import KINDS, AnyServer
@@ -131,6 +132,7 @@ def test_a_daemon(quiet: AnyServer) -> None:
             daemon._run(fire_due(daemon._scope, partition, PassedOver()))
         assert daemon.step(view.id, "a").state == "available"
         daemon.reconcile(view.id)
+        assert swept(daemon) == set()
 
 
 def test_an_operator(guarded: AnyServer, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Findings:
     """What an audit came to."""
 
     fields: int = 0
-    """How many fields of workflows were read."""
+    """How many fields of workflows were read, headers apart."""
     suspects: dict[str, None] = field(default_factory=dict)
     """Workflows that may differ from what their records imply."""
     topics: dict[str, str] = field(default_factory=dict)
@@ -108,7 +108,6 @@ def _audit_some(
         if isinstance(fields, Exception):
             implied.suspects[workflow_id] = None
         else:
-            found.fields += len(fields)
             implied.workflow(workflow_id, group, fields)
     yield from _compare(scope, partition, implied, found)
 
@@ -120,9 +119,9 @@ def audit_large(scope: Scope, partition: int, one: Large) -> Op[Findings]:
     found, implied = Findings(), Implied()
     try:
         if one.tally is None:
-            one.tally = yield from _begin(scope, one, implied, found)
+            one.tally = yield from _begin(scope, one, implied)
         if one.tally is not None:
-            yield from _audit_chunks(scope, one, one.tally, implied, found)
+            yield from _audit_chunks(scope, one, one.tally, implied)
             if not one.chunks and one.counts is not None and not one.tally.agrees(one.counts):
                 implied.suspects[one.workflow_id] = None
     except UNREADABLE:
@@ -133,7 +132,7 @@ def audit_large(scope: Scope, partition: int, one: Large) -> Op[Findings]:
     return found
 
 
-def _begin(scope: Scope, one: Large, implied: Implied, found: Findings) -> Op[Tally | None]:
+def _begin(scope: Scope, one: Large, implied: Implied) -> Op[Tally | None]:
     """Looks at the header of a large graph, at its callbacks, and at what its agenda has first."""
     w, d = scope.keys.record(one.workflow_id), scope.keys.agenda(one.workflow_id)
     first = ("ZRANGE", d, 0, 0), ("ZRANGEBYSCORE", d, 0, "+inf", "LIMIT", 0, 1)
@@ -149,14 +148,12 @@ def _begin(scope: Scope, one: Large, implied: Implied, found: Findings) -> Op[Ta
     names = [f"@{number}" for number in range(1, callbacks + 2)]  # with one that should not be
     for start in range(0, len(names), _FIELDS_PER_READ):
         groups = [names[start : start + _FIELDS_PER_READ]]
-        yield from _take_in(scope, one, tally, implied, found, groups)
+        yield from _take_in(scope, one, tally, implied, groups)
     one.chunks.extend(f"#{number}" for number in range(-(-tally.steps // CHUNK)))
     return tally
 
 
-def _audit_chunks(
-    scope: Scope, one: Large, tally: Tally, implied: Implied, found: Findings
-) -> Op[None]:
+def _audit_chunks(scope: Scope, one: Large, tally: Tally, implied: Implied) -> Op[None]:
     count = min(_CHUNKS_PER_READ, len(one.chunks))
     chunks = [one.chunks.popleft() for _ in range(count)]
     w = scope.keys.record(one.workflow_id)
@@ -165,16 +162,11 @@ def _audit_chunks(
     for chunk in stored:
         names = (chunk or b"").decode().split(",")
         groups.append(names + [f"~{name}" for name in names if waited])
-    yield from _take_in(scope, one, tally, implied, found, groups)
+    yield from _take_in(scope, one, tally, implied, groups)
 
 
 def _take_in(
-    scope: Scope,
-    one: Large,
-    tally: Tally,
-    implied: Implied,
-    found: Findings,
-    groups: Sequence[Sequence[str]],
+    scope: Scope, one: Large, tally: Tally, implied: Implied, groups: Sequence[Sequence[str]]
 ) -> Op[None]:
     """Reads groups of fields of a large graph, each together with the counts of its header."""
     w = scope.keys.record(one.workflow_id)
@@ -183,9 +175,8 @@ def _take_in(
     for names, (counts, *texts) in zip(groups, replies, strict=True):
         one.counts = counts if one.counts == counts else None
         pairs = zip(names, texts, strict=True)
-        fields = [(name.encode(), text) for name, text in pairs if text is not None]
-        found.fields += len(fields)
-        implied.fields(tally, fields)
+        found = {name.encode(): text for name, text in pairs if text is not None}
+        implied.fields(tally, found)
 
 
 def _lists(read: Read) -> Op[list[list[Any]]]:
@@ -221,6 +212,7 @@ def _compare(scope: Scope, partition: int, implied: Implied, found: Findings) ->
         taken, _ = yield from _scores({reserved: missing})
         queued = {**queued, **_those_of(taken, reserved)}
     implied.judge_ready(queued)
+    found.fields += implied.taken_in
     found.suspects |= implied.suspects
     found.topics |= yield from _lacking(scope, implied.registrations)
 
