@@ -344,7 +344,7 @@ def test_a_round_goes_on_where_another_daemon_has_left_it(one_client: Client) ->
 
 
 def test_a_round_is_paced_over_its_interval(one_client: Client) -> None:
-    for _ in range(128 * 3 + 1):
+    for _ in range(256 * 2 + 1):
         one_client.insert(flow("a"))
     place = Place(0, Kind.OPEN)
     first = one_client._run(sweep(one_client._scope, place, 60.0, anew=True))
