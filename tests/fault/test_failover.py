@@ -6,28 +6,26 @@ one partition or of several (SPEC section 9).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from rwf import Await, Client, Retry, StepContext, StoreUnavailable, Worker
+from rwf import Client, StoreUnavailable
 from rwf.store.keys import home_partition, partition_of, topic_digest
 from tests import invariants
 from tests.conftest import Topology, connect
 from tests.contract.daemons import serving, swept
 from tests.contract.flows import fan_out, flow, own_key, raw, states
-from tests.contract.workers import at_work, blocking, client_of, until_ended
+from tests.contract.workers import at_work, blocking, until_ended
+from tests.fault.outages import at_hand, insisting, sent_again
 from tests.proxy import Proxy
 from tests.servers import KINDS, AnyServer, Server, ask, in_step, role
 from tests.waiting import until
-
-T = TypeVar("T")
 
 # --- a partition that falls back to an earlier state
 
@@ -111,19 +109,6 @@ def test_a_wait_that_stands_again_is_registered_again(parted: Client, end: str) 
 # --- failover amid work
 
 
-def insisting(act: Callable[[], T]) -> T:
-    """What a call returns once there is a server that serves it."""
-    found: list[T] = []
-
-    def made() -> bool:
-        with contextlib.suppress(StoreUnavailable):
-            found.append(act())
-        return bool(found)
-
-    until(made, timeout=20, what="a server that serves")
-    return found[0]
-
-
 def end_primary(topology: Topology, key: str, how: str) -> None:
     """Ends the primary of a key or moves it, and waits until another has taken its place."""
     old = topology.primary_of(key)
@@ -132,29 +117,6 @@ def end_primary(topology: Topology, key: str, how: str) -> None:
     else:
         topology.fail_over(key)
     until(lambda: topology.primary_of(key) is not old, timeout=20, what="a new primary")
-
-
-def sent_again(client: Client, key: str) -> str:
-    """Has a client that does not know what was lost send all again: the workflow's id."""
-    workflow_id = insisting(lambda: client.insert(flow("ask b:ask c:b d:b"), key=key)).id
-    insisting(lambda: client.deliver_signal("go", key))
-    return workflow_id
-
-
-def at_hand(topology: Topology, kind: str, inserted: dict[str, str]) -> Worker:
-    """A worker of these workflows, by key: the first step waits for a signal of that key."""
-    worker = Worker(client_of(kind, topology), concurrency=16, lease=2.0)
-
-    @worker.step("work")
-    async def work(ctx: StepContext) -> None:
-        await asyncio.sleep(0.01)
-        if ctx.step == "ask" and ctx.signal is None:
-            found = [key for key, workflow_id in inserted.items() if workflow_id == ctx.workflow_id]
-            if not found:
-                raise Retry("not known yet", in_=0.1)
-            raise Await(signal="go", correlation_key=found[0])
-
-    return worker
 
 
 WAYS = pytest.mark.parametrize(
