@@ -16,13 +16,8 @@ import orjson
 import redis.exceptions as errors
 
 from rwf.model.views import Event
-from rwf.store.transport import AsyncStore, SyncStore
+from rwf.store.transport import FAULTS, AsyncStore, SyncStore
 
-_LOST: Final = (
-    *(errors.ConnectionError, errors.TimeoutError, OSError),
-    # A cluster amid a failover: the slot has moved, or nobody has it.
-    *(errors.RedisClusterException, errors.ClusterError, errors.AskError, errors.TryAgainError),
-)
 _DATA: Final = (b"message", b"smessage", "message", "smessage")
 _ENDED: Final = (b"sunsubscribe", "sunsubscribe")
 # How long one wait for a message takes, in seconds; between two a listener can be closed. The nodes
@@ -48,7 +43,9 @@ def hints(store: SyncStore, channels: Sequence[str]) -> Generator[Event | None, 
                         (pubsub.ssubscribe if store.cluster else pubsub.subscribe)(name)
                 for pubsub, _ in cycle(pubsubs):
                     yield _event(pubsub.get_message(timeout=wait))
-        except _LOST:
+        except errors.NoPermissionError:
+            raise
+        except FAULTS:
             yield None
             time.sleep(_PAUSE)
 
@@ -69,7 +66,9 @@ async def async_hints(
                         await (pubsub.ssubscribe if store.cluster else pubsub.subscribe)(name)
                 for pubsub, _ in cycle(pubsubs):
                     yield _event(await pubsub.get_message(timeout=wait))
-        except _LOST:
+        except errors.NoPermissionError:
+            raise
+        except FAULTS:
             yield None
             await asyncio.sleep(_PAUSE)
 

@@ -14,6 +14,7 @@ import redis.asyncio
 import redis.asyncio.cluster
 import redis.asyncio.retry
 import redis.asyncio.sentinel
+import redis.client
 import redis.cluster
 import redis.connection
 import redis.exceptions
@@ -89,7 +90,7 @@ class SyncStore(_Store):
                 return result
             try:
                 reply, fault = self._perform(action), None
-            except _FAULTS as error:
+            except FAULTS as error:
                 reply, fault = None, error
 
     def close(self) -> None:
@@ -175,7 +176,7 @@ class SyncStore(_Store):
         for node, numbers in _by_node(self.client(), _keys(sends), self.cluster):
             try:
                 found = self._pipelined(node, [sends[number].args for number in numbers])
-            except _FAULTS as error:
+            except FAULTS as error:
                 found = [error] * len(numbers)
             for number, reply in zip(numbers, found, strict=True):
                 replies[number] = reply
@@ -192,7 +193,17 @@ class SyncStore(_Store):
     def pubsubs(self, channels: Sequence[str]) -> list[tuple[Any, list[str]]]:
         """A redis-py PubSub for each node, not yet subscribed, and the channels to hear there."""
         groups = _by_node(self.client(), channels, self.cluster)
-        return [(self._node(node).pubsub(), [channels[n] for n in found]) for node, found in groups]
+        return [(self._pubsub(node), [channels[n] for n in found]) for node, found in groups]
+
+    def _pubsub(self, node: Any) -> Any:
+        client = self._node(node)
+        if node is None:
+            return client.pubsub()
+        # On a connection of its own: a cluster's client connects all of its anew when it looks
+        # anew, and subscribes in one command to channels of several slots, which is refused.
+        pool = client.connection_pool
+        own = redis.ConnectionPool(pool.connection_class, **pool.connection_kwargs)
+        return redis.client.PubSub(own)
 
     def _node(self, node: Any) -> Any:
         """The client of a node; None stands for the only one."""
@@ -233,7 +244,7 @@ class AsyncStore(_Store):
                 return result
             try:
                 reply, fault = await self._perform(action), None
-            except _FAULTS as error:
+            except FAULTS as error:
                 reply, fault = None, error
 
     async def close(self) -> None:
@@ -325,7 +336,7 @@ class AsyncStore(_Store):
         async def ask(node: Any, numbers: Sequence[int]) -> None:
             try:
                 found = await self._pipelined(node, [sends[number].args for number in numbers])
-            except _FAULTS as error:
+            except FAULTS as error:
                 found = [error] * len(numbers)
             for number, reply in zip(numbers, found, strict=True):
                 replies[number] = reply
@@ -373,7 +384,7 @@ class AsyncStore(_Store):
 
 
 # What may be the server's doing. Not every error of a cluster's client is a RedisError.
-_FAULTS: Final = (
+FAULTS: Final = (
     redis.exceptions.RedisError,
     redis.exceptions.RedisClusterException,
     OSError,

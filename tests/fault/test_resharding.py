@@ -17,7 +17,8 @@ import pytest
 
 from rwf import Client, NotFound, StoreUnavailable
 from rwf.runtime import Runtime
-from rwf.store.ops import members
+from rwf.store import events
+from rwf.store.ops import members, reads
 from tests import invariants
 from tests.conftest import Pool, connect
 from tests.contract.daemons import serving
@@ -191,6 +192,20 @@ def test_hints_go_on_after_a_move(cluster: Cluster, kind: str) -> None:
         hint_comes()
         move(cluster, META, another(cluster, META))
         hint_comes()
+
+
+def test_hints_outlive_a_look_at_the_cluster(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By which redis-py connects anew, and would subscribe to several slots in one command."""
+    monkeypatch.setattr("rwf.store.events.FAULTS", ())
+    with connect(cluster) as client:
+        hints = events.hints(client._store, client._run(reads.channels(client._scope)))
+        for _ in range(2):
+            for _ in range(2 * 16):
+                next(hints)  # a word about each subscription, and nothing
+            client._store.look_anew()
+        hints.close()
 
 
 # --- amid work
