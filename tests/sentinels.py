@@ -69,10 +69,8 @@ class Sentinels:
                 for _ in range(2)
             ]
             link = undo.enter_context(Proxy(nodes[0].port, framed=False)) if linked else None
-            port = nodes[0].port
-            if link is not None:
-                port = link.port
-                ask(nodes[0], "CONFIG SET", "replica-announce-port", port)
+            port = link.port if link else nodes[0].port
+            ask(nodes[0], "CONFIG SET", "replica-announce-port", port)
             ask(nodes[1], "REPLICAOF", "127.0.0.1", port)
             until(lambda: in_step(nodes[1]), timeout=START_SECONDS, what="a replica in step")
             settings = (
@@ -160,6 +158,7 @@ class Sentinels:
         for node in self.nodes:
             if not node.alive:
                 node.restart()
+                ask(node, "CONFIG SET", "replica-announce-port", self._port(node))
         self.wait()
 
     def restart(self) -> None:

@@ -26,7 +26,7 @@ from tests.sentinels import Sentinels
 from tests.servers import ask
 from tests.waiting import until
 
-STEPS: Final = 20_000
+STEPS: Final = 10_000
 WHOLE = (pytest.mark.long, pytest.mark.whole)
 
 
@@ -46,9 +46,11 @@ class Insider:
         self._over = threading.Event()
 
     def report(self) -> None:
-        while not self._over.is_set() and not self.refusal:
+        for number in range(STEPS):
+            if self._over.is_set() or self.refusal:
+                return
             try:
-                self._client.complete_step(self.id, f"s{len(self.acknowledged)}")
+                self._client.complete_step(self.id, f"s{number}")
                 self.acknowledged.append(time.monotonic())
             except StoreUnavailable as error:
                 self.refusal = str(error)
@@ -88,7 +90,7 @@ def test_a_primary_on_the_wrong_side(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With min-replicas-to-write it refuses, once its replica has been silent for a second."""
-    monkeypatch.setattr("rwf.store.transport._REPLY_TIMEOUT", 1.0)
+    monkeypatch.setattr("rwf.store.transport._REPLY_TIMEOUT", 0.5)
     with (
         Sentinels.start(kind, linked=True) as topology,
         connect(topology) as client,
@@ -123,9 +125,38 @@ def test_a_primary_on_the_wrong_side(
                 until_ended(client, workflow_id)
         lost = inside.acknowledged[len(kept) :]
         with capsys.disabled():
-            ms = (lost[-1] - lost[0]) * 1000
+            ms = (lost[-1] - lost[0]) * 1000 if lost else 0
             print(f"\n{kind}, {how}, guarded {guarded}: {len(lost)} lost in {ms:.0f} ms", end="")
         assert ("NOREPLICAS" in inside.refusal) is guarded
         assert {client.get(one).state for one in inserted.values()} == {"completed"}
         assert client.complete_step(inside.id, f"s{len(kept)}").outcome == "accepted"
+        assert invariants.check(topology.client()) == []
+
+
+@pytest.mark.long
+@pytest.mark.whole
+@pytest.mark.parametrize("kind", ["redis70", "valkey91"])
+def test_a_replica_that_has_lost_its_primary(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes over all the same, when the primary dies some time after their link."""
+    monkeypatch.setattr("rwf.store.transport._REPLY_TIMEOUT", 0.5)
+    with (
+        Sentinels.start(kind, linked=True) as topology,
+        connect(topology) as client,
+        Client.from_url(topology.nodes[0].url) as alone,
+    ):
+        old, inside = topology.primary, Insider(alone)
+        with inside.at_work():
+            until(lambda: len(inside.acknowledged) > 50, what="some writes")
+            topology.link.cut_request(b"PSYNC", times=STEPS)
+            ask(old, "CLIENT KILL", "TYPE", "replica")
+            before = len(inside.acknowledged)
+            until(lambda: len(inside.acknowledged) > before + 50, what="more of them")
+            old.kill()
+            until(lambda: topology.primary is not old, timeout=20, what="a new primary")
+        kept = insisting(lambda: inside.completed(client))
+        assert kept == list(range(len(kept)))
+        assert 50 <= len(kept) <= before + 10
+        topology.revive()
+        for number in range(len(kept), len(inside.acknowledged)):
+            assert client.complete_step(inside.id, f"s{number}").outcome == "accepted"
         assert invariants.check(topology.client()) == []
