@@ -113,6 +113,7 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._flows = threading.Event()
         self._flows.set()
+        self._severed = False
         self._closing = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -143,8 +144,16 @@ class Proxy:
         """Let nothing through either way. Connections stay open, new ones get no answer."""
         self._flows.clear()
 
+    def sever(self) -> None:
+        """Break all connections, and new ones as soon as they come."""
+        self._severed = True
+        with self._lock:
+            for connection in self._open:
+                connection.cut()
+
     def heal(self) -> None:
-        """End the partition; what was held back goes on, as TCP would have it."""
+        """End either; what was held back in a partition goes on, as TCP would have it."""
+        self._severed = False
         self._flows.set()
 
     def sent(self, match: Match = b"") -> int:
@@ -211,7 +220,7 @@ class Proxy:
         with self._lock:
             self.connections += 1
             self._open.add(connection)
-        if self._closing.is_set():
+        if self._severed or self._closing.is_set():
             connection.cut()
         back = threading.Thread(target=self._replies, args=(connection,), daemon=True)
         back.start()

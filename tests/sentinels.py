@@ -9,6 +9,7 @@ from typing import Final, Self
 
 import redis
 
+from tests.proxy import Proxy
 from tests.servers import START_SECONDS, Server, ask, in_step, role
 from tests.waiting import until
 
@@ -39,17 +40,27 @@ class Sentinels:
 
     kind = "sentinel"
 
-    def __init__(self, nodes: Sequence[Server], watchers: Sequence[Sentinel]) -> None:
+    def __init__(
+        self, nodes: Sequence[Server], watchers: Sequence[Sentinel], link: Proxy | None = None
+    ) -> None:
         self.nodes = tuple(nodes)
         self.watchers = tuple(watchers)
+        self._link = link
 
     @classmethod
     def start(
-        cls, server_kind: str = "valkey91", *, aof: bool = False, extra: Sequence[str] = ()
+        cls,
+        server_kind: str = "valkey91",
+        *,
+        aof: bool = False,
+        extra: Sequence[str] = (),
+        linked: bool = False,
     ) -> Self:
         """All five running, and of one mind; takes about 2 s.
 
-        The arguments are those of ``Server.start``, for the primary and the replica.
+        With ``linked`` the first primary is known at the port of a proxy, ``link``, to all who ask
+        a Sentinel and to the replica. The other arguments are those of ``Server.start``, for the
+        primary and the replica.
         """
         options = ("--repl-diskless-sync-delay", "0", *extra)
         with contextlib.ExitStack() as undo:
@@ -57,10 +68,13 @@ class Sentinels:
                 undo.enter_context(Server.start(server_kind, aof=aof, extra=options))
                 for _ in range(2)
             ]
-            ask(nodes[1], "REPLICAOF", "127.0.0.1", nodes[0].port)
+            link = undo.enter_context(Proxy(nodes[0].port, framed=False)) if linked else None
+            port = link.port if link else nodes[0].port
+            ask(nodes[0], "CONFIG SET", "replica-announce-port", port)
+            ask(nodes[1], "REPLICAOF", "127.0.0.1", port)
             until(lambda: in_step(nodes[1]), timeout=START_SECONDS, what="a replica in step")
             settings = (
-                f"sentinel monitor {_SERVICE} 127.0.0.1 {nodes[0].port} {_QUORUM}",
+                f"sentinel monitor {_SERVICE} 127.0.0.1 {port} {_QUORUM}",
                 f"sentinel down-after-milliseconds {_SERVICE} 500",
                 f"sentinel failover-timeout {_SERVICE} 3000",
             )
@@ -71,7 +85,7 @@ class Sentinels:
             for watcher in watchers:
                 for name, value in _PERIODS.items():
                     ask(watcher, "SENTINEL DEBUG", name, value)
-            sentinels = cls(nodes, watchers)
+            sentinels = cls(nodes, watchers, link)
             sentinels.wait()
             undo.pop_all()
         return sentinels
@@ -85,7 +99,7 @@ class Sentinels:
         views = [self._view(watcher) for watcher in self.watchers]
         primary = self.primary
         return (
-            all(view == (primary.port, "master", 1, _COUNT - 1) for view in views)
+            all(view == (self._port(primary), "master", 1, _COUNT - 1) for view in views)
             and role(primary) == "master"
             and all(in_step(node) for node in self.nodes if node is not primary)
         )
@@ -104,7 +118,17 @@ class Sentinels:
     def primary(self) -> Server:
         """The primary that the first Sentinel tells of."""
         _, port = ask(self.watchers[0], "SENTINEL GET-MASTER-ADDR-BY-NAME", _SERVICE)
-        return next(node for node in self.nodes if node.port == int(port))
+        return next(node for node in self.nodes if self._port(node) == int(port))
+
+    @property
+    def link(self) -> Proxy:
+        """The proxy between the first primary and all others."""
+        assert self._link is not None
+        return self._link
+
+    def _port(self, node: Server) -> int:
+        """Where others know a node."""
+        return self.link.port if self._link and node is self.nodes[0] else node.port
 
     def primary_of(self, key: str = "") -> Server:
         """The primary: it has all keys."""
@@ -134,6 +158,7 @@ class Sentinels:
         for node in self.nodes:
             if not node.alive:
                 node.restart()
+                ask(node, "CONFIG SET", "replica-announce-port", self._port(node))
         self.wait()
 
     def restart(self) -> None:
@@ -146,6 +171,8 @@ class Sentinels:
         """End all processes and remove their folders. Harmless when repeated."""
         for server in (*self.watchers, *self.nodes):
             server.stop()
+        if self._link is not None:
+            self._link.close()
 
     def __enter__(self) -> Self:
         return self

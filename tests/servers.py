@@ -339,11 +339,12 @@ class Cluster:
 
     def _whole(self, node: Server, replicas: int) -> bool:
         info, ranges = ask(node, "CLUSTER INFO"), ask(node, "CLUSTER SLOTS")
+        followers = {port for _, _, _, *found in ranges for _, port, *_ in found}
         return bool(
             info["cluster_state"] == "ok"
             and info["cluster_slots_ok"] == str(_SLOTS)
             and info["cluster_known_nodes"] == str(len(self.nodes))
-            and sum(len(owners) for _, _, _, *owners in ranges) == replicas
+            and len(followers) == replicas
         )
 
     @property

@@ -49,7 +49,7 @@ _OPENING: Final = ("meta", "create")
 # How often a server may keep silent for the whole time limit of a reply.
 _SILENCES: Final = 2
 
-# Server errors after which the same call may succeed; none of them has run it.
+# Server errors after which the same call may succeed.
 _PASSING: Final = ("LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "BUSY", "READONLY")
 _UNABLE: Final = ("OOM", "MISCONF", "NOREPLICAS", *_PASSING)
 _UNREACHED: Final = (
@@ -62,7 +62,10 @@ _UNREACHED: Final = (
 _FORBIDDEN: Final = ("NOAUTH", "WRONGPASS", "NOPERM")
 # What they say of a login, within an error of a cluster's client too.
 _NO_LOGIN: Final = re.compile("invalid username-password pair|Authentication required")
-# What servers say of a right that a function lacks in the middle of its work.
+# What servers say in the middle of a function's work of a key that it has emptied, while the slot
+# is on its way to another node.
+_CUT_SHORT: Final = "ttempted to access a non local key"
+# What they say there of a right that it lacks.
 _NO_RIGHT: Final = re.compile("ACL failure in script|user executing the script can't")
 
 
@@ -369,10 +372,10 @@ class Session:
                 given_up = isinstance(error, errors.MaxConnectionsError) or silences == _SILENCES
                 if given_up or pause is None:
                     raise StoreUnavailable(f"no answer from the server: {error}") from None
-                # It may have run: from now on it is a repetition.
-                if isinstance(what, Call):
-                    send = self._send(what.repeated())
                 yield Revive()
+            # It may have run, whole or in part: from now on it is a repetition.
+            if isinstance(what, Call):
+                send = self._send(what.repeated())
             yield Wait(pause)
         raise AssertionError("the last try returns or raises")
 
@@ -439,7 +442,8 @@ def is_too_old(name: str, version: tuple[int, ...]) -> bool:
 
 
 def _code(error: Exception) -> str:
-    """The first word of a server's error, also where redis-py has cut it off."""
+    """The first word of a server's error, also where redis-py has cut it off, or the error of a
+    function hides it."""
     for kind, code in (
         (errors.BusyLoadingError, "LOADING"),
         (errors.ReadOnlyError, "READONLY"),
@@ -450,7 +454,7 @@ def _code(error: Exception) -> str:
     ):
         if isinstance(error, kind):
             return code
-    return str(error).split(" ", 1)[0]
+    return "TRYAGAIN" if _CUT_SHORT in str(error) else str(error).split(" ", 1)[0]
 
 
 def _translated(error: errors.ResponseError, locate: Any = str) -> RwfError:

@@ -1,21 +1,20 @@
-"""The two drivers, sync and asyncio, and how a URL becomes a redis-py client."""
+"""The two drivers, sync and asyncio, and the redis-py clients below them."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 import redis.asyncio
 import redis.asyncio.cluster
 import redis.asyncio.retry
 import redis.asyncio.sentinel
+import redis.client
 import redis.cluster
 import redis.connection
 import redis.exceptions
@@ -24,8 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rwf.embedded import EmbeddedServer, folder_of
-from rwf.errors import CommandRejected
-from rwf.model.states import Reason
+from rwf.store.address import Address
 from rwf.store.catalog import Op
 from rwf.store.session import (
     Action,
@@ -43,77 +41,6 @@ T = TypeVar("T")
 
 _CONNECT_TIMEOUT: Final = 5.0
 _REPLY_TIMEOUT: Final = 15.0
-
-
-def _invalid_url(message: str) -> CommandRejected:
-    # The URL itself is never quoted: it may hold a password.
-    return CommandRejected("connect", "client", Reason.INVALID_ARGUMENT, message)
-
-
-def _check_url(url: str) -> None:
-    """Raises ValueError for a URL that redis-py cannot use, options in its query included."""
-    pool: Any = redis.ConnectionPool.from_url(url)
-    try:
-        pool.make_connection()  # made, not connected
-    except TypeError as error:
-        raise ValueError from error
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A URL taken apart: which kind of store it names, and how redis-py is told."""
-
-    # The URL and the options may hold a password.
-    kind: str
-    url: str = field(repr=False)
-    hosts: tuple[tuple[str, int], ...] = ()
-    service: str = ""
-    options: Mapping[str, Any] | None = field(default=None, repr=False)
-
-    @classmethod
-    def parse(cls, url: str) -> Address:
-        """Raises CommandRejected (``invalid_argument``) for a URL of no known kind."""
-        if not isinstance(url, str):
-            raise _invalid_url("the URL must be a string")
-        scheme, separator, rest = url.partition("://")
-        if not separator:
-            raise _invalid_url("the URL has no scheme, such as redis://")
-        try:
-            if scheme in ("redis", "rediss", "unix"):
-                _check_url(url)
-                return cls("server", url)
-            if scheme == "embedded":
-                return cls("embedded", url)
-            if scheme in ("redis+cluster", "rediss+cluster"):
-                plain = f"{scheme.partition('+')[0]}://{rest}"
-                _check_url(plain)
-                return cls("cluster", plain)
-            if scheme in ("redis+sentinel", "rediss+sentinel"):
-                return cls._sentinel(url, tls=scheme.startswith("rediss"))
-        except ValueError:
-            raise _invalid_url("the URL cannot be parsed") from None
-        raise _invalid_url(
-            "the scheme must be redis, rediss, unix, embedded, redis+cluster or redis+sentinel"
-        )
-
-    @classmethod
-    def _sentinel(cls, url: str, *, tls: bool) -> Address:
-        parts = urlsplit(url)
-        login, _, places = parts.netloc.rpartition("@")
-        hosts = []
-        for place in places.split(","):
-            host, _, port = place.partition(":")
-            hosts.append((host, int(port or 26379)))
-        service = parts.path.strip("/").split("/")
-        if not service[0]:
-            raise _invalid_url("a redis+sentinel URL ends with the service's name")
-        options: dict[str, Any] = {"ssl": True} if tls else {}
-        if login:
-            user, _, password = login.partition(":")
-            options |= {"username": unquote(user) or None, "password": unquote(password)}
-        options["db"] = int(service[1]) if len(service) > 1 else 0
-        options |= {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        return cls("sentinel", url, tuple(hosts), service[0], options)
 
 
 def _options(retry: Any) -> dict[str, Any]:
@@ -173,7 +100,7 @@ class SyncStore(_Store):
                 return result
             try:
                 reply, fault = self._perform(action), None
-            except _FAULTS as error:
+            except FAULTS as error:
                 reply, fault = None, error
 
     def close(self) -> None:
@@ -193,11 +120,10 @@ class SyncStore(_Store):
         match action:
             case Send(args, None, _, node):
                 return self._broadcast(args, node)
-            case Send(args, str(key), ()):
-                client = self.client()
-                return client.execute_command(*args, **_sending(client, key, self.cluster))
+            case Send(args, str(), ()) if not self.cluster:
+                return self.client().execute_command(*args, NEVER_DECODE=True)
             case Send(args, str(key), behind):
-                return _both(self._in_turn([args, *behind], key))
+                return _settled(self._redirected([args, *behind], key))
             case SendInTurn(commands, key):
                 return self._in_turn(commands, key)
             case SendTogether(sends):
@@ -230,6 +156,12 @@ class SyncStore(_Store):
             return redis.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.Redis.from_url(address.url, **arguments)
 
+    def look_anew(self) -> None:
+        """Has a cluster's client ask who has which slots; nothing for any other."""
+        client = self.client()
+        if self.cluster:
+            client.nodes_manager.initialize()
+
     def _broadcast(self, args: Command, only: str | None) -> dict[str, Any]:
         client = self.client()
         if not self.cluster:
@@ -247,27 +179,54 @@ class SyncStore(_Store):
         node = client.get_node_from_key(key) if self.cluster else None
         return _unmoved(self._pipelined(node, commands))
 
+    def _redirected(self, commands: Sequence[Command], key: str) -> list[Any]:
+        """The replies to commands about a key, also while its slot is on its way to another
+        node."""
+        client = self.client()
+        node = client.get_node_from_key(key) if self.cluster else None
+        replies = self._pipelined(node, commands)
+        if asked := _asked(client, replies[0]):
+            replies = self._pipelined(asked, _asking(commands))[1::2]
+        return replies
+
     def _together(self, sends: Sequence[Send]) -> list[Any]:
         replies: list[Any] = [None] * len(sends)
-        for node, numbers in _by_node(self.client(), sends, self.cluster):
+        for node, numbers in _by_node(self.client(), _keys(sends), self.cluster):
             try:
                 found = self._pipelined(node, [sends[number].args for number in numbers])
-            except _FAULTS as error:
+            except FAULTS as error:
                 found = [error] * len(numbers)
             for number, reply in zip(numbers, found, strict=True):
                 replies[number] = reply
         return replies
 
     def _pipelined(self, node: Any, commands: Sequence[Command]) -> list[Any]:
-        client = self.client()
-        if node is not None:
-            client = client.get_redis_connection(node)
-        pipeline = _filled(client.pipeline(transaction=False), commands)
+        pipeline = _filled(self._node(node).pipeline(transaction=False), commands)
         with self._looking_anew():
             replies: list[Any] = pipeline.execute(raise_on_error=False)
-        if _has_moved(replies):
-            self._client.nodes_manager.initialize()
+        if _is_behind(self._client, replies):
+            self.look_anew()
         return replies
+
+    def pubsubs(self, channels: Sequence[str]) -> list[tuple[Any, list[str]]]:
+        """A redis-py PubSub for each node, not yet subscribed, and the channels to hear there."""
+        groups = _by_node(self.client(), channels, self.cluster)
+        return [(self._pubsub(node), [channels[n] for n in found]) for node, found in groups]
+
+    def _pubsub(self, node: Any) -> Any:
+        client = self._node(node)
+        if node is None:
+            return client.pubsub()
+        # On a connection of its own: a cluster's client connects all of its anew when it looks
+        # anew, and subscribes in one command to channels of several slots, which is refused.
+        pool = client.connection_pool
+        own = redis.ConnectionPool(pool.connection_class, **pool.connection_kwargs)
+        return redis.client.PubSub(own)
+
+    def _node(self, node: Any) -> Any:
+        """The client of a node; None stands for the only one."""
+        client = self.client()
+        return client if node is None else client.get_redis_connection(node)
 
     @contextmanager
     def _looking_anew(self) -> Iterator[None]:
@@ -276,8 +235,7 @@ class SyncStore(_Store):
         try:
             yield
         except _SILENT:
-            if self.cluster:
-                self._client.nodes_manager.initialize()
+            self.look_anew()
             raise
 
 
@@ -304,7 +262,7 @@ class AsyncStore(_Store):
                 return result
             try:
                 reply, fault = await self._perform(action), None
-            except _FAULTS as error:
+            except FAULTS as error:
                 reply, fault = None, error
 
     async def close(self) -> None:
@@ -336,11 +294,10 @@ class AsyncStore(_Store):
         match action:
             case Send(args, None, _, node):
                 return await self._broadcast(args, node)
-            case Send(args, str(key), ()):
-                client = await self._ready()
-                return await client.execute_command(*args, **_sending(client, key, self.cluster))
+            case Send(args, str(), ()) if not self.cluster:
+                return await (await self.client()).execute_command(*args, NEVER_DECODE=True)
             case Send(args, str(key), behind):
-                return _both(await self._in_turn([args, *behind], key))
+                return _settled(await self._redirected([args, *behind], key))
             case SendInTurn(commands, key):
                 return await self._in_turn(commands, key)
             case SendTogether(sends):
@@ -369,6 +326,12 @@ class AsyncStore(_Store):
             return redis.asyncio.cluster.RedisCluster.from_url(address.url, **arguments)
         return redis.asyncio.Redis.from_url(address.url, **arguments)
 
+    async def look_anew(self) -> None:
+        """The same as the blocking store's."""
+        client = await self._ready()
+        if self.cluster:
+            await client.nodes_manager.initialize()
+
     async def _broadcast(self, args: Command, only: str | None) -> dict[str, Any]:
         client = await self._ready()
         if not self.cluster:
@@ -391,29 +354,45 @@ class AsyncStore(_Store):
         node = client.get_node_from_key(key) if self.cluster else None
         return _unmoved(await self._pipelined(node, commands))
 
+    async def _redirected(self, commands: Sequence[Command], key: str) -> list[Any]:
+        """The same as the blocking store's."""
+        client = await self._ready()
+        node = client.get_node_from_key(key) if self.cluster else None
+        replies = await self._pipelined(node, commands)
+        if asked := _asked(client, replies[0]):
+            replies = (await self._pipelined(asked, _asking(commands)))[1::2]
+        return replies
+
     async def _together(self, sends: Sequence[Send]) -> list[Any]:
         replies: list[Any] = [None] * len(sends)
 
         async def ask(node: Any, numbers: Sequence[int]) -> None:
             try:
                 found = await self._pipelined(node, [sends[number].args for number in numbers])
-            except _FAULTS as error:
+            except FAULTS as error:
                 found = [error] * len(numbers)
             for number, reply in zip(numbers, found, strict=True):
                 replies[number] = reply
 
-        groups = _by_node(await self._ready(), sends, self.cluster)
+        groups = _by_node(await self._ready(), _keys(sends), self.cluster)
         await asyncio.gather(*(ask(node, numbers) for node, numbers in groups))
         return replies
 
     async def _pipelined(self, node: Any, commands: Sequence[Command]) -> list[Any]:
-        client = await self.client() if node is None else self._node(node)
-        pipeline = _filled(client.pipeline(transaction=False), commands)
+        pipeline = _filled((await self._node(node)).pipeline(transaction=False), commands)
         async with self._looking_anew():
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        if _has_moved(replies):
-            await self._client.nodes_manager.initialize()
+        if _is_behind(self._client, replies):
+            await self.look_anew()
         return replies
+
+    async def pubsubs(self, channels: Sequence[str]) -> list[tuple[Any, list[str]]]:
+        """The same as the blocking store's."""
+        groups = _by_node(await self._ready(), channels, self.cluster)
+        return [
+            ((await self._node(node)).pubsub(), [channels[n] for n in found])
+            for node, found in groups
+        ]
 
     @asynccontextmanager
     async def _looking_anew(self) -> AsyncIterator[None]:
@@ -421,11 +400,13 @@ class AsyncStore(_Store):
         try:
             yield
         except _SILENT:
-            if self.cluster:
-                await self._client.nodes_manager.initialize()
+            await self.look_anew()
             raise
 
-    def _node(self, node: Any) -> Any:
+    async def _node(self, node: Any) -> Any:
+        """The same as the blocking store's."""
+        if node is None:
+            return await self.client()
         # A cluster's nodes have no pipeline of their own on asyncio.
         if node.name not in self._nodes:
             known = {k: v for k, v in node.connection_kwargs.items() if k in _NODE_OPTIONS}
@@ -436,7 +417,7 @@ class AsyncStore(_Store):
 
 
 # What may be the server's doing. Not every error of a cluster's client is a RedisError.
-_FAULTS: Final = (
+FAULTS: Final = (
     redis.exceptions.RedisError,
     redis.exceptions.RedisClusterException,
     OSError,
@@ -473,20 +454,15 @@ def _sentinels(client: Any, address: Address | None) -> list[Any]:
     return found
 
 
-def _sending(client: Any, key: str, cluster: bool) -> dict[str, Any]:
-    """How a command is sent: its reply is bytes, and a cluster's client need not ask a node where
-    the keys of a function are."""
-    options: dict[str, Any] = {"NEVER_DECODE": True}
-    if cluster:
-        options["target_nodes"] = client.get_node_from_key(key)
-    return options
+def _keys(sends: Sequence[Send]) -> list[str]:
+    return [send.key or "" for send in sends]
 
 
-def _by_node(client: Any, sends: Sequence[Send], cluster: bool) -> list[tuple[Any, list[int]]]:
-    """The places of commands by the node they go to; None stands for the only one."""
+def _by_node(client: Any, keys: Sequence[str], cluster: bool) -> list[tuple[Any, list[int]]]:
+    """The places of keys by the node that has them; None stands for the only one."""
     groups: dict[str, tuple[Any, list[int]]] = {}
-    for number, send in enumerate(sends):
-        node: Any = client.get_node_from_key(send.key) if cluster else None
+    for number, key in enumerate(keys):
+        node: Any = client.get_node_from_key(key) if cluster else None
         groups.setdefault(node.name if cluster else "", (node, []))[1].append(number)
     return list(groups.values())
 
@@ -505,21 +481,39 @@ def _chosen(primaries: list[Any], only: str | None) -> list[Any]:
     return found
 
 
-def _has_moved(replies: list[Any]) -> bool:
-    return any(isinstance(reply, redis.exceptions.MovedError) for reply in replies)
+def _is_behind(client: Any, replies: list[Any]) -> bool:
+    """Whether nodes have slots that a cluster's client does not know of."""
+    asks = [reply for reply in replies if isinstance(reply, redis.exceptions.AskError)]
+    return any(_asked(client, reply) is None for reply in asks)
 
 
 def _unmoved(replies: list[Any]) -> list[Any]:
     """These replies; raises TryAgainError where a slot is, or goes, elsewhere."""
     if any(isinstance(reply, redis.exceptions.AskError) for reply in replies):
-        # The next try asks the node that has the slot now.
+        # Or MOVED, which is one of them. The next try asks the node that has the slot now.
         raise redis.exceptions.TryAgainError("the slot has moved")
     return replies
 
 
-def _both(replies: list[Any]) -> tuple[Any, Any]:
-    """A command's reply and its acknowledgement, the last; an error of any is raised."""
-    for reply in replies:
+def _asked(client: Any, reply: Any) -> Any:
+    """The node to ask this once, as a reply says, and None for another reply; and for a node whose
+    first slot is on its way, which nobody tells of yet."""
+    if not isinstance(reply, redis.exceptions.AskError):
+        return None
+    if isinstance(reply, redis.exceptions.MovedError):
+        return None
+    return client.get_node(node_name=f"{reply.host}:{reply.port}")
+
+
+def _asking(commands: Sequence[Command]) -> list[Command]:
+    """Each behind the word that lets it into a slot that has not all of its keys yet."""
+    return [one for command in commands for one in (("ASKING",), command)]
+
+
+def _settled(replies: list[Any]) -> Any:
+    """The only reply; or a command's and its acknowledgement, the last. An error of any is
+    raised."""
+    for reply in _unmoved(replies):
         if isinstance(reply, Exception):
             raise reply
-    return replies[0], replies[-1]
+    return replies[0] if len(replies) == 1 else (replies[0], replies[-1])

@@ -71,7 +71,7 @@ def at_work(worker: Worker, *, told: bool = False) -> Iterator[None]:
         if not told:
             worker.stop()
         until(lambda: not thread.is_alive(), timeout=30, what="the worker's end")
-    assert faults == []
+        assert faults == []
 
 
 async def _serve(worker: Worker) -> None:

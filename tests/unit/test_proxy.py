@@ -143,6 +143,16 @@ def test_partition_holds_and_heal_lets_go(
     assert direct.get("n") == b"1"
 
 
+def test_what_is_severed_breaks_until_it_is_healed(proxy: Proxy, client: redis.Redis) -> None:
+    client.ping()
+    proxy.sever()
+    for _ in range(2):
+        with pytest.raises(redis.ConnectionError):
+            client.ping()
+    proxy.heal()
+    client.ping()
+
+
 def test_a_server_that_is_down_ends_the_connection() -> None:
     with (
         Server.start("valkey91") as server,

@@ -8,15 +8,14 @@ may not have been done. With ``--clock-off SECONDS`` the process's clock is off 
 from __future__ import annotations
 
 import argparse
-import datetime
 import logging
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from tests.fault.campaign.clients import dispatcher, inserter, signaller
+from tests.fault.campaign.clocks import put_clock_off
 from tests.fault.campaign.operators import operator
 from tests.fault.campaign.terms import Terms
 from tests.fault.campaign.workers import daemon, executor, worker
@@ -25,23 +24,6 @@ ROLES: Final[dict[str, Callable[[Terms], None]]] = {
     role.__name__: role
     for role in (inserter, signaller, operator, dispatcher, worker, executor, daemon)
 }
-
-
-def put_clock_off(seconds: float) -> None:
-    """Has this process believe in another time than the machine: both what it asks the system for
-    directly, and through the ``datetime`` of the library's modules."""
-    clock, clock_ns = time.time, time.time_ns
-    time.time = lambda: clock() + seconds
-    time.time_ns = lambda: clock_ns() + int(seconds * 1e9)
-
-    class Shifted(datetime.datetime):
-        @classmethod
-        def now(cls, tz: datetime.tzinfo | None = None) -> Shifted:
-            return cls.fromtimestamp(time.time(), tz)
-
-    for module in list(sys.modules.values()):
-        if module.__name__.partition(".")[0] == "rwf" and hasattr(module, "datetime"):
-            vars(module)["datetime"] = Shifted
 
 
 def main() -> None:

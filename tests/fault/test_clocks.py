@@ -1,0 +1,85 @@
+"""Clients whose clocks are an hour off: they do the same, and all times stored are the server's.
+
+The kill campaign has processes with such clocks too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+from pydantic import BaseModel
+
+from rwf import Client
+from tests import invariants
+from tests.contract.flows import raw
+from tests.fault.campaign.clocks import put_clock_off
+from tests.fault.histories import HISTORIES, Stepped
+from tests.servers import AnyServer
+
+HOUR: Final = 3600
+TOLD: Final = ("releases", "claims", "signals", "cancels", "recoveries")
+AHEAD: Final = {"lease_expires_at", "retry_at", "deadline", "next_attempt_at"}
+"""The times that lie ahead; all others are of what has happened."""
+RANDOM: Final = {"id", "workflow_id", "signal_id", "callback_id", "metadata", "data", "message"}
+
+
+def now(client: Client) -> datetime:
+    """The server's time."""
+    seconds, micros = raw(client).time()
+    return datetime.fromtimestamp(seconds + micros / 1e6, UTC)
+
+
+def views(client: Client) -> Iterable[BaseModel]:
+    """All that can be read of the workflows there are."""
+    for found in client.list(limit=100).workflows:
+        yield found
+        yield from client.steps(found.id)
+        yield from client.results(found.id)
+        yield from client.evidence(found.id)
+        yield from client.callbacks(found.id)
+
+
+def fields(view: BaseModel) -> Iterator[tuple[str, Any]]:
+    """What does not differ from run to run, nested views taken apart."""
+    for name in type(view).model_fields:
+        value = getattr(view, name)
+        if isinstance(value, BaseModel):
+            yield from fields(value)
+        elif name not in RANDOM:
+            yield name, value
+
+
+def outcome(server: AnyServer, history: str) -> list[list[tuple[str, Any]]]:
+    """What the history leaves behind; times in minutes since its beginning, rounded up."""
+    server.flush()
+    with Stepped.from_url(server.url, partitions=1) as client:
+        began = now(client)
+        HISTORIES[history](client)
+        ended = now(client)
+        assert invariants.check(client) == []
+        left = []
+        for view in views(client):
+            told = []
+            for name, value in fields(view):
+                if isinstance(value, datetime):
+                    assert name in AHEAD or began <= value <= ended, name
+                    value = math.ceil((value - began).total_seconds() / 60)
+                told.append((name, value))
+            left.append(told)
+        return sorted(left, key=repr)
+
+
+@pytest.mark.parametrize("history", TOLD)
+def test_clocks_that_are_off(
+    one_server: AnyServer, history: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = outcome(one_server, history)
+    assert len(right) > 0
+    for seconds in (HOUR, -HOUR):
+        with monkeypatch.context() as patch:
+            put_clock_off(seconds, patch.setattr)
+            assert outcome(one_server, history) == right

@@ -1,0 +1,76 @@
+"""Slots that go from one primary of a cluster to another, key by key, as an operator moves them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from tests.servers import Cluster, Server, ask, free_port
+from tests.waiting import until
+
+_TIMEOUT_MS: Final = 5000
+
+
+@dataclass(frozen=True)
+class Move:
+    """A slot on its way: its keys are on two primaries."""
+
+    slot: int
+    source: Server
+    target: Server
+
+    def carry(self, *keys: str) -> None:
+        """Moves these keys; those that do not exist stay out of it."""
+        there = ("127.0.0.1", self.target.port, "", 0, _TIMEOUT_MS, "KEYS")
+        ask(self.source, "MIGRATE", *there, *keys)
+
+    def left(self, count: int = 1000) -> list[str]:
+        """Keys that are still where they were, so many at most."""
+        found: list[str] = ask(self.source, "CLUSTER GETKEYSINSLOT", self.slot, count)
+        return found
+
+
+@contextmanager
+def moving(cluster: Cluster, key: str, target: Server) -> Iterator[Move]:
+    """The slot of a key is on its way to a primary meanwhile; what is still left goes there at the
+    end, and every node is told."""
+    source, slot = cluster.primary_of(key), ask(target, "CLUSTER KEYSLOT", key)
+    move = Move(slot, source, target)
+    ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", ask(source, "CLUSTER MYID"))
+    ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", ask(target, "CLUSTER MYID"))
+    yield move
+    # The source closes the slot only when it is empty, and others may put keys into it until then.
+    while left := move.left(10):
+        move.carry(*left)
+    owner = ask(target, "CLUSTER MYID")
+    for node in (target, source, *(set(cluster.primaries()) - {source, target})):
+        ask(node, "CLUSTER SETSLOT", slot, "NODE", owner)
+    until(lambda: cluster.primary_of(key) is target, what=f"slot {slot} on port {target.port}")
+
+
+def move(cluster: Cluster, key: str, target: Server) -> None:
+    """Moves the slot of a key to another primary, with all its keys."""
+    with moving(cluster, key, target):
+        pass
+
+
+def _knows(node: Server, count: int) -> bool:
+    """Whether a node serves, and knows of so many."""
+    info = ask(node, "CLUSTER INFO")
+    return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(count))
+
+
+def add_primary(cluster: Cluster) -> Server:
+    """A primary more, without a slot; it ends with the cluster."""
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    newcomer = Server.start(cluster.nodes[0].kind, extra=options)
+    cluster.nodes = (*cluster.nodes, newcomer)
+    bus = ask(newcomer, "CONFIG GET", "cluster-port")["cluster-port"]
+    ask(cluster.nodes[0], "CLUSTER MEET", "127.0.0.1", newcomer.port, bus)
+    until(
+        lambda: all(_knows(node, len(cluster.nodes)) for node in cluster.nodes),
+        what="a cluster that knows its new node",
+    )
+    return newcomer
