@@ -322,7 +322,7 @@ def test_one_that_cannot_be_reconciled_holds_up_nobody(
 
 
 def test_a_round_goes_on_where_another_daemon_has_left_it(one_client: Client) -> None:
-    for _ in range(300):
+    for _ in range(600):
         one_client.insert(flow("a"))
     scope, first = one_client._scope, Place(0, Kind.OPEN)
     one_client._run(sweep(scope, first, 60.0, anew=True))
@@ -344,7 +344,7 @@ def test_a_round_goes_on_where_another_daemon_has_left_it(one_client: Client) ->
 
 
 def test_a_round_is_paced_over_its_interval(one_client: Client) -> None:
-    for _ in range(256 * 2 + 1):
+    for _ in range(256 * 3 + 1):
         one_client.insert(flow("a"))
     place = Place(0, Kind.OPEN)
     first = one_client._run(sweep(one_client._scope, place, 60.0, anew=True))

@@ -1,7 +1,7 @@
 """All schedules of two workers, a canceller and a reconciler on all small graphs.
 
-``make test-long`` adds all graphs of three steps with everybody, and of four without the
-reconciler, of which a slice takes every fiftieth. ``pytest -s`` shows how far it is.
+``make test-long`` adds all graphs of three steps and of four, of which a slice takes every
+fiftieth. ``pytest -s`` shows how far it is.
 """
 
 from __future__ import annotations
@@ -84,9 +84,8 @@ def test_releases_in_slices(
 @pytest.mark.whole
 @pytest.mark.parametrize("size", [3, 4])
 def test_all_graphs(one_server: AnyServer, size: int) -> None:
-    """Everybody on three steps; on four two workers and a canceller."""
     chosen = graphs(size)[:: 50 if size == 4 and SCALE != "long" else 1]
-    explore(one_server, chosen, EVERYBODY if size == 3 else WORKERS_AND_CANCELLER)
+    explore(one_server, chosen, EVERYBODY)
 
 
 def most_edges(definitions: Sequence[Definition]) -> int:
