@@ -1,56 +1,31 @@
-"""Mutants of the Lua: each effect left out, each guard flipped, one at a time.
-
-``python -m tests.fault.mutation [FILE ...]`` runs those of some files of ``lua/`` (of ``GUARDED``
-by default) against ``TESTS`` on Valkey 9.1, and prints who survives. All runs share one process and
-one server. At first each test runs on an instrumented library, which tells the blocks of Lua that
-it enters; a mutant then meets those tests only that enter its block, and first those that have
-killed most others. The first that fails kills it, and so does one that does not end.
-"""
+"""Mutants of the Lua: each effect left out, each guard turned round."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import signal
-import sys
 import tempfile
-import time
-from collections import Counter, defaultdict
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from _pytest.runner import runtestprotocol
+from redis.exceptions import ResponseError
 
 from rwf.store import library as assembled
 from rwf.store.catalog import FUNCTIONS, Function
-from tests.servers import Server
+from tests.fault.mutation.campaign import Campaign, Mutant, changed
 
-GUARDED: Final = (
-    "complete.lua", "start.lua", "heartbeat.lua", "fire.lua", "cancel.lua", "lib/claims.lua",
-    "lib/walk.lua", "lib/moves.lua", "lib/handout.lua", "lib/recovery.lua", "lib/sweep.lua",
-    "recover.lua",
+GUARDED: Final = tuple(
+    f"lua/{name}.lua"
+    for name in (
+        "complete", "start", "heartbeat", "fire", "cancel", "lib/claims", "lib/walk", "lib/moves",
+        "lib/handout", "lib/recovery", "lib/sweep", "recover",
+    )
 )  # fmt: skip
-TESTS: Final = (
-    *(
-        f"tests/contract/test_{name}.py"
-        for name in (
-            "claims", "leases", "claim_next", "completion", "completion_judged",
-            "completion_many", "cancel", "recovery", "timers", "signals", "reconcile",
-            "results_travel", "evidence", "callbacks", "fairness", "explain", "sweep", "metrics",
-            "insert",
-        )
-    ),
-    *(f"tests/fault/test_{name}.py" for name in ("lost_replies", "lost_operations", "handoffs")),
-    "tests/model/test_commands.py",
-)  # fmt: skip
-# Other servers; and of the ways to lose a reply all but two: once before the call, once after it.
-_OTHERS: Final = re.compile(r"redis70|redis82|valkey81|cluster|mid_replyx|(request|reply)x[23]")
-_SECONDS: Final = 5.0  # that a test may take under a mutant
-_SHORT: Final = 0.4  # longer tests are left out
 
+_SOURCE: Final = assembled.lua_folder()
 _TOKEN: Final = re.compile(
     r"--[^\n]*|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|[A-Za-z_]\w*|[=~<>]=|\S"
 )
@@ -60,36 +35,6 @@ _FLIPS: Final = {
 }  # fmt: skip
 _DEPTH: Final = {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}
 _EFFECT: Final = re.compile(r"\s+(?!local |return |if |for )[a-z_][\w.]*(\(|[\w.\[\]\", ]*\s=\s)")
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A file of ``lua/`` with one change; ``was`` and ``now`` show it."""
-
-    file: str
-    line: int
-    was: str
-    now: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"lua/{self.file}:{self.line}: {self.was}  ->  {self.now or '(left out)'}"
-
-
-def mutants(file: str) -> Iterator[Mutant]:
-    """Every mutant of a file, from its top to its bottom."""
-    text = (assembled.lua_folder() / file).read_text()
-    changes = sorted({*_flipped(text), *_left_out(text)})
-    for start, end, put in changes:
-        yield _mutant(file, text, start, end, put)
-
-
-def _mutant(file: str, text: str, start: int, end: int, put: str) -> Mutant:
-    mutated = text[:start] + put + text[end:]
-    first = text.rfind("\n", 0, start) + 1
-    was = " ".join(text[first : text.find("\n", end)].split())
-    now = " ".join(mutated[first : mutated.find("\n", start + len(put))].split())
-    return Mutant(file, text.count("\n", 0, start) + 1, was, now, mutated)
 
 
 def _flipped(text: str) -> Iterator[tuple[int, int, str]]:
@@ -155,7 +100,7 @@ def _indent(line: str) -> int:
 def instrument(folder: Path) -> None:
     """Has the library in a folder note every block that it enters."""
     for path in folder.rglob("*.lua"):
-        file = str(path.relative_to(folder))
+        file = f"lua/{path.relative_to(folder)}"
         noted = (
             f'{line} ENTERED["{file}:{number}"] = true' if _OPENS.search(line) else line
             for number, line in enumerate(path.read_text().splitlines(), 1)
@@ -173,126 +118,52 @@ def instrument(folder: Path) -> None:
 # --- running
 
 
-class TimeIsUp(BaseException):
-    """A test under a mutant does not end."""
+class LuaCampaign(Campaign):
+    """Each library is assembled from a copy of ``lua/`` and loaded anew."""
 
+    suffix = ".lua"
 
-class Campaign:
-    """A pytest plugin that runs the collected tests once for each mutant."""
+    @staticmethod
+    def mutants(file: str) -> Iterator[Mutant]:
+        text = Path(file).read_text()
+        lines = text.splitlines()
+        for start, end, put in sorted({*_flipped(text), *_left_out(text)}):
+            block = _block(lines, text.count("\n", 0, start) + 1)
+            yield changed(file, text, start, end, put, [f"{file}:{block}"] if block else ())
 
-    def __init__(self, subjects: Sequence[Mutant]) -> None:
-        self.subjects = subjects
-        self.survivors: list[Mutant] = []
-        self.ran = 0
-        self._kills: Counter[pytest.Item] = Counter()
-        self._took: dict[pytest.Item, float] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="rwf-mutants-")) / "lua"
-        self._source = assembled.lua_folder()
-        self._lines = {
-            file: (self._source / file).read_text().splitlines()
-            for file in {mutant.file for mutant in subjects}
-        }
-        self._server: Server | None = None
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """What runs on Valkey 9.1."""
-        items[:] = [
-            item
-            for item in items
-            if {"one_server", "server"} & set(getattr(item, "fixturenames", ()))
-            and not _OTHERS.search(item.name)
-        ]
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: Any) -> Generator[None, None, None]:
-        """Within its time; what it leaves, and what is told of it, does not count."""
-        self._server = item.funcargs.get("one_server") or item.funcargs["server"]
-        signal.signal(signal.SIGALRM, self._give_up)
-        signal.setitimer(signal.ITIMER_REAL, _SECONDS)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(assembled, "lua_folder", lambda: self._folder)
-            tests = self._tests_by_block(session.items)
-            print(f"{len(session.items)} tests, {len(self.subjects)} mutants", flush=True)
-            for mutant in self.subjects:
-                self._fresh()
-                (self._folder / mutant.file).write_text(mutant.text)
-                block = f"{mutant.file}:{_block(self._lines[mutant.file], mutant.line)}"
-                met = list(self._took) if block.endswith(":0") else tests[block]
-                ordered = sorted(met, key=lambda item: (-self._kills[item], self._took[item]))
-                killer = next((item for item in ordered if not self._passes(item)), None)
-                if killer is None:
-                    self.survivors.append(mutant)
-                    print(f"survived {len(ordered)} tests: {mutant}", flush=True)
-                else:
-                    self._kills[killer] += 1
-                self.ran += 1
-                if self.ran % 50 == 0:
-                    print(f"... {self.ran}, {len(self.survivors)} survive", flush=True)
-        shutil.rmtree(self._folder.parent)
-        return True
-
-    def _tests_by_block(self, items: Sequence[pytest.Item]) -> dict[str, list[pytest.Item]]:
-        """The tests that enter each block ("file:line"); each must pass without a mutant."""
-        self._fresh()
-        instrument(self._folder)
-        found: dict[str, list[pytest.Item]] = defaultdict(list)
-        with pytest.MonkeyPatch.context() as patch:
+    @contextmanager
+    def tracing(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch, self._library() as folder:
+            instrument(folder)
             patch.setitem(FUNCTIONS, _ENTERED, Function(_ENTERED))
-            name = assembled.library().function(_ENTERED)
-            for item in items:
-                begun = time.monotonic()
-                if not self._passes(item):
-                    raise pytest.UsageError(f"{item.nodeid} fails without a mutant")
-                self._took[item] = time.monotonic() - begun
-                if self._took[item] > _SHORT:
-                    continue
-                assert self._server is not None
-                for place in self._server.client().fcall(name, 0):
-                    found[place.decode()].append(item)
-        return found
+            yield
 
-    def _fresh(self) -> None:
-        """The library as it is, loaded nowhere."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        shutil.copytree(self._source, self._folder)
-        assembled.library.cache_clear()
-        if self._server is not None:
-            self._server.flush()
-            self._server.client().function_flush()
+    def entered(self) -> Collection[str]:
+        if self.server is None or not self.server.alive:
+            return ()
+        name = assembled.library().function(_ENTERED)
+        try:
+            return [place.decode() for place in self.server.client().fcall(name, 0)]
+        except ResponseError:
+            return ()  # started anew, and asked for nothing
 
-    def _passes(self, item: pytest.Item) -> bool:
-        # With the session as the next to come, what belongs to it stays: the servers.
-        session: Any = item.session
-        reports = runtestprotocol(item, log=False, nextitem=session)
-        return not any(report.failed for report in reports)
+    @contextmanager
+    def applied(self, mutant: Mutant) -> Iterator[None]:
+        with self._library() as folder:
+            (folder / Path(mutant.file).relative_to("lua")).write_text(mutant.text)
+            yield
 
-    def _give_up(self, *_: object) -> None:
-        if self._server is not None and self._server.alive:
-            self._server.kill()  # it may be in a loop; the next test starts it anew
-        raise TimeIsUp
-
-
-def run(files: Sequence[str]) -> Campaign:
-    """The mutants of these files, run."""
-    campaign = Campaign([mutant for file in files for mutant in mutants(file)])
-    options = ["-q", "-p", "no:cacheprovider", "-m", "not long", "--capture=sys", *TESTS]
-    pytest.main(options, plugins=[campaign])
-    return campaign
-
-
-def main() -> int:
-    """1 when more than a tenth survive, or when none could be run."""
-    campaign = run(sys.argv[1:] or GUARDED)
-    left, all_ = len(campaign.survivors), len(campaign.subjects)
-    print(f"{campaign.ran} of {all_} mutants were run, {left} survive")
-    return int(campaign.ran < all_ or 10 * left > all_)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    @contextmanager
+    def _library(self) -> Iterator[Path]:
+        """A copy of ``lua/`` that is assembled instead, and is loaded nowhere yet."""
+        with (
+            tempfile.TemporaryDirectory(prefix="rwf-mutants-") as parent,
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            folder = Path(shutil.copytree(_SOURCE, Path(parent) / "lua"))
+            patch.setattr(assembled, "lua_folder", lambda: folder)
+            assembled.library.cache_clear()
+            if self.server is not None:
+                self.server.flush()
+                self.server.client().function_flush()
+            yield folder
