@@ -9,6 +9,7 @@ import pytest
 
 from rwf import Client, result
 from rwf.model.views import RecoveryResult
+from rwf.store.catalog import Call
 from rwf.store.ops.recover import Recovery, recover_step
 from tests.contract.commandline import NO_ID
 from tests.contract.flows import (
@@ -18,6 +19,7 @@ from tests.contract.flows import (
     fan_out,
     flow,
     noted,
+    one_call,
     own_key,
     raw,
     refused,
@@ -526,6 +528,19 @@ def test_a_standing_request_refuses_all_but_a_cancel(one_client: Client) -> None
     assert states(one_client, view.id) == "a=cancelled b=cancelled"
     with refused("stale_lease"):
         one_client.complete(held)
+
+
+def test_a_call_that_is_repeated_after_another_recovery_is_found(one_client: Client) -> None:
+    view = one_client.insert(flow("a b"))
+    for step in "ab":
+        one_client.complete_step(view.id, step, "failed")
+    asked = Recovery(workflow_id=view.id, step="a", action="retry")
+    call = next(recover_step(one_client._scope, asked, False))
+    assert isinstance(call, Call)
+    one_client._run(one_call(call))
+    one_client.recover_step(view.id, "b", "retry")
+    assert one_client._run(one_call(call.repeated()))[:2] == [b"accepted", b"1"]
+    assert len(noted(one_client, view.id)) == 4
 
 
 def test_a_repeated_recovery_is_evidence(one_client: Client) -> None:

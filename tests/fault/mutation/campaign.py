@@ -26,10 +26,10 @@ from tests.servers import Server
 _OTHERS: Final = re.compile(r"redis70|redis82|valkey81|cluster|mid_replyx|(request|reply)x[23]")
 # What a test may take under a mutant: this process, which may loop, and all, as the server may too.
 _LIMITS: Final = (
-    (signal.SIGPROF, signal.ITIMER_PROF, 5.0),
-    (signal.SIGALRM, signal.ITIMER_REAL, 20.0),
+    (signal.SIGPROF, signal.ITIMER_PROF, 9.0),
+    (signal.SIGALRM, signal.ITIMER_REAL, 30.0),
 )
-_SHORT: Final = 1.5  # what takes longer, of this process, is left out
+_SHORT: Final = 3.0  # what takes longer, of this process, is left out
 
 
 @dataclass(frozen=True)
