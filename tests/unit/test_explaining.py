@@ -231,12 +231,15 @@ def test_a_cancel_request_comes_first_while_a_step_is_open() -> None:
 def holds(*edges: tuple[str, str], **states: str) -> Holds:
     """``holds(("a", "b"), a="f", b="p")``: a holds b. A cancelled step is so by a parent."""
     found = Holds()
+    above = {}
     for name, letter in states.items():
         cause = {"x": "d", "o": "o"}.get(letter[0], "")
         walked = letter[1:]
-        found.records[name] = step(name, letter[0].replace("o", "x"), cause=cause, walked=walked)
+        above[name] = step(name, letter[0].replace("o", "x"), cause=cause, walked=walked)
     for parent, child in edges:
-        found.add(child, found.records[parent])
+        found.add(child, above[parent])
+    for name, record in above.items():
+        found.records.setdefault(name, record)
     return found
 
 

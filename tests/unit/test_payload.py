@@ -227,7 +227,7 @@ def test_shared_references_count_too() -> None:
     [
         # Twice the items of each container, the texts, and of a reference all that it names.
         ([["x"] * 10, "y" * 50, []], 6 + 20 + 10 + 50),
-        ([{"k" * 30: 1, "\u00e9" * 20: "x"}, []], 4 + 4 + 50 + 1),
+        ([{"k" * 30: 1, "\u00e9" * 20: "xyz"}, []], 4 + 4 + 50 + 3),
         ([[result("step", "path.to")] * 3, []], 4 + 6 + 3 * (7 + 4 + 7)),
         ([[result("a" * 30)], []], 4 + 2 + 7 + 30),
     ],

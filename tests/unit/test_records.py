@@ -31,7 +31,9 @@ def test_what_an_insert_stores() -> None:
     workflow.add("a", worker="a", input={"x": 1}, context=[2])
     workflow.add("b", worker="w", input=result("a"), queue="q", priority=-7, max_attempts=3)
     workflow.add("c", worker="c", backoff=7, timeout=2.5, context=3).connect("a", "c", "continue")
-    workflow.add("d", worker="d", deps=["b", "c"], timeout=4).add("e", worker="e", backoff=1)
+    workflow.add("d", worker="d", input=[result("b"), result("c")], deps=["c"], timeout=4).add(
+        "e", worker="e", backoff=1
+    )
     stored = fields_of(workflow.compile())
     assert stored.own == [
         ("#0", b"a,b,c,d,e"),
@@ -39,7 +41,7 @@ def test_what_an_insert_stores() -> None:
         ("a", b"p,1,,,0,5,0,,,,,,||0|ic||b,+c||"),
         ("b", b"p,1,,,0,3,0,,,,,,|q:1007|1|ir||d|a|w"),
         ("c", b"p,1,,,0,5,0,,,,,,||2|c|7:1:7:n;2.5|d|+a|"),
-        ("d", b"p,2,,,0,5,0,,,,,,||3||;4||b,c|"),
+        ("d", b"p,2,,,0,5,0,,,,,,||3|ir|;4||b,c|"),
         ("e", b"p,1,,,0,5,0,,,,,,||4||1:1:1:n;|||"),
     ]
     assert stored.payload == [
@@ -49,6 +51,8 @@ def test_what_an_insert_stores() -> None:
         ("f:b", b"a"),
         ("i:b", b'{"$result":"a"}'),
         ("c:c", b"3"),
+        ("f:d", b"b,c"),
+        ("i:d", b'[{"$result":"b"},{"$result":"c"}]'),
     ]
 
 
@@ -69,6 +73,8 @@ def test_edges_stand_in_the_record_as_far_as_they_fit(lengths: list[int], inline
     stored = fields_of(workflow.compile())
     children = dict(stored.own)["a"].split(b"|")[5].decode()
     assert children == (",".join(names) if inline else f"#{len(names)}")
+    chunk = None if inline else ",".join(names).encode()
+    assert dict(stored.payload).get("k:a:0") == chunk
 
 
 def test_long_lists_are_stored_in_chunks_of_200() -> None:
@@ -140,13 +146,14 @@ def test_a_header_of_a_workflow_that_runs() -> None:
 
 def test_a_header_of_one_that_has_ended() -> None:
     header = Header.parse(
-        b"2,1,2,1700000000123,,,wf", b"c1x1;90,,90,70:late%2C%20so,4,4,5,2,1,3,1,"
+        b"2,1,2,1700000000123,,,wf", b"c1x1;90,,90,70:late%2C%20so%20p7,4,4,5,2,1,3,1,"
     )
     assert (header.kept, header.callbacks, header.open, header.dead) == (None, 5, 2, 1)
     assert (header.recoveries, header.review, header.unwalked) == (3, True, 0)
+    assert header.counts[StepState.PENDING] == 0
     view = header.view("0-x", None, duplicate=True)
     assert (view.state, view.terminal_cause) == ("cancelled", "operator_cancelled")
-    assert (view.cancel_requested_at, view.cancel_reason) == (ms(70), "late, so")
+    assert (view.cancel_requested_at, view.cancel_reason) == (ms(70), "late, so p7")
     assert (view.started_at, view.finished_at, view.duplicate) == (None, ms(90), True)
     assert view.context is None
 
@@ -180,7 +187,7 @@ HEADER = Header.parse(b"2,1,2,1700000000123,,,wf", b"e1;40,5,,30:why,0,0,0,0,0,0
 
 def test_a_step_that_runs() -> None:
     record = Record.parse(
-        "a", b"e,0,20,77,2,2+3,1,10,,,,,tok:90:1:w%20%31|q:0993|4|irc|7:1:7:n;2.5|b,+c|+p|work"
+        "a", b"e,0,20,77,2,2+3,1,10,,,,,tok:90:1:w%20%31|q:0993|4|irc|7:1:7:n;2.5|b,+c|+p|wo|rk"
     )
     assert record.claim == Claim("tok", 90, "w%20%31")
     assert (record.lease, record.order, record.reported) == ("2-tok", "77", 1)
@@ -188,7 +195,7 @@ def test_a_step_that_runs() -> None:
     assert (record.lacks_result, record.recovering, record.payloads) == (False, False, "irc")
     assert record.view(HEADER, b"1", b"2").model_dump() == {
         "name": "a",
-        "worker": "work",
+        "worker": "wo|rk",
         "queue": "q",
         "priority": 7,
         "state": "executing",
@@ -243,6 +250,11 @@ def test_a_step_that_has_ended() -> None:
     assert view.dependency_count == 0
 
 
+def test_a_step_that_has_not_moved_yet() -> None:
+    record = Record.parse("a", b"p,1,,,0,5,0,,,,,,||0|||||")
+    assert record.view(HEADER, None, None).last_transition_at == AT
+
+
 @pytest.mark.parametrize(("edges", "count"), [("", 0), ("a", 1), ("a,+b,c", 3), ("#401", 401)])
 def test_edges_are_counted(edges: str, count: int) -> None:
     assert records.edge_count(edges) == count
@@ -255,7 +267,7 @@ def test_edges_are_read() -> None:
 
 # --- a result row
 
-ROW = f'c,d,{STAMP},call,cmd,2-tok,3,12,4|a,b|c|{{"summary":"s","actor":"ann"}}'.encode()
+ROW = f'c,d,{STAMP},call,cmd,2-tok,3,12,4|a,b|c|{{"summary":"s|t","actor":"ann"}}'.encode()
 
 
 def test_a_result_row() -> None:
@@ -273,7 +285,7 @@ def test_a_result_row() -> None:
         "status": "discarded",
         "payload": [1],
         "payload_bytes": b"[1]",
-        "summary": "s",
+        "summary": "s|t",
         "recorded_at": STAMPED,
     }
     assert row.view("x", 2, None).payload_bytes == b""
@@ -308,8 +320,8 @@ def test_a_result_row_is_evidence() -> None:
         (
             "",
             "",
-            '{"actor":"ann","source":"cli","before":"failed","after":"available","x":[1]}',
-            (None, None, "ann", "cli", "failed", "available", {"x": [1]}),
+            '{"actor":"ann","source":"cli","before":"failed","after":"available","x":["|"]}',
+            (None, None, "ann", "cli", "failed", "available", {"x": ["|"]}),
         ),
     ],
 )

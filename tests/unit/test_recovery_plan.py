@@ -63,6 +63,7 @@ def planned(text: str) -> list[Planned]:
         ("a=f b=d:a c=d:b", "retry a blocked", "a>available b>pending c>pending"),
         ("a=f b=d:a", "retry a step", "a>available"),
         ("a=f z=f b=d:a,z c=d:b", "retry a blocked", "a>available"),
+        ("a=f z=f b=d:a,z c=r:+b", "retry a blocked", "a>available"),
         ("a=f z=f b=d:a,+z", "retry a blocked", "a>available b>pending"),
         ("a=f z=c b=d:a,z", "retry a blocked", "a>available b>pending"),
         ("a=f z=f b=d:+a,z", "retry a blocked", "a>available"),

@@ -237,7 +237,9 @@ def _functions(path: str) -> Sequence[FunctionType]:
     return [
         one
         for one in gc.get_objects()
-        if isinstance(one, FunctionType) and one.__code__.co_filename == path
+        if isinstance(one, FunctionType)
+        and one.__code__.co_filename == path
+        and "<locals>" not in one.__code__.co_qualname  # made anew by the function around it
     ]
 
 
