@@ -238,8 +238,8 @@ def holds(*edges: tuple[str, str], **states: str) -> Holds:
         above[name] = step(name, letter[0].replace("o", "x"), cause=cause, walked=walked)
     for parent, child in edges:
         found.add(child, above[parent])
-    for name, record in above.items():
-        found.records.setdefault(name, record)
+    parents = {parent for parent, _ in edges}
+    found.records |= {name: record for name, record in above.items() if name not in parents}
     return found
 
 
@@ -295,26 +295,31 @@ def test_root_causes_of_a_workflow_come_by_how_much_they_hold() -> None:
 
 
 def test_how_much_is_held_may_be_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explain, "_VISITS", 6)
-    names = [f"s{number}" for number in range(9)]
-    edges = [("x", "s0"), *pairwise(names), ("y", "s8")]
-    graph = holds(*edges, x="e", y="f", **dict.fromkeys(names, "p"))
+    """Each root cause gets its share of the visits, and at least its own children."""
+    monkeypatch.setattr(explain, "_VISITS", 3)
+    chains = [[root, f"{root}1", f"{root}2", f"{root}3"] for root in "xyz"]
+    edges = [edge for chain in chains for edge in pairwise(chain)]
+    held = {name: "x" for chain in chains for name in chain[1:]}
+    graph = holds(*edges, **dict.fromkeys("xyz", "e"), **held, lone="p")
     causes, _ = explain.root_causes_of_workflow(graph)
     assert [(one.step, one.held_count, one.truncated) for one in causes] == [
-        ("x", 3, True),
-        ("y", 1, False),
+        ("x", 1, True),
+        ("y", 1, True),
+        ("z", 1, True),
+        ("lone", 0, False),
     ]
 
 
-def test_a_long_path_loses_its_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explain, "_PATH_NAMES", 5)
+def test_long_paths_lose_their_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "_PATH_NAMES", 10)
     monkeypatch.setattr(explain, "_SHORTEST_CUT", 4)
     names = [f"s{number}" for number in range(6)]
-    edges = list(pairwise(names))
-    graph = holds(*edges, **(dict.fromkeys(names, "x") | {"s0": "f"}))
+    edges = [*pairwise(names), ("near", "s4"), ("near", "s5")]
+    graph = holds(*edges, **(dict.fromkeys(names, "x") | {"s0": "f", "near": "f"}))
     for target, path in (("s4", "s0 s1 s2 s3 s4"), ("s5", "s0 s1 ... s5")):
-        (cause,), _ = explain.root_causes_of_step(graph, target)
-        assert " ".join(cause.path) == path
+        near, far = explain.root_causes_of_step(graph, target)[0]
+        assert near.path == ("near", target)
+        assert " ".join(far.path) == path
 
 
 # --- sentences

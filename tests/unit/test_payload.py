@@ -121,6 +121,10 @@ def test_refuses_what_json_cannot_hold_exactly(value: Any) -> None:
     assert refused({"a": [0, value]}) == ("non_serializable_payload", "$.a[1]")
 
 
+def test_refuses_other_types_where_references_may_stand() -> None:
+    assert refused([result("a"), (1,)], refs=[]) == ("non_serializable_payload", "$[1]")
+
+
 @pytest.mark.parametrize(
     "key", [1, None, True, 1.5, (1,), Text.A, StrChild("x"), b"x"], ids=lambda key: repr(key)
 )
