@@ -16,7 +16,9 @@ from tests.fault.mutation.survivors import SURVIVORS
     "arguments",
     [
         pytest.param(GUARDED, marks=(pytest.mark.long, pytest.mark.whole), id="lua"),
-        pytest.param(CORE, marks=(pytest.mark.long, pytest.mark.whole), id="python"),
+        pytest.param(
+            (*CORE, "tests/unit"), marks=(pytest.mark.long, pytest.mark.whole), id="python"
+        ),
         pytest.param(("lua/cancel.lua", "tests/contract/test_cancel.py"), id="slice_of_lua"),
         pytest.param(("rwf/model/ref.py", "tests/unit/test_ref.py"), id="slice_of_python"),
     ],
@@ -44,7 +46,7 @@ def test_what_is_changed_in_lua() -> None:
     whole = "moves.enqueue(call_, flow, name, step, order)"
     assert 'if step.state [-==-]{+~=+} "a" then' in found
     assert f"if [-{whole}-]{{+not ({whole})+}} then" in found
-    assert "[-flow.lapsed = nil-]" in found
+    assert "[-flow.dirty[name] = true-]" in found
 
 
 def test_what_is_changed_in_python() -> None:

@@ -48,8 +48,9 @@ def _flipped(text: str) -> Iterator[tuple[int, int, str]]:
             until = next(n for n in range(number, len(tokens)) if tokens[n][0] == "then")
             inside = {one[0] for one in tokens[number + 1 : until]} & _FLIPS.keys()
             if not inside or inside & {"and", "or"}:
-                start, end = tokens[number].end(), tokens[until].start()
-                yield start, end, f" not ({text[start:end].strip()}) "
+                condition = text[tokens[number].end() : tokens[until].start()].strip()
+                start = text.index(condition, tokens[number].end())
+                yield start, start + len(condition), f"not ({condition})"
 
 
 def _opens_a_string(token: str) -> bool:
