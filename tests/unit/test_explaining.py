@@ -294,19 +294,20 @@ def test_root_causes_of_a_workflow_come_by_how_much_they_hold() -> None:
     assert all(one.path == (one.step,) for one in causes)
 
 
-def test_how_much_is_held_may_be_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("visits", "counted", "others"), [(3, 1, ["lone"]), (9, 3, [])])
+def test_how_much_is_held_may_be_a_lower_bound(
+    visits: int, counted: int, others: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each root cause gets its share of the visits, and at least its own children."""
-    monkeypatch.setattr(explain, "_VISITS", 3)
+    monkeypatch.setattr(explain, "_VISITS", visits)
     chains = [[root, f"{root}1", f"{root}2", f"{root}3"] for root in "xyz"]
     edges = [edge for chain in chains for edge in pairwise(chain)]
     held = {name: "x" for chain in chains for name in chain[1:]}
-    graph = holds(*edges, **dict.fromkeys("xyz", "e"), **held, lone="p")
+    graph = holds(*edges, **dict.fromkeys("xyz", "e"), **held, **dict.fromkeys(others, "p"))
     causes, _ = explain.root_causes_of_workflow(graph)
     assert [(one.step, one.held_count, one.truncated) for one in causes] == [
-        ("x", 1, True),
-        ("y", 1, True),
-        ("z", 1, True),
-        ("lone", 0, False),
+        *((name, counted, True) for name in "xyz"),
+        *((name, 0, False) for name in others),
     ]
 
 
@@ -320,6 +321,8 @@ def test_long_paths_lose_their_middle(monkeypatch: pytest.MonkeyPatch) -> None:
         near, far = explain.root_causes_of_step(graph, target)[0]
         assert near.path == ("near", target)
         assert " ".join(far.path) == path
+    graph = holds(*pairwise(names), **(dict.fromkeys(names, "x") | {"s0": "f"}))
+    assert explain.root_causes_of_step(graph, "s5")[0][0].path == tuple(names)
 
 
 # --- sentences
