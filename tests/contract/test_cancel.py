@@ -229,10 +229,14 @@ def test_a_deadline_that_had_passed_may_be_the_end(one_client: Client) -> None:
     assert one_client.get(view.id).terminal_cause == "expired_wait"
 
 
-def test_deadlines_that_had_passed_at_the_request(one_client: Client) -> None:
-    view = one_client.insert(flow(" ".join(f"s{n}" for n in range(250)) + " last"))
-    end = datetime.now(UTC) + timedelta(seconds=0.8)
-    for n in range(250):
+@pytest.mark.parametrize(("count", "seconds"), [(101, 0.3), (250, 0.8)])
+def test_deadlines_that_had_passed_at_the_request(
+    one_client: Client, count: int, seconds: float
+) -> None:
+    """More than a call expires by itself, and more than a slice cancels."""
+    view = one_client.insert(flow(" ".join(f"s{n}" for n in range(count)) + " last"))
+    end = datetime.now(UTC) + timedelta(seconds=seconds)
+    for n in range(count):
         one_client.await_step(view.id, f"s{n}", signal="go", correlation_key="k", deadline=end)
     until(lambda: datetime.now(UTC) > end, what="the deadlines")
     one_client.request_cancel(view.id)
