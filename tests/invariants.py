@@ -509,6 +509,9 @@ def _walks(flow: _Flow) -> Iterator[str]:
     entries = {name for name in flow.own if name[0] == ">"}
     if entries != {f">{number}" for number in range(flow.head, flow.tail)}:
         yield f"walk entries {sorted(entries)}, and bounds {flow.head} to {flow.tail}"
+    recovering = any(flow.own[entry].startswith(b"*recover|") for entry in entries)
+    if recovering != flow.own[":c"].endswith(b",1"):
+        yield f"a recovery is unfinished: {recovering}, the header says otherwise"
     named = [
         name
         for entry in sorted(entries)

@@ -123,7 +123,6 @@ function M.walk_lapsed(call_, flow)
   if flow.lapsed then
     local done = walk.descend(call_, flow, flow.lapsed)
     walk.append(flow, "", done, done.at)
-    flow.lapsed = nil
   end
 end
 

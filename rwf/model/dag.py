@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import islice
 from typing import Final
 
@@ -30,8 +30,8 @@ def topological_order(parents: Parents) -> list[int]:
         for parent in above:
             children[parent].append(node)
     missing = [len(above) for above in parents]
+    # In ascending order, which is a heap.
     ready = [node for node, count in enumerate(missing) if count == 0]
-    heapify(ready)
     order = []
     while ready:
         node = heappop(ready)

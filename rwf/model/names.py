@@ -35,8 +35,6 @@ def checked_name(value: object, what: str) -> str:
     ``what`` says in the message whose name it is. Raises :class:`WorkflowInvalid`:
     ``invalid_name``.
     """
-    if type(value) is str and _NAME.fullmatch(value):
-        return value
     # A StrEnum's member is a fine name, but what is kept is its text.
     if isinstance(value, str) and _NAME.fullmatch(value):
         return str.__str__(value)

@@ -62,7 +62,7 @@ def encode(
     ``limit``); and what :class:`Ref` raises for a bad name or path in a reference object.
     """
     _Check(path, max_bytes, refs, ref_objects, reserve).run(value)
-    encoded = orjson.dumps(value, default=_encode_ref, option=_OPTIONS)
+    encoded = orjson.dumps(value, default=Ref.to_dict, option=_OPTIONS)
     check_size(len(encoded), path=path, max_bytes=max_bytes)
     return encoded
 
@@ -82,12 +82,6 @@ def check_size(size: int, *, path: str, max_bytes: int) -> None:
             bytes=size,
             limit=max_bytes,
         )
-
-
-def _encode_ref(value: object) -> dict[str, str]:
-    if type(value) is Ref:
-        return value.to_dict()
-    raise TypeError
 
 
 class _Check:
@@ -169,8 +163,7 @@ class _Check:
         self._trail.append(key)
         # Each item takes a byte and a separator at least.
         self._size += 2 * len(container)
-        if self._size > self._max_bytes:
-            check_size(self._size, path=self._path, max_bytes=self._max_bytes)
+        check_size(self._size, path=self._path, max_bytes=self._max_bytes)
         return True
 
     def _check_keys(self, key: _Key, container: dict[Any, Any]) -> None:
@@ -205,8 +198,7 @@ class _Check:
     def _collect(self, ref: Ref) -> None:
         assert self._refs is not None
         self._size += len(RESULT_KEY) + len(ref.step) + len(ref.path or "")
-        if self._size > self._max_bytes:
-            check_size(self._size, path=self._path, max_bytes=self._max_bytes)
+        check_size(self._size, path=self._path, max_bytes=self._max_bytes)
         self._refs.append(ref)
 
     def _refuse(self, problem: str, *keys: _Key) -> Never:

@@ -77,7 +77,6 @@ def plan(
 
 def _hold(step: Planned) -> None:
     step.state, step.cause, step.held = StepState.PENDING, None, True
-    step.lacks_result = False
 
 
 def _mark(

@@ -415,7 +415,9 @@ def workflow_cause(
     """Why the workflow ended, or ``None`` while it has not."""
     if unfinished or any(counts.get(state, 0) for state in OPEN_STEPS):
         return None
-    return next(rule.result for rule in WORKFLOW_CAUSE_RULES if rule.matches(counts, cancel, False))
+    return next(
+        rule.result for rule in WORKFLOW_CAUSE_RULES if rule.matches(counts, cancel, unfinished)
+    )
 
 
 # What the caller of a refused command may do next.

@@ -188,8 +188,6 @@ def _checked_fields(fields: object) -> dict[str, Any]:
 
 
 def _checked_worker(step: str, worker: object) -> str:
-    if type(worker) is str and _WORKER.fullmatch(worker):
-        return worker
     name = worker if isinstance(worker, str) else getattr(worker, "rwf_worker", None)
     if isinstance(name, str) and _WORKER.fullmatch(name):
         return str.__str__(name)
@@ -201,8 +199,6 @@ def _checked_worker(step: str, worker: object) -> str:
 
 
 def _checked_int(step: str, field: str, value: object, low: int, high: int) -> int:
-    if type(value) is int and low <= value <= high:
-        return value
     # As with names, an IntEnum's member is kept as its number.
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
         return int(value)

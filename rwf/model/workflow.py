@@ -220,7 +220,9 @@ class Workflow:
             workflow._add(StepDef.from_dict(step))
         for edge in _listed(form, "edges"):
             _check_keys("an edge", edge, {"parent", "child", "policy"})
-            workflow.connect(edge.get("parent"), edge.get("child"), edge.get("policy", "cancel"))
+            workflow.connect(
+                edge.get("parent"), edge.get("child"), edge.get("policy", EdgePolicy.CANCEL)
+            )
         return workflow
 
     def __eq__(self, other: object) -> bool:

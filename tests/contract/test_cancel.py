@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from rwf import Client
+from rwf import Client, Completion
 from rwf.store.ops.cancel import request_cancel
+from rwf.store.ops.complete import complete_step
 from rwf.store.ops.due import PassedOver
 from rwf.store.ops.timers import fire_due
 from tests.contract.flows import (
@@ -180,6 +181,16 @@ def test_a_request_meets_a_release_that_is_under_way(one_client: Client) -> None
     assert after.cancelled_step_count == 900
 
 
+def test_no_step_that_the_slices_have_not_come_to_is_released(one_client: Client) -> None:
+    view = one_client.insert(flow("a " + " ".join(f"s{n}" for n in range(400)) + " b:a"))
+    (held,) = one_client.claim(["default"], worker_id="w")
+    assert held.step == "a"
+    assert drive(one_client, request_cancel(one_client._scope, view.id, None, None), 1) is None
+    item = Completion(workflow_id=view.id, step="a", lease=held.lease)
+    drive(one_client, complete_step(one_client._scope, item), 1)
+    assert one_client.step(view.id, "b").terminal_cause == "operator_cancelled"
+
+
 # --- waits that the slices have not come to
 
 
@@ -208,10 +219,24 @@ def test_a_deadline_that_passes_after_the_request(one_client: Client) -> None:
     assert one_client.get(workflow_id).terminal_cause == "operator_cancelled"
 
 
-def test_deadlines_that_had_passed_at_the_request(one_client: Client) -> None:
-    view = one_client.insert(flow(" ".join(f"s{n}" for n in range(250)) + " last"))
-    end = datetime.now(UTC) + timedelta(seconds=0.8)
-    for n in range(250):
+def test_a_deadline_that_had_passed_may_be_the_end(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    end = datetime.now(UTC) + timedelta(milliseconds=50)
+    one_client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=end)
+    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    with refused("already_terminal"):
+        one_client.request_cancel(view.id)
+    assert one_client.get(view.id).terminal_cause == "expired_wait"
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(101, 0.3), (250, 0.8)])
+def test_deadlines_that_had_passed_at_the_request(
+    one_client: Client, count: int, seconds: float
+) -> None:
+    """More than a call expires by itself, and more than a slice cancels."""
+    view = one_client.insert(flow(" ".join(f"s{n}" for n in range(count)) + " last"))
+    end = datetime.now(UTC) + timedelta(seconds=seconds)
+    for n in range(count):
         one_client.await_step(view.id, f"s{n}", signal="go", correlation_key="k", deadline=end)
     until(lambda: datetime.now(UTC) > end, what="the deadlines")
     one_client.request_cancel(view.id)

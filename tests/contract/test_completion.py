@@ -312,6 +312,16 @@ def test_a_cascade_of_any_depth(client: Client) -> None:
     assert client.step(view.id, "s1202").terminal_cause == "cancelled_by_dependency"
 
 
+def test_a_cascade_that_a_call_cannot_finish_resolves_each_edge_once(one_client: Client) -> None:
+    """Four times 60 edges are more than a call walks; ``z`` still holds each of the children."""
+    middle = [f"m{n}:root" for n in range(4)]
+    children = [f"c{n}:+m{n % 4},z" for n in range(240)]
+    view = one_client.insert(flow(" ".join(["z", "root", *middle, *children])))
+    after = one_client.complete_step(view.id, "root", "failed").workflow
+    assert (after.cancelled_step_count, after.runnable_step_count) == (4, 1)
+    assert one_client.complete_step(view.id, "z").released_count == 240
+
+
 def test_a_cascade_along_continue_edges_only_releases(client: Client) -> None:
     view = client.insert(chain(3, "+"))
     for number in range(3):

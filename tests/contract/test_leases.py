@@ -99,6 +99,14 @@ def test_a_step_that_outlives_no_lease_is_discarded(client: Client) -> None:
     assert (granted.attempt, granted.max_attempts) == (3, 4)
 
 
+def test_the_last_lease_of_a_step_with_more_children_than_a_call_walks(one_client: Client) -> None:
+    view = one_client.insert(flow("a " + " ".join(f"c{n}:a" for n in range(300)), max_attempts=1))
+    claim(one_client, lease=SHORT)
+    taken_away(one_client, view.id, "a")
+    one_client.reconcile(view.id)
+    assert one_client.get(view.id).cancelled_step_count == 300
+
+
 def test_a_lease_that_passes_under_a_cancel_request(client: Client) -> None:
     view = client.insert(flow("a b:a"))
     (held,) = claim(client, lease=SHORT)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from rwf import Client, result
 from rwf.model.views import RecoveryResult
+from rwf.store.catalog import Call
 from rwf.store.ops.recover import Recovery, recover_step
 from tests.contract.commandline import NO_ID
 from tests.contract.flows import (
@@ -18,11 +19,15 @@ from tests.contract.flows import (
     fan_out,
     flow,
     noted,
+    one_call,
     own_key,
     raw,
     refused,
     states,
 )
+from tests.waiting import until
+
+TICK = timedelta(milliseconds=2)
 
 
 def moved(result: RecoveryResult) -> str:
@@ -436,9 +441,12 @@ def test_what_another_parent_cancels_too_is_not_taken_along(one_client: Client) 
     view = one_client.insert(flow("a b c:a,b"))
     one_client.complete_step(view.id, "a", "failed")
     one_client.complete_step(view.id, "b", "failed")
+    before = one_client.step(view.id, "c")
+    until(lambda: datetime.now(UTC) > before.last_transition_at + TICK, what="another millisecond")
     done = one_client.recover_step(view.id, "a", "retry")
     assert [change.step for change in done.changes] == ["a"]
     assert states(one_client, view.id) == "a=available b=failed c=cancelled"
+    assert one_client.step(view.id, "c") == before
 
 
 def test_what_nothing_cancels_any_more_joins_over_a_cancel_edge_only(one_client: Client) -> None:
@@ -450,6 +458,52 @@ def test_what_nothing_cancels_any_more_joins_over_a_cancel_edge_only(one_client:
     done = one_client.recover_step(view.id, "a", "retry")
     assert [change.step for change in done.changes] == ["a"]
     assert states(one_client, view.id) == "a=available p=completed y=cancelled"
+
+
+def test_an_available_step_keeps_its_place_and_is_granted_attempts(one_client: Client) -> None:
+    view = one_client.insert(flow("a", max_attempts=2))
+    one_client.complete_step(view.id, "a", "retryable", retry_in=0)
+    one_client.reconcile(view.id)
+    before = one_client.step(view.id, "a")
+    assert before.state == "available"
+    one_client.recover_step(view.id, "a", "retry")
+    assert one_client.step(view.id, "a") == before.model_copy(update={"max_attempts": 3})
+
+
+def test_a_pending_step_waits_again_for_a_parent_that_is_revived(one_client: Client) -> None:
+    view = one_client.insert(flow("a b c:+a,b"))
+    one_client.complete_step(view.id, "a", "failed")
+    one_client.recover_step(view.id, "a", "retry", scope="step")
+    one_client.complete_step(view.id, "b")
+    assert states(one_client, view.id) == "a=available b=completed c=pending"
+    one_client.complete_step(view.id, "a")
+    assert states(one_client, view.id) == "a=completed b=completed c=available"
+
+
+def test_a_wait_that_has_run_out_is_expired_when_it_is_recovered(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    end = datetime.now(UTC) + timedelta(milliseconds=50)
+    one_client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=end)
+    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    done = one_client.recover_step(view.id, "a", "retry")
+    assert moved(done) == "a:expired>available"
+
+
+def test_a_step_that_is_skipped_awaits_nothing_any_more(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    past = timedelta(seconds=-1)
+    one_client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=past)
+    assert one_client.recover_step(view.id, "a", "skip").change_count == 1
+    assert one_client.deliver_signal("go", "k").status == "unmatched"
+
+
+def test_a_retry_leaves_others_where_they_stand(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a x y:x"))
+    one_client.complete_step(view.id, "x", "retryable", retry_in=60)
+    one_client.complete_step(view.id, "a", "failed")
+    for scope in ("step", "blocked", "downstream"):
+        one_client.recover_step(view.id, "a", "retry", scope=scope)
+        assert states(one_client, view.id).endswith("x=retryable y=pending")
 
 
 def test_descendants_are_granted_attempts(one_client: Client) -> None:
@@ -474,6 +528,19 @@ def test_a_standing_request_refuses_all_but_a_cancel(one_client: Client) -> None
     assert states(one_client, view.id) == "a=cancelled b=cancelled"
     with refused("stale_lease"):
         one_client.complete(held)
+
+
+def test_a_call_that_is_repeated_after_another_recovery_is_found(one_client: Client) -> None:
+    view = one_client.insert(flow("a b"))
+    for step in "ab":
+        one_client.complete_step(view.id, step, "failed")
+    asked = Recovery(workflow_id=view.id, step="a", action="retry")
+    call = next(recover_step(one_client._scope, asked, False))
+    assert isinstance(call, Call)
+    one_client._run(one_call(call))
+    one_client.recover_step(view.id, "b", "retry")
+    assert one_client._run(one_call(call.repeated()))[:2] == [b"accepted", b"1"]
+    assert len(noted(one_client, view.id)) == 4
 
 
 def test_a_repeated_recovery_is_evidence(one_client: Client) -> None:

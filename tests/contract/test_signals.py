@@ -9,6 +9,7 @@ import pytest
 
 from rwf import Client
 from rwf.model.views import AwaitView, SignalView
+from rwf.store.catalog import Call
 from rwf.store.ops.due import PassedOver
 from rwf.store.ops.signals import await_step
 from rwf.store.ops.timers import fire_due
@@ -18,6 +19,7 @@ from tests.contract.flows import (
     first_call_only,
     flow,
     noted,
+    one_call,
     other_semantics,
     own_key,
     partition_key,
@@ -286,6 +288,29 @@ def test_reconcile_expires_and_writes_nothing_more(client: Client) -> None:
         what="the deadline",
     )
     assert client.reconcile(view.id).repairs == ()
+
+
+def test_a_wait_that_has_run_out_is_replaced_by_none(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    end = datetime.now(UTC) + timedelta(milliseconds=50)
+    wait(one_client, view.id, deadline=end)
+    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    with refused("already_terminal"):
+        wait(one_client, view.id)
+    assert states(one_client, view.id) == "a=expired"
+
+
+def test_a_call_that_is_repeated_behind_another_wait_is_found(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    call = next(await_step(one_client._scope, view.id, "a", "go", "k", None, None))
+    assert isinstance(call, Call)
+    assert call.function == "await"
+    one_client._run(one_call(call))
+    wait(one_client, view.id, correlation_key="other")
+    assert one_client._run(one_call(call.repeated()))[0][0] == b"accepted"
+    awaiting = one_client.step(view.id, "a").awaiting
+    assert awaiting is not None
+    assert awaiting.correlation_key == "other"
 
 
 def test_a_signal_after_the_deadline_is_late(client: Client) -> None:

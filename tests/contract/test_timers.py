@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from rwf import Client
@@ -114,6 +116,25 @@ def test_a_look_at_nothing_is_one_call_and_tells_when_to_come_again(one_client: 
     assert next_in is not None
     assert 590 < next_in <= 600
     assert calls_of(one_client, PassedOver()) == ["timers"]
+
+
+@pytest.mark.parametrize(("width", "advances"), [(0, 0), (150, 1), (350, 2)])
+def test_what_a_timer_begins_is_finished(one_client: Client, width: int, advances: int) -> None:
+    view = one_client.insert(flow("a " + " ".join(f"c{n}:+a" for n in range(width))))
+    end = datetime.now(UTC) + timedelta(milliseconds=50)
+    one_client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=end)
+    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    calls = calls_of(one_client, PassedOver())
+    assert one_client.get(view.id).runnable_step_count == width
+    assert calls.count("advance") == advances
+
+
+def test_a_lapse_is_followed_to_its_last_child(one_client: Client) -> None:
+    view = one_client.insert(flow("a " + " ".join(f"c{n}:a" for n in range(300)), max_attempts=1))
+    (held,) = one_client.claim(["default"], worker_id="w", lease=0.05)
+    until(lambda: datetime.now(UTC) > held.lease_expires_at, what="the lease's end")
+    until(lambda: "fire" in calls_of(one_client, PassedOver()), what="its timer")
+    assert one_client.get(view.id).cancelled_step_count == 300
 
 
 def test_what_cannot_be_carried_out_holds_up_nothing(

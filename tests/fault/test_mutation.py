@@ -1,4 +1,4 @@
-"""The contract's tests notice what is left out of the Lua, and what is turned round in it."""
+"""The tests notice what is left out of the code, and what is turned round in it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,49 @@ import sys
 
 import pytest
 
-from tests.fault.mutation import GUARDED, mutants
+from tests.fault.mutation.lua import GUARDED, LuaCampaign
+from tests.fault.mutation.python import CORE, PythonCampaign
+from tests.fault.mutation.survivors import SURVIVORS
 
 
-@pytest.mark.long
-@pytest.mark.whole
-def test_most_mutants_are_killed() -> None:
-    """Nine of ten at least; ``pytest -s`` shows the others."""
-    subprocess.run([sys.executable, "-m", "tests.fault.mutation", *GUARDED], check=True)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(GUARDED, marks=(pytest.mark.long, pytest.mark.whole), id="lua"),
+        pytest.param(CORE, marks=(pytest.mark.long, pytest.mark.whole), id="python"),
+        pytest.param(
+            ("lua/lib/backoff.lua", "tests/contract/test_completion.py"), id="slice_of_lua"
+        ),
+        pytest.param(("rwf/model/ref.py", "tests/unit/test_ref.py"), id="slice_of_python"),
+    ],
+)
+def test_every_survivor_has_its_reason(arguments: tuple[str, ...]) -> None:
+    run = [sys.executable, "-m", "tests.fault.mutation", *arguments]
+    ended = subprocess.run(run, check=False, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout[-5000:]
 
 
-def test_what_is_changed() -> None:
-    found = {(one.was, one.now) for one in mutants("lib/claims.lua")}
-    assert ('if step.state == "a" then', 'if step.state ~= "a" then') in found
-    whole = "if not (moves.enqueue(call_, flow, name, step, order)) then"
-    assert (whole.replace("not (", "").replace(")) then", ") then"), whole) in found
-    assert any(now == "end" and was.startswith("flow.lapsed = nil") for was, now in found)
+def test_those_on_the_list_still_exist() -> None:
+    files = {key.partition(":")[0] for key in SURVIVORS}
+    found = {
+        mutant.key
+        for file in files
+        for kind in (PythonCampaign, LuaCampaign)
+        if file.endswith(kind.suffix)
+        for mutant in kind.mutants(file)
+    }
+    assert found >= SURVIVORS
+
+
+def test_what_is_changed_in_lua() -> None:
+    found = {one.change for one in LuaCampaign.mutants("lua/lib/claims.lua")}
+    whole = "moves.enqueue(call_, flow, name, step, order)"
+    assert 'if step.state [-==-]{+~=+} "a" then' in found
+    assert f"if [-{whole}-]{{+not ({whole})+}} then" in found
+    assert "[-flow.dirty[name] = true-]" in found
+
+
+def test_what_is_changed_in_python() -> None:
+    found = {one.change for one in PythonCampaign.mutants("rwf/model/filling.py")}
+    assert "if not isinstance(found, dict) or name [-not in-]{+in+} found:" in found
+    assert "[-raise ResultMissing(ref)-]{+pass+}" in found

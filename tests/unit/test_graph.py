@@ -6,6 +6,7 @@ import random
 import time
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from rwf.model.workflow import Workflow, result
 from tests.unit.building import definitions, edges, node, order, refused, steps
 
 CANCEL = EdgePolicy.CANCEL
+DIGEST = "d1c88e1a6860109629e64270ef4c887bd2892fd3c459016dbabf176e4129233e"
 
 
 def test_no_steps() -> None:
@@ -86,6 +88,15 @@ def test_cycle_detected() -> None:
     assert error.code == "cycle_detected"
     assert error.details == {"cycle": ["a", "b", "c"]}
     assert error.message == "a -> b -> c -> a"
+
+
+@pytest.mark.parametrize(("length", "last"), [(10, "s9 -> s0"), (11, "s9 -> ... (1 more)")])
+def test_a_message_names_ten_steps_of_a_cycle(length: int, last: str) -> None:
+    names = [f"s{number}" for number in range(length)]
+    wf = steps(*names)
+    for parent, child in zip(names, names[1:] + names[:1], strict=True):
+        wf.connect(parent, child)
+    assert refused(wf.validate).message == " -> ".join([*names[:9], last])
 
 
 def test_a_long_cycle_is_whole_in_the_details_and_short_in_the_message() -> None:
@@ -193,6 +204,12 @@ def test_equal_definitions_have_equal_digests() -> None:
     implied = steps("a").add("b", worker="w", input=result("a"))
     explicit = steps("a").add("b", worker="w", input=result("a"), deps=["a"])
     assert implied.compile().digest == explicit.compile().digest
+
+
+def test_a_digest_is_the_same_in_every_release() -> None:
+    """Else a key of an earlier release would refuse the definition that it was used with."""
+    wf = variant(backoff=7, timeout=2, context=[1]).connect("c", "b", "continue")
+    assert wf.compile().digest == DIGEST
 
 
 def test_different_definitions_have_different_digests() -> None:

@@ -77,6 +77,7 @@ class Record:
         ({"b": 1, "a": [1, 2.5, None, False]}, b'{"b":1,"a":[1,2.5,null,false]}'),
         ("\u00e9\U0001f600", b'"\xc3\xa9\xf0\x9f\x98\x80"'),
         ({"$other": 1, "result": 2}, b'{"$other":1,"result":2}'),
+        ({"\u00e9": 1}, b'{"\xc3\xa9":1}'),
     ],
 )
 def test_writes_compact_json_in_insertion_order(value: Any, expected: bytes) -> None:
@@ -120,6 +121,10 @@ def test_refuses_what_json_cannot_hold_exactly(value: Any) -> None:
     assert refused({"a": [0, value]}) == ("non_serializable_payload", "$.a[1]")
 
 
+def test_refuses_other_types_where_references_may_stand() -> None:
+    assert refused([result("a"), (1,)], refs=[]) == ("non_serializable_payload", "$[1]")
+
+
 @pytest.mark.parametrize(
     "key", [1, None, True, 1.5, (1,), Text.A, StrChild("x"), b"x"], ids=lambda key: repr(key)
 )
@@ -157,6 +162,12 @@ def test_cuts_paths_with_huge_keys() -> None:
     assert code == "non_serializable_payload"
     assert path.startswith("$['kkk")
     assert len(path) < 500
+
+
+def test_cuts_paths_of_more_than_400_characters() -> None:
+    whole = "p" * 398
+    assert refused({"k": math.nan}, path=whole)[1] == f"{whole}.k"
+    assert refused({"kk": math.nan}, path=whole)[1] == f"{'p' * 200}...{'p' * 197}.kk"
 
 
 def test_never_runs_a_value_s_own_repr() -> None:
@@ -213,6 +224,22 @@ def test_shared_references_count_too() -> None:
     refs: list[Ref] = []
     assert refused([row] * 1000, refs=refs) == ("payload_too_large", "$")
     assert len(refs) < 300
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        # Twice the items of each container, the texts, and of a reference all that it names.
+        ([["x"] * 10, "y" * 50, []], 6 + 20 + 10 + 50),
+        ([{"k" * 30: 1, "\u00e9" * 20: "xyz"}, []], 4 + 4 + 50 + 3),
+        ([[result("step", "path.to")] * 3, []], 4 + 6 + 3 * (7 + 4 + 7)),
+        ([[result("a" * 30)], []], 4 + 2 + 7 + 30),
+    ],
+)
+def test_what_has_been_walked_is_a_lower_bound(value: Any, size: int) -> None:
+    with pytest.raises(WorkflowInvalid) as caught:
+        encode(value, path="$", max_bytes=size - 1, refs=[])
+    assert caught.value.details == {"path": "$", "bytes": size, "limit": size - 1}
 
 
 @pytest.mark.parametrize("depth", [1, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -68,6 +69,20 @@ def test_of_refuses_the_rest_in_short_words(value: Any) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  (the words differ, their length counts)
         Backoff.of(value)
     assert 0 < len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (-1, "backoff must be a number from 0 to 1e+09, not -1"),
+        ({"base": -1}, "base must be a number from 0 to 1e+09, not -1"),
+        ({"factor": 0}, "factor must be a number from 1 to 1e+09, not 0"),
+        ({"cap": "9"}, "cap must be a number from 0 to 1e+09, not '9'"),
+    ],
+)
+def test_says_which_number_is_wrong(value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Backoff.of(value)
 
 
 def test_is_frozen() -> None:

@@ -276,6 +276,41 @@ def test_fields_have_their_range(field: str, value: Any) -> None:
         assert error.code == "invalid_step_definition"
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("priority", 1000, "priority of step 'a' must be an integer from -999 to 999, not 1000"),
+        ("max_attempts", 0, "max_attempts of step 'a' must be an integer from 1 to 1000, not 0"),
+        ("timeout", -1, "step 'a': timeout must be a number from 0 to 1e+09, not -1"),
+        ("timeout", 0, "step 'a': timeout must be positive"),
+    ],
+)
+def test_says_which_field_is_wrong(field: str, value: int, message: str) -> None:
+    fields: dict[str, Any] = {field: value}
+    assert refused(lambda: Workflow("wf").add("a", worker="w", **fields)).message == message
+
+
+class Level(enum.IntEnum):
+    LOWEST = -999
+    HIGHEST = 999
+
+
+@pytest.mark.parametrize(
+    ("priority", "max_attempts"), [(Level.LOWEST, 1), (Level.HIGHEST, 1000), (-999, 1), (999, 1000)]
+)
+def test_the_ends_of_a_range_are_in_it(priority: int, max_attempts: int) -> None:
+    wf = Workflow("wf").add("a", worker="w", priority=priority, max_attempts=max_attempts)
+    step = wf.compile().steps[0]
+    assert (step.priority, step.max_attempts) == (int(priority), max_attempts)
+    assert type(step.priority) is int
+
+
+@pytest.mark.parametrize("version", [0, 2**53 - 1])
+def test_the_ends_of_definition_versions(version: int) -> None:
+    wf = Workflow("wf", definition_version=version)
+    assert (wf.name, wf.definition_version) == ("wf", version)
+
+
 @pytest.mark.parametrize("version", [-1, 2**53, 1.0, True, "1", None])
 def test_definition_versions(version: Any) -> None:
     error = refused(lambda: Workflow("wf", definition_version=version))
@@ -317,6 +352,17 @@ def test_json_of_another_shape(form: Any) -> None:
 def test_an_edge_in_json_needs_both_ends() -> None:
     form = {"name": "wf", "edges": [{"parent": "a"}]}
     assert refused(lambda: Workflow.from_dict(form)).code == "invalid_name"
+
+
+def test_an_edge_in_json_cancels_unless_it_says_otherwise() -> None:
+    edges_ = [{"parent": "a", "child": "b"}]
+    wf = Workflow.from_dict(steps("a", "b").to_dict() | {"edges": edges_})
+    assert wf == steps("a", "b").connect("a", "b", "cancel")
+    assert wf.to_dict()["edges"] == edges_
+
+
+def test_a_workflow_equals_nothing_else() -> None:
+    assert (steps("a") == 1) is False
 
 
 @pytest.mark.parametrize("policy", ["", "CANCEL", "stop", None, 1, ["cancel"], HUGE])

@@ -17,6 +17,8 @@ from rwf.store.ops.waits import Fate, Topic, Unsettled, fate_of, settle, sync, t
 from rwf.store.records import STATES, Header, time_of_stamp
 
 _TOLD_PER_CALL: Final = 50
+# Of steps that may have ended by the repair, over more children than a call releases.
+_ENDED_BY_IT: Final = ("wait_expired", "lease_expired")
 
 
 def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
@@ -57,7 +59,7 @@ def reconcile(scope: Scope, workflow_id: str) -> Op[ReconcileReport]:
         args: list[Arg] = ["", before, *sums]
         found, *_ = yield scope.on_workflow("check", workflow_id, args)
         repairs += _repairs(found)
-    if any(repair.kind == "wait_expired" for repair in repairs):
+    if any(repair.kind in _ENDED_BY_IT for repair in repairs):
         yield from advance_all(scope, workflow_id)
     repairs += yield from _told_again(scope, workflow_id, waits)
     return ReconcileReport(workflow_id=workflow_id, repairs=tuple(repairs))

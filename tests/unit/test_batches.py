@@ -1,0 +1,37 @@
+"""How many completions travel in one call."""
+
+from __future__ import annotations
+
+import pytest
+
+from rwf.store.ops import complete
+from rwf.store.ops.complete import Item, batches
+
+
+def cut(*items: Item) -> list[list[int]]:
+    return [[number for number, _ in batch] for batch in batches(enumerate(items))]
+
+
+def item(step: str, payload: bytes = b"", note: bytes = b"", workflow_id: str = "0-x") -> Item:
+    return Item(workflow_id, step, "", payload, note)
+
+
+def test_a_call_holds_64() -> None:
+    assert cut(*(item(f"s{number}") for number in range(130))) == [
+        list(range(64)),
+        list(range(64, 128)),
+        [128, 129],
+    ]
+
+
+def test_a_step_stands_once_in_a_call() -> None:
+    steps = [item(name) for name in ("a", "b", "a", "b", "b")]
+    assert cut(*steps, item("b", workflow_id="0-y")) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_call_is_not_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(complete, "_BYTES_PER_CALL", 10)
+    large = item("l", b"x" * 20)
+    small = [item(f"s{number}", b"xxxx", b"n") for number in range(5)]
+    assert cut(large, *small) == [[0], [1, 2], [3, 4], [5]]
+    assert cut(*small[:1], large, *small[1:]) == [[0], [1], [2, 3], [4, 5]]

@@ -1,0 +1,49 @@
+"""Stored callbacks, literally."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from rwf.store.callbacks import CallbackRecord
+
+AT = datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)
+STATIC = b"2,1,3,1700000000123,,,wf, of two words"
+
+
+def test_the_end_of_a_workflow() -> None:
+    record = CallbackRecord.parse(b"t,40,l,3,900,tok|failed,step_failed")
+    assert record.envelope("0-x", 7, STATIC).model_dump() == {
+        "callback_id": "0-x/7",
+        "event": "workflow.terminal",
+        "workflow_id": "0-x",
+        "semantics_version": 2,
+        "envelope_version": 1,
+        "occurred_at": AT + timedelta(milliseconds=40),
+        "state": "failed",
+        "terminal_cause": "step_failed",
+    }
+    assert record.view("0-x", 7, STATIC).model_dump() == {
+        "callback_id": "0-x/7",
+        "event": "workflow.terminal",
+        "workflow_id": "0-x",
+        "status": "leased",
+        "attempts": 3,
+        "due_at": AT + timedelta(milliseconds=900),
+        "occurred_at": AT + timedelta(milliseconds=40),
+        "data": {"state": "failed", "terminal_cause": "step_failed"},
+    }
+
+
+def test_the_end_of_a_recovery() -> None:
+    fields = b'"session_id":"0-x/2","step":"a|b","action":"retry","change_count":5'
+    record = CallbackRecord.parse(b"r,0,d,0,,|" + fields)
+    view = record.view("0-x", 1, STATIC)
+    assert (view.status, view.due_at, view.occurred_at) == ("delivered", None, AT)
+    sent = record.envelope("0-x", 1, STATIC).model_dump(include={*view.data, "event"})
+    assert sent == {
+        "event": "workflow.recovery_completed",
+        "session_id": "0-x/2",
+        "step": "a|b",
+        "action": "retry",
+        "change_count": 5,
+    }

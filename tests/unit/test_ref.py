@@ -1,0 +1,55 @@
+"""References to results: their stored form, and what is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rwf import WorkflowInvalid
+from rwf.model.ref import Ref, result
+
+
+@pytest.mark.parametrize(
+    ("ref", "form"),
+    [
+        (result("a"), {"$result": "a"}),
+        (result("a", "b"), {"$result": "a", "path": "b"}),
+        (result("a", "b.c"), {"$result": "a", "path": "b.c"}),
+        (result("a", "x" * 1024), {"$result": "a", "path": "x" * 1024}),
+        (result("a", "ä.\U0001f600"), {"$result": "a", "path": "ä.\U0001f600"}),
+    ],
+)
+def test_the_stored_form_stands_for_the_reference(ref: Ref, form: dict[str, str]) -> None:
+    assert ref.to_dict() == form
+    assert Ref.of_dict(form) == ref
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"$result": 1},
+        {"$result": "a", "path": None},
+        {"$result": "a", "path": 1},
+        {"$result": "a", "other": "b"},
+        {"$result": "a", "path": "b", "other": "c"},
+    ],
+)
+def test_an_object_of_another_form_is_no_reference(form: dict[str, Any]) -> None:
+    assert Ref.of_dict(form) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["", ".", "a..b", ".a", "a.", "x" * 1025, "\ud800", "a\udfff", 1, b"a", ["a"]]
+)
+def test_a_path_that_names_no_field_is_refused(path: Any) -> None:
+    with pytest.raises(WorkflowInvalid) as caught:
+        result("a", path)
+    assert caught.value.code == "invalid_step_definition"
+    assert caught.value.details == {"step": "a"}
+
+
+def test_a_step_that_nothing_may_be_called_is_refused() -> None:
+    with pytest.raises(WorkflowInvalid) as caught:
+        result("a b")
+    assert caught.value.code == "invalid_name"
