@@ -10,7 +10,8 @@ import pytest
 from rwf import Workflow, result
 from rwf.model.states import EdgePolicy, StepCause, StepState, WaitStatus
 from rwf.store import records
-from rwf.store.records import Claim, Header, Record, Row, Signal, Wait, fields_of
+from rwf.store.records import Claim, Header, Record, Row, fields_of
+from rwf.store.waits import Signal, Wait
 
 CANCEL, CONTINUE = EdgePolicy.CANCEL, EdgePolicy.CONTINUE
 INSERTED = 1_700_000_000_123
