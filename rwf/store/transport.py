@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 _CONNECT_TIMEOUT: Final = 5.0
 _REPLY_TIMEOUT: Final = 15.0
+_SENTINEL_PORT: Final = 26379
 
 
 def _invalid_url(message: str) -> CommandRejected:
@@ -45,7 +46,7 @@ def _check_url(url: str) -> None:
     pool: Any = redis.ConnectionPool.from_url(url)
     try:
         pool.make_connection()  # made, not connected
-    except TypeError as error:
+    except (TypeError, redis.exceptions.ConnectionError) as error:
         raise ValueError from error
 
 
@@ -90,20 +91,27 @@ class Address:
     def _sentinel(cls, url: str, *, tls: bool) -> Address:
         parts = urlsplit(url)
         login, _, places = parts.netloc.rpartition("@")
-        hosts = []
-        for place in places.split(","):
-            host, _, port = place.partition(":")
-            hosts.append((host, int(port or 26379)))
-        service = parts.path.strip("/").split("/")
-        if not service[0]:
+        hosts = tuple(_place(place) for place in places.split(","))
+        service, _, database = parts.path.strip("/").partition("/")
+        if not service:
             raise _invalid_url("a redis+sentinel URL ends with the service's name")
-        options: dict[str, Any] = {"ssl": True} if tls else {}
-        if login:
-            user, _, password = login.partition(":")
-            options |= {"username": unquote(user) or None, "password": unquote(password)}
-        options["db"] = int(service[1]) if len(service) > 1 else 0
-        options |= {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        return cls("sentinel", url, tuple(hosts), service[0], options)
+        # The rest is as in a URL of one server, so redis-py reads it.
+        scheme = "rediss" if tls else "redis"
+        plain = f"{scheme}://{login}@/{int(database or 0)}?{parts.query}"
+        _check_url(plain)
+        parse: Any = redis.connection.parse_url
+        options = parse(plain)
+        if options.pop("connection_class", None):
+            options["ssl"] = True
+        return cls("sentinel", url, hosts, service, options)
+
+
+def _place(text: str) -> tuple[str, int]:
+    """The host and the port of a Sentinel."""
+    place = urlsplit(f"//{text}")
+    if not place.hostname:
+        raise _invalid_url("a redis+sentinel URL names the hosts of Sentinels")
+    return place.hostname, place.port or _SENTINEL_PORT
 
 
 def _options(retry: Any) -> dict[str, Any]:
@@ -118,6 +126,12 @@ def _options(retry: Any) -> dict[str, Any]:
 
 def _arguments(address: Address, options: dict[str, Any]) -> dict[str, Any]:
     return {**options, **(address.options or {})}
+
+
+def _with_tls(options: dict[str, Any], address: Address) -> dict[str, Any]:
+    """The same, and what a URL says of TLS: Sentinels are asked as their primary is."""
+    given = (address.options or {}).items()
+    return {**options, **{name: value for name, value in given if name.startswith("ssl")}}
 
 
 class _Store:
@@ -212,7 +226,7 @@ class SyncStore(_Store):
             return redis.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
             sentinel: Any = redis.sentinel.Sentinel
-            sentinels = sentinel(address.hosts, sentinel_kwargs=options)
+            sentinels = sentinel(address.hosts, sentinel_kwargs=_with_tls(options, address))
             return sentinels.master_for(address.service, **arguments)
         if address.kind == "cluster":
             return redis.cluster.RedisCluster.from_url(address.url, **arguments)
@@ -349,7 +363,7 @@ class AsyncStore(_Store):
             return redis.asyncio.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
             sentinel: Any = redis.asyncio.sentinel.Sentinel
-            sentinels = sentinel(address.hosts, sentinel_kwargs=options)
+            sentinels = sentinel(address.hosts, sentinel_kwargs=_with_tls(options, address))
             return sentinels.master_for(address.service, **arguments)
         if address.kind == "cluster":
             return redis.asyncio.cluster.RedisCluster.from_url(address.url, **arguments)

@@ -14,7 +14,9 @@ import pytest
 from rwf import AsyncClient, Client, StoreUnavailable
 from tests.contract.commandline import Cli
 from tests.contract.flows import flow
-from tests.servers import Server, free_port
+from tests.sentinels import Sentinel
+from tests.servers import Server, ask, free_port
+from tests.waiting import until
 
 SECRET = "hunter2-hunter2"
 
@@ -25,6 +27,8 @@ class Guarded(NamedTuple):
     url: str
     authority: Path
     stranger: Path
+    settings: tuple[str, ...]
+    """The server's own for TLS, of which a Sentinel's are the same."""
 
 
 def _openssl(folder: Path, *arguments: str) -> None:
@@ -51,11 +55,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     _openssl(folder, "x509", "-req", "-in", "server.csr", "-out", "server.crt", "-days", "2", *by)
     port = free_port()
     files = ("cert-file", "server.crt"), ("key-file", "server.key"), ("ca-cert-file", "ours.crt")
-    extra = [part for name, file in files for part in (f"--tls-{name}", str(folder / file))]
-    extra += ["--tls-port", str(port), "--tls-auth-clients", "no"]
-    with Server.start("redis70", extra=extra) as server:
+    settings = (*(f"tls-{name} {folder / file}" for name, file in files), "tls-auth-clients no")
+    extra = [part for line in settings for part in f"--{line}".split()]
+    with Server.start("redis70", extra=[*extra, "--tls-port", str(port)]) as server:
         server.client().config_set("requirepass", SECRET)
-        yield Guarded(f"rediss://:{SECRET}@127.0.0.1:{port}/0", authority, stranger)
+        url = f"rediss://:{SECRET}@127.0.0.1:{port}/0"
+        yield Guarded(url, authority, stranger, settings)
 
 
 def test_both_clients(guarded: Guarded) -> None:
@@ -77,6 +82,33 @@ def test_the_command_line(guarded: Guarded, tmp_path: Path) -> None:
     workflow_id = cli.inserted()
     assert workflow_id in cli.ok("ls")
     assert "reachable" in cli.ok("doctor")
+
+
+def test_sentinels_are_asked_by_tls_too(guarded: Guarded) -> None:
+    primary, port = guarded.url.partition("/0")[0].rpartition(":")[2], free_port()
+    settings = (
+        *guarded.settings,
+        "tls-replication yes",
+        f"tls-port {port}",
+        f"sentinel monitor main 127.0.0.1 {primary} 1",
+        f"sentinel auth-pass main {SECRET}",
+    )
+    with Sentinel.start("redis70", extra=settings) as watcher:
+        until(
+            lambda: ask(watcher, "SENTINEL MASTER", "main")["flags"] == "master",
+            timeout=20,
+            what="a Sentinel that knows its primary",
+        )
+        url = f"rediss+sentinel://:{SECRET}@127.0.0.1:{port}/main"
+        options = f"ssl_ca_certs={guarded.authority}&ssl_check_hostname=true&socket_timeout=9"
+        with Client.from_url(f"{url}?{options}") as client:
+            assert client.doctor().healthy
+
+        async def run() -> None:
+            async with AsyncClient.from_url(f"{url}?{options}") as other:
+                await other.list()
+
+        asyncio.run(run())
 
 
 @pytest.mark.usefixtures("impatient")
