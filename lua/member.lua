@@ -6,6 +6,7 @@
 -- Writes: the daemons; those that were not seen for that long are dropped.
 return function(keys, args)
   local now = call.open(keys).ms
+  call.drop_other(keys[1], "zset")
   if args[3] == "1" then
     command("ZREM", keys[1], args[1])
   else

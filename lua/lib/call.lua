@@ -29,6 +29,13 @@ function M.is_type(key, kind)
   return found == kind or found == "none"
 end
 
+-- Drops a key that somebody has overwritten with another type; it holds nothing that is not told again.
+function M.drop_other(key, kind)
+  if not M.is_type(key, kind) then
+    command("UNLINK", key)
+  end
+end
+
 function M.begin(keys, us, ms)
   return {
     keys = keys,

@@ -254,6 +254,39 @@ def test_it_goes_on_when_the_server_is_back(caplog: pytest.LogCaptureFixture) ->
         assert caplog.text.count("the server is back") == 1
 
 
+def test_what_fails_each_time_is_told_once(
+    one_client: Client, broken_on_purpose: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sweeps fail here, and ticks do not: that is no server which comes and goes."""
+    caplog.set_level(logging.WARNING, "rwf")
+    one_client.insert(flow("a"))
+    raw(one_client).set("rwf:{0}:stats", "no hash")
+    calls: list[str] = []
+    one_client._session.observers["test"] = lambda function, _: calls.append(function)
+    with serving(one_client, **SHORT):
+        until(lambda: "WRONGTYPE" in caplog.text, what="word of it")
+        calls.clear()
+        until(lambda: calls.count("timers") > 5 and calls.count("tally") > 2, what="more of it")
+    assert caplog.text.count("the server is away") == 1
+    assert "the server is back" not in caplog.text
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sweep", b"hash"), ("daemons", b"zset")])
+def test_its_own_notes_may_be_overwritten(one_client: Client, name: str, kind: bytes) -> None:
+    key = f"rwf:{{0}}:{name}"
+    one_client.insert(flow("a"))
+    raw(one_client).set(key, "spoilt")
+    with serving(one_client, **SHORT) as daemon:
+        until(lambda: daemon.sweep_age is not None, what="a round")
+        assert raw(one_client).type(key) == kind
+
+
+def test_the_time_of_a_round_may_be_spoilt(one_client: Client) -> None:
+    raw(one_client).hset("rwf:{0}:sweep", "open:began", "spoilt")
+    with serving(one_client, **SHORT) as daemon:
+        until(lambda: daemon.sweep_age is not None, what="a round")
+
+
 def test_it_waits_for_a_server_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) -> None:
     with Server.start("valkey91") as server:
         server.kill()
