@@ -428,10 +428,10 @@ class AsyncStore(_Store):
     def _node(self, node: Any) -> Any:
         # A cluster's nodes have no pipeline of their own on asyncio.
         if node.name not in self._nodes:
-            known = {k: v for k, v in node.connection_kwargs.items() if k in _NODE_OPTIONS}
             retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
-            known |= {"host": node.host, "port": node.port, "retry": retry}
-            self._nodes[node.name] = redis.asyncio.Redis(**known)
+            options = {**node.connection_kwargs, "retry": retry}
+            pool = redis.asyncio.ConnectionPool(connection_class=node.connection_class, **options)
+            self._nodes[node.name] = redis.asyncio.Redis.from_pool(pool)
         return self._nodes[node.name]
 
 
@@ -445,24 +445,6 @@ _FAULTS: Final = (
 
 # A node that does not answer.
 _SILENT: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
-
-
-# What a connection to one node of a cluster takes over from the cluster's client.
-_NODE_OPTIONS: Final = frozenset(
-    {
-        "username",
-        "password",
-        "ssl",
-        "ssl_keyfile",
-        "ssl_certfile",
-        "ssl_cert_reqs",
-        "ssl_ca_certs",
-        "ssl_ca_path",
-        "ssl_check_hostname",
-        "socket_timeout",
-        "socket_connect_timeout",
-    }
-)
 
 
 def _sentinels(client: Any, address: Address | None) -> list[Any]:

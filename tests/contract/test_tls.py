@@ -6,16 +6,18 @@ import asyncio
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from rwf import AsyncClient, Client, StoreUnavailable
+from rwf.store.session import Send
 from tests.contract.commandline import Cli
 from tests.contract.flows import flow
 from tests.sentinels import Sentinel
-from tests.servers import Server, ask, free_port
+from tests.servers import Cluster, Server, ask, free_port
 from tests.waiting import until
 
 SECRET = "hunter2-hunter2"
@@ -82,6 +84,42 @@ def test_the_command_line(guarded: Guarded, tmp_path: Path) -> None:
     workflow_id = cli.inserted()
     assert workflow_id in cli.ok("ls")
     assert "reachable" in cli.ok("doctor")
+
+
+@pytest.fixture
+def guarded_cluster(guarded: Guarded) -> Iterator[str]:
+    """The URL of a cluster whose nodes talk TLS with everybody."""
+    settings = (*guarded.settings, "tls-cluster yes", "tls-replication yes", "cluster-enabled yes")
+    common = [part for line in settings for part in f"--{line}".split()]
+    with ExitStack() as undo:
+        ports = [(free_port(), free_port()) for _ in range(3)]
+        nodes = [
+            undo.enter_context(
+                Server.start(
+                    "redis70", extra=[*common, "--tls-port", str(tls), "--cluster-port", str(bus)]
+                )
+            )
+            for tls, bus in ports
+        ]
+        undo.enter_context(Cluster.join(nodes))
+        yield f"rediss+cluster://127.0.0.1:{ports[0][0]}?ssl_ca_certs={guarded.authority}"
+
+
+def test_a_cluster(guarded_cluster: str) -> None:
+    """Also the connections on which calls of several partitions travel together."""
+    with Client.from_url(guarded_cluster, partitions=16) as client:
+        view = client.insert(flow("a"))
+        sends = [
+            Send(("EXISTS", key), key) for key in (client._scope.keys.sweep(n) for n in range(16))
+        ]
+        assert client._store._together(sends) == [0] * 16
+
+    async def run() -> str:
+        async with AsyncClient.from_url(guarded_cluster) as other:
+            assert await other._store._together(sends) == [0] * 16
+            return (await other.complete_step(view.id, "a")).workflow.state
+
+    assert asyncio.run(run()) == "completed"
 
 
 def test_sentinels_are_asked_by_tls_too(guarded: Guarded) -> None:
