@@ -161,10 +161,10 @@ class Reconciler:
             if self._handler is not None:
                 loops.create_task(self._callbacks(self._handler))
                 loops.create_task(self._listen())
-        with suppress(RwfError):
-            await self._runtime.run(
-                members.leave(self._runtime.scope, self._member, self._lease_ms)
-            )
+        if self._outage.error is None:  # else it would only be waited for once more
+            with suppress(RwfError):
+                op = members.leave(self._runtime.scope, self._member, self._lease_ms)
+                await self._runtime.run(op)
 
     def stop(self) -> None:
         """Has it end soon; from any thread, and at any time."""

@@ -20,6 +20,9 @@ import pytest
 
 from rwf import AsyncClient, Client, Reconciler, StoreMisconfigured
 from rwf.model.views import Callback
+from rwf.store.catalog import Op
+from rwf.store.ops import members
+from rwf.store.ops.base import Scope
 from tests.conftest import connect
 from tests.contract.commandline import Cli
 from tests.contract.daemons import derived, serving, swept, ticked
@@ -285,6 +288,28 @@ def test_the_time_of_a_round_may_be_spoilt(one_client: Client) -> None:
     raw(one_client).hset("rwf:{0}:sweep", "open:began", "spoilt")
     with serving(one_client, **SHORT) as daemon:
         until(lambda: daemon.sweep_age is not None, what="a round")
+
+
+def test_it_takes_no_leave_of_a_server_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that hangs would hold it up for longer than a supervisor waits."""
+    leave, left = members.leave, 0
+
+    def counted(scope: Scope, member: str, lease_ms: int) -> Op[None]:
+        nonlocal left
+        left += 1
+        return leave(scope, member, lease_ms)
+
+    monkeypatch.setattr(members, "leave", counted)
+    with Server.start("valkey91") as server, Client.from_url(server.url) as client:
+        with serving(client, **SHORT):
+            until(lambda: stored(client), what="the daemon")
+        assert left == 1
+        with serving(client, **SHORT):
+            server.kill()
+            until(lambda: "the server is away" in caplog.text, what="word of it")
+        assert left == 1
 
 
 def test_it_waits_for_a_server_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) -> None:
