@@ -18,5 +18,5 @@ return function(keys, args)
   for i = 1, #members do
     before = before + (members[i] < args[1] and 1 or 0)
   end
-  return { #members, before, command("HGET", keys[2], "partitions") }
+  return { #members, before, call.namespace(keys[2])[1] }
 end

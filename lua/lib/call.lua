@@ -36,6 +36,17 @@ function M.drop_other(key, kind)
   end
 end
 
+-- The namespace's own record: {partitions now, partitions at creation}, both false when there is none.
+function M.namespace(key)
+  local found = command("HMGET", key, "partitions", "homes")
+  for i = 1, 2 do
+    if found[i] and not find(found[i], "^[1-9]%d*$") then
+      error("the namespace's record holds a number of partitions that is none")
+    end
+  end
+  return found
+end
+
 function M.begin(keys, us, ms)
   return {
     keys = keys,
