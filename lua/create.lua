@@ -7,5 +7,5 @@ return function(keys, args)
   if command("HSETNX", keys[1], "partitions", args[1]) == 1 then
     command("HSET", keys[1], "homes", args[2])
   end
-  return command("HMGET", keys[1], "partitions", "homes")
+  return call.namespace(keys[1])
 end

@@ -8,7 +8,8 @@ return function(keys, args)
   local call_, set = call.open(keys), {}
   for at = 1, #args, 3 do
     local field, found, right = args[at], args[at + 1], args[at + 2]
-    if (command("HGET", keys[keyslots.STATS], field) or "0") == found then
+    local stands = tonumber(command("HGET", keys[keyslots.STATS], field) or nil) or 0
+    if stands == tonumber(found) then
       call.count(call_, field, right - found)
       call.count(call_, "rr|gauge_wrong", 1)
       set[#set + 1] = (at + 2) / 3

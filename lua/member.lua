@@ -6,6 +6,7 @@
 -- Writes: the daemons; those that were not seen for that long are dropped.
 return function(keys, args)
   local now = call.open(keys).ms
+  call.drop_other(keys[1], "zset")
   if args[3] == "1" then
     command("ZREM", keys[1], args[1])
   else
@@ -17,5 +18,5 @@ return function(keys, args)
   for i = 1, #members do
     before = before + (members[i] < args[1] and 1 or 0)
   end
-  return { #members, before, command("HGET", keys[2], "partitions") }
+  return { #members, before, call.namespace(keys[2])[1] }
 end

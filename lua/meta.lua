@@ -4,5 +4,5 @@
 -- Reply: {partitions now, partitions at creation}, both nil when there is none. Reads only, so that a
 --   server that takes no writes can still be looked at.
 return function(keys)
-  return command("HMGET", keys[1], "partitions", "homes")
+  return call.namespace(keys[1])
 end

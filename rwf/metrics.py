@@ -77,6 +77,14 @@ class Family:
     help: str
     labels: Mapping[str, Iterable[str]]
 
+    def zeros(self) -> dict[str, int]:
+        """A count of 0 for each value of its one label, or for itself without one; with more labels
+        most pairs never are. Of a count that begins at 1, Prometheus sees no increase."""
+        if len(self.labels) > 1:
+            return {}
+        fields = [f"{self.code}|{value}" for values in self.labels.values() for value in values]
+        return dict.fromkeys(fields or [self.code], 0)
+
     def samples(self, counts: Mapping[str, int]) -> Iterator[tuple[list[str], int]]:
         """The values of the labels, and the count, of each of the fields that are its own."""
         for field, count in sorted(counts.items()):
@@ -172,8 +180,8 @@ class FleetCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics but the histogram."""
         found = self._run(fleet(self._keys))
-        yield from (_counter(family, found.counts) for family in COUNTERS)
-        yield from (_gauge(family, found.counts) for family in GAUGES)
+        for kind, families in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
+            yield from (_metric(kind, family, found.counts) for family in families)
         help_ = "How long the oldest of the steps that are next to be claimed has been available."
         yield GaugeMetricFamily(READY_AGE, help_, found.ready_seconds)
         if found.sweep_seconds is not None:
@@ -184,21 +192,11 @@ class FleetCollector(Collector):
             yield GaugeMetricFamily(OWNED, help_, len(self._daemon.partitions))
 
 
-def _counter(family: Family, counts: Mapping[str, int]) -> Metric:
-    metric = CounterMetricFamily(family.name, family.help, labels=list(family.labels))
-    if not family.labels:
-        counts = {family.code: 0, **counts}
-    for values, count in family.samples(counts):
-        metric.add_metric(values, count)
-    return metric
-
-
-def _gauge(family: Family, counts: Mapping[str, int]) -> Metric:
-    """Each state has its sample, also when nothing is in it."""
-    metric = GaugeMetricFamily(family.name, family.help, labels=list(family.labels))
-    (states,) = family.labels.values()
-    counts = {f"{family.code}|{state}": 0 for state in states} | dict(counts)
-    for values, count in family.samples(counts):
+def _metric(
+    kind: type[CounterMetricFamily | GaugeMetricFamily], family: Family, counts: Mapping[str, int]
+) -> Metric:
+    metric = kind(family.name, family.help, labels=list(family.labels))
+    for values, count in family.samples({**family.zeros(), **counts}):
         metric.add_metric(values, count)
     return metric
 
@@ -258,7 +256,7 @@ class MetricsServer:
     ) -> None:
         self._registry = registry
         self._daemon = daemon
-        kind = _SixServer if ":" in host else ThreadingWSGIServer
+        kind = _SixServer if ":" in host else _Server
         self._server = make_server(host, port, self._answer, kind, handler_class=_Handler)
         self.host = str(self._server.server_address[0])
         self.port = self._server.server_port
@@ -310,7 +308,12 @@ class MetricsServer:
         return "200 OK", _PLAIN, b"ok\n"
 
 
-class _SixServer(ThreadingWSGIServer):
+class _Server(ThreadingWSGIServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: it would print a traceback for each that connects and sends no request."""
+
+
+class _SixServer(_Server):
     address_family = socket.AF_INET6
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 
 from rwf.errors import RwfError
 
 
 class Outage:
-    """Which of several places do not answer, told to a log; a place is a partition, or any other
-    number.
+    """Which of several places do not answer, told to a log; a place is a partition, or whatever
+    else is told apart by name or number.
 
     ``error`` is what the latest failed call said, None while all places answer.
     """
@@ -19,10 +19,10 @@ class Outage:
     def __init__(self, log: logging.Logger) -> None:
         self.error: str | None = None
         self._log = log
-        self._silent: set[int] = set()
+        self._silent: set[Hashable] = set()
         self._since = 0.0
 
-    def failed(self, error: RwfError, place: int = 0) -> None:
+    def failed(self, error: RwfError, place: Hashable = 0) -> None:
         """A call there has failed."""
         if not self._silent:
             self._since = time.monotonic()
@@ -30,19 +30,19 @@ class Outage:
         self._silent.add(place)
         self.error = str(error)
 
-    def answered(self, place: int = 0) -> None:
+    def answered(self, place: Hashable = 0) -> None:
         """A call there has worked."""
         self._left(self._silent - {place})
 
-    def stands(self, place: int) -> bool:
+    def stands(self, place: Hashable) -> bool:
         """Whether a place is not known to be silent."""
         return place not in self._silent
 
-    def only(self, places: Collection[int]) -> None:
+    def only(self, places: Collection[Hashable]) -> None:
         """Forgets the places that nobody asks any more."""
         self._left(self._silent & set(places))
 
-    def _left(self, silent: set[int]) -> None:
+    def _left(self, silent: set[Hashable]) -> None:
         if self._silent and not silent:
             self._log.warning("the server is back after %.1f s", time.monotonic() - self._since)
             self.error = None

@@ -294,10 +294,16 @@ class Cluster:
             for _ in range(2 * _PRIMARIES if replicas else _PRIMARIES):
                 options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()), *common)
                 nodes.append(undo.enter_context(Server.start(server_kind, aof=aof, extra=options)))
-            cluster = cls(nodes)
-            cluster._join()
-            cluster._replicate()
+            cluster = cls.join(nodes)
             undo.pop_all()
+        return cluster
+
+    @classmethod
+    def join(cls, nodes: Sequence[Server]) -> Self:
+        """A cluster of nodes that run and know nothing of each other: its primaries first."""
+        cluster = cls(nodes)
+        cluster._join()
+        cluster._replicate()
         return cluster
 
     def _join(self) -> None:

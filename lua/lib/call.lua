@@ -29,6 +29,24 @@ function M.is_type(key, kind)
   return found == kind or found == "none"
 end
 
+-- Drops a key that somebody has overwritten with another type; it holds nothing that is not told again.
+function M.drop_other(key, kind)
+  if not M.is_type(key, kind) then
+    command("UNLINK", key)
+  end
+end
+
+-- The namespace's own record: {partitions now, partitions at creation}, both false when there is none.
+function M.namespace(key)
+  local found = command("HMGET", key, "partitions", "homes")
+  for i = 1, 2 do
+    if found[i] and not find(found[i], "^[1-9]%d*$") then
+      error("the namespace's record holds a number of partitions that is none")
+    end
+  end
+  return found
+end
+
 function M.begin(keys, us, ms)
   return {
     keys = keys,

@@ -103,7 +103,8 @@ local function plan_stats(call_)
   local values = #fields > 0 and command("HMGET", call_.keys[keyslots.STATS], unpack(fields))
   for i = 1, #fields do
     sets[2 * i - 1] = fields[i]
-    sets[2 * i] = call.number((values[i] or 0) + changes[i])
+    -- One that somebody has spoilt begins anew: it holds up nothing, and of gauges a rebuild tells.
+    sets[2 * i] = call.number((tonumber(values[i] or nil) or 0) + changes[i])
   end
   return sets
 end

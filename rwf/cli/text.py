@@ -21,7 +21,8 @@ def escaped(text: str) -> str:
     )
 
 
-_LOGIN: Final = re.compile(r"(?<=//)\S+(?=@)|(?<=password=)[^&\s]+")
+# Rather too much than too little: what was not encoded may hold anything.
+_LOGIN: Final = re.compile(r"(?<=//).+(?=@)|(?<=password=)[^&]+", re.DOTALL)
 
 
 def without_passwords(text: str) -> str:

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import product
 from typing import Final
 
 from rwf.aio import AsyncClient, attempted
@@ -160,10 +161,10 @@ class Reconciler:
             if self._handler is not None:
                 loops.create_task(self._callbacks(self._handler))
                 loops.create_task(self._listen())
-        with suppress(RwfError):
-            await self._runtime.run(
-                members.leave(self._runtime.scope, self._member, self._lease_ms)
-            )
+        if self._outage.error is None:  # else it would only be waited for once more
+            with suppress(RwfError):
+                op = members.leave(self._runtime.scope, self._member, self._lease_ms)
+                await self._runtime.run(op)
 
     def stop(self) -> None:
         """Has it end soon; from any thread, and at any time."""
@@ -202,7 +203,7 @@ class Reconciler:
             self._owned = {
                 number: self._owned.get(number) or _Partition(number) for number in numbers
             }
-            self._outage.only({*numbers, _MEMBERSHIP})
+            self._outage.only({*numbers, *product(Kind, numbers), _MEMBERSHIP})
 
     async def _rejoin(self) -> None:
         """The same while it runs: without an answer it goes on with what it has."""
@@ -313,13 +314,15 @@ class Reconciler:
 
     async def _slice(self, partition: _Partition, kind: Kind) -> None:
         op = sweep(self._runtime.scope, partition.places[kind], self._sweep_interval)
+        # Apart from the ticks: where these go well and a sweep does not, it is told once.
+        place = kind, partition.number
         try:
             pause, mended, ended, tidied = await self._runtime.run(op)
         except RwfError as error:
-            self._outage.failed(error, partition.number)
+            self._outage.failed(error, place)
             partition.next_slice[kind] = time.monotonic() + self._interval
             return
-        self._outage.answered(partition.number)
+        self._outage.answered(place)
         partition.next_slice[kind] = time.monotonic() + pause
         if ended and kind is Kind.OPEN:
             partition.swept = time.monotonic()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import redis
 
 from rwf.errors import CommandRejected
 from rwf.model.states import Reason
+
+_SENTINEL_PORT: Final = 26379
 
 
 def _invalid_url(message: str) -> CommandRejected:
@@ -23,7 +25,7 @@ def _check_url(url: str) -> None:
     pool: Any = redis.ConnectionPool.from_url(url)
     try:
         pool.make_connection()  # made, not connected
-    except TypeError as error:
+    except (TypeError, redis.exceptions.ConnectionError) as error:
         raise ValueError from error
 
 
@@ -68,17 +70,24 @@ class Address:
     def _sentinel(cls, url: str, *, tls: bool) -> Address:
         parts = urlsplit(url)
         login, _, places = parts.netloc.rpartition("@")
-        hosts = []
-        for place in places.split(","):
-            host, _, port = place.partition(":")
-            hosts.append((host, int(port or 26379)))
-        service = parts.path.strip("/").split("/")
-        if not service[0]:
+        hosts = tuple(_place(place) for place in places.split(","))
+        service, _, database = parts.path.strip("/").partition("/")
+        if not service:
             raise _invalid_url("a redis+sentinel URL ends with the service's name")
-        options: dict[str, Any] = {"ssl": True} if tls else {}
-        if login:
-            user, _, password = login.partition(":")
-            options |= {"username": unquote(user) or None, "password": unquote(password)}
-        options["db"] = int(service[1]) if len(service) > 1 else 0
-        options |= {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        return cls("sentinel", url, tuple(hosts), service[0], options)
+        # The rest is as in a URL of one server, so redis-py reads it.
+        scheme = "rediss" if tls else "redis"
+        plain = f"{scheme}://{login}@/{int(database or 0)}?{parts.query}"
+        _check_url(plain)
+        parse: Any = redis.connection.parse_url
+        options = parse(plain)
+        if options.pop("connection_class", None):
+            options["ssl"] = True
+        return cls("sentinel", url, hosts, service, options)
+
+
+def _place(text: str) -> tuple[str, int]:
+    """The host and the port of a Sentinel."""
+    place = urlsplit(f"//{text}")
+    if not place.hostname:
+        raise _invalid_url("a redis+sentinel URL names the hosts of Sentinels")
+    return place.hostname, place.port or _SENTINEL_PORT

@@ -359,6 +359,10 @@ class Session:
             except errors.AuthenticationError as error:
                 raise StoreMisconfigured(f"the server refused the login: {error}") from None
             except errors.ResponseError as error:
+                if isinstance(error, errors.MovedError) and not self.cluster:
+                    raise StoreMisconfigured(
+                        "the server is one node of a cluster: connect with redis+cluster://"
+                    ) from None
                 if _code(error) not in _PASSING or pause is None:
                     raise
             except _UNREACHED as error:

@@ -57,6 +57,12 @@ def _arguments(address: Address, options: dict[str, Any]) -> dict[str, Any]:
     return {**options, **(address.options or {})}
 
 
+def _with_tls(options: dict[str, Any], address: Address) -> dict[str, Any]:
+    """The same, and what a URL says of TLS: Sentinels are asked as their primary is."""
+    given = (address.options or {}).items()
+    return {**options, **{name: value for name, value in given if name.startswith("ssl")}}
+
+
 class _Store:
     """A redis-py client that was given, or the address of one to be made at the first command."""
 
@@ -150,7 +156,7 @@ class SyncStore(_Store):
             return redis.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
             sentinel: Any = redis.sentinel.Sentinel
-            sentinels = sentinel(address.hosts, sentinel_kwargs=options)
+            sentinels = sentinel(address.hosts, sentinel_kwargs=_with_tls(options, address))
             return sentinels.master_for(address.service, **arguments)
         if address.kind == "cluster":
             return redis.cluster.RedisCluster.from_url(address.url, **arguments)
@@ -320,7 +326,7 @@ class AsyncStore(_Store):
             return redis.asyncio.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
             sentinel: Any = redis.asyncio.sentinel.Sentinel
-            sentinels = sentinel(address.hosts, sentinel_kwargs=options)
+            sentinels = sentinel(address.hosts, sentinel_kwargs=_with_tls(options, address))
             return sentinels.master_for(address.service, **arguments)
         if address.kind == "cluster":
             return redis.asyncio.cluster.RedisCluster.from_url(address.url, **arguments)
@@ -409,10 +415,10 @@ class AsyncStore(_Store):
             return await self.client()
         # A cluster's nodes have no pipeline of their own on asyncio.
         if node.name not in self._nodes:
-            known = {k: v for k, v in node.connection_kwargs.items() if k in _NODE_OPTIONS}
             retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
-            known |= {"host": node.host, "port": node.port, "retry": retry}
-            self._nodes[node.name] = redis.asyncio.Redis(**known)
+            options = {**node.connection_kwargs, "retry": retry}
+            pool = redis.asyncio.ConnectionPool(connection_class=node.connection_class, **options)
+            self._nodes[node.name] = redis.asyncio.Redis.from_pool(pool)
         return self._nodes[node.name]
 
 
@@ -426,24 +432,6 @@ FAULTS: Final = (
 
 # A node that does not answer.
 _SILENT: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
-
-
-# What a connection to one node of a cluster takes over from the cluster's client.
-_NODE_OPTIONS: Final = frozenset(
-    {
-        "username",
-        "password",
-        "ssl",
-        "ssl_keyfile",
-        "ssl_certfile",
-        "ssl_cert_reqs",
-        "ssl_ca_certs",
-        "ssl_ca_path",
-        "ssl_check_hostname",
-        "socket_timeout",
-        "socket_connect_timeout",
-    }
-)
 
 
 def _sentinels(client: Any, address: Address | None) -> list[Any]:

@@ -332,7 +332,9 @@ BAD_URLS: list[Any] = [
     "", "localhost", "localhost:6379", "http://localhost", "redis:/localhost", "://", None, 5,
     b"redis://localhost", "redis://localhost:port", "redis://localhost:99999999",
     "redis+sentinel://localhost", "redis+sentinel://localhost:x/service", "redis://[::1",
-    "redis+cluster://localhost:port", "redis+cluster:redis://x",
+    "redis+cluster://localhost:port", "redis+cluster:redis://x", "redis://localhost?protocol=9",
+    "redis+sentinel://localhost/service?nonsense=1", "redis+sentinel:///service",
+    "redis+sentinel://localhost/service?socket_timeout=x", "redis+sentinel://localhost/service/x",
 ]  # fmt: skip
 
 

@@ -80,6 +80,7 @@ def test_ids_and_steps_that_nobody_has(cli: Cli, text: str) -> None:
         ("ls", "--url", "redis://:secret@host:port"),
         ("ls", "--url", "redis://:se/cret@host"),
         ("ls", "--url", "redis+sentinel://:secret@host"),
+        ("ls", "redis://:not encoded secret@host"),
         ("show",),
         ("insert",),
         ("complete", NO_ID),

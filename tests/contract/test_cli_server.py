@@ -114,6 +114,7 @@ def test_doctor_on_a_cluster(pool: Any, tmp_path: Path) -> None:
     alone = Cli(cluster.nodes[0].url, tmp_path)
     assert "connect with redis+cluster://" in alone("doctor").stdout
     assert alone("doctor").exit_code == 3
+    assert "connect with redis+cluster://" in alone.refused(3, "ls")
     single = pool.get("valkey91")
     wrong = Cli(single.url.replace("redis://", "redis+cluster://"), tmp_path)
     assert "not part of a cluster" in wrong.refused(3, "ls")

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from rwf import AsyncClient, Client
+from rwf import AsyncClient, Client, RwfError
 from rwf.model.views import Check
-from tests.conftest import Pool
+from tests.conftest import Pool, connect
+from tests.contract.daemons import serving
 from tests.contract.flows import flow, partition_key, raw
 from tests.servers import KINDS, AnyServer, Server
 from tests.waiting import until
@@ -56,6 +57,21 @@ def test_what_waits(one_client: Client, broken_on_purpose: None) -> None:
     assert found(one_client, "callbacks") == "warning: 2 dead, 3 pending"
     assert "--resend" in str(finding(one_client, "callbacks").advice)
     assert one_client.doctor().healthy
+
+
+def test_a_number_of_partitions_that_is_none(one_client: Client, one_server: AnyServer) -> None:
+    """Whoever raises the number may mistype it; daemons that run go on with what they know."""
+    redis = raw(one_client)
+    with serving(one_client, interval=0.05, sweep_interval=0.2) as daemon:
+        until(lambda: daemon.partitions == (0,), what="its partition")
+        redis.hset("rwf:{0}:meta", "partitions", "1O")
+        with connect(one_server) as other:
+            with pytest.raises(RwfError, match="partitions that is none"):
+                other.list()
+            assert found(other, "namespace").startswith("failed")
+        until(lambda: daemon._outage.error is not None, what="word of it")
+        redis.hset("rwf:{0}:meta", "partitions", "2")
+        until(lambda: daemon.partitions == (0, 1), what="the new partition")
 
 
 def test_the_same_on_asyncio(one_server: AnyServer, one_client: Client) -> None:

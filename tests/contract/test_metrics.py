@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import socket
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -318,6 +319,50 @@ def test_the_server(one_client: Client) -> None:
     server.close()
     with pytest.raises(urllib.error.URLError, match="refused"):
         fetched(port, "/healthz")
+
+
+@pytest.mark.usefixtures("quick_requests")
+def test_who_connects_and_asks_nothing(
+    one_client: Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A probe of a port is no fault: nothing is printed."""
+    with metrics.serve(one_client, port=0) as server:
+        for option in (b"\1\0\0\0\0\0\0\0", None):  # one is reset, one keeps silent
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as probe:
+                if option:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
+                    probe.sendall(b"GET /met")
+                else:
+                    assert probe.recv(1) == b""
+        fetched(server.port)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def quick_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rwf.metrics._Handler.timeout", 0.2)
+
+
+def test_a_count_that_was_spoilt(one_client: Client, broken_on_purpose: None) -> None:
+    """It is told of, and holds up neither transitions nor the doctor."""
+    view = one_client.insert(flow("a b:a"))
+    raw(one_client).hset(partition_key(view.id, "stats"), "gs|available", "spoilt")
+    with metrics.serve(one_client, port=0) as server:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            fetched(server.port)
+        with caught.value as error:
+            assert error.code == 503
+            assert "no whole number" in error.read().decode()
+    assert "no whole number" in one_client.doctor().checks[-1].found
+    assert one_client.complete_step(view.id, "a").released == ("b",)
+    one_client.rebuild()
+    assert counted(scrape(one_client))[sample("rwf_steps", {"state": "available"})] == 1
+
+
+def test_a_count_of_a_fixed_set_begins_at_0(one_client: Client) -> None:
+    """What begins at 1 has, for Prometheus, not risen."""
+    found = samples(scrape(one_client))
+    assert found[sample("rwf_reconcile_repairs_total", {"kind": "index_entry_missing"})] == 0
 
 
 def test_the_server_beside_an_async_client(one_server: AnyServer) -> None:

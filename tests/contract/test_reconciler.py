@@ -20,6 +20,9 @@ import pytest
 
 from rwf import AsyncClient, Client, Reconciler, StoreMisconfigured
 from rwf.model.views import Callback
+from rwf.store.catalog import Op
+from rwf.store.ops import members
+from rwf.store.ops.base import Scope
 from tests.conftest import connect
 from tests.contract.commandline import Cli
 from tests.contract.daemons import derived, serving, swept, ticked
@@ -252,6 +255,61 @@ def test_it_goes_on_when_the_server_is_back(caplog: pytest.LogCaptureFixture) ->
             until(lambda: client.step(view.id, "a").state == "available", what="the retry")
         assert caplog.text.count("the server is away") == 1
         assert caplog.text.count("the server is back") == 1
+
+
+def test_what_fails_each_time_is_told_once(
+    one_client: Client, broken_on_purpose: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sweeps fail here, and ticks do not: that is no server which comes and goes."""
+    caplog.set_level(logging.WARNING, "rwf")
+    one_client.insert(flow("a"))
+    raw(one_client).set("rwf:{0}:stats", "no hash")
+    calls: list[str] = []
+    one_client._session.observers["test"] = lambda function, _: calls.append(function)
+    with serving(one_client, **SHORT):
+        until(lambda: "WRONGTYPE" in caplog.text, what="word of it")
+        calls.clear()
+        until(lambda: calls.count("timers") > 5 and calls.count("tally") > 2, what="more of it")
+    assert caplog.text.count("the server is away") == 1
+    assert "the server is back" not in caplog.text
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sweep", b"hash"), ("daemons", b"zset")])
+def test_its_own_notes_may_be_overwritten(one_client: Client, name: str, kind: bytes) -> None:
+    key = f"rwf:{{0}}:{name}"
+    one_client.insert(flow("a"))
+    raw(one_client).set(key, "spoilt")
+    with serving(one_client, **SHORT) as daemon:
+        until(lambda: daemon.sweep_age is not None, what="a round")
+        assert raw(one_client).type(key) == kind
+
+
+def test_the_time_of_a_round_may_be_spoilt(one_client: Client) -> None:
+    raw(one_client).hset("rwf:{0}:sweep", "open:began", "spoilt")
+    with serving(one_client, **SHORT) as daemon:
+        until(lambda: daemon.sweep_age is not None, what="a round")
+
+
+def test_it_takes_no_leave_of_a_server_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that hangs would hold it up for longer than a supervisor waits."""
+    leave, left = members.leave, 0
+
+    def counted(scope: Scope, member: str, lease_ms: int) -> Op[None]:
+        nonlocal left
+        left += 1
+        return leave(scope, member, lease_ms)
+
+    monkeypatch.setattr(members, "leave", counted)
+    with Server.start("valkey91") as server, Client.from_url(server.url) as client:
+        with serving(client, **SHORT):
+            until(lambda: stored(client), what="the daemon")
+        assert left == 1
+        with serving(client, **SHORT):
+            server.kill()
+            until(lambda: "the server is away" in caplog.text, what="word of it")
+        assert left == 1
 
 
 def test_it_waits_for_a_server_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,15 +6,19 @@ import asyncio
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from rwf import AsyncClient, Client, StoreUnavailable
+from rwf.store.session import Send
 from tests.contract.commandline import Cli
 from tests.contract.flows import flow
-from tests.servers import Server, free_port
+from tests.sentinels import Sentinel
+from tests.servers import Cluster, Server, ask, free_port
+from tests.waiting import until
 
 SECRET = "hunter2-hunter2"
 
@@ -25,6 +29,8 @@ class Guarded(NamedTuple):
     url: str
     authority: Path
     stranger: Path
+    settings: tuple[str, ...]
+    """The server's own for TLS, of which a Sentinel's are the same."""
 
 
 def _openssl(folder: Path, *arguments: str) -> None:
@@ -51,11 +57,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     _openssl(folder, "x509", "-req", "-in", "server.csr", "-out", "server.crt", "-days", "2", *by)
     port = free_port()
     files = ("cert-file", "server.crt"), ("key-file", "server.key"), ("ca-cert-file", "ours.crt")
-    extra = [part for name, file in files for part in (f"--tls-{name}", str(folder / file))]
-    extra += ["--tls-port", str(port), "--tls-auth-clients", "no"]
-    with Server.start("redis70", extra=extra) as server:
+    settings = (*(f"tls-{name} {folder / file}" for name, file in files), "tls-auth-clients no")
+    extra = [part for line in settings for part in f"--{line}".split()]
+    with Server.start("redis70", extra=[*extra, "--tls-port", str(port)]) as server:
         server.client().config_set("requirepass", SECRET)
-        yield Guarded(f"rediss://:{SECRET}@127.0.0.1:{port}/0", authority, stranger)
+        url = f"rediss://:{SECRET}@127.0.0.1:{port}/0"
+        yield Guarded(url, authority, stranger, settings)
 
 
 def test_both_clients(guarded: Guarded) -> None:
@@ -77,6 +84,69 @@ def test_the_command_line(guarded: Guarded, tmp_path: Path) -> None:
     workflow_id = cli.inserted()
     assert workflow_id in cli.ok("ls")
     assert "reachable" in cli.ok("doctor")
+
+
+@pytest.fixture
+def guarded_cluster(guarded: Guarded) -> Iterator[str]:
+    """The URL of a cluster whose nodes talk TLS with everybody."""
+    settings = (*guarded.settings, "tls-cluster yes", "tls-replication yes", "cluster-enabled yes")
+    common = [part for line in settings for part in f"--{line}".split()]
+    with ExitStack() as undo:
+        ports = [(free_port(), free_port()) for _ in range(3)]
+        nodes = [
+            undo.enter_context(
+                Server.start(
+                    "redis70", extra=[*common, "--tls-port", str(tls), "--cluster-port", str(bus)]
+                )
+            )
+            for tls, bus in ports
+        ]
+        undo.enter_context(Cluster.join(nodes))
+        yield f"rediss+cluster://127.0.0.1:{ports[0][0]}?ssl_ca_certs={guarded.authority}"
+
+
+def test_a_cluster(guarded_cluster: str) -> None:
+    """Also the connections on which calls of several partitions travel together."""
+    with Client.from_url(guarded_cluster, partitions=16) as client:
+        view = client.insert(flow("a"))
+        sends = [
+            Send(("EXISTS", key), key) for key in (client._scope.keys.sweep(n) for n in range(16))
+        ]
+        assert client._store._together(sends) == [0] * 16
+
+    async def run() -> str:
+        async with AsyncClient.from_url(guarded_cluster) as other:
+            assert await other._store._together(sends) == [0] * 16
+            return (await other.complete_step(view.id, "a")).workflow.state
+
+    assert asyncio.run(run()) == "completed"
+
+
+def test_sentinels_are_asked_by_tls_too(guarded: Guarded) -> None:
+    primary, port = guarded.url.partition("/0")[0].rpartition(":")[2], free_port()
+    settings = (
+        *guarded.settings,
+        "tls-replication yes",
+        f"tls-port {port}",
+        f"sentinel monitor main 127.0.0.1 {primary} 1",
+        f"sentinel auth-pass main {SECRET}",
+    )
+    with Sentinel.start("redis70", extra=settings) as watcher:
+        until(
+            lambda: ask(watcher, "SENTINEL MASTER", "main")["flags"] == "master",
+            timeout=20,
+            what="a Sentinel that knows its primary",
+        )
+        url = f"rediss+sentinel://:{SECRET}@127.0.0.1:{port}/main"
+        options = f"ssl_ca_certs={guarded.authority}&ssl_check_hostname=true&socket_timeout=9"
+        with Client.from_url(f"{url}?{options}") as client:
+            assert client.doctor().healthy
+
+        async def run() -> None:
+            async with AsyncClient.from_url(f"{url}?{options}") as other:
+                await other.list()
+
+        asyncio.run(run())
 
 
 @pytest.mark.usefixtures("impatient")

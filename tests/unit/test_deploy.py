@@ -101,6 +101,64 @@ def test_the_rules_in_prometheus_eyes() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+QUIET: Final = {
+    "rwf_partitions_owned": "1+0x60",
+    "rwf_sweep_age_seconds": "60+0x60",
+    "rwf_ready_oldest_age_seconds": "5+0x60",
+    'rwf_callbacks{status="dead"}': "0+0x60",
+    "rwf_lease_expired_total": "7+0x60",
+    'rwf_commands_rejected_total{action="complete",reason_code="stale_lease"}': "9+6x60",
+    'rwf_reconcile_repairs_total{kind="index_entry_missing"}': "0+0x60",
+    'rwf_reconcile_repairs_total{kind="lease_expired"}': "0+1x60",
+}
+TROUBLE: Final = {
+    "RwfSweepStuck": ("rwf_sweep_age_seconds", "901+60x60"),
+    "RwfReadyStepWaits": ("rwf_ready_oldest_age_seconds", "901+60x60"),
+    "RwfDeadCallbacks": ('rwf_callbacks{status="dead"}', "0+0x50 1+0x10"),
+    "RwfLeasesExpire": ("rwf_lease_expired_total", "0+0x50 0+2x10"),
+    "RwfCommandsRejected": (
+        'rwf_commands_rejected_total{action="complete",reason_code="stale_lease"}', "9+90x60",
+    ),
+    "RwfRecordsRepaired": (
+        'rwf_reconcile_repairs_total{kind="index_entry_missing"}', "0+0x50 1+0x10",
+    ),
+}  # fmt: skip
+
+
+def after_an_hour(series: dict[str, str], alerts: list[str]) -> dict[str, Any]:
+    """A test for promtool: which alerts stand after an hour of what two reconcilers tell."""
+    labels = ('instance="a",job="rwf"', 'instance="b",job="rwf"')
+    told = [
+        {
+            "series": f"{name[:-1]},{more}}}" if "{" in name else f"{name}{{{more}}}",
+            "values": values,
+        }
+        for name, values in series.items()
+        for more in labels
+    ]
+    expected = [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in alerts]
+    question = 'count by (alertname) (ALERTS{alertstate="firing"})'
+    return {
+        "interval": "1m",
+        "input_series": told,
+        "promql_expr_test": [{"expr": question, "eval_time": "60m", "exp_samples": expected}],
+    }
+
+
+def test_each_alert_fires_for_its_own_trouble(tmp_path: Path) -> None:
+    """Where promtool is at hand."""
+    assert {rule["alert"] for rule in rules()} == {*TROUBLE, "RwfNoReconciler"}
+    tests = [after_an_hour(QUIET, []), after_an_hour({}, ["RwfNoReconciler"])]
+    for alert, (name, values) in TROUBLE.items():
+        assert name in QUIET
+        tests.append(after_an_hour({**QUIET, name: values}, [alert]))
+    path = tmp_path / "tests.yaml"
+    path.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "tests": tests}))
+    if tool := shutil.which("promtool"):
+        done = subprocess.run([tool, "test", "rules", path], capture_output=True, check=False)
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
 def test_the_board_loads_without_edits() -> None:
     found = board()
     panels = found["panels"]

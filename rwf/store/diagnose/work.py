@@ -28,6 +28,9 @@ def namespace_check(session: Session) -> Steps[tuple[Check, bool]]:
     if stored is None:
         found = f"{namespace} does not exist yet; the first use creates it"
         return ok("namespace", found), False
+    if not stored.isdigit():
+        found = f"{namespace}, and its record holds no number of partitions"
+        return failed("namespace", found, f"set the field partitions of {key}"), False
     found = f"{namespace} with {_many(int(stored), 'partition')}"
     if wanted not in (None, int(stored)):
         advice = f"this client was opened with {wanted} partitions: open it with {int(stored)}"

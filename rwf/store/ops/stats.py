@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rwf.errors import RwfError
 from rwf.store.catalog import CONNECT, Arg, Call, Op
 from rwf.store.keys import Keys
 
@@ -31,20 +32,19 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class _Partition:
+    """Times are in milliseconds of the server; ``swept`` is when its open workflows last were."""
+
     now: int
     oldest: int | None
-    sweep: Mapping[str, str]
-    counts: Mapping[str, str]
-
-    @property
-    def swept(self) -> int | None:
-        """When the last sweep of its open workflows ended, in milliseconds of the server."""
-        at = self.sweep.get("open:ended") or self.sweep.get("open:began")
-        return int(at) if at else None
+    swept: int | None
+    counts: Mapping[str, int]
 
 
 def fleet(keys: Keys) -> Op[Fleet]:
-    """Reads every partition, with one call for each."""
+    """Reads every partition, with one call for each.
+
+    Raises RwfError where somebody has spoilt what is counted.
+    """
     if not keys.partitions:
         yield CONNECT
     # Others may have added some since.
@@ -54,7 +54,7 @@ def fleet(keys: Keys) -> Op[Fleet]:
     swept: list[int] = []
     for partition in range(int(partitions or keys.partitions)):
         found = yield from _partition(keys, partition)
-        counts.update({name: int(value) for name, value in found.counts.items()})
+        counts.update(found.counts)
         if found.oldest is not None:
             ready.append(found.now - found.oldest)
         if found.swept is not None:
@@ -75,9 +75,18 @@ def _partition(keys: Keys, partition: int) -> Op[_Partition]:
         now, since, bound, sweep, counts = yield Call("stats", names, [bound])
         if since is not None:
             oldest.append(int(since))
-    return _Partition(int(now), min(oldest, default=None), _hash(sweep), _hash(counts))
+    at = _hash(sweep)
+    swept = at.get("open:ended") or at.get("open:began")
+    try:
+        numbers = {name: int(value) for name, value in _hash(counts).items()}
+        return _Partition(
+            int(now), min(oldest, default=None), int(swept) if swept else None, numbers
+        )
+    except ValueError:
+        message = f"of the statistics of partition {partition} one is no whole number: delete it"
+        raise RwfError(message) from None
 
 
 def _hash(flat: Any) -> dict[str, str]:
-    texts = [part.decode() for part in flat]
+    texts = [part.decode(errors="replace") for part in flat]
     return dict(zip(texts[::2], texts[1::2], strict=True))
