@@ -507,9 +507,10 @@ def _rows(flow: _Flow, record: Record) -> Iterator[str]:
 
 def _walks(flow: _Flow) -> Iterator[str]:
     entries = {name for name in flow.own if name[0] == ">"}
-    if entries != {f">{number}" for number in range(flow.head, flow.tail)}:
+    bounded = {f">{number}" for number in range(flow.head, flow.tail)}
+    if entries != bounded:
         yield f"walk entries {sorted(entries)}, and bounds {flow.head} to {flow.tail}"
-    recovering = any(flow.own[entry].startswith(b"*recover|") for entry in entries)
+    recovering = any(flow.own[one].startswith(b"*recover|") for one in entries & bounded)
     if recovering != flow.own[":c"].endswith(b",1"):
         yield f"a recovery is unfinished: {recovering}, the header says otherwise"
     named = [

@@ -337,6 +337,43 @@ def test_an_entry_of_evidence(step: str, reason: str, note: str, found: tuple[An
     assert view.metadata == found[6]
 
 
+@pytest.mark.parametrize(
+    ("kept", "finished", "open_", "removal"),
+    [
+        ("500", "40", 0, 1700000000663),
+        ("500", "", 0, None),
+        ("", "40", 0, None),
+        ("500", "40", 1, None),
+        ("0", "0", 0, 1700000000123),
+    ],
+)
+def test_when_a_workflow_may_be_removed(
+    kept: str, finished: str, open_: int, removal: int | None
+) -> None:
+    header = Header.parse(
+        f"2,1,1,1700000000123,{kept},,wf".encode(),
+        f"c1;90,,{finished},,0,0,1,{open_},0,0,,".encode(),
+    )
+    assert header.removal == removal
+
+
+# --- what is read of a record apart
+
+
+def test_the_place_of_an_available_step() -> None:
+    stored = b"a,0,5,00ab,0,5,0,,,,,,|%b|0|||||work"
+    assert Record.place_of(stored % b"") == (b"default:1000", b"00ab")
+    assert Record.place_of(stored % b"billing:0990") == (b"billing:0990", b"00ab")
+
+
+def test_the_timer_of_a_step() -> None:
+    executing = b"e,0,5,00ab,1,5,0,5,,,,,tok:30005:1:w%7C1|"
+    retried = b"r,0,5,,1,5,1,5,,,1705,,|"
+    behind = b"|0|||||work"
+    assert Record.timer_of(executing + behind) == 30005
+    assert Record.timer_of(retried + behind) == 1705
+
+
 # --- waits and signals
 
 
@@ -385,6 +422,31 @@ def test_what_a_topic_is_to_be_told(
 ) -> None:
     wait = Wait.parse(f"1,{code},{STAMP},,,,{told},,,,|go|k".encode())
     assert (wait.view("0-x", "a").status, wait.untold) == (status, untold)
+
+
+@pytest.mark.parametrize(
+    ("code", "deadline", "due"),
+    [("w", "1700000001123456", 1700000001124), ("w", "1000", 1), ("w", "", None), ("x", "5", None)],
+)
+def test_when_a_wait_is_due(code: str, deadline: str, due: int | None) -> None:
+    assert Wait.parse(f"1,{code},{STAMP},{deadline},,,,,,,|go|k".encode()).due == due
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "left", "stands", "has_news"),
+    [
+        ("w", "w", "", True, False),
+        ("w", "", "", True, True),
+        ("x", "x", "1", True, True),
+        ("r", "r", "", False, False),
+        ("a", "g", "", False, False),
+    ],
+)
+def test_what_a_topic_keeps_of_a_wait(
+    code: str, told: str, left: str, stands: bool, has_news: bool
+) -> None:
+    wait = Wait.parse(f"1,{code},{STAMP},,,,{told},{left},,,|go|k".encode())
+    assert (wait.stands, wait.has_news) == (stands, has_news)
 
 
 def test_a_signal() -> None:
