@@ -1,16 +1,17 @@
--- round: where the sweep of a partition stands, and the next page of it.
+-- round: where the sweep of a partition stands, and where its next page is.
 --
 -- There are two sweeps, "open" of the workflows that are open, and "ended" of the others.
 -- Keys: the partition's (keyslots), then the sweeps' hash. For each of the two it holds
 --   open:at      the entry of the listing up to which all was looked at; none between two rounds
 --   open:began   when the latest round began, in milliseconds
 --   open:ended   when the latest round ended that came to its end
--- Arguments: "open" or "ended", what to do, an entry or "", how many entries at most, and how long a round is
---   to take in milliseconds. What to do:
+-- Arguments: "open" or "ended", what to do, an entry or "", how many entries a page has at most, and how long a
+--   round is to take in milliseconds. What to do:
 --   "go on"   from the entry, or where the round stands; the next round begins when it is due
 --   "begin"   a round at once
 --   "end"     the round is over
--- Reply: {milliseconds until the next page is due, "1" while a round is under way, entries, ...}.
+-- Reply: {milliseconds until the next page is due, "1" while a round is under way, bounds, ...}: the page is the
+--   first of what stands in the listing between two bounds each. It is read by a plain command, which costs less.
 -- Writes: the sweeps' hash. Two who sweep the same partition look at some workflows twice, and do no harm.
 local FIRST = { open = "o|", ended = "" }
 local OPEN, BEHIND_OPEN = 111, "(o}" -- "o"; where the entries of open workflows end
@@ -25,20 +26,9 @@ local function ranges(sweep_, at)
   return { { "(" .. at, "+" } }
 end
 
-local function page(index, sweep_, at, limit)
-  local found = {}
-  for _, range in ipairs(ranges(sweep_, at)) do
-    local some = command("ZRANGEBYLEX", index, range[1], range[2], "LIMIT", "0", limit - #found)
-    for i = 1, #some do
-      found[#found + 1] = some[i]
-    end
-  end
-  return found
-end
-
-local function pages_behind(index, sweep_, at, limit)
+local function pages(index, found, limit)
   local left = 0
-  for _, range in ipairs(ranges(sweep_, at)) do
+  for _, range in ipairs(found) do
     left = left + command("ZLEXCOUNT", index, range[1], range[2])
   end
   return math.ceil(left / limit)
@@ -65,7 +55,9 @@ return function(keys, args)
   elseif not at then
     return { call.number(left), "" }
   end
-  local entries = page(index, sweep_, at, limit)
-  local pages = #entries > 0 and pages_behind(index, sweep_, entries[#entries], limit) or 0
-  return { call.number(max(left, 0) / (pages + 1)), "1", unpack(entries) }
+  local found, bounds = ranges(sweep_, at), {}
+  for _, range in ipairs(found) do
+    bounds[#bounds + 1], bounds[#bounds + 2] = range[1], range[2]
+  end
+  return { call.number(max(left, 0) / max(pages(index, found, limit), 1)), "1", unpack(bounds) }
 end

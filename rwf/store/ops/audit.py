@@ -230,11 +230,16 @@ def _scores(wanted: Mapping[str, Collection[bytes]]) -> Op[tuple[_Found, int]]:
     }, 1000 * seconds + micros // 1000
 
 
+def overwritten(key: str) -> RwfError:
+    """What is raised for a derived key of another type."""
+    return RwfError(f"{key} is no sorted set: somebody has overwritten it")
+
+
 def _those_of(found: _Found, key: str) -> Scores:
     """What was found in a derived key of the partition."""
     scores = found.get(key, {})
     if scores is None:
-        raise RwfError(f"{key} is no sorted set: somebody has overwritten it")
+        raise overwritten(key)
     return scores
 
 

@@ -16,9 +16,9 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from rwf.model.views import ReconcileReport
-from rwf.store.catalog import Arg, Call, Op
+from rwf.store.catalog import Arg, Call, Op, Read
 from rwf.store.keys import partition_of
-from rwf.store.ops.audit import Findings, Large, Listed, audit, audit_large
+from rwf.store.ops.audit import Findings, Large, Listed, audit, audit_large, overwritten
 from rwf.store.ops.base import Scope, passing_over
 from rwf.store.ops.insert import tidy
 from rwf.store.ops.rebuild import restore
@@ -99,7 +99,8 @@ def _next_slice(scope: Scope, place: Place, interval: float, anew: bool) -> Op[S
     place.fields = 0
     if place.large and not anew:
         return (yield from _sweep_large(scope, place))
-    pause, under_way, *entries = yield _round(scope, place, "begin" if anew else "go on", interval)
+    pause, under_way, *bounds = yield _round(scope, place, "begin" if anew else "go on", interval)
+    entries = yield from _page(scope, place, bounds)
     # Where somebody has changed the scores there is no order to go on in: the round ends, which
     # mends that.
     if entries and entries[-1] > place.at:
@@ -132,6 +133,19 @@ def _round(scope: Scope, place: Place, verb: str, interval: float) -> Call:
     keys = [*scope.keys.partition(place.partition), scope.keys.sweep(place.partition)]
     args: list[Arg] = [place.kind, verb, place.at, _WORKFLOWS_PER_CALL, round(interval * 1000)]
     return Call("round", keys, args)
+
+
+def _page(scope: Scope, place: Place, bounds: Sequence[bytes]) -> Op[list[bytes]]:
+    """The next entries of the listing, between the first two of these bounds and then the next."""
+    if not bounds:
+        return []
+    index = scope.keys.derived(place.partition, "index")
+    pairs = zip(bounds[::2], bounds[1::2], strict=True)
+    limit = ("LIMIT", 0, _WORKFLOWS_PER_CALL)
+    found = yield Read(index, [("ZRANGEBYLEX", index, *pair, *limit) for pair in pairs])
+    if any(isinstance(some, Exception) for some in found):
+        raise overwritten(index)
+    return [entry for some in found for entry in some][:_WORKFLOWS_PER_CALL]
 
 
 def _sweep_page(scope: Scope, place: Place, entries: Sequence[bytes]) -> Op[list[ReconcileReport]]:
