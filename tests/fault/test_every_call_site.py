@@ -109,6 +109,7 @@ def _kept(problem: str) -> str | None:
     return next((kind for kind, line in _STAYS.items() if re.match(line, problem)), None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("history", HISTORIES)
 def test_every_command_fails(one_server: Server, history: str) -> None:
     with Breaking.from_url(one_server.url, partitions=PARTITIONS) as client:
