@@ -64,7 +64,7 @@ def test_a_reconciler_beside_them(one_server: AnyServer) -> None:
     assert (found["states"], found["schedules"]) == (384, 12016)
 
 
-@pytest.mark.parametrize("edges", ["chain", "join"])
+@pytest.mark.parametrize("edges", ["chain", pytest.param("join", marks=pytest.mark.long)])
 def test_releases_in_slices(
     one_server: AnyServer, edges: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

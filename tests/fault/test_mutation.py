@@ -18,7 +18,9 @@ from tests.fault.mutation.survivors import SURVIVORS
         pytest.param(GUARDED, marks=(pytest.mark.long, pytest.mark.whole), id="lua"),
         pytest.param(CORE, marks=(pytest.mark.long, pytest.mark.whole), id="python"),
         pytest.param(
-            ("lua/lib/backoff.lua", "tests/contract/test_completion.py"), id="slice_of_lua"
+            ("lua/lib/backoff.lua", "tests/contract/test_completion.py"),
+            marks=pytest.mark.long,
+            id="slice_of_lua",
         ),
         pytest.param(("rwf/model/ref.py", "tests/unit/test_ref.py"), id="slice_of_python"),
     ],

@@ -74,7 +74,7 @@ class Insider:
 @pytest.mark.parametrize(
     ("kind", "how", "guarded"),
     [
-        ("valkey91", "held", False),
+        pytest.param("valkey91", "held", False, marks=pytest.mark.long),
         pytest.param("valkey91", "cut", False, marks=WHOLE),
         pytest.param("valkey91", "held", True, marks=WHOLE),
         pytest.param("valkey91", "cut", True, marks=WHOLE),

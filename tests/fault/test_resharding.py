@@ -211,7 +211,8 @@ def test_hints_outlive_a_look_at_the_cluster(
 # --- amid work
 
 
-@pytest.mark.parametrize("kind", ["async", pytest.param("sync", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["async", "sync"])
 def test_slots_move_amid_work(cluster: Cluster, kind: str) -> None:
     """Each partition's, there and back. What was acknowledged is there, and all ends."""
     reset(cluster)
