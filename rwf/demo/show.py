@@ -262,7 +262,9 @@ class Demo:
             return {}
         with urlopen(self._address(), timeout=_STALL_SECONDS) as answer:  # noqa: S310 - our own address
             text = answer.read().decode()
-        found = re.findall(r'^rwf_reconcile_repairs_total{kind="(\w+)"} (\d+)', text, re.MULTILINE)
+        found = re.findall(
+            r'^rwf_reconcile_repairs_total{kind="(\w+)"} ([1-9]\d*)', text, re.MULTILINE
+        )
         return {kind: int(count) for kind, count in found}
 
     def _summary(self, client: Client, seconds: float, repairs: dict[str, int]) -> Summary:
