@@ -39,7 +39,7 @@ from rwf.store.ops import members
 from rwf.store.ops.callbacks import Dispatch, Handler
 from rwf.store.ops.due import Due, Page, PassedOver
 from rwf.store.ops.sweep import Kind, Place, sweep
-from rwf.store.ops.timers import fire
+from rwf.store.ops.timers import fire, fire_due
 
 _log = logging.getLogger("rwf")
 
@@ -266,11 +266,12 @@ class Reconciler:
         wait = 0.0
         async with at_once:
             while not wait and not self._stopping.is_set():
-                due = self._due(partition)
+                if page is None:
+                    op = fire_due(self._runtime.scope, partition.number, partition.passed)
+                else:
+                    op = fire(self._due(partition), page)
                 try:
-                    if page is None:
-                        page = await self._runtime.run(due.page())
-                    _, next_in = await self._runtime.run(fire(due, page))
+                    _, next_in = await self._runtime.run(op)
                 except RwfError as error:
                     self._outage.failed(error, partition.number)
                     next_in = None

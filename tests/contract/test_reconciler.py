@@ -142,8 +142,9 @@ def test_stopping_before_it_serves(one_client: Client) -> None:
 
 def test_being_cancelled_ends_it(one_client: Client) -> None:
     async def cancelled() -> None:
-        served = asyncio.create_task(Reconciler(one_client, **SHORT).serve())
-        await asyncio.sleep(0.2)
+        daemon = Reconciler(one_client, **SHORT)
+        served = asyncio.create_task(daemon.serve())
+        await asyncio.to_thread(until, lambda: daemon.partitions, what="its partitions")
         served.cancel()
         with pytest.raises(asyncio.CancelledError):
             await served
