@@ -253,6 +253,8 @@ class Reconciler:
         """The first timers of each that are due; none where one of them does not answer, which is
         then found out for each alone."""
         dues = [self._due(partition) for partition in partitions]
+        if not dues:
+            return {}
         try:
             pages = await self._runtime.run(Due.pages(dues))
         except RwfError:
