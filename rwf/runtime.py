@@ -7,8 +7,10 @@ loop; a ``Client``'s are made in threads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing
+import signal
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import TypeVar
 
 from rwf.aio import AsyncClient
@@ -61,6 +63,23 @@ class Runtime:
         async with aclosing(heard):
             async for hint in heard:
                 yield hint
+
+
+@contextmanager
+def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Has SIGTERM and SIGINT call ``stop`` in the running event loop, as long as this is open. In
+    a thread that is not the main one, which Python gives no signals, nobody calls it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop, numbers = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 async def _in_threads(

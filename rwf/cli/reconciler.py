@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,13 +78,27 @@ def _serving(
 
 
 _LAST_PORT: Final = 65535
-_SECONDS: Final = click.FloatRange(min=0, min_open=True, max=1e9)
+
+
+class _Seconds(click.FloatRange):
+    """More than none; a range alone lets ``nan`` pass."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True, max=1e9)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return seconds
 
 
 @click.command()
 @click.option(
     "--interval",
-    type=_SECONDS,
+    type=_Seconds(),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -91,7 +106,7 @@ _SECONDS: Final = click.FloatRange(min=0, min_open=True, max=1e9)
 )
 @click.option(
     "--sweep-interval",
-    type=_SECONDS,
+    type=_Seconds(),
     default=60.0,
     show_default=True,
     metavar="SECONDS",

@@ -17,8 +17,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import signal
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
@@ -34,7 +32,7 @@ from rwf.model.retry import seconds
 from rwf.model.states import Reason
 from rwf.model.views import ReconcileReport
 from rwf.outage import Outage
-from rwf.runtime import Runtime
+from rwf.runtime import Runtime, ended_by_signals
 from rwf.store.ops import members
 from rwf.store.ops.callbacks import Dispatch, Handler
 from rwf.store.ops.due import Due, Page, PassedOver
@@ -141,10 +139,8 @@ class Reconciler:
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, self.stop)
-        await self.serve()
+        with ended_by_signals(self.stop):
+            await self.serve()
 
     async def serve(self) -> None:
         """The same in a loop that runs, without signals.

@@ -467,6 +467,10 @@ def _translated(error: errors.ResponseError, locate: Any = str) -> RwfError:
         return StoreMisconfigured(f"the server's user lacks a right: {message}")
     if code in _UNABLE:
         return StoreUnavailable(f"the server cannot serve now: {code} {message}")
+    if message.startswith("WAITAOF cannot"):
+        return StoreMisconfigured(
+            "the write was made, but the append-only file is off now: set appendonly yes"
+        )
     if message.startswith("unknown command"):
         return StoreMisconfigured("the server is too old: it has no functions")
     return RwfError(f"the server failed: {message}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from typing import Final, TypeVar
 from rwf.aio import AsyncClient
 from rwf.client import Client
 from rwf.reconciler import Reconciler
-from rwf.runtime import Runtime
+from rwf.runtime import Runtime, ended_by_signals
 from rwf.store.ops.claims import Claimer
 from rwf.store.ops.reads import channels
 from rwf.worker.handler import Function, Handler
@@ -134,24 +133,20 @@ class Worker:
 
     def run(self) -> None:
         """Works until SIGTERM or SIGINT, or until :meth:`stop`; the second signal hands back at
-        once. To be called in the main thread, with no event loop running there.
+        once. To be called where no event loop runs; in a thread that is not the main one, without
+        the signals.
 
         Raises StoreUnavailable or StoreMisconfigured when there is no server to begin with; one
         that goes away later is waited for. An AsyncClient's connections end with the event loop
         that this makes.
         """
-        asyncio.run(self._with_signals())
+        asyncio.run(self._run())
 
-    async def _with_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM, signal.SIGINT)
-        for number in signals:
-            loop.add_signal_handler(number, self.stop)
+    async def _run(self) -> None:
         try:
-            await self.serve()
+            with ended_by_signals(self.stop):
+                await self.serve()
         finally:
-            for number in signals:
-                loop.remove_signal_handler(number)
             await self._runtime.close()
 
     async def serve(self) -> None:

@@ -476,7 +476,8 @@ def test_the_command_serves_metrics(one_client: Client, one_server: AnyServer) -
 
 def test_what_the_command_refuses(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RWF_WEBHOOK_SECRET", raising=False)
-    assert "--interval" in cli.refused(2, "reconciler", "--interval", "0")
+    for seconds in ("0", "nan", "inf", "soon"):
+        assert "--interval" in cli.refused(2, "reconciler", "--interval", seconds)
     for address in ("9464", ":9464", "host:port", "127.0.0.1:99999"):
         assert "HOST:PORT" in cli.refused(2, "reconciler", "--metrics", address)
     assert "RWF_WEBHOOK_SECRET" in cli.refused(2, "reconciler", "--webhook", "http://x/")

@@ -58,7 +58,7 @@ def at_work(worker: Worker, *, told: bool = False) -> Iterator[None]:
 
     def serve() -> None:
         try:
-            asyncio.run(_serve(worker))
+            worker.run()
         except BaseException as fault:
             faults.append(fault)
 
@@ -72,13 +72,6 @@ def at_work(worker: Worker, *, told: bool = False) -> Iterator[None]:
             worker.stop()
         until(lambda: not thread.is_alive(), timeout=30, what="the worker's end")
         assert faults == []
-
-
-async def _serve(worker: Worker) -> None:
-    try:
-        await worker.serve()
-    finally:
-        await worker._runtime.close()
 
 
 def run_to_end(worker: Worker, client: Client, *ids: str) -> None:
