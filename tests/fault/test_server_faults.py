@@ -282,16 +282,18 @@ def test_no_append_only_file(server: AnyServer, caplog: pytest.LogCaptureFixture
             strict.list()
 
 
-def test_an_append_only_file_that_is_switched_off(with_aof: Server) -> None:
-    with_aof.flush()
-    with Client.from_url(with_aof.url, durability="aof") as client:
+@pytest.mark.parametrize("kind", ["redis82", "valkey81", "valkey91"])
+def test_an_append_only_file_that_is_switched_off(kind: str) -> None:
+    with (
+        Server.start(kind, aof=True) as server,
+        Client.from_url(server.url, durability="aof") as client,
+    ):
         client.list()
-        with (
-            configured(with_aof, appendonly="no"),
-            pytest.raises(StoreMisconfigured, match=r"the write was made.*appendonly yes"),
-        ):
+        server.client().config_set("appendonly", "no")
+        with pytest.raises(StoreMisconfigured, match=r"the write was made.*appendonly yes"):
             client.insert(flow("a"))
-        assert len(client.list().workflows) == 1
+        with Client.from_url(server.url) as other:
+            assert len(other.list().workflows) == 1
 
 
 def test_redis_70_cannot_acknowledge_its_file() -> None:
