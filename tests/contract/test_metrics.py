@@ -20,9 +20,10 @@ from rwf import AsyncClient, Client, CommandRejected, metrics
 from rwf.model.states import Action, CallbackOutcome, RepairKind
 from rwf.model.views import Callback
 from rwf.store.library import lua_folder
+from rwf.store.ops.stats import fleet
 from tests.conftest import Pool
 from tests.contract.counted import Counts, Watched, counted, sample, samples, standing
-from tests.contract.flows import flow, own_key, partition_key, raw
+from tests.contract.flows import drive, flow, own_key, partition_key, raw
 from tests.model.machine import MACHINE_SETTINGS, Machine, System
 from tests.model.system import ClientSystem
 from tests.servers import AnyServer, Server, free_port
@@ -341,6 +342,15 @@ def test_who_connects_and_asks_nothing(
 @pytest.fixture
 def quick_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rwf.metrics._Handler.timeout", 0.2)
+
+
+def test_a_scrape_asks_all_partitions_at_once(one_server: AnyServer) -> None:
+    with Client.from_url(one_server.url, partitions=64) as client:
+        for _ in range(8):
+            client.insert(flow("a"))
+        found = drive(client, fleet(client._scope.keys), 2)
+        assert found is not None
+        assert found.counts["gs|available"] == 8
 
 
 def test_a_count_that_was_spoilt(one_client: Client, broken_on_purpose: None) -> None:

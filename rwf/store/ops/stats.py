@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rwf.errors import RwfError
-from rwf.store.catalog import CONNECT, Arg, Call, Op
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
 from rwf.store.keys import Keys
 
 _BEGIN: Final = "-"
@@ -30,18 +30,42 @@ class Fleet:
     sweep_seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Partition:
-    """Times are in milliseconds of the server; ``swept`` is when its open workflows last were."""
+    """What has been read of one partition; of very many queues and priorities some in each call,
+    from ``bound`` on, which is None at the end. Times are in milliseconds of the server."""
 
-    now: int
-    oldest: int | None
-    swept: int | None
-    counts: Mapping[str, int]
+    keys: Keys
+    number: int
+    bound: Arg | None = _BEGIN
+    now: int = 0
+    waiting: list[int] = field(default_factory=list)
+    swept: int | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def call(self) -> Call:
+        names = [*self.keys.partition(self.number), self.keys.sweep(self.number)]
+        return Call("stats", names, [self.bound or _BEGIN])
+
+    def take(self, reply: Sequence[Any]) -> None:
+        now, since, self.bound, sweep, counts = reply
+        self.now = int(now)
+        if since is not None:
+            self.waiting.append(self.now - int(since))
+        at = _hash(sweep)
+        ended = at.get("open:ended") or at.get("open:began")
+        try:
+            self.swept = self.now - int(ended) if ended else None
+            self.counts = {name: int(value) for name, value in _hash(counts).items()}
+        except ValueError:
+            message = (
+                f"of the statistics of partition {self.number} one is no whole number: delete it"
+            )
+            raise RwfError(message) from None
 
 
 def fleet(keys: Keys) -> Op[Fleet]:
-    """Reads every partition, with one call for each.
+    """Reads every partition, all of them in each round trip.
 
     Raises RwfError where somebody has spoilt what is counted.
     """
@@ -49,42 +73,20 @@ def fleet(keys: Keys) -> Op[Fleet]:
         yield CONNECT
     # Others may have added some since.
     partitions, _ = yield Call("meta", [keys.meta()])
+    found = [_Partition(keys, number) for number in range(int(partitions or keys.partitions))]
+    while unread := [one for one in found if one.bound is not None]:
+        replies = yield Together([one.call() for one in unread])
+        for one, reply in zip(unread, replies, strict=True):
+            one.take(reply)
     counts: Counter[str] = Counter()
-    ready: list[int] = []
-    swept: list[int] = []
-    for partition in range(int(partitions or keys.partitions)):
-        found = yield from _partition(keys, partition)
-        counts.update(found.counts)
-        if found.oldest is not None:
-            ready.append(found.now - found.oldest)
-        if found.swept is not None:
-            swept.append(found.now - found.swept)
+    for one in found:
+        counts.update(one.counts)
+    swept = [one.swept for one in found if one.swept is not None]
     return Fleet(
         counts=counts,
-        ready_seconds=max(ready, default=0) / 1000,
+        ready_seconds=max((age for one in found for age in one.waiting), default=0) / 1000,
         sweep_seconds=max(swept) / 1000 if swept else None,
     )
-
-
-def _partition(keys: Keys, partition: int) -> Op[_Partition]:
-    """One partition; of very many queues and priorities some in each call."""
-    names = [*keys.partition(partition), keys.sweep(partition)]
-    oldest: list[int] = []
-    bound: Arg | None = _BEGIN
-    while bound is not None:
-        now, since, bound, sweep, counts = yield Call("stats", names, [bound])
-        if since is not None:
-            oldest.append(int(since))
-    at = _hash(sweep)
-    swept = at.get("open:ended") or at.get("open:began")
-    try:
-        numbers = {name: int(value) for name, value in _hash(counts).items()}
-        return _Partition(
-            int(now), min(oldest, default=None), int(swept) if swept else None, numbers
-        )
-    except ValueError:
-        message = f"of the statistics of partition {partition} one is no whole number: delete it"
-        raise RwfError(message) from None
 
 
 def _hash(flat: Any) -> dict[str, str]:
