@@ -154,7 +154,7 @@ local function check_steps(call_, flow, chunk, repairs)
   for i = 1, #names do
     local state = sub(call.text(flow, names[i]), 1, 1)
     if not states.NAME[state] then
-      error("the record of a step cannot be read") -- and so its workflow's counts could not be told
+      error(states.UNREADABLE) -- and so its workflow's counts could not be told
     end
     counts[state] = (counts[state] or 0) + 1
   end

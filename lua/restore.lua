@@ -4,13 +4,15 @@
 --
 -- Keys: the partition's, then each workflow's (keyslots).
 -- Arguments: none.
--- Reply: {kinds of repairs; for each workflow its semantics, "" when it is not visible, "?" when its key
---   is no hash}.
+-- Reply: {kinds of repairs; for each workflow its semantics, "" when it is not visible, "?" when it
+--   cannot be read}.
 -- Writes: the derived keys named above, statistics; nothing where all is right.
 local DERIVED = {
   keyslots.READY, keyslots.TIMERS, keyslots.INDEX, keyslots.STAGED, keyslots.OUTBOX,
   keyslots.RESERVED, keyslots.SERVED,
 }
+
+local UNREADABLE = "?" -- the semantics of such a record
 
 local function note(plan, kind)
   plan.repairs[#plan.repairs + 1] = kind
@@ -33,7 +35,7 @@ end
 local function visit(call_, plan, slot)
   local w, p, _, _, d = keyslots.flow(call_.keys, slot)
   if not call.is_type(w, "hash") then
-    return "?"
+    return UNREADABLE
   end
   local static = command("HGET", w, ":s")
   if check_type(plan, d) and not static and command("EXISTS", d) == 1 then
@@ -52,7 +54,7 @@ local function visit(call_, plan, slot)
     note(plan, "retention_timer_missing")
     plan.timers[timer] = call.number(call_.ms)
   end
-  return static and match(static, "^%d+") or ""
+  return static and (match(static, "^%d+") or UNREADABLE) or ""
 end
 
 return function(keys)

@@ -75,6 +75,11 @@ class NotFound(RwfError):
     """A read of a workflow or step that does not exist."""
 
 
+class RecordUnreadable(RwfError):
+    """What is stored of a workflow has been overwritten by somebody else, so that nothing can be
+    made of it. ``Client.rebuild`` names all such workflows."""
+
+
 class WebhookFailed(RwfError):
     """A receiver that did not take a callback: it gave no answer in time, or one other than 2xx."""
 

@@ -26,8 +26,9 @@ from rwf.model.states import (
     WorkflowState,
 )
 from rwf.store.callbacks import CallbackRecord
+from rwf.store.headers import Header
 from rwf.store.keys import PARTITION_SLOTS, partition_of
-from rwf.store.records import START, Header, Record, Row, edges_of
+from rwf.store.records import START, Record, Row, edges_of
 from rwf.store.waits import Wait
 from tests.invariants_signals import Topic, Waits
 from tests.model.reference import workflow_state

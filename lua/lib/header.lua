@@ -42,7 +42,10 @@ end
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
 function M.read(static, counts)
   local semantics, steps, inserted, kept, context = match(static, "^(%d+),%d+,(%d+),(%d+),(%d*),(c?),")
-  local p, a, e, w, r, c, f, d, x, t, last, started, rest = match(counts, COUNTS)
+  local p, a, e, w, r, c, f, d, x, t, last, started, rest = match(counts or "", COUNTS)
+  if not semantics or not p then
+    error(states.UNREADABLE)
+  end
   local h = {
     p = count(p), a = count(a), e = count(e), w = count(w), r = count(r), c = count(c), f = count(f),
     d = count(d), x = count(x), t = count(t),

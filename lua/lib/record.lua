@@ -30,6 +30,9 @@ function M.read(text)
       text,
       "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^|]*)(|([^|]*).*)$"
     )
+  if not state then
+    error(states.UNREADABLE)
+  end
   return {
     state = state, remaining = remaining, since = since, order = order, attempt = attempt, max = max,
     reported = reported, started = started, finished = finished, cause = cause, due = due,

@@ -15,6 +15,7 @@ from rwf import (
     CommandRejected,
     NamespaceMismatch,
     NotFound,
+    RecordUnreadable,
     RwfError,
     StoreMisconfigured,
     StoreUnavailable,
@@ -67,6 +68,8 @@ class Fault:
                 return cls(REFUSED, error.code, error.message)
             case NotFound():
                 return cls(REFUSED, "not_found", str(error))
+            case RecordUnreadable():
+                return cls(REFUSED, "record_unreadable", str(error))
             case StoreUnavailable():
                 return cls(NO_STORE, "store_unavailable", str(error))
             case StoreMisconfigured():

@@ -10,7 +10,8 @@ import orjson
 
 from rwf.model.states import CALLBACK_CODE, EVENT_CODE, CallbackEvent, CallbackStatus
 from rwf.model.views import Callback, CallbackView, RecoveryCompleted, WorkflowTerminal
-from rwf.store.records import Header, time_of
+from rwf.store.headers import Header
+from rwf.store.stored import reading, time_of
 
 ENVELOPE_VERSION: Final = 1
 
@@ -34,6 +35,7 @@ class CallbackRecord:
     data: dict[str, Any]
 
     @classmethod
+    @reading
     def parse(cls, text: bytes) -> CallbackRecord:
         moving, _, fields = text.decode().partition("|")
         event, since, status, attempts, due, _ = moving.split(",")

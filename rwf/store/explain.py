@@ -24,7 +24,8 @@ from rwf.model.states import (
     WorkflowState,
 )
 from rwf.model.views import AwaitView, Blocker, QueueView, RootCause, WorkflowView
-from rwf.store.records import Header, Record
+from rwf.store.headers import Header
+from rwf.store.records import Record
 
 # How many steps are visited, over all root causes, to count how many each one holds.
 _VISITS: Final = 200_000

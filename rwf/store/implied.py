@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from rwf.errors import RecordUnreadable
 from rwf.model.limits import GRACE_MS
 from rwf.model.states import (
     OPEN_STEPS,
@@ -23,14 +24,15 @@ from rwf.model.states import (
     workflow_state,
 )
 from rwf.store.callbacks import CallbackRecord
+from rwf.store.headers import Header
 from rwf.store.keys import topic_digest
-from rwf.store.records import Header, Record
+from rwf.store.records import Record
 from rwf.store.waits import Wait
 
 OPEN_GROUP: Final = "o"
 """Where open workflows stand in the listing; the others stand in that of their state's code."""
 
-UNREADABLE: Final = (ValueError, LookupError)
+UNREADABLE: Final = (RecordUnreadable, ValueError, LookupError)
 """What is raised for a record that nothing can be made of."""
 
 _CODES: Final = tuple(STEP_CODE[state].encode()[0] for state in StepState)

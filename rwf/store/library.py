@@ -44,6 +44,7 @@ from rwf.model.states import (
 )
 from rwf.store.catalog import FUNCTIONS
 from rwf.store.keys import PARTITION_SLOTS, WORKFLOW_SLOTS
+from rwf.store.stored import UNREADABLE
 
 # In the order in which they are loaded: each may use those before it, inside its functions any.
 LIBS: Final = (
@@ -141,6 +142,7 @@ def states_lua() -> str:
             _table("EVENT_CODE", ((f"['{e}']", f"'{c}'") for e, c in EVENT_CODE.items())),
             _table("EVENT_NAME", ((c, f"'{e}'") for e, c in EVENT_CODE.items())),
             _table("CALLBACK_GAUGE", ((c, f"'{_gauge(s)}'") for s, c in CALLBACK_CODE.items())),
+            f"M.UNREADABLE = '{UNREADABLE}'",
             "M.BACKOFF = {" + ", ".join(repr(part) for part in Backoff().parts()) + "}",
             *(f"M.{name} = {getattr(limits, name)}" for name in _LUA_LIMITS),
             "",

@@ -1,14 +1,12 @@
-"""How records are written for an insert and read back: the text formats of ``lua/lib``.
+"""How steps' records are written for an insert and read back, with their result rows and evidence.
 
-``header.lua``, ``record.lua``, ``rows.lua`` and ``evidence.lua`` describe them.
+``record.lua``, ``rows.lua`` and ``evidence.lua`` describe these texts.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -18,32 +16,19 @@ from rwf.model.graph import Graph, GraphStep
 from rwf.model.limits import CHUNK, INLINE_BYTES, INLINE_EDGES
 from rwf.model.states import (
     CAUSE_CODE,
-    FAILED_STEPS,
-    STEP_CODE,
     EdgePolicy,
     StepCause,
     StepState,
-    workflow_cause,
-    workflow_state,
 )
-from rwf.model.views import (
-    AwaitView,
-    EvidenceView,
-    ResultView,
-    StepView,
-    WorkflowView,
-)
+from rwf.model.views import AwaitView, EvidenceView, ResultView, StepView
+from rwf.store.headers import Header
+from rwf.store.stored import STATE_OF, optional_int, reading, time_of, time_of_stamp, value_of
 
-STATES: Final = tuple(StepState)
-STATE_OF: Final = {code: state for state, code in STEP_CODE.items()}
 _CAUSE_OF: Final = {code: cause for cause, code in CAUSE_CODE.items()}
-_COUNT: Final = re.compile(r"([a-z])([0-9]+)")
 _DEFAULT_CLASS: Final = "default:1000"
 _DEFAULT_CLASS_BYTES: Final = _DEFAULT_CLASS.encode()
 # Urgency is what orders the ready queue: smaller comes first, so it falls as priority rises.
 _URGENCY_OF_PRIORITY_0: Final = 1000
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 START: Final = "^"
 """The step that stands before all others; those without parents are its children."""
@@ -121,161 +106,6 @@ def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
 # --- reading ---------------------------------------------------------------------------------
 
 
-def time_of(milliseconds: int) -> datetime:
-    """A server's time in milliseconds as a datetime."""
-    return datetime.fromtimestamp(milliseconds // 1000, UTC) + timedelta(
-        milliseconds=milliseconds % 1000
-    )
-
-
-def time_of_stamp(stamp: str) -> datetime:
-    """The time in a record's stamp: microseconds, then four digits of a number in the call."""
-    micros = int(stamp[:-4])
-    return datetime.fromtimestamp(micros // 1_000_000, UTC) + timedelta(
-        microseconds=micros % 1_000_000
-    )
-
-
-def time_of_micros(micros: int) -> datetime:
-    """A server's time in microseconds as a datetime; also one before 1970."""
-    return EPOCH + timedelta(microseconds=micros)
-
-
-def value_of(payload: bytes | None) -> Any:
-    return None if payload is None else orjson.loads(payload)
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A workflow's header, taken apart."""
-
-    semantics_version: int
-    definition_version: int
-    steps: int
-    inserted: int
-    name: str
-    counts: dict[StepState, int]
-    last: int
-    started: int | None
-    finished: int | None
-    cancel: int | None
-    cancel_reason: str | None
-    unwalked: int
-    kept: int | None
-    callbacks: int
-    open: int
-    dead: int
-    recoveries: int
-    review: bool
-
-    @classmethod
-    def parse(cls, static: bytes, counts: bytes) -> Header:
-        fixed = static.decode().split(",", 6)
-        moving = counts.decode().partition(";")[2]
-        last, started, rest = moving.split(",", 2)
-        finished, cancel, head, tail, callbacks, open_, dead, recoveries, review, _ = (
-            rest or ",,0,0,0,0,0,0,,"
-        ).split(",")
-        cancelled_at, _, reason = cancel.partition(":")
-        return cls(
-            semantics_version=int(fixed[0]),
-            definition_version=int(fixed[1]),
-            steps=int(fixed[2]),
-            inserted=int(fixed[3]),
-            name=fixed[6],
-            counts=cls.counts_of(counts),
-            last=int(last),
-            started=optional_int(started),
-            finished=optional_int(finished),
-            cancel=optional_int(cancelled_at),
-            cancel_reason=unquote(reason) or None,
-            unwalked=int(tail) - int(head),
-            kept=optional_int(fixed[4]),
-            callbacks=int(callbacks),
-            open=int(open_),
-            dead=int(dead),
-            recoveries=int(recoveries),
-            review=bool(review),
-        )
-
-    @staticmethod
-    def fixed_of(text: bytes) -> tuple[int, int, int]:
-        """The semantics version in a header's fixed part, how many steps there are, and when they
-        were inserted."""
-        version, _, steps, inserted, _ = text.split(b",", 4)
-        return int(version), int(steps), int(inserted)
-
-    @staticmethod
-    def counts_of(text: bytes) -> dict[StepState, int]:
-        """The step counts in a header's moving part."""
-        counts = dict.fromkeys(STATES, 0)
-        for code, count in _COUNT.findall(text.decode().partition(";")[0]):
-            counts[STATE_OF[code]] = int(count)
-        return counts
-
-    @staticmethod
-    def callbacks_of(text: bytes) -> list[int]:
-        """How many callbacks a header's moving part counts, and how many open and dead ones."""
-        if Header.has_nothing_but_counts(text):
-            return [0, 0, 0]
-        rest = text.split(b",", 2)[2].split(b",")
-        return [int(number) for number in rest[4:7]]
-
-    @staticmethod
-    def has_nothing_but_counts(text: bytes) -> bool:
-        """Whether a header's moving part holds no more than the step counts and when the last
-        change and the first start were; most do."""
-        return text.count(b",") == 2
-
-    @property
-    def removal(self) -> int | None:
-        """When the workflow may be removed, as a server's time in milliseconds; None while that
-        cannot be said, or when it is kept for ever."""
-        if self.finished is None or self.kept is None or self.open > 0:
-            return None
-        return self.inserted + self.finished + self.kept
-
-    @property
-    def needs_review(self) -> bool:
-        """Whether an operator has something to look at, whatever the steps say."""
-        return self.dead > 0 or self.review
-
-    def at(self, since: int | None) -> datetime | None:
-        """A time that is stored in milliseconds since the insert."""
-        return None if since is None else time_of(self.inserted + since)
-
-    def view(
-        self, workflow_id: str, context: bytes | None, *, duplicate: bool = False
-    ) -> WorkflowView:
-        cancel, unfinished = self.cancel is not None, self.unwalked > 0
-        return WorkflowView(
-            id=workflow_id,
-            name=self.name,
-            state=workflow_state(self.counts, cancel=cancel, unfinished=unfinished),
-            semantics_version=self.semantics_version,
-            definition_version=self.definition_version,
-            context=value_of(context),
-            step_count=self.steps,
-            runnable_step_count=self.counts[StepState.AVAILABLE],
-            completed_step_count=self.counts[StepState.COMPLETED],
-            cancelled_step_count=self.counts[StepState.CANCELLED],
-            failed_step_count=sum(self.counts[state] for state in FAILED_STEPS),
-            terminal_cause=workflow_cause(self.counts, cancel=cancel, unfinished=unfinished),
-            cancel_requested_at=self.at(self.cancel),
-            cancel_reason=self.cancel_reason,
-            inserted_at=time_of(self.inserted),
-            started_at=self.at(self.started),
-            finished_at=self.at(self.finished),
-            last_transition_at=time_of(self.inserted + self.last),
-            duplicate=duplicate,
-        )
-
-
-def optional_int(text: str) -> int | None:
-    """A number that a record holds, or None where it holds none."""
-    return int(text) if text else None
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Who runs a step, and until when (``claims.lua``)."""
@@ -327,6 +157,7 @@ class Record:
     worker: str
 
     @classmethod
+    @reading
     def parse(cls, name: str, text: bytes) -> Record:
         fixed = text.decode().split("|", 7)
         moving, class_, position, payloads, options, children, parents, worker = fixed
@@ -459,6 +290,7 @@ class Row:
     note: dict[str, Any]
 
     @classmethod
+    @reading
     def parse(cls, text: bytes) -> Row:
         head, released, cancelled, note = text.split(b"|", 3)
         _, status, stamp, _, _, _, left, released_count, cancelled_count = head.decode().split(",")

@@ -19,6 +19,7 @@ import redis.exceptions as errors
 from rwf.errors import (
     CommandRejected,
     NamespaceMismatch,
+    RecordUnreadable,
     RwfError,
     StoreMisconfigured,
     StoreUnavailable,
@@ -27,6 +28,7 @@ from rwf.model.states import Reason, StepState
 from rwf.store.catalog import CONNECT, Arg, Call, Op, Read, Reply, Request, Scan, Together
 from rwf.store.keys import Keys, is_namespace
 from rwf.store.library import library
+from rwf.store.stored import UNREADABLE
 
 T = TypeVar("T")
 Command = tuple[Arg, ...]
@@ -467,6 +469,10 @@ def _translated(error: errors.ResponseError, locate: Any = str) -> RwfError:
         return StoreMisconfigured(f"the server's user lacks a right: {message}")
     if code in _UNABLE:
         return StoreUnavailable(f"the server cannot serve now: {code} {message}")
+    if code == "WRONGTYPE":
+        return RecordUnreadable(f"{UNREADABLE}: {message}")
+    if UNREADABLE in message:
+        return RecordUnreadable(UNREADABLE)
     if message.startswith("WAITAOF cannot"):
         return StoreMisconfigured(
             "the write was made, but the append-only file is off now: set appendonly yes"

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from rwf.model.states import SignalStatus, WaitStatus
 from rwf.model.views import AwaitView
-from rwf.store.records import optional_int, time_of_micros, time_of_stamp
+from rwf.store.stored import optional_int, reading, time_of_micros, time_of_stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Wait:
     key: str
 
     @classmethod
+    @reading
     def parse(cls, text: bytes) -> Wait:
         head, signal, key = text.decode().split("|")
         n, status, stamp, deadline, resolved, signal_id, told, left, *_ = head.split(",")
@@ -111,6 +112,7 @@ class Signal:
     payload: bytes | None
 
     @classmethod
+    @reading
     def parse(cls, answer: Sequence[bytes | None]) -> Signal:
         *texts, payload = answer
         number, status, workflow_id, step, stamp, dedupe = (

@@ -11,7 +11,7 @@ from rwf.model.states import CompletionStatus, Reason
 from rwf.model.views import ClaimedStep
 from rwf.runtime import Runtime
 from rwf.store.catalog import Op
-from rwf.store.ops.claims import Claimer
+from rwf.store.ops.claims import Claimer, start
 from rwf.store.ops.complete import Completion, Item, prepared, turn
 from rwf.store.ops.signals import await_step
 from rwf.worker.bench import BATCH, Bench, Desk
@@ -120,9 +120,6 @@ class Carrier:
         that a workflow which fails does not keep those of others from the server."""
         if await self._link.broken(error):
             return
-        bench = self._bench
-        bench.on_the_way -= len(desk.reserved)
-        desk.reserved.clear()
         for claim, item in desk.next_finished():
             op = turn(self._runtime.scope, desk.partition, [item], [], self._claimer, 0)
             try:
@@ -134,6 +131,20 @@ class Carrier:
                     claim.workflow_id,
                     alone,
                 )
+        await self._start_reserved(desk)
+
+    async def _start_reserved(self, desk: Desk) -> None:
+        """Starts entries with a call of their own; those that it cannot go back by themselves."""
+        entries = desk.next_reserved()
+        started: list[ClaimedStep] = []
+        try:
+            op = start(self._runtime.scope, desk.partition, self._claimer, entries)
+            started = await self._runtime.run(op)
+        except RwfError as error:
+            await self._link.broken(error)
+        self._bench.on_the_way -= len(entries)
+        for claim in started:
+            self._start(claim)
 
     async def _await(self, desk: Desk) -> None:
         claim, wait = desk.waits.popleft()

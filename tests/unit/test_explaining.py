@@ -14,7 +14,8 @@ from rwf.model.states import StepState
 from rwf.model.views import Blocker, QueueView
 from rwf.store import explain
 from rwf.store.explain import Awaited, Holds
-from rwf.store.records import Header, Record
+from rwf.store.headers import Header
+from rwf.store.records import Record
 from rwf.store.waits import Wait
 
 AT = datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)

@@ -9,8 +9,9 @@ import pytest
 
 from rwf import Workflow, result
 from rwf.model.states import EdgePolicy, StepCause, StepState, WaitStatus
-from rwf.store import records
-from rwf.store.records import Claim, Header, Record, Row, fields_of
+from rwf.store import records, stored
+from rwf.store.headers import Header
+from rwf.store.records import Claim, Record, Row, fields_of
 from rwf.store.waits import Signal, Wait
 
 CANCEL, CONTINUE = EdgePolicy.CANCEL, EdgePolicy.CONTINUE
@@ -102,11 +103,11 @@ def test_long_lists_are_stored_in_chunks_of_200() -> None:
 
 
 def test_times_are_exact() -> None:
-    assert records.time_of(INSERTED) == AT
-    assert records.time_of(INSERTED + 876) == datetime(2023, 11, 14, 22, 13, 20, 999_000, UTC)
-    assert records.time_of_stamp(STAMP) == STAMPED
-    assert records.time_of_micros(1_700_000_000_123_456) == STAMPED
-    assert records.time_of_micros(-1) == datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC)
+    assert stored.time_of(INSERTED) == AT
+    assert stored.time_of(INSERTED + 876) == datetime(2023, 11, 14, 22, 13, 20, 999_000, UTC)
+    assert stored.time_of_stamp(STAMP) == STAMPED
+    assert stored.time_of_micros(1_700_000_000_123_456) == STAMPED
+    assert stored.time_of_micros(-1) == datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC)
 
 
 # --- the header

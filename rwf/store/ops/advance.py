@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from rwf.errors import NotFound
 from rwf.store.catalog import Op
+from rwf.store.headers import Header
 from rwf.store.ops.base import Scope
 from rwf.store.ops.waits import settle_waits
-from rwf.store.records import Header, Row
+from rwf.store.records import Row
 
 _FULL_REPLY: Final = 6
 

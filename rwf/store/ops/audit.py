@@ -15,6 +15,7 @@ from typing import Any, Final
 from rwf.errors import RwfError
 from rwf.model.limits import CHUNK
 from rwf.store.catalog import Arg, Call, Op, Read
+from rwf.store.headers import Header
 from rwf.store.implied import (
     PRESENT,
     UNREADABLE,
@@ -25,7 +26,6 @@ from rwf.store.implied import (
 )
 from rwf.store.keys import home_partition
 from rwf.store.ops.base import Scope
-from rwf.store.records import Header
 
 _FIELDS_AT_ONCE: Final = 2 * CHUNK
 _FIELDS_PER_READ: Final = 2000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -24,8 +24,9 @@ from rwf.model.payload import encode
 from rwf.model.states import Reason
 from rwf.store.catalog import Arg, Call, Op
 from rwf.store.keys import Keys, partition_of
-from rwf.store.records import time_of_stamp
+from rwf.store.stored import time_of_stamp
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _log = logging.getLogger("rwf")
@@ -100,6 +101,20 @@ def passing_over(op: Op[T], whose: str) -> Op[T | None]:
     why = str(found) if isinstance(found, RwfError) else type(found).__name__
     _log.warning("%s was passed over: %s", whose, why)
     return None
+
+
+def each_survived(
+    op: Callable[[Sequence[S]], Op[list[T]]], items: Sequence[S], whose: Callable[[S], str]
+) -> Op[list[T]]:
+    """What an operation on several returns; when it fails, what it returns of each by itself, where
+    those are passed over that it fails on."""
+    together = yield from survived(op(items))
+    if not isinstance(together, Exception):
+        return together
+    found: list[T] = []
+    for item in items:
+        found += (yield from passing_over(op([item]), whose(item))) or []
+    return found
 
 
 def new_call_id() -> str:

@@ -8,6 +8,7 @@ import orjson
 
 from rwf.model.views import WorkflowView
 from rwf.store.catalog import Op
+from rwf.store.headers import Header
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import (
     Scope,
@@ -20,7 +21,6 @@ from rwf.store.ops.base import (
     wire_text,
 )
 from rwf.store.ops.waits import settle_waits
-from rwf.store.records import Header
 
 _ACTION: Final = "request_cancel"
 

@@ -21,13 +21,15 @@ from rwf.store.ops.base import (
     Slots,
     checked_id,
     checked_text,
+    each_survived,
     invalid,
     new_call_id,
     wire_name,
     wire_text,
 )
 from rwf.store.ops.waits import settle_waits
-from rwf.store.records import Record, time_of, value_of
+from rwf.store.records import Record
+from rwf.store.stored import time_of, value_of
 from rwf.store.waits import Wait
 
 _CLAIM, _HEARTBEAT, _RELEASE = "claim", "heartbeat", "release"
@@ -147,7 +149,26 @@ def take_each(
 def start(
     scope: Scope, partition: int, claimer: Claimer, entries: Sequence[bytes]
 ) -> Op[list[ClaimedStep]]:
-    """Starts the steps of entries that ``take`` has reserved."""
+    """Starts the steps of entries that ``take`` has reserved.
+
+    A workflow that nothing can be made of keeps nobody else from their steps: its entries are
+    passed over, and go back by themselves.
+    """
+    return (
+        yield from each_survived(
+            lambda some: _start(scope, partition, claimer, some), entries, _place_of
+        )
+    )
+
+
+def _place_of(entry: bytes) -> str:
+    _, workflow_id, step = entry.decode().rsplit("|", 2)
+    return f"step {step} of {workflow_id}"
+
+
+def _start(
+    scope: Scope, partition: int, claimer: Claimer, entries: Sequence[bytes]
+) -> Op[list[ClaimedStep]]:
     slots = Slots(scope, partition)
     args: list[Arg] = [new_call_id(), claimer.worker, claimer.lease_ms]
     for entry in entries:

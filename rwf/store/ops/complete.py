@@ -17,6 +17,7 @@ from rwf.model.retry import seconds
 from rwf.model.states import STEP_CODE, CompletionStatus, StepState
 from rwf.model.views import ClaimedStep, CommandResult
 from rwf.store.catalog import Arg, Call, Op
+from rwf.store.headers import Header
 from rwf.store.ops.advance import advance_origin
 from rwf.store.ops.base import (
     Scope,
@@ -34,7 +35,7 @@ from rwf.store.ops.base import (
 )
 from rwf.store.ops.claims import Claimer, start, told
 from rwf.store.ops.waits import settle_waits, untold
-from rwf.store.records import Header, Record, Row
+from rwf.store.records import Record, Row
 from rwf.store.waits import Wait
 
 _ACTION: Final = "complete_step"

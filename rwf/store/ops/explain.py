@@ -28,13 +28,15 @@ from rwf.store.explain import (
     step_diagnosis,
     workflow_diagnosis,
 )
+from rwf.store.headers import Header
 from rwf.store.ops.base import Scope, wire_name
 from rwf.store.ops.callbacks import posture
 from rwf.store.ops.queues import queue_of
 from rwf.store.ops.reads import edges, latest_rejection, load, records, rows
 from rwf.store.ops.recover import latest_recovery
 from rwf.store.ops.signals import swallowed_by
-from rwf.store.records import Header, Record, value_of
+from rwf.store.records import Record
+from rwf.store.stored import value_of
 
 _PLACES_PER_CALL: Final = 250
 

@@ -15,10 +15,12 @@ from rwf.model.states import SEMANTICS_VERSION, Reason
 from rwf.model.views import WorkflowView
 from rwf.model.workflow import Workflow
 from rwf.store.catalog import CONNECT, Arg, Call, Op
+from rwf.store.headers import Header
 from rwf.store.keys import home_partition, key_digest, new_workflow_id, partition_of
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import Scope, checked_text, invalid, new_call_id
-from rwf.store.records import Fields, Header, fields_of, time_of_stamp
+from rwf.store.records import Fields, fields_of
+from rwf.store.stored import time_of_stamp
 
 # What one call stores at most: about 1 ms of the server's time.
 _FIELDS_PER_CALL: Final = 500

@@ -7,7 +7,7 @@ from typing import Any, Final
 from rwf.model.views import QueueView
 from rwf.store.catalog import CONNECT, Call, Op
 from rwf.store.ops.base import Scope
-from rwf.store.records import time_of, time_of_micros
+from rwf.store.stored import time_of, time_of_micros
 
 # A worker that is idle asks each partition at least this often, in milliseconds.
 _SERVED_MS: Final = 60_000

@@ -28,17 +28,18 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.store.catalog import CONNECT, Arg, Call, Op
+from rwf.store.headers import Header
 from rwf.store.keys import partition_of
-from rwf.store.ops.base import Scope, checked_text, invalid, readable_id, wire_name
-from rwf.store.records import (
-    Header,
-    Record,
-    Row,
-    edge_count,
-    edges_of,
-    evidence_view,
-    result_evidence,
+from rwf.store.ops.base import (
+    Scope,
+    Slots,
+    checked_text,
+    each_survived,
+    invalid,
+    readable_id,
+    wire_name,
 )
+from rwf.store.records import Record, Row, edge_count, edges_of, evidence_view, result_evidence
 from rwf.store.waits import Wait
 
 # Payloads may be large, so fewer steps are asked for at once.
@@ -411,20 +412,27 @@ def _places(scope: Scope, groups: str, after: str, limit: int) -> Op[list[str]]:
 def _views(
     scope: Scope, places: Sequence[str]
 ) -> Op[list[tuple[str, WorkflowView, OperatorStatus]]]:
-    """The workflows at these places, as far as they still exist, and their operator status."""
+    """The workflows at these places, as far as they still exist and can be read, and their operator
+    status."""
     by_partition: dict[int, list[str]] = {}
     for place in places:
         workflow_id = place.partition("|")[2]
         by_partition.setdefault(int(workflow_id.partition("-")[0]), []).append(workflow_id)
     views: dict[str, tuple[WorkflowView, OperatorStatus]] = {}
-    for partition, ids in by_partition.items():
-        keys = scope.keys.partition(partition)
-        for workflow_id in ids:
-            keys += scope.keys.workflow(workflow_id)
-        for workflow_id, found in zip(ids, (yield Call("show", keys)), strict=True):
-            if found:
-                header = Header.parse(found[0], found[1])
-                view = header.view(workflow_id, found[2])
-                views[workflow_id] = view, workflow_status(view, review=header.needs_review)
+    for ids in by_partition.values():
+        shown = yield from each_survived(lambda some: _shown(scope, some), ids, str)
+        views |= {view.id: (view, status) for view, status in shown}
     pairs = ((place, views.get(place.partition("|")[2])) for place in places)
     return [(place, *pair) for place, pair in pairs if pair is not None]
+
+
+def _shown(scope: Scope, ids: Sequence[str]) -> Op[list[tuple[WorkflowView, OperatorStatus]]]:
+    """These workflows of one partition, as far as they still exist."""
+    slots = Slots(scope, int(ids[0].partition("-")[0]), ids)
+    shown: list[tuple[WorkflowView, OperatorStatus]] = []
+    for (workflow_id, _), found in zip(slots, (yield Call("show", slots.keys)), strict=True):
+        if found:
+            header = Header.parse(found[0], found[1])
+            view = header.view(workflow_id, found[2])
+            shown.append((view, workflow_status(view, review=header.needs_review)))
+    return shown

@@ -28,8 +28,9 @@ from rwf.store.keys import home_partition, partition_of
 from rwf.store.ops.base import Scope, survived
 from rwf.store.ops.gauges import mend_gauges
 from rwf.store.ops.reconcile import reconcile
-from rwf.store.ops.surplus import DERIVED_SETS, UNREADABLE, remove_from, restore_keys
+from rwf.store.ops.surplus import DERIVED_SETS, NO_VERSION, remove_from, restore_keys
 from rwf.store.ops.topics import check_topic
+from rwf.store.stored import UNREADABLE
 
 Listener = Callable[[RebuildProgress], None]
 Stage = Literal["workflows", "topics", "surplus"]
@@ -134,8 +135,8 @@ class _Rebuild:
     def _restore_workflow(self, workflow_id: str, version: str) -> Op[None]:
         self._workflows += 1
         if version != str(SEMANTICS_VERSION):
-            known = version != UNREADABLE
-            self._fail(workflow_id, f"it follows semantics {version}" if known else "it is no hash")
+            known = version != NO_VERSION
+            self._fail(workflow_id, f"it follows semantics {version}" if known else UNREADABLE)
             return
         found = yield from survived(reconcile(self._scope, workflow_id))
         if isinstance(found, NotFound):

@@ -9,12 +9,13 @@ from rwf.model.limits import CHUNK
 from rwf.model.states import SEMANTICS_VERSION, Reason
 from rwf.model.views import ReconcileReport, Repair
 from rwf.store.catalog import Arg, Op
+from rwf.store.headers import Header
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import Scope, new_call_id
 from rwf.store.ops.reads import load
 from rwf.store.ops.topics import check_topic
 from rwf.store.ops.waits import Fate, Topic, Unsettled, fate_of, settle, sync, tell
-from rwf.store.records import STATES, Header, time_of_stamp
+from rwf.store.stored import STATES, time_of_stamp
 
 _TOLD_PER_CALL: Final = 50
 # Of steps that may have ended by the repair, over more children than a call releases.

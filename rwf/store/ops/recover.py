@@ -21,6 +21,7 @@ from rwf.model.states import (
 )
 from rwf.model.views import Change, RecoveryResult
 from rwf.store.catalog import Arg, Op
+from rwf.store.headers import Header
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import (
     Scope,
@@ -36,7 +37,7 @@ from rwf.store.ops.base import (
 )
 from rwf.store.ops.reads import edges, records
 from rwf.store.ops.waits import settle_waits
-from rwf.store.records import STATE_OF, Header
+from rwf.store.stored import STATE_OF, reading
 
 _ACTION: Final = "recover_step"
 
@@ -70,6 +71,7 @@ class Session:
     note: dict[str, Any]
 
     @classmethod
+    @reading
     def parse(cls, text: bytes) -> Session:
         head, listed, note = text.split(b"|", 2)
         stamp, _, _, step, action, reach, _, done, count = head.decode().split(",")

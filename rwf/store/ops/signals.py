@@ -34,7 +34,7 @@ from rwf.store.ops.waits import (
     sync,
     tell,
 )
-from rwf.store.records import EPOCH, time_of_stamp, value_of
+from rwf.store.stored import EPOCH, time_of_stamp, value_of
 from rwf.store.waits import Signal, Wait
 
 _AWAIT: Final = "await_step"

@@ -39,8 +39,8 @@ _FORMS: Final = {
 
 DERIVED_SETS: Final = tuple(_FORMS)
 
-UNREADABLE: Final = "?"
-"""What stands for the semantics of a workflow whose key is no hash."""
+NO_VERSION: Final = "?"
+"""What stands for the semantics of a workflow whose record cannot be read."""
 
 _TOPIC_TIMER: Final = re.compile(rb"s\|([0-9a-f]{40})")
 _UNKNOWN_TIMER: Final = re.compile(rb"[a-z](?<![rlwuxs])\|.+", re.DOTALL)
@@ -223,7 +223,8 @@ def restore_keys(
     scope: Scope, partition: int, workflow_ids: Sequence[str]
 ) -> Op[tuple[Repairs, list[str]]]:
     """What some workflows' keys imply beside their steps (``restore.lua``), and each one's
-    semantics version: "" when it is not visible, or UNREADABLE.
+    semantics version: "" when it is not visible, or NO_VERSION where
+    the record cannot be read.
     """
     kinds, found = yield Call("restore", Slots(scope, partition, workflow_ids).keys)
     return Counter(kind.decode() for kind in kinds), [version.decode() for version in found]

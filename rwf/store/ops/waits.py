@@ -22,9 +22,9 @@ from urllib.parse import unquote
 import orjson
 
 from rwf.store.catalog import Arg, Call, Op
+from rwf.store.headers import Header
 from rwf.store.keys import home_partition, topic_digest
 from rwf.store.ops.base import Scope, wire_text
-from rwf.store.records import Header
 from rwf.store.waits import Signal, Wait
 
 _STEPS_PER_CALL: Final = 50

@@ -25,7 +25,10 @@ from tests.fault.mutation.campaign import Campaign, Mutant, changed
 
 CORE: Final = (
     *map(str, sorted(Path("rwf/model").glob("*.py"))),
-    *(f"rwf/store/{name}.py" for name in ("records", "waits", "callbacks", "keys", "explain")),
+    *(
+        f"rwf/store/{name}.py"
+        for name in ("stored", "headers", "records", "waits", "callbacks", "keys", "explain")
+    ),
 )
 """What needs no server, nor do its tests. ``rwf/store/ops`` is tested by ``tests/contract``."""
 

@@ -1,0 +1,66 @@
+"""What all stored records are made of: times, numbers, payloads and states."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, ParamSpec, TypeVar
+
+import orjson
+
+from rwf.errors import RecordUnreadable
+from rwf.model.states import STEP_CODE, StepState
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+STATES: Final = tuple(StepState)
+STATE_OF: Final = {code: state for state, code in STEP_CODE.items()}
+
+UNREADABLE: Final = "a stored record is none that rwf has written"
+"""What the server's functions and the client say of a record that nothing can be made of."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def reading(parse: Callable[P, T]) -> Callable[P, T]:
+    """Has a function that takes a record apart raise RecordUnreadable where that cannot be done."""
+
+    @functools.wraps(parse)
+    def checked(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            return parse(*args, **named)
+        except (ValueError, LookupError) as error:
+            raise RecordUnreadable(UNREADABLE) from error
+
+    return checked
+
+
+def time_of(milliseconds: int) -> datetime:
+    """A server's time in milliseconds as a datetime."""
+    return datetime.fromtimestamp(milliseconds // 1000, UTC) + timedelta(
+        milliseconds=milliseconds % 1000
+    )
+
+
+def time_of_stamp(stamp: str) -> datetime:
+    """The time in a record's stamp: microseconds, then four digits of a number in the call."""
+    micros = int(stamp[:-4])
+    return datetime.fromtimestamp(micros // 1_000_000, UTC) + timedelta(
+        microseconds=micros % 1_000_000
+    )
+
+
+def time_of_micros(micros: int) -> datetime:
+    """A server's time in microseconds as a datetime; also one before 1970."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def value_of(payload: bytes | None) -> Any:
+    return None if payload is None else orjson.loads(payload)
+
+
+def optional_int(text: str) -> int | None:
+    """A number that a record holds, or None where it holds none."""
+    return int(text) if text else None

@@ -1,0 +1,92 @@
+"""Records that somebody has overwritten keep nobody else from their work, and are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from rwf import Client, RecordUnreadable, Worker
+from tests.contract.commandline import Cli
+from tests.contract.flows import flow, own_key, raw
+from tests.contract.workers import CLIENTS, client_of, run_to_end
+from tests.servers import AnyServer
+
+pytestmark = pytest.mark.usefixtures("broken_on_purpose")
+
+
+def no_hash(client: Client, workflow_id: str) -> None:
+    raw(client).delete(own_key(workflow_id))
+    raw(client).set(own_key(workflow_id), "x")
+
+
+def no_payloads(client: Client, workflow_id: str) -> None:
+    key = own_key(workflow_id).replace(":w:", ":p:")
+    raw(client).delete(key)
+    raw(client).set(key, "x")
+
+
+def field(name: str) -> Callable[[Client, str], None]:
+    return lambda client, id_: raw(client).hset(own_key(id_), name, "nonsense")
+
+
+SPOILT = pytest.mark.parametrize(
+    "spoil",
+    [no_hash, field(":s"), field(":c"), field("a")],
+    ids=["no_hash", "fixed", "counts", "step"],
+)
+
+
+@SPOILT
+def test_others_are_claimed(
+    client: Client, spoil: Callable[[Client, str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [client.insert(flow("a")).id for _ in range(4)]
+    spoil(client, ids[0])
+    claimed = client.claim(["default"], worker_id="w", limit=4)
+    assert {one.workflow_id for one in claimed} == set(ids[1:])
+    assert f"step a of {ids[0]} was passed over" in caplog.text
+
+
+@CLIENTS
+@SPOILT
+def test_a_worker_goes_on_with_others(
+    one_client: Client, one_server: AnyServer, kind: str, spoil: Callable[[Client, str], None]
+) -> None:
+    spoilt = one_client.insert(flow("a"))
+    others = [one_client.insert(flow("a b:a")).id for _ in range(3)]
+    spoil(one_client, spoilt.id)
+    worker = Worker(client_of(kind, one_server))
+    worker.step("work")(lambda: None)
+    run_to_end(worker, one_client, *others)
+
+
+@pytest.mark.parametrize("spoil", [no_hash, no_payloads, field(":s"), field(":c")])
+def test_it_is_left_out_of_a_listing_and_named(
+    client: Client, spoil: Callable[[Client, str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [client.insert(flow("a")).id for _ in range(3)]
+    spoil(client, ids[1])
+    assert [view.id for view in client.list().workflows] == [ids[2], ids[0]]
+    assert f"{ids[1]} was passed over" in caplog.text
+    assert [failure.id for failure in client.rebuild().failures] == [ids[1]]
+
+
+@SPOILT
+def test_commands_on_it_fail_by_a_name_of_its_own(
+    client: Client, spoil: Callable[[Client, str], None]
+) -> None:
+    view = client.insert(flow("a"))
+    spoil(client, view.id)
+    for command in (client.steps, client.graph, client.evidence, client.request_cancel):
+        with pytest.raises(RecordUnreadable, match="none that rwf has written"):
+            command(view.id)
+    with pytest.raises(RecordUnreadable):
+        client.complete_step(view.id, "a")
+
+
+def test_the_command_line_says_so(cli: Cli) -> None:
+    with Client.from_url(cli.url) as client:
+        view = client.insert(flow("a"))
+        no_hash(client, view.id)
+    assert "record_unreadable" in cli.refused(1, "show", view.id)
