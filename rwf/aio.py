@@ -189,6 +189,15 @@ class AsyncClient:
     ) -> WorkflowView:
         return await self._run(insert.insert(self._scope, workflow, key, retention))
 
+    async def insert_many(
+        self,
+        workflows: Iterable[Workflow],
+        *,
+        keys: Iterable[str] | None = None,
+        retention: timedelta | None = _WEEK,
+    ) -> builtins.list[WorkflowView]:
+        return await self._run(insert.insert_many(self._scope, workflows, keys, retention))
+
     async def complete_step(
         self,
         workflow_id: str,

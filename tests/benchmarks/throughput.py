@@ -75,8 +75,7 @@ def run(kind: str, asynchronous: bool, workflows: list[Workflow]) -> Figures:
         redis.config_set("latency-tracking-info-percentiles", "50 99 100")
         before = cpu(redis)
         with Client.from_url(server.url) as client:
-            for workflow in workflows:
-                client.insert(workflow)
+            client.insert_many(workflows)
         steps = sum(len(workflow.steps) for workflow in workflows)
         client_ = (AsyncClient if asynchronous else Client).from_url(server.url)
         worker = Worker(client_, concurrency=CONCURRENCY, reconcile=False)

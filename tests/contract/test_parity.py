@@ -50,6 +50,8 @@ async def exercise(client: AsyncClient) -> str:
     """Every method once, and what it answers."""
     view = await client.insert(flow("a b:a c:+b x", max_attempts=3), key="k")
     assert (await client.insert(flow("a b:a c:+b x", max_attempts=3), key="k")).duplicate
+    (again,) = await client.insert_many([flow("a b:a c:+b x", max_attempts=3)], keys=["k"])
+    assert (again.id, again.duplicate) == (view.id, True)
     first = await client.complete_step(view.id, "a", payload=[1], summary="s", actor="me")
     assert effect(first) == (("b",), 1, (), 0)
     retry = await client.complete_step(

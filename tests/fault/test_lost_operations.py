@@ -21,6 +21,14 @@ from tests.fault.test_lost_replies import (  # noqa: F401 - fixtures
 )
 
 
+def test_inserting_many(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
+    lossy.list()
+    cut("insert")
+    views = lossy.insert_many([flow("a"), flow("b"), flow("c")])
+    assert [states(direct, view.id) for view in views] == [f"{s}=available" for s in "abc"]
+    assert len(direct.list().workflows) == 3
+
+
 def test_await(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     view = direct.insert(flow("a"))
     cut("await")

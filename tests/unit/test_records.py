@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rwf import Workflow, result
+from rwf import RecordUnreadable, Workflow, result
 from rwf.model.states import EdgePolicy, StepCause, StepState, WaitStatus
 from rwf.store import records, stored
 from rwf.store.headers import Header
@@ -97,6 +97,16 @@ def test_long_lists_are_stored_in_chunks_of_200() -> None:
     assert payload["u:last:0"].decode() == ",".join(f"+{name}" for name in parents[:200])
     assert payload["k:^:1"].decode() == ",".join(parents[200:400])
     assert len(payload) == 6
+
+
+# --- what cannot be read
+
+
+def test_what_cannot_be_read_has_an_error_of_its_own() -> None:
+    number = stored.reading(int)
+    assert number("7") == 7
+    with pytest.raises(RecordUnreadable, match="a stored record is none that rwf has written"):
+        number("x")
 
 
 # --- times

@@ -22,7 +22,7 @@ from rwf.errors import (
 from rwf.model.names import shown
 from rwf.model.payload import encode
 from rwf.model.states import Reason
-from rwf.store.catalog import Arg, Call, Op
+from rwf.store.catalog import Arg, Call, Op, Together
 from rwf.store.keys import Keys, partition_of
 from rwf.store.stored import time_of_stamp
 
@@ -115,6 +115,34 @@ def each_survived(
     for item in items:
         found += (yield from passing_over(op([item]), whose(item))) or []
     return found
+
+
+def side_by_side(ops: Sequence[Op[T]]) -> Op[list[T | CommandRejected]]:
+    """What operations return, or how they were refused; the calls that all of them make next travel
+    in one round trip."""
+    done: list[Any] = [None] * len(ops)
+    waiting: dict[int, Call] = {}
+
+    def go_on(number: int, reply: Any) -> None:
+        try:
+            call = ops[number].send(reply)
+        except StopIteration as end:
+            done[number] = end.value
+        except CommandRejected as refusal:
+            done[number] = refusal
+        else:
+            assert isinstance(call, Call)
+            waiting[number] = call
+
+    for number in range(len(ops)):
+        go_on(number, None)
+    while waiting:
+        asked = dict(waiting)
+        waiting.clear()
+        replies = yield Together(list(asked.values()))
+        for number, reply in zip(asked, replies, strict=True):
+            go_on(number, reply)
+    return done
 
 
 def new_call_id() -> str:

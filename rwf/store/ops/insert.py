@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import orjson
 
 from rwf.errors import CommandRejected, RwfError
 from rwf.model.graph import Graph
+from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import SEMANTICS_VERSION, Reason
 from rwf.model.views import WorkflowView
 from rwf.model.workflow import Workflow
@@ -18,7 +19,7 @@ from rwf.store.catalog import CONNECT, Arg, Call, Op
 from rwf.store.headers import Header
 from rwf.store.keys import home_partition, key_digest, new_workflow_id, partition_of
 from rwf.store.ops.advance import advance_all
-from rwf.store.ops.base import Scope, checked_text, invalid, new_call_id
+from rwf.store.ops.base import Scope, checked_text, invalid, new_call_id, side_by_side
 from rwf.store.records import Fields, fields_of
 from rwf.store.stored import time_of_stamp
 
@@ -35,19 +36,54 @@ Pairs = list[tuple[str, bytes]]
 def insert(
     scope: Scope, workflow: Workflow, key: str | None, retention: timedelta | None
 ) -> Op[WorkflowView]:
+    op = _checked(scope, workflow, key, _milliseconds(retention))
+    if not scope.keys.partitions:
+        yield CONNECT
+    return (yield from op)
+
+
+def insert_many(
+    scope: Scope,
+    workflows: Iterable[Workflow],
+    keys: Iterable[str] | None,
+    retention: timedelta | None,
+) -> Op[list[WorkflowView]]:
+    graphs, kept_ms = list(workflows), _milliseconds(retention)
+    own_keys = [None] * len(graphs) if keys is None else list(keys)
+    if len(own_keys) != len(graphs):
+        raise invalid("insert", "there must be as many keys as workflows")
+    ops = [
+        _checked(scope, graph, key, kept_ms) for graph, key in zip(graphs, own_keys, strict=True)
+    ]
+    if not scope.keys.partitions:
+        yield CONNECT
+    found: list[WorkflowView | CommandRejected] = []
+    for start in range(0, len(ops), ITEMS_PER_CALL):
+        found += yield from side_by_side(ops[start : start + ITEMS_PER_CALL])
+    refused = [one for one in found if isinstance(one, CommandRejected)]
+    if refused:
+        raise refused[0]
+    return [one for one in found if not isinstance(one, CommandRejected)]
+
+
+def _checked(
+    scope: Scope, workflow: Workflow, key: str | None, kept_ms: int | None
+) -> Op[WorkflowView]:
+    """The insert of what has been validated; to be begun when the partitions are known."""
     if not isinstance(workflow, Workflow):
         raise invalid("insert", "insert takes a Workflow")
     key = checked_text(key, "key", "insert")
-    kept_ms = _milliseconds(retention)
     graph = workflow.compile(max_payload=scope.max_payload)
-    if not scope.keys.partitions:
-        yield CONNECT
     if key is None:
-        partition = random.randrange(scope.keys.partitions)  # noqa: S311 - to spread, not to hide
-        view = yield from _put(scope, new_workflow_id(partition), graph, kept_ms, None)
-        assert view is not None
-        return view
-    return (yield from _insert_once(scope, key, graph, kept_ms))
+        return _insert_anew(scope, graph, kept_ms)
+    return _insert_once(scope, key, graph, kept_ms)
+
+
+def _insert_anew(scope: Scope, graph: Graph, kept_ms: int | None) -> Op[WorkflowView]:
+    partition = random.randrange(scope.keys.partitions)  # noqa: S311 - to spread, not to hide
+    view = yield from _put(scope, new_workflow_id(partition), graph, kept_ms, None)
+    assert view is not None
+    return view
 
 
 def _milliseconds(retention: timedelta | None) -> int | None:
