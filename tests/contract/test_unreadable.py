@@ -48,6 +48,17 @@ def test_others_are_claimed(
     assert f"step a of {ids[0]} was passed over" in caplog.text
 
 
+@SPOILT
+def test_others_keep_their_leases(client: Client, spoil: Callable[[Client, str], None]) -> None:
+    ids = [client.insert(flow("a")).id for _ in range(3)]
+    held = client.claim(["default"], worker_id="w", limit=3)
+    spoil(client, ids[0])
+    told = client.heartbeat(held)
+    assert {one.workflow_id for one in told.extended} == set(ids[1:])
+    assert [one.workflow_id for one in told.lost] == ids[:1]
+    assert client.release(held) == 2
+
+
 @CLIENTS
 @SPOILT
 def test_a_worker_goes_on_with_others(

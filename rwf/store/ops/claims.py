@@ -38,6 +38,11 @@ _LONGEST_LEASE: Final = 86_400.0
 _EXTEND, _GIVE_BACK, _MISSING = "x", "b", "m"
 
 
+Report = tuple[ClaimedStep, int | None, bool]
+"""Of a claim, when its lease ends now, None when it was lost; and whether its workflow was asked to
+cancel."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claimer:
     """Who asks for steps, of which queues, and for how long at first."""
@@ -253,14 +258,16 @@ def _signal(wait: bytes, payload: bytes | None) -> WakingSignal:
 def heartbeat(
     scope: Scope, claims: Iterable[ClaimedStep], lease: float | timedelta
 ) -> Op[HeartbeatReport]:
-    """Extends leases; a lost one changes nothing."""
-    length = lease_ms(lease, _HEARTBEAT)
+    """Extends leases; a lost one changes nothing, and one of a workflow that nothing can be made of
+    is lost."""
+    length, held_by = lease_ms(lease, _HEARTBEAT), _checked(claims, _HEARTBEAT)
+    reports = yield from _report(scope, held_by, _EXTEND, length)
+    told = {id(held): (end, cancel) for held, end, cancel in reports}
     extended: list[ClaimedStep] = []
     lost: list[ClaimedStep] = []
     asked: list[ClaimedStep] = []
-    for held, end, cancel in (
-        yield from _report(scope, _checked(claims, _HEARTBEAT), _EXTEND, length)
-    ):
+    for held in held_by:
+        end, cancel = told.get(id(held), (None, False))
         if end is None:
             lost.append(held)
             continue
@@ -293,19 +300,31 @@ def _checked(claims: Iterable[ClaimedStep], action: str) -> list[ClaimedStep]:
 
 def _report(
     scope: Scope, claims: Sequence[ClaimedStep], what: str, length: Arg
-) -> Op[list[tuple[ClaimedStep, int | None, bool]]]:
-    """What a heartbeat finds of each claim: when its lease ends now, None when it was lost."""
-    found: list[tuple[ClaimedStep, int | None, bool]] = []
+) -> Op[list[Report]]:
+    """What a heartbeat finds of each claim; of a workflow that nothing can be made of, nothing."""
+    found: list[Report] = []
     for batch in _by_partition(claims):
-        slots = Slots(scope, int(batch[0].workflow_id.partition("-")[0]))
-        args: list[Arg] = [what, length]
-        for claimed in batch:
-            step, lease = wire_name(claimed.step, _HEARTBEAT), wire_text(claimed.lease)
-            args += [slots.of(claimed.workflow_id), step, lease]
-        reply = yield Call("heartbeat", slots.keys, args)
-        for claimed, end, cancel in zip(batch, reply[::2], reply[1::2], strict=True):
-            found.append((claimed, None if end is None else int(end), bool(cancel)))
+        found += yield from each_survived(
+            lambda some: _reported(scope, some, what, length),
+            batch,
+            lambda claimed: f"step {claimed.step} of {claimed.workflow_id}",
+        )
     return found
+
+
+def _reported(
+    scope: Scope, claims: Sequence[ClaimedStep], what: str, length: Arg
+) -> Op[list[Report]]:
+    slots = Slots(scope, int(claims[0].workflow_id.partition("-")[0]))
+    args: list[Arg] = [what, length]
+    for claimed in claims:
+        step, lease = wire_name(claimed.step, _HEARTBEAT), wire_text(claimed.lease)
+        args += [slots.of(claimed.workflow_id), step, lease]
+    reply = yield Call("heartbeat", slots.keys, args)
+    return [
+        (claimed, None if end is None else int(end), bool(cancel))
+        for claimed, end, cancel in zip(claims, reply[::2], reply[1::2], strict=True)
+    ]
 
 
 def _by_partition(claims: Iterable[ClaimedStep]) -> Iterator[Sequence[ClaimedStep]]:
