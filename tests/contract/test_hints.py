@@ -77,6 +77,16 @@ def test_what_is_told(one_client: Client, listener: Listener) -> None:
     ]
 
 
+def test_a_queue_is_told_once_of_all_its_priorities(one_client: Client, listener: Listener) -> None:
+    wf = flow("a")
+    for priority in range(3):
+        wf.add(f"b{priority}", worker="w", queue="q", priority=priority, deps=["a"])
+    view = one_client.insert(wf)
+    one_client.complete_step(view.id, "a")
+    until(lambda: len(listener.of(view.id)) >= 2, what="two hints")
+    assert listener.of(view.id)[1] == ("step_available", ("q",))
+
+
 def test_a_queue_that_was_not_empty_is_not_told_again(
     one_client: Client, listener: Listener
 ) -> None:
