@@ -130,8 +130,8 @@ def problems_of(
         for problem in (*_step(flow, record), *_judged(flow, record), *_rows(flow, record)):
             yield f"{record.name} ({record.state}): {problem}"
     yield from waits.problems(flow.records)
-    for field in payload:
-        kind, _, step = field.partition(":")
+    for name in payload:
+        kind, _, step = name.partition(":")
         if kind == "s" and (step not in waits.waits or waits.waits[step].code != "r"):
             yield f"{step} holds the payload of a signal that has not woken it last"
     yield from _walks(flow)
