@@ -66,12 +66,6 @@ def contents(client: Client) -> dict[bytes, Any]:
     return {key: read[redis.type(key)](key) for key in redis.scan_iter(count=1000)}
 
 
-def of_other_semantics(client: Client, workflow_id: str) -> None:
-    """Has a workflow follow semantics that this library does not know."""
-    redis, key = raw(client), own_key(workflow_id)
-    redis.hset(key, ":s", b"9" + redis.hget(key, ":s")[1:])
-
-
 def corrupt(client: Client, workflow_id: str, step: str) -> None:
     """Spoils a step's record: it is in its state, but nothing else of it can be read."""
     redis, key = raw(client), own_key(workflow_id)

@@ -394,6 +394,17 @@ def test_a_late_delivery_counts(client: Client) -> None:
     assert client.dispatch_callbacks(ignore).delivered == 0
 
 
+def test_two_deliveries_of_two_claims(one_client: Client) -> None:
+    workflow_id = ended(one_client)
+    late = claimed(one_client)
+    hasten(one_client, workflow_id)
+    current = claimed(one_client)
+    settled(one_client, late)
+    settled(one_client, current)
+    assert noted(one_client, workflow_id)[-1][2:] == ("duplicate", "duplicate_delivery")
+    assert stat(one_client, "cb|workflow.terminal|delivered") == 1
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_what_ends_the_process_delivers_nothing(client: Client, error: type[BaseException]) -> None:
     workflow_id = ended(client)

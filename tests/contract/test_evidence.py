@@ -270,3 +270,11 @@ def test_the_fleets_counters(client: Client) -> None:
         "cc|dependency|cancelled|cancelled_by_dependency|2": 2,
         "wt|failed|failed|step_failed|2": 1,
     }
+
+
+def test_without_noise_the_oldest_accepted_evidence_goes(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a", max_attempts=1))
+    _fill(one_client, view.id, "e", CAP)
+    one_client.complete_step(view.id, "a", "retryable")
+    assert (_lengths(one_client, view.id), _dropped(one_client, view.id)) == ((CAP, 0), 1)
+    assert raw(one_client).lindex(own_key(view.id, "e"), 0).startswith(f"{1:020}|".encode())

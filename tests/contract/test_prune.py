@@ -21,6 +21,7 @@ from rwf.store.ops.due import PassedOver
 from rwf.store.ops.insert import insert
 from rwf.store.ops.signals import await_step, deliver_signal
 from rwf.store.ops.timers import fire_due
+from tests.contract.commandline import NO_ID
 from tests.contract.flows import (
     drive,
     fan_out,
@@ -562,3 +563,9 @@ def test_the_other_client_does_the_same(one_client: Client, one_server: AnyServe
     told: list[PruneReport] = []
     report = asyncio.run(_pruned(one_server.url, told))
     assert (report, told) == (PruneReport(workflows=1, signals=0), [report])
+
+
+def test_the_timer_of_one_that_is_gone(one_client: Client) -> None:
+    raw(one_client).zadd("rwf:{0}:timers", {f"x|{NO_ID}": 1})
+    one_client.prune()
+    assert raw(one_client).zcard("rwf:{0}:timers") == 0

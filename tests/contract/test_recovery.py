@@ -20,6 +20,7 @@ from tests.contract.flows import (
     flow,
     noted,
     one_call,
+    other_semantics,
     own_key,
     raw,
     refused,
@@ -553,3 +554,14 @@ def test_a_repeated_recovery_is_evidence(one_client: Client) -> None:
         ("recover_step", "a", "accepted", None),
         ("recover_step", "a", "duplicate", "duplicate_recovery"),
     ]
+
+
+def test_a_workflow_of_other_semantics_is_not_marked(
+    one_client: Client, broken_on_purpose: None
+) -> None:
+    view = one_client.insert(flow("a"))
+    other_semantics(one_client, view.id)
+    before = raw(one_client).hgetall(own_key(view.id))
+    with refused("unsupported_semantics"):
+        one_client.recover_step(view.id, "a", "cancel")
+    assert raw(one_client).hgetall(own_key(view.id)) == before

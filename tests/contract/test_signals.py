@@ -11,7 +11,7 @@ from rwf import Client
 from rwf.model.views import AwaitView, SignalView
 from rwf.store.catalog import Call
 from rwf.store.ops.due import PassedOver
-from rwf.store.ops.signals import await_step
+from rwf.store.ops.signals import await_step, deliver_signal
 from rwf.store.ops.timers import fire_due
 from tests.contract.flows import (
     drive,
@@ -27,6 +27,7 @@ from tests.contract.flows import (
     refused,
     states,
 )
+from tests.contract.outbox import stat
 from tests.waiting import until
 
 
@@ -232,6 +233,31 @@ def test_the_same_signal_again_changes_nothing(client: Client) -> None:
     assert (third.id, third.status, third.payload) == (first.id, "consumed", 1)
     kinds = [entry for entry in noted(client, view.id) if entry[0] == "deliver_signal"]
     assert ("deliver_signal", "a", "already_consumed", "already_consumed_signal") in kinds
+
+
+def test_the_await_of_a_lease_again_is_evidence(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    (held,) = one_client.claim(["default"], worker_id="w")
+    first = wait(one_client, view.id, lease=held.lease)
+    assert wait(one_client, view.id, lease=held.lease).id == first.id
+    assert noted(one_client, view.id)[-1][2] == "duplicate"
+
+
+def test_a_duplicate_that_is_sent_twice_is_noted_once(one_client: Client) -> None:
+    deliver(one_client, "d")
+    call = next(deliver_signal(one_client._scope, "go", "k", None, "d"))
+    assert isinstance(call, Call)
+    for one in (call, call.repeated(), call.repeated()):
+        assert one_client._run(one_call(one))[0] == b"duplicate"
+    assert logged(one_client) == [("duplicate", "duplicate_signal", "d")]
+
+
+def test_a_registration_that_is_finished_by_another_is_counted(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    drive(one_client, await_step(one_client._scope, view.id, "a", "go", "k", None, None), 1)
+    repairs = one_client.reconcile(view.id).repairs
+    assert [repair.kind for repair in repairs] == ["registration_unfinished"]
+    assert stat(one_client, "rr|registration_unfinished") == 1
 
 
 def test_the_default_dedupe_key_is_the_correlation_key(client: Client) -> None:

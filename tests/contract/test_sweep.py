@@ -12,13 +12,14 @@ from rwf import Client, RwfError
 from rwf.store.ops.signals import deliver_signal
 from rwf.store.ops.sweep import Kind, Place, Slice, sweep
 from tests import invariants
-from tests.contract.daemons import contents, corrupt, derived, of_other_semantics, swept
+from tests.contract.daemons import contents, corrupt, derived, swept
 from tests.contract.flows import (
     chain,
     drive,
     fan_out,
     first_call_only,
     flow,
+    other_semantics,
     own_key,
     partition_key,
     raw,
@@ -297,7 +298,7 @@ def test_one_that_cannot_be_reconciled_holds_up_nobody(
     client: Client, broken_on_purpose: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = [client.insert(flow("a b:a")).id for _ in range(8)]
-    of_other_semantics(client, ids[0])
+    other_semantics(client, ids[0])
     corrupt(client, ids[1], "a")
     raw(client).hset(own_key(ids[2]), ":c", "nonsense")
     raw(client).delete(own_key(ids[3]))

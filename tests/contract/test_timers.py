@@ -12,13 +12,14 @@ from rwf.store.ops.cancel import request_cancel
 from rwf.store.ops.due import PassedOver
 from rwf.store.ops.recover import Recovery, recover_step
 from rwf.store.ops.timers import fire_due
-from tests.contract.daemons import corrupt, fired, of_other_semantics
+from tests.contract.daemons import corrupt, fired
 from tests.contract.flows import (
     drive,
     fan_out,
     first_call_only,
     flow,
     one_call,
+    other_semantics,
     partition_key,
     raw,
     states,
@@ -147,7 +148,7 @@ def test_what_cannot_be_carried_out_holds_up_nothing(
     for number in range(130):
         one_client.complete_step(strange, f"s{number}", "retryable", retry_in=0)
     one_client.complete_step(spoiled, "a", "retryable", retry_in=0)
-    of_other_semantics(one_client, strange)
+    other_semantics(one_client, strange)
     corrupt(one_client, spoiled, "a")
     one_client.complete_step(good, "a", "retryable", retry_in=0.01)
     passed = PassedOver()
