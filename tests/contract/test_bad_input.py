@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rwf import Client, CommandRejected, Completion, RwfError, Workflow, WorkflowInvalid, result
+from rwf.store.ops.complete import MAX_SUMMARY
 from tests.conftest import connect
 from tests.contract.flows import flow, refused, stored
 from tests.servers import AnyServer, free_port
@@ -393,3 +394,31 @@ def test_names_in_every_place_change_no_key(one_client: Client, one_server: AnyS
             Workflow("w", context=nasty).add("a", worker="{w}:|,"), key=nasty
         ).duplicate
     assert {key.split(b":")[0] for key in stored(one_client)} == {b"rwf"}
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (lambda client, id_: client.complete_step(id_, "a", command_id=5), "command_id"),
+        (lambda client, id_: client.complete_step(id_, "a", lease=5), "lease"),
+        (lambda client, id_: client.complete_step(id_, "a", actor=5), "actor"),
+        (lambda client, id_: client.insert(flow("a"), key=5), "key"),
+        (lambda client, id_: client.claim(["q"], worker_id=5), "worker_id"),
+        (lambda client, id_: client.claim(["q"], worker_id="w", lease="x"), "lease"),
+        (lambda client, id_: client.claim(["q"], worker_id="w", limit=0), "limit"),
+        (lambda client, id_: client.list(name=5), "name"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    one_client: Client, command: Callable[[Client, str], object], name: str
+) -> None:
+    view = one_client.insert(flow("a"))
+    with refused("invalid_argument") as caught:
+        command(one_client, view.id)
+    assert caught.value.message.startswith(f"{name} must ")
+
+
+def test_the_longest_summary(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.complete_step(view.id, "a", summary="s" * MAX_SUMMARY)
+    assert one_client.results(view.id)[0].summary == "s" * MAX_SUMMARY

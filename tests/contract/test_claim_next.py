@@ -98,3 +98,12 @@ def test_a_batch_sent_again_is_told_its_own_claims_only(one_client: Client) -> N
     (other,) = one_client.claim(["default"], worker_id="second")
     again = one_client._run(one_call(call.repeated()))[3]
     assert (other.step, [one.rpartition(b"|")[2] for one in again]) == ("c", [b"b"])
+
+
+def test_the_next_steps_of_several_queues(one_client: Client) -> None:
+    ended = one_client.insert(flow("a"))
+    for queue in ("q1", "q2"):
+        one_client.insert(flow("x", queue=queue))
+    items = [Completion(workflow_id=ended.id, step="a")]
+    batch = one_client.complete_many(items, claim_next=1_000, queues=["q1", "q2"], worker_id="w")
+    assert [claimed.queue for claimed in batch.claimed] == ["q1", "q2"]

@@ -12,6 +12,7 @@ from rwf.model.limits import EDGES_PER_CALL, LISTED
 from rwf.model.views import CommandResult
 from rwf.store.ops.complete import complete_many
 from tests.contract.flows import drive, effect, fan_in, fan_out, first_call_only, flow, refused
+from tests.servers import AnyServer
 
 # --- slices
 
@@ -285,3 +286,25 @@ def test_those_who_release_the_same_child_release_it_once(client: Client) -> Non
     with ThreadPoolExecutor(6) as threads:
         assert sum(threads.map(complete, range(6))) == 1
     assert client.step(view.id, "last").state == "available"
+
+
+def test_a_batch_shows_each_item_its_own_workflow(client: Client) -> None:
+    views = [client.insert(flow("a b", name=f"w{number}")) for number in range(3)]
+    results = client.complete_many([Completion(workflow_id=view.id, step="a") for view in views])
+    assert all(isinstance(result, CommandResult) for result in results)
+    shown = [result.workflow for result in results if isinstance(result, CommandResult)]
+    assert [(one.id, one.name) for one in shown] == [(one.id, one.name) for one in views]
+
+
+def test_a_batch_over_many_partitions(one_server: AnyServer) -> None:
+    """Claims, heartbeats and completions go to each item's own; the limit is one for all."""
+    with Client.from_url(one_server.url, partitions=16) as client:
+        ids = [view.id for view in client.insert_many([flow("a b:a")] * 40)]
+        assert len({one.partition("-")[0] for one in ids}) > 2
+        held = client.claim(["default"], worker_id="w", limit=40)
+        assert len(client.heartbeat(held).extended) == 40
+        items = [Completion(workflow_id=one.workflow_id, step="a", lease=one.lease) for one in held]
+        batch = client.complete_many(items, claim_next=30, worker_id="w")
+        assert [type(answer) for answer in batch] == [CommandResult] * 40
+        assert len(batch.claimed) == 30
+        assert client.release(batch.claimed) == 30

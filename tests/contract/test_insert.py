@@ -319,6 +319,8 @@ def test_the_same_key_again_returns_the_first_workflow(client: Client) -> None:
     assert again.duplicate
     assert again.model_copy(update={"duplicate": False}) == first
     assert noted(client, first.id) == [("insert", None, "duplicate", "duplicate_insert")]
+    (entry,) = client.evidence(first.id)
+    assert (entry.source, entry.message) == ("client", "")
     assert [view.id for view in client.list().workflows] == [first.id]
 
 

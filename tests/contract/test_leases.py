@@ -9,6 +9,7 @@ import pytest
 
 from rwf import Client
 from rwf.model.views import ClaimedStep, EvidenceView
+from rwf.store.ops.claims import lease_ms
 from rwf.store.ops.due import PassedOver
 from rwf.store.ops.timers import fire_due
 from tests.contract.flows import flow, own_key, partition_key, raw, refused, states
@@ -231,3 +232,8 @@ def test_claims_of_nothing_are_lost_or_refused(one_client: Client) -> None:
             one_client.release([held.model_copy(update={field: value})])
     assert one_client.heartbeat([held]).lost == ()
     assert raw(one_client).exists(own_key(view.id)) == 1
+
+
+def test_the_shortest_lease() -> None:
+    assert lease_ms(0.0001, "claim") == 1
+    assert lease_ms(0.0016, "claim") == 2
