@@ -195,12 +195,13 @@ class Client:
         keys: Iterable[str] | None = None,
         retention: timedelta | None = _WEEK,
     ) -> builtins.list[WorkflowView]:
-        """Inserts each as :meth:`insert` does, 64 in a round trip; the views are in their order.
+        """Inserts each as :meth:`insert` does; the views are in their order.
 
-        All are validated first. They appear one by one: when the server goes away on the way, some
-        are there, and the same call again inserts the rest when each has its own of the ``keys``.
-        One whose key has another workflow is refused when all others have been inserted. Raises
-        what :meth:`insert` raises.
+        Under the ``durability`` ``server`` 64 travel in a round trip, else each by itself. All are
+        validated first. They appear one by one: when the server goes away on the way, some are
+        there, and the same call again inserts the rest when each has its own of the ``keys``. One
+        whose key has another workflow is refused when all others have been inserted. Raises what
+        :meth:`insert` raises.
         """
         return self._run(insert.insert_many(self._scope, workflows, keys, retention))
 

@@ -1,6 +1,6 @@
 -- Handing steps out: an entry of the ready queue, taken out before, becomes a claim.
 -- A claim as it is told: {record, input, context, wait, signal's payload, references, when the workflow was
--- inserted, its context}; references are step, what it is, payload, ...: "n" null, "v" a value, "m" missing.
+-- inserted, its context}, or {""} where these cannot be read; references are step, what it is, payload, ...: "n" null, "v" a value, "m" missing.
 local M = {}
 
 -- The claimer, from four arguments: token, worker (quoted), lease in milliseconds.
@@ -174,11 +174,17 @@ local function load_waits(started)
   end
 end
 
--- Tells what became of entries that were started, or not; only after the call's writes.
+local UNTOLD = { "" }
+
+-- Tells what became of entries that were started, or not; only after the call's writes. One that cannot be
+-- told, as somebody has overwritten what it was given, takes no other with it.
 function M.tell(started)
-  load_waits(started)
+  pcall(load_waits, started)
   for i = 1, #started do
-    started[i] = started[i] and answer(started[i])
+    if started[i] then
+      local told, reply = pcall(answer, started[i])
+      started[i] = told and reply or UNTOLD
+    end
   end
   return started
 end

@@ -57,6 +57,9 @@ function M.read(static, counts)
     local head, tail, callbacks, open, dead, recoveries
     h.finished, h.cancel, head, tail, callbacks, open, dead, recoveries, h.review, h.recovering =
       match(rest, "^(%d*),([^,]*),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(1?),(1?)$")
+    if not head then
+      error(states.UNREADABLE)
+    end
     h.head, h.tail, h.callbacks = tonumber(head), tonumber(tail), tonumber(callbacks)
     h.open, h.dead, h.recoveries = tonumber(open), tonumber(dead), tonumber(recoveries)
   end

@@ -16,6 +16,9 @@ local DEAD = { p = 0, l = 0, d = 0, x = 1 }
 function M.parse(number, text)
   local event, since, status, attempts, due, token, fields =
     match(text, "^(%a),(%d+),(%a),(%d+),(%d*),([^,|]*)|(.*)$")
+  if not event then
+    error(states.UNREADABLE)
+  end
   return {
     number = number, event = event, since = since, status = status, attempts = attempts, due = due,
     token = token, fields = fields,

@@ -30,7 +30,7 @@ function M.read(text)
       text,
       "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^|]*)(|([^|]*).*)$"
     )
-  if not state then
+  if not states.NAME[state] then
     error(states.UNREADABLE)
   end
   return {

@@ -37,6 +37,9 @@ function M.read(text)
       text,
       "^(%d+),(%a),(%d+),(%-?%d*),(%d*),([^,]*),(%a?),([%d+]*),([^,]*),([^,]*),([^,|]*)|(.*)$"
     )
+  if not n then
+    error(states.UNREADABLE)
+  end
   return {
     n = tonumber(n), status = status, stamp = stamp, deadline = deadline, resolved = resolved,
     signal = signal, told = told, left = left, asked = asked, call = id, lease = lease, topic = topic,

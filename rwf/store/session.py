@@ -470,7 +470,7 @@ def _translated(error: errors.ResponseError, locate: Any = str) -> RwfError:
     if code in _UNABLE:
         return StoreUnavailable(f"the server cannot serve now: {code} {message}")
     if code == "WRONGTYPE":
-        return RecordUnreadable(f"{UNREADABLE}: {message}")
+        return RecordUnreadable(f"{UNREADABLE}: a key of rwf has another type than it was given")
     if UNREADABLE in message:
         return RecordUnreadable(UNREADABLE)
     if message.startswith("WAITAOF cannot"):

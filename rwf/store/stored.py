@@ -31,7 +31,7 @@ def reading(parse: Callable[P, T]) -> Callable[P, T]:
     def checked(*args: P.args, **named: P.kwargs) -> T:
         try:
             return parse(*args, **named)
-        except (ValueError, LookupError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise RecordUnreadable(UNREADABLE) from error
 
     return checked
@@ -57,6 +57,7 @@ def time_of_micros(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=micros)
 
 
+@reading
 def value_of(payload: bytes | None) -> Any:
     return None if payload is None else orjson.loads(payload)
 

@@ -60,4 +60,12 @@ def test_nothing_is_written_when_one_is_wrong(one_client: Client) -> None:
     for keys in (["k"], ["k", "l", "m"], ["k", ""]):
         with refused("invalid_argument"):
             one_client.insert_many([flow("a"), flow("b")], keys=keys)
+    for wrong in (
+        {"workflows": flow("a")},
+        {"workflows": None},
+        {"workflows": [], "keys": 5},
+        {"workflows": [flow("a")], "keys": "k"},
+    ):
+        with refused("invalid_argument"):
+            one_client.insert_many(**wrong)
     assert one_client.list().workflows == ()

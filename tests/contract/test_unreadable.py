@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rwf import Client, RecordUnreadable, Worker
+from rwf import Client, Completion, RecordUnreadable, Worker
 from tests.contract.commandline import Cli
 from tests.contract.flows import flow, own_key, raw
 from tests.contract.workers import CLIENTS, client_of, run_to_end
@@ -21,9 +21,8 @@ def no_hash(client: Client, workflow_id: str) -> None:
 
 
 def no_payloads(client: Client, workflow_id: str) -> None:
-    key = own_key(workflow_id).replace(":w:", ":p:")
-    raw(client).delete(key)
-    raw(client).set(key, "x")
+    raw(client).delete(own_key(workflow_id, "p"))
+    raw(client).set(own_key(workflow_id, "p"), "x")
 
 
 def field(name: str) -> Callable[[Client, str], None]:
@@ -46,6 +45,54 @@ def test_others_are_claimed(
     claimed = client.claim(["default"], worker_id="w", limit=4)
     assert {one.workflow_id for one in claimed} == set(ids[1:])
     assert f"step a of {ids[0]} was passed over" in caplog.text
+
+
+def no_json(client: Client, workflow_id: str) -> None:
+    raw(client).hset(own_key(workflow_id, "p"), "i:a", "no json")
+
+
+@pytest.mark.parametrize("spoil", [no_json, no_payloads])
+def test_an_input_that_cannot_be_read_is_its_own_steps_alone(
+    client: Client, spoil: Callable[[Client, str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = [client.insert(flow("a", input={"x": 1})).id for _ in range(4)]
+    spoil(client, ids[0])
+    claimed = client.claim(["default"], worker_id="w", limit=4)
+    assert {one.workflow_id for one in claimed} == set(ids[1:])
+    assert f"step a of {ids[0]} was passed over" in caplog.text
+
+
+@CLIENTS
+def test_a_worker_survives_an_input_that_cannot_be_read(
+    one_client: Client, one_server: AnyServer, kind: str
+) -> None:
+    spoilt = one_client.insert(flow("a", input={"x": 1}))
+    others = [one_client.insert(flow("a b:a", input={"x": 1})).id for _ in range(3)]
+    no_json(one_client, spoilt.id)
+    worker = Worker(client_of(kind, one_server))
+    worker.step("work")(lambda: None)
+    run_to_end(worker, one_client, *others)
+
+
+@SPOILT
+def test_others_of_a_batch_are_reported(
+    client: Client, spoil: Callable[[Client, str], None]
+) -> None:
+    ids = [client.insert(flow("a")).id for _ in range(4)]
+    spoil(client, ids[1])
+    with pytest.raises(RecordUnreadable):
+        client.complete_many([Completion(workflow_id=one, step="a") for one in ids])
+    assert [client.get(ids[number]).state for number in (0, 2, 3)] == ["completed"] * 3
+
+
+def test_others_are_inserted(client: Client) -> None:
+    keys = [f"k{number}" for number in range(100)]
+    spoilt = client.insert(flow("a"), key=keys[3])
+    no_hash(client, spoilt.id)
+    for _ in range(2):
+        with pytest.raises(RecordUnreadable):
+            client.insert_many([flow("a")] * 100, keys=keys)
+    assert len(client.list(limit=200).workflows) == 99
 
 
 @SPOILT

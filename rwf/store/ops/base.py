@@ -97,10 +97,15 @@ def passing_over(op: Op[T], whose: str) -> Op[T | None]:
     found = yield from survived(op)
     if not isinstance(found, Exception):
         return found
-    # Only our own messages are sure to quote nothing that was stored.
-    why = str(found) if isinstance(found, RwfError) else type(found).__name__
-    _log.warning("%s was passed over: %s", whose, why)
+    warn_of(whose, found)
     return None
+
+
+def warn_of(whose: str, error: Exception) -> None:
+    """Says that something was passed over, and why."""
+    # Only our own messages are sure to quote nothing that was stored.
+    why = str(error) if isinstance(error, RwfError) else type(error).__name__
+    _log.warning("%s was passed over: %s", whose, why)
 
 
 def each_survived(
@@ -117,19 +122,20 @@ def each_survived(
     return found
 
 
-def side_by_side(ops: Sequence[Op[T]]) -> Op[list[T | CommandRejected]]:
-    """What operations return, or how they were refused; the calls that all of them make next travel
-    in one round trip."""
+def side_by_side(ops: Sequence[Op[T]]) -> Op[list[T | Exception]]:
+    """What operations return, or the errors by which they failed; the calls that all of them make
+    next travel in one round trip. What is wrong with the server itself is raised."""
     done: list[Any] = [None] * len(ops)
     waiting: dict[int, Call] = {}
 
     def go_on(number: int, reply: Any) -> None:
+        op = ops[number]
         try:
-            call = ops[number].send(reply)
+            call = op.throw(reply) if isinstance(reply, Exception) else op.send(reply)
         except StopIteration as end:
             done[number] = end.value
-        except CommandRejected as refusal:
-            done[number] = refusal
+        except Exception as error:
+            done[number] = error
         else:
             assert isinstance(call, Call)
             waiting[number] = call
@@ -139,10 +145,23 @@ def side_by_side(ops: Sequence[Op[T]]) -> Op[list[T | CommandRejected]]:
     while waiting:
         asked = dict(waiting)
         waiting.clear()
-        replies = yield Together(list(asked.values()))
+        replies = yield from survived(_together(list(asked.values())))
+        if isinstance(replies, Exception):  # of one of them; each is asked by itself
+            replies = []
+            for call in asked.values():
+                replies.append((yield from survived(_alone(call.repeated()))))
         for number, reply in zip(asked, replies, strict=True):
             go_on(number, reply)
     return done
+
+
+def _together(calls: Sequence[Call]) -> Op[list[Any]]:
+    replies: list[Any] = yield Together(calls)
+    return replies
+
+
+def _alone(call: Call) -> Op[Any]:
+    return (yield call)
 
 
 def new_call_id() -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from rwf.errors import StoreUnavailable, WorkflowInvalid
+from rwf.errors import RecordUnreadable, StoreUnavailable, WorkflowInvalid
 from rwf.model.filling import ResultMissing, fill
 from rwf.model.limits import ITEMS_PER_CALL, QUEUES_PER_CLAIM
 from rwf.model.names import checked_name
@@ -24,12 +24,13 @@ from rwf.store.ops.base import (
     each_survived,
     invalid,
     new_call_id,
+    warn_of,
     wire_name,
     wire_text,
 )
 from rwf.store.ops.waits import settle_waits
 from rwf.store.records import Record
-from rwf.store.stored import time_of, value_of
+from rwf.store.stored import reading, time_of, value_of
 from rwf.store.waits import Wait
 
 _CLAIM, _HEARTBEAT, _RELEASE = "claim", "heartbeat", "release"
@@ -188,21 +189,27 @@ def _start(
 
 
 def told(scope: Scope, entries: Sequence[bytes], replies: Sequence[Any]) -> Op[list[ClaimedStep]]:
-    """The claims that became of entries; those that lack a result wait for it from now on."""
+    """The claims that became of entries; those that lack a result wait for it from now on. One that
+    cannot be read is passed over: its lease ends, as that of a claimer that died."""
     found: list[ClaimedStep] = []
     missing: list[ClaimedStep] = []
     for entry, reply in zip(entries, replies, strict=True):
         if reply:
-            _, workflow_id, step = entry.decode().rsplit("|", 2)
-            claimed, whole = _claimed(workflow_id, step, reply)
-            (found if whole else missing).append(claimed)
+            try:
+                claimed, whole = _claimed(entry, reply)
+            except RecordUnreadable as error:
+                warn_of(_place_of(entry), error)
+            else:
+                (found if whole else missing).append(claimed)
     if missing:
         yield from _report(scope, missing, _MISSING, "")
     return found
 
 
-def _claimed(workflow_id: str, step: str, reply: Sequence[Any]) -> tuple[ClaimedStep, bool]:
+@reading
+def _claimed(entry: bytes, reply: Sequence[Any]) -> tuple[ClaimedStep, bool]:
     """A claim as its holder sees it, and whether all results that it refers to are there."""
+    _, workflow_id, step = entry.decode().rsplit("|", 2)
     text, input_, step_context, wait, payload, references, inserted, context = reply
     record = Record.parse(step, text)
     assert record.claim is not None

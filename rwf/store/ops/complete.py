@@ -29,6 +29,7 @@ from rwf.store.ops.base import (
     is_partition,
     new_call_id,
     rejection,
+    survived,
     unknown_workflow,
     wire_name,
     wire_text,
@@ -99,7 +100,8 @@ def complete_many(
     claimer: Claimer | None = None,
     limit: int = 0,
 ) -> Op[Batch]:
-    """Many completions, in one round trip a partition and 64; a refusal stops no other.
+    """Many completions, in one round trip a partition and 64; a refusal stops no other. Nor does a
+    workflow that nothing can be made of: that is raised when all others have been reported.
 
     With a claimer the next steps are claimed on the way, up to ``limit``, in the partitions that
     are visited anyway.
@@ -117,15 +119,20 @@ def complete_many(
         results.append(None)
         by_partition[item.workflow_id.partition("-")[0]].append((number, item))
     claimed: list[ClaimedStep] = []
-    for items in by_partition.values():
-        for batch in batches(items):
-            wanted = min(limit - len(claimed), ITEMS_PER_CALL)
-            replies, found = yield from _complete(
-                scope, [item for _, item in batch], claimer if wanted > 0 else None, wanted
-            )
-            claimed += found
-            for (number, _), reply in zip(batch, replies, strict=True):
+    failed: list[Exception] = []
+    for batch in [batch for items in by_partition.values() for batch in batches(items)]:
+        wanted = min(limit - len(claimed), ITEMS_PER_CALL)
+        replies, found = yield from _complete_each(
+            scope, [item for _, item in batch], claimer if wanted > 0 else None, wanted
+        )
+        claimed += found
+        for (number, _), reply in zip(batch, replies, strict=True):
+            if isinstance(reply, CommandResult | CommandRejected):
                 results[number] = reply
+            else:
+                failed.append(reply)
+    if failed:
+        raise failed[0]
     answer = Batch(result for result in results if result is not None)
     answer.claimed += claimed
     return answer
@@ -205,6 +212,23 @@ def _note(asked: Completion, command: str | None) -> bytes:
         return orjson.dumps({key: value for key, value in note.items() if value is not None})
     except TypeError:
         raise invalid(_ACTION, "summary must not hold lone surrogates") from None
+
+
+Reply = CommandResult | CommandRejected | Exception
+
+
+def _complete_each(
+    scope: Scope, items: Sequence[Item], claimer: Claimer | None, limit: int
+) -> Op[tuple[Sequence[Reply], list[ClaimedStep]]]:
+    """One batch of one partition, or each of it by itself where that fails."""
+    done = yield from survived(_complete(scope, items, claimer, limit))
+    if not isinstance(done, Exception):
+        return done
+    replies: list[Reply] = []
+    for item in items:
+        alone = yield from survived(_complete(scope, [item], None, 0))
+        replies += [alone] if isinstance(alone, Exception) else alone[0]
+    return replies, []
 
 
 def _complete(

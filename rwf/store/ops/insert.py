@@ -48,8 +48,9 @@ def insert_many(
     keys: Iterable[str] | None,
     retention: timedelta | None,
 ) -> Op[list[WorkflowView]]:
-    graphs, kept_ms = list(workflows), _milliseconds(retention)
-    own_keys = [None] * len(graphs) if keys is None else list(keys)
+    graphs = _listed(workflows, "workflows")
+    kept_ms = _milliseconds(retention)
+    own_keys = [None] * len(graphs) if keys is None else _listed(keys, "keys")
     if len(own_keys) != len(graphs):
         raise invalid("insert", "there must be as many keys as workflows")
     ops = [
@@ -57,13 +58,23 @@ def insert_many(
     ]
     if not scope.keys.partitions:
         yield CONNECT
-    found: list[WorkflowView | CommandRejected] = []
+    views: list[WorkflowView] = []
+    failed: list[Exception] = []
     for start in range(0, len(ops), ITEMS_PER_CALL):
-        found += yield from side_by_side(ops[start : start + ITEMS_PER_CALL])
-    refused = [one for one in found if isinstance(one, CommandRejected)]
-    if refused:
-        raise refused[0]
-    return [one for one in found if not isinstance(one, CommandRejected)]
+        for done in (yield from side_by_side(ops[start : start + ITEMS_PER_CALL])):
+            if isinstance(done, Exception):
+                failed.append(done)
+            else:
+                views.append(done)
+    if failed:
+        raise failed[0]
+    return views
+
+
+def _listed(items: Any, name: str) -> list[Any]:
+    if isinstance(items, str | Workflow) or not isinstance(items, Iterable):
+        raise invalid("insert", f"{name} must be a list")
+    return list(items)
 
 
 def _checked(
