@@ -1,6 +1,7 @@
--- Writing what a call has planned: derived keys first, rows and evidence next, then each workflow's own hash,
+-- Writing what a call has planned: rows and evidence first, derived keys next, then each workflow's own hash,
 -- the record of truth; and the statistics, which count what the records say. A call cut short by a fault leaves
--- derived keys to be mended, never a record that claims more than was done.
+-- derived keys to be mended, never a record that claims more than was done; and one that meets a payload hash
+-- which somebody has overwritten has written nothing that counts.
 local M = {}
 
 -- The workflow's member in the listing, in a group: "o" while open, else the code of its state.
@@ -170,7 +171,7 @@ local function publish(call_, verb)
   end
 end
 
-local function write_flow(flow)
+local function write_rows(flow)
   if flow.accepted or flow.noise then
     evidence.write(flow)
   end
@@ -180,7 +181,6 @@ local function write_flow(flow)
   if flow.unset then
     command("HDEL", flow.p, unpack(flow.unset))
   end
-  write_records(flow)
 end
 
 function M.commit(call_, verb)
@@ -197,6 +197,9 @@ function M.commit(call_, verb)
     end
   end
   local stats = plan_stats(call_)
+  for slot = 1, #flows do
+    write_rows(flows[slot])
+  end
   if call_.index then
     M.write_members(keys[keyslots.INDEX], call_.index)
   end
@@ -225,7 +228,7 @@ function M.commit(call_, verb)
     evidence.write_log(call_)
   end
   for slot = 1, #flows do
-    write_flow(flows[slot])
+    write_records(flows[slot])
   end
   if #stats > 0 then
     command("HSET", keys[keyslots.STATS], unpack(stats))

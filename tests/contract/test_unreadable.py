@@ -8,7 +8,8 @@ import pytest
 
 from rwf import Client, Completion, RecordUnreadable, Worker
 from tests.contract.commandline import Cli
-from tests.contract.flows import flow, own_key, raw
+from tests.contract.flows import flow, own_key, raw, states
+from tests.contract.outbox import stat
 from tests.contract.workers import CLIENTS, client_of, run_to_end
 from tests.servers import AnyServer
 
@@ -83,6 +84,18 @@ def test_others_of_a_batch_are_reported(
     with pytest.raises(RecordUnreadable):
         client.complete_many([Completion(workflow_id=one, step="a") for one in ids])
     assert [client.get(ids[number]).state for number in (0, 2, 3)] == ["completed"] * 3
+
+
+def test_a_batch_that_fails_has_written_nothing_that_counts(client: Client) -> None:
+    ids = [client.insert(flow("a b:a")).id for _ in range(4)]
+    no_payloads(client, ids[1])
+    with pytest.raises(RecordUnreadable):
+        client.complete_many([Completion(workflow_id=one, step="a", payload=1) for one in ids])
+    assert stat(client, "gs|completed") == 3
+    assert {one.workflow_id for one in client.claim(["default"], worker_id="w", limit=9)} == set(
+        ids
+    )
+    assert states(client, ids[3]) == "a=completed b=executing"
 
 
 def test_others_are_inserted(client: Client) -> None:
