@@ -7,7 +7,7 @@ from rwf.model.views import ClaimedStep
 from rwf.store.catalog import Call
 from rwf.store.ops.claims import Claimer
 from rwf.store.ops.complete import complete_many, prepared, turn
-from tests.contract.flows import flow, one_call, refused, states
+from tests.contract.flows import fan_out, flow, one_call, refused, states
 
 
 def report(claimed: ClaimedStep, status: str = "completed") -> Completion:
@@ -107,3 +107,19 @@ def test_the_next_steps_of_several_queues(one_client: Client) -> None:
     items = [Completion(workflow_id=ended.id, step="a")]
     batch = one_client.complete_many(items, claim_next=1_000, queues=["q1", "q2"], worker_id="w")
     assert [claimed.queue for claimed in batch.claimed] == ["q1", "q2"]
+
+
+def test_a_workers_turn_tells_refusals_and_finishes_releases(one_client: Client) -> None:
+    wide, other = one_client.insert(fan_out(600)), one_client.insert(flow("a"))
+    completions = [
+        Completion(workflow_id=wide.id, step="root"),
+        Completion(workflow_id=other.id, step="a", lease="9-x"),
+    ]
+    items = [prepared(one_client._scope, one) for one in completions]
+    claimer = Claimer.checked(["default"], "w", 30)
+    done = one_client._run(turn(one_client._scope, 0, items, [], claimer, 0))
+    accepted, refusal = done.refusals
+    assert accepted is None
+    assert refusal is not None
+    assert (refusal.reason_code, refusal.scope) == ("stale_lease", "step")
+    assert one_client.get(wide.id).runnable_step_count == 600
