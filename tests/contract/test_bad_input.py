@@ -13,7 +13,7 @@ import pytest
 
 from rwf import Client, CommandRejected, Completion, RwfError, Workflow, WorkflowInvalid, result
 from tests.conftest import connect
-from tests.contract.flows import flow, refused, stored
+from tests.contract.flows import flow, raw, refused, stored
 from tests.servers import AnyServer, free_port
 
 DOWN = "redis://127.0.0.1:1/0"
@@ -393,3 +393,14 @@ def test_names_in_every_place_change_no_key(one_client: Client, one_server: AnyS
             Workflow("w", context=nasty).add("a", worker="{w}:|,"), key=nasty
         ).duplicate
     assert {key.split(b":")[0] for key in stored(one_client)} == {b"rwf"}
+
+
+@pytest.mark.parametrize("partitions", ["0", "x", "1e3", ""])
+def test_a_namespaces_record_that_is_none_is_told(
+    one_client: Client, one_server: AnyServer, partitions: str
+) -> None:
+    one_client.list()
+    raw(one_client).hset("rwf:{0}:meta", "partitions", partitions)
+    with connect(one_server) as other, pytest.raises(RwfError, match="number of partitions"):
+        other.list()
+    raw(one_client).hset("rwf:{0}:meta", "partitions", one_client._scope.keys.partitions)

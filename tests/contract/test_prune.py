@@ -26,6 +26,7 @@ from tests.contract.flows import (
     fan_out,
     flow,
     one_call,
+    outdate_reservations,
     own_key,
     partition_key,
     raw,
@@ -77,13 +78,6 @@ class Paused(Generic[T]):
                 return result
             self._reply = self._client._run(one_call(call))
         return None
-
-
-def outdate_reservations(client: Client) -> None:
-    """Has all insert keys be reserved long ago."""
-    for name in raw(client).scan_iter("rwf:*:keys"):
-        for digest, held in raw(client).hgetall(name).items():
-            raw(client).hset(name, digest, held.rpartition(b" ")[0] + b" 1")
 
 
 def removal(client: Client, workflow_id: str) -> float | None:
@@ -196,6 +190,14 @@ def test_the_records_decide_and_not_the_timer(client: Client) -> None:
         raw(client).zadd(timers, {f"x|{workflow_id}": 5})
     prune(client)
     assert (removal(client, open_), removal(client, kept)) == (None, due)
+
+
+def test_a_timer_of_nothing_goes(one_client: Client) -> None:
+    workflow_id = finish(one_client, flow("a"), retention=NOW)
+    prune(one_client, workflows=1)
+    raw(one_client).zadd(partition_key(workflow_id, "timers"), {f"x|{workflow_id}": 5})
+    prune(one_client)
+    assert removal(one_client, workflow_id) is None
 
 
 @pytest.mark.parametrize("damage", ["lost", "wrong"])
@@ -465,7 +467,7 @@ def test_hundreds_of_waits_and_steps(one_client: Client) -> None:
         one_client.await_step(view.id, step, signal="go", correlation_key="k")
     one_client.request_cancel(view.id)
     one_client.dispatch_callbacks(ignore)
-    sizes = []
+    sizes, stands = [], []
     removing = op_of(one_client, view.id)
     call = next(removing)
     with contextlib.suppress(StopIteration):
@@ -474,8 +476,10 @@ def test_hundreds_of_waits_and_steps(one_client: Client) -> None:
             reply = one_client._run(one_call(call))
             if call.function == "prune" and reply[0] == b"removing":
                 sizes.append(len(reply[3]))
+                stands.append(raw(one_client).hget(own_key(view.id), ":x"))
             call = removing.send(reply)
     assert sizes == [100, 100, 40, 0, 0]
+    assert stands == [b"2,0,1,1", b"2,0,1,101", b"2,0,71,1", b"2,1,1,1", b"2,2,1,1"]
     assert [key for key in stored(one_client) if b":sig:" in key or b":reg:" in key] == []
 
 

@@ -10,8 +10,9 @@ import pytest
 from rwf import Client
 from rwf.model.views import AwaitView, SignalView
 from rwf.store.catalog import Call
+from rwf.store.keys import topic_digest
 from rwf.store.ops.due import PassedOver
-from rwf.store.ops.signals import await_step
+from rwf.store.ops.signals import await_step, deliver_signal
 from rwf.store.ops.timers import fire_due
 from tests.contract.flows import (
     drive,
@@ -27,6 +28,7 @@ from tests.contract.flows import (
     refused,
     states,
 )
+from tests.contract.outbox import stat
 from tests.waiting import until
 
 
@@ -77,6 +79,7 @@ def test_a_claimed_step_waits_and_gives_up_its_lease(client: Client) -> None:
     first = wait(client, view.id, lease=claimed.lease)
     again = wait(client, view.id, lease=claimed.lease)
     assert again == first
+    assert noted(client, view.id)[-1] == ("await_step", "a", "duplicate", "duplicate_await")
     with refused("already_terminal"):
         client.complete(claimed)
     deliver(client, "1")
@@ -247,6 +250,91 @@ def test_the_default_dedupe_key_is_the_correlation_key(client: Client) -> None:
     assert blocker.details["correlation_key"] == "k"
     assert blocker.details["swallowed_by"] == first.id
     assert deliver(client, "another").status == "consumed"
+
+
+def test_a_repeated_signal_whose_call_is_sent_again_is_noted_once(one_client: Client) -> None:
+    deliver(one_client, "d")
+    call = next(deliver_signal(one_client._scope, "go", "k", None, "d"))
+    assert isinstance(call, Call)
+    for sent in (call, call.repeated()):
+        assert one_client._run(one_call(sent))[0] == b"duplicate"
+    assert logged(one_client) == [("duplicate", "duplicate_signal", "d")]
+
+
+def test_what_woke_a_step_goes_when_it_waits_again(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id)
+    deliver(one_client, "1", payload="x")
+    payloads = own_key(view.id, "p")
+    assert raw(one_client).hget(payloads, "s:a") == b'"x"'
+    wait(one_client, view.id)
+    assert raw(one_client).hget(payloads, "s:a") is None
+
+
+# --- what a topic and a workflow know of each other
+
+
+def test_a_wait_that_is_registered_late_is_not(one_client: Client) -> None:
+    """Its end was told before; else the signal would be ambiguous."""
+    first, second = (one_client.insert(flow("a")).id for _ in range(2))
+    op = await_step(one_client._scope, first, "a", "go", "k", None, None)
+    registration = op.send(one_client._run(one_call(next(op))))
+    assert isinstance(registration, Call)
+    assert registration.function == "sync"
+    one_client.complete_step(first, "a")
+    wait(one_client, second)
+    one_client._run(one_call(registration))
+    assert deliver(one_client, "1").workflow_id == second
+
+
+def test_a_wait_that_its_topic_believes_to_be_over_is_registered_again(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id)
+    record, places = one_client._scope.keys.topic(topic_digest("go", "k"))[-2:]
+    field, redis = f"l{view.id}|a", raw(one_client)
+    n, _, stamp = redis.hget(record, field).split(b",")
+    redis.hset(record, field, b",".join((n, b"g", stamp)))
+    redis.delete(places)
+    (repair,) = one_client.reconcile(view.id).repairs
+    assert (repair.kind, repair.step) == ("registration_unfinished", "a")
+    assert stat(one_client, "rr|registration_unfinished") == 1
+    assert redis.hget(record, field) == b",".join((n, b"w", stamp))
+    assert deliver(one_client, "1").status == "consumed"
+
+
+def test_a_workflow_that_fell_back_gets_its_signal_again(one_client: Client) -> None:
+    """A failover may take the workflow's partition back, and not the topic's."""
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id)
+    topic = set(one_client._scope.keys.topic(topic_digest("go", "k"))[-2:])
+    redis = raw(one_client)
+    before = {key: redis.dump(key) for key in redis.scan_iter("rwf:*") if key.decode() not in topic}
+    signal = deliver(one_client, "1", payload="x")
+    redis.delete(*(key for key in redis.scan_iter("rwf:*") if key.decode() not in topic))
+    for key, dump in before.items():
+        redis.restore(key, 0, dump)
+    assert states(one_client, view.id) == "a=awaiting_signal"
+    (repair,) = one_client.reconcile(view.id).repairs
+    assert (repair.kind, repair.step) == ("handoff_unfinished", "a")
+    (claimed,) = one_client.claim(["default"], worker_id="w")
+    assert claimed.signal is not None
+    assert (claimed.signal.id, claimed.signal.payload) == (signal.id, "x")
+
+
+def test_a_topic_whose_hand_off_came_too_late_knows_the_wait_by_its_stamp(
+    one_client: Client,
+) -> None:
+    view = one_client.insert(flow("a"))
+    end = datetime.now(UTC) + timedelta(milliseconds=50)
+    wait(one_client, view.id, deadline=end)
+    record = one_client._scope.keys.topic(topic_digest("go", "k"))[-2]
+    field, redis = f"l{view.id}|a", raw(one_client)
+    n, _, stamp = redis.hget(record, field).split(b",")
+    delivery = deliver_signal(one_client._scope, "go", "k", None, None)
+    drive(one_client, delivery, 1)
+    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    assert one_client.deliver_signal("go", "k").status == "late"
+    assert redis.hget(record, field) == b",".join((n, b"x", stamp))
 
 
 # --- deadlines
