@@ -396,6 +396,28 @@ def test_what_a_topic_knows_of_others_stays(client: Client) -> None:
     assert client.deliver_signal("go", "k", dedupe_key="0").status == "unmatched"
 
 
+def test_a_signal_that_another_has_consumed_stays_and_twice_is_once(one_client: Client) -> None:
+    view = one_client.insert(flow("a"), retention=NOW)
+    one_client.await_step(view.id, "a", signal="go", correlation_key="k")
+    signal = one_client.deliver_signal("go", "k")
+    one_client.complete_step(view.id, "a")
+    one_client.dispatch_callbacks(ignore)
+    keys = one_client._scope.keys.topic(topic_digest("go", "k"))
+    number = signal.id.rpartition("/")[2]
+    record = raw(one_client).hgetall(keys[-2])
+    drive(one_client, op_of(one_client, view.id), 1)
+
+    def forget(workflow_id: str) -> None:
+        one_client._run(one_call(Call("forget", keys, ["go", "k", workflow_id, "a", number])))
+
+    forget(view.id[:-1] + ("2" if view.id[-1] != "2" else "3"))
+    assert raw(one_client).hgetall(keys[-2]) == record
+    for _ in range(2):
+        forget(view.id)
+        assert not raw(one_client).exists(keys[-2])
+    prune(one_client, workflows=1)
+
+
 def test_every_wait_it_ever_had_is_forgotten(client: Client) -> None:
     """Expired, abandoned, replaced and resolved ones, of several steps and topics."""
     view = client.insert(flow("a b c"), retention=NOW)

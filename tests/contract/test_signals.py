@@ -14,6 +14,7 @@ from rwf.store.keys import topic_digest
 from rwf.store.ops.due import PassedOver
 from rwf.store.ops.signals import await_step, deliver_signal
 from rwf.store.ops.timers import fire_due
+from rwf.store.ops.topics import check_topic
 from tests.contract.flows import (
     drive,
     fan_out,
@@ -300,6 +301,23 @@ def test_a_wait_that_its_topic_believes_to_be_over_is_registered_again(one_clien
     assert stat(one_client, "rr|registration_unfinished") == 1
     assert redis.hget(record, field) == b",".join((n, b"w", stamp))
     assert deliver(one_client, "1").status == "consumed"
+
+
+def test_a_topic_that_fell_back_learns_that_a_wait_has_expired(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id, deadline=timedelta(0))
+    record, places = one_client._scope.keys.topic(topic_digest("go", "k"))[-2:]
+    field, redis = f"l{view.id}|a", raw(one_client)
+    expired = redis.hget(record, field)
+    n, state, stamp = expired.decode().split(",")
+    assert state == "x"
+    redis.hset(record, field, f"{n},w,{stamp}")
+    redis.delete(places)
+    redis.zadd(places, {f"w|{view.id}|{stamp}|a|{n}": 0})
+    digest = topic_digest("go", "k")
+    assert one_client._run(check_topic(one_client._scope, digest)) == {"handoff_unfinished": 1}
+    assert redis.hget(record, field) == expired
+    assert deliver(one_client, "1").status == "late"
 
 
 def test_a_workflow_that_fell_back_gets_its_signal_again(one_client: Client) -> None:
