@@ -212,6 +212,19 @@ def test_a_release_that_is_left_amid_a_check_gets_its_timer(one_client: Client) 
     assert redis.zscore(timers, timer) is None
 
 
+def test_a_check_of_other_semantics_touches_nothing(
+    one_client: Client, broken_on_purpose: None
+) -> None:
+    """Also of one that became so since somebody has looked."""
+    view = one_client.insert(flow("a"))
+    of_other_semantics(one_client, view.id)
+    raw(one_client).delete(partition_key(view.id, "ready"), partition_key(view.id, "index"))
+    before = contents(one_client)
+    check = one_client._scope.on_workflow("check", view.id, ["0"])
+    assert one_client._run(one_call(check)) == []
+    assert contents(one_client) == before
+
+
 def test_a_hand_off_without_its_timer_is_carried_out(client: Client) -> None:
     view = client.insert(flow("a b:a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k")
