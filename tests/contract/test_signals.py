@@ -303,6 +303,35 @@ def test_a_wait_that_its_topic_believes_to_be_over_is_registered_again(one_clien
     assert deliver(one_client, "1").status == "consumed"
 
 
+def test_who_finds_a_hand_off_outstanding_hands_over_its_own_payload(one_client: Client) -> None:
+    wait(one_client, one_client.insert(flow("a")).id)
+    drive(one_client, deliver_signal(one_client._scope, "go", "k", "first", "1"), 1)
+    assert deliver(one_client, "2", payload="second").status == "unmatched"
+    (claimed,) = one_client.claim(["default"], worker_id="w")
+    assert claimed.signal is not None
+    assert claimed.signal.payload == "first"
+
+
+def test_a_signal_is_not_handed_to_the_next_wait_of_its_step(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id)
+    deliver(one_client, "1")
+    drive(one_client, await_step(one_client._scope, view.id, "a", "go", "k", None, None), 1)
+    (repair,) = one_client.reconcile(view.id).repairs
+    assert repair.kind == "registration_unfinished"
+    assert states(one_client, view.id) == "a=awaiting_signal"
+    assert deliver(one_client, "2").status == "consumed"
+    assert stat(one_client, "sg|consumed") == 2
+
+
+def test_forgetting_what_was_not_known_is_no_repair(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    keys = one_client._scope.keys.topic(topic_digest("go", "k"))
+    args = ["go", "k", view.id, "a", "1", "0", "n", "", "", "1"]
+    assert one_client._run(one_call(Call("sync", keys, args)))[0] == b""
+    assert not raw(one_client).exists(*keys[-2:])
+
+
 def test_a_topic_that_fell_back_learns_that_a_wait_has_expired(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     wait(one_client, view.id, deadline=timedelta(0))
