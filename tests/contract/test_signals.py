@@ -324,6 +324,28 @@ def test_a_signal_is_not_handed_to_the_next_wait_of_its_step(one_client: Client)
     assert stat(one_client, "sg|consumed") == 2
 
 
+def test_what_was_noted_of_a_signal_is_not_noted_again(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id, deadline=timedelta(0))
+    for dedupe in "12":
+        assert deliver(one_client, dedupe).status == "late"
+    assert logged(one_client) == [("late", "late_signal", dedupe) for dedupe in "12"]
+    assert stat(one_client, "sg|late") == 2
+
+
+def test_only_the_signal_that_is_handed_over_is_recorded(one_client: Client) -> None:
+    first, second = (one_client.insert(flow("a")).id for _ in range(2))
+    wait(one_client, first)
+    drive(one_client, deliver_signal(one_client._scope, "go", "k", None, "1"), 1)
+    drive(one_client, await_step(one_client._scope, second, "a", "go", "k", None, None), 2)
+    for dedupe, status in (("1", b"recorded"), ("2", b"ambiguous")):
+        call = next(deliver_signal(one_client._scope, "go", "k", None, dedupe))
+        _, answer, _ = one_client._run(one_call(call))
+        assert answer[1] == status
+    one_client.reconcile(first)
+    one_client.reconcile(second)
+
+
 def test_forgetting_what_was_not_known_is_no_repair(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     keys = one_client._scope.keys.topic(topic_digest("go", "k"))
