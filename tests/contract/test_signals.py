@@ -15,6 +15,7 @@ from rwf.store.ops.due import PassedOver
 from rwf.store.ops.signals import await_step, deliver_signal
 from rwf.store.ops.timers import fire_due
 from rwf.store.ops.topics import check_topic
+from rwf.store.ops.waits import settle_waits
 from tests.contract.flows import (
     drive,
     fan_out,
@@ -322,6 +323,14 @@ def test_a_signal_is_not_handed_to_the_next_wait_of_its_step(one_client: Client)
     assert states(one_client, view.id) == "a=awaiting_signal"
     assert deliver(one_client, "2").status == "consumed"
     assert stat(one_client, "sg|consumed") == 2
+
+
+def test_an_agenda_that_has_nothing_to_tell_is_emptied(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    agenda = own_key(view.id, "d")
+    raw(one_client).zadd(agenda, {"!a": -5})
+    one_client._run(settle_waits(one_client._scope, view.id))
+    assert not raw(one_client).exists(agenda)
 
 
 def test_what_was_noted_of_a_signal_is_not_noted_again(one_client: Client) -> None:
