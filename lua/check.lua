@@ -186,12 +186,6 @@ local function check_chunk(call_, flow, chunk, repairs)
   return reply, found
 end
 
--- Callbacks that this very call has written belong to the chunk as well.
-local function count_written(counts, written)
-  local at = #states.CODES + 1
-  counts[at], counts[at + 1] = counts[at] + written, counts[at + 1] + written
-end
-
 -- The counts are a sum over all chunks, which no single call sees; they are put right only if they
 -- are still what they were when the sum was begun.
 local function correct_counts(call_, flow, before, counts, repairs)
@@ -222,7 +216,7 @@ return function(keys, args)
   if not flow.h or flow.h.semantics ~= states.VERSION then
     return {}
   end
-  local repairs, counts, found, due, callbacks = {}, {}, flow.counts, {}, flow.h.callbacks
+  local repairs, counts, found, due = {}, {}, flow.counts, {}
   if args[3] ~= "" then
     counts, due = check_chunk(call_, flow, args[3], repairs)
   else
@@ -233,9 +227,6 @@ return function(keys, args)
   end
   if #repairs > 0 then
     flush.commit(call_, args[1])
-  end
-  if args[3] ~= "" then
-    count_written(counts, flow.h.callbacks - callbacks)
   end
   return { repairs, found, flow.counts, counts, due }
 end

@@ -82,12 +82,11 @@ function M.refuse_workflow(call_, flow, item, again)
   return nil
 end
 
--- A refusal of an operator's command: its workflow needs review until the next one is accepted.
+-- A refusal of an operator's command, of a workflow that may be moved: it needs review until the next one is
+-- accepted.
 function M.reject_operator(call_, flow, item, reason, message)
   local reply = M.reject(call_, flow, item, reason, message)
-  if flow.h and flow.h.semantics == states.VERSION then
-    flow.h.review, flow.marked = "1", true
-  end
+  flow.h.review, flow.marked = "1", true
   return reply
 end
 

@@ -176,7 +176,7 @@ end
 -- A step that had expired is placed anew by a recovery. What woke a step stays: `retry` keeps it.
 function M.revive(call_, flow, name)
   local wait = M.latest(flow, name)
-  if wait and wait.status == "x" then
+  if wait.status == "x" then
     wait.status = "y"
     keep(call_, flow, name, wait)
   end

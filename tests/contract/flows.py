@@ -99,6 +99,13 @@ def other_semantics(client: Client, workflow_id: str) -> None:
     raw(client).hset(key, ":s", b"3" + static[1:])
 
 
+def outdate_reservations(client: Client) -> None:
+    """Has all insert keys be reserved long ago."""
+    for name in raw(client).scan_iter("rwf:*:keys"):
+        for digest, held in raw(client).hgetall(name).items():
+            raw(client).hset(name, digest, held.rpartition(b" ")[0] + b" 1")
+
+
 def drive(client: Client, op: Op[T], calls: int) -> T | None:
     """Carries out the first ``calls`` calls of an operation, and then stops as if killed.
 

@@ -14,7 +14,7 @@ import pytest
 from rwf import Client, CommandRejected, Completion, RwfError, Workflow, WorkflowInvalid, result
 from rwf.store.ops.complete import MAX_SUMMARY
 from tests.conftest import connect
-from tests.contract.flows import flow, refused, stored
+from tests.contract.flows import flow, raw, refused, stored
 from tests.servers import AnyServer, free_port
 
 DOWN = "redis://127.0.0.1:1/0"
@@ -422,3 +422,14 @@ def test_the_longest_summary(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     one_client.complete_step(view.id, "a", summary="s" * MAX_SUMMARY)
     assert one_client.results(view.id)[0].summary == "s" * MAX_SUMMARY
+
+
+@pytest.mark.parametrize("partitions", ["0", "x", "1e3", ""])
+def test_a_namespaces_record_that_is_none_is_told(
+    one_client: Client, one_server: AnyServer, partitions: str
+) -> None:
+    one_client.list()
+    raw(one_client).hset("rwf:{0}:meta", "partitions", partitions)
+    with connect(one_server) as other, pytest.raises(RwfError, match="number of partitions"):
+        other.list()
+    raw(one_client).hset("rwf:{0}:meta", "partitions", one_client._scope.keys.partitions)

@@ -389,6 +389,11 @@ def test_a_late_delivery_counts(client: Client) -> None:
     current = claimed(client)
     settled(client, late)
     assert client.callbacks(workflow_id)[0].status == "delivered"
+    settled(client, late)  # a repetition is none of the delivery that counted
+    duplicate = ("dispatch_callbacks", None, "duplicate", "duplicate_delivery")
+    assert duplicate not in noted(client, workflow_id)
+    settled(client, current)
+    assert duplicate in noted(client, workflow_id)
     settled(client, current, OSError())
     assert client.callbacks(workflow_id)[0].status == "delivered"
     assert client.dispatch_callbacks(ignore).delivered == 0

@@ -100,6 +100,12 @@ def test_a_queue_that_was_not_empty_is_not_told_again(
     assert len(told) == len(by_partition)
 
 
+def test_a_queue_of_two_priorities_is_named_once(one_client: Client, listener: Listener) -> None:
+    view = one_client.insert(flow("a").add("b", worker="w", priority=5))
+    until(lambda: listener.of(view.id), what="a hint")
+    assert listener.of(view.id) == [("step_available", ("default",))]
+
+
 def test_a_wide_release_is_one_hint_a_call(one_client: Client, listener: Listener) -> None:
     view = one_client.insert(fan_out(1200))
     one_client.complete_step(view.id, "root")

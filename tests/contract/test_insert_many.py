@@ -58,8 +58,9 @@ def test_nothing_is_written_when_one_is_wrong(one_client: Client) -> None:
     with pytest.raises(WorkflowInvalid, match="no_steps"):
         one_client.insert_many([flow("a"), Workflow("empty")])
     for keys in (["k"], ["k", "l", "m"], ["k", ""]):
-        with refused("invalid_argument"):
+        with refused("invalid_argument") as caught:
             one_client.insert_many([flow("a"), flow("b")], keys=keys)
+        assert caught.value.action == "insert"
     for wrong in (
         {"workflows": flow("a")},
         {"workflows": None},

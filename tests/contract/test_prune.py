@@ -27,6 +27,7 @@ from tests.contract.flows import (
     fan_out,
     flow,
     one_call,
+    outdate_reservations,
     own_key,
     partition_key,
     raw,
@@ -78,13 +79,6 @@ class Paused(Generic[T]):
                 return result
             self._reply = self._client._run(one_call(call))
         return None
-
-
-def outdate_reservations(client: Client) -> None:
-    """Has all insert keys be reserved long ago."""
-    for name in raw(client).scan_iter("rwf:*:keys"):
-        for digest, held in raw(client).hgetall(name).items():
-            raw(client).hset(name, digest, held.rpartition(b" ")[0] + b" 1")
 
 
 def removal(client: Client, workflow_id: str) -> float | None:
@@ -197,6 +191,14 @@ def test_the_records_decide_and_not_the_timer(client: Client) -> None:
         raw(client).zadd(timers, {f"x|{workflow_id}": 5})
     prune(client)
     assert (removal(client, open_), removal(client, kept)) == (None, due)
+
+
+def test_a_timer_of_nothing_goes(one_client: Client) -> None:
+    workflow_id = finish(one_client, flow("a"), retention=NOW)
+    prune(one_client, workflows=1)
+    raw(one_client).zadd(partition_key(workflow_id, "timers"), {f"x|{workflow_id}": 5})
+    prune(one_client)
+    assert removal(one_client, workflow_id) is None
 
 
 @pytest.mark.parametrize("damage", ["lost", "wrong"])
@@ -395,6 +397,28 @@ def test_what_a_topic_knows_of_others_stays(client: Client) -> None:
     assert client.deliver_signal("go", "k", dedupe_key="0").status == "unmatched"
 
 
+def test_a_signal_that_another_has_consumed_stays_and_twice_is_once(one_client: Client) -> None:
+    view = one_client.insert(flow("a"), retention=NOW)
+    one_client.await_step(view.id, "a", signal="go", correlation_key="k")
+    signal = one_client.deliver_signal("go", "k")
+    one_client.complete_step(view.id, "a")
+    one_client.dispatch_callbacks(ignore)
+    keys = one_client._scope.keys.topic(topic_digest("go", "k"))
+    number = signal.id.rpartition("/")[2]
+    record = raw(one_client).hgetall(keys[-2])
+    drive(one_client, op_of(one_client, view.id), 1)
+
+    def forget(workflow_id: str) -> None:
+        one_client._run(one_call(Call("forget", keys, ["go", "k", workflow_id, "a", number])))
+
+    forget(view.id[:-1] + ("2" if view.id[-1] != "2" else "3"))
+    assert raw(one_client).hgetall(keys[-2]) == record
+    for _ in range(2):
+        forget(view.id)
+        assert not raw(one_client).exists(keys[-2])
+    prune(one_client, workflows=1)
+
+
 def test_every_wait_it_ever_had_is_forgotten(client: Client) -> None:
     """Expired, abandoned, replaced and resolved ones, of several steps and topics."""
     view = client.insert(flow("a b c"), retention=NOW)
@@ -466,7 +490,7 @@ def test_hundreds_of_waits_and_steps(one_client: Client) -> None:
         one_client.await_step(view.id, step, signal="go", correlation_key="k")
     one_client.request_cancel(view.id)
     one_client.dispatch_callbacks(ignore)
-    sizes = []
+    sizes, stands = [], []
     removing = op_of(one_client, view.id)
     call = next(removing)
     with contextlib.suppress(StopIteration):
@@ -475,8 +499,10 @@ def test_hundreds_of_waits_and_steps(one_client: Client) -> None:
             reply = one_client._run(one_call(call))
             if call.function == "prune" and reply[0] == b"removing":
                 sizes.append(len(reply[3]))
+                stands.append(raw(one_client).hget(own_key(view.id), ":x"))
             call = removing.send(reply)
     assert sizes == [100, 100, 40, 0, 0]
+    assert stands == [b"2,0,1,1", b"2,0,1,101", b"2,0,71,1", b"2,1,1,1", b"2,2,1,1"]
     assert [key for key in stored(one_client) if b":sig:" in key or b":reg:" in key] == []
 
 

@@ -153,6 +153,30 @@ def test_counts_that_hid_an_end(client: Client) -> None:
     assert ended.finished_at is not None
 
 
+def test_counts_that_told_of_another_end_tell_nobody_again(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.complete_step(view.id, "a")
+    key = own_key(view.id)
+    counts = raw(one_client).hget(key, ":c")
+    assert counts.startswith(b"c1;")
+    raw(one_client).hset(key, ":c", b"f" + counts[1:])
+    assert one_client.get(view.id).state == "failed"
+    assert ("counts_wrong", None) in kinds(one_client, view.id)
+    assert raw(one_client).hget(key, ":c").startswith(b"c1;")
+    assert one_client.get(view.id).state == "completed"
+    assert len(one_client.callbacks(view.id)) == 1
+    assert kinds(one_client, view.id) == []
+
+
+@pytest.mark.parametrize("kind", ["r", "l"])
+def test_a_timer_of_a_step_that_needs_none_goes(one_client: Client, kind: str) -> None:
+    view = one_client.insert(flow("a"))
+    timers, timer = partition_key(view.id, "timers"), f"{kind}|{view.id}|a"
+    raw(one_client).zadd(timers, {timer: 9e14})
+    assert kinds(one_client, view.id) == [("timer_wrong", "a")]
+    assert raw(one_client).zscore(timers, timer) is None
+
+
 def test_due_retries_are_fired_and_others_are_not(client: Client) -> None:
     view = client.insert(flow("a b c d:a"))
     client.complete_step(view.id, "a", "retryable", retry_in=0)

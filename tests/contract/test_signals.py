@@ -10,9 +10,12 @@ import pytest
 from rwf import Client
 from rwf.model.views import AwaitView, SignalView
 from rwf.store.catalog import Call
+from rwf.store.keys import topic_digest
 from rwf.store.ops.due import PassedOver
 from rwf.store.ops.signals import await_step, deliver_signal
 from rwf.store.ops.timers import fire_due
+from rwf.store.ops.topics import check_topic
+from rwf.store.ops.waits import settle_waits
 from tests.contract.flows import (
     drive,
     fan_out,
@@ -78,6 +81,7 @@ def test_a_claimed_step_waits_and_gives_up_its_lease(client: Client) -> None:
     first = wait(client, view.id, lease=claimed.lease)
     again = wait(client, view.id, lease=claimed.lease)
     assert again == first
+    assert noted(client, view.id)[-1] == ("await_step", "a", "duplicate", "duplicate_await")
     with refused("already_terminal"):
         client.complete(claimed)
     deliver(client, "1")
@@ -273,6 +277,167 @@ def test_the_default_dedupe_key_is_the_correlation_key(client: Client) -> None:
     assert blocker.details["correlation_key"] == "k"
     assert blocker.details["swallowed_by"] == first.id
     assert deliver(client, "another").status == "consumed"
+
+
+def test_a_repeated_signal_whose_call_is_sent_again_is_noted_once(one_client: Client) -> None:
+    deliver(one_client, "d")
+    call = next(deliver_signal(one_client._scope, "go", "k", None, "d"))
+    assert isinstance(call, Call)
+    for sent in (call, call.repeated()):
+        assert one_client._run(one_call(sent))[0] == b"duplicate"
+    assert logged(one_client) == [("duplicate", "duplicate_signal", "d")]
+
+
+def test_what_woke_a_step_goes_when_it_waits_again(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id)
+    deliver(one_client, "1", payload="x")
+    payloads = own_key(view.id, "p")
+    assert raw(one_client).hget(payloads, "s:a") == b'"x"'
+    wait(one_client, view.id)
+    assert raw(one_client).hget(payloads, "s:a") is None
+
+
+# --- what a topic and a workflow know of each other
+
+
+def test_a_wait_that_is_registered_late_is_not(one_client: Client) -> None:
+    """Its end was told before; else the signal would be ambiguous."""
+    first, second = (one_client.insert(flow("a")).id for _ in range(2))
+    op = await_step(one_client._scope, first, "a", "go", "k", None, None)
+    registration = op.send(one_client._run(one_call(next(op))))
+    assert isinstance(registration, Call)
+    assert registration.function == "sync"
+    one_client.complete_step(first, "a")
+    wait(one_client, second)
+    one_client._run(one_call(registration))
+    assert deliver(one_client, "1").workflow_id == second
+
+
+def test_a_wait_that_its_topic_believes_to_be_over_is_registered_again(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id)
+    record, places = one_client._scope.keys.topic(topic_digest("go", "k"))[-2:]
+    field, redis = f"l{view.id}|a", raw(one_client)
+    n, _, stamp = redis.hget(record, field).split(b",")
+    redis.hset(record, field, b",".join((n, b"g", stamp)))
+    redis.delete(places)
+    (repair,) = one_client.reconcile(view.id).repairs
+    assert (repair.kind, repair.step) == ("registration_unfinished", "a")
+    assert stat(one_client, "rr|registration_unfinished") == 1
+    assert redis.hget(record, field) == b",".join((n, b"w", stamp))
+    assert deliver(one_client, "1").status == "consumed"
+
+
+def test_who_finds_a_hand_off_outstanding_hands_over_its_own_payload(one_client: Client) -> None:
+    wait(one_client, one_client.insert(flow("a")).id)
+    drive(one_client, deliver_signal(one_client._scope, "go", "k", "first", "1"), 1)
+    assert deliver(one_client, "2", payload="second").status == "unmatched"
+    (claimed,) = one_client.claim(["default"], worker_id="w")
+    assert claimed.signal is not None
+    assert claimed.signal.payload == "first"
+
+
+def test_a_signal_is_not_handed_to_the_next_wait_of_its_step(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id)
+    deliver(one_client, "1")
+    drive(one_client, await_step(one_client._scope, view.id, "a", "go", "k", None, None), 1)
+    (repair,) = one_client.reconcile(view.id).repairs
+    assert repair.kind == "registration_unfinished"
+    assert states(one_client, view.id) == "a=awaiting_signal"
+    assert deliver(one_client, "2").status == "consumed"
+    assert stat(one_client, "sg|consumed") == 2
+
+
+def test_an_agenda_that_has_nothing_to_tell_is_emptied(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    agenda = own_key(view.id, "d")
+    raw(one_client).zadd(agenda, {"!a": -5})
+    one_client._run(settle_waits(one_client._scope, view.id))
+    assert not raw(one_client).exists(agenda)
+
+
+def test_what_was_noted_of_a_signal_is_not_noted_again(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id, deadline=timedelta(0))
+    for dedupe in "12":
+        assert deliver(one_client, dedupe).status == "late"
+    assert logged(one_client) == [("late", "late_signal", dedupe) for dedupe in "12"]
+    assert stat(one_client, "sg|late") == 2
+
+
+def test_only_the_signal_that_is_handed_over_is_recorded(one_client: Client) -> None:
+    first, second = (one_client.insert(flow("a")).id for _ in range(2))
+    wait(one_client, first)
+    drive(one_client, deliver_signal(one_client._scope, "go", "k", None, "1"), 1)
+    drive(one_client, await_step(one_client._scope, second, "a", "go", "k", None, None), 2)
+    for dedupe, status in (("1", b"recorded"), ("2", b"ambiguous")):
+        call = next(deliver_signal(one_client._scope, "go", "k", None, dedupe))
+        _, answer, _ = one_client._run(one_call(call))
+        assert answer[1] == status
+    one_client.reconcile(first)
+    one_client.reconcile(second)
+
+
+def test_forgetting_what_was_not_known_is_no_repair(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    keys = one_client._scope.keys.topic(topic_digest("go", "k"))
+    args = ["go", "k", view.id, "a", "1", "0", "n", "", "", "1"]
+    assert one_client._run(one_call(Call("sync", keys, args)))[0] == b""
+    assert not raw(one_client).exists(*keys[-2:])
+
+
+def test_a_topic_that_fell_back_learns_that_a_wait_has_expired(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id, deadline=timedelta(0))
+    record, places = one_client._scope.keys.topic(topic_digest("go", "k"))[-2:]
+    field, redis = f"l{view.id}|a", raw(one_client)
+    expired = redis.hget(record, field)
+    n, state, stamp = expired.decode().split(",")
+    assert state == "x"
+    redis.hset(record, field, f"{n},w,{stamp}")
+    redis.delete(places)
+    redis.zadd(places, {f"w|{view.id}|{stamp}|a|{n}": 0})
+    digest = topic_digest("go", "k")
+    assert one_client._run(check_topic(one_client._scope, digest)) == {"handoff_unfinished": 1}
+    assert redis.hget(record, field) == expired
+    assert deliver(one_client, "1").status == "late"
+
+
+def test_a_workflow_that_fell_back_gets_its_signal_again(one_client: Client) -> None:
+    """A failover may take the workflow's partition back, and not the topic's."""
+    view = one_client.insert(flow("a"))
+    wait(one_client, view.id)
+    topic = set(one_client._scope.keys.topic(topic_digest("go", "k"))[-2:])
+    redis = raw(one_client)
+    before = {key: redis.dump(key) for key in redis.scan_iter("rwf:*") if key.decode() not in topic}
+    signal = deliver(one_client, "1", payload="x")
+    redis.delete(*(key for key in redis.scan_iter("rwf:*") if key.decode() not in topic))
+    for key, dump in before.items():
+        redis.restore(key, 0, dump)
+    assert states(one_client, view.id) == "a=awaiting_signal"
+    (repair,) = one_client.reconcile(view.id).repairs
+    assert (repair.kind, repair.step) == ("handoff_unfinished", "a")
+    (claimed,) = one_client.claim(["default"], worker_id="w")
+    assert claimed.signal is not None
+    assert (claimed.signal.id, claimed.signal.payload) == (signal.id, "x")
+
+
+def test_a_topic_whose_hand_off_came_too_late_knows_the_wait_by_its_stamp(
+    one_client: Client,
+) -> None:
+    view = one_client.insert(flow("a"))
+    end = datetime.now(UTC) + timedelta(milliseconds=50)
+    wait(one_client, view.id, deadline=end)
+    record = one_client._scope.keys.topic(topic_digest("go", "k"))[-2]
+    field, redis = f"l{view.id}|a", raw(one_client)
+    n, _, stamp = redis.hget(record, field).split(b",")
+    delivery = deliver_signal(one_client._scope, "go", "k", None, None)
+    drive(one_client, delivery, 1)
+    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    assert one_client.deliver_signal("go", "k").status == "late"
+    assert redis.hget(record, field) == b",".join((n, b"x", stamp))
 
 
 # --- deadlines

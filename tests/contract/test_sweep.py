@@ -19,6 +19,7 @@ from tests.contract.flows import (
     fan_out,
     first_call_only,
     flow,
+    one_call,
     other_semantics,
     own_key,
     partition_key,
@@ -183,6 +184,46 @@ def test_an_unfinished_walk_without_its_timer_is_finished(one_client: Client) ->
     raw(one_client).delete("rwf:{0}:timers")
     assert swept(one_client) == {("release_unfinished", None)}
     assert one_client.get(view.id).runnable_step_count == 600
+
+
+def test_a_release_that_is_left_amid_a_check_gets_its_timer(one_client: Client) -> None:
+    """A check mends the timer alone; whoever fires that, or sweeps, goes on with the release."""
+    client, redis = one_client, raw(one_client)
+    view = client.insert(fan_out(600))
+    first_call_only(client, view.id, "root", "completed")
+    timers, timer = partition_key(view.id, "timers"), f"u|{view.id}"
+
+    def checked() -> list[list[bytes]]:
+        call = client._scope.on_workflow("check", view.id, ["0"])
+        found: list[list[bytes]] = client._run(one_call(call))[0]
+        return found
+
+    assert checked() == []
+    due = redis.zscore(timers, timer)
+    redis.zrem(timers, timer)
+    assert checked() == [[b"walk_timer_missing", b""]]
+    redis.zadd(timers, {timer: 9e14})
+    assert checked() == [[b"walk_timer_missing", b""]]
+    assert due <= redis.zscore(timers, timer) <= due + 60_000
+    redis.zadd(timers, {timer: 5})
+    assert checked() == []
+    client.reconcile(view.id)
+    redis.zadd(timers, {timer: 5})
+    assert checked() == [[b"timer_wrong", b""]]
+    assert redis.zscore(timers, timer) is None
+
+
+def test_a_check_of_other_semantics_touches_nothing(
+    one_client: Client, broken_on_purpose: None
+) -> None:
+    """Also of one that became so since somebody has looked."""
+    view = one_client.insert(flow("a"))
+    other_semantics(one_client, view.id)
+    raw(one_client).delete(partition_key(view.id, "ready"), partition_key(view.id, "index"))
+    before = contents(one_client)
+    check = one_client._scope.on_workflow("check", view.id, ["0"])
+    assert one_client._run(one_call(check)) == []
+    assert contents(one_client) == before
 
 
 def test_a_hand_off_without_its_timer_is_carried_out(client: Client) -> None:

@@ -18,7 +18,7 @@ from rwf.store.ops.complete import complete_step
 from rwf.store.ops.insert import insert
 from tests import invariants
 from tests.conftest import connect
-from tests.contract.flows import drive, flow, one_call, own_key, raw
+from tests.contract.flows import drive, flow, one_call, outdate_reservations, own_key, raw
 from tests.servers import AnyServer
 from tests.waiting import until
 
@@ -149,6 +149,38 @@ def test_an_insert_that_took_too_long_begins_again(one_client: Client) -> None:
             raw(client).delete(own_key(workflow_id), own_key(workflow_id, "p"))
     assert view.step_count == 1902
     assert len(client.graph(view.id).edges) == 2600
+
+
+def test_an_insert_that_lost_its_payloads_alone_leaves_nothing_and_begins_again(
+    one_client: Client,
+) -> None:
+    client = one_client
+    client.list()
+    op = insert(client._scope, graph(), None, WEEK)
+    reply: Any = None
+    while True:
+        call = op.send(reply)
+        assert isinstance(call, Call)
+        keys = [own_key(call.keys[-1].rpartition(":")[2], kind) for kind in "wp"]
+        last = call.function == "insert" and "publish" in call.args
+        if last:
+            raw(client).delete(keys[1])
+        reply = client._run(one_call(call))
+        if last:
+            break
+    assert reply == [b"incomplete"]
+    assert raw(client).exists(*keys) == 0
+    op.close()
+
+
+def test_what_was_staged_under_a_key_goes_when_its_id_is_made_unusable(one_client: Client) -> None:
+    client = one_client
+    client.list()
+    drive(client, insert(client._scope, graph(), "k", WEEK), 6)
+    (staged,) = raw(client).scan_iter("rwf:*:p:*")
+    outdate_reservations(client)
+    assert client.insert(flow("a"), key="k").step_count == 1
+    assert not raw(client).exists(staged)
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
