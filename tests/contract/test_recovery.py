@@ -565,3 +565,31 @@ def test_a_workflow_of_other_semantics_is_not_marked(
     with refused("unsupported_semantics"):
         one_client.recover_step(view.id, "a", "cancel")
     assert raw(one_client).hgetall(own_key(view.id)) == before
+
+
+def test_what_an_operator_says_is_kept_as_it_is(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.complete_step(view.id, "a", "failed")
+    for duplicate in (False, True):
+        done = one_client.recover_step(
+            view.id, "a", "retry", reason="x|y,z", actor="me|too", command_id="c|1"
+        )
+        assert (done.duplicate, done.change_count) == (duplicate, 1)
+    accepted = next(one for one in one_client.evidence(view.id) if one.action == "recover_step")
+    assert accepted.actor == "me|too"
+    assert accepted.metadata == {
+        "recovery": "retry", "scope": "blocked", "reason": "x|y,z", "command_id": "c|1",
+    }  # fmt: skip
+
+
+def test_a_parent_of_the_first_chunk_is_judged(one_client: Client) -> None:
+    view = one_client.insert(fan_in(450))
+    one_client.complete_step(view.id, "p3", "failed")
+    with refused("dependencies_unresolved") as info:
+        one_client.recover_step(view.id, "last", "retry")
+    assert "p3, which" in info.value.message
+
+
+def test_a_recovery_in_a_partition_that_does_not_exist(one_client: Client) -> None:
+    with refused("workflow_not_found"):
+        one_client.recover_step("9999-aaaaaaaaaaaaaaaa", "a", "retry")
