@@ -268,7 +268,7 @@ def test_what_fails_each_time_is_told_once(
     calls: list[str] = []
     one_client._session.observers["test"] = lambda function, _: calls.append(function)
     with serving(one_client, **SHORT):
-        until(lambda: "WRONGTYPE" in caplog.text, what="word of it")
+        until(lambda: "has another type" in caplog.text, what="word of it")
         calls.clear()
         until(lambda: calls.count("timers") > 5 and calls.count("tally") > 2, what="more of it")
     assert caplog.text.count("the server is away") == 1

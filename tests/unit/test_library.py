@@ -115,7 +115,7 @@ def test_an_error_on_the_server_names_the_file_and_the_line(pool: Pool, kind: st
     server = pool.get(kind)
     with connect(server) as client:
         view = client.insert(flow("a"))
-        raw(client).hset(own_key(view.id), "a", "nonsense")
+        raw(client).hset(own_key(view.id), "a", "a,,,,,,,,,,,,|")
         with pytest.raises(RwfError) as caught:
             client.complete_step(view.id, "a")
     place = re.search(r"lua/([a-z/]+\.lua):(\d+)", str(caught.value))
