@@ -277,9 +277,10 @@ class AsyncStore(_Store):
             await node.aclose()
         self._nodes.clear()
         if self._client is not None and not self._given:
+            await self._client.aclose()
+            # Behind it: what it still connects asks them.
             for sentinel in _sentinels(self._client, self._address):
                 await sentinel.aclose()
-            await self._client.aclose()
             self._client = None
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.close)
