@@ -1,6 +1,7 @@
 -- Handing steps out: an entry of the ready queue, taken out before, becomes a claim.
 -- A claim as it is told: {record, input, context, wait, signal's payload, references, when the workflow was
--- inserted, its context}, or {""} where these cannot be read; references are step, what it is, payload, ...: "n" null, "v" a value, "m" missing.
+-- inserted, its context}, or {""} where these cannot be read; references are step, what it is, payload,
+-- ...: "n" null, "v" a value, "m" missing.
 local M = {}
 
 -- The claimer, from four arguments: token, worker (quoted), lease in milliseconds.

@@ -131,7 +131,8 @@ class Carrier:
                     claim.workflow_id,
                     alone,
                 )
-        await self._start_reserved(desk)
+        if desk.reserved:
+            await self._start_reserved(desk)
 
     async def _start_reserved(self, desk: Desk) -> None:
         """Starts entries with a call of their own; those that it cannot go back by themselves."""
