@@ -18,7 +18,7 @@ from rwf.model.retry import Backoff
 from rwf.model.workflow import Workflow
 from rwf.reconciler import Reconciler
 from rwf.store.ops.complete import Completion
-from rwf.webhook import Webhook
+from rwf.webhook import Webhook, verify_signature
 from rwf.worker import Await, Cancel, Discard, Fail, Retry, StepContext, Worker
 
 __all__ = [
@@ -46,4 +46,5 @@ __all__ = [
     "Workflow",
     "WorkflowInvalid",
     "result",
+    "verify_signature",
 ]

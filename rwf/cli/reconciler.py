@@ -14,13 +14,13 @@ from rwf.cli.common import Output, on_client
 from rwf.cli.processes import Address, log_options, logging_to, metrics_option, serving_metrics
 
 
-def _webhook(url: str | None, secret: str | None) -> Webhook | None:
+def _webhook(url: str | None, secret: str | None, timeout: float) -> Webhook | None:
     if url is None:
         return None
     if not secret:
         raise click.UsageError("--webhook needs a secret to sign with: set RWF_WEBHOOK_SECRET")
     try:
-        return Webhook(url, secret)
+        return Webhook(url, secret, timeout=timeout)
     except ValueError as error:
         raise click.UsageError(f"--webhook: {error}") from None
 
@@ -57,9 +57,22 @@ class _Seconds(click.FloatRange):
     metavar="SECONDS",
     help="In which time all open workflows are looked at.",
 )
-@click.option("--webhook", metavar="URL", help="POST callbacks to URL.")
+@click.option(
+    "--webhook",
+    envvar="RWF_WEBHOOK_URL",
+    metavar="URL",
+    help="POST callbacks to URL.  [$RWF_WEBHOOK_URL]",
+)
 @click.option(
     "--webhook-secret", envvar="RWF_WEBHOOK_SECRET", metavar="TEXT", help="[$RWF_WEBHOOK_SECRET]"
+)
+@click.option(
+    "--webhook-timeout",
+    type=_Seconds(),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the receiver may take over a callback.",
 )
 @metrics_option(f"127.0.0.1:{metrics.PORT}")
 @log_options
@@ -73,6 +86,7 @@ def reconciler(
     *,
     webhook: str | None,
     webhook_secret: str | None,
+    webhook_timeout: float,
     address: Address | None,
     log_level: str,
     log_format: str | None,
@@ -82,7 +96,9 @@ def reconciler(
 
     Any number of them may run. Prints which partitions it looks after, and what it mends.
     """
-    daemon = Reconciler(client, callbacks=_webhook(webhook, webhook_secret), **given)
+    daemon = Reconciler(
+        client, callbacks=_webhook(webhook, webhook_secret, webhook_timeout), **given
+    )
     log = logging.getLogger("rwf")
     with (
         logging_to(sys.stdout, log, log_level, log_format, out.as_json),
