@@ -60,7 +60,7 @@ from rwf.model.views import (
 from rwf.model.workflow import Workflow
 from rwf.reconciler import Reconciler
 from rwf.store.ops.complete import Batch, Completion
-from rwf.webhook import Webhook
+from rwf.webhook import Webhook, verify_signature
 from rwf.worker import Await, Cancel, Discard, Fail, Retry, StepContext, Worker
 
 __all__ = [
@@ -129,4 +129,5 @@ __all__ = [
     "WorkflowTerminal",
     "WorkflowView",
     "result",
+    "verify_signature",
 ]
