@@ -153,6 +153,7 @@ class SyncStore(_Store):
         arguments = _arguments(address, options)
         if self._embedded is not None:
             self._embedded.ensure_running()
+            arguments["credential_provider"] = self._embedded.credentials
             return redis.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
             sentinel: Any = redis.sentinel.Sentinel
@@ -324,6 +325,7 @@ class AsyncStore(_Store):
         options = _options(redis.asyncio.retry.Retry(NoBackoff(), 0))
         arguments = _arguments(address, {**options, "socket_timeout": None})
         if self._embedded is not None:
+            arguments["credential_provider"] = self._embedded.credentials
             return redis.asyncio.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
             sentinel: Any = redis.asyncio.sentinel.Sentinel
