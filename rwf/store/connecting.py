@@ -15,6 +15,7 @@ import redis.sentinel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from rwf.embedded import EmbeddedServer
 from rwf.errors import CommandRejected
 from rwf.model.states import Reason
 from rwf.store.address import Address
@@ -85,33 +86,42 @@ def _sentinel_options(address: Address, options: dict[str, Any]) -> dict[str, An
     }
 
 
-def connect(address: Address, url: str, limits: Limits) -> Any:
-    """A blocking client; ``url`` is the address's own, or where its embedded server is."""
+def connect(address: Address, embedded: EmbeddedServer | None, limits: Limits) -> Any:
+    """A blocking client; an embedded server, if there is one, runs."""
     options = _options(Retry(NoBackoff(), 0), limits.timeout)
     if address.kind == "cluster":
-        return redis.cluster.RedisCluster.from_url(url, **options)
+        return redis.cluster.RedisCluster.from_url(address.url, **options)
     pooled = {**options, **_pool_options(limits), **(address.options or {})}
     if address.kind == "sentinel":
         sentinel: Any = redis.sentinel.Sentinel
         found = sentinel(address.hosts, sentinel_kwargs=_sentinel_options(address, options))
         return found.master_for(address.service, connection_pool_class=_SentinelPool, **pooled)
-    return redis.Redis.from_pool(redis.BlockingConnectionPool.from_url(url, **pooled))
+    url, login = _place(address, embedded)
+    return redis.Redis.from_pool(redis.BlockingConnectionPool.from_url(url, **pooled, **login))
 
 
-def connect_async(address: Address, url: str, limits: Limits) -> Any:
+def connect_async(address: Address, embedded: EmbeddedServer | None, limits: Limits) -> Any:
     """A client on asyncio. The time limit for its replies is the store's own: redis-py's makes a
     task to send, and a timer to read."""
     options = _options(redis.asyncio.retry.Retry(NoBackoff(), 0), limits.timeout)
     unlimited = {**options, "socket_timeout": None}
     if address.kind == "cluster":
-        return redis.asyncio.cluster.RedisCluster.from_url(url, **unlimited)
+        return redis.asyncio.cluster.RedisCluster.from_url(address.url, **unlimited)
     pooled = {**unlimited, **_pool_options(limits), **(address.options or {})}
     if address.kind == "sentinel":
         sentinel: Any = redis.asyncio.sentinel.Sentinel
         found = sentinel(address.hosts, sentinel_kwargs=_sentinel_options(address, options))
         return found.master_for(address.service, connection_pool_class=_AsyncSentinelPool, **pooled)
     pool: Any = redis.asyncio.BlockingConnectionPool
-    return redis.asyncio.Redis.from_pool(pool.from_url(url, **pooled))
+    url, login = _place(address, embedded)
+    return redis.asyncio.Redis.from_pool(pool.from_url(url, **pooled, **login))
+
+
+def _place(address: Address, embedded: EmbeddedServer | None) -> tuple[str, dict[str, Any]]:
+    """The URL of a single server, and what it takes to log in there."""
+    if embedded is None:
+        return address.url, {}
+    return embedded.url, {"credential_provider": embedded.credentials}
 
 
 def node_client(node: Any, limits: Limits) -> redis.Redis:

@@ -82,9 +82,6 @@ class Store:
         kinds = redis.cluster.RedisCluster, redis.asyncio.cluster.RedisCluster
         return isinstance(self._client, kinds)
 
-    def _url(self, address: Address) -> str:
-        return self._embedded.url if self._embedded is not None else address.url
-
     def _check(self, node: Any, patient: bool) -> None:
         """Raises NodeSilent for a node that has not answered others just before."""
         if node is not None and not patient:
@@ -171,7 +168,7 @@ class SyncStore(Store):
                 assert self._address is not None
                 if self._embedded is not None:
                     self._embedded.ensure_running()
-                self._client = connect(self._address, self._url(self._address), self.limits)
+                self._client = connect(self._address, self._embedded, self.limits)
             return self._client
 
     def look_anew(self, silent: str = "") -> None:

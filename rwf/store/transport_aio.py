@@ -129,7 +129,7 @@ class AsyncStore(Store):
             if self._embedded is not None:
                 await asyncio.to_thread(self._embedded.ensure_running)
             if self._client is None:
-                self._client = connect_async(self._address, self._url(self._address), self.limits)
+                self._client = connect_async(self._address, self._embedded, self.limits)
         return self._client
 
     async def look_anew(self, silent: str = "") -> None:
