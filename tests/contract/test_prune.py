@@ -563,13 +563,17 @@ def test_hundreds_of_signals_leave(one_client: Client) -> None:
 
 
 def test_it_goes_on_behind_what_is_due_and_not_its_own(one_client: Client) -> None:
-    waiting = one_client.insert(flow(" ".join(f"s{number}" for number in range(120))))
-    for step in one_client.steps(waiting.id):
-        one_client.complete_step(waiting.id, step.name, "retryable", retry_in=0)
+    def retries() -> None:
+        waiting = one_client.insert(flow(" ".join(f"s{number}" for number in range(120))))
+        for step in one_client.steps(waiting.id):
+            one_client.complete_step(waiting.id, step.name, "retryable", retry_in=0)
+
+    retries()
     ids = [finish(one_client, flow("a"), retention=NOW) for _ in range(3)]
+    retries()
     told: list[PruneReport] = []
     assert one_client.prune(progress=told.append).workflows == len(ids)
-    assert [report.workflows for report in told] == [0, 3]
+    assert [report.workflows for report in told] == [0, 3, 3]
     assert one_client.step(waiting.id, "s0").state == "retryable"
 
 
