@@ -54,6 +54,7 @@ PORT: Final = 9464
 DURATION: Final = "rwf_call_duration_seconds"
 READY_AGE: Final = "rwf_ready_oldest_age_seconds"
 SWEEP_AGE: Final = "rwf_sweep_age_seconds"
+SWEEP_ROUND: Final = "rwf_sweep_round_seconds"
 OWNED: Final = "rwf_partitions_owned"
 
 _BUCKETS: Final = (
@@ -196,6 +197,8 @@ class FleetCollector(Collector):
         if found.sweep_seconds is not None:
             help_ = "How long ago the last sweep ended, of the partition that waits longest."
             yield GaugeMetricFamily(SWEEP_AGE, help_, found.sweep_seconds)
+            help_ = "How long a sweep takes, of the partition where it takes longest."
+            yield GaugeMetricFamily(SWEEP_ROUND, help_, found.round_seconds)
         if self._daemon is not None:
             help_ = "Partitions that this daemon looks after."
             yield GaugeMetricFamily(OWNED, help_, len(self._daemon.partitions))

@@ -24,6 +24,7 @@ from rwf.model.states import Action, CallbackOutcome, RepairKind
 from rwf.model.views import Callback
 from rwf.store.library import lua_folder
 from rwf.store.ops.stats import fleet
+from rwf.store.ops.sweep import Kind, Place, sweep
 from tests.conftest import Pool
 from tests.contract.counted import Counts, Watched, counted, sample, samples, standing
 from tests.contract.flows import drive, flow, own_key, partition_key, raw
@@ -263,6 +264,34 @@ def test_ages(one_client: Client, broken_on_purpose: None) -> None:
     taken = f"q:1000|{order(900)}|0-x|s"
     raw(one_client).zadd("rwf:{0}:reserved", {taken: now})
     assert ages()[metrics.READY_AGE] == pytest.approx(900, abs=20)
+
+
+def test_how_long_a_sweep_takes(client: Client, broken_on_purpose: None) -> None:
+    """It is told while one is under way, by how far it has come, and after its end."""
+
+    def told() -> float | None:
+        return samples(scrape(client)).get(sample(metrics.SWEEP_ROUND, {}))
+
+    view = client.insert(flow("a"))
+    partition, index = int(view.id.partition("-")[0]), partition_key(view.id, "index")
+    of_others = [f"o|{number:011x}|{partition}-{'a' * 16}" for number in range(1999)]
+    raw(client).zadd(index, dict.fromkeys(of_others, 0))
+    assert told() is None
+    place = Place(partition, Kind.OPEN)
+    client._run(sweep(client._scope, place, 60.0, anew=True))
+    key = partition_key(view.id, "sweep")
+    assert told() == 60
+    client._run(sweep(client._scope, place, 60.0))
+    # It has come to the 256th of 2,000 entries, which it says took it a minute.
+    raw(client).hset(key, "open:began", int(raw(client).hget(key, "open:seen")) - 60_000)
+    assert told() == pytest.approx(60 * 2000 / 256)
+    raw(client).zremrangebylex(index, "-", "[" + of_others[-1])
+    ended = False
+    while not ended:
+        ended = client._run(sweep(client._scope, place, 60.0)).ended
+    took = float(raw(client).hget(key, "open:took")) / 1000
+    assert told() == took
+    assert 60 <= took < 600
 
 
 def test_calls_are_measured(one_server: AnyServer, one_client: Client) -> None:
