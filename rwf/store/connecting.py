@@ -19,6 +19,7 @@ from rwf.embedded import EmbeddedServer
 from rwf.errors import CommandRejected
 from rwf.model.states import Reason
 from rwf.store.address import Address
+from rwf.store.sentinels import AsyncSentinels, Sentinels
 
 MAX_CONNECTIONS: Final = 100
 """Connections of a client by default, to each node of a cluster."""
@@ -93,7 +94,7 @@ def connect(address: Address, embedded: EmbeddedServer | None, limits: Limits) -
         return redis.cluster.RedisCluster.from_url(address.url, **options)
     pooled = {**options, **_pool_options(limits), **(address.options or {})}
     if address.kind == "sentinel":
-        sentinel: Any = redis.sentinel.Sentinel
+        sentinel: Any = Sentinels
         found = sentinel(address.hosts, sentinel_kwargs=_sentinel_options(address, options))
         return found.master_for(address.service, connection_pool_class=_SentinelPool, **pooled)
     url, login = _place(address, embedded)
@@ -109,7 +110,7 @@ def connect_async(address: Address, embedded: EmbeddedServer | None, limits: Lim
         return redis.asyncio.cluster.RedisCluster.from_url(address.url, **unlimited)
     pooled = {**unlimited, **_pool_options(limits), **(address.options or {})}
     if address.kind == "sentinel":
-        sentinel: Any = redis.asyncio.sentinel.Sentinel
+        sentinel: Any = AsyncSentinels
         found = sentinel(address.hosts, sentinel_kwargs=_sentinel_options(address, options))
         return found.master_for(address.service, connection_pool_class=_AsyncSentinelPool, **pooled)
     pool: Any = redis.asyncio.BlockingConnectionPool
