@@ -35,6 +35,7 @@ from rwf.model.views import (
     GraphView,
     HeartbeatReport,
     MigrationReport,
+    PartialList,
     PruneReport,
     QueueView,
     RebuildReport,
@@ -50,6 +51,7 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
+from rwf.store.away import Away
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
@@ -101,7 +103,7 @@ class AsyncClient:
     def __init__(self, store: AsyncStore, session: Session, *, max_payload: int) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload)
+        self._scope = Scope(session.keys, max_payload, away=Away(several_nodes=session.cluster))
 
     @classmethod
     def from_url(
@@ -272,7 +274,7 @@ class AsyncClient:
         worker_id: str,
         limit: int = 1,
         lease: float | timedelta = 30.0,
-    ) -> builtins.list[ClaimedStep]:
+    ) -> PartialList[ClaimedStep]:
         return await self._run(claims.claim(self._scope, queues, worker_id, limit, lease))
 
     async def heartbeat(
@@ -414,13 +416,13 @@ class AsyncClient:
 
     async def evidence(
         self, workflow_id: str | None = None, *, step: str | None = None
-    ) -> builtins.list[EvidenceView]:
+    ) -> PartialList[EvidenceView]:
         return await self._run(reads.evidence(self._scope, workflow_id, step))
 
     async def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
         return await self._run(callbacks.callbacks(self._scope, workflow_id))
 
-    async def queues(self) -> builtins.list[QueueView]:
+    async def queues(self) -> PartialList[QueueView]:
         return await self._run(queues.queues(self._scope))
 
     async def graph(self, workflow_id: str) -> GraphView:

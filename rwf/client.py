@@ -28,6 +28,7 @@ from rwf.model.views import (
     GraphView,
     HeartbeatReport,
     MigrationReport,
+    PartialList,
     PruneReport,
     QueueView,
     RebuildReport,
@@ -43,6 +44,7 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
+from rwf.store.away import Away
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
@@ -83,7 +85,7 @@ class Client:
     def __init__(self, store: SyncStore, session: Session, *, max_payload: int) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload)
+        self._scope = Scope(session.keys, max_payload, away=Away(several_nodes=session.cluster))
 
     @classmethod
     def from_url(
@@ -300,7 +302,7 @@ class Client:
         worker_id: str,
         limit: int = 1,
         lease: float | timedelta = 30.0,
-    ) -> builtins.list[ClaimedStep]:
+    ) -> PartialList[ClaimedStep]:
         """Hands out up to ``limit`` (1,000) available steps of these queues, each to one worker.
 
         Highest priority first; within a priority oldest first, with workflows taking turns (section
@@ -522,7 +524,7 @@ class Client:
 
     def evidence(
         self, workflow_id: str | None = None, *, step: str | None = None
-    ) -> builtins.list[EvidenceView]:
+    ) -> PartialList[EvidenceView]:
         """What was accepted, refused or repeated, oldest first (section 11).
 
         Without an id, of what concerns no workflow: commands on unknown ones, and signals that came
@@ -534,7 +536,7 @@ class Client:
         """A workflow's callbacks and where they stand, oldest first (section 6)."""
         return self._run(callbacks.callbacks(self._scope, workflow_id))
 
-    def queues(self) -> builtins.list[QueueView]:
+    def queues(self) -> PartialList[QueueView]:
         """All queues that hold a step, or whose steps somebody has ever asked for (section 8)."""
         return self._run(queues.queues(self._scope))
 

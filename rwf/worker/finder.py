@@ -70,6 +70,7 @@ class Finder:
             await self._link.broken(error)
             return
         self._link.stands()
-        bench.on_the_way -= asked - sum(map(len, found))
-        for desk, entries in zip(desks, found, strict=True):
+        bench.on_the_way -= asked - sum(map(len, found.values()))
+        for desk in desks:
+            entries = found.get(desk.partition, [])
             bench.keep(desk, entries, desk.ripe or len(entries) == share)

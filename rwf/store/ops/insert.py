@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from rwf.errors import CommandRejected, RwfError
+from rwf.errors import CommandRejected, RwfError, StoreUnavailable
 from rwf.model.graph import Graph
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import SEMANTICS_VERSION, Reason
@@ -19,7 +19,14 @@ from rwf.store.catalog import CONNECT, Arg, Call, Op
 from rwf.store.headers import Header
 from rwf.store.keys import home_partition, key_digest, new_workflow_id, partition_of
 from rwf.store.ops.advance import advance_all
-from rwf.store.ops.base import Scope, checked_text, invalid, new_call_id, side_by_side
+from rwf.store.ops.base import (
+    Scope,
+    ask_each,
+    checked_text,
+    invalid,
+    new_call_id,
+    side_by_side,
+)
 from rwf.store.records import Fields, fields_of
 from rwf.store.stored import time_of_stamp
 
@@ -39,6 +46,7 @@ def insert(
     op = _checked(scope, workflow, key, _milliseconds(retention))
     if not scope.keys.partitions:
         yield CONNECT
+    yield from _look_around(scope)
     return (yield from op)
 
 
@@ -58,10 +66,11 @@ def insert_many(
     ]
     if not scope.keys.partitions:
         yield CONNECT
+    yield from _look_around(scope)
     views: list[WorkflowView] = []
     failed: list[Exception] = []
     for start in range(0, len(ops), ITEMS_PER_CALL):
-        for done in (yield from side_by_side(ops[start : start + ITEMS_PER_CALL])):
+        for done in (yield from side_by_side(ops[start : start + ITEMS_PER_CALL], patient=True)):
             if isinstance(done, Exception):
                 failed.append(done)
             else:
@@ -91,10 +100,34 @@ def _checked(
 
 
 def _insert_anew(scope: Scope, graph: Graph, kept_ms: int | None) -> Op[WorkflowView]:
-    partition = random.randrange(scope.keys.partitions)  # noqa: S311 - to spread, not to hide
-    view = yield from _put(scope, new_workflow_id(partition), graph, kept_ms, None)
-    assert view is not None
-    return view
+    while True:
+        partition = _any_living(scope)
+        try:
+            view = yield from _put(scope, new_workflow_id(partition), graph, kept_ms, None)
+        except StoreUnavailable as error:
+            known = len(scope.away.partitions)
+            scope.away.note({partition: error})
+            # What may have been made is not made a second time elsewhere.
+            if not error.never_ran or len(scope.away.partitions) in (known, scope.keys.partitions):
+                raise
+        else:
+            assert view is not None
+            return view
+
+
+def _look_around(scope: Scope) -> Op[None]:
+    """Learns which partitions answer, where that was not known just before; a read, so that a
+    node which hangs is met by this and not by an insert, which might then have been made."""
+    if scope.away.is_unsure(scope.keys.partitions):
+        numbers = range(scope.keys.partitions)
+        yield from ask_each(
+            scope, {n: Call("due", scope.keys.partition(n), [0, 1]) for n in numbers}
+        )
+
+
+def _any_living(scope: Scope) -> int:
+    """Where a new workflow is to live: to spread, not to hide, and not where nobody answers."""
+    return random.choice(scope.away.living(scope.keys.partitions))  # noqa: S311
 
 
 def _milliseconds(retention: timedelta | None) -> int | None:
@@ -118,7 +151,7 @@ def _insert_once(scope: Scope, key: str, graph: Graph, kept_ms: int | None) -> O
     keyed = f"{home}:{digest}"
     replaced = ""
     while True:
-        own_id = new_workflow_id(random.randrange(scope.keys.partitions))  # noqa: S311
+        own_id = new_workflow_id(_any_living(scope))
         held, old = yield Call(
             "reserve", scope.keys.partition(home), [digest, own_id, graph.digest, replaced]
         )

@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rwf.errors import StoreUnavailable
 from rwf.model.views import PruneReport
 from rwf.store.catalog import Arg, Call, Op
-from rwf.store.ops.base import Scope, invalid, is_partition
-from rwf.store.ops.due import Due
+from rwf.store.ops.base import Scope, all_partitions, invalid
+from rwf.store.ops.due import Due, Page
 from rwf.store.ops.waits import (
     Topic,
     Unsettled,
@@ -67,7 +68,7 @@ def _forget(scope: Scope, workflow_id: str, waits: Sequence[Any], unsettled: Uns
 
 
 class Pruning:
-    """One run over all partitions, a page of timers at a time; ``done`` once it is over."""
+    """One run over all partitions, a page of timers of each at a time; ``done`` once it is over."""
 
     def __init__(self, scope: Scope, progress: Progress | None) -> None:
         if progress is not None and not callable(progress):
@@ -75,13 +76,18 @@ class Pruning:
         self.done = False
         self._scope = scope
         self._progress = progress
-        self._due = Due(scope, 0)
+        self._dues: list[Due] | None = None
         self._workflows = 0
         self._signals = 0
+        self._unreachable: set[int] = set()
 
     def report(self) -> PruneReport:
         """What this run has removed so far."""
-        return PruneReport(workflows=self._workflows, signals=self._signals)
+        return PruneReport(
+            workflows=self._workflows,
+            signals=self._signals,
+            unreachable=tuple(sorted(self._unreachable)),
+        )
 
     def tell(self) -> None:
         """Tells the caller how far it is."""
@@ -89,14 +95,34 @@ class Pruning:
             self._progress(self.report())
 
     def page(self) -> Op[None]:
-        """Removes what one page of due timers names."""
-        page = yield from self._due.page()
-        for kind, owner, _ in self._due.timers(page):
+        """Removes what one page of the due timers of each partition names."""
+        if self._dues is None:
+            numbers = yield from all_partitions(self._scope, anew=True)
+            self._dues = [Due(self._scope, number) for number in numbers]
+        pages = yield from Due.pages(self._dues)
+        left: list[Due] = []
+        for due, page in zip(self._dues, pages, strict=True):
+            if isinstance(page, StoreUnavailable):
+                self._away(due, page)
+            elif page.members:
+                try:
+                    more = yield from self._remove(due, page)
+                except StoreUnavailable as error:
+                    self._away(due, error)
+                else:
+                    left += [due] if more else []
+        self._dues = left
+        self.done = not left
+
+    def _away(self, due: Due, error: StoreUnavailable) -> None:
+        self._unreachable.add(due.partition)
+        self._scope.away.note({due.partition: error})
+
+    def _remove(self, due: Due, page: Page) -> Op[bool]:
+        """Removes what a page names; whether more is due there."""
+        for kind, owner, _ in due.timers(page):
             if kind == "x":
                 self._workflows += yield from prune(self._scope, owner)
             elif kind == "s":
                 self._signals += yield from judge_topic(self._scope, owner)
-        rest = yield from self._due.leave_behind(page)
-        if not rest.more:
-            self._due = Due(self._scope, self._due.partition + 1)
-            self.done = not (yield from is_partition(self._scope, self._due.partition))
+        return (yield from due.leave_behind(page)).more

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from rwf.model.views import QueueView
-from rwf.store.catalog import CONNECT, Call, Op
-from rwf.store.ops.base import Scope
+from rwf.model.views import PartialList, QueueView
+from rwf.store.catalog import Call, Op
+from rwf.store.ops.base import Scope, all_partitions, ask_each
 from rwf.store.stored import time_of, time_of_micros
 
 # A worker that is idle asks each partition at least this often, in milliseconds.
@@ -15,26 +15,24 @@ _SERVED_MS: Final = 60_000
 _CAME_IN: Final = slice(10, 23)
 
 
-def queues(scope: Scope) -> Op[list[QueueView]]:
+def queues(scope: Scope) -> Op[PartialList[QueueView]]:
     """All queues, by name."""
-    if not scope.keys.partitions:
-        yield CONNECT
+    numbers = yield from all_partitions(scope)
+    replies, unreachable = yield from ask_each(
+        scope, {number: Call("queues", scope.keys.partition(number)) for number in numbers}
+    )
     found: dict[str, QueueView] = {}
-    for partition in range(scope.keys.partitions):
-        for view in (yield from _queues_in(scope, partition, ())):
+    for now, *rows in replies.values():
+        for view in (_view(int(now), *row) for row in rows):
             found[view.name] = _sum(found[view.name], view) if view.name in found else view
-    return [found[name] for name in sorted(found)]
+    return PartialList([found[name] for name in sorted(found)], unreachable)
 
 
 def queue_of(scope: Scope, workflow_id: str, name: str) -> Op[QueueView]:
     """A queue as it is in the partition of a workflow."""
     partition = int(workflow_id.partition("-")[0])
-    return (yield from _queues_in(scope, partition, (name,)))[0]
-
-
-def _queues_in(scope: Scope, partition: int, names: tuple[str, ...]) -> Op[list[QueueView]]:
-    now, *rows = yield Call("queues", scope.keys.partition(partition), names)
-    return [_view(int(now), *row) for row in rows]
+    now, row = yield Call("queues", scope.keys.partition(partition), [name])
+    return _view(int(now), *row)
 
 
 def _view(now: int, name: bytes, available: bytes, first: bytes | None, asked: Any) -> QueueView:

@@ -22,6 +22,7 @@ from rwf.model.views import (
     Edge,
     EvidenceView,
     GraphView,
+    PartialList,
     ResultView,
     StepView,
     WorkflowPage,
@@ -33,9 +34,12 @@ from rwf.store.keys import partition_of
 from rwf.store.ops.base import (
     Scope,
     Slots,
+    all_partitions,
+    ask_each,
     checked_text,
     each_survived,
     invalid,
+    reach_each,
     readable_id,
     wire_name,
 )
@@ -265,15 +269,18 @@ def results(scope: Scope, workflow_id: str, name: str | None) -> Op[list[ResultV
     return [row.view(step_, attempt, payload) for step_, attempt, row, payload in found]
 
 
-def evidence(scope: Scope, workflow_id: str | None, name: str | None) -> Op[list[EvidenceView]]:
+def evidence(
+    scope: Scope, workflow_id: str | None, name: str | None
+) -> Op[PartialList[EvidenceView]]:
     """All evidence of a workflow, or of what concerns none, oldest first."""
+    unreachable: tuple[int, ...] = ()
     if workflow_id is None:
-        found = yield from _logged(scope)
+        found: list[Stamped] = yield from _logged(scope)
+        unreachable = getattr(found, "unreachable", ())
     else:
         found = yield from _of_workflow(scope, workflow_id, name)
-    return [
-        view for _, view in sorted(found, key=lambda pair: pair[0]) if name in (None, view.step)
-    ]
+    ordered = sorted(found, key=lambda pair: pair[0])
+    return PartialList([view for _, view in ordered if name in (None, view.step)], unreachable)
 
 
 def _of_workflow(scope: Scope, workflow_id: str, name: str | None) -> Op[list[Stamped]]:
@@ -292,25 +299,42 @@ def _of_workflow(scope: Scope, workflow_id: str, name: str | None) -> Op[list[St
     return found
 
 
-def _logged(scope: Scope) -> Op[list[Stamped]]:
+def _logged(scope: Scope) -> Op[PartialList[Stamped]]:
     """What the partitions' logs hold: commands on unknown workflows, and repeated signals."""
-    if not scope.keys.partitions:
-        yield CONNECT
-    found: list[Stamped] = []
-    for partition in range(scope.keys.partitions):
-        call = Call("evidence", scope.keys.partition(partition), ["log"])
-        found += yield from _entries(call, str(partition))
+    numbers = yield from all_partitions(scope)
+    logs = {n: Call("evidence", scope.keys.partition(n), ["log"]) for n in numbers}
+    found: PartialList[Stamped] = PartialList()
+    unread = dict.fromkeys(numbers, 0)
+    while unread:
+        replies, away = yield from ask_each(
+            scope, {n: _page_of(logs[n], unread[n]) for n in unread}
+        )
+        found.unreachable = tuple(sorted({*found.unreachable, *away}))
+        for number, (page, total, _) in replies.items():
+            found += [_stamped(str(number), entry) for entry in page]
+            unread[number] += len(page)
+            if not page or unread[number] >= total:
+                del unread[number]
+        for number in away:
+            del unread[number]
     return found
+
+
+def _page_of(call: Call, first: int) -> Call:
+    """A call for a page of a list of evidence; ``call`` lacks which."""
+    return replace(call, args=[*call.args, first, first + _EVIDENCE_PER_CALL - 1])
+
+
+def _stamped(scope_id: str, entry: bytes) -> Stamped:
+    return entry.partition(b"|")[0].decode(), evidence_view(scope_id, entry)
 
 
 def _entries(call: Call, scope_id: str) -> Op[list[Stamped]]:
     """The entries of a list of evidence; ``call`` asks for it, and lacks which of them."""
     found: list[Stamped] = []
     while True:
-        bounds = [len(found), len(found) + _EVIDENCE_PER_CALL - 1]
-        page, total, _ = yield replace(call, args=[*call.args, *bounds])
-        for entry in page:
-            found.append((entry.partition(b"|")[0].decode(), evidence_view(scope_id, entry)))
+        page, total, _ = yield _page_of(call, len(found))
+        found += [_stamped(scope_id, entry) for entry in page]
         if not page or len(found) >= total:
             return found
 
@@ -352,13 +376,15 @@ def list_workflows(
     if _number("limit", limit, 1) > _MAX_PAGE:
         raise invalid(_READ, f"limit must be at most {_MAX_PAGE}")
     after = _checked_cursor(cursor)
-    if not scope.keys.partitions:
-        yield CONNECT
+    yield from all_partitions(scope)
     groups = _groups(wanted_state)
-    found: list[tuple[WorkflowView, OperatorStatus]] = []
+    found: PartialList[tuple[WorkflowView, OperatorStatus]] = PartialList()
     for _ in range(0, _SCANNED_PER_PAGE, limit):
         places = yield from _places(scope, groups, after, limit)
-        for place, view, status in (yield from _views(scope, places)):
+        views = yield from _views(scope, places)
+        away = {*found.unreachable, *places.unreachable, *views.unreachable}
+        found.unreachable = tuple(sorted(away))
+        for place, view, status in views:
             after = place
             if (
                 wanted_state in (None, view.state)
@@ -374,11 +400,14 @@ def list_workflows(
     return _page(found, after)
 
 
-def _page(found: Sequence[tuple[WorkflowView, OperatorStatus]], cursor: str | None) -> WorkflowPage:
+def _page(
+    found: PartialList[tuple[WorkflowView, OperatorStatus]], cursor: str | None
+) -> WorkflowPage:
     return WorkflowPage(
         workflows=tuple(view for view, _ in found),
         operator_statuses=tuple(status for _, status in found),
         cursor=cursor,
+        unreachable=found.unreachable,
     )
 
 
@@ -404,31 +433,39 @@ def _groups(state: WorkflowState | None) -> str:
     return WORKFLOW_CODE[state] if state in TERMINAL_WORKFLOWS else "o"
 
 
-def _places(scope: Scope, groups: str, after: str, limit: int) -> Op[list[str]]:
+def _places(scope: Scope, groups: str, after: str, limit: int) -> Op[PartialList[str]]:
     """The places (``inserted|id``) of the next workflows of all partitions, newest first."""
-    places: list[str] = []
-    for partition in range(scope.keys.partitions):
-        keys = scope.keys.partition(partition)
-        for member in (yield Call("list", keys, [groups, after, limit])):
-            places.append(member.decode().partition("|")[2])
-    return sorted(places, reverse=True)[:limit]
+    args: list[Arg] = [groups, after, limit]
+    numbers = range(scope.keys.partitions)
+    replies, unreachable = yield from ask_each(
+        scope, {n: Call("list", scope.keys.partition(n), args) for n in numbers}
+    )
+    members = (member for found in replies.values() for member in found)
+    places = sorted((member.decode().partition("|")[2] for member in members), reverse=True)
+    return PartialList(places[:limit], unreachable)
 
 
 def _views(
     scope: Scope, places: Sequence[str]
-) -> Op[list[tuple[str, WorkflowView, OperatorStatus]]]:
+) -> Op[PartialList[tuple[str, WorkflowView, OperatorStatus]]]:
     """The workflows at these places, as far as they still exist and can be read, and their operator
     status."""
     by_partition: dict[int, list[str]] = {}
     for place in places:
         workflow_id = place.partition("|")[2]
         by_partition.setdefault(int(workflow_id.partition("-")[0]), []).append(workflow_id)
-    views: dict[str, tuple[WorkflowView, OperatorStatus]] = {}
-    for ids in by_partition.values():
-        shown = yield from each_survived(lambda some: _shown(scope, some), ids, str)
-        views |= {view.id: (view, status) for view, status in shown}
+    found = yield from reach_each(
+        scope,
+        {
+            number: each_survived(lambda some: _shown(scope, some), ids, str)
+            for number, ids in by_partition.items()
+        },
+    )
+    views = {view.id: (view, status) for shown in found for view, status in shown}
     pairs = ((place, views.get(place.partition("|")[2])) for place in places)
-    return [(place, *pair) for place, pair in pairs if pair is not None]
+    return PartialList(
+        ((place, *pair) for place, pair in pairs if pair is not None), found.unreachable
+    )
 
 
 def _shown(scope: Scope, ids: Sequence[str]) -> Op[list[tuple[WorkflowView, OperatorStatus]]]:
