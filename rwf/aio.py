@@ -211,6 +211,7 @@ class AsyncClient:
         actor: str | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         item = Completion(
             workflow_id=workflow_id,
@@ -223,6 +224,7 @@ class AsyncClient:
             actor=actor,
             force=force,
             command_id=command_id,
+            count=count,
         )
         return await self._run(complete.complete_step(self._scope, item))
 
@@ -236,6 +238,7 @@ class AsyncClient:
         retry_in: float | timedelta | None = None,
         actor: str | None = None,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         return await self.complete_step(
             claim.workflow_id,
@@ -247,6 +250,7 @@ class AsyncClient:
             retry_in=retry_in,
             actor=actor,
             command_id=command_id,
+            count=count,
         )
 
     async def complete_many(

@@ -218,12 +218,15 @@ class Client:
         actor: str | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         """Records what a step's work came to, and releases or cancels what follows (section 4).
 
         ``status`` is completed, retryable, failed, discarded or cancelled. ``payload`` is JSON
         data; ``retry_in`` is in seconds, for retryable only; ``command_id`` makes a repetition of
-        this command a duplicate. Raises CommandRejected.
+        this command a duplicate. ``count=False``, for retryable without a payload, has the step run
+        again without counting an attempt (polling): only the latest such report is kept. Raises
+        CommandRejected.
         """
         item = Completion(
             workflow_id=workflow_id,
@@ -236,6 +239,7 @@ class Client:
             actor=actor,
             force=force,
             command_id=command_id,
+            count=count,
         )
         return self._run(complete.complete_step(self._scope, item))
 
@@ -249,6 +253,7 @@ class Client:
         retry_in: float | timedelta | None = None,
         actor: str | None = None,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         """The same as :meth:`complete_step`, for a claim: its lease goes with it (section 8)."""
         return self.complete_step(
@@ -261,6 +266,7 @@ class Client:
             retry_in=retry_in,
             actor=actor,
             command_id=command_id,
+            count=count,
         )
 
     def complete_many(

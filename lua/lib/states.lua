@@ -39,6 +39,8 @@ M.SERVED_NOTED_MS = 10000
 M.TIMEOUT_GRACE_MS = 1000
 M.REPLY_ITEMS = 500
 M.REPLY_BYTES = 1000000
+M.FIRST_PAUSE_MS = 500
+M.LONGEST_PAUSE_MS = 30000
 
 -- h is a header (header.lua).
 function M.counts_text(h)

@@ -41,6 +41,10 @@ GRACE_MS: Final = 1_000
 # How long after its timeout the server takes a step's lease away, when nobody has reported
 # (milliseconds).
 TIMEOUT_GRACE_MS: Final = 1_000
+# How long a step pauses that a worker could not begin, the first time and at most (milliseconds);
+# each pause in a row is twice as long as the last.
+FIRST_PAUSE_MS: Final = 500
+LONGEST_PAUSE_MS: Final = 30_000
 # How long an entry of the ready queue is kept for the claimer that has taken it (milliseconds).
 RESERVED_MS: Final = 5_000
 # How old the note of who asked a queue for steps may be before the next to ask renews it

@@ -14,6 +14,7 @@ from rwf.model.limits import ITEMS_PER_CALL, QUEUES_PER_CLAIM
 from rwf.model.names import checked_name
 from rwf.model.payload import decode
 from rwf.model.retry import seconds
+from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep, HeartbeatReport, WakingSignal
 from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
 from rwf.store.ops.base import (
@@ -290,6 +291,15 @@ def heartbeat(
 def release(scope: Scope, claims: Iterable[ClaimedStep]) -> Op[int]:
     """Gives unstarted work back, uncounted; how many leases still stood."""
     reports = yield from _report(scope, _checked(claims, _RELEASE), _GIVE_BACK, "")
+    return sum(end is not None for _, end, _ in reports)
+
+
+def pause(scope: Scope, claims: Sequence[ClaimedStep], reason: PauseReason) -> Op[int]:
+    """Gives steps that could not be begun back for a while, uncounted; how many leases still stood.
+
+    A step pauses for 0.5 s, and each time in a row for twice as long, up to 30 s (``pauses.lua``).
+    """
+    reports = yield from _report(scope, claims, reason.value, "")
     return sum(end is not None for _, end, _ in reports)
 
 

@@ -62,6 +62,7 @@ class Completion:
     actor: str | None = None
     force: bool = False
     command_id: str | None = None
+    count: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +172,10 @@ def prepared(scope: Scope, asked: Completion) -> Item:
         raise invalid(_ACTION, f"status must be one of {', '.join(_STATUSES)}")
     if asked.retry_in is not None and code != STEP_CODE[StepState.RETRYABLE]:
         raise invalid(_ACTION, "retry_in goes with status 'retryable' only")
-    if not isinstance(asked.force, bool):
-        raise invalid(_ACTION, "force must be True or False")
+    if not isinstance(asked.force, bool) or not isinstance(asked.count, bool):
+        raise invalid(_ACTION, "force and count must be True or False")
+    if not asked.count and (code != STEP_CODE[StepState.RETRYABLE] or asked.payload is not None):
+        raise invalid(_ACTION, "count=False goes with status 'retryable', and without a payload")
     payload = encoded_payload(scope, asked.payload, _ACTION)
     command = checked_text(asked.command_id, "command_id", _ACTION)
     lease = checked_text(asked.lease, "lease", _ACTION)
@@ -186,6 +189,7 @@ def prepared(scope: Scope, asked: Completion) -> Item:
         f"{random.random():.6f}",  # noqa: S311 - jitter
         "" if payload is None else "1",
         "1" if asked.force else "",
+        "" if asked.count else "1",
     )
     return Item(workflow_id, step, ",".join(fields), payload or b"", _note(asked, command))
 
@@ -207,6 +211,7 @@ def _note(asked: Completion, command: str | None) -> bytes:
         "actor": checked_text(asked.actor, "actor", _ACTION),
         "command_id": command,
         "force": asked.force or None,
+        "count": None if asked.count else False,
     }
     try:
         return orjson.dumps({key: value for key, value in note.items() if value is not None})
