@@ -327,5 +327,6 @@ return function(keys, args)
       headers[slot] = flush.header(call_.flows[slot])
     end
   end
-  return { replies, headers, handout.tell(started), found, handout.tell(claimed) }
+  local room = handout.room()
+  return { replies, headers, handout.tell(started, room), found, handout.tell(claimed, room) }
 end

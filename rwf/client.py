@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from rwf.model.limits import MAX_PAYLOAD
+from rwf.model.limits import MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
     CompletionStatus,
     OperatorStatus,
@@ -80,10 +80,12 @@ class Client:
     :class:`~rwf.NotFound`; a commanding one :class:`~rwf.CommandRejected`.
     """
 
-    def __init__(self, store: SyncStore, session: Session, *, max_payload: int) -> None:
+    def __init__(
+        self, store: SyncStore, session: Session, *, max_payload: int, max_input: int = MAX_INPUT
+    ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload)
+        self._scope = Scope(session.keys, max_payload, max_input)
 
     @classmethod
     def from_url(
@@ -95,6 +97,7 @@ class Client:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
         max_connections: int = MAX_CONNECTIONS,
         socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
@@ -103,7 +106,8 @@ class Client:
 
         ``durability`` is ``server``, ``aof`` (WAITAOF) or ``replicas:N`` (WAIT). ``partitions``
         is what the namespace is created with, and checked against when it exists. ``max_payload``
-        is in bytes.
+        is in bytes, as is ``max_input``: how large the input of a claimed step may be with the
+        results that it refers to.
 
         ``max_connections`` is how many connections the client has at most, to each node of a
         cluster; a call waits for a free one. ``socket_timeout`` is in seconds, for that, for
@@ -113,7 +117,9 @@ class Client:
         whatever happens on the way. Raises CommandRejected (``invalid_argument``).
         """
         store = SyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
-        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
+        return cls._on(
+            store, namespace, durability, require_aof, partitions, max_payload, max_input
+        )
 
     @classmethod
     def from_redis(
@@ -125,10 +131,17 @@ class Client:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
     ) -> Self:
         """The same on a redis-py client of yours, which stays open when this one is closed."""
         return cls._on(
-            SyncStore(redis_client), namespace, durability, require_aof, partitions, max_payload
+            SyncStore(redis_client),
+            namespace,
+            durability,
+            require_aof,
+            partitions,
+            max_payload,
+            max_input,
         )
 
     @classmethod
@@ -155,6 +168,7 @@ class Client:
         require_aof: bool,
         partitions: int | None,
         max_payload: int,
+        max_input: int,
     ) -> Self:
         session = Session(
             namespace=namespace,
@@ -164,7 +178,7 @@ class Client:
             cluster=store.cluster,
             timeout=store.limits.timeout,
         )
-        return cls(store, session, max_payload=max_payload)
+        return cls(store, session, max_payload=max_payload, max_input=max_input)
 
     def _run(self, op: Op[T]) -> T:
         return self._store.run(self._session, op)

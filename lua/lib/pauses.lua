@@ -12,6 +12,7 @@
 local M = {}
 
 local PAUSED = { state = "r", cause = "" }
+local MANY = 1000
 local NOTE = '{"source":"server"}'
 local MESSAGES = {
   no_handler = " has no handler for the step",
@@ -32,13 +33,14 @@ local function in_a_row(flow, name, code, mark)
 end
 
 -- Gives a claimed step back for a while. Only the first pause in a row is evidence: a step may be given back for
--- ever.
+-- ever. Where somebody has overwritten the payload hash, the pause is as long as any, and nothing is noted.
 function M.begin(call_, flow, name, step, code)
   if not MESSAGES[code] then
     error("a step is given back for no reason that there is")
   end
-  local worker, mark = claims.worker(step), mark_of(flow, name, step)
-  local number = in_a_row(flow, name, code, mark) + 1
+  local worker, known = claims.worker(step), call.is_type(flow.p, "hash")
+  local mark = known and mark_of(flow, name, step)
+  local number = known and in_a_row(flow, name, code, mark) + 1 or MANY
   claims.hand_back(call_, flow, name, step)
   if step.state ~= "a" then
     return -- a cancel request has ended it
@@ -49,6 +51,9 @@ function M.begin(call_, flow, name, step, code)
   local delay = min(states.LONGEST_PAUSE_MS, states.FIRST_PAUSE_MS * 2 ^ (number - 1))
   step.order, step.claim, step.due = order, claim, call.number(flow.since + delay)
   call.set_timer(call_, flow, "r", name, flow.h.inserted + step.due)
+  if not known then
+    return
+  end
   rows.set(
     flow, "z:" .. name, call.number(number) .. "," .. code .. "," .. step.due .. "," .. mark .. "," .. worker
   )

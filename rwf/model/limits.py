@@ -18,6 +18,13 @@ EDGES_PER_CALL: Final = CHUNK
 # what frames them this stays below 1 MiB.
 REPLY_ITEMS: Final = 500
 REPLY_BYTES: Final = 1_000_000
+# What a reply that hands steps out holds of what their inputs refer to: references, and bytes of
+# results; and how many bytes of their own payloads, which are read in vain when they are more.
+REFERENCES_TOLD: Final = 64
+RESULTS_TOLD: Final = 262_144
+OTHERS_TOLD: Final = 524_288
+# Bytes of an input with the results that it refers to, each counted once (the default).
+MAX_INPUT: Final = 16_777_216
 # Completions, claims or heartbeats in one batch.
 ITEMS_PER_CALL: Final = 64
 # Names, dependencies or root causes that a reply lists; the count beside them is exact.

@@ -17,6 +17,7 @@ from rwf.model.retry import seconds
 from rwf.model.states import STEP_CODE, CompletionStatus, StepState
 from rwf.model.views import ClaimedStep, CommandResult
 from rwf.store.catalog import Arg, Call, Op
+from rwf.store.handed import Handed
 from rwf.store.headers import Header
 from rwf.store.ops.advance import advance_origin
 from rwf.store.ops.base import (
@@ -34,7 +35,7 @@ from rwf.store.ops.base import (
     wire_name,
     wire_text,
 )
-from rwf.store.ops.claims import Claimer, start, told
+from rwf.store.ops.claims import Claimer, fill_in, start, told
 from rwf.store.ops.waits import settle_waits, untold
 from rwf.store.records import Record, Row
 from rwf.store.waits import Wait
@@ -258,11 +259,11 @@ def _complete(
             yield from settle_waits(scope, workflow_id)
     if claimer is None:
         return results, []
-    next_ = yield from told(scope, found, claims)
+    next_, left = yield from told(scope, found, claims)
     reserved = [entry for entry, reply in zip(found, claims, strict=True) if not reply]
     if reserved:
         next_ += yield from start(scope, partition, claimer, reserved)
-    return results, next_
+    return results, next_ + (yield from fill_in(scope, left))
 
 
 def _arguments(
@@ -293,11 +294,12 @@ def _arguments(
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What one round trip of a worker brought: a refusal or None for each completion; claims;
-    entries that are reserved for it, to be started with the next; and how many entries of the
-    queues it found."""
+    claims of which something is still to be read (``fill_in``); entries that are reserved for it,
+    to be started with the next; and how many entries of the queues it found."""
 
     refusals: list[CommandRejected | None]
     claimed: list[ClaimedStep]
+    lacking: list[Handed]
     reserved: list[bytes]
     found: int
 
@@ -325,10 +327,9 @@ def turn(
         if not refused and Row.is_open(reply[2]):
             origin = f"{item.step}:{reply[1].decode()}"
             yield from advance_origin(scope, item.workflow_id, origin)
-    claimed = yield from told(scope, reserved, started)
-    claimed += yield from told(scope, found, claims)
+    claimed, lacking = yield from told(scope, [*reserved, *found], [*started, *claims])
     left = [entry for entry, reply in zip(found, claims, strict=True) if not reply]
-    return Turn(refusals, claimed, left, len(found))
+    return Turn(refusals, claimed, lacking, left, len(found))
 
 
 def _result(
