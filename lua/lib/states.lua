@@ -36,6 +36,7 @@ M.INSERT_MS = 600000
 M.SIGNAL_KEPT_MS = 604800000
 M.GRACE_MS = 1000
 M.SERVED_NOTED_MS = 10000
+M.DISPATCHER_NOTED_MS = 10000
 
 -- h is a header (header.lua).
 function M.counts_text(h)
