@@ -365,11 +365,11 @@ def test_a_later_callback_waits_for_one_that_failed(client: Client) -> None:
     count = len(client.callbacks(workflow_id))
     other = ended(client)
     got: list[str] = []
+    failing = [OSError()]
 
     def handler(envelope: Callback) -> None:
-        if envelope.callback_id == f"{workflow_id}/1" and not got:
-            got.append("failed")
-            raise OSError
+        if envelope.callback_id == f"{workflow_id}/1" and failing:
+            raise failing.pop()
         got.append(envelope.callback_id)
 
     assert client.dispatch_callbacks(handler, limit=1000).failed == 1
