@@ -481,8 +481,13 @@ def test_what_the_command_refuses(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
     for address in ("9464", ":9464", "host:port", "127.0.0.1:99999"):
         assert "HOST:PORT" in cli.refused(2, "reconciler", "--metrics", address)
     assert "RWF_WEBHOOK_SECRET" in cli.refused(2, "reconciler", "--webhook", "http://x/")
+    with monkeypatch.context() as variables:
+        variables.setenv("RWF_WEBHOOK_URL", "http://x/")
+        assert "RWF_WEBHOOK_SECRET" in cli.refused(2, "reconciler")
     monkeypatch.setenv("RWF_WEBHOOK_SECRET", "s")
     assert "--webhook" in cli.refused(2, "reconciler", "--webhook", "ftp://x/")
+    for seconds in ("0", "nan", "soon"):
+        assert "--webhook-timeout" in cli.refused(2, "reconciler", "--webhook-timeout", seconds)
 
 
 def test_a_sweep_of_nothing_leaves_nothing_but_its_own(one_client: Client) -> None:

@@ -7,22 +7,25 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import socket
 import ssl
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from rwf import AsyncClient, Client, Webhook, WebhookFailed
+from rwf import AsyncClient, Client, Webhook, WebhookFailed, verify_signature
 from rwf.model.views import WorkflowTerminal
-from rwf.webhook import verify
 from tests.contract.outbox import ended
 from tests.servers import Server
+from tests.waiting import until
 
 SECRET = "a secret of ours"
 ENVELOPE = WorkflowTerminal.model_validate(
@@ -53,11 +56,19 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.headers = {}
         self.got: list[tuple[str, dict[str, str], bytes]] = []
+        self.ports: set[int] = set()
+        self.connections: list[socket.socket] = []
         self.released = threading.Event()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    def close_all(self) -> None:
+        """Ends all connections."""
+        while self.connections:
+            with suppress(OSError):
+                self.connections.pop().shutdown(socket.SHUT_RDWR)
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -66,6 +77,8 @@ class _Answer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.got.append((self.path, dict(self.headers), body))
+        self.server.ports.add(self.client_address[1])
+        self.server.connections.append(self.connection)
         if self.server.hang:
             self.server.released.wait(30)
         if self.server.trickle is not None:
@@ -109,22 +122,176 @@ def test_what_is_sent(receiver: Receiver) -> None:
     assert json.loads(body) == ENVELOPE.model_dump(mode="json")
     assert headers["Content-Type"] == "application/json"
     assert headers["Host"] == f"127.0.0.1:{receiver.server_port}"
-    digest = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-    assert headers["X-Rwf-Signature"] == f"sha256={digest}"
+    moment, digest = re.fullmatch(r"t=(\d+),v1=(\w+)", headers["X-Rwf-Signature"]).groups()  # type: ignore[union-attr]
+    signed = moment.encode() + b"." + body
+    assert digest == hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()
+    assert abs(int(moment) - time.time()) < 60
     assert "Authorization" not in headers
 
 
-def test_the_receivers_check() -> None:
-    body = b'{"a":1}'
-    good = "sha256=" + hmac.new(b"key", body, hashlib.sha256).hexdigest()
-    assert verify("key", body, good)
-    assert verify(b"key", body, good)
-    assert not verify("other", body, good)
-    assert not verify("key", body + b" ", good)
-    for wrong in (None, "", good[:-1], good.upper(), good[7:], "sha1=" + good[7:], "é", "\udc80"):
-        assert not verify("key", body, wrong)
+BODY = b'{"a":1}'
+NOW = 1_700_000_000
+
+
+def signed(secret: bytes = b"key", *, at: int = NOW, body: bytes = BODY) -> str:
+    """A signature as the contract has it, made without rwf."""
+    return hmac.new(secret, b"%d.%b" % (at, body), hashlib.sha256).hexdigest()
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rwf.webhook.time.time", lambda: float(NOW))
+
+
+GOOD = f"t={NOW},v1={signed()}"
+
+
+@pytest.mark.usefixtures("now")
+def test_the_receiver_takes_what_is_genuine_and_fresh() -> None:
+    assert verify_signature(BODY, GOOD, "key")
+    assert verify_signature(BODY, GOOD, b"key", tolerance=0)
+    assert not verify_signature(BODY, GOOD, "other")
+    assert not verify_signature(BODY + b" ", GOOD, "key")
+
+
+@pytest.mark.usefixtures("now")
+@pytest.mark.parametrize("off", [-300, -299, 299, 300])
+def test_the_receiver_takes_what_is_nearly_now(off: int) -> None:
+    assert verify_signature(BODY, f"t={NOW + off},v1={signed(at=NOW + off)}", "key")
+
+
+@pytest.mark.usefixtures("now")
+@pytest.mark.parametrize("off", [-86_400, -301, 301, 86_400, 100_000_000_000])
+def test_the_receiver_refuses_what_is_old_or_of_the_future(off: int) -> None:
+    header = f"t={NOW + off},v1={signed(at=NOW + off)}"
+    assert not verify_signature(BODY, header, "key")
+    assert verify_signature(BODY, header, "key", tolerance=1e9) == (abs(off) < 1e9)
+
+
+@pytest.mark.usefixtures("now")
+def test_the_time_is_signed_with_the_body() -> None:
+    """Nobody sends an old body with a new time."""
+    assert not verify_signature(BODY, f"t={NOW + 1},v1={signed()}", "key")
+    assert not verify_signature(b"0." + BODY, f"t={NOW},v1={signed()}", "key")
+
+
+@pytest.mark.usefixtures("now")
+def test_one_right_signature_of_several_is_enough() -> None:
+    """So a sender can change its secret while receivers still have the old one."""
+    header = f"t={NOW},v1={signed(b'new')},v1={signed(b'old')}"
+    assert verify_signature(BODY, header, "old")
+    assert verify_signature(BODY, header, "new")
+    assert not verify_signature(BODY, header, "neither")
+    assert verify_signature(BODY, f"t={NOW},v2=00ff,v1={signed()}", "key")
+
+
+MALFORMED = [
+    None, "", "t=,v1=", f"v1={signed()}", f"t={NOW}", f"t={NOW},v1=", f"v1={signed()},t={NOW}",
+    GOOD[:-1], GOOD.upper(), f" {GOOD}", f"{GOOD} ", f"{GOOD}\n", f"{GOOD},",
+    GOOD.replace(",", ", "), f"sha256={signed()}", f"t={NOW},v2={signed()}",
+    f"t=-{NOW},v1={signed()}", f"t={NOW}.0,v1={signed()}", f"t={NOW},t={NOW},v1={signed()}",
+    f"t=0x{NOW:x},v1={signed()}", f"t={'9' * 5000},v1={signed()}",
+    f"t={NOW}{f',v1={signed()}' * 17}", "é", "\udc80", f"t={NOW},v1={'é' * 64}",
+    f"t=\u0661,v1={signed()}",
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("now")
+@pytest.mark.parametrize("header", MALFORMED, ids=range(len(MALFORMED)))
+def test_the_receiver_refuses_malformed_signatures(header: str | None) -> None:
+    assert not verify_signature(BODY, header, "key")
+
+
+def test_a_check_that_cannot_be_meant() -> None:
     with pytest.raises(ValueError, match="secret"):
-        verify("", body, good)
+        verify_signature(BODY, GOOD, "")
+    for tolerance in (-1, float("nan"), "300"):
+        with pytest.raises(ValueError, match="tolerance"):
+            verify_signature(BODY, GOOD, "key", tolerance)  # type: ignore[arg-type]
+
+
+# --- connections are used again ---------------------------------------------------------------
+
+
+@pytest.fixture
+def lasting(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Receiver:
+    """A receiver that keeps connections open, and tells from which port each request came."""
+    monkeypatch.setattr(_Answer, "protocol_version", "HTTP/1.1")
+    receiver.headers["Content-Length"] = "0"
+    return receiver
+
+
+def test_a_connection_is_used_again(lasting: Receiver) -> None:
+    webhook = Webhook(lasting.url, SECRET)
+    for _ in range(5):
+        webhook(ENVELOPE)
+    assert len(lasting.got) == 5
+    assert len(lasting.ports) == 1
+    lasting.status = 503
+    with pytest.raises(WebhookFailed, match="503"):
+        webhook(ENVELOPE)
+    lasting.status = 204
+    webhook(ENVELOPE)
+    assert len(lasting.ports) == 1
+
+
+def test_a_connection_that_the_receiver_has_closed_is_replaced(lasting: Receiver) -> None:
+    webhook = Webhook(lasting.url, SECRET)
+    for _ in range(3):
+        webhook(ENVELOPE)
+        lasting.close_all()
+    assert len(lasting.got) == 3
+    assert len(lasting.ports) == 3
+
+
+def test_a_connection_unused_for_long_is_not_used_again(
+    lasting: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = Webhook(lasting.url, SECRET)
+    webhook(ENVELOPE)
+    monkeypatch.setattr("rwf.webhook._IDLE", 0.0)
+    webhook(ENVELOPE)
+    assert len(lasting.ports) == 2
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": "70000"}, {"Transfer-Encoding": "chunked"}])
+def test_an_answer_that_is_long_or_of_no_length_is_not_read(
+    lasting: Receiver, headers: dict[str, str]
+) -> None:
+    lasting.headers.clear()
+    lasting.headers.update(headers)
+    lasting.status = 200
+    webhook = Webhook(lasting.url, SECRET)
+    for _ in range(2):
+        webhook(ENVELOPE)
+    assert len(lasting.ports) == 2
+
+
+def test_a_body_that_does_not_come_is_a_delivery_all_the_same(lasting: Receiver) -> None:
+    lasting.headers["Content-Length"] = "5"
+    lasting.status = 200
+    webhook = Webhook(lasting.url, SECRET, timeout=0.3)
+    for _ in range(2):
+        webhook(ENVELOPE)
+    assert len(lasting.ports) == 2
+
+
+def test_closing_it_closes_what_it_keeps(lasting: Receiver) -> None:
+    webhook = Webhook(lasting.url, SECRET)
+    webhook(ENVELOPE)
+    webhook.close()
+    [connection] = lasting.connections
+    until(lambda: connection.fileno() == -1, what="the receiver to see the end")
+    webhook(ENVELOPE)
+    assert len(lasting.got) == 2
+
+
+def test_many_threads_share_a_webhook(lasting: Receiver) -> None:
+    webhook = Webhook(lasting.url, SECRET)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(webhook, [ENVELOPE] * 200))
+    assert len(lasting.got) == 200
+    assert len(lasting.ports) <= 8
 
 
 def test_a_login_in_the_url(receiver: Receiver) -> None:
@@ -277,7 +444,7 @@ def test_dispatching(fake_client: Client, receiver: Receiver) -> None:
     workflow_id = ended(fake_client)
     assert fake_client.dispatch_callbacks(Webhook(receiver.url, SECRET)).delivered == 1
     [(_, headers, body)] = receiver.got
-    assert verify(SECRET, body, headers["X-Rwf-Signature"])
+    assert verify_signature(body, headers["X-Rwf-Signature"], SECRET)
     envelope = json.loads(body)
     assert envelope.pop("occurred_at").endswith("Z")
     assert envelope == {
