@@ -58,6 +58,7 @@ from rwf.store.ops import (
     complete,
     explain,
     insert,
+    listing,
     queues,
     reads,
     rebuild,
@@ -388,7 +389,7 @@ class AsyncClient:
         cursor: str | None = None,
     ) -> WorkflowPage:
         return await self._run(
-            reads.list_workflows(self._scope, state, operator_status, name, limit, cursor)
+            listing.list_workflows(self._scope, state, operator_status, name, limit, cursor)
         )
 
     async def steps(

@@ -51,6 +51,7 @@ from rwf.store.ops import (
     complete,
     explain,
     insert,
+    listing,
     queues,
     reads,
     rebuild,
@@ -487,7 +488,7 @@ class Client:
         A filter that matches little may end a page early, with a ``cursor`` to go on from.
         """
         return self._run(
-            reads.list_workflows(self._scope, state, operator_status, name, limit, cursor)
+            listing.list_workflows(self._scope, state, operator_status, name, limit, cursor)
         )
 
     def steps(

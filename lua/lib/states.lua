@@ -36,6 +36,8 @@ M.INSERT_MS = 600000
 M.SIGNAL_KEPT_MS = 604800000
 M.GRACE_MS = 1000
 M.SERVED_NOTED_MS = 10000
+M.REPLY_ITEMS = 500
+M.REPLY_BYTES = 1000000
 
 -- h is a header (header.lua).
 function M.counts_text(h)
