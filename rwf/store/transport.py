@@ -13,18 +13,17 @@ import redis
 import redis.asyncio
 import redis.asyncio.cluster
 import redis.asyncio.retry
-import redis.asyncio.sentinel
 import redis.client
 import redis.cluster
 import redis.connection
 import redis.exceptions
-import redis.sentinel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rwf.embedded import EmbeddedServer, folder_of
 from rwf.store.address import Address
 from rwf.store.catalog import Op
+from rwf.store.sentinels import AsyncSentinels, Sentinels
 from rwf.store.session import (
     Action,
     Command,
@@ -153,9 +152,10 @@ class SyncStore(_Store):
         arguments = _arguments(address, options)
         if self._embedded is not None:
             self._embedded.ensure_running()
+            arguments["credential_provider"] = self._embedded.credentials
             return redis.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
-            sentinel: Any = redis.sentinel.Sentinel
+            sentinel: Any = Sentinels
             sentinels = sentinel(address.hosts, sentinel_kwargs=_with_tls(options, address))
             return sentinels.master_for(address.service, **arguments)
         if address.kind == "cluster":
@@ -324,9 +324,10 @@ class AsyncStore(_Store):
         options = _options(redis.asyncio.retry.Retry(NoBackoff(), 0))
         arguments = _arguments(address, {**options, "socket_timeout": None})
         if self._embedded is not None:
+            arguments["credential_provider"] = self._embedded.credentials
             return redis.asyncio.Redis.from_url(self._embedded.url, **arguments)
         if address.kind == "sentinel":
-            sentinel: Any = redis.asyncio.sentinel.Sentinel
+            sentinel: Any = AsyncSentinels
             sentinels = sentinel(address.hosts, sentinel_kwargs=_with_tls(options, address))
             return sentinels.master_for(address.service, **arguments)
         if address.kind == "cluster":

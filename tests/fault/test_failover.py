@@ -25,10 +25,6 @@ from tests.fault.outages import at_hand, insisting, sent_again
 from tests.servers import AnyServer, ask, role
 from tests.waiting import until
 
-# An asyncio connection of redis-py that is given up while a Sentinel is asked is sometimes closed
-# by the collector alone, which Python warns of.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 # --- a partition that falls back to an earlier state
 
 

@@ -26,10 +26,6 @@ from tests.sentinels import Sentinels
 from tests.servers import ask
 from tests.waiting import until
 
-# An asyncio connection of redis-py that is given up while a Sentinel is asked is sometimes closed
-# by the collector alone, which Python warns of.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 STEPS: Final = 10_000
 WHOLE = (pytest.mark.long, pytest.mark.whole)
 

@@ -34,8 +34,6 @@ from rwf.store.ops.base import (
 from rwf.store.records import Record, Row, edge_count, edges_of, evidence_view, result_evidence
 from rwf.store.waits import Wait
 
-# Payloads may be large, so fewer steps are asked for at once.
-_PAYLOADS_PER_CALL: Final = 16
 _EVIDENCE_PER_CALL: Final = 500
 _CHUNKS_PER_CALL: Final = 8
 _MAX_PAGE: Final = 500
@@ -92,7 +90,10 @@ def load(
     names: Sequence[str] = (),
     payloads: bool = False,
 ) -> Op[Loaded]:
-    """A chunk of the steps in topological order, or the named ones; raises NotFound."""
+    """A chunk of the steps in topological order, or the named ones; raises NotFound.
+
+    With payloads, which may be large, it may be only the first of them, as many as one reply holds.
+    """
     args: list[Arg] = ["1" if payloads else "", "" if chunk is None else chunk, *names]
     reply = yield scope.on_workflow("steps", readable_id(workflow_id), args)
     if not reply:
@@ -153,14 +154,16 @@ def steps(scope: Scope, workflow_id: str, limit: int | None, offset: int) -> Op[
 
 
 def _views_of(scope: Scope, loaded: Loaded, first: int, end: int) -> Op[list[StepView]]:
-    """The views of some loaded steps; payloads may be large, so few are asked for at once."""
+    """The views of some loaded steps, with their payloads."""
     some = loaded.records[first:end]
     if not any(record.payloads for record in some):
         return [loaded.bare_view(record) for record in some]
     views: list[StepView] = []
-    for start in range(0, len(some), _PAYLOADS_PER_CALL):
-        names = [record.name for record in some[start : start + _PAYLOADS_PER_CALL]]
-        views += (yield from load(scope, loaded.workflow_id, names=names, payloads=True)).views()
+    names = [record.name for record in some]
+    while names:
+        part = yield from load(scope, loaded.workflow_id, names=names, payloads=True)
+        views += part.views()
+        del names[: len(part.records)]
     return views
 
 
@@ -218,14 +221,16 @@ def rows(
     ``which`` is an attempt, or ``latest``; by default all.
     """
     found: list[tuple[str, int, Row, bytes | None]] = []
-    size = _PAYLOADS_PER_CALL if payloads else CHUNK
-    for start in range(0, len(names), size):
-        args: list[Arg] = ["1" if payloads else "", which]
-        args += names[start : start + size]
-        reply = yield scope.on_workflow("results", workflow_id, args)
-        for name, attempt, text, payload in reply[1] if reply else ():
-            if text is not None:
-                found.append((name.decode(), int(attempt), Row.parse(text), payload or None))
+    for start in range(0, len(names), CHUNK):
+        some, attempt = names[start : start + CHUNK], ""
+        while some:
+            args: list[Arg] = ["1" if payloads else "", which, attempt, *some]
+            reply = yield scope.on_workflow("results", workflow_id, args)
+            for name, number, text, payload in reply[1] if reply else ():
+                if text is not None:
+                    found.append((name.decode(), int(number), Row.parse(text), payload or None))
+            left = reply[2] if reply else ()
+            some, attempt = (some[int(left[0]) - 1 :], left[1]) if left else ((), "")
     return found
 
 
@@ -312,6 +317,6 @@ def latest_rejection(scope: Scope, workflow_id: str, name: str | None) -> Op[Evi
             view = evidence_view(workflow_id, entry)
             if view.status == "rejected" and name in (None, view.step):
                 return view
-        last = first - 1
-        if -last > total:
+        last -= len(page)
+        if not page or -last > total:
             return None
