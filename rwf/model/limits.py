@@ -14,14 +14,14 @@ INLINE_BYTES: Final = 1024
 # Edges that one server call walks: one full chunk, about 3 ms (the contract allows 500). What is
 # beyond is moved in further calls.
 EDGES_PER_CALL: Final = CHUNK
-# How many items and bytes a reply holds that grows with the data; one larger item comes alone. With
-# what frames them this stays below 1 MiB.
-REPLY_ITEMS: Final = 500
-REPLY_BYTES: Final = 1_000_000
 # Completions, claims or heartbeats in one batch.
 ITEMS_PER_CALL: Final = 64
 # Names, dependencies or root causes that a reply lists; the count beside them is exact.
 LISTED: Final = 1_000
+# How many items and bytes a reply holds that grows with the data; one larger item comes alone. With
+# what frames them this stays below 1 MiB.
+REPLY_ITEMS: Final = 500
+REPLY_BYTES: Final = 1_000_000
 # Entries of evidence kept for each workflow, and in a partition's log of unknown workflows.
 EVIDENCE_KEPT: Final = 10_000
 # Failures after which a callback is dead (section 6).

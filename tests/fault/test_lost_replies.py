@@ -15,7 +15,7 @@ import redis
 
 from rwf import AsyncClient, Client, CommandRejected, Completion, StoreUnavailable
 from rwf.model.views import Callback, CommandResult, WorkflowView
-from rwf.store import session
+from rwf.store import patience
 from rwf.store.catalog import Call
 from rwf.store.ops.claims import Claimer
 from rwf.store.ops.complete import complete_step, prepared, turn
@@ -33,7 +33,7 @@ CUTS = [(where, times) for where in ("request", "reply", "mid_reply") for times 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many tries as ever, with shorter pauses between them."""
-    monkeypatch.setattr("rwf.store.session._PAUSES", (0.01,) * len(session._PAUSES))
+    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01,) * len(patience._PAUSES))
 
 
 @pytest.fixture
