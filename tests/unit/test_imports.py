@@ -16,7 +16,7 @@ LAYERS: Final = (
     {"embedded", "testing", "webhook"},
     {"store"},
     {"client", "aio"},
-    {"runtime", "outage"},
+    {"runtime", "outage", "threads"},
     {"worker", "reconciler", "metrics", ""},
     {"demo"},
     {"cli", "__main__"},
