@@ -25,7 +25,7 @@ from rwf.store import events
 from rwf.store.catalog import Op
 from rwf.store.ops import reads
 from rwf.store.ops.base import Scope
-from rwf.store.twin import blocking_twin
+from rwf.store.twin import blocking_twin, url_of
 from rwf.threads import Threads
 
 T = TypeVar("T")
@@ -125,6 +125,26 @@ def twin_of(client: Client | AsyncClient) -> Client | None:
     if store is None:
         return None
     return Client(store, client._session, max_payload=client._scope.max_payload)
+
+
+def client_elsewhere(
+    client: Client | AsyncClient, url: str | None, namespace: str | None
+) -> Client | AsyncClient:
+    """A client with another URL, or another namespace, and the other's options else. Raises
+    CommandRejected (``invalid_argument``) for one that cannot be."""
+    session, store = client._session, client._store
+    options: dict[str, Any] = {
+        "namespace": namespace or session.keys.namespace,
+        "durability": session.durability,
+        "require_aof": session.require_aof,
+        "partitions": session.wanted_partitions,
+        "max_payload": client._scope.max_payload,
+    }
+    url = url or url_of(store)
+    made = type(client)
+    return (
+        made.from_redis(store._client, **options) if url is None else made.from_url(url, **options)
+    )
 
 
 @contextmanager

@@ -175,6 +175,7 @@ class Session:
             raise _invalid("require_aof", "must be True or False")
         self.keys = Keys(namespace)
         self.library = library()
+        self.durability = durability
         self._durability = Durability(durability)
         self.require_aof = require_aof
         self.wanted_partitions = partitions

@@ -117,7 +117,7 @@ class Execution:
                 self.context.claim.worker,
                 self.name,
             )
-        self._finish(self._as_timed_out())
+        self._finish(None if self._stopped else self._as_timed_out())
 
     async def _run(self) -> None:
         try:

@@ -97,17 +97,14 @@ class Worker:
         self._reconciler: Reconciler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
-        self._overdue = threading.Event()
+        self.overdue = threading.Event()
+        """Set when a handler blocks the event loop past the grace time; its steps have been given
+        back by then."""
 
     @property
     def client(self) -> Client | AsyncClient:
         """The client that it works with; without one of its own, that of the environment."""
         return self._found_runtime().client
-
-    @property
-    def has_client(self) -> bool:
-        """Whether it was given a client."""
-        return self._runtime is not None
 
     @property
     def queues(self) -> tuple[str, ...]:
@@ -218,7 +215,7 @@ class Worker:
             runtime = self._found_runtime()
             if not await self._connected(runtime):
                 return
-            self._shift = Shift(runtime, self._link, self._terms, self._handlers, self._overdue.set)
+            self._shift = Shift(runtime, self._link, self._terms, self._handlers, self.overdue.set)
             if self._stopped:
                 self._shift.end()
             async with self._reconciling(runtime):
