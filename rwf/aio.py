@@ -51,6 +51,7 @@ from rwf.model.views import (
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
 from rwf.store.catalog import Op
+from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
     callbacks,
     cancel,
@@ -58,6 +59,7 @@ from rwf.store.ops import (
     complete,
     explain,
     insert,
+    listing,
     queues,
     reads,
     rebuild,
@@ -70,8 +72,8 @@ from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
 from rwf.store.ops.complete import Batch, Completion
 from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.ops.rebuild import Listener
-from rwf.store.session import Session
-from rwf.store.transport import AsyncStore
+from rwf.store.session import DEFAULT_TIMEOUT, Session
+from rwf.store.transport_aio import AsyncStore
 
 T = TypeVar("T")
 _WEEK = timedelta(days=7)
@@ -112,10 +114,11 @@ class AsyncClient:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_connections: int = MAX_CONNECTIONS,
+        socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
-        return cls._on(
-            AsyncStore(url=url), namespace, durability, require_aof, partitions, max_payload
-        )
+        store = AsyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
+        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
 
     @classmethod
     def from_redis(
@@ -162,6 +165,7 @@ class AsyncClient:
             require_aof=require_aof,
             partitions=partitions,
             cluster=store.cluster,
+            timeout=store.limits.timeout,
         )
         return cls(store, session, max_payload=max_payload)
 
@@ -388,7 +392,7 @@ class AsyncClient:
         cursor: str | None = None,
     ) -> WorkflowPage:
         return await self._run(
-            reads.list_workflows(self._scope, state, operator_status, name, limit, cursor)
+            listing.list_workflows(self._scope, state, operator_status, name, limit, cursor)
         )
 
     async def steps(

@@ -15,7 +15,9 @@ from rwf import Client, Workflow, WorkflowInvalid
 from rwf.cli.common import Output, dumped, headline, on_client, progress, state_and_cause
 from rwf.cli.faults import Refused, file_errors
 from rwf.cli.text import escaped
+from rwf.model.names import shown
 from rwf.model.operator import step_status
+from rwf.model.payload import path_text
 from rwf.model.states import CompletionStatus
 from rwf.model.views import CommandResult, WorkflowView
 
@@ -107,19 +109,64 @@ def _forms(text: str) -> tuple[list[Any], bool]:
 
 
 def _parsed(text: str, where: str = "") -> Any:
-    # json, not orjson: it keeps integers of any size, so that one too large is refused.
+    # json, not orjson: it keeps integers of any size, so that one too large is refused; and it
+    # tells of a key that an object has twice, of which only the last value would be left.
+    repeated = False
+
+    def collect(pairs: list[tuple[str, Any]]) -> Any:
+        nonlocal repeated
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        repeated = True
+        return _Repeated(_first_repeated(pairs))
+
     try:
-        return json.loads(text)
+        value = json.loads(text, object_pairs_hook=collect)
     except RecursionError:
         raise Refused("invalid_json", f"{where}nested too deeply") from None
     except ValueError as error:
         raise Refused("invalid_json", f"{where}{error}") from None
+    if repeated:
+        key, path = _place_of_repeat(value)
+        raise Refused("invalid_json", f"{where}the key {shown(key)} stands twice in {path}")
+    return value
+
+
+class _Repeated:
+    """Stands in place of an object that has a key twice."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            return key
+        seen.add(key)
+    raise AssertionError("no key stands twice")
+
+
+def _place_of_repeat(value: Any) -> tuple[str, str]:
+    """The key that an object within a value has twice, and the path of that object."""
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    while waiting:
+        keys, one = waiting.pop()
+        if isinstance(one, _Repeated):
+            return one.key, path_text("$", keys)
+        if isinstance(one, dict):
+            waiting += [((*keys, key), inner) for key, inner in one.items()]
+        elif isinstance(one, list):
+            waiting += [((*keys, at), inner) for at, inner in enumerate(one)]
+    raise AssertionError("no object has a key twice")
 
 
 def _is_json(text: str) -> bool:
     try:
-        _parsed(text)
-    except Refused:
+        json.loads(text)
+    except (RecursionError, ValueError):
         return False
     return True
 

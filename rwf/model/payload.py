@@ -8,7 +8,7 @@ that neither deep nor cyclic data can exhaust Python's stack.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import Any, Final, Never
 
@@ -206,11 +206,15 @@ class _Check:
         raise WorkflowInvalid("non_serializable_payload", f"{path}: {problem}", path=path)
 
     def _path_to(self, *keys: _Key) -> str:
-        below = [*self._trail, *keys][1:]
-        path = self._path + "".join(map(_path_part, below))
-        if len(path) <= _MAX_PATH:
-            return path
-        return f"{path[: _MAX_PATH // 2]}...{path[-_MAX_PATH // 2 :]}"
+        return path_text(self._path, [*self._trail, *keys][1:])
+
+
+def path_text(start: str, keys: Iterable[_Key]) -> str:
+    """Where in a value something stands, from ``start`` on; the middle of a long path is cut."""
+    path = start + "".join(map(_path_part, keys))
+    if len(path) <= _MAX_PATH:
+        return path
+    return f"{path[: _MAX_PATH // 2]}...{path[-_MAX_PATH // 2 :]}"
 
 
 def _encodable(text: str) -> bool:

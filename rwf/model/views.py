@@ -159,7 +159,11 @@ class QueueView(View):
 
 
 class ResultView(View):
-    """What one attempt of a step reported; ``payload_bytes`` are the bytes as stored."""
+    """What one attempt of a step reported; ``payload_bytes`` are the bytes as stored.
+
+    ``worker_id`` says who ran it, and ``claimed_at`` since when; both are None when it was reported
+    without a claim.
+    """
 
     step: str
     attempt: int
@@ -168,6 +172,8 @@ class ResultView(View):
     payload_bytes: bytes
     summary: str | None
     recorded_at: datetime
+    claimed_at: datetime | None
+    worker_id: str | None
 
 
 class EvidenceView(View):

@@ -18,10 +18,11 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import product
 from typing import Final
 
@@ -39,6 +40,8 @@ from rwf.store.ops.due import Due, Page, PassedOver
 from rwf.store.ops.sweep import Kind, Place, sweep
 from rwf.store.ops.timers import fire, fire_due
 
+_Loop = Callable[[], Awaitable[None]]
+
 _log = logging.getLogger("rwf")
 
 _SHORTEST_TICK: Final = 0.02
@@ -51,6 +54,9 @@ _TRIED_AGAIN: Final = 60.0
 _CALLBACKS_PER_RUN: Final = 1000
 _CALLBACK_LEASE: Final = 30.0
 _MEMBERSHIP: Final = -1
+# The pause after an error that nobody has foreseen, in seconds.
+_AFTER_FAILURE: Final = 1.0
+_UNEXPECTED: Final = "an unexpected error; it is tried again"
 
 
 @dataclass(slots=True)
@@ -59,6 +65,7 @@ class _Partition:
 
     number: int
     next_look: float = 0.0
+    page: Page | None = None
     passed: PassedOver = field(default_factory=PassedOver)
     passed_until: float = 0.0
     places: dict[Kind, Place] = field(init=False)
@@ -72,7 +79,7 @@ class _Partition:
     def try_again(self, now: float) -> None:
         """Has what could not be carried out tried once more, when that was long ago."""
         if now >= self.passed_until:
-            self.passed = PassedOver()
+            self.passed, self.page = PassedOver(), None
             self.passed_until = now + _TRIED_AGAIN
 
 
@@ -150,13 +157,12 @@ class Reconciler:
         """
         self._loop = asyncio.get_running_loop()
         await self._begin()
-        async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._ticks())
-            for kind in Kind:
-                loops.create_task(self._sweeps(kind))
-            if self._handler is not None:
-                loops.create_task(self._callbacks(self._handler))
-                loops.create_task(self._listen())
+        loops: list[_Loop] = [self._ticks, *(partial(self._sweeps, kind) for kind in Kind)]
+        if self._handler is not None:
+            loops += [partial(self._callbacks, self._handler), self._listen]
+        async with asyncio.TaskGroup() as tasks:
+            for loop in loops:
+                tasks.create_task(self._kept_up(loop))
         if self._outage.error is None:  # else it would only be waited for once more
             with suppress(RwfError):
                 op = members.leave(self._runtime.scope, self._member, self._lease_ms)
@@ -169,6 +175,16 @@ class Reconciler:
         else:
             with suppress(RuntimeError):  # the loop is over already
                 self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def _kept_up(self, loop: _Loop) -> None:
+        """Has a loop begin again after an error that nobody has foreseen: it must neither end the
+        others nor leave its work undone in silence."""
+        while not self._stopping.is_set():
+            try:
+                await loop()
+            except Exception:
+                _log.exception("%s", _UNEXPECTED)
+                await self._pause(max(self._interval, _AFTER_FAILURE))
 
     async def _begin(self) -> None:
         """Joins, however long the server is away; what else is wrong with it is raised."""
@@ -213,7 +229,10 @@ class Reconciler:
     async def tick(self) -> None:
         """One tick of all partitions, whoever looks after them."""
         numbers = await self._runtime.run(members.partitions(self._runtime.scope))
-        await self._fire_all([_Partition(number) for number in numbers])
+        partitions = [_Partition(number) for number in numbers]
+        while partitions:
+            await self._fire_all(partitions)
+            partitions = [one for one in partitions if one.next_look <= time.monotonic()]
         if self._handler is not None:
             await self._hand_over(self._handler, numbers)
 
@@ -226,56 +245,60 @@ class Reconciler:
             await self._fire_all([one for one in owned if one.next_look <= now])
             next_ = min((one.next_look for one in owned), default=self._next_join)
             wait = min(next_, self._next_join) - time.monotonic()
-            await self._pause(max(wait, _SHORTEST_TICK))
+            # Where a backlog is being carried out its next page follows at once.
+            if not any(one.page for one in owned):
+                await self._pause(max(wait, _SHORTEST_TICK))
 
     async def _fire_all(self, partitions: Sequence[_Partition]) -> None:
-        """Carries out what is due in these partitions, which are asked for it together."""
+        """Carries out a page of what is due in each of these partitions, which are asked for it
+        together; so no backlog of one holds up the others."""
         now = time.monotonic()
         for partition in partitions:
             partition.try_again(now)
-        pages = await self._pages([one for one in partitions if self._outage.stands(one.number)])
-        busy: list[tuple[_Partition, Page | None]] = []
+        await self._read_pages(partitions)
+        busy: list[_Partition] = []
         for partition in partitions:
-            page = pages.get(partition.number)
+            page = partition.page
             if page is not None and not page.members:
-                partition.next_look = now + self._wait(page.next_in)
+                partition.page, partition.next_look = None, now + self._wait(page.next_in)
             else:
-                busy.append((partition, page))
+                busy.append(partition)
         at_once = asyncio.Semaphore(_AT_ONCE)
-        await asyncio.gather(*(self._fire(one, page, at_once) for one, page in busy))
+        await asyncio.gather(*(self._fire(one, at_once) for one in busy))
         self._ticked = time.monotonic()
 
-    async def _pages(self, partitions: Sequence[_Partition]) -> dict[int, Page]:
-        """The first timers of each that are due; none where one of them does not answer, which is
-        then found out for each alone."""
-        dues = [self._due(partition) for partition in partitions]
-        if not dues:
-            return {}
+    async def _read_pages(self, partitions: Sequence[_Partition]) -> None:
+        """Reads the first timers of each that are due; none where one of them does not answer,
+        which is then found out for each alone."""
+        unread = [one for one in partitions if one.page is None and self._outage.stands(one.number)]
+        if not unread:
+            return
         try:
-            pages = await self._runtime.run(Due.pages(dues))
+            pages = await self._runtime.run(Due.pages([self._due(one) for one in unread]))
         except RwfError:
-            return {}
-        return {due.partition: page for due, page in zip(dues, pages, strict=True)}
+            return
+        for partition, page in zip(unread, pages, strict=True):
+            partition.page = page
 
-    async def _fire(
-        self, partition: _Partition, page: Page | None, at_once: asyncio.Semaphore
-    ) -> None:
-        """Carries out what is due in a partition, beginning with a page of it that was read."""
-        wait = 0.0
-        async with at_once:
-            while not wait and not self._stopping.is_set():
-                if page is None:
-                    op = fire_due(self._runtime.scope, partition.number, partition.passed)
-                else:
-                    op = fire(self._due(partition), page)
-                try:
-                    _, next_in = await self._runtime.run(op)
-                except RwfError as error:
-                    self._outage.failed(error, partition.number)
-                    next_in = None
-                else:
-                    self._outage.answered(partition.number)
-                wait, page = self._wait(next_in), None
+    async def _fire(self, partition: _Partition, at_once: asyncio.Semaphore) -> None:
+        """Carries out a page of what is due in a partition."""
+        page, partition.page = partition.page, None
+        if page is None:
+            op = fire_due(self._runtime.scope, partition.number, partition.passed)
+        else:
+            op = fire(self._due(partition), page)
+        try:
+            async with at_once:
+                fired = await self._runtime.run(op)
+        except RwfError as error:
+            self._outage.failed(error, partition.number)
+            wait = self._interval
+        except Exception:
+            _log.exception("partition %d: %s", partition.number, _UNEXPECTED)
+            wait = self._interval
+        else:
+            self._outage.answered(partition.number)
+            wait, partition.page = self._wait(fired.next_in), fired.following
         partition.next_look = time.monotonic() + wait
 
     def _due(self, partition: _Partition) -> Due:
@@ -320,6 +343,10 @@ class Reconciler:
         except RwfError as error:
             self._outage.failed(error, place)
             partition.next_slice[kind] = time.monotonic() + self._interval
+            return
+        except Exception:
+            _log.exception("partition %d: %s", partition.number, _UNEXPECTED)
+            partition.next_slice[kind] = time.monotonic() + max(self._interval, _AFTER_FAILURE)
             return
         self._outage.answered(place)
         partition.next_slice[kind] = time.monotonic() + pause

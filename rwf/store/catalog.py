@@ -112,9 +112,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Calls that travel in one round trip, one to each node; answered with the list of replies."""
+    """Calls that travel in one round trip, one to each node; answered with the list of replies.
+
+    When ``partial`` is set, and some are answered, the StoreUnavailable of another stands in place
+    of its reply.
+    """
 
     calls: Sequence[Call]
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

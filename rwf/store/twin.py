@@ -9,7 +9,8 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rwf.store.transport import AsyncStore, SyncStore
+from rwf.store.transport import SyncStore
+from rwf.store.transport_aio import AsyncStore
 
 # What a connection on asyncio is made of that one of threads takes too.
 _SHARED: Final = (
@@ -23,7 +24,7 @@ _TWINS: Final[dict[Any, Any]] = {
     redis.asyncio.SSLConnection: redis.SSLConnection,
     redis.asyncio.UnixDomainSocketConnection: redis.UnixDomainSocketConnection,
 }
-_TIMEOUT: Final = 5.0
+_CONNECTIONS: Final = 8
 
 
 def url_of(store: SyncStore | AsyncStore) -> str | None:
@@ -44,15 +45,15 @@ def blocking_twin(store: SyncStore | AsyncStore) -> SyncStore | None:
     Sentinels, or a cluster, on that client's. None for such a client on asyncio, which is bound to
     its loop.
     """
-    url = url_of(store)
+    url, limits = url_of(store), store.limits
     if url is not None:
-        return SyncStore(url=url)
+        return SyncStore(url=url, max_connections=_CONNECTIONS, timeout=limits.timeout)
     pool: Any = getattr(store._client, "connection_pool", None)
     own = type(pool) in (redis.ConnectionPool, redis.BlockingConnectionPool)
     if own and pool.connection_class in _TWINS.values():
-        return _owning(pool.connection_class, pool.connection_kwargs)
+        return _owning(pool.connection_class, pool.connection_kwargs, limits.timeout)
     if isinstance(store, SyncStore):
-        return SyncStore(store._client)
+        return SyncStore(store._client, timeout=limits.timeout)
     on_asyncio = (redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool)
     if type(pool) in on_asyncio and pool.connection_class in _TWINS:
         options = {
@@ -60,15 +61,19 @@ def blocking_twin(store: SyncStore | AsyncStore) -> SyncStore | None:
             for name, value in pool.connection_kwargs.items()
             if name in _SHARED and value is not None
         }
-        options = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT, **options}
         options["retry"] = Retry(NoBackoff(), 0)
-        return _owning(_TWINS[pool.connection_class], options)
+        return _owning(_TWINS[pool.connection_class], options, limits.timeout)
     return None
 
 
-def _owning(connection_class: Any, options: dict[str, Any]) -> SyncStore:
+def _owning(connection_class: Any, options: dict[str, Any], timeout: float) -> SyncStore:
     """A store that closes its connections."""
-    pool = redis.ConnectionPool(connection_class=connection_class, **options)
-    store = SyncStore(redis.Redis.from_pool(pool))
+    options = {**options}
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        if options.get(name) is None:
+            options[name] = timeout
+    pool: Any = redis.BlockingConnectionPool
+    own = pool(_CONNECTIONS, timeout, connection_class=connection_class, **options)
+    store = SyncStore(redis.Redis.from_pool(own), timeout=timeout)
     store._given = False
     return store

@@ -91,6 +91,33 @@ def test_what_is_no_workflow_is_refused_in_one_line(cli: Cli, content: bytes, co
     assert cli.refused(1, "insert", "-", stdin=content).startswith(f"rwf: {code}")
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"name": "a", "name": "b", "steps": []}', "the key 'name' stands twice in $"),
+        (
+            '{"name": "a", "steps": [{"name": "s", "input": {"n": 1, "x y": {"k": 1, "k": 1}}}]}',
+            "the key 'k' stands twice in $.steps[0].input['x y']",
+        ),
+        ('{"name": "a"}\n{"name": "b", "context": {"k": 1, "k": 2}}', "line 2: the key 'k'"),
+        ('{"name": "a", "name": "a"}\n{"name": "b"}', "line 1: the key 'name'"),
+        ('[{"name": "a"}, {"name": "b", "": 1, "": 2}]', "the key '' stands twice in $[1]"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_place(
+    cli: Cli, content: str, told: str
+) -> None:
+    line = cli.refused(1, "insert", "-", stdin=content)
+    assert line.startswith("rwf: invalid_json: ")
+    assert told in line
+    assert cli.json("ls")["workflows"] == []
+
+
+def test_a_key_that_stands_twice_in_a_payload_is_refused(cli: Cli) -> None:
+    line = cli.refused(2, "signal", "go", "k", "--payload", '{"n": 1, "n": 2}')
+    assert "the key 'n' stands twice in $" in line
+
+
 def test_a_payload_that_is_too_large(cli: Cli) -> None:
     form = FORM | {"context": "x" * 300_000}
     assert "payload_too_large" in cli.refused(1, "insert", "-", stdin=json.dumps(form))

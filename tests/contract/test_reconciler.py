@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 from urllib.request import urlopen
 
@@ -25,7 +26,7 @@ from rwf.store.ops import members
 from rwf.store.ops.base import Scope
 from tests.conftest import connect
 from tests.contract.commandline import Cli
-from tests.contract.daemons import derived, serving, swept, ticked
+from tests.contract.daemons import backlog, derived, serving, swept, ticked
 from tests.contract.flows import (
     fan_out,
     first_call_only,
@@ -120,6 +121,82 @@ def test_an_async_client_does_as_well(server: AnyServer, client: Client) -> None
             assert await daemon.sweep() == []
 
     asyncio.run(serve())
+
+
+def test_a_backlog_of_one_partition_holds_up_no_other(
+    one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each round carries out a page of each partition."""
+    rounds: list[list[int]] = []
+    with Client.from_url(one_server.url, partitions=2) as client:
+        client.list()
+        for partition, count in ((0, 900), (1, 250)):
+            timers = dict.fromkeys(backlog(partition, count), 1)
+            raw(client).zadd(f"rwf:{{{partition}}}:timers", timers)
+        looked = Reconciler._read_pages
+
+        async def counted(self: Reconciler, partitions: Any) -> None:
+            rounds.append([raw(client).zcard(f"rwf:{{{n}}}:timers") for n in range(2)])
+            await looked(self, partitions)
+
+        monkeypatch.setattr(Reconciler, "_read_pages", counted)
+        ticked(client)
+    assert rounds[1] == [700, 50]
+    assert rounds[2] == [600, 0]
+
+
+AT_THE_BEGINNING = "rwf.runtime.Runtime.hints"
+EVERY_LOOP = [
+    "rwf.reconciler.daemon.Due.pages",
+    "rwf.reconciler.daemon.fire",
+    "rwf.reconciler.daemon.sweep",
+    "rwf.reconciler.daemon.members.join",
+    "rwf.reconciler.daemon.Reconciler._hand_over",
+    AT_THE_BEGINNING,
+]
+
+
+@pytest.mark.parametrize("where", EVERY_LOOP)
+def test_an_unexpected_error_ends_no_loop(
+    one_client: Client,
+    where: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is logged with its traceback, and the loop goes on once it is over."""
+    broken, came = threading.Event(), threading.Event()
+    owner, _, name = where.rpartition(".")
+    called = getattr(resolve_name(owner), name)
+
+    def failing(*args: Any, **options: Any) -> Any:
+        if broken.is_set():
+            came.set()
+            raise TypeError("nobody has foreseen this")
+        return called(*args, **options)
+
+    monkeypatch.setattr(where, failing)
+    told: list[str] = []
+
+    def handler(envelope: Callback) -> None:
+        told.append(envelope.workflow_id)
+
+    if where == AT_THE_BEGINNING:
+        broken.set()
+    with serving(one_client, **SHORT, callbacks=handler) as daemon:
+        until(lambda: daemon.sweep_age is not None, what="a whole round")
+        broken.set()
+        view = one_client.insert(flow("a"))
+        one_client.complete_step(view.id, "a", "retryable", retry_in=0)
+        until(came.is_set, what="the error")
+        broken.clear()
+        until(lambda: states(one_client, view.id) == "a=available", what="the retry")
+        one_client.complete_step(view.id, "a")
+        until(lambda: told == [view.id], what="the callback")
+        raw(one_client).delete("rwf:{0}:index")
+        until(lambda: raw(one_client).zcard("rwf:{0}:index"), timeout=20, what="another round")
+    (record, *_) = (one for one in caplog.records if "unexpected" in one.getMessage())
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "nobody has foreseen this"
 
 
 def test_a_killed_clients_release_is_finished_within_two_ticks(one_client: Client) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,12 @@ from tests.contract.flows import flow
 from tests.contract.workers import CLIENTS, at_work, client_of, until_ended
 from tests.servers import AnyServer
 from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def silent(caplog: pytest.LogCaptureFixture) -> None:
+    """What is logged here could not travel between processes of pytest-xdist."""
+    caplog.set_level(logging.CRITICAL, logger="rwf.worker")
 
 
 class Unspeakable(Exception):

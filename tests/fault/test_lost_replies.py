@@ -15,9 +15,10 @@ import redis
 
 from rwf import AsyncClient, Client, CommandRejected, Completion, StoreUnavailable
 from rwf.model.views import Callback, CommandResult, WorkflowView
-from rwf.store import session
+from rwf.store import patience
 from rwf.store.catalog import Call
-from rwf.store.ops.complete import complete_step
+from rwf.store.ops.claims import Claimer
+from rwf.store.ops.complete import complete_step, prepared, turn
 from tests import invariants
 from tests.conftest import connect
 from tests.contract.daemons import swept
@@ -32,7 +33,7 @@ CUTS = [(where, times) for where in ("request", "reply", "mid_reply") for times 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many tries as ever, with shorter pauses between them."""
-    monkeypatch.setattr("rwf.store.session._PAUSES", (0.01,) * len(session._PAUSES))
+    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01,) * len(patience._PAUSES))
 
 
 @pytest.fixture
@@ -387,6 +388,20 @@ def test_the_async_client(direct: Client, proxy: Proxy, cut: Cut) -> None:
     assert (result.outcome, result.released_count) == ("accepted", 900)
     assert after == direct.get(view.id)
     assert len(direct.evidence(view.id)) == 2
+
+
+def test_a_workers_trip_hands_out_each_step_once(direct: Client, lossy: Client, cut: Cut) -> None:
+    direct.insert(flow("a b c d"))
+    (held,) = direct.claim(["default"], worker_id="w")
+    claimer = Claimer.checked(["default"], "w", 30)
+    take = Call("take", direct._scope.keys.partition(0), [2, "default"])
+    reserved = direct._run(one_call(take))
+    report = Completion(workflow_id=held.workflow_id, step=held.step, lease=held.lease)
+    cut("complete")
+    items = [prepared(lossy._scope, report)]
+    done = lossy._run(turn(lossy._scope, 0, items, reserved, claimer, 5))
+    assert sorted(claimed.step for claimed in done.claimed) == ["b", "c", "d"]
+    assert len({claimed.lease for claimed in done.claimed}) == 1
 
 
 def test_a_users_own_redis_client_that_sends_again_by_itself(

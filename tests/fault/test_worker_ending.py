@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,12 @@ import pytest
 from rwf import Client, Worker, Workflow
 from tests.contract.flows import flow
 from tests.contract.workers import CLIENTS, client_of
+from tests.hanging import hanging
 from tests.servers import AnyServer, Server
 from tests.waiting import until
 
 # What a busy machine may need beyond the grace time.
 SLACK = 8.0
-
-
-@contextmanager
-def hung(server: Server) -> Iterator[None]:
-    """A server that takes connections, and answers nothing."""
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
 
 
 class Thread(threading.Thread):
@@ -119,18 +109,20 @@ def test_it_ends_while_its_server_hangs(kind: str, idle: bool, never: threading.
     with Server.start("valkey91") as server, Client.from_url(server.url) as client:
         worker = Worker(client_of(kind, server), grace=3)
         begun = stubborn(worker, never)
-        client.insert(Workflow("w") if idle else stubborn_steps()) if not idle else client.list()
+        client.list()
+        if not idle:
+            client.insert(stubborn_steps())
         running = Thread(worker)
         until(lambda: worker.health.running == 0 if idle else len(begun) == 3, what="its steps")
         until(lambda: worker._shift is not None, what="its start")
-        with hung(server):
+        with hanging(server):
             time.sleep(1.5)  # into the middle of polls, ticks and heartbeats
             running.stops_within(3)
 
 
 @CLIENTS
 def test_it_ends_while_it_cannot_even_begin(kind: str) -> None:
-    with Server.start("valkey91") as server, hung(server):
+    with Server.start("valkey91") as server, hanging(server):
         worker = Worker(client_of(kind, server), grace=1)
         running = Thread(worker)
         until(lambda: worker._loop is not None, what="its loop")

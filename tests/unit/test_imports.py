@@ -13,7 +13,7 @@ ROOT: Final = Path(__file__).parents[2] / "rwf"
 
 LAYERS: Final = (
     {"errors", "model"},
-    {"embedded", "testing", "webhook"},
+    {"embedded", "private_files", "testing", "webhook"},
     {"store"},
     {"client", "aio"},
     {"runtime", "outage", "threads"},

@@ -50,7 +50,9 @@ def test_every_command_that_functions_run_is_declared() -> None:
 
 
 def test_every_function_says_what_it_is() -> None:
-    for path in lua_folder().glob("*.lua"):
+    paths = list(lua_folder().glob("*.lua"))
+    assert {path.stem for path in paths} == set(FUNCTIONS)
+    for path in paths:
         head = path.read_text().split("\nlocal ")[0].split("\nreturn ")[0]
         assert head.startswith(f"-- {path.stem}: "), path.name
         assert "-- Keys: " in head, path.name
