@@ -14,6 +14,7 @@ from rwf.model.states import (
     OperatorStatus,
     RecoveryAction,
     RecoveryScope,
+    SignalStatus,
     WorkflowState,
 )
 from rwf.model.views import (
@@ -34,6 +35,7 @@ from rwf.model.views import (
     ReconcileReport,
     RecoveryResult,
     ResultView,
+    SignalPage,
     SignalView,
     StepExplanation,
     StepView,
@@ -51,6 +53,7 @@ from rwf.store.ops import (
     complete,
     explain,
     insert,
+    kept,
     queues,
     reads,
     rebuild,
@@ -320,6 +323,7 @@ class Client:
         correlation_key: str,
         deadline: datetime | timedelta | None = None,
         lease: str | None = None,
+        actor: str | None = None,
     ) -> AwaitView:
         """Puts an available or executing step into a wait for a signal (section 5).
 
@@ -327,11 +331,11 @@ class Client:
         a timedelta from now by the server's clock, or a datetime with a timezone; one that has
         passed expires the step at once. ``lease`` is the token of a claim, given up by this. A
         step that waits already waits for this instead. A signal that was kept for it is consumed
-        before this returns. Raises CommandRejected.
+        before this returns. ``actor`` is who asks, for the record. Raises CommandRejected.
         """
         return self._run(
             signals.await_step(
-                self._scope, workflow_id, step, signal, correlation_key, deadline, lease
+                self._scope, workflow_id, step, signal, correlation_key, deadline, lease, actor
             )
         )
 
@@ -342,17 +346,32 @@ class Client:
         *,
         payload: Any = None,
         dedupe_key: str | None = None,
+        actor: str | None = None,
     ) -> SignalView:
         """Delivers a signal to the only workflow that waits for it under this key (section 5).
 
         ``payload`` is JSON data. ``dedupe_key`` (up to 512 characters) is the correlation key
-        unless given: the same three again change nothing, and return the first one's record. The
-        status says what became of it: consumed, or kept as unmatched, ambiguous or late, to be
-        consumed when a matching wait allows. Raises CommandRejected.
+        unless given: the same three again change nothing, and return the first one's record, with
+        ``duplicate`` true. The status says what became of it: consumed, or kept as unmatched,
+        ambiguous or late, to be consumed when a matching wait allows. ``actor`` is who delivers
+        it, for the record. Raises CommandRejected.
         """
         return self._run(
-            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key)
+            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key, actor)
         )
+
+    def withdraw_signal(
+        self, signal_id: str, *, actor: str | None = None, reason: str | None = None
+    ) -> SignalView:
+        """Takes a signal back that no wait has consumed; returns it as it was, ``withdrawn``.
+
+        ``signal_id`` is that of :meth:`signals` or of a delivery. The signal leaves for good, and
+        its dedupe key is free: the next delivery under it is a new signal. Who and why stay as
+        evidence, in ``evidence()`` without an id. Raises CommandRejected:
+        ``already_consumed_signal``, and ``signal_not_found`` for one that was withdrawn before or
+        has left.
+        """
+        return self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
 
     def request_cancel(
         self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
@@ -523,6 +542,23 @@ class Client:
     def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
         """A workflow's callbacks and where they stand, oldest first (section 6)."""
         return self._run(callbacks.callbacks(self._scope, workflow_id))
+
+    def signals(
+        self,
+        signal: str | None = None,
+        correlation_key: str | None = None,
+        *,
+        status: SignalStatus | str | None = None,
+        cursor: str | None = None,
+    ) -> SignalPage:
+        """A page of at most 100 signals that no wait has consumed, the oldest of each topic first.
+
+        A topic is a signal's name and a correlation key: with both it is that one alone, else all
+        that match, in no order among themselves. ``status`` is unmatched, ambiguous, late or
+        recorded. A filter that matches little may end a page early, with a ``cursor`` to go on
+        from. One that is kept the whole time is listed; one that comes or goes meanwhile may be.
+        """
+        return self._run(kept.list_signals(self._scope, signal, correlation_key, status, cursor))
 
     def queues(self) -> builtins.list[QueueView]:
         """All queues that hold a step, or whose steps somebody has ever asked for (section 8)."""

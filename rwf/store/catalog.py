@@ -39,6 +39,8 @@ FUNCTIONS: Final = {
         Function("forget"),
         Function("agenda", reads_only=True),
         Function("dedupe", reads_only=True),
+        Function("kept", reads_only=True),
+        Function("withdraw"),
         Function("named", reads_only=True),
         Function("take"),
         Function("prune"),
@@ -81,7 +83,7 @@ PUBLISHING: Final = frozenset(
     {
         "note", "insert", "complete", "advance", "check", "callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover", "prune", "forget",
+        "cancel", "recover", "prune", "forget", "withdraw",
     }
 )  # fmt: skip
 
