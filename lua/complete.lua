@@ -192,6 +192,7 @@ local function accept(call_, flow, item)
   if step.state ~= "e" or step.attempt == step.reported then
     step.attempt = call.number(step.attempt + 1) -- else a claim has counted it already
   end
+  local note = claims.signed(flow, step, item.note)
   moves.withdraw(call_, flow, item.step, step)
   step.reported = step.attempt
   if step.started == "" then
@@ -204,7 +205,7 @@ local function accept(call_, flow, item)
   local row = {
     asked = item.asked, status = step.state, stamp = call.stamp(call_), call = item.call,
     command = item.command, lease = item.lease, open = "0", released = "0", cancelled = "0",
-    released_names = "", cancelled_names = "", note = item.note,
+    released_names = "", cancelled_names = "", note = note,
   }
   if states.TERMINAL[step.state] and record.children(step) ~= "" then
     descend(call_, flow, item, step, row)
@@ -258,7 +259,7 @@ return function(keys, args)
   end
   local started, found, claimed = start_reserved(call_, entries, claimer, again), {}, {}
   if args[4] ~= "" then
-    found, claimed = handout.next(call_, args[5], tonumber(args[4]), claimer, again)
+    found, claimed = handout.next(call_, args[5], tonumber(args[4]), claimer, again, started)
   end
   flush.commit(call_, args[1])
   if args[3] == "1" then

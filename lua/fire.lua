@@ -1,15 +1,16 @@
--- fire: does what is due for a workflow: retries run again, passed leases are taken away, waits expire,
+-- fire: does what is due for some workflows: retries run again, passed leases are taken away, waits expire,
 -- what is left to be walked goes a slice further.
 --
--- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before; then for each timer its kind and step: "r" a
---   retry, "l" a lease; "w" waits and "u" what is to be walked, without a step.
--- Reply: {"1" while walk entries or passed deadlines are left, else "", flag}, the flag as in a header: some
---   waits' topics are to be told.
+-- Keys: the partition's, then each workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before; then for each timer its workflow's slot, its kind and
+--   its step: "r" a retry, "l" a lease; "w" waits and "u" what is to be walked, without a step.
+-- Reply: for each workflow {"1" while walk entries or passed deadlines are left, else "", flag}, the flag as in a
+--   header: some waits' topics are to be told.
+-- Bound: 64 workflows, 200 timers, and the call's budget of edges; a workflow with a walk comes alone.
 -- Writes: records, counts, evidence, ready queue, timers, statistics. A timer that the records do not imply
 --   is moved to where it belongs, or removed.
 -- Publishes: step_available, workflow_terminal.
-local FIRST_TIMER = 3
+local FIRST_TIMER, WIDTH = 3, 3
 local STATE = { r = "r", l = "e" }
 
 local function fire_step(call_, flow, kind, name)
@@ -46,27 +47,51 @@ local function fire_own(call_, flow, kind)
   end
 end
 
+-- The workflows of the timers, by slot, with the records of the steps that these name.
+local function open(call_, args)
+  local names = {}
+  for at = FIRST_TIMER, #args, WIDTH do
+    local slot = tonumber(args[at])
+    names[slot] = names[slot] or {}
+    if STATE[args[at + 1]] then
+      table.insert(names[slot], args[at + 2])
+    end
+  end
+  for slot = 1, #names do
+    call.flow(call_, slot, names[slot])
+  end
+  return names
+end
+
+local function is_other(flow)
+  return flow.h and flow.h.semantics ~= states.VERSION
+end
+
 return function(keys, args)
-  local call_, names = call.open(keys), {}
-  for at = FIRST_TIMER, #args, 2 do
-    if STATE[args[at]] then
-      names[#names + 1] = args[at + 1]
+  local call_, more, reply = call.open(keys), {}, {}
+  local names = open(call_, args)
+  for slot = 1, #names do
+    more[slot] = waits.expire(call_, call_.flows[slot], names[slot])
+  end
+  for at = FIRST_TIMER, #args, WIDTH do
+    local flow, kind = call_.flows[tonumber(args[at])], args[at + 1]
+    if not is_other(flow) then
+      if STATE[kind] then
+        fire_step(call_, flow, kind, args[at + 2])
+      else
+        fire_own(call_, flow, kind)
+      end
     end
   end
-  local flow = call.flow(call_, 1, names)
-  if flow.h and flow.h.semantics ~= states.VERSION then
-    return { "", "" }
+  for slot = 1, #names do
+    claims.walk_lapsed(call_, call_.flows[slot])
   end
-  local more = waits.expire(call_, flow, names)
-  for at = FIRST_TIMER, #args, 2 do
-    if STATE[args[at]] then
-      fire_step(call_, flow, args[at], args[at + 1])
-    else
-      fire_own(call_, flow, args[at])
-    end
-  end
-  claims.walk_lapsed(call_, flow)
   flush.commit(call_, args[1])
-  local unfinished = flow.h and (more or flow.h.head < flow.h.tail)
-  return { unfinished and "1" or "", flow.h and waits.flag(flow) or "" }
+  for slot = 1, #names do
+    local flow = call_.flows[slot]
+    local own = flow.h and not is_other(flow)
+    local unfinished = own and (more[slot] or flow.h.head < flow.h.tail)
+    reply[slot] = { unfinished and "1" or "", own and waits.flag(flow) or "" }
+  end
+  return reply
 end

@@ -2,9 +2,12 @@
 --
 -- There are two sweeps, "open" of the workflows that are open, and "ended" of the others.
 -- Keys: the partition's (keyslots), then the sweeps' hash. For each of the two it holds
---   open:at      the entry of the listing up to which all was looked at; none between two rounds
---   open:began   when the latest round began, in milliseconds
---   open:ended   when the latest round ended that came to its end
+--   open:at        the entry of the listing up to which all was looked at; none between two rounds
+--   open:began     when the latest round began, in milliseconds
+--   open:seen      when it came to the entry where it stands
+--   open:interval  how long it is to take, in milliseconds
+--   open:ended     when the latest round ended that came to its end
+--   open:took      how long that one took, in milliseconds
 -- Arguments: "open" or "ended", what to do, an entry or "", how many entries a page has at most, and how long a
 --   round is to take in milliseconds. What to do:
 --   "go on"   from the entry, or where the round stands; the next round begins when it is due
@@ -12,6 +15,7 @@
 --   "end"     the round is over
 -- Reply: {milliseconds until the next page is due, "1" while a round is under way, bounds, ...}: the page is the
 --   first of what stands in the listing between two bounds each. It is read by a plain command, which costs less.
+-- Bound: a page has as many entries as the caller asks for (256), and is read by itself.
 -- Writes: the sweeps' hash. Two who sweep the same partition look at some workflows twice, and do no harm.
 local FIRST = { open = "o|", ended = "" }
 local OPEN, BEHIND_OPEN = 111, "(o}" -- "o"; where the entries of open workflows end
@@ -43,15 +47,18 @@ return function(keys, args)
   -- By a clock that was set back since, nobody knows how long it takes already.
   local left = began <= now and began + interval - now or 0
   if verb == "end" then
-    command("HSET", hash, sweep_ .. ":ended", call.number(now))
+    command("HSET", hash, sweep_ .. ":ended", call.number(now), sweep_ .. ":took", call.number(max(now - began, 0)))
     command("HDEL", hash, sweep_ .. ":at")
     return { call.number(max(left, 0)), "" }
   elseif verb == "begin" or not (at or reached ~= "" or left > 0) then
     at, left = FIRST[sweep_], tonumber(interval)
-    command("HSET", hash, sweep_ .. ":at", at, sweep_ .. ":began", call.number(now))
+    command(
+      "HSET", hash, sweep_ .. ":at", at, sweep_ .. ":began", call.number(now), sweep_ .. ":seen", call.number(now),
+      sweep_ .. ":interval", interval
+    )
   elseif reached ~= "" then
     at = reached
-    command("HSET", hash, sweep_ .. ":at", at)
+    command("HSET", hash, sweep_ .. ":at", at, sweep_ .. ":seen", call.number(now))
   elseif not at then
     return { call.number(left), "" }
   end

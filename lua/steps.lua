@@ -4,13 +4,27 @@
 -- Arguments: "1" to have inputs and contexts too; the number of a chunk, or "" and names.
 -- Reply: {static, counts, context, names, records, inputs, contexts, microseconds of the server, waits},
 --   or {} where there is no workflow; of the waits there are step, wait, step, wait, ... of the steps that
---   wait or have expired. Reads only.
-local function fields_of(prefix, names)
-  local fields = {}
+--   wait or have expired. With inputs and contexts it may end early, and tell fewer steps than were asked
+--   for, but one. Reads only.
+
+-- The inputs and contexts of steps, as far as one reply holds them; the names and records of the others are
+-- left out.
+local function take_payloads(p, reply)
+  local names, records, room = reply[4], reply[5], states.REPLY_BYTES - #(reply[3] or "")
   for i = 1, #names do
-    fields[i] = prefix .. names[i]
+    local input, context = false, false
+    if records[i] and record.payloads(records[i]) ~= "" then
+      input, context = unpack(command("HMGET", p, "i:" .. names[i], "c:" .. names[i]))
+    end
+    room = room - #(input or "") - #(context or "") - #(records[i] or "")
+    if room < 0 and i > 1 then
+      for left = #names, i, -1 do
+        names[left], records[left] = nil, nil
+      end
+      return
+    end
+    reply[6][i], reply[7][i] = input, context
   end
-  return fields
 end
 
 local function waits_of(w, names, records)
@@ -39,11 +53,10 @@ return function(keys, args)
   local reply = { found[1], found[2], command("HGET", p, ":"), names, {}, {}, {}, call.open(keys).us, {} }
   if #names > 0 then
     reply[5] = command("HMGET", w, unpack(names))
-    reply[9] = waits_of(w, names, reply[5])
     if args[1] == "1" then
-      reply[6] = command("HMGET", p, unpack(fields_of("i:", names)))
-      reply[7] = command("HMGET", p, unpack(fields_of("c:", names)))
+      take_payloads(p, reply)
     end
+    reply[9] = waits_of(w, names, reply[5])
   end
   return reply
 end

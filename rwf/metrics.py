@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -51,13 +54,20 @@ PORT: Final = 9464
 DURATION: Final = "rwf_call_duration_seconds"
 READY_AGE: Final = "rwf_ready_oldest_age_seconds"
 SWEEP_AGE: Final = "rwf_sweep_age_seconds"
+SWEEP_ROUND: Final = "rwf_sweep_round_seconds"
 OWNED: Final = "rwf_partitions_owned"
 
 _BUCKETS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
-_REQUEST_SECONDS: Final = 10.0
+_REQUEST_SECONDS: Final = 5.0
 """How long a connection may take over its request."""
+_ANSWER_SECONDS: Final = 15.0
+"""How long it may take over all, its answer included."""
+_CONNECTIONS: Final = 64
+"""How many there may be; one more takes the place of the oldest that has not yet asked."""
+_SCRAPE_SECONDS: Final = 5.0
+"""How long a scrape waits for the counts."""
 _STANDSTILL: Final = 60.0
 """Seconds without a tick: one that waits for a server which does not answer takes about 30."""
 _PLAIN: Final = "text/plain; charset=utf-8"
@@ -187,6 +197,8 @@ class FleetCollector(Collector):
         if found.sweep_seconds is not None:
             help_ = "How long ago the last sweep ended, of the partition that waits longest."
             yield GaugeMetricFamily(SWEEP_AGE, help_, found.sweep_seconds)
+            help_ = "How long a sweep takes, of the partition where it takes longest."
+            yield GaugeMetricFamily(SWEEP_ROUND, help_, found.round_seconds)
         if self._daemon is not None:
             help_ = "Partitions that this daemon looks after."
             yield GaugeMetricFamily(OWNED, help_, len(self._daemon.partitions))
@@ -229,7 +241,9 @@ def serve(
     """Serves ``/metrics`` and ``/healthz`` over HTTP until the server is closed.
 
     With a ``reconciler`` the metrics tell how many partitions it owns, and ``/healthz`` answers 503
-    when it has stood still for a minute: a server that is away is no reason. Port 0 takes any that
+    when it has stood still for a minute: a server that is away is no reason. A scrape that the
+    server does not answer within 5 s is answered 503. Connections are bounded in number (64) and
+    time (5 s for the request): slow ones make room, and hold up neither. Port 0 takes any that
     is free. With an ``AsyncClient`` it must be called, and closed, in the client's loop. Raises
     OSError when the address cannot be had.
     """
@@ -254,7 +268,7 @@ class MetricsServer:
     def __init__(
         self, registry: CollectorRegistry, daemon: Daemon | None, host: str, port: int
     ) -> None:
-        self._registry = registry
+        self._scrapes = _Scrapes(registry)
         self._daemon = daemon
         kind = _SixServer if ":" in host else _Server
         self._server = make_server(host, port, self._answer, kind, handler_class=_Handler)
@@ -297,9 +311,12 @@ class MetricsServer:
 
     def _metrics(self) -> tuple[str, str, bytes]:
         try:
-            return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._registry)
+            return "200 OK", CONTENT_TYPE_LATEST, self._scrapes.latest()
+        except TimeoutError:
+            why = f"the server has not told its counts within {_SCRAPE_SECONDS:g} s"
         except RwfError as error:
-            return "503 Service Unavailable", _PLAIN, f"{error}\n".encode()
+            why = str(error)
+        return "503 Service Unavailable", _PLAIN, f"{why}\n".encode()
 
     def _health(self) -> tuple[str, str, bytes]:
         age = self._daemon.tick_age if self._daemon else None
@@ -308,7 +325,95 @@ class MetricsServer:
         return "200 OK", _PLAIN, b"ok\n"
 
 
+class _Scrapes:
+    """Reads the registry in a thread of its own, once for all who ask while that takes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._lock = threading.Lock()
+        self._latest: Future[bytes] | None = None
+
+    def latest(self) -> bytes:
+        """The metrics as text; raises what reading raises, and TimeoutError."""
+        with self._lock:
+            reading = self._latest
+            if reading is None or reading.done():
+                reading = self._latest = Future()
+                threading.Thread(target=self._read, args=[reading], daemon=True).start()
+        return reading.result(_SCRAPE_SECONDS)
+
+    def _read(self, reading: Future[bytes]) -> None:
+        try:
+            reading.set_result(generate_latest(self._registry))
+        except BaseException as error:
+            reading.set_exception(error)
+
+
+class _Connections:
+    """The connections of a server, the oldest first, and which of them have asked for something."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun: dict[Any, float] = {}
+        self._asked: set[Any] = set()
+
+    def admit(self, connection: Any) -> None:
+        """One more; where there are too many, one of the others is cut off."""
+        with self._lock:
+            if len(self._begun) >= _CONNECTIONS:
+                silent = (one for one in self._begun if one not in self._asked)
+                self._cut(next(silent, next(iter(self._begun))))
+            self._begun[connection] = time.monotonic()
+
+    def asks(self, connection: Any) -> None:
+        """Its request is read."""
+        with self._lock:
+            if connection in self._begun:
+                self._asked.add(connection)
+
+    def over(self, connection: Any) -> None:
+        """It is closed."""
+        with self._lock:
+            self._forget(connection)
+
+    def cut_slow(self) -> None:
+        """Cuts off those whose time is over, however they spread what they send."""
+        with self._lock:
+            now = time.monotonic()
+            for one, begun in list(self._begun.items()):
+                if now - begun > (_ANSWER_SECONDS if one in self._asked else _REQUEST_SECONDS):
+                    self._cut(one)
+
+    def _cut(self, connection: Any) -> None:
+        """Has the thread that waits for this connection end."""
+        self._forget(connection)
+        with suppress(OSError):  # it is closed already
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def _forget(self, connection: Any) -> None:
+        self._begun.pop(connection, None)
+        self._asked.discard(connection)
+
+
 class _Server(ThreadingWSGIServer):
+    request_queue_size = 128
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.connections = _Connections()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.admit(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.over(request)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Is called twice a second, and after each new connection."""
+        self.connections.cut_slow()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing: it would print a traceback for each that connects and sends no request."""
 
@@ -319,6 +424,11 @@ class _SixServer(_Server):
 
 class _Handler(WSGIRequestHandler):
     timeout = _REQUEST_SECONDS
+    server: _Server
+
+    def get_environ(self) -> dict[str, Any]:
+        self.server.connections.asks(self.connection)
+        return super().get_environ()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: a line for each scrape helps nobody."""

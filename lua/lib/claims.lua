@@ -7,7 +7,8 @@
 --   counted    "1" when the claim counted an attempt, "0" after a resolved wait: it goes on with the
 --              last attempt or, when that has reported, counts one by its own report
 --   worker     who holds it, percent-quoted
--- The partition's timers hold "l|workflow|step" at that time.
+-- The claim was made when the step became executing: at the record's since. No lease ends later than the step's
+-- timeout and states.TIMEOUT_GRACE_MS after that. The partition's timers hold "l|workflow|step" at its end.
 local M = {}
 
 M.UNCOUNTED = "=" -- what an available step holds when a signal has woken it
@@ -19,7 +20,14 @@ local function read(step)
   return token, tonumber(expires), counted, worker
 end
 
+-- The latest end that a lease of this executing step may have, or nil.
+local function limit(step)
+  local timeout = record.timeout_ms(step)
+  return timeout and step.since + timeout + states.TIMEOUT_GRACE_MS
+end
+
 local function write(call_, flow, name, step, token, expires, counted, worker)
+  expires = min(expires, limit(step) or expires)
   step.claim = token .. ":" .. call.number(expires) .. ":" .. counted .. ":" .. worker
   flow.dirty[name] = true
   call.set_timer(call_, flow, "l", name, flow.h.inserted + expires)
@@ -40,9 +48,23 @@ function M.lease(step)
   return step.state == "e" and step.attempt .. "-" .. (read(step)) or ""
 end
 
--- Whether this is the current claim of a step, made by a call with this token.
-function M.has_token(step, token)
-  return step.state == "e" and read(step) == token
+-- Whether a call with this token has made the current claim of a step, and its lease has not passed.
+function M.is_held(flow, step, token)
+  if step.state ~= "e" then
+    return false
+  end
+  local found, expires = read(step)
+  return found == token and expires > tonumber(flow.since)
+end
+
+-- The note of a report, with who ran the step and when that was claimed (ms) put in front. Nobody runs a step that is
+-- not executing: its note stays as it is.
+function M.signed(flow, step, note)
+  if step.state ~= "e" or sub(note, 1, 2) ~= '{"' then
+    return note
+  end
+  local _, _, _, worker = read(step)
+  return '{"worker_id":"' .. worker .. '","claimed_at":' .. call.number(flow.h.inserted + step.since) .. "," .. sub(note, 2)
 end
 
 -- Gives an available step to a worker.
@@ -93,13 +115,16 @@ function M.block(call_, flow, name, step)
   end
 end
 
--- Takes a passed lease away: the step runs again, if it has an attempt left.
+-- Takes a passed lease away: the step runs again, if it has an attempt left. The evidence tells a lease that could
+-- not be extended, because of the step's timeout, from one that nobody has extended.
 function M.lapse(call_, flow, name, step)
-  local token, _, _, worker = read(step)
+  local token, expires, _, worker = read(step)
   local item = { action = "claim", scope = "step", step = name, call = "", note = AVAILABLE_NOTE }
+  local timed_out = expires >= (limit(step) or expires + 1)
   evidence.accept(
-    call_, flow, item, "accepted", "lease_expired",
-    "the lease " .. step.attempt .. "-" .. token .. " of " .. worker .. " has expired"
+    call_, flow, item, "accepted", timed_out and "timed_out" or "lease_expired",
+    "the lease " .. step.attempt .. "-" .. token .. " of " .. worker
+      .. (timed_out and " has ended with the step's timeout" or " has expired")
   )
   call.count(call_, "le", 1)
   moves.withdraw(call_, flow, name, step)

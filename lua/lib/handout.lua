@@ -20,7 +20,7 @@ end
 function M.start(call_, flow, entry, claimer, again)
   local step = flow.h and call.step(flow, entry.step)
   entry.static = step and step.static
-  if step and again and claims.has_token(step, claimer.token) then
+  if step and again and claims.is_held(flow, step, claimer.token) then
     return true
   end
   if not step or step.state ~= "a" or step.class .. "|" .. step.order ~= entry.place then
@@ -102,19 +102,25 @@ end
 -- How far back, and among how many leases, the claims of a call are looked for whose reply was lost.
 local LOST_MS, LOST_AMONG = 60000, "1000"
 
--- The claims that a call has made in these workflows before its reply was lost: entries without a place,
--- and what start takes of each. They are found by when their leases end.
-local function claimed_before(call_, flows, claimer)
-  local found, own, latest = {}, {}, call_.ms + claimer.lease_ms
+-- The claims that a call has made in these workflows before its reply was lost, beside those that it has
+-- started of reserved entries: entries without a place, and what start takes of each. They are found by when
+-- their leases end, which is sooner than asked for where a step has a timeout.
+local function claimed_before(call_, flows, claimer, started)
+  local found, own, told, latest = {}, {}, {}, call_.ms + claimer.lease_ms
+  for i = 1, #started do
+    if started[i] then
+      told["l|" .. started[i].flow.id .. "|" .. started[i].step] = true
+    end
+  end
   local timers = command(
-    "ZREVRANGEBYSCORE", call_.keys[keyslots.TIMERS], call.number(latest), call.number(latest - LOST_MS),
-    "LIMIT", "0", LOST_AMONG
+    "ZREVRANGEBYSCORE", call_.keys[keyslots.TIMERS], call.number(latest),
+    call.number(min(latest - LOST_MS, call_.ms)), "LIMIT", "0", LOST_AMONG
   )
   for i = 1, #timers do
     local id, name = match(timers[i], "^l|([^|]+)|(.+)$")
-    local flow = flows[id]
+    local flow = not told[timers[i]] and flows[id]
     local step = flow and call.step(flow, name)
-    if step and claims.has_token(step, claimer.token) then
+    if step and claims.is_held(flow, step, claimer.token) then
       found[#found + 1] = "|" .. id .. "|" .. name
       own[#found] = { flow = flow, step = name, place = "" }
     end
@@ -144,14 +150,14 @@ end
 
 -- Takes the next entries of the queues (separated by commas), and starts those whose workflows the call
 -- has opened; the others stay reserved. Returns the entries, and what became of each: what answer takes,
--- or false.
-function M.next(call_, queues, limit, claimer, again)
+-- or false. A call that was sent before tells once more what it had claimed, but for what is among started.
+function M.next(call_, queues, limit, claimer, again, started)
   local names, flows, found, own = {}, open_flows(call_), {}, {}
   for name in gmatch(queues, "[^,]+") do
     names[#names + 1] = name
   end
   if again then
-    found, own = claimed_before(call_, flows, claimer)
+    found, own = claimed_before(call_, flows, claimer, started)
   end
   if #found < limit then
     local fresh, entries = queue.take(call_, names, limit - #found, flows)

@@ -60,6 +60,13 @@ function M.options(text)
   return match(text, "^[^|]*|[^|]*|%d+|%a*|([^|]*)|")
 end
 
+-- How long one attempt of a step that was taken apart may take (ms), or nil. Most steps have no options at all, and
+-- to see that costs little.
+function M.timeout_ms(step)
+  local seconds = find(step.static, ";", 1, true) and match(M.options(step.static), ";(.+)$")
+  return seconds and floor(seconds * 1000 + 0.5)
+end
+
 function M.position(text)
   return tonumber(match(text, "^[^|]*|[^|]*|(%d+)|"))
 end

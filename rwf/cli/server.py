@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Final
+from urllib.parse import quote
 
 import click
 
@@ -112,11 +113,21 @@ def _rebuild_lines(report: RebuildReport) -> Iterator[str]:
 @click.command()
 @click.argument("folder", required=False, callback=folder_value)
 @click.option("--url", metavar="URL", help="embedded:///FOLDER, in place of FOLDER.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Listen on 127.0.0.1:PORT too.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Listen on 127.0.0.1:PORT too, with the password in FOLDER/server.password.",
+)
+@click.option("--show-password", is_flag=True, help="Print the port's URL with its password.")
 @namespace_option
 @json_option
 def server(
-    folder: Path | None, url: str | None, port: int | None, namespace: str, out: Output
+    folder: Path | None,
+    url: str | None,
+    port: int | None,
+    show_password: bool,
+    namespace: str,
+    out: Output,
 ) -> None:
     """Run the embedded server of FOLDER until SIGINT or SIGTERM; it is restarted if it dies."""
     if (folder is None) == (url is None):
@@ -132,20 +143,35 @@ def server(
         signal.signal(number, end)
     with EmbeddedServer(folder, port=port) as running:
         address = embedded_url(folder)
-        plain = f"redis://127.0.0.1:{running.port}/0" if running.port else running.url
+        plain = _plain_url(running, show_password)
+        password_file = str(running.password_path) if running.password else None
         if out.as_json:
             out.document(
-                {"url": address, "redis_url": plain, "pid": running.pid, "namespace": namespace}
+                {
+                    "url": address,
+                    "redis_url": plain,
+                    "password_file": password_file,
+                    "pid": running.pid,
+                    "namespace": namespace,
+                }
             )
         else:
-            out.lines(
-                [
-                    f"{address} runs, as {plain}, process {running.pid}",
-                    f"use it: export RWF_URL={shlex.quote(address)} RWF_NAMESPACE={namespace}",
-                ]
-            )
+            out.lines([f"{address} runs, as {plain}, process {running.pid}"])
+            if password_file:
+                out.lines([f"password of the port: in {password_file}"])
+            exports = f"RWF_URL={shlex.quote(address)} RWF_NAMESPACE={namespace}"
+            out.lines([f"use it: export {exports}"])
         while not ended.wait(_LOOK_SECONDS):
             running.ensure_running()
+
+
+def _plain_url(running: EmbeddedServer, show_password: bool) -> str:
+    """Where other software than rwf finds the server."""
+    if not running.port:
+        return running.url
+    password = running.password if show_password else None
+    login = f":{quote(password, safe='')}@" if password else ""
+    return f"redis://{login}127.0.0.1:{running.port}/0"
 
 
 COMMANDS = (migrate, doctor, rebuild, server)

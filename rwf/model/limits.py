@@ -18,10 +18,16 @@ EDGES_PER_CALL: Final = CHUNK
 ITEMS_PER_CALL: Final = 64
 # Names, dependencies or root causes that a reply lists; the count beside them is exact.
 LISTED: Final = 1_000
+# How many items and bytes a reply holds that grows with the data; one larger item comes alone. With
+# what frames them this stays below 1 MiB.
+REPLY_ITEMS: Final = 500
+REPLY_BYTES: Final = 1_000_000
 # Entries of evidence kept for each workflow, and in a partition's log of unknown workflows.
 EVIDENCE_KEPT: Final = 10_000
 # Failures after which a callback is dead (section 6).
 CALLBACK_ATTEMPTS: Final = 20
+# Handlers of callbacks that one dispatcher has at work at the same time.
+CALLBACKS_AT_ONCE: Final = 64
 
 # How long an insert may take, in milliseconds: what it has staged or reserved is then given up, and
 # an id that was made unusable, because of an insert that may still be under way, is free of it.
@@ -34,10 +40,15 @@ ROUND_SHARE: Final = 100
 # In which whoever has begun something in several calls normally goes on with it (milliseconds);
 # then others do.
 GRACE_MS: Final = 1_000
+# How long after its timeout the server takes a step's lease away, when nobody has reported
+# (milliseconds).
+TIMEOUT_GRACE_MS: Final = 1_000
 # How long an entry of the ready queue is kept for the claimer that has taken it (milliseconds).
 RESERVED_MS: Final = 5_000
 # How old the note of who asked a queue for steps may be before the next to ask renews it
 # (milliseconds): idle workers ask often, and each note is a write.
 SERVED_NOTED_MS: Final = 10_000
+# The same for the note that callbacks are dispatched in a namespace.
+DISPATCHER_NOTED_MS: Final = 10_000
 # Queues that one claim may ask.
-QUEUES_PER_CLAIM: Final = 64
+QUEUES_PER_CLAIM: Final = 256

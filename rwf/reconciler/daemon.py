@@ -6,7 +6,7 @@
   time, paced so that a round takes the sweep interval, and never faster than costs little: the
   rounds of a large fleet take longer instead.
 - *Callbacks*, if there is a handler, are handed over each interval, and at once when a hint tells
-  that a workflow has ended.
+  that a workflow has ended; many at the same time.
 
 Daemons share the partitions by rank among those that were seen lately. That is for economy only:
 whatever two do at once is done once.
@@ -18,16 +18,19 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from itertools import product
 from typing import Final
 
-from rwf.aio import AsyncClient, attempted
+from rwf.aio import AsyncClient
 from rwf.client import Client
+from rwf.dispatching import Deliveries, deliver_async
 from rwf.errors import CommandRejected, RwfError, StoreUnavailable
+from rwf.model.limits import CALLBACKS_AT_ONCE
 from rwf.model.retry import seconds
 from rwf.model.states import Reason
 from rwf.model.views import ReconcileReport
@@ -38,6 +41,9 @@ from rwf.store.ops.callbacks import Dispatch, Handler
 from rwf.store.ops.due import Due, Page, PassedOver
 from rwf.store.ops.sweep import Kind, Place, sweep
 from rwf.store.ops.timers import fire, fire_due
+from rwf.webhook import Webhook
+
+_Loop = Callable[[], Awaitable[None]]
 
 _log = logging.getLogger("rwf")
 
@@ -50,7 +56,11 @@ _AT_ONCE: Final = 8
 _TRIED_AGAIN: Final = 60.0
 _CALLBACKS_PER_RUN: Final = 1000
 _CALLBACK_LEASE: Final = 30.0
+_MOST_AT_ONCE: Final = 1000
 _MEMBERSHIP: Final = -1
+# The pause after an error that nobody has foreseen, in seconds.
+_AFTER_FAILURE: Final = 1.0
+_UNEXPECTED: Final = "an unexpected error; it is tried again"
 
 
 @dataclass(slots=True)
@@ -59,6 +69,7 @@ class _Partition:
 
     number: int
     next_look: float = 0.0
+    page: Page | None = None
     passed: PassedOver = field(default_factory=PassedOver)
     passed_until: float = 0.0
     places: dict[Kind, Place] = field(init=False)
@@ -72,7 +83,7 @@ class _Partition:
     def try_again(self, now: float) -> None:
         """Has what could not be carried out tried once more, when that was long ago."""
         if now >= self.passed_until:
-            self.passed = PassedOver()
+            self.passed, self.page = PassedOver(), None
             self.passed_until = now + _TRIED_AGAIN
 
 
@@ -81,7 +92,8 @@ class Reconciler:
 
     ``interval`` is for how many seconds at most what is due waits, ``sweep_interval`` in how many
     all open workflows are looked at. ``callbacks`` is a handler as ``dispatch_callbacks`` takes it,
-    such as a :class:`rwf.Webhook`; without one, callbacks stay where they are. Raises
+    such as a :class:`rwf.Webhook`, and ``concurrency`` how many callbacks it has at work at once,
+    from 1 to 1,000; without a handler, callbacks stay where they are. Raises
     CommandRejected (``invalid_argument``) for bad options, and TypeError for what is no client.
 
     :meth:`run` blocks, :meth:`serve` is awaited; one of them, once. :meth:`tick` and :meth:`sweep`
@@ -95,11 +107,15 @@ class Reconciler:
         interval: float | timedelta = 1.0,
         sweep_interval: float | timedelta = 60.0,
         callbacks: Handler | None = None,
+        concurrency: int = CALLBACKS_AT_ONCE,
     ) -> None:
         self._runtime = Runtime(client)
         self._interval = _positive(interval, "interval")
         self._sweep_interval = _positive(sweep_interval, "sweep_interval")
         self._handler = callbacks
+        if type(concurrency) is not int or not 1 <= concurrency <= _MOST_AT_ONCE:
+            raise _refused(f"concurrency must be a whole number from 1 to {_MOST_AT_ONCE}")
+        self._concurrency = concurrency
         if callbacks is not None:
             self._dispatch(callbacks, ())  # raises for what is no handler
         self._member = secrets.token_hex(8)
@@ -150,13 +166,12 @@ class Reconciler:
         """
         self._loop = asyncio.get_running_loop()
         await self._begin()
-        async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._ticks())
-            for kind in Kind:
-                loops.create_task(self._sweeps(kind))
-            if self._handler is not None:
-                loops.create_task(self._callbacks(self._handler))
-                loops.create_task(self._listen())
+        loops: list[_Loop] = [self._ticks, *(partial(self._sweeps, kind) for kind in Kind)]
+        if self._handler is not None:
+            loops += [partial(self._callbacks, self._handler), self._listen]
+        async with asyncio.TaskGroup() as tasks:
+            for loop in loops:
+                tasks.create_task(self._kept_up(loop))
         if self._outage.error is None:  # else it would only be waited for once more
             with suppress(RwfError):
                 op = members.leave(self._runtime.scope, self._member, self._lease_ms)
@@ -169,6 +184,16 @@ class Reconciler:
         else:
             with suppress(RuntimeError):  # the loop is over already
                 self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def _kept_up(self, loop: _Loop) -> None:
+        """Has a loop begin again after an error that nobody has foreseen: it must neither end the
+        others nor leave its work undone in silence."""
+        while not self._stopping.is_set():
+            try:
+                await loop()
+            except Exception:
+                _log.exception("%s", _UNEXPECTED)
+                await self._pause(max(self._interval, _AFTER_FAILURE))
 
     async def _begin(self) -> None:
         """Joins, however long the server is away; what else is wrong with it is raised."""
@@ -213,9 +238,14 @@ class Reconciler:
     async def tick(self) -> None:
         """One tick of all partitions, whoever looks after them."""
         numbers = await self._runtime.run(members.partitions(self._runtime.scope))
-        await self._fire_all([_Partition(number) for number in numbers])
+        partitions = [_Partition(number) for number in numbers]
+        while partitions:
+            await self._fire_all(partitions)
+            partitions = [one for one in partitions if one.next_look <= time.monotonic()]
         if self._handler is not None:
-            await self._hand_over(self._handler, numbers)
+            dispatch = self._dispatch(self._handler, numbers)
+            run = self._runtime.run
+            await deliver_async(run, dispatch, self._handler, self._concurrency)
 
     async def _ticks(self) -> None:
         while not self._stopping.is_set():
@@ -226,56 +256,60 @@ class Reconciler:
             await self._fire_all([one for one in owned if one.next_look <= now])
             next_ = min((one.next_look for one in owned), default=self._next_join)
             wait = min(next_, self._next_join) - time.monotonic()
-            await self._pause(max(wait, _SHORTEST_TICK))
+            # Where a backlog is being carried out its next page follows at once.
+            if not any(one.page for one in owned):
+                await self._pause(max(wait, _SHORTEST_TICK))
 
     async def _fire_all(self, partitions: Sequence[_Partition]) -> None:
-        """Carries out what is due in these partitions, which are asked for it together."""
+        """Carries out a page of what is due in each of these partitions, which are asked for it
+        together; so no backlog of one holds up the others."""
         now = time.monotonic()
         for partition in partitions:
             partition.try_again(now)
-        pages = await self._pages([one for one in partitions if self._outage.stands(one.number)])
-        busy: list[tuple[_Partition, Page | None]] = []
+        await self._read_pages(partitions)
+        busy: list[_Partition] = []
         for partition in partitions:
-            page = pages.get(partition.number)
+            page = partition.page
             if page is not None and not page.members:
-                partition.next_look = now + self._wait(page.next_in)
+                partition.page, partition.next_look = None, now + self._wait(page.next_in)
             else:
-                busy.append((partition, page))
+                busy.append(partition)
         at_once = asyncio.Semaphore(_AT_ONCE)
-        await asyncio.gather(*(self._fire(one, page, at_once) for one, page in busy))
+        await asyncio.gather(*(self._fire(one, at_once) for one in busy))
         self._ticked = time.monotonic()
 
-    async def _pages(self, partitions: Sequence[_Partition]) -> dict[int, Page]:
-        """The first timers of each that are due; none where one of them does not answer, which is
-        then found out for each alone."""
-        dues = [self._due(partition) for partition in partitions]
-        if not dues:
-            return {}
+    async def _read_pages(self, partitions: Sequence[_Partition]) -> None:
+        """Reads the first timers of each that are due; none where one of them does not answer,
+        which is then found out for each alone."""
+        unread = [one for one in partitions if one.page is None and self._outage.stands(one.number)]
+        if not unread:
+            return
         try:
-            pages = await self._runtime.run(Due.pages(dues))
+            pages = await self._runtime.run(Due.pages([self._due(one) for one in unread]))
         except RwfError:
-            return {}
-        return {due.partition: page for due, page in zip(dues, pages, strict=True)}
+            return
+        for partition, page in zip(unread, pages, strict=True):
+            partition.page = page
 
-    async def _fire(
-        self, partition: _Partition, page: Page | None, at_once: asyncio.Semaphore
-    ) -> None:
-        """Carries out what is due in a partition, beginning with a page of it that was read."""
-        wait = 0.0
-        async with at_once:
-            while not wait and not self._stopping.is_set():
-                if page is None:
-                    op = fire_due(self._runtime.scope, partition.number, partition.passed)
-                else:
-                    op = fire(self._due(partition), page)
-                try:
-                    _, next_in = await self._runtime.run(op)
-                except RwfError as error:
-                    self._outage.failed(error, partition.number)
-                    next_in = None
-                else:
-                    self._outage.answered(partition.number)
-                wait, page = self._wait(next_in), None
+    async def _fire(self, partition: _Partition, at_once: asyncio.Semaphore) -> None:
+        """Carries out a page of what is due in a partition."""
+        page, partition.page = partition.page, None
+        if page is None:
+            op = fire_due(self._runtime.scope, partition.number, partition.passed)
+        else:
+            op = fire(self._due(partition), page)
+        try:
+            async with at_once:
+                fired = await self._runtime.run(op)
+        except RwfError as error:
+            self._outage.failed(error, partition.number)
+            wait = self._interval
+        except Exception:
+            _log.exception("partition %d: %s", partition.number, _UNEXPECTED)
+            wait = self._interval
+        else:
+            self._outage.answered(partition.number)
+            wait, partition.page = self._wait(fired.next_in), fired.following
         partition.next_look = time.monotonic() + wait
 
     def _due(self, partition: _Partition) -> Due:
@@ -321,6 +355,10 @@ class Reconciler:
             self._outage.failed(error, place)
             partition.next_slice[kind] = time.monotonic() + self._interval
             return
+        except Exception:
+            _log.exception("partition %d: %s", partition.number, _UNEXPECTED)
+            partition.next_slice[kind] = time.monotonic() + max(self._interval, _AFTER_FAILURE)
+            return
         self._outage.answered(place)
         partition.next_slice[kind] = time.monotonic() + pause
         if ended and kind is Kind.OPEN:
@@ -335,31 +373,41 @@ class Reconciler:
     # --- callbacks
 
     def _dispatch(self, handler: Handler, partitions: Sequence[int]) -> Dispatch:
-        scope = self._runtime.scope
-        return Dispatch(scope, handler, _CALLBACKS_PER_RUN, _CALLBACK_LEASE, partitions)
-
-    async def _hand_over(self, handler: Handler, partitions: Sequence[int]) -> None:
-        """Hands the callbacks that are due in these partitions to the handler."""
-        dispatch = self._dispatch(handler, partitions)
-        while not self._stopping.is_set():
-            claim = await self._runtime.run(dispatch.claim())
-            if claim is None:
-                return
-            error = await attempted(handler, claim.envelope)
-            await self._runtime.run(dispatch.settle(claim, error))
+        lease = _CALLBACK_LEASE
+        if isinstance(handler, Webhook):
+            # A host has several addresses at times, each of which may be tried for that long.
+            lease = max(lease, 3 * handler.timeout)
+        return Dispatch(self._runtime.scope, handler, _CALLBACKS_PER_RUN, lease, partitions)
 
     async def _callbacks(self, handler: Handler) -> None:
-        while not self._stopping.is_set():
-            self._hinted.clear()
-            with suppress(RwfError):  # the ticks tell of it
-                await self._hand_over(handler, self.partitions)
-            await self._pause_until_hinted()
+        """Delivers callbacks of its partitions; those that it has begun to are finished at the
+        end, and others take over what takes longer than its lease."""
+        lease = self._dispatch(handler, ()).lease
+        async with Deliveries(self._runtime.run, handler, self._concurrency, lease) as deliveries:
+            while not self._stopping.is_set():
+                await self._deliver_once(handler, deliveries)
+            with suppress(TimeoutError, RwfError):
+                async with asyncio.timeout(lease):
+                    await deliveries.finish(self._dispatch(handler, ()))
 
-    async def _pause_until_hinted(self) -> None:
-        waits = [asyncio.ensure_future(one.wait()) for one in (self._hinted, self._stopping)]
+    async def _deliver_once(self, handler: Handler, deliveries: Deliveries) -> None:
+        """Delivers until nothing more is due or can be begun, then waits until that may change."""
+        dispatch = self._dispatch(handler, self.partitions)
+        try:
+            while not self._stopping.is_set() and await deliveries.turn(dispatch):
+                pass
+        except RwfError:
+            pass  # the ticks tell of it
+        except Exception:
+            _log.exception("callbacks: %s", _UNEXPECTED)
+        waits = [
+            asyncio.ensure_future(one.wait())
+            for one in (self._hinted, deliveries.changed, self._stopping)
+        ]
         await asyncio.wait(waits, timeout=self._interval, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+        self._hinted.clear()
 
     async def _listen(self) -> None:
         async with aclosing(self._runtime.hints()) as hints:

@@ -310,7 +310,9 @@ class Row:
         """Whether ``open`` is not 0, for whoever needs to know nothing else of a row."""
         return text.split(b",", 7)[6] != b"0"
 
+    @reading
     def view(self, step: str, attempt: int, payload: bytes | None) -> ResultView:
+        worker, claimed = self.note.get("worker_id"), self.note.get("claimed_at")
         return ResultView(
             step=step,
             attempt=attempt,
@@ -319,6 +321,8 @@ class Row:
             payload_bytes=payload or b"",
             summary=self.note.get("summary"),
             recorded_at=time_of_stamp(self.stamp),
+            claimed_at=None if claimed is None else time_of(claimed),
+            worker_id=None if worker is None else unquote(worker),
         )
 
 

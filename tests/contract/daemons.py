@@ -73,3 +73,9 @@ def corrupt(client: Client, workflow_id: str, step: str) -> None:
     rest[6] = b""
     order = b"x" if state == b"a" else b""
     redis.hset(key, step, b",".join([state, b"0", b"", order, *rest]))
+
+
+def backlog(partition: int, count: int) -> list[str]:
+    """Timers of workflows that do not exist: a daemon drops each of them."""
+    letters = str.maketrans("0123456789", "abcdefghij")
+    return [f"u|{partition}-{f'{number:016}'.translate(letters)}" for number in range(count)]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
 from rwf import Client, Completion
 from rwf.model.views import ClaimedStep
 from rwf.store.catalog import Call
 from rwf.store.ops.claims import Claimer
 from rwf.store.ops.complete import complete_many, prepared, turn
+from rwf.store.records import Record
 from tests.contract.flows import fan_out, flow, one_call, refused, states
+from tests.waiting import until
 
 
 def report(claimed: ClaimedStep, status: str = "completed") -> Completion:
@@ -98,6 +103,60 @@ def test_a_batch_sent_again_is_told_its_own_claims_only(one_client: Client) -> N
     (other,) = one_client.claim(["default"], worker_id="second")
     again = one_client._run(one_call(call.repeated()))[3]
     assert (other.step, [one.rpartition(b"|")[2] for one in again]) == ("c", [b"b"])
+
+
+def test_a_turn_sent_again_tells_each_step_once(one_client: Client) -> None:
+    one_client.insert(flow("a b c"))
+    (held,) = one_client.claim(["default"], worker_id="w")
+    claimer = Claimer.checked(["default"], "w", 30)
+    reserved = reserve_one(one_client)
+    items = [prepared(one_client._scope, report(held))]
+    call = next(turn(one_client._scope, 0, items, reserved, claimer, 5))
+    assert isinstance(call, Call)
+    first = told_of(one_client._run(one_call(call)))
+    again = told_of(one_client._run(one_call(call.repeated())))
+    assert first == again == ["b", "c"]
+
+
+def test_a_turn_sent_again_tells_no_lease_that_has_passed(one_client: Client) -> None:
+    one_client.insert(flow("a b c"))
+    (held,) = one_client.claim(["default"], worker_id="w")
+    claimer = Claimer.checked(["default"], "w", 0.01)
+    reserved = reserve_one(one_client)
+    items = [prepared(one_client._scope, report(held))]
+    call = next(turn(one_client._scope, 0, items, reserved, claimer, 5))
+    assert isinstance(call, Call)
+    assert told_of(one_client._run(one_call(call))) == ["b", "c"]
+    ends = one_client.step(held.workflow_id, "c").lease_expires_at
+    assert ends is not None
+    until(lambda: datetime.now(UTC) > ends, what="the leases' end")
+    assert told_of(one_client._run(one_call(call.repeated()))) == []
+
+
+def test_a_turn_sent_again_finds_claims_that_a_timeout_has_shortened(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a", timeout=20))
+    (held,) = one_client.claim(["default"], worker_id="w")
+    claimer = Claimer.checked(["default"], "w", 3600)
+    items = [prepared(one_client._scope, report(held))]
+    call = next(turn(one_client._scope, 0, items, [], claimer, 5))
+    assert isinstance(call, Call)
+    assert told_of(one_client._run(one_call(call))) == ["b"]
+    assert told_of(one_client._run(one_call(call.repeated()))) == ["b"]
+    assert states(one_client, view.id) == "a=completed b=executing"
+
+
+def reserve_one(client: Client) -> list[bytes]:
+    """Reserves an entry of the queue, as a worker's earlier trip has."""
+    take = Call("take", client._scope.keys.partition(0), [1, "default"])
+    entries: list[bytes] = client._run(one_call(take))
+    return entries
+
+
+def told_of(reply: Any) -> list[str]:
+    """The steps that a trip's reply hands out, as often as it does."""
+    _, _, started, _, claims = reply
+    parsed = [Record.parse("", told[0]) for told in (*started, *claims) if told]
+    return sorted("abc"[record.position] for record in parsed)
 
 
 def test_the_next_steps_of_several_queues(one_client: Client) -> None:

@@ -80,7 +80,7 @@ def test_what_a_claim_tells(client: Client) -> None:
         context={"own": 1},
         queue="q",
         max_attempts=7,
-        timeout=9,
+        timeout=90,
     )
     view = client.insert(workflow)
     (claimed,) = client.claim(["q"], worker_id="wörker 1|:,", lease=20)
@@ -88,7 +88,7 @@ def test_what_a_claim_tells(client: Client) -> None:
     assert (claimed.queue, claimed.attempt, claimed.max_attempts) == ("q", 1, 7)
     assert (claimed.input, claimed.context) == ([2**53 + 1], {"own": 1})
     assert (claimed.workflow_context, claimed.signal) == ({"of": ["all"]}, None)
-    assert claimed.timeout == 9
+    assert claimed.timeout == 90
     step = client.step(view.id, "a")
     assert (step.state, step.leased_by) == ("executing", "wörker 1|:,")
     assert step.lease_expires_at == claimed.lease_expires_at
@@ -104,6 +104,14 @@ def test_a_limit_beyond_one_call(client: Client) -> None:
     assert client.claim(["default"], worker_id="w", limit=1_000) == []
 
 
+def test_a_claim_asks_256_queues(client: Client) -> None:
+    queues = [f"q{n}" for n in range(256)]
+    for n in (255, 3, 128):
+        client.insert(flow("a", queue=f"q{n}", priority=n % 100))
+    found = client.claim(queues, worker_id="w", limit=5)
+    assert sorted(one.queue for one in found) == ["q128", "q255", "q3"]
+
+
 BAD = [
     {"queues": []},
     {"queues": "default"},
@@ -112,7 +120,7 @@ BAD = [
     {"queues": ["a:b"]},
     {"queues": [b"default"]},
     {"queues": [["default"]]},
-    {"queues": [f"q{n}" for n in range(65)]},
+    {"queues": [f"q{n}" for n in range(257)]},
     {"worker_id": ""},
     {"worker_id": None},
     {"worker_id": "\ud800"},

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rwf import Client
+from rwf.embedded import EmbeddedServer
 from tests.contract.commandline import Cli
-from tests.servers import AnyServer, Server
+from tests.servers import AnyServer, Server, free_port
 
 
 def test_migrate_loads_once(cli: Cli, one_server: AnyServer) -> None:
@@ -143,3 +144,33 @@ def test_server_asks_for_one_folder(cli: Cli) -> None:
     cli.refused(2, "server", "a\0b")
     cli.refused(3, "server", "--url", "redis://x")
     cli.refused(3, "server", cli.file("", "a file"))
+
+
+def test_the_port_of_an_embedded_server_asks_for_a_password(tmp_path: Path) -> None:
+    port, folder = free_port(), tmp_path / "folder"
+    # Attached, so that the server goes on from one command to the next.
+    with EmbeddedServer(folder, port=port) as running:
+        password = (folder / "server.password").read_text().strip()
+        assert len(password) >= 32
+
+        def told(*options: str) -> str:
+            command = [sys.executable, "-m", "rwf", "server", str(folder), *options]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdout is not None
+                lines = [process.stdout.readline()]
+                process.send_signal(signal.SIGINT)
+                return "".join([*lines, *process.stdout.readlines()])
+
+        assert password not in told()
+        assert f"redis://127.0.0.1:{port}/0" in told("--port", str(port))
+        assert f"password of the port: in {folder}/server.password" in told()
+        shown = json.loads(told("--json", "--show-password"))
+        assert shown["redis_url"] == f"redis://:{password}@127.0.0.1:{port}/0"
+        assert shown["password_file"] == f"{folder}/server.password"
+        assert json.loads(told("--json"))["redis_url"] == f"redis://127.0.0.1:{port}/0"
+        assert "refused the login" in Cli(f"redis://127.0.0.1:{port}/0", tmp_path).refused(3, "ls")
+        Cli(shown["redis_url"], tmp_path).inserted()
+        # Through the folder nobody has to know it.
+        assert len(Cli(shown["url"], tmp_path).ok("ls").splitlines()) == 2
+        assert password not in Path(f"/proc/{running.pid}/cmdline").read_bytes().decode()
+        assert password not in (folder / "server.log").read_text()

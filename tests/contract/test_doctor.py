@@ -47,6 +47,13 @@ def test_what_waits(one_client: Client, broken_on_purpose: None) -> None:
     assert found(one_client, "sweep") == "ok: the last sweep ended 4 min ago"
     raw(one_client).hset(sweep, "open:ended", hours_ago(one_client, 3))
     assert found(one_client, "sweep") == "warning: the last sweep ended 3.0 h ago"
+    raw(one_client).hset(sweep, "open:took", 2 * 3_600_000)
+    assert (
+        found(one_client, "sweep")
+        == "ok: the last sweep ended 3.0 h ago, and a sweep takes about 2.0 h"
+    )
+    raw(one_client).hset(sweep, "open:ended", hours_ago(one_client, 5))
+    assert found(one_client, "sweep").startswith("warning: the last sweep ended 5.0 h ago, and")
     ready = partition_key(view.id, "ready")
     old = f"{0:010x}{1000 * hours_ago(one_client, 1):013x}0001"
     raw(one_client).zadd(ready, {f"slow:1000|{old}|{view.id}|a": 0})

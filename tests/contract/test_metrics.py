@@ -6,9 +6,12 @@ import asyncio
 import itertools
 import re
 import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from contextlib import ExitStack
 from typing import cast
 
 import pytest
@@ -21,12 +24,14 @@ from rwf.model.states import Action, CallbackOutcome, RepairKind
 from rwf.model.views import Callback
 from rwf.store.library import lua_folder
 from rwf.store.ops.stats import fleet
+from rwf.store.ops.sweep import Kind, Place, sweep
 from tests.conftest import Pool
 from tests.contract.counted import Counts, Watched, counted, sample, samples, standing
 from tests.contract.flows import drive, flow, own_key, partition_key, raw
 from tests.model.machine import MACHINE_SETTINGS, Machine, System
 from tests.model.system import ClientSystem
 from tests.servers import AnyServer, Server, free_port
+from tests.waiting import until
 
 _numbers = itertools.count()
 
@@ -261,6 +266,34 @@ def test_ages(one_client: Client, broken_on_purpose: None) -> None:
     assert ages()[metrics.READY_AGE] == pytest.approx(900, abs=20)
 
 
+def test_how_long_a_sweep_takes(client: Client, broken_on_purpose: None) -> None:
+    """It is told while one is under way, by how far it has come, and after its end."""
+
+    def told() -> float | None:
+        return samples(scrape(client)).get(sample(metrics.SWEEP_ROUND, {}))
+
+    view = client.insert(flow("a"))
+    partition, index = int(view.id.partition("-")[0]), partition_key(view.id, "index")
+    of_others = [f"o|{number:011x}|{partition}-{'a' * 16}" for number in range(1999)]
+    raw(client).zadd(index, dict.fromkeys(of_others, 0))
+    assert told() is None
+    place = Place(partition, Kind.OPEN)
+    client._run(sweep(client._scope, place, 60.0, anew=True))
+    key = partition_key(view.id, "sweep")
+    assert told() == 60
+    client._run(sweep(client._scope, place, 60.0))
+    # It has come to the 256th of 2,000 entries, which it says took it a minute.
+    raw(client).hset(key, "open:began", int(raw(client).hget(key, "open:seen")) - 60_000)
+    assert told() == pytest.approx(60 * 2000 / 256)
+    raw(client).zremrangebylex(index, "-", "[" + of_others[-1])
+    ended = False
+    while not ended:
+        ended = client._run(sweep(client._scope, place, 60.0)).ended
+    took = float(raw(client).hget(key, "open:took")) / 1000
+    assert told() == took
+    assert 60 <= took < 600
+
+
 def test_calls_are_measured(one_server: AnyServer, one_client: Client) -> None:
     registry, other = CollectorRegistry(), CollectorRegistry()
     for each in (registry, other, registry):
@@ -342,6 +375,59 @@ def test_who_connects_and_asks_nothing(
 @pytest.fixture
 def quick_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rwf.metrics._Handler.timeout", 0.2)
+
+
+def test_slow_connections_hold_up_nobody(one_client: Client) -> None:
+    """However many there are, few are kept, and what is asked is answered."""
+    with metrics.serve(one_client, port=0) as server, ExitStack() as slow:
+        before = threading.active_count()
+        for _ in range(300):
+            one = slow.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+            one.sendall(b"GET /metrics HTTP/1.1\r\n")
+        assert fetched(server.port, "/healthz") == "ok\n"
+        assert "rwf_steps" in fetched(server.port)
+        until(lambda: threading.active_count() - before < 100, what="those cut off to end")
+
+
+def test_who_sends_a_little_now_and_then_is_cut_off(
+    one_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rwf.metrics._REQUEST_SECONDS", 0.5)
+    with (
+        metrics.serve(one_client, port=0) as server,
+        socket.create_connection(("127.0.0.1", server.port), 20) as drip,
+    ):
+        drip.sendall(b"GET /healthz HTTP/1.1\r\n")
+        drip.settimeout(0.05)
+
+        def is_cut_off() -> bool:
+            try:
+                drip.sendall(b"X")
+                return drip.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        until(is_cut_off, timeout=20, what="the end of the connection")
+
+
+def test_a_scrape_of_a_server_that_hangs_is_answered_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rwf.metrics._SCRAPE_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        url = f"redis://127.0.0.1:{hung.getsockname()[1]}/0"
+        with Client.from_url(url) as client, metrics.serve(client, port=0) as server:
+            begun = time.monotonic()
+            for _ in range(3):
+                with pytest.raises(urllib.error.HTTPError) as caught:
+                    fetched(server.port)
+                with caught.value as error:
+                    assert error.code == 503
+                    assert "within 0.5 s" in error.read().decode()
+            assert fetched(server.port, "/healthz") == "ok\n"
+            assert time.monotonic() - begun < 5
 
 
 def test_a_scrape_asks_all_partitions_at_once(one_server: AnyServer) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from rwf import AsyncClient, Client, NotFound, Workflow
 from rwf.model.limits import CALLBACK_ATTEMPTS, SIGNAL_KEPT_MS
-from rwf.model.views import PruneReport
+from rwf.model.views import PruneReport, WorkflowView
 from rwf.store.catalog import Call, Op
 from rwf.store.keys import topic_digest
 from rwf.store.ops import prune as pruning_ops
@@ -563,13 +563,18 @@ def test_hundreds_of_signals_leave(one_client: Client) -> None:
 
 
 def test_it_goes_on_behind_what_is_due_and_not_its_own(one_client: Client) -> None:
-    waiting = one_client.insert(flow(" ".join(f"s{number}" for number in range(120))))
-    for step in one_client.steps(waiting.id):
-        one_client.complete_step(waiting.id, step.name, "retryable", retry_in=0)
+    def retries() -> WorkflowView:
+        waiting = one_client.insert(flow(" ".join(f"s{number}" for number in range(120))))
+        for step in one_client.steps(waiting.id):
+            one_client.complete_step(waiting.id, step.name, "retryable", retry_in=0)
+        return waiting
+
+    waiting = retries()
     ids = [finish(one_client, flow("a"), retention=NOW) for _ in range(3)]
+    retries()
     told: list[PruneReport] = []
     assert one_client.prune(progress=told.append).workflows == len(ids)
-    assert [report.workflows for report in told] == [0, 3]
+    assert [report.workflows for report in told] == [0, 3, 3]
     assert one_client.step(waiting.id, "s0").state == "retryable"
 
 

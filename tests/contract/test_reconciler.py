@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 from urllib.request import urlopen
 
@@ -25,7 +26,7 @@ from rwf.store.ops import members
 from rwf.store.ops.base import Scope
 from tests.conftest import connect
 from tests.contract.commandline import Cli
-from tests.contract.daemons import derived, serving, swept, ticked
+from tests.contract.daemons import backlog, derived, serving, swept, ticked
 from tests.contract.flows import (
     fan_out,
     first_call_only,
@@ -36,7 +37,7 @@ from tests.contract.flows import (
     states,
     stored,
 )
-from tests.contract.outbox import Failing, ended, stat
+from tests.contract.outbox import Failing, ended, ignore, stat
 from tests.proxy import Proxy
 from tests.servers import AnyServer, Server
 from tests.waiting import until
@@ -120,6 +121,82 @@ def test_an_async_client_does_as_well(server: AnyServer, client: Client) -> None
             assert await daemon.sweep() == []
 
     asyncio.run(serve())
+
+
+def test_a_backlog_of_one_partition_holds_up_no_other(
+    one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each round carries out a page of each partition."""
+    rounds: list[list[int]] = []
+    with Client.from_url(one_server.url, partitions=2) as client:
+        client.list()
+        for partition, count in ((0, 900), (1, 250)):
+            timers = dict.fromkeys(backlog(partition, count), 1)
+            raw(client).zadd(f"rwf:{{{partition}}}:timers", timers)
+        looked = Reconciler._read_pages
+
+        async def counted(self: Reconciler, partitions: Any) -> None:
+            rounds.append([raw(client).zcard(f"rwf:{{{n}}}:timers") for n in range(2)])
+            await looked(self, partitions)
+
+        monkeypatch.setattr(Reconciler, "_read_pages", counted)
+        ticked(client)
+    assert rounds[1] == [700, 50]
+    assert rounds[2] == [600, 0]
+
+
+AT_THE_BEGINNING = "rwf.runtime.Runtime.hints"
+EVERY_LOOP = [
+    "rwf.reconciler.daemon.Due.pages",
+    "rwf.reconciler.daemon.fire",
+    "rwf.reconciler.daemon.sweep",
+    "rwf.reconciler.daemon.members.join",
+    "rwf.dispatching.Deliveries.turn",
+    AT_THE_BEGINNING,
+]
+
+
+@pytest.mark.parametrize("where", EVERY_LOOP)
+def test_an_unexpected_error_ends_no_loop(
+    one_client: Client,
+    where: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is logged with its traceback, and the loop goes on once it is over."""
+    broken, came = threading.Event(), threading.Event()
+    owner, _, name = where.rpartition(".")
+    called = getattr(resolve_name(owner), name)
+
+    def failing(*args: Any, **options: Any) -> Any:
+        if broken.is_set():
+            came.set()
+            raise TypeError("nobody has foreseen this")
+        return called(*args, **options)
+
+    monkeypatch.setattr(where, failing)
+    told: list[str] = []
+
+    def handler(envelope: Callback) -> None:
+        told.append(envelope.workflow_id)
+
+    if where == AT_THE_BEGINNING:
+        broken.set()
+    with serving(one_client, **SHORT, callbacks=handler) as daemon:
+        until(lambda: daemon.sweep_age is not None, what="a whole round")
+        broken.set()
+        view = one_client.insert(flow("a"))
+        one_client.complete_step(view.id, "a", "retryable", retry_in=0)
+        until(came.is_set, what="the error")
+        broken.clear()
+        until(lambda: states(one_client, view.id) == "a=available", what="the retry")
+        one_client.complete_step(view.id, "a")
+        until(lambda: told == [view.id], what="the callback")
+        raw(one_client).delete("rwf:{0}:index")
+        until(lambda: raw(one_client).zcard("rwf:{0}:index"), timeout=20, what="another round")
+    (record, *_) = (one for one in caplog.records if "unexpected" in one.getMessage())
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "nobody has foreseen this"
 
 
 def test_a_killed_clients_release_is_finished_within_two_ticks(one_client: Client) -> None:
@@ -435,6 +512,91 @@ def test_a_sweep_beside_other_work_finds_nothing(one_client: Client, one_server:
                 one_client.complete(claim)
     found = raw(one_client).hgetall("rwf:{0}:stats")
     assert [name for name in found if name.startswith(b"rr|")] == []
+
+
+# --- callbacks
+
+
+def test_a_daemon_delivers_many_callbacks_at_once(client: Client) -> None:
+    ids = {ended(client) for _ in range(30)}
+    together = threading.Barrier(30)
+
+    def handler(envelope: Callback) -> None:
+        together.wait(30)  # raises where not all of them are here
+        got.append(envelope.workflow_id)
+
+    got: list[str] = []
+    with serving(client, callbacks=handler, concurrency=30, **SHORT):
+        until(lambda: len(got) == 30, timeout=30, what="all callbacks")
+    assert set(got) == ids
+    assert stat(client, "gc|delivered") == 30
+
+
+def test_handlers_that_hang_hold_up_no_other_callback(client: Client) -> None:
+    hanging = {ended(client) for _ in range(3)}
+    others = {ended(client) for _ in range(20)}
+    released = threading.Event()
+    got: set[str] = set()
+
+    def handler(envelope: Callback) -> None:
+        if envelope.workflow_id in hanging:
+            released.wait(60)
+        got.add(envelope.workflow_id)
+
+    with serving(client, callbacks=handler, concurrency=5, **SHORT):
+        until(lambda: got == others, timeout=30, what="the others' callbacks")
+        later = ended(client)
+        until(lambda: later in got, timeout=30, what="a later callback")
+        released.set()
+    # What it had begun was finished at the end.
+    assert got == {*hanging, *others, later}
+    assert stat(client, "gc|delivered") == 24
+
+
+def test_a_coroutine_that_hangs_is_cancelled_at_the_end_of_its_lease(
+    one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rwf.reconciler.daemon._CALLBACK_LEASE", 0.2)
+
+    async def handler(envelope: Callback) -> None:
+        began.append(envelope.workflow_id)
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        async with AsyncClient.from_url(one_server.url) as other:
+            daemon = Reconciler(other, callbacks=handler, concurrency=1, **SHORT)
+            serving = asyncio.create_task(daemon.serve())
+            for _ in range(3000):
+                if len(set(began)) == 3:
+                    break
+                await asyncio.sleep(0.01)
+            daemon.stop()
+            await serving
+
+    began: list[str] = []
+    with Client.from_url(one_server.url) as client:
+        for _ in range(3):
+            ended(client)
+        asyncio.run(run())
+        assert len(set(began)) == 3
+        assert stat(client, "cb|workflow.terminal|failed") >= 2
+
+
+def test_a_handler_that_ends_its_thread_has_failed(one_client: Client) -> None:
+    def handler(envelope: Callback) -> None:
+        sys.exit(3)
+
+    ended(one_client)
+    with serving(one_client, callbacks=handler, **SHORT) as daemon:
+        failed = "cb|workflow.terminal|failed"
+        until(lambda: stat(one_client, failed) >= 2, timeout=30, what="a second try")
+        assert daemon.tick_age is not None
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 1001, True, 2.5, "8", None])
+def test_a_bad_concurrency_is_refused(one_client: Client, concurrency: Any) -> None:
+    with refused("invalid_argument"):
+        Reconciler(one_client, callbacks=ignore, concurrency=concurrency)
 
 
 # --- the command line

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from rwf import Client
-from rwf.store.catalog import Call
+from rwf.store.catalog import Call, Together
 from rwf.store.ops.cancel import request_cancel
 from rwf.store.ops.due import PassedOver
 from rwf.store.ops.recover import Recovery, recover_step
 from rwf.store.ops.timers import fire_due
-from tests.contract.daemons import corrupt, fired
+from tests.contract.daemons import backlog, corrupt, fired
 from tests.contract.flows import (
     drive,
     fan_out,
@@ -103,20 +104,61 @@ def calls_of(client: Client, passed: PassedOver) -> list[str]:
             call = op.send(reply)
         except StopIteration:
             return called
-        assert isinstance(call, Call)
-        called.append(call.function)
+        assert isinstance(call, Call | Together)
+        calls = call.calls if isinstance(call, Together) else [call]
+        called += [one.function for one in calls]
         reply = client._run(one_call(call))
 
 
 def test_a_look_at_nothing_is_one_call_and_tells_when_to_come_again(one_client: Client) -> None:
     view = one_client.insert(flow("a b"))
-    assert fired(one_client) == (0, None)
+    assert fired(one_client) == (0, None, None)
     one_client.complete_step(view.id, "a", "retryable", retry_in=600)
-    done, next_in = fired(one_client)
+    done, next_in, _ = fired(one_client)
     assert done == 0
     assert next_in is not None
     assert 590 < next_in <= 600
     assert calls_of(one_client, PassedOver()) == ["timers"]
+
+
+def test_many_workflows_are_carried_out_in_one_call(one_client: Client) -> None:
+    ids = [one_client.insert(flow("a")).id for _ in range(64)]
+    for workflow_id in ids:
+        one_client.complete_step(workflow_id, "a", "retryable", retry_in=0)
+    assert calls_of(one_client, PassedOver()) == ["timers", "fire", "timers"]
+    assert {states(one_client, workflow_id) for workflow_id in ids} == {"a=available"}
+
+
+def test_a_backlog_does_not_hold_up_what_is_due_now(client: Client) -> None:
+    """What becomes due beside a backlog of many pages is carried out with the next page."""
+    view = client.insert(flow("a"))
+    partition, timers = int(view.id.partition("-")[0]), partition_key(view.id, "timers")
+    raw(client).zadd(timers, dict.fromkeys(backlog(partition, 2000), 1))
+    passed = PassedOver()
+    fired(client, passed, partition)
+    due = client.complete_step(view.id, "a", "retryable", retry_in=0.01).step.retry_at
+    assert due is not None
+    clock = raw(client).get_node_from_key(timers) if hasattr(raw(client), "get_nodes") else None
+    until(lambda: server_time(client, clock) > due.timestamp() + 0.01, what="the retry to be due")
+    fired(client, passed, partition)
+    assert states(client, view.id) == "a=available"
+    assert raw(client).zcard(timers) > 1000
+    raw(client).delete(timers)
+
+
+def server_time(client: Client, node: Any) -> float:
+    seconds, micros = raw(client).time(target_nodes=node) if node else raw(client).time()
+    return float(seconds + micros / 1e6)
+
+
+def test_of_a_backlog_both_ends_are_carried_out(one_client: Client) -> None:
+    """The longest overdue are not put off by what becomes due all the time."""
+    timers = backlog(0, 1000)
+    raw(one_client).zadd("rwf:{0}:timers", {one: at for at, one in enumerate(timers, 1)})
+    assert fired(one_client).done == 200
+    left = [name.decode() for name in raw(one_client).zrange("rwf:{0}:timers", 0, -1)]
+    assert left == timers[100:900]
+    raw(one_client).delete("rwf:{0}:timers")
 
 
 @pytest.mark.parametrize(("width", "advances"), [(0, 0), (150, 1), (350, 2)])
@@ -187,7 +229,7 @@ def test_timers_that_nothing_implies_are_dropped_or_passed_over(client: Client) 
 
 def fire(client: Client, workflow_id: str, kind: str, step: str = "") -> None:
     """As a daemon does for a timer that is due."""
-    client._run(one_call(client._scope.on_workflow("fire", workflow_id, [kind, step])))
+    client._run(one_call(client._scope.on_workflow("fire", workflow_id, [1, kind, step])))
 
 
 def test_a_lease_timer_that_is_too_early_is_set_anew(one_client: Client) -> None:

@@ -26,7 +26,7 @@ WHILE_CONNECTING: Final = ("create",)
 # and claims are known by their ids), or that nothing is left to be mended, removed or extended.
 OTHER_ANSWERS: Final = (
     "advance", "insert", "complete", "heartbeat", "recover", "prune",
-    "check", "gauges", "restore", "registrations", "surplus", "sync", "withdraw",
+    "check", "gauges", "restore", "registrations", "surplus", "sync",
 )  # fmt: skip
 
 

@@ -23,11 +23,12 @@ ROOT: Final = DEPLOY.parent
 RULES: Final = DEPLOY / "prometheus" / "rules.yaml"
 BOARD: Final = DEPLOY / "grafana" / "rwf.json"
 
+AGES: Final = (metrics.READY_AGE, metrics.SWEEP_AGE, metrics.SWEEP_ROUND, metrics.OWNED)
 # The labels of each metric, by the name under which Prometheus has it.
 KNOWN: Final[dict[str, set[str]]] = {
     **{f"{family.name}_total": set(family.labels) for family in metrics.COUNTERS},
     **{family.name: set(family.labels) for family in metrics.GAUGES},
-    **{name: set() for name in (metrics.READY_AGE, metrics.SWEEP_AGE, metrics.OWNED)},
+    **{name: set() for name in AGES},
     f"{metrics.DURATION}_bucket": {"function", "le"},
     f"{metrics.DURATION}_count": {"function"},
     f"{metrics.DURATION}_sum": {"function"},
@@ -108,6 +109,7 @@ def test_the_rules_in_prometheus_eyes() -> None:
 QUIET: Final = {
     "rwf_partitions_owned": "1+0x60",
     "rwf_sweep_age_seconds": "60+0x60",
+    "rwf_sweep_round_seconds": "60+0x60",
     "rwf_ready_oldest_age_seconds": "5+0x60",
     'rwf_callbacks{status="dead"}': "0+0x60",
     "rwf_lease_expired_total": "7+0x60",

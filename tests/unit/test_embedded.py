@@ -71,7 +71,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def connected(server: EmbeddedServer) -> Iterator[redis.Redis]:
-    client = redis.Redis.from_url(server.url)
+    client = redis.Redis.from_url(server.url, credential_provider=server.credentials)
     try:
         yield client
     finally:
@@ -204,6 +204,7 @@ def test_stale_records_of_dead_processes_mislead_nobody(folder: Path) -> None:
     with EmbeddedServer(folder) as server:
         kill(server)
     (folder / "server.pid").write_text(f"{os.getpid()}\n")  # a number in use again, by us
+    (folder / "server.sock").unlink()
     (folder / "server.sock").touch()
     assert server.pid is None
     server.stop()
@@ -213,7 +214,7 @@ def test_stale_records_of_dead_processes_mislead_nobody(folder: Path) -> None:
 
 @pytest.mark.parametrize("garbage", ["", "[]", "{nonsense", "{}"])
 def test_an_unreadable_record_is_replaced(folder: Path, garbage: str) -> None:
-    folder.mkdir()
+    folder.mkdir(0o700)
     (folder / "server.json").write_text(garbage)
     with EmbeddedServer(folder) as server:
         assert server.pid is not None
@@ -256,9 +257,8 @@ def test_a_port_on_loopback_survives_a_crash(folder: Path) -> None:
         kill(server)
         with EmbeddedServer(folder) as other:
             assert other.port == port
-            client = redis.Redis(port=port)
-            assert client.config_get("bind") == {"bind": "127.0.0.1"}
-            client.close()
+            with connected(other) as client:
+                assert client.config_get("bind") == {"bind": "127.0.0.1"}
 
 
 def test_a_port_asked_of_a_server_that_runs_without_it(folder: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_writable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.mkdir()
+    folder.mkdir(0o700)
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(StoreMisconfigured, match="not writable"):
         EmbeddedServer(folder).ensure_running()

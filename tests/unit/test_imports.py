@@ -13,8 +13,9 @@ ROOT: Final = Path(__file__).parents[2] / "rwf"
 
 LAYERS: Final = (
     {"errors", "model"},
-    {"embedded", "testing", "webhook"},
+    {"embedded", "private_files", "testing", "webhook"},
     {"store"},
+    {"dispatching"},
     {"client", "aio"},
     {"runtime", "outage"},
     {"worker", "reconciler", "metrics", ""},

@@ -299,6 +299,8 @@ def test_a_result_row() -> None:
         "payload_bytes": b"[1]",
         "summary": "s|t",
         "recorded_at": STAMPED,
+        "claimed_at": None,
+        "worker_id": None,
     }
     assert row.view("x", 2, None).payload_bytes == b""
     assert Row.is_open(ROW)

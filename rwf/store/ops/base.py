@@ -156,6 +156,8 @@ def side_by_side(ops: Sequence[Op[T]]) -> Op[list[T | Exception]]:
 
 
 def _together(calls: Sequence[Call]) -> Op[list[Any]]:
+    if len(calls) == 1:
+        return [(yield calls[0])]
     replies: list[Any] = yield Together(calls)
     return replies
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from rwf.store.catalog import Arg, Call, Op, Together
 from rwf.store.keys import is_digest, partition_of
@@ -26,32 +26,48 @@ class Timer(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some due timers, as stored, and the seconds until the next is due, None without one."""
+    """Some due timers, as stored, and the seconds until the next is due, None without one.
 
-    members: Sequence[bytes]
+    ``overdue`` are those that have been due the longest. Where these fill a page, ``late`` are as
+    many of those that have become due since the look before, the latest first: a backlog does not
+    hold up what is due now.
+    """
+
+    overdue: Sequence[bytes]
+    late: Sequence[bytes]
     next_in: float | None
+
+    @property
+    def members(self) -> list[bytes]:
+        """All of them, each once."""
+        return list(dict.fromkeys([*self.overdue, *self.late]))
 
 
 class Rest(NamedTuple):
     """What is left after a page: how many of its timers were carried out; whether more are due;
-    and the seconds until the next is, None without one."""
+    and the seconds until the next is, None without one. ``following`` is the next page where it is
+    known already."""
 
     done: int
     more: bool
     next_in: float | None
+    following: Page | None
 
 
 @dataclass(slots=True)
 class PassedOver:
-    """The timers in front of a partition's others that could not be carried out."""
+    """The timers in front of a partition's others that could not be carried out; and when it was
+    last looked at, in milliseconds of the server, None at first."""
 
     count: int = 0
     last: bytes = b""
+    looked: int | None = None
 
 
 @dataclass(slots=True)
 class Due:
-    """A partition's due timers, page by page, the longest overdue first.
+    """A partition's due timers, page by page: the longest overdue, and beside a backlog of them
+    those that become due.
 
     What cannot be carried out stays, and stands in ``passed`` from then on: it holds up nothing
     that comes behind it. Whoever wants it tried again begins with an empty one.
@@ -66,13 +82,15 @@ class Due:
         return self._read((yield self._look()))
 
     def _look(self) -> Call:
-        args: list[Arg] = [_TIMERS_PER_CALL, self.passed.count, self.passed.last]
+        passed = self.passed
+        args: list[Arg] = [_TIMERS_PER_CALL, passed.count, passed.last]
+        args.append("" if passed.looked is None else passed.looked)
         return Call("timers", self.scope.keys.partition(self.partition), args)
 
-    def _read(self, reply: Sequence[bytes]) -> Page:
-        left_out, next_ms, *members = reply
-        self.passed.count = int(left_out)
-        return Page(members, int(next_ms) / 1000 if next_ms else None)
+    def _read(self, reply: Sequence[Any]) -> Page:
+        left_out, next_ms, now, overdue, late = reply
+        self.passed.count, self.passed.looked = int(left_out), int(now)
+        return Page(overdue, late, int(next_ms) / 1000 if next_ms else None)
 
     @staticmethod
     def pages(dues: Sequence[Due]) -> Op[list[Page]]:
@@ -83,11 +101,13 @@ class Due:
     def leave_behind(self, page: Page) -> Op[Rest]:
         """Notes which timers of the page are still due after its work."""
         left = yield from self.page()
-        stuck = list(takewhile(set(page.members).__contains__, left.members))
+        stuck = list(takewhile(set(page.members).__contains__, left.overdue))
         if stuck:
             self.passed.count, self.passed.last = self.passed.count + len(stuck), stuck[-1]
-        more = len(page.members) == _TIMERS_PER_CALL or len(left.members) > len(stuck)
-        return Rest(len(page.members) - len(stuck), more, left.next_in)
+        more = len(page.overdue) == _TIMERS_PER_CALL or len(left.overdue) > len(stuck)
+        rest = left._replace(overdue=left.overdue[len(stuck) :])
+        following = rest if more and rest.members else None
+        return Rest(len(page.members) - len(stuck), more, left.next_in, following)
 
     def timers(self, page: Page) -> Iterator[Timer]:
         """Those of a page that name something which can be in this partition."""

@@ -10,10 +10,7 @@ from typing import Any, Final, TypeVar
 from rwf.errors import NotFound
 from rwf.model.limits import CHUNK
 from rwf.model.names import shown
-from rwf.model.operator import workflow_status
 from rwf.model.states import (
-    TERMINAL_WORKFLOWS,
-    WORKFLOW_CODE,
     EdgePolicy,
     OperatorStatus,
     WorkflowState,
@@ -24,17 +21,12 @@ from rwf.model.views import (
     GraphView,
     ResultView,
     StepView,
-    WorkflowPage,
     WorkflowView,
 )
 from rwf.store.catalog import CONNECT, Arg, Call, Op
 from rwf.store.headers import Header
-from rwf.store.keys import partition_of
 from rwf.store.ops.base import (
     Scope,
-    Slots,
-    checked_text,
-    each_survived,
     invalid,
     readable_id,
     wire_name,
@@ -42,8 +34,6 @@ from rwf.store.ops.base import (
 from rwf.store.records import Record, Row, edge_count, edges_of, evidence_view, result_evidence
 from rwf.store.waits import Wait
 
-# Payloads may be large, so fewer steps are asked for at once.
-_PAYLOADS_PER_CALL: Final = 16
 _EVIDENCE_PER_CALL: Final = 500
 _CHUNKS_PER_CALL: Final = 8
 _MAX_PAGE: Final = 500
@@ -100,7 +90,10 @@ def load(
     names: Sequence[str] = (),
     payloads: bool = False,
 ) -> Op[Loaded]:
-    """A chunk of the steps in topological order, or the named ones; raises NotFound."""
+    """A chunk of the steps in topological order, or the named ones; raises NotFound.
+
+    With payloads, which may be large, it may be only the first of them, as many as one reply holds.
+    """
     args: list[Arg] = ["1" if payloads else "", "" if chunk is None else chunk, *names]
     reply = yield scope.on_workflow("steps", readable_id(workflow_id), args)
     if not reply:
@@ -138,7 +131,7 @@ def get(scope: Scope, workflow_id: str) -> Op[WorkflowView]:
     found = yield scope.on_workflow("show", readable_id(workflow_id), [])
     if not found[0]:
         raise NotFound(f"no workflow {workflow_id}")
-    static, counts, context = found[0]
+    static, counts, context, _ = found[0]
     return Header.parse(static, counts).view(workflow_id, context)
 
 
@@ -161,14 +154,16 @@ def steps(scope: Scope, workflow_id: str, limit: int | None, offset: int) -> Op[
 
 
 def _views_of(scope: Scope, loaded: Loaded, first: int, end: int) -> Op[list[StepView]]:
-    """The views of some loaded steps; payloads may be large, so few are asked for at once."""
+    """The views of some loaded steps, with their payloads."""
     some = loaded.records[first:end]
     if not any(record.payloads for record in some):
         return [loaded.bare_view(record) for record in some]
     views: list[StepView] = []
-    for start in range(0, len(some), _PAYLOADS_PER_CALL):
-        names = [record.name for record in some[start : start + _PAYLOADS_PER_CALL]]
-        views += (yield from load(scope, loaded.workflow_id, names=names, payloads=True)).views()
+    names = [record.name for record in some]
+    while names:
+        part = yield from load(scope, loaded.workflow_id, names=names, payloads=True)
+        views += part.views()
+        del names[: len(part.records)]
     return views
 
 
@@ -226,14 +221,16 @@ def rows(
     ``which`` is an attempt, or ``latest``; by default all.
     """
     found: list[tuple[str, int, Row, bytes | None]] = []
-    size = _PAYLOADS_PER_CALL if payloads else CHUNK
-    for start in range(0, len(names), size):
-        args: list[Arg] = ["1" if payloads else "", which]
-        args += names[start : start + size]
-        reply = yield scope.on_workflow("results", workflow_id, args)
-        for name, attempt, text, payload in reply[1] if reply else ():
-            if text is not None:
-                found.append((name.decode(), int(attempt), Row.parse(text), payload or None))
+    for start in range(0, len(names), CHUNK):
+        some, attempt = names[start : start + CHUNK], ""
+        while some:
+            args: list[Arg] = ["1" if payloads else "", which, attempt, *some]
+            reply = yield scope.on_workflow("results", workflow_id, args)
+            for name, number, text, payload in reply[1] if reply else ():
+                if text is not None:
+                    found.append((name.decode(), int(number), Row.parse(text), payload or None))
+            left = reply[2] if reply else ()
+            some, attempt = (some[int(left[0]) - 1 :], left[1]) if left else ((), "")
     return found
 
 
@@ -320,119 +317,6 @@ def latest_rejection(scope: Scope, workflow_id: str, name: str | None) -> Op[Evi
             view = evidence_view(workflow_id, entry)
             if view.status == "rejected" and name in (None, view.step):
                 return view
-        last = first - 1
-        if -last > total:
+        last -= len(page)
+        if not page or -last > total:
             return None
-
-
-# --- listing ----------------------------------------------------------------------------------
-
-
-def list_workflows(
-    scope: Scope,
-    state: WorkflowState | str | None,
-    operator_status: OperatorStatus | str | None,
-    name: str | None,
-    limit: int,
-    cursor: str | None,
-) -> Op[WorkflowPage]:
-    """Workflows, newest first."""
-    wanted_state = None if state is None else _member("state", state, WorkflowState)
-    wanted_status = (
-        None
-        if operator_status is None
-        else _member("operator_status", operator_status, OperatorStatus)
-    )
-    name = checked_text(name, "name", _READ)
-    if _number("limit", limit, 1) > _MAX_PAGE:
-        raise invalid(_READ, f"limit must be at most {_MAX_PAGE}")
-    after = _checked_cursor(cursor)
-    if not scope.keys.partitions:
-        yield CONNECT
-    groups = _groups(wanted_state)
-    found: list[tuple[WorkflowView, OperatorStatus]] = []
-    for _ in range(0, _SCANNED_PER_PAGE, limit):
-        places = yield from _places(scope, groups, after, limit)
-        for place, view, status in (yield from _views(scope, places)):
-            after = place
-            if (
-                wanted_state in (None, view.state)
-                and wanted_status in (None, status)
-                and name in (None, view.name)
-            ):
-                found.append((view, status))
-                if len(found) == limit:
-                    return _page(found, after)
-        if len(places) < limit:
-            return _page(found, None)
-        after = places[-1]
-    return _page(found, after)
-
-
-def _page(found: Sequence[tuple[WorkflowView, OperatorStatus]], cursor: str | None) -> WorkflowPage:
-    return WorkflowPage(
-        workflows=tuple(view for view, _ in found),
-        operator_statuses=tuple(status for _, status in found),
-        cursor=cursor,
-    )
-
-
-def _member(name: str, value: Any, kind: type[Member]) -> Member:
-    if not isinstance(value, str) or value not in set(kind):
-        raise invalid(_READ, f"{name} must be one of {', '.join(kind)}")
-    return kind(value)
-
-
-def _checked_cursor(cursor: str | None) -> str:
-    if cursor is None:
-        return ""
-    place, _, workflow_id = cursor.partition("|") if isinstance(cursor, str) else ("", "", "")
-    if not _PLACE.fullmatch(place) or partition_of(workflow_id) is None:
-        raise invalid(_READ, "not a cursor of a page of workflows")
-    return cursor
-
-
-def _groups(state: WorkflowState | None) -> str:
-    """The groups of the index that hold workflows of this state."""
-    if state is None:
-        return "o" + "".join(WORKFLOW_CODE.values())
-    return WORKFLOW_CODE[state] if state in TERMINAL_WORKFLOWS else "o"
-
-
-def _places(scope: Scope, groups: str, after: str, limit: int) -> Op[list[str]]:
-    """The places (``inserted|id``) of the next workflows of all partitions, newest first."""
-    places: list[str] = []
-    for partition in range(scope.keys.partitions):
-        keys = scope.keys.partition(partition)
-        for member in (yield Call("list", keys, [groups, after, limit])):
-            places.append(member.decode().partition("|")[2])
-    return sorted(places, reverse=True)[:limit]
-
-
-def _views(
-    scope: Scope, places: Sequence[str]
-) -> Op[list[tuple[str, WorkflowView, OperatorStatus]]]:
-    """The workflows at these places, as far as they still exist and can be read, and their operator
-    status."""
-    by_partition: dict[int, list[str]] = {}
-    for place in places:
-        workflow_id = place.partition("|")[2]
-        by_partition.setdefault(int(workflow_id.partition("-")[0]), []).append(workflow_id)
-    views: dict[str, tuple[WorkflowView, OperatorStatus]] = {}
-    for ids in by_partition.values():
-        shown = yield from each_survived(lambda some: _shown(scope, some), ids, str)
-        views |= {view.id: (view, status) for view, status in shown}
-    pairs = ((place, views.get(place.partition("|")[2])) for place in places)
-    return [(place, *pair) for place, pair in pairs if pair is not None]
-
-
-def _shown(scope: Scope, ids: Sequence[str]) -> Op[list[tuple[WorkflowView, OperatorStatus]]]:
-    """These workflows of one partition, as far as they still exist."""
-    slots = Slots(scope, int(ids[0].partition("-")[0]), ids)
-    shown: list[tuple[WorkflowView, OperatorStatus]] = []
-    for (workflow_id, _), found in zip(slots, (yield Call("show", slots.keys)), strict=True):
-        if found:
-            header = Header.parse(found[0], found[1])
-            view = header.view(workflow_id, found[2])
-            shown.append((view, workflow_status(view, review=header.needs_review)))
-    return shown

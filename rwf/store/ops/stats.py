@@ -22,12 +22,15 @@ class Fleet:
     waiting of the steps that would be claimed next, each in its queue and priority, has been
     available; 0 when none waits. ``sweep_seconds``: how long ago the last sweep of open workflows
     has ended, or begun when none has yet ended, in the partition where that is longest ago; None
-    before the first.
+    before the first. ``round_seconds``: how long such a sweep takes, where it takes longest: what
+    the latest has taken or, judged by how far it has come, what the present one will, and at least
+    the daemons' sweep interval; 0 while that is unknown.
     """
 
     counts: Mapping[str, int]
     ready_seconds: float
     sweep_seconds: float | None
+    round_seconds: float
 
 
 @dataclass(slots=True)
@@ -41,6 +44,7 @@ class _Partition:
     now: int = 0
     waiting: list[int] = field(default_factory=list)
     swept: int | None = None
+    round: float = 0.0
     counts: Mapping[str, int] = field(default_factory=dict)
 
     def call(self) -> Call:
@@ -48,7 +52,7 @@ class _Partition:
         return Call("stats", names, [self.bound or _BEGIN])
 
     def take(self, reply: Sequence[Any]) -> None:
-        now, since, self.bound, sweep, counts = reply
+        now, since, self.bound, sweep, counts, *progress = reply
         self.now = int(now)
         if since is not None:
             self.waiting.append(self.now - int(since))
@@ -56,6 +60,7 @@ class _Partition:
         ended = at.get("open:ended") or at.get("open:began")
         try:
             self.swept = self.now - int(ended) if ended else None
+            self.round = _round(at, *map(int, progress))
             self.counts = {name: int(value) for name, value in _hash(counts).items()}
         except ValueError:
             message = (
@@ -86,7 +91,19 @@ def fleet(keys: Keys) -> Op[Fleet]:
         counts=counts,
         ready_seconds=max((age for one in found for age in one.waiting), default=0) / 1000,
         sweep_seconds=max(swept) / 1000 if swept else None,
+        round_seconds=max((one.round for one in found), default=0.0) / 1000,
     )
+
+
+def _round(sweep: Mapping[str, str], passed: int, listed: int) -> float:
+    """How long a sweep of open workflows takes, in milliseconds; ``passed`` of ``listed`` of them
+    are behind the present one."""
+    expected = float(max(int(sweep.get(f"open:{name}", 0)) for name in ("interval", "took")))
+    if passed and "open:seen" in sweep:
+        # Up to when it came there: of one that stands still nobody knows how long it will take.
+        so_far = int(sweep["open:seen"]) - int(sweep["open:began"])
+        expected = max(expected, so_far * listed / passed)
+    return expected
 
 
 def _hash(flat: Any) -> dict[str, str]:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
-from rwf.store.catalog import Arg, Op
+from rwf.store.catalog import Arg, Call, Op
 from rwf.store.ops.advance import advance_all
-from rwf.store.ops.base import Scope, passing_over
-from rwf.store.ops.due import Due, Page, PassedOver
+from rwf.store.ops.base import Scope, Slots, side_by_side, warn_of
+from rwf.store.ops.due import Due, Page, PassedOver, Timer
 from rwf.store.ops.prune import prune
 from rwf.store.ops.waits import judge_topic, settle_waits
 
+Batch = Mapping[str, Sequence[Timer]]
+"""Timers that travel in one call, by their workflows."""
+Work = tuple[str, Op[Any]]
+"""What an operation is about, and the operation."""
+
+_FLOWS_PER_CALL: Final = 64
+# How many operations travel side by side, each with a call of its own in a round trip.
+_SIDE_BY_SIDE: Final = 32
+_WALK: Final = "u"
+
 
 class Fired(NamedTuple):
-    """How many timers were carried out, and the seconds until the next is due, None without one."""
+    """How many timers were carried out, and the seconds until the next is due, None without one.
+    ``following`` is the next page of them, where it is known already."""
 
     done: int
     next_in: float | None
+    following: Page | None = None
 
 
 def fire_due(scope: Scope, partition: int, passed: PassedOver) -> Op[Fired]:
@@ -35,23 +49,89 @@ def fire(due: Due, page: Page) -> Op[Fired]:
     scope = due.scope
     if not page.members:
         return Fired(0, page.next_in)
-    by_workflow: dict[str, list[Arg]] = {}
-    for kind, owner, step in due.timers(page):
-        if kind == "s":
-            yield from passing_over(judge_topic(scope, owner), f"topic {owner}")
-        elif kind == "x":
-            yield from passing_over(prune(scope, owner), f"workflow {owner}")
+    by_workflow: dict[str, list[Timer]] = {}
+    apart: list[Work] = []
+    for timer in due.timers(page):
+        if timer.kind == "s":
+            apart.append((f"topic {timer.owner}", judge_topic(scope, timer.owner)))
+        elif timer.kind == "x":
+            apart.append((f"workflow {timer.owner}", prune(scope, timer.owner)))
         else:
-            by_workflow.setdefault(owner, []).extend([kind, step])
-    for workflow_id, timers in by_workflow.items():
-        yield from passing_over(_fire(scope, workflow_id, timers), f"workflow {workflow_id}")
+            by_workflow.setdefault(timer.owner, []).append(timer)
+    yield from fire_workflows(scope, due.partition, by_workflow)
+    yield from _carry_out(apart)
     rest = yield from due.leave_behind(page)
-    return Fired(rest.done, 0.0 if rest.more else rest.next_in)
+    return Fired(rest.done, 0.0 if rest.more else rest.next_in, rest.following)
 
 
-def _fire(scope: Scope, workflow_id: str, timers: list[Arg]) -> Op[None]:
-    unfinished, untold = yield scope.on_workflow("fire", workflow_id, timers)
-    if unfinished:
-        yield from advance_all(scope, workflow_id)
-    elif untold:
-        yield from settle_waits(scope, workflow_id)
+def fire_workflows(scope: Scope, partition: int, by_workflow: Batch) -> Op[None]:
+    """Carries out timers of workflows, many workflows in a call; what these leave to be walked or
+    told is followed to its end."""
+    batches = list(_batches(by_workflow))
+    found = yield from _results([_fire(scope, partition, batch) for batch in batches])
+    # Where a record cannot be read, the others of its call are carried out without it.
+    alone = [
+        {workflow_id: timers}
+        for batch, reply in zip(batches, found, strict=True)
+        if isinstance(reply, Exception)
+        for workflow_id, timers in batch.items()
+    ]
+    again = yield from _results([_fire(scope, partition, one) for one in alone])
+    rest: list[Work] = []
+    for batch, reply in zip(batches, found, strict=True):
+        if not isinstance(reply, Exception):
+            rest += _left(scope, batch, reply)
+    for one, reply in zip(alone, again, strict=True):
+        if isinstance(reply, Exception):
+            warn_of(f"workflow {next(iter(one))}", reply)
+        else:
+            rest += _left(scope, one, reply)
+    yield from _carry_out(rest)
+
+
+def _left(scope: Scope, batch: Batch, reply: Sequence[Any]) -> Iterator[Work]:
+    """What is still to be done for the workflows of a call."""
+    for workflow_id, (unfinished, untold) in zip(batch, reply, strict=True):
+        if unfinished:
+            yield f"workflow {workflow_id}", advance_all(scope, workflow_id)
+        elif untold:
+            yield f"workflow {workflow_id}", settle_waits(scope, workflow_id)
+
+
+def _batches(by_workflow: Batch) -> Iterator[Batch]:
+    """Workflows whose timers travel in one call; one that has much to be walked is alone."""
+    rest = {}
+    for workflow_id, timers in by_workflow.items():
+        if any(timer.kind == _WALK for timer in timers):
+            yield {workflow_id: timers}
+        else:
+            rest[workflow_id] = timers
+    waiting = iter(rest.items())
+    while batch := dict(islice(waiting, _FLOWS_PER_CALL)):
+        yield batch
+
+
+def _fire(scope: Scope, partition: int, batch: Batch) -> Op[list[Any]]:
+    slots = Slots(scope, partition)
+    args: list[Arg] = []
+    for workflow_id, timers in batch.items():
+        for timer in timers:
+            args += [slots.of(workflow_id), timer.kind, timer.step]
+    reply: list[Any] = yield Call("fire", slots.keys, args)
+    return reply
+
+
+def _carry_out(work: Sequence[Work]) -> Op[None]:
+    """Carries out operations side by side; those that fail are passed over, with a warning."""
+    results = yield from _results([op for _, op in work])
+    for (whose, _), result in zip(work, results, strict=True):
+        if isinstance(result, Exception):
+            warn_of(whose, result)
+
+
+def _results(ops: Sequence[Op[Any]]) -> Op[list[Any]]:
+    """What each comes to, or the error by which it failed."""
+    found: list[Any] = []
+    for start in range(0, len(ops), _SIDE_BY_SIDE):
+        found += yield from side_by_side(ops[start : start + _SIDE_BY_SIDE])
+    return found
