@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from rwf.model.limits import MAX_PAYLOAD
+from rwf.dispatching import deliver
+from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_PAYLOAD
 from rwf.model.states import (
     CompletionStatus,
     OperatorStatus,
@@ -61,7 +62,7 @@ from rwf.store.ops import (
     signals,
 )
 from rwf.store.ops.base import Scope
-from rwf.store.ops.callbacks import Dispatch, Handler, attempt, blocking
+from rwf.store.ops.callbacks import Dispatch, Handler, blocking
 from rwf.store.ops.complete import Batch, Completion
 from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.ops.rebuild import Listener
@@ -441,17 +442,16 @@ class Client:
     ) -> DispatchReport:
         """Calls the handler with each callback that is due, at most ``limit`` (section 6).
 
-        A callback counts as delivered when the handler returns, and as failed when it raises; it
-        then comes again after a backoff, and is dead after 20 failures. ``lease`` is for how many
-        seconds no other dispatcher takes it: a handler that takes longer, or dies, has it come
-        again, so handlers are idempotent. An AsyncClient's handler may be a coroutine function; a
-        plain one runs in a thread there.
+        Up to 64 callbacks are handled at once, each in a thread; those of one workflow in order,
+        each once the one before it is delivered or dead. A callback counts as delivered when the
+        handler returns, and as failed when it raises; it then comes again after a backoff, and is
+        dead after 20 failures. ``lease`` is for how many seconds no other dispatcher takes it: a
+        handler that takes longer, or dies, has it come again, so handlers are idempotent. An
+        AsyncClient's handler may be a coroutine function; it runs in the event loop, and is
+        cancelled at the end of its lease.
         """
         dispatch = Dispatch(self._scope, handler, limit, lease)
-        handle = blocking(handler)
-        while (claim := self._run(dispatch.claim())) is not None:
-            _, error = attempt(handle, claim.envelope)
-            self._run(dispatch.settle(claim, error))
+        deliver(self._run, dispatch, blocking(handler), CALLBACKS_AT_ONCE)
         return dispatch.report()
 
     def resend_callback(self, callback_id: str, *, actor: str | None = None) -> CallbackView:

@@ -26,6 +26,8 @@ REPLY_BYTES: Final = 1_000_000
 EVIDENCE_KEPT: Final = 10_000
 # Failures after which a callback is dead (section 6).
 CALLBACK_ATTEMPTS: Final = 20
+# Handlers of callbacks that one dispatcher has at work at the same time.
+CALLBACKS_AT_ONCE: Final = 64
 
 # How long an insert may take, in milliseconds: what it has staged or reserved is then given up, and
 # an id that was made unusable, because of an insert that may still be under way, is free of it.
@@ -46,5 +48,7 @@ RESERVED_MS: Final = 5_000
 # How old the note of who asked a queue for steps may be before the next to ask renews it
 # (milliseconds): idle workers ask often, and each note is a write.
 SERVED_NOTED_MS: Final = 10_000
+# The same for the note that callbacks are dispatched in a namespace.
+DISPATCHER_NOTED_MS: Final = 10_000
 # Queues that one claim may ask.
 QUEUES_PER_CLAIM: Final = 256

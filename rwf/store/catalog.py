@@ -30,7 +30,10 @@ FUNCTIONS: Final = {
         Function("complete"),
         Function("advance"),
         Function("check"),
-        Function("callback"),
+        Function("dispatcher"),
+        Function("claim_callbacks"),
+        Function("settle_callbacks"),
+        Function("resend_callback"),
         Function("await"),
         Function("wake"),
         Function("told"),
@@ -79,7 +82,8 @@ FUNCTIONS: Final = {
 # the publishing verb, and whether this very call was sent before.
 PUBLISHING: Final = frozenset(
     {
-        "note", "insert", "complete", "advance", "check", "callback",
+        "note", "insert", "complete", "advance", "check",
+        "claim_callbacks", "settle_callbacks", "resend_callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
         "cancel", "recover", "prune", "forget",
     }
