@@ -41,6 +41,9 @@ GRACE_MS: Final = 1_000
 # How long after its timeout the server takes a step's lease away, when nobody has reported
 # (milliseconds).
 TIMEOUT_GRACE_MS: Final = 1_000
+# How far the times of a workflow may lie ahead of the server's clock, in milliseconds: what lies
+# further ahead was written before the clock was set back.
+AHEAD_MS: Final = 1_000
 # How long an entry of the ready queue is kept for the claimer that has taken it (milliseconds).
 RESERVED_MS: Final = 5_000
 # How old the note of who asked a queue for steps may be before the next to ask renews it
