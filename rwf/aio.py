@@ -5,16 +5,16 @@ What each does, raises and rests on is said there, once; the docstrings are take
 
 from __future__ import annotations
 
-import asyncio
 import builtins
-from collections.abc import AsyncGenerator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rwf.client import Client
-from rwf.model.limits import MAX_PAYLOAD
+from rwf.dispatching import deliver_async
+from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_PAYLOAD
 from rwf.model.states import (
     CompletionStatus,
     OperatorStatus,
@@ -24,7 +24,6 @@ from rwf.model.states import (
 )
 from rwf.model.views import (
     AwaitView,
-    Callback,
     CallbackView,
     ClaimedStep,
     CommandResult,
@@ -51,6 +50,7 @@ from rwf.model.views import (
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
 from rwf.store.catalog import Op
+from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
     callbacks,
     cancel,
@@ -58,6 +58,7 @@ from rwf.store.ops import (
     complete,
     explain,
     insert,
+    listing,
     queues,
     reads,
     rebuild,
@@ -66,29 +67,15 @@ from rwf.store.ops import (
     signals,
 )
 from rwf.store.ops.base import Scope
-from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
+from rwf.store.ops.callbacks import Dispatch, Handler
 from rwf.store.ops.complete import Batch, Completion
 from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.ops.rebuild import Listener
-from rwf.store.session import Session
-from rwf.store.transport import AsyncStore
+from rwf.store.session import DEFAULT_TIMEOUT, Session
+from rwf.store.transport_aio import AsyncStore
 
 T = TypeVar("T")
 _WEEK = timedelta(days=7)
-
-
-async def attempted(handler: Handler, envelope: Callback) -> Exception | None:
-    """What a handler raised, None when it was content; a plain one is called in a thread."""
-    if is_async(handler):
-        awaited, error = attempt(handler, envelope)
-    else:
-        awaited, error = await asyncio.to_thread(attempt, handler, envelope)
-    try:
-        if isinstance(awaited, Awaitable):
-            await awaited
-    except Exception as raised:
-        return raised
-    return error
 
 
 class AsyncClient:
@@ -112,10 +99,11 @@ class AsyncClient:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_connections: int = MAX_CONNECTIONS,
+        socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
-        return cls._on(
-            AsyncStore(url=url), namespace, durability, require_aof, partitions, max_payload
-        )
+        store = AsyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
+        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
 
     @classmethod
     def from_redis(
@@ -162,6 +150,7 @@ class AsyncClient:
             require_aof=require_aof,
             partitions=partitions,
             cluster=store.cluster,
+            timeout=store.limits.timeout,
         )
         return cls(store, session, max_payload=max_payload)
 
@@ -350,9 +339,7 @@ class AsyncClient:
         self, handler: Handler, *, limit: int = 25, lease: float = 30.0
     ) -> DispatchReport:
         dispatch = Dispatch(self._scope, handler, limit, lease)
-        while (claim := await self._run(dispatch.claim())) is not None:
-            error = await attempted(handler, claim.envelope)
-            await self._run(dispatch.settle(claim, error))
+        await deliver_async(self._run, dispatch, handler, CALLBACKS_AT_ONCE)
         return dispatch.report()
 
     async def resend_callback(self, callback_id: str, *, actor: str | None = None) -> CallbackView:
@@ -388,7 +375,7 @@ class AsyncClient:
         cursor: str | None = None,
     ) -> WorkflowPage:
         return await self._run(
-            reads.list_workflows(self._scope, state, operator_status, name, limit, cursor)
+            listing.list_workflows(self._scope, state, operator_status, name, limit, cursor)
         )
 
     async def steps(

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from rwf.model.limits import MAX_PAYLOAD
+from rwf.dispatching import deliver
+from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_PAYLOAD
 from rwf.model.states import (
     CompletionStatus,
     OperatorStatus,
@@ -44,6 +45,7 @@ from rwf.model.views import (
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events
 from rwf.store.catalog import Op
+from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
     callbacks,
     cancel,
@@ -51,6 +53,7 @@ from rwf.store.ops import (
     complete,
     explain,
     insert,
+    listing,
     queues,
     reads,
     rebuild,
@@ -59,11 +62,11 @@ from rwf.store.ops import (
     signals,
 )
 from rwf.store.ops.base import Scope
-from rwf.store.ops.callbacks import Dispatch, Handler, attempt, blocking
+from rwf.store.ops.callbacks import Dispatch, Handler, blocking
 from rwf.store.ops.complete import Batch, Completion
 from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.ops.rebuild import Listener
-from rwf.store.session import Session
+from rwf.store.session import DEFAULT_TIMEOUT, Session
 from rwf.store.transport import SyncStore
 
 T = TypeVar("T")
@@ -94,6 +97,8 @@ class Client:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_connections: int = MAX_CONNECTIONS,
+        socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
         """A client for ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://``,
         ``redis+sentinel://host:port,host:port/service`` or ``embedded:///folder``.
@@ -101,10 +106,16 @@ class Client:
         ``durability`` is ``server``, ``aof`` (WAITAOF) or ``replicas:N`` (WAIT). ``partitions``
         is what the namespace is created with, and checked against when it exists. ``max_payload``
         is in bytes.
+
+        ``max_connections`` is how many connections the client has at most, to each node of a
+        cluster; a call waits for a free one. ``socket_timeout`` is in seconds, for that, for
+        connecting, and for each reply: a server that does not answer is given up after it, with
+        :class:`~rwf.StoreUnavailable`. One that refuses connections, is loading or is a replica is
+        tried again for about two seconds, so no call takes longer than twice ``socket_timeout``,
+        whatever happens on the way. Raises CommandRejected (``invalid_argument``).
         """
-        return cls._on(
-            SyncStore(url=url), namespace, durability, require_aof, partitions, max_payload
-        )
+        store = SyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
+        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
 
     @classmethod
     def from_redis(
@@ -153,6 +164,7 @@ class Client:
             require_aof=require_aof,
             partitions=partitions,
             cluster=store.cluster,
+            timeout=store.limits.timeout,
         )
         return cls(store, session, max_payload=max_payload)
 
@@ -418,17 +430,16 @@ class Client:
     ) -> DispatchReport:
         """Calls the handler with each callback that is due, at most ``limit`` (section 6).
 
-        A callback counts as delivered when the handler returns, and as failed when it raises; it
-        then comes again after a backoff, and is dead after 20 failures. ``lease`` is for how many
-        seconds no other dispatcher takes it: a handler that takes longer, or dies, has it come
-        again, so handlers are idempotent. An AsyncClient's handler may be a coroutine function; a
-        plain one runs in a thread there.
+        Up to 64 callbacks are handled at once, each in a thread; those of one workflow in order,
+        each once the one before it is delivered or dead. A callback counts as delivered when the
+        handler returns, and as failed when it raises; it then comes again after a backoff, and is
+        dead after 20 failures. ``lease`` is for how many seconds no other dispatcher takes it: a
+        handler that takes longer, or dies, has it come again, so handlers are idempotent. An
+        AsyncClient's handler may be a coroutine function; it runs in the event loop, and is
+        cancelled at the end of its lease.
         """
         dispatch = Dispatch(self._scope, handler, limit, lease)
-        handle = blocking(handler)
-        while (claim := self._run(dispatch.claim())) is not None:
-            _, error = attempt(handle, claim.envelope)
-            self._run(dispatch.settle(claim, error))
+        deliver(self._run, dispatch, blocking(handler), CALLBACKS_AT_ONCE)
         return dispatch.report()
 
     def resend_callback(self, callback_id: str, *, actor: str | None = None) -> CallbackView:
@@ -487,7 +498,7 @@ class Client:
         A filter that matches little may end a page early, with a ``cursor`` to go on from.
         """
         return self._run(
-            reads.list_workflows(self._scope, state, operator_status, name, limit, cursor)
+            listing.list_workflows(self._scope, state, operator_status, name, limit, cursor)
         )
 
     def steps(

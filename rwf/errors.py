@@ -87,8 +87,13 @@ class WebhookFailed(RwfError):
 class StoreUnavailable(RwfError):
     """The server cannot be reached, or cannot serve now: down, loading, read-only, out of memory.
 
-    The command may or may not have run; sending it again is harmless.
+    The command may or may not have run; sending it again is harmless. ``never_ran`` is true when it
+    certainly has not.
     """
+
+    def __init__(self, message: str, *, never_ran: bool = False) -> None:
+        super().__init__(message)
+        self.never_ran = never_ran
 
 
 class StoreMisconfigured(RwfError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pytest
 from hypothesis import settings
@@ -122,9 +122,10 @@ def fake_client(request: pytest.FixtureRequest) -> Iterator[Client]:
     yield from _checked(Client.fake(), request)
 
 
-def connect(server: AnyServer) -> Client:
-    """A client as the fixtures have it."""
-    return Client.from_url(server.url, partitions=16 if server.kind == "cluster" else None)
+def connect(server: AnyServer, **options: Any) -> Client:
+    """A client as the fixtures have it; options as for ``from_url``."""
+    partitions = 16 if server.kind == "cluster" else None
+    return Client.from_url(server.url, **{"partitions": partitions, **options})
 
 
 def _checked(client: Client, request: pytest.FixtureRequest) -> Iterator[Client]:

@@ -34,7 +34,7 @@ _REPORTED: Final = {
 }
 """What ends a step by a report; anything else leaves its latest row as it was."""
 
-_FIXED: Final = {":s", ":c", ":k", ":d", ":w"}
+_FIXED: Final = {":s", ":c", ":o", ":k", ":key", ":d", ":w"}
 _URGENCY_OF_PRIORITY_0: Final = 1000
 
 
@@ -123,6 +123,9 @@ def problems_of(
     flow = Flow(
         workflow_id, header, head, tail, own, payload, records, Record.parse(START, own[START])
     )
+    order = text_of(own.get(":o", b"0000000"))
+    if len(order) != 7 or not order.isdigit():
+        yield f"its order within its millisecond is {order}"
     yield from _names(flow, names)
     yield from _edges(flow)
     yield from _header(flow)

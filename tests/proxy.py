@@ -140,6 +140,10 @@ class Proxy:
         """Hold back each request for so long from now on; 0 ends it."""
         self._delay = seconds
 
+    def lead_to(self, server_port: int) -> None:
+        """Lead new connections to another server; those that stand stay where they are."""
+        self._server_port = server_port
+
     def partition(self) -> None:
         """Let nothing through either way. Connections stay open, new ones get no answer."""
         self._flows.clear()

@@ -136,6 +136,7 @@ function M.create(call, flow, before, steps, after)
   flow.h = header.new(steps, call.ms, match(after, "^,(%d*),(c?),"))
   flow.static = before .. M.number(call.ms) .. after
   M.set(flow, ":s", flow.static)
+  M.set(flow, header.ORDER, sub(M.stamp(call), -7))
   flow.since = "0"
   flow.moved = true
   flow.created = true

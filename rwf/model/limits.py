@@ -14,18 +14,20 @@ INLINE_BYTES: Final = 1024
 # Edges that one server call walks: one full chunk, about 3 ms (the contract allows 500). What is
 # beyond is moved in further calls.
 EDGES_PER_CALL: Final = CHUNK
-# How many items and bytes a reply holds that grows with the data; one larger item comes alone. With
-# what frames them this stays below 1 MiB.
-REPLY_ITEMS: Final = 500
-REPLY_BYTES: Final = 1_000_000
 # Completions, claims or heartbeats in one batch.
 ITEMS_PER_CALL: Final = 64
 # Names, dependencies or root causes that a reply lists; the count beside them is exact.
 LISTED: Final = 1_000
+# How many items and bytes a reply holds that grows with the data; one larger item comes alone. With
+# what frames them this stays below 1 MiB.
+REPLY_ITEMS: Final = 500
+REPLY_BYTES: Final = 1_000_000
 # Entries of evidence kept for each workflow, and in a partition's log of unknown workflows.
 EVIDENCE_KEPT: Final = 10_000
 # Failures after which a callback is dead (section 6).
 CALLBACK_ATTEMPTS: Final = 20
+# Handlers of callbacks that one dispatcher has at work at the same time.
+CALLBACKS_AT_ONCE: Final = 64
 
 # How long an insert may take, in milliseconds: what it has staged or reserved is then given up, and
 # an id that was made unusable, because of an insert that may still be under way, is free of it.
@@ -49,5 +51,7 @@ RESERVED_MS: Final = 5_000
 # How old the note of who asked a queue for steps may be before the next to ask renews it
 # (milliseconds): idle workers ask often, and each note is a write.
 SERVED_NOTED_MS: Final = 10_000
+# The same for the note that callbacks are dispatched in a namespace.
+DISPATCHER_NOTED_MS: Final = 10_000
 # Queues that one claim may ask.
 QUEUES_PER_CLAIM: Final = 256

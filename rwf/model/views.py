@@ -234,12 +234,17 @@ class RecoveryResult(View):
 class Callback(View):
     """The envelope of a callback: one of the two below, with what its event tells.
 
-    The same ``callback_id`` may come more than once.
+    The same ``callback_id`` may come more than once. ``key`` is the insert key, None for a workflow
+    that was inserted without one or by a release that did not keep keys. ``state`` is the state
+    that the workflow ended in or, of any other event, that it was in when the callback was sent.
     """
 
     callback_id: str
     event: CallbackEvent
     workflow_id: str
+    name: str
+    key: str | None
+    state: WorkflowState
     semantics_version: int
     envelope_version: int
     occurred_at: datetime
@@ -248,7 +253,6 @@ class Callback(View):
 class WorkflowTerminal(Callback):
     """A workflow has ended, or its end has changed."""
 
-    state: WorkflowState
     terminal_cause: WorkflowCause
 
 

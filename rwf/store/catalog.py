@@ -30,7 +30,10 @@ FUNCTIONS: Final = {
         Function("complete"),
         Function("advance"),
         Function("check"),
-        Function("callback"),
+        Function("dispatcher"),
+        Function("claim_callbacks"),
+        Function("settle_callbacks"),
+        Function("resend_callback"),
         Function("await"),
         Function("wake"),
         Function("told"),
@@ -79,7 +82,8 @@ FUNCTIONS: Final = {
 # the publishing verb, and whether this very call was sent before.
 PUBLISHING: Final = frozenset(
     {
-        "note", "insert", "complete", "advance", "check", "callback",
+        "note", "insert", "complete", "advance", "check",
+        "claim_callbacks", "settle_callbacks", "resend_callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
         "cancel", "recover", "prune", "forget",
     }
@@ -112,9 +116,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Calls that travel in one round trip, one to each node; answered with the list of replies."""
+    """Calls that travel in one round trip, one to each node; answered with the list of replies.
+
+    When ``partial`` is set, and some are answered, the StoreUnavailable of another stands in place
+    of its reply.
+    """
 
     calls: Sequence[Call]
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ import orjson
 import redis.exceptions as errors
 
 from rwf.model.views import Event
-from rwf.store.transport import FAULTS, AsyncStore, SyncStore
+from rwf.store.faults import FAULTS
+from rwf.store.transport import SyncStore
+from rwf.store.transport_aio import AsyncStore
 
 _DATA: Final = (b"message", b"smessage", "message", "smessage")
 _ENDED: Final = (b"sunsubscribe", "sunsubscribe")

@@ -77,6 +77,11 @@ class Header:
         return int(version), int(steps), int(inserted)
 
     @staticmethod
+    def name_of(text: bytes) -> str:
+        """The workflow's name in a header's fixed part."""
+        return text.split(b",", 6)[6].decode()
+
+    @staticmethod
     def counts_of(text: bytes) -> dict[StepState, int]:
         """The step counts in a header's moving part."""
         counts = dict.fromkeys(STATES, 0)

@@ -1,8 +1,8 @@
 """What happens between a client and its server, without any I/O: checks, loading, resending.
 
-A session is written as generators that yield what to do (:class:`Send`, :class:`Wait`,
-:class:`Revive`) and receive replies, or redis errors thrown in. ``rwf.store.transport`` has the two
-drivers that do it, one blocking and one on asyncio.
+A session is written as generators that yield what to do (``rwf.store.actions``) and receive
+replies, or redis errors thrown in. ``rwf.store.transport`` has the two drivers that do it, one
+blocking and one on asyncio.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import redis.exceptions as errors
@@ -19,133 +18,52 @@ import redis.exceptions as errors
 from rwf.errors import (
     CommandRejected,
     NamespaceMismatch,
-    RecordUnreadable,
     RwfError,
     StoreMisconfigured,
     StoreUnavailable,
 )
 from rwf.model.states import Reason, StepState
-from rwf.store.catalog import CONNECT, Arg, Call, Op, Read, Reply, Request, Scan, Together
+from rwf.store.actions import (
+    Command,
+    Reconnect,
+    Revive,
+    Send,
+    SendEverywhere,
+    SendInTurn,
+    SendTogether,
+    Steps,
+    Wait,
+)
+from rwf.store.catalog import CONNECT, Call, Op, Read, Reply, Request, Scan, Together
+from rwf.store.durability import Durability
+from rwf.store.faults import (
+    DEMOTED,
+    FORBIDDEN,
+    PASSING,
+    UNABLE,
+    UNREACHED,
+    code_of,
+    is_silence,
+    translated,
+)
 from rwf.store.keys import Keys, is_namespace
 from rwf.store.library import library
-from rwf.store.stored import UNREADABLE
+from rwf.store.patience import Patience
 
 T = TypeVar("T")
-Command = tuple[Arg, ...]
 
 _log = logging.getLogger("rwf")
 
 CLUSTER_PARTITIONS: Final = 64
 MAX_PARTITIONS: Final = 16384
 
-# Pauses between the tries of one call, in seconds: enough for a failover that is already under way
-# or a restart with little to load.
-_PAUSES: Final = (0.05, 0.1, 0.25, 0.5, 1.0)
-# Below redis-py's own time limit for a reply (5 s), so that it is this one that is told.
-_ACK_TIMEOUT_MS: Final = 4000
+DEFAULT_TIMEOUT: Final = 5.0
+"""How long a server may take to answer, in seconds (SPEC section 12)."""
 # About how many keys a server looks at in one call.
 _KEYS_PER_SCAN: Final = 1000
 # How often one call may find the library gone.
 _LOADS: Final = 4
 _OPENING: Final = ("meta", "create")
-# How often a server may keep silent for the whole time limit of a reply.
-_SILENCES: Final = 2
-
-# Server errors after which the same call may succeed.
-_PASSING: Final = ("LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "BUSY", "READONLY")
-_UNABLE: Final = ("OOM", "MISCONF", "NOREPLICAS", *_PASSING)
-_UNREACHED: Final = (
-    errors.ConnectionError,
-    errors.TimeoutError,
-    errors.RedisClusterException,
-    errors.InvalidResponse,
-    OSError,
-)
-_FORBIDDEN: Final = ("NOAUTH", "WRONGPASS", "NOPERM")
-# What they say of a login, within an error of a cluster's client too.
-_NO_LOGIN: Final = re.compile("invalid username-password pair|Authentication required")
-# What servers say in the middle of a function's work of a key that it has emptied, while the slot
-# is on its way to another node.
-_CUT_SHORT: Final = "ttempted to access a non local key"
-# What they say there of a right that it lacks.
-_NO_RIGHT: Final = re.compile("ACL failure in script|user executing the script can't")
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A command to send. ``key`` says to which node; None means to every primary, or to ``node``
-    alone, by its name among them.
-
-    ``behind`` are commands to send behind it on the same connection; the reply is then a pair, its
-    own and that of the last of them.
-    """
-
-    args: Command
-    key: str | None = None
-    behind: tuple[Command, ...] = ()
-    node: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SendTogether:
-    """Commands without any behind them, in one pipeline a node; the reply is the list of theirs, in
-    which an error stands for itself."""
-
-    sends: tuple[Send, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SendInTurn:
-    """Commands to send one behind the other on one connection to the node of ``key``; the reply is
-    the list of theirs, in which an error stands for itself."""
-
-    commands: Sequence[Command]
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A pause, in seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Revive:
-    """See to it that an embedded server runs; nothing for any other."""
-
-
-Action = Send | SendTogether | SendInTurn | Wait | Revive
-Steps = Generator[Action, Any, T]
-
-
-class Durability:
-    """How far a write has to be safe before it is acknowledged (SPEC section 9)."""
-
-    def __init__(self, text: str) -> None:
-        pattern = r"server|aof|replicas:([1-9][0-9]?)"
-        match = re.fullmatch(pattern, text) if isinstance(text, str) else None
-        if match is None:
-            raise _invalid("durability", "must be 'server', 'aof' or 'replicas:N'")
-        self.aof = text == "aof"
-        self.replicas = int(match[1] or 0)
-
-    def ack(self) -> Command | None:
-        """The command that waits until the writes before it are safe, or None."""
-        if self.aof:
-            return ("WAITAOF", 1, 0, _ACK_TIMEOUT_MS)
-        if self.replicas:
-            return ("WAIT", self.replicas, _ACK_TIMEOUT_MS)
-        return None
-
-    def check(self, reply: Any) -> None:
-        """Raises StoreUnavailable when the acknowledgement did not come in time."""
-        reached, wanted = (reply[0], 1) if self.aof else (reply, self.replicas)
-        if reached < wanted:
-            what = "the append-only file" if self.aof else f"{self.replicas} replicas"
-            raise StoreUnavailable(
-                f"the write was made, but did not reach {what} within {_ACK_TIMEOUT_MS / 1000:g} s"
-            )
 
 
 def _invalid(name: str, message: str) -> CommandRejected:
@@ -164,6 +82,7 @@ class Session:
         partitions: int | None,
         cluster: bool,
         checked: bool = True,
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
         if not isinstance(namespace, str) or not is_namespace(namespace):
             raise _invalid("namespace", "must match [A-Za-z0-9._-]{1,64}")
@@ -175,7 +94,8 @@ class Session:
             raise _invalid("require_aof", "must be True or False")
         self.keys = Keys(namespace)
         self.library = library()
-        self._durability = Durability(durability)
+        self._timeout = timeout
+        self._durability = Durability(durability, timeout)
         self.require_aof = require_aof
         self.wanted_partitions = partitions
         self.publish = "SPUBLISH" if cluster else "PUBLISH"
@@ -213,16 +133,23 @@ class Session:
         try:
             if isinstance(request, Read):
                 return (yield from self._read(request))
-            args = ("SCAN", request.cursor, "MATCH", request.match, "COUNT", _KEYS_PER_SCAN)
-            return (yield from self.patiently(Send(args, node=request.node)))
+            return (yield from self._scan(request))
         except errors.ResponseError as error:
-            raise _translated(error) from None
+            raise translated(error) from None
+
+    def _scan(self, scan: Scan) -> Steps[dict[str, Reply]]:
+        """A page of each node's key names; raises StoreUnavailable when one does not answer."""
+        args = ("SCAN", scan.cursor, "MATCH", scan.match, "COUNT", _KEYS_PER_SCAN)
+        replies, away = yield from self.everywhere(args, scan.node)
+        for error in away.values():
+            raise error
+        return replies
 
     def _read(self, read: Read) -> Steps[list[Reply]]:
         """The replies to plain commands; what is wrong with more than one of them is raised."""
         replies: list[Reply] = yield from self.patiently(SendInTurn(read.commands, read.key))
         for reply in replies:
-            if isinstance(reply, Exception) and _code(reply) in (*_FORBIDDEN, *_UNABLE):
+            if isinstance(reply, Exception) and code_of(reply) in (*FORBIDDEN, *UNABLE):
                 raise reply
         return replies
 
@@ -232,7 +159,7 @@ class Session:
         begun = time.perf_counter()
         try:
             if isinstance(call, Together):
-                return (yield from self._call_together(calls))
+                return (yield from self._call_together(calls, call.partial))
             return (yield from self._call(call))
         finally:
             seconds = time.perf_counter() - begun
@@ -251,9 +178,11 @@ class Session:
         if not self.checked:
             return
         try:
-            infos = yield from self.patiently(Send(("INFO",)))
+            infos, away = yield from self.everywhere(("INFO",))
         except errors.ResponseError as error:
-            raise _translated(error) from None
+            raise translated(error) from None
+        for node, why in away.items():
+            _log.warning("node %s of the cluster does not answer: %s", node, why)
         advice = {self._check_server(info) for info in infos.values()} - {None}
         if advice:
             _log.warning("%s", advice.pop())
@@ -276,22 +205,22 @@ class Session:
 
     def load(self) -> Steps[bool]:
         """Loads the library on every primary that lacks it; says whether any did."""
-        listing = Send(("FUNCTION", "LIST", "LIBRARYNAME", self.library.name))
+        listing = ("FUNCTION", "LIST", "LIBRARYNAME", self.library.name)
         try:
-            present = yield from self.patiently(listing)
+            present, _ = yield from self.everywhere(listing)
         except errors.ResponseError as error:
-            if _code(error) not in _FORBIDDEN:
-                raise _translated(error) from None
+            if code_of(error) not in FORBIDDEN:
+                raise translated(error) from None
             # A user without the right to look may still have that to call.
             return False
         if all(present.values()):
             return False
         try:
-            yield from self.patiently(Send(("FUNCTION", "LOAD", "REPLACE", self.library.text)))
+            yield from self.everywhere(("FUNCTION", "LOAD", "REPLACE", self.library.text))
         except errors.ResponseError as error:
-            if _code(error) in _FORBIDDEN:
+            if code_of(error) in FORBIDDEN:
                 raise self._not_loaded() from None
-            raise _translated(error) from None
+            raise translated(error) from None
         return True
 
     def _not_loaded(self) -> StoreMisconfigured:
@@ -306,11 +235,13 @@ class Session:
         Every command carries an id that makes a repetition harmless (SPEC section 9).
         """
         for _ in range(_LOADS):
+            patience = self._patience()
             try:
-                return (yield from self.patiently(call))
+                return (yield from self.patiently(call, patience))
             except errors.ResponseError as error:
                 if "Function not found" not in str(error):
-                    raise _translated(error, self.library.locate) from None
+                    never_ran = patience.never_ran and not call.again
+                    raise translated(error, self.library.locate, never_ran=never_ran) from None
             yield from self.load()
             # Where the library is gone, the records may be too; and an earlier try may have run.
             if self.keys.partitions and call.function not in _OPENING:
@@ -318,22 +249,70 @@ class Session:
             call = call.repeated()
         raise self._not_loaded()
 
-    def _call_together(self, calls: Sequence[Call]) -> Steps[list[Reply]]:
-        """The replies to calls in one round trip; one that fails there goes its own way again."""
-        sends = tuple(map(self._send, calls))
-        replies: list[Reply] = [None] * len(calls)
-        acknowledged = any(send.behind for send in sends)
-        if not acknowledged:
-            try:
-                replies = yield SendTogether(sends)
-            except _UNREACHED as error:
-                replies = [error] * len(calls)
-        for number, call in enumerate(calls):
-            if acknowledged:
-                replies[number] = yield from self._call(call)
-            elif isinstance(replies[number], Exception):
-                replies[number] = yield from self._call(call.repeated())
+    def _call_together(self, calls: Sequence[Call], partial: bool) -> Steps[list[Reply]]:
+        """The replies to calls in one round trip, those that no reply came to sent again together.
+
+        When ``partial`` is set, and some were answered, the others are sent once more, and then the
+        StoreUnavailable of each stands in its place.
+        """
+        replies: list[Any] = [None] * len(calls)
+        left = dict(enumerate(calls))
+        patience = self._patience()
+        while True:
+            yield from self._send_left(left, replies, patience, partial)
+            if partial and patience.tries and len(left) < len(calls):
+                for number in left:
+                    replies[number] = patience.unavailable(replies[number])
+                left.clear()
+            if not left:
+                break
+            for call in [left[number] for number in left if _is_demoted(replies[number])]:
+                yield Reconnect(call.keys[0])
+            yield Revive()
+            yield Wait(patience.pause())
+            left = {number: call.repeated() for number, call in left.items()}
+        if all(isinstance(reply, StoreUnavailable) for reply in replies):
+            for reply in replies:
+                raise reply
         return replies
+
+    def _send_left(
+        self, left: dict[int, Call], replies: list[Any], patience: Patience, partial: bool
+    ) -> Steps[None]:
+        """One try of the calls that are left; those that may succeed when sent again stay."""
+        sends = tuple(map(self._send, left.values()))
+        try:
+            found = yield SendTogether(sends)
+        except UNREACHED as error:
+            found = [error] * len(sends)
+        for (number, call), send, reply in zip(tuple(left.items()), sends, found, strict=True):
+            try:
+                replies[number] = yield from self._judged(call, send, reply, patience)
+            except StoreUnavailable as error:
+                if not partial:
+                    raise
+                replies[number] = error
+            if not _may_pass(replies[number]):
+                del left[number]
+
+    def _judged(self, call: Call, send: Send, reply: Any, patience: Patience) -> Steps[Any]:
+        """The reply to one of several calls, or the error after which it is worth another try."""
+        if send.behind and not isinstance(reply, Exception):
+            self._durability.check(reply[1])
+            return reply[0]
+        if not isinstance(reply, Exception):
+            return reply
+        verdict = patience.verdict(reply)
+        if verdict is None:
+            return reply
+        if is_silence(reply):
+            yield Reconnect(call.keys[0])
+        if isinstance(verdict, errors.ResponseError):
+            if _may_pass(verdict):
+                raise patience.unavailable(verdict)
+            # Alone it is loaded for, or told of, as any other.
+            return (yield from self._call(call.repeated()))
+        raise verdict
 
     def _open_again(self) -> Steps[None]:
         """Sees to it that the namespace is still the one that this client knows."""
@@ -347,43 +326,60 @@ class Session:
                 f"and was created anew with {int(found[1])}"
             )
 
-    def patiently(self, what: Send | SendInTurn | Call) -> Steps[Any]:
+    def patiently(
+        self, what: Send | SendInTurn | Call, patience: Patience | None = None
+    ) -> Steps[Any]:
         """Sends until a reply comes; raises StoreUnavailable after the last try."""
+        patience = patience or self._patience()
         send = self._send(what) if isinstance(what, Call) else what
-        silences = 0
-        for pause in (*_PAUSES, None):
+        while True:
             try:
                 reply = yield send
                 if isinstance(send, SendInTurn) or not send.behind:
                     return reply
                 self._durability.check(reply[1])
                 return reply[0]
-            except errors.AuthenticationError as error:
-                raise StoreMisconfigured(f"the server refused the login: {error}") from None
-            except errors.ResponseError as error:
-                if isinstance(error, errors.MovedError) and not self.cluster:
-                    raise StoreMisconfigured(
-                        "the server is one node of a cluster: connect with redis+cluster://"
-                    ) from None
-                if _code(error) not in _PASSING or pause is None:
-                    raise
-            except _UNREACHED as error:
-                if "Cluster mode is not enabled" in str(error):
-                    raise StoreMisconfigured(
-                        "the server is not part of a cluster: connect with redis://"
-                    ) from None
-                if _NO_LOGIN.search(str(error)):
-                    raise StoreMisconfigured("the server refused the login") from None
-                silences += isinstance(error, errors.TimeoutError)
-                given_up = isinstance(error, errors.MaxConnectionsError) or silences == _SILENCES
-                if given_up or pause is None:
-                    raise StoreUnavailable(f"no answer from the server: {error}") from None
-                yield Revive()
+            except (errors.ResponseError, *UNREACHED) as error:
+                verdict = patience.verdict(error)
+                demoted, silent = _is_demoted(error), is_silence(error)
+            if demoted or silent:
+                yield Reconnect(send.key)
+            if verdict is not None:
+                raise verdict from None
+            yield Revive()
             # It may have run, whole or in part: from now on it is a repetition.
             if isinstance(what, Call):
                 send = self._send(what.repeated())
-            yield Wait(pause)
-        raise AssertionError("the last try returns or raises")
+            yield Wait(patience.pause())
+
+    def everywhere(
+        self, args: Command, node: str | None = None
+    ) -> Steps[tuple[dict[str, Any], dict[str, StoreUnavailable]]]:
+        """Sends a command to every primary, or to one: the replies by the nodes' names, and what
+        became of those that do not answer. Raises StoreUnavailable when none does, and the
+        ResponseError of any."""
+        patience = self._patience()
+        while True:
+            try:
+                replies = yield SendEverywhere(args, node)
+            except UNREACHED as error:
+                replies = {"": error}
+            faults = {name: one for name, one in replies.items() if isinstance(one, Exception)}
+            verdicts = {name: patience.verdict(error) for name, error in faults.items()}
+            for verdict in verdicts.values():
+                if verdict is not None and not isinstance(verdict, StoreUnavailable):
+                    raise verdict
+            found = {name: one for name, one in replies.items() if name not in faults}
+            if found and (patience.tries or all(verdicts.values())):
+                return found, {name: patience.unavailable(one) for name, one in faults.items()}
+            for verdict in verdicts.values():
+                if verdict is not None and not found:
+                    raise verdict
+            yield Revive()
+            yield Wait(patience.pause())
+
+    def _patience(self) -> Patience:
+        return Patience(self._timeout, cluster=self.cluster)
 
     def _send(self, call: Call) -> Send:
         verb = "FCALL_RO" if call.reads_only else "FCALL"
@@ -447,36 +443,12 @@ def is_too_old(name: str, version: tuple[int, ...]) -> bool:
     return version[:2] < ((8, 0) if name == "valkey" else (7, 0))
 
 
-def _code(error: Exception) -> str:
-    """The first word of a server's error, also where redis-py has cut it off, or the error of a
-    function hides it."""
-    for kind, code in (
-        (errors.BusyLoadingError, "LOADING"),
-        (errors.ReadOnlyError, "READONLY"),
-        (errors.OutOfMemoryError, "OOM"),
-        (errors.NoPermissionError, "NOPERM"),
-        (errors.ClusterDownError, "CLUSTERDOWN"),
-        (errors.TryAgainError, "TRYAGAIN"),
-    ):
-        if isinstance(error, kind):
-            return code
-    return "TRYAGAIN" if _CUT_SHORT in str(error) else str(error).split(" ", 1)[0]
+def _is_demoted(error: Any) -> bool:
+    return isinstance(error, errors.ResponseError) and code_of(error) in DEMOTED
 
 
-def _translated(error: errors.ResponseError, locate: Any = str) -> RwfError:
-    code, message = _code(error), locate(str(error))
-    if code in _FORBIDDEN or _NO_RIGHT.search(message):
-        return StoreMisconfigured(f"the server's user lacks a right: {message}")
-    if code in _UNABLE:
-        return StoreUnavailable(f"the server cannot serve now: {code} {message}")
-    if code == "WRONGTYPE":
-        return RecordUnreadable(f"{UNREADABLE}: a key of rwf has another type than it was given")
-    if UNREADABLE in message:
-        return RecordUnreadable(UNREADABLE)
-    if message.startswith("WAITAOF cannot"):
-        return StoreMisconfigured(
-            "the write was made, but the append-only file is off now: set appendonly yes"
-        )
-    if message.startswith("unknown command"):
-        return StoreMisconfigured("the server is too old: it has no functions")
-    return RwfError(f"the server failed: {message}")
+def _may_pass(reply: Any) -> bool:
+    """Whether this is no reply, but the error of a call that may succeed when it is sent again."""
+    return isinstance(reply, UNREACHED) or (
+        isinstance(reply, errors.ResponseError) and code_of(reply) in PASSING
+    )

@@ -102,7 +102,7 @@ def _now(redis: Any) -> float:
 
 def writes(client: Client) -> int:
     """How many changes the servers have made; only those that changed something count."""
-    infos = client._store._broadcast(("INFO", "persistence"), None)
+    infos = client._store._everywhere(("INFO", "persistence"), None)
     return sum(info["rdb_changes_since_last_save"] for info in infos.values())
 
 

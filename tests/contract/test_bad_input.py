@@ -364,7 +364,7 @@ def test_urls_that_are_none(url: Any) -> None:
 def test_no_error_tells_a_password(
     url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.session._PAUSES", (0.01,))
+    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01,))
     with pytest.raises(RwfError) as caught:
         Client.from_url(url.format(port=free_port())).list()
     seen: BaseException | None = caught.value

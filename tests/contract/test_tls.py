@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from rwf import AsyncClient, Client, StoreUnavailable
-from rwf.store.session import Send
+from rwf.store.actions import Send
 from tests.contract.commandline import Cli
 from tests.contract.flows import flow
 from tests.sentinels import Sentinel

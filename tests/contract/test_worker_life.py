@@ -231,7 +231,7 @@ def test_many_steps_at_once(client: Client, server: AnyServer, kind: str) -> Non
 def test_a_server_that_restarts(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.session._PAUSES", (0.01,))
+    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01,))
     with Server.start("valkey91", aof=True) as server, Client.from_url(server.url) as client:
         worker, gate = Worker(AsyncClient.from_url(server.url)), Gate()
         worker.step("work")(gate.coroutine)

@@ -18,11 +18,13 @@ from tests.waiting import until
 CLIENTS = pytest.mark.parametrize("kind", ["sync", "async"])
 
 
-def client_of(kind: str, server: AnyServer, durability: str = "server") -> Client | AsyncClient:
+def client_of(
+    kind: str, server: AnyServer, durability: str = "server", **options: Any
+) -> Client | AsyncClient:
     """A client of this kind, with the partitions that the fixtures' clients have."""
     made = Client if kind == "sync" else AsyncClient
     partitions = 16 if server.kind == "cluster" else None
-    return made.from_url(server.url, partitions=partitions, durability=durability)
+    return made.from_url(server.url, partitions=partitions, durability=durability, **options)
 
 
 class _Blocking:
@@ -38,9 +40,11 @@ class _Blocking:
 
 
 @contextmanager
-def blocking(kind: str, server: AnyServer, durability: str = "server") -> Iterator[Client]:
+def blocking(
+    kind: str, server: AnyServer, durability: str = "server", **options: Any
+) -> Iterator[Client]:
     """The same with methods that block, for tests that are one for both clients."""
-    client = client_of(kind, server, durability)
+    client = client_of(kind, server, durability, **options)
     if isinstance(client, Client):
         with client:
             yield client

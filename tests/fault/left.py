@@ -72,7 +72,45 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e ready",
         },
     },
-    "callback": {
+    "claim_callbacks": {
+        "nothing": {
+            "e",
+            "n",
+            "n w",
+            "outbox w",
+        },
+        "rebuild": {
+            "e outbox timers w",
+            "outbox timers w",
+        },
+        "sweep": {
+            "e outbox timers",
+            "e timers",
+            "outbox",
+            "outbox timers",
+            "timers",
+        },
+    },
+    "settle_callbacks": {
+        "nothing": {
+            "e",
+            "n",
+            "n w",
+            "outbox w",
+        },
+        "rebuild": {
+            "e outbox timers w",
+            "outbox timers w",
+        },
+        "sweep": {
+            "e outbox timers",
+            "e timers",
+            "outbox",
+            "outbox timers",
+            "timers",
+        },
+    },
+    "resend_callback": {
         "nothing": {
             "e",
             "n",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rwf import Await, Client, Retry, StepContext, StoreUnavailable, Worker
 from tests.contract.flows import flow
@@ -36,9 +36,9 @@ def sent_again(client: Client, key: str) -> str:
     return workflow_id
 
 
-def at_hand(server: AnyServer, kind: str, inserted: dict[str, str]) -> Worker:
+def at_hand(server: AnyServer, kind: str, inserted: dict[str, str], **options: Any) -> Worker:
     """A worker of these workflows, by key: the first step waits for a signal of that key."""
-    worker = Worker(client_of(kind, server), concurrency=16, lease=2.0)
+    worker = Worker(client_of(kind, server, **options), concurrency=16, lease=2.0)
 
     @worker.step("work")
     async def work(ctx: StepContext) -> None:

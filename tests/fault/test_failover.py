@@ -179,7 +179,7 @@ def test_what_a_failover_costs(
 
 def test_what_replicas_have_acknowledged_survives(monkeypatch: pytest.MonkeyPatch) -> None:
     """The link between primary and replica is cut, and comes back."""
-    monkeypatch.setattr("rwf.store.session._ACK_TIMEOUT_MS", 150)
+    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 150)
     with (
         followed() as (primary, replica, link),
         Client.from_url(primary.url, durability="replicas:1") as client,
@@ -207,7 +207,7 @@ def refusal(client: Client, workflow_id: str) -> str:
 def test_no_acknowledged_write_is_lost_with_replicas(
     topology: Topology, how: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.session._ACK_TIMEOUT_MS", 500)
+    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 500)
     with connect(topology) as reader, blocking(kind, topology, durability="replicas:1") as client:
         view = client.insert(fan_out(500))
         client.complete_step(view.id, "root")

@@ -86,15 +86,13 @@ def test_a_primary_on_the_wrong_side(
     kind: str,
     how: str,
     guarded: bool,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With min-replicas-to-write it refuses, once its replica has been silent for a second."""
-    monkeypatch.setattr("rwf.store.transport._REPLY_TIMEOUT", 0.5)
     with (
         Sentinels.start(kind, linked=True) as topology,
-        connect(topology) as client,
-        connect(topology) as other,
+        connect(topology, socket_timeout=0.5) as client,
+        connect(topology, socket_timeout=0.5) as other,
         Client.from_url(topology.nodes[0].url) as alone,
     ):
         old, link = topology.primary, topology.link
@@ -108,7 +106,10 @@ def test_a_primary_on_the_wrong_side(
                 inserted[f"k{number}"] = sent_again(client, f"k{number}")
 
         inside = Insider(alone)
-        with at_work(at_hand(topology, "async", inserted)), serving(other, interval=0.2):
+        with (
+            at_work(at_hand(topology, "async", inserted, socket_timeout=0.5)),
+            serving(other, interval=0.2),
+        ):
             with inside.at_work():
                 insert(*range(20))
                 (link.partition if how == "held" else link.sever)()
@@ -136,12 +137,11 @@ def test_a_primary_on_the_wrong_side(
 @pytest.mark.long
 @pytest.mark.whole
 @pytest.mark.parametrize("kind", ["redis70", "valkey91"])
-def test_a_replica_that_has_lost_its_primary(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_that_has_lost_its_primary(kind: str) -> None:
     """It takes over all the same, when the primary dies some time after their link."""
-    monkeypatch.setattr("rwf.store.transport._REPLY_TIMEOUT", 0.5)
     with (
         Sentinels.start(kind, linked=True) as topology,
-        connect(topology) as client,
+        connect(topology, socket_timeout=0.5) as client,
         Client.from_url(topology.nodes[0].url) as alone,
     ):
         old, inside = topology.primary, Insider(alone)

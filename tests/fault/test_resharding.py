@@ -106,7 +106,7 @@ def test_a_call_waits_until_its_keys_are_on_one_side(cluster: Cluster, kind: str
 
 
 def test_a_call_that_waits_for_too_long(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rwf.store.session._PAUSES", (0.01,))
+    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01,))
     with connect(cluster) as client:
         view = client.insert(flow("a"))
         key = own_key(view.id)

@@ -170,7 +170,7 @@ def test_replicas_acknowledge(
         view = client.insert(flow("a b:a"))
         assert _has(replica, view.id)
         assert client.complete_step(view.id, "a").outcome == "accepted"
-    monkeypatch.setattr("rwf.store.session._ACK_TIMEOUT_MS", 150)
+    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 150)
     with Client.from_url(one_server.url, durability="replicas:2") as client:
         assert client.get(view.id).state == "available"  # reading asks for no acknowledgement
         with pytest.raises(StoreUnavailable, match="2 replicas"):
@@ -181,7 +181,7 @@ def test_replicas_acknowledge(
 def test_a_replica_that_hangs_acknowledges_nothing(
     replica: Server, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.session._ACK_TIMEOUT_MS", 150)
+    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 150)
     with Client.from_url(one_server.url, durability="replicas:1") as client:
         view = client.insert(flow("a b:a"))
         os.kill(replica.pid, signal.SIGSTOP)
@@ -195,7 +195,7 @@ def test_a_replica_that_hangs_acknowledges_nothing(
 def test_a_repeat_is_not_acknowledged_before_the_first_is_safe(
     replica: Server, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.session._ACK_TIMEOUT_MS", 150)
+    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 150)
     assert isinstance(one_server, Server)
     with (
         Proxy(one_server.port) as proxy,
@@ -232,7 +232,7 @@ def test_the_append_only_file_acknowledges(with_aof: Server) -> None:
 @pytest.mark.parametrize("kind", ["redis82", "valkey81", "valkey91", "cluster"])
 def test_a_repeat_waits_for_the_file_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a connection of its own, and though the first try has left it nothing to write."""
-    monkeypatch.setattr("rwf.store.session._ACK_TIMEOUT_MS", 150)
+    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 150)
     start = Cluster.start if kind == "cluster" else functools.partial(Server.start, kind)
     with start(aof=True, extra=("--appendfsync", "always")) as server:
 
@@ -607,11 +607,10 @@ class Speaker:
 def test_what_a_strange_server_says(
     answer: bytes, error: type[RwfError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.session._PAUSES", (0.01, 0.01))
-    monkeypatch.setattr("rwf.store.transport._REPLY_TIMEOUT", 0.2)
+    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01, 0.01))
     with (
         Speaker(answer) as speaker,
-        Client.from_url(speaker.url) as client,
+        Client.from_url(speaker.url, socket_timeout=0.2) as client,
         pytest.raises(error) as caught,
     ):
         client.list()

@@ -308,9 +308,8 @@ class Operated(Reference):
     ) -> Recovered:
         before = workflow_row(workflow)
         states = {step.name: step.state for step in workflow.steps.values()}
-        reopened = workflow.cancel_requested and reopen
-        workflow.cancel_requested = workflow.cancel_requested and not reopened
-        members = [] if action == "cancel" else self._members(workflow, root, scope, reopened)
+        workflow.cancel_requested = workflow.cancel_requested and not reopen
+        members = [] if action == "cancel" else self._members(workflow, root, scope)
         revived = [*members]
         if action == "retry" and root.state not in (StepState.PENDING, StepState.AVAILABLE):
             revived.insert(0, root)
@@ -345,11 +344,9 @@ class Operated(Reference):
         if step.attempt:
             step.granted = step.attempt + step.max_attempts
 
-    def _members(self, workflow: Workflow, root: Step, scope: str, reopened: bool) -> list[Step]:
+    def _members(self, workflow: Workflow, root: Step, scope: str) -> list[Step]:
         """What a recovery takes with its step: grown until nothing more belongs to it."""
-        causes = {StepCause.CANCELLED_BY_DEPENDENCY}
-        if reopened:
-            causes.add(StepCause.OPERATOR_CANCELLED)
+        causes = {StepCause.CANCELLED_BY_DEPENDENCY, StepCause.OPERATOR_CANCELLED}
         members: list[Step] = []
         growing = scope != "step"
         while growing:

@@ -15,6 +15,7 @@ LAYERS: Final = (
     {"errors", "model"},
     {"embedded", "private_files", "testing", "webhook"},
     {"store"},
+    {"dispatching"},
     {"client", "aio"},
     {"runtime", "outage"},
     {"worker", "reconciler", "metrics", ""},

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Final
 
 from rwf.model.views import Check, DoctorReport, MigrationReport
+from rwf.store.actions import Steps
 from rwf.store.diagnose.rights import library_check, rights_check
 from rwf.store.diagnose.server import server_checks
 from rwf.store.diagnose.work import namespace_check, work_checks
-from rwf.store.session import Session, Steps
+from rwf.store.session import Session
 
 _DECISIVE: Final = frozenset({"server", "version", "cluster"})
 

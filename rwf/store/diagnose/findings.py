@@ -8,7 +8,8 @@ from typing import Any, Final, Literal
 import redis.exceptions as errors
 
 from rwf.model.views import Check
-from rwf.store.session import Send, Session, Steps
+from rwf.store.actions import Steps
+from rwf.store.session import Session
 
 Info = Mapping[str, Any]
 Replies = Mapping[str, Any]
@@ -20,7 +21,7 @@ _SEVERITY: Final[tuple[Status, ...]] = ("ok", "warning", "failed")
 def ask(session: Session, *args: str) -> Steps[Replies | errors.ResponseError]:
     """Every primary's reply by its name, or the refusal: the user may lack the right."""
     try:
-        replies: Replies = yield from session.patiently(Send(args))
+        replies, _ = yield from session.everywhere(args)
     except errors.ResponseError as error:
         return error
     return replies

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 import redis.exceptions as errors
 
 from rwf.model.views import Check
+from rwf.store.actions import Steps
 from rwf.store.catalog import READING, WRITING
 from rwf.store.diagnose.findings import ask, failed, ok, unreadable, warning
-from rwf.store.session import Session, Steps
+from rwf.store.session import Session
 
 
 def library_check(session: Session) -> Steps[Check]:

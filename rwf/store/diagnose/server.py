@@ -9,6 +9,7 @@ from typing import Any, Final
 import redis.exceptions as errors
 
 from rwf.model.views import Check
+from rwf.store.actions import Steps
 from rwf.store.diagnose.findings import (
     Info,
     Replies,
@@ -20,7 +21,7 @@ from rwf.store.diagnose.findings import (
     warning,
     worst,
 )
-from rwf.store.session import Session, Steps, is_too_old, server_version
+from rwf.store.session import Session, is_too_old, server_version
 
 _SLOTS: Final = 16384
 _MAX_CLOCK_OFFSET: Final = 5.0

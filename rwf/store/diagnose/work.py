@@ -9,9 +9,10 @@ import redis.exceptions as errors
 from rwf.errors import RwfError
 from rwf.model.states import TERMINAL_WORKFLOWS, CallbackStatus, WorkflowState
 from rwf.model.views import Check
+from rwf.store.actions import Send, Steps
 from rwf.store.diagnose.findings import duration, failed, ok, unreadable, warning
 from rwf.store.ops.stats import Fleet, fleet
-from rwf.store.session import Send, Session, Steps
+from rwf.store.session import Session
 
 _LONG: Final = 300.0
 """Seconds after which the doctor warns of a step that nobody claims, or of a sweep that does not

@@ -130,7 +130,7 @@ def _insert_once(scope: Scope, key: str, graph: Graph, kept_ms: int | None) -> O
             if definition != graph.digest and not old:
                 raise (yield from _conflict(scope, workflow_id, "a workflow being inserted"))
         if definition == graph.digest:
-            view = yield from _put(scope, workflow_id, graph, kept_ms, keyed)
+            view = yield from _put(scope, workflow_id, graph, kept_ms, keyed, key)
             if view is not None:
                 return view
         # No workflow will come under the id, unless another inserter was faster.
@@ -174,7 +174,12 @@ def _note(scope: Scope, workflow_id: str, status: str, message: str) -> Call:
 
 
 def _put(
-    scope: Scope, workflow_id: str, graph: Graph, kept_ms: int | None, keyed: str | None
+    scope: Scope,
+    workflow_id: str,
+    graph: Graph,
+    kept_ms: int | None,
+    keyed: str | None,
+    key: str | None = None,
 ) -> Op[WorkflowView | None]:
     """Stores the graph under this id and shows it.
 
@@ -184,6 +189,8 @@ def _put(
     fields = fields_of(graph)
     # With the call that shows it, not staged before: it also tells whose insert it was.
     mine = [] if keyed is None else [(":k", f"{keyed}:{new_call_id()}".encode())]
+    if key is not None:  # which callbacks tell
+        mine.append((":key", key.encode()))
     head: list[Arg] = [
         len(graph.steps),
         f"{SEMANTICS_VERSION},{graph.definition_version},{len(graph.steps)},",
