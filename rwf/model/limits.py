@@ -53,5 +53,9 @@ RESERVED_MS: Final = 5_000
 SERVED_NOTED_MS: Final = 10_000
 # The same for the note that callbacks are dispatched in a namespace.
 DISPATCHER_NOTED_MS: Final = 10_000
+# For how long it is kept that somebody has asked a queue for steps (milliseconds: 30 days), and of
+# how many queues at most; the longest unasked go first.
+SERVED_KEPT_MS: Final = 2_592_000_000
+SERVED_KEPT: Final = 10_000
 # Queues that one claim may ask.
 QUEUES_PER_CLAIM: Final = 256
