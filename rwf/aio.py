@@ -177,9 +177,16 @@ class AsyncClient:
     # --- commands
 
     async def insert(
-        self, workflow: Workflow, *, key: str | None = None, retention: timedelta | None = _WEEK
+        self,
+        workflow: Workflow,
+        *,
+        key: str | None = None,
+        retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> WorkflowView:
-        return await self._run(insert.insert(self._scope, workflow, key, retention))
+        op = insert.insert(self._scope, workflow, key, retention, replace, actor)
+        return await self._run(op)
 
     async def insert_many(
         self,
@@ -187,8 +194,11 @@ class AsyncClient:
         *,
         keys: Iterable[str] | None = None,
         retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> builtins.list[WorkflowView]:
-        return await self._run(insert.insert_many(self._scope, workflows, keys, retention))
+        op = insert.insert_many(self._scope, workflows, keys, retention, replace, actor)
+        return await self._run(op)
 
     async def complete_step(
         self,
@@ -374,6 +384,9 @@ class AsyncClient:
 
     async def get(self, workflow_id: str) -> WorkflowView:
         return await self._run(reads.get(self._scope, workflow_id))
+
+    async def find(self, key: str) -> WorkflowView:
+        return await self._run(insert.find(self._scope, key))
 
     async def list(
         self,

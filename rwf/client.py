@@ -192,16 +192,25 @@ class Client:
     # --- commands
 
     def insert(
-        self, workflow: Workflow, *, key: str | None = None, retention: timedelta | None = _WEEK
+        self,
+        workflow: Workflow,
+        *,
+        key: str | None = None,
+        retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> WorkflowView:
         """Validates a workflow and persists it, visible all at once (SPEC section 3).
 
         The same ``key`` (1 to 512 characters) again returns the first insert's workflow, with
-        ``duplicate`` true. ``retention`` is how long it is kept once finished, None for ever.
-        Raises :class:`~rwf.WorkflowInvalid`, and CommandRejected with ``key_conflict`` when the
-        key's workflow has another definition.
+        ``duplicate`` true. ``retention`` is how long it is kept once finished, None for ever. With
+        ``replace="ended_badly"`` the key goes over to this workflow when the one that has it ended
+        other than completed; that one stays. An ``actor`` is recorded as evidence. Raises
+        :class:`~rwf.WorkflowInvalid`, and CommandRejected with ``key_conflict`` and the
+        ``workflow_id`` when the key's workflow has another definition.
         """
-        return self._run(insert.insert(self._scope, workflow, key, retention))
+        op = insert.insert(self._scope, workflow, key, retention, replace, actor)
+        return self._run(op)
 
     def insert_many(
         self,
@@ -209,6 +218,8 @@ class Client:
         *,
         keys: Iterable[str] | None = None,
         retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> builtins.list[WorkflowView]:
         """Inserts each as :meth:`insert` does; the views are in their order.
 
@@ -218,7 +229,8 @@ class Client:
         whose key has another workflow is refused when all others have been inserted. Raises what
         :meth:`insert` raises.
         """
-        return self._run(insert.insert_many(self._scope, workflows, keys, retention))
+        op = insert.insert_many(self._scope, workflows, keys, retention, replace, actor)
+        return self._run(op)
 
     def complete_step(
         self,
@@ -502,6 +514,13 @@ class Client:
     def get(self, workflow_id: str) -> WorkflowView:
         """One workflow."""
         return self._run(reads.get(self._scope, workflow_id))
+
+    def find(self, key: str) -> WorkflowView:
+        """The workflow of an insert key.
+
+        Raises NotFound when no workflow has the key: none was inserted under it, or it is gone.
+        """
+        return self._run(insert.find(self._scope, key))
 
     def list(
         self,

@@ -52,7 +52,12 @@ MACHINE_SETTINGS = settings(stateful_step_count=COMMANDS, deadline=None)
 class System(Protocol):
     """What the machine needs of a system under test; the reference model is one, too."""
 
-    def insert(self, definition: Definition, key: str | None = None) -> Inserted | Refused: ...
+    def insert(
+        self, definition: Definition, key: str | None = None, replace: bool = False
+    ) -> Inserted | Refused: ...
+
+    def find(self, key: str) -> str | None:
+        """The id of the workflow that has the key, if one has."""
 
     def complete(
         self,
@@ -180,9 +185,10 @@ class Machine(RuleBasedStateMachine):
         self._insert(definition, key)
 
     @precondition(lambda self: self.keyed)
-    @rule(data=st.data(), different=st.booleans())
-    def insert_again(self, data: st.DataObject, different: bool) -> None:
-        """A key that is taken, with its own definition or one that differs in little."""
+    @rule(data=st.data(), different=st.booleans(), replacing=st.booleans())
+    def insert_again(self, data: st.DataObject, different: bool, replacing: bool) -> None:
+        """A key that is taken, with its own definition or one that differs in little; and perhaps
+        in place of a workflow that ended badly."""
         key = data.draw(st.sampled_from(sorted(self.keyed)), label="key")
         definition = self.keyed[key]
         if different:
@@ -193,7 +199,7 @@ class Machine(RuleBasedStateMachine):
                 "steps": [changed, *rest],
                 "edges": definition["edges"],
             }
-        self._insert(definition, key)
+        self._insert(definition, key, replacing and len(self._present()) < MOST_WORKFLOWS)
 
     # What a well-behaved service sends.
 
@@ -427,9 +433,9 @@ class Machine(RuleBasedStateMachine):
 
     # Sending.
 
-    def _insert(self, definition: Definition, key: str | None) -> None:
-        expected = self.model.insert(definition, key)
-        actual = self.system.insert(definition, key)
+    def _insert(self, definition: Definition, key: str | None, replacing: bool = False) -> None:
+        expected = self.model.insert(definition, key, replacing)
+        actual = self.system.insert(definition, key, replacing)
         if isinstance(expected, Refused) or isinstance(actual, Refused):
             found = differences(expected, actual)
             assert not found, _report("the insert's reply differs", found)
@@ -445,6 +451,7 @@ class Machine(RuleBasedStateMachine):
         self.flows.append(ids)
         if key is not None:
             self.keyed[key] = definition
+            assert (self.model.find(key), self.system.find(key)) == ids, "the key leads elsewhere"
 
     def _complete(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from rwf import Client, Workflow
+from rwf import Client, NotFound, Workflow
 from rwf.errors import CommandRejected
 from rwf.model.states import CallbackEvent
 from rwf.model.views import (
@@ -51,15 +51,26 @@ class ClientSystem:
         self._ids: set[str] = set()
         self._signals: dict[tuple[str, str, str], str] = {}
 
-    def insert(self, definition: Definition, key: str | None = None) -> Inserted | Refused:
+    def insert(
+        self, definition: Definition, key: str | None = None, replace: bool = False
+    ) -> Inserted | Refused:
         try:
             view: WorkflowView = self._client.insert(
-                build(definition), key=key, retention=timedelta(0)
+                build(definition),
+                key=key,
+                retention=timedelta(0),
+                replace="ended_badly" if replace else None,
             )
         except CommandRejected as error:
             return _refused(error)
         self._ids.add(view.id)
         return Inserted(view.id, view.duplicate, workflow_row(view))
+
+    def find(self, key: str) -> str | None:
+        try:
+            return self._client.find(key).id
+        except NotFound:
+            return None
 
     def complete(
         self,
