@@ -20,6 +20,7 @@ from rwf.model.states import (
     OperatorStatus,
     RecoveryAction,
     RecoveryScope,
+    SignalStatus,
     WorkflowState,
 )
 from rwf.model.views import (
@@ -40,6 +41,7 @@ from rwf.model.views import (
     ReconcileReport,
     RecoveryResult,
     ResultView,
+    SignalPage,
     SignalView,
     StepExplanation,
     StepView,
@@ -58,6 +60,7 @@ from rwf.store.ops import (
     complete,
     explain,
     insert,
+    kept,
     listing,
     queues,
     reads,
@@ -174,9 +177,16 @@ class AsyncClient:
     # --- commands
 
     async def insert(
-        self, workflow: Workflow, *, key: str | None = None, retention: timedelta | None = _WEEK
+        self,
+        workflow: Workflow,
+        *,
+        key: str | None = None,
+        retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> WorkflowView:
-        return await self._run(insert.insert(self._scope, workflow, key, retention))
+        op = insert.insert(self._scope, workflow, key, retention, replace, actor)
+        return await self._run(op)
 
     async def insert_many(
         self,
@@ -184,8 +194,11 @@ class AsyncClient:
         *,
         keys: Iterable[str] | None = None,
         retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> builtins.list[WorkflowView]:
-        return await self._run(insert.insert_many(self._scope, workflows, keys, retention))
+        op = insert.insert_many(self._scope, workflows, keys, retention, replace, actor)
+        return await self._run(op)
 
     async def complete_step(
         self,
@@ -278,10 +291,11 @@ class AsyncClient:
         correlation_key: str,
         deadline: datetime | timedelta | None = None,
         lease: str | None = None,
+        actor: str | None = None,
     ) -> AwaitView:
         return await self._run(
             signals.await_step(
-                self._scope, workflow_id, step, signal, correlation_key, deadline, lease
+                self._scope, workflow_id, step, signal, correlation_key, deadline, lease, actor
             )
         )
 
@@ -292,10 +306,16 @@ class AsyncClient:
         *,
         payload: Any = None,
         dedupe_key: str | None = None,
+        actor: str | None = None,
     ) -> SignalView:
         return await self._run(
-            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key)
+            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key, actor)
         )
+
+    async def withdraw_signal(
+        self, signal_id: str, *, actor: str | None = None, reason: str | None = None
+    ) -> SignalView:
+        return await self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
 
     async def request_cancel(
         self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
@@ -365,6 +385,9 @@ class AsyncClient:
     async def get(self, workflow_id: str) -> WorkflowView:
         return await self._run(reads.get(self._scope, workflow_id))
 
+    async def find(self, key: str) -> WorkflowView:
+        return await self._run(insert.find(self._scope, key))
+
     async def list(
         self,
         *,
@@ -403,6 +426,18 @@ class AsyncClient:
 
     async def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
         return await self._run(callbacks.callbacks(self._scope, workflow_id))
+
+    async def signals(
+        self,
+        signal: str | None = None,
+        correlation_key: str | None = None,
+        *,
+        status: SignalStatus | str | None = None,
+        cursor: str | None = None,
+    ) -> SignalPage:
+        return await self._run(
+            kept.list_signals(self._scope, signal, correlation_key, status, cursor)
+        )
 
     async def queues(self) -> builtins.list[QueueView]:
         return await self._run(queues.queues(self._scope))

@@ -42,6 +42,8 @@ FUNCTIONS: Final = {
         Function("forget"),
         Function("agenda", reads_only=True),
         Function("dedupe", reads_only=True),
+        Function("kept", reads_only=True),
+        Function("withdraw"),
         Function("named", reads_only=True),
         Function("take"),
         Function("prune"),
@@ -85,7 +87,7 @@ PUBLISHING: Final = frozenset(
         "note", "insert", "complete", "advance", "check",
         "claim_callbacks", "settle_callbacks", "resend_callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover", "prune", "forget",
+        "cancel", "recover", "prune", "forget", "withdraw",
     }
 )  # fmt: skip
 

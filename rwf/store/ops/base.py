@@ -234,11 +234,14 @@ def encoded_payload(scope: Scope, value: Any, action: str) -> bytes | None:
 
 
 def rejection(action: str, scope: str, reply: Sequence[bytes]) -> CommandRejected:
-    """A refusal as the server told it."""
-    _, reason, stamp, message = (part.decode() for part in reply)
-    return CommandRejected(
+    """A refusal as the server told it, with the next steps that the reason alone does not tell."""
+    _, reason, stamp, message, *further = (part.decode() for part in reply)
+    refusal = CommandRejected(
         action, scope, Reason(reason), message, requested_at=time_of_stamp(stamp)
     )
+    if further and further[0]:
+        refusal.legal_next_steps = (*further[0].split(","), *refusal.legal_next_steps)
+    return refusal
 
 
 def checked_text(value: Any, name: str, action: str) -> str | None:
