@@ -5,26 +5,26 @@ What each does, raises and rests on is said there, once; the docstrings are take
 
 from __future__ import annotations
 
-import asyncio
 import builtins
-from collections.abc import AsyncGenerator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rwf.client import Client
-from rwf.model.limits import MAX_PAYLOAD
+from rwf.dispatching import deliver_async
+from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
     CompletionStatus,
     OperatorStatus,
     RecoveryAction,
     RecoveryScope,
+    SignalStatus,
     WorkflowState,
 )
 from rwf.model.views import (
     AwaitView,
-    Callback,
     CallbackView,
     ClaimedStep,
     CommandResult,
@@ -42,6 +42,7 @@ from rwf.model.views import (
     ReconcileReport,
     RecoveryResult,
     ResultView,
+    SignalPage,
     SignalView,
     StepExplanation,
     StepView,
@@ -61,6 +62,8 @@ from rwf.store.ops import (
     complete,
     explain,
     insert,
+    kept,
+    listing,
     queues,
     reads,
     rebuild,
@@ -69,7 +72,7 @@ from rwf.store.ops import (
     signals,
 )
 from rwf.store.ops.base import Scope
-from rwf.store.ops.callbacks import Dispatch, Handler, attempt, is_async
+from rwf.store.ops.callbacks import Dispatch, Handler
 from rwf.store.ops.complete import Batch, Completion
 from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.ops.rebuild import Listener
@@ -80,30 +83,20 @@ T = TypeVar("T")
 _WEEK = timedelta(days=7)
 
 
-async def attempted(handler: Handler, envelope: Callback) -> Exception | None:
-    """What a handler raised, None when it was content; a plain one is called in a thread."""
-    if is_async(handler):
-        awaited, error = attempt(handler, envelope)
-    else:
-        awaited, error = await asyncio.to_thread(attempt, handler, envelope)
-    try:
-        if isinstance(awaited, Awaitable):
-            await awaited
-    except Exception as raised:
-        return raised
-    return error
-
-
 class AsyncClient:
     """A service\'s way to its workflows, on asyncio; see :class:`rwf.Client`.
 
     Use it from one event loop.
     """
 
-    def __init__(self, store: AsyncStore, session: Session, *, max_payload: int) -> None:
+    def __init__(
+        self, store: AsyncStore, session: Session, *, max_payload: int, max_input: int = MAX_INPUT
+    ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload, away=Away(several_nodes=session.cluster))
+        self._scope = Scope(
+            session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
+        )
 
     @classmethod
     def from_url(
@@ -115,11 +108,14 @@ class AsyncClient:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
         max_connections: int = MAX_CONNECTIONS,
         socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
         store = AsyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
-        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
+        return cls._on(
+            store, namespace, durability, require_aof, partitions, max_payload, max_input
+        )
 
     @classmethod
     def from_redis(
@@ -131,9 +127,16 @@ class AsyncClient:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
     ) -> Self:
         return cls._on(
-            AsyncStore(redis_client), namespace, durability, require_aof, partitions, max_payload
+            AsyncStore(redis_client),
+            namespace,
+            durability,
+            require_aof,
+            partitions,
+            max_payload,
+            max_input,
         )
 
     @classmethod
@@ -159,6 +162,7 @@ class AsyncClient:
         require_aof: bool,
         partitions: int | None,
         max_payload: int,
+        max_input: int,
     ) -> Self:
         session = Session(
             namespace=namespace,
@@ -168,7 +172,7 @@ class AsyncClient:
             cluster=store.cluster,
             timeout=store.limits.timeout,
         )
-        return cls(store, session, max_payload=max_payload)
+        return cls(store, session, max_payload=max_payload, max_input=max_input)
 
     async def _run(self, op: Op[T]) -> T:
         return await self._store.run(self._session, op)
@@ -190,9 +194,16 @@ class AsyncClient:
     # --- commands
 
     async def insert(
-        self, workflow: Workflow, *, key: str | None = None, retention: timedelta | None = _WEEK
+        self,
+        workflow: Workflow,
+        *,
+        key: str | None = None,
+        retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> WorkflowView:
-        return await self._run(insert.insert(self._scope, workflow, key, retention))
+        op = insert.insert(self._scope, workflow, key, retention, replace, actor)
+        return await self._run(op)
 
     async def insert_many(
         self,
@@ -200,8 +211,11 @@ class AsyncClient:
         *,
         keys: Iterable[str] | None = None,
         retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> builtins.list[WorkflowView]:
-        return await self._run(insert.insert_many(self._scope, workflows, keys, retention))
+        op = insert.insert_many(self._scope, workflows, keys, retention, replace, actor)
+        return await self._run(op)
 
     async def complete_step(
         self,
@@ -216,6 +230,7 @@ class AsyncClient:
         actor: str | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         item = Completion(
             workflow_id=workflow_id,
@@ -228,6 +243,7 @@ class AsyncClient:
             actor=actor,
             force=force,
             command_id=command_id,
+            count=count,
         )
         return await self._run(complete.complete_step(self._scope, item))
 
@@ -241,6 +257,7 @@ class AsyncClient:
         retry_in: float | timedelta | None = None,
         actor: str | None = None,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         return await self.complete_step(
             claim.workflow_id,
@@ -252,6 +269,7 @@ class AsyncClient:
             retry_in=retry_in,
             actor=actor,
             command_id=command_id,
+            count=count,
         )
 
     async def complete_many(
@@ -294,10 +312,11 @@ class AsyncClient:
         correlation_key: str,
         deadline: datetime | timedelta | None = None,
         lease: str | None = None,
+        actor: str | None = None,
     ) -> AwaitView:
         return await self._run(
             signals.await_step(
-                self._scope, workflow_id, step, signal, correlation_key, deadline, lease
+                self._scope, workflow_id, step, signal, correlation_key, deadline, lease, actor
             )
         )
 
@@ -308,10 +327,16 @@ class AsyncClient:
         *,
         payload: Any = None,
         dedupe_key: str | None = None,
+        actor: str | None = None,
     ) -> SignalView:
         return await self._run(
-            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key)
+            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key, actor)
         )
+
+    async def withdraw_signal(
+        self, signal_id: str, *, actor: str | None = None, reason: str | None = None
+    ) -> SignalView:
+        return await self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
 
     async def request_cancel(
         self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
@@ -355,9 +380,7 @@ class AsyncClient:
         self, handler: Handler, *, limit: int = 25, lease: float = 30.0
     ) -> DispatchReport:
         dispatch = Dispatch(self._scope, handler, limit, lease)
-        while (claim := await self._run(dispatch.claim())) is not None:
-            error = await attempted(handler, claim.envelope)
-            await self._run(dispatch.settle(claim, error))
+        await deliver_async(self._run, dispatch, handler, CALLBACKS_AT_ONCE)
         return dispatch.report()
 
     async def resend_callback(self, callback_id: str, *, actor: str | None = None) -> CallbackView:
@@ -383,6 +406,9 @@ class AsyncClient:
     async def get(self, workflow_id: str) -> WorkflowView:
         return await self._run(reads.get(self._scope, workflow_id))
 
+    async def find(self, key: str) -> WorkflowView:
+        return await self._run(insert.find(self._scope, key))
+
     async def list(
         self,
         *,
@@ -393,7 +419,7 @@ class AsyncClient:
         cursor: str | None = None,
     ) -> WorkflowPage:
         return await self._run(
-            reads.list_workflows(self._scope, state, operator_status, name, limit, cursor)
+            listing.list_workflows(self._scope, state, operator_status, name, limit, cursor)
         )
 
     async def steps(
@@ -421,6 +447,18 @@ class AsyncClient:
 
     async def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
         return await self._run(callbacks.callbacks(self._scope, workflow_id))
+
+    async def signals(
+        self,
+        signal: str | None = None,
+        correlation_key: str | None = None,
+        *,
+        status: SignalStatus | str | None = None,
+        cursor: str | None = None,
+    ) -> SignalPage:
+        return await self._run(
+            kept.list_signals(self._scope, signal, correlation_key, status, cursor)
+        )
 
     async def queues(self) -> PartialList[QueueView]:
         return await self._run(queues.queues(self._scope))

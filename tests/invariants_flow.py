@@ -34,7 +34,7 @@ _REPORTED: Final = {
 }
 """What ends a step by a report; anything else leaves its latest row as it was."""
 
-_FIXED: Final = {":s", ":c", ":k", ":d", ":w"}
+_FIXED: Final = {":s", ":c", ":o", ":k", ":key", ":d", ":w"}
 _URGENCY_OF_PRIORITY_0: Final = 1000
 
 
@@ -123,6 +123,9 @@ def problems_of(
     flow = Flow(
         workflow_id, header, head, tail, own, payload, records, Record.parse(START, own[START])
     )
+    order = text_of(own.get(":o", b"0000000"))
+    if len(order) != 7 or not order.isdigit():
+        yield f"its order within its millisecond is {order}"
     yield from _names(flow, names)
     yield from _edges(flow)
     yield from _header(flow)
@@ -165,7 +168,7 @@ def _names(flow: Flow, names: list[str]) -> Iterator[str]:
             and f"v:{text_of(flow.payload[name])}" in flow.payload
         ):
             continue
-        if kind in ("a", "s", "l") and known:
+        if kind in ("a", "s", "l", "z", "q") and known:
             continue
         if kind[:1] == "@" and kind[1:] in flow.records and rest:
             continue
@@ -229,7 +232,11 @@ def _step(flow: Flow, record: Record) -> Iterator[str]:
     ended = record.state in TERMINAL_STEPS
     if ended != (record.finished is not None) or ended != (record.cause is not None):
         yield f"finished {record.finished}, cause {record.cause}"
-    placed = record.state in (StepState.AVAILABLE, StepState.EXECUTING)
+    paused = text_of(flow.payload.get(f"z:{record.name}", b"")).split(",")
+    placed = record.state in (StepState.AVAILABLE, StepState.EXECUTING) or (
+        # One that was given back for a while keeps its place.
+        record.state is StepState.RETRYABLE and paused[2:3] == [str(record.due)]
+    )
     if placed != bool(record.order):
         yield f"place in the queue {record.order!r}"
     if (record.state is StepState.RETRYABLE) != (record.due is not None):

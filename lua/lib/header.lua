@@ -14,11 +14,14 @@
 --   recoveries  how many recovery sessions there are (recovery.lua)
 --   review      "1" while an operator's latest command was refused
 --   recovering  "1" while a recovery session is unfinished
+-- A third field, ":o", orders workflows that were inserted in the same millisecond: seven digits, the microseconds
+-- within it and a number within the call. Those of earlier releases have none.
 -- A name comes last, so it may hold anything. A hash without them holds no workflow: it is staged
 -- (insert.lua), or has the field M.UNUSABLE, which says why no workflow can come into it.
 local M = {}
 
 M.UNUSABLE = ":x"
+M.ORDER = ":o"
 M.BURIED = "1" -- for an insert that may still be under way
 
 local COUNTS =

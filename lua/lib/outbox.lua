@@ -25,10 +25,59 @@ function M.parse(number, text)
   }
 end
 
+-- A callback's text taken apart, once in a call: what a call plans is seen by what it does next.
+local function opened(flow, number, text)
+  flow.callbacks = flow.callbacks or {}
+  if text and not flow.callbacks[number] then
+    flow.callbacks[number] = M.parse(number, text)
+  end
+  return flow.callbacks[number]
+end
+
 -- The callback of this number, or nil.
 function M.read(flow, number)
-  local text = command("HGET", flow.w, "@" .. number)
-  return text and M.parse(number, text) or nil
+  return opened(flow, number, command("HGET", flow.w, "@" .. number))
+end
+
+-- The first of these callbacks that is still to be delivered, or nil.
+local function first_open(flow, from, to)
+  local fields = {}
+  for number = from, to do
+    fields[#fields + 1] = "@" .. call.number(number)
+  end
+  local texts = #fields > 0 and command("HMGET", flow.w, unpack(fields))
+  for i = 1, #fields do
+    local c = opened(flow, call.number(from + i - 1), texts[i])
+    if c and OPEN[c.status] == 1 then
+      return c
+    end
+  end
+  return nil
+end
+
+-- The callback that has to be delivered before this open one, or nil: of those shortly before it.
+function M.open_before(flow, c)
+  if flow.h.open < 2 then
+    return nil
+  end
+  return first_open(flow, max(1, c.number - states.CHUNK), c.number - 1)
+end
+
+-- The next callback, which has waited for this one, is due now that this is over. One that was tried
+-- before waits for its own time.
+local function release_next(call_, flow, c)
+  local after = flow.h.open > 0
+    and first_open(flow, c.number + 1, min(flow.h.callbacks, c.number + states.CHUNK))
+  if after and after.attempts == "0" and tonumber(after.due) > tonumber(flow.since) then
+    M.move(call_, flow, after, "p", flow.since)
+  end
+end
+
+-- What evidence tells of a dispatcher's claim of this token.
+function M.item(number, token)
+  return {
+    action = "dispatch_callbacks", scope = "callback", step = "", number = number, call = token, note = "{}",
+  }
 end
 
 function M.text(c)
@@ -95,6 +144,7 @@ end
 function M.delivered(call_, flow, c)
   outcome(call_, c, "delivered")
   M.move(call_, flow, c, "d", "")
+  release_next(call_, flow, c)
 end
 
 -- Notes a failure; the callback is due again after delay_ms, unless it was the last. why says what failed.
@@ -106,6 +156,7 @@ function M.failed(call_, flow, item, c, delay_ms, why)
   end
   outcome(call_, c, "dead")
   M.move(call_, flow, c, "x", "")
+  release_next(call_, flow, c)
   evidence.accept(
     call_, flow, item, "accepted", "callback_dead",
     "callback " .. c.number .. " failed " .. c.attempts .. " times, at last " .. why

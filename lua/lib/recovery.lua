@@ -93,12 +93,14 @@ local function mark_parent(flow, s, name, continues, note)
   end
 end
 
+-- A step that a cancel request has ended counts as one that its parents have: the request is closed, by this
+-- recovery or an earlier one. So a join comes back with the last of its parents, whichever is recovered first.
 local function is_member(s, step, note)
   if s.scope == DOWNSTREAM then
     return note.a
   end
   local by_others = step.cause == states.CASCADED.cause
-    or (s.reopen ~= "" and step.cause == states.CANCELLED_BY_REQUEST.cause and step.claim ~= M.SINGLED_OUT)
+    or (step.cause == states.CANCELLED_BY_REQUEST.cause and step.claim ~= M.SINGLED_OUT)
   return s.scope == BLOCKED and by_others and note.a and not note.c
 end
 

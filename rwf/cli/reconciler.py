@@ -74,6 +74,14 @@ class _Seconds(click.FloatRange):
     metavar="SECONDS",
     help="How long the receiver may take over a callback.",
 )
+@click.option(
+    "--webhook-concurrency",
+    "concurrency",
+    type=click.IntRange(1, 1000),
+    default=64,
+    show_default=True,
+    help="How many callbacks are POSTed at the same time.",
+)
 @metrics_option(f"127.0.0.1:{metrics.PORT}")
 @log_options
 @on_client

@@ -24,6 +24,8 @@ from rwf.model.states import (
 from rwf.model.views import Change
 
 _STAYS = frozenset({StepState.PENDING, StepState.AVAILABLE})
+# By other steps, or by a cancel request: this recovery or an earlier one has closed it.
+_REVIVABLE = frozenset({StepCause.CANCELLED_BY_DEPENDENCY, StepCause.OPERATOR_CANCELLED})
 _TAKEN_BACK = frozenset({StepState.AVAILABLE, StepState.RETRYABLE})
 
 
@@ -70,7 +72,7 @@ def plan(
     position = next(number for number, step in enumerate(steps) if step is root)
     later = steps[position:]
     if action is not RecoveryAction.CANCEL:
-        _mark(later[1:], by_name, target, scope, cancel and reopen)
+        _mark(later[1:], by_name, target, scope)
     _place(later, by_name, cancel and not reopen)
     return list(_changes(steps, before))
 
@@ -84,11 +86,7 @@ def _mark(
     by_name: Mapping[str, Planned],
     target: str,
     scope: RecoveryScope,
-    reopened: bool,
 ) -> None:
-    revivable = {StepCause.CANCELLED_BY_DEPENDENCY}
-    if reopened:
-        revivable.add(StepCause.OPERATOR_CANCELLED)
     for step in later:
         joined = taken = cancelled = False
         for name, policy in step.parents:
@@ -100,7 +98,7 @@ def _mark(
         if scope is RecoveryScope.DOWNSTREAM:
             member = joined
         else:
-            by_others = step.cause in revivable and not step.singled_out
+            by_others = step.cause in _REVIVABLE and not step.singled_out
             member = scope is RecoveryScope.BLOCKED and by_others and joined and not cancelled
         if member or (taken and step.state in _TAKEN_BACK):
             _hold(step)

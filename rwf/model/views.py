@@ -69,10 +69,15 @@ class AwaitView(View):
     registered_at: datetime
     resolved_at: datetime | None
     signal_id: str | None
+    actor: str | None = None
 
 
 class SignalView(View):
-    """A signal, as it was first received, and what became of it."""
+    """A signal, as it was first received, and what became of it.
+
+    ``duplicate`` is true where this delivery changed nothing, because the same dedupe key is on
+    record. ``actor`` is who has delivered it first.
+    """
 
     id: str
     signal: str
@@ -83,6 +88,15 @@ class SignalView(View):
     workflow_id: str | None
     step: str | None
     received_at: datetime
+    actor: str | None = None
+    duplicate: bool = False
+
+
+class SignalPage(View):
+    """A page of kept signals; ``cursor`` is None on the last one."""
+
+    signals: tuple[SignalView, ...]
+    cursor: str | None
 
 
 class StepView(View):
@@ -239,12 +253,17 @@ class RecoveryResult(View):
 class Callback(View):
     """The envelope of a callback: one of the two below, with what its event tells.
 
-    The same ``callback_id`` may come more than once.
+    The same ``callback_id`` may come more than once. ``key`` is the insert key, None for a workflow
+    that was inserted without one or by a release that did not keep keys. ``state`` is the state
+    that the workflow ended in or, of any other event, that it was in when the callback was sent.
     """
 
     callback_id: str
     event: CallbackEvent
     workflow_id: str
+    name: str
+    key: str | None
+    state: WorkflowState
     semantics_version: int
     envelope_version: int
     occurred_at: datetime
@@ -253,7 +272,6 @@ class Callback(View):
 class WorkflowTerminal(Callback):
     """A workflow has ended, or its end has changed."""
 
-    state: WorkflowState
     terminal_cause: WorkflowCause
 
 

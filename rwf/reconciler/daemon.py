@@ -6,7 +6,7 @@
   time, paced so that a round takes the sweep interval, and never faster than costs little: the
   rounds of a large fleet take longer instead.
 - *Callbacks*, if there is a handler, are handed over each interval, and at once when a hint tells
-  that a workflow has ended.
+  that a workflow has ended; many at the same time.
 
 Daemons share the partitions by rank among those that were seen lately. That is for economy only:
 whatever two do at once is done once.
@@ -20,15 +20,17 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from itertools import product
 from typing import Final
 
-from rwf.aio import AsyncClient, attempted
+from rwf.aio import AsyncClient
 from rwf.client import Client
+from rwf.dispatching import Deliveries, deliver_async
 from rwf.errors import CommandRejected, RwfError, StoreUnavailable
+from rwf.model.limits import CALLBACKS_AT_ONCE
 from rwf.model.retry import seconds
 from rwf.model.states import Reason
 from rwf.model.views import ReconcileReport
@@ -39,6 +41,7 @@ from rwf.store.ops.callbacks import Dispatch, Handler
 from rwf.store.ops.due import Due, Page, PassedOver
 from rwf.store.ops.sweep import Kind, Place, sweep
 from rwf.store.ops.timers import fire, fire_due
+from rwf.webhook import Webhook
 
 _Loop = Callable[[], Awaitable[None]]
 
@@ -53,6 +56,7 @@ _AT_ONCE: Final = 8
 _TRIED_AGAIN: Final = 60.0
 _CALLBACKS_PER_RUN: Final = 1000
 _CALLBACK_LEASE: Final = 30.0
+_MOST_AT_ONCE: Final = 1000
 _MEMBERSHIP: Final = -1
 # The pause after an error that nobody has foreseen, in seconds.
 _AFTER_FAILURE: Final = 1.0
@@ -79,7 +83,8 @@ class _Partition:
     def try_again(self, now: float) -> None:
         """Has what could not be carried out tried once more, when that was long ago."""
         if now >= self.passed_until:
-            self.passed, self.page = PassedOver(), None
+            self.passed = replace(self.passed, count=0, last=b"")
+            self.page = None
             self.passed_until = now + _TRIED_AGAIN
 
 
@@ -88,7 +93,8 @@ class Reconciler:
 
     ``interval`` is for how many seconds at most what is due waits, ``sweep_interval`` in how many
     all open workflows are looked at. ``callbacks`` is a handler as ``dispatch_callbacks`` takes it,
-    such as a :class:`rwf.Webhook`; without one, callbacks stay where they are. Raises
+    such as a :class:`rwf.Webhook`, and ``concurrency`` how many callbacks it has at work at once,
+    from 1 to 1,000; without a handler, callbacks stay where they are. Raises
     CommandRejected (``invalid_argument``) for bad options, and TypeError for what is no client.
 
     :meth:`run` blocks, :meth:`serve` is awaited; one of them, once. :meth:`tick` and :meth:`sweep`
@@ -102,11 +108,15 @@ class Reconciler:
         interval: float | timedelta = 1.0,
         sweep_interval: float | timedelta = 60.0,
         callbacks: Handler | None = None,
+        concurrency: int = CALLBACKS_AT_ONCE,
     ) -> None:
         self._runtime = Runtime(client)
         self._interval = _positive(interval, "interval")
         self._sweep_interval = _positive(sweep_interval, "sweep_interval")
         self._handler = callbacks
+        if type(concurrency) is not int or not 1 <= concurrency <= _MOST_AT_ONCE:
+            raise _refused(f"concurrency must be a whole number from 1 to {_MOST_AT_ONCE}")
+        self._concurrency = concurrency
         if callbacks is not None:
             self._dispatch(callbacks, ())  # raises for what is no handler
         self._member = secrets.token_hex(8)
@@ -234,7 +244,9 @@ class Reconciler:
             await self._fire_all(partitions)
             partitions = [one for one in partitions if one.next_look <= time.monotonic()]
         if self._handler is not None:
-            await self._hand_over(self._handler, numbers)
+            dispatch = self._dispatch(self._handler, numbers)
+            run = self._runtime.run
+            await deliver_async(run, dispatch, self._handler, self._concurrency)
 
     async def _ticks(self) -> None:
         while not self._stopping.is_set():
@@ -259,7 +271,7 @@ class Reconciler:
         busy: list[_Partition] = []
         for partition in partitions:
             page = partition.page
-            if page is not None and not page.members:
+            if page is not None and not page.members and not partition.passed.places:
                 partition.page, partition.next_look = None, now + self._wait(page.next_in)
             else:
                 busy.append(partition)
@@ -365,31 +377,41 @@ class Reconciler:
     # --- callbacks
 
     def _dispatch(self, handler: Handler, partitions: Sequence[int]) -> Dispatch:
-        scope = self._runtime.scope
-        return Dispatch(scope, handler, _CALLBACKS_PER_RUN, _CALLBACK_LEASE, partitions)
-
-    async def _hand_over(self, handler: Handler, partitions: Sequence[int]) -> None:
-        """Hands the callbacks that are due in these partitions to the handler."""
-        dispatch = self._dispatch(handler, partitions)
-        while not self._stopping.is_set():
-            claim = await self._runtime.run(dispatch.claim())
-            if claim is None:
-                return
-            error = await attempted(handler, claim.envelope)
-            await self._runtime.run(dispatch.settle(claim, error))
+        lease = _CALLBACK_LEASE
+        if isinstance(handler, Webhook):
+            # A host has several addresses at times, each of which may be tried for that long.
+            lease = max(lease, 3 * handler.timeout)
+        return Dispatch(self._runtime.scope, handler, _CALLBACKS_PER_RUN, lease, partitions)
 
     async def _callbacks(self, handler: Handler) -> None:
-        while not self._stopping.is_set():
-            self._hinted.clear()
-            with suppress(RwfError):  # the ticks tell of it
-                await self._hand_over(handler, self.partitions)
-            await self._pause_until_hinted()
+        """Delivers callbacks of its partitions; those that it has begun to are finished at the
+        end, and others take over what takes longer than its lease."""
+        lease = self._dispatch(handler, ()).lease
+        async with Deliveries(self._runtime.run, handler, self._concurrency, lease) as deliveries:
+            while not self._stopping.is_set():
+                await self._deliver_once(handler, deliveries)
+            with suppress(TimeoutError, RwfError):
+                async with asyncio.timeout(lease):
+                    await deliveries.finish(self._dispatch(handler, ()))
 
-    async def _pause_until_hinted(self) -> None:
-        waits = [asyncio.ensure_future(one.wait()) for one in (self._hinted, self._stopping)]
+    async def _deliver_once(self, handler: Handler, deliveries: Deliveries) -> None:
+        """Delivers until nothing more is due or can be begun, then waits until that may change."""
+        dispatch = self._dispatch(handler, self.partitions)
+        try:
+            while not self._stopping.is_set() and await deliveries.turn(dispatch):
+                pass
+        except RwfError:
+            pass  # the ticks tell of it
+        except Exception:
+            _log.exception("callbacks: %s", _UNEXPECTED)
+        waits = [
+            asyncio.ensure_future(one.wait())
+            for one in (self._hinted, deliveries.changed, self._stopping)
+        ]
         await asyncio.wait(waits, timeout=self._interval, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+        self._hinted.clear()
 
     async def _listen(self) -> None:
         async with aclosing(self._runtime.hints()) as hints:

@@ -48,17 +48,22 @@ class CallbackRecord:
             data=_data(_EVENT_OF[event], fields),
         )
 
-    def envelope(self, workflow_id: str, number: int, static: bytes) -> Callback:
-        """What the handler gets; ``static`` is the fixed part of the workflow's header."""
+    def envelope(
+        self, workflow_id: str, number: int, static: bytes, key: bytes | None, state: bytes
+    ) -> Callback:
+        """What the handler gets. ``static`` is the fixed part of the workflow's header, ``key`` its
+        insert key, and ``state`` what it is in now, which an event may have been of another."""
         version, _, inserted = Header.fixed_of(static)
         return _ENVELOPE[self.event](
             callback_id=f"{workflow_id}/{number}",
             event=self.event,
             workflow_id=workflow_id,
+            name=Header.name_of(static),
+            key=None if key is None else key.decode(),
             semantics_version=version,
             envelope_version=ENVELOPE_VERSION,
             occurred_at=time_of(inserted + self.since),
-            **self.data,
+            **{"state": state.decode(), **self.data},
         )
 
     def view(self, workflow_id: str, number: int, static: bytes) -> CallbackView:

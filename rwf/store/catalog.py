@@ -30,7 +30,10 @@ FUNCTIONS: Final = {
         Function("complete"),
         Function("advance"),
         Function("check"),
-        Function("callback"),
+        Function("dispatcher"),
+        Function("claim_callbacks"),
+        Function("settle_callbacks"),
+        Function("resend_callback"),
         Function("await"),
         Function("wake"),
         Function("told"),
@@ -39,6 +42,8 @@ FUNCTIONS: Final = {
         Function("forget"),
         Function("agenda", reads_only=True),
         Function("dedupe", reads_only=True),
+        Function("kept", reads_only=True),
+        Function("withdraw"),
         Function("named", reads_only=True),
         Function("peek"),
         Function("take"),
@@ -66,6 +71,7 @@ FUNCTIONS: Final = {
         Function("show", reads_only=True),
         Function("steps", reads_only=True),
         Function("results", reads_only=True),
+        Function("inputs", reads_only=True),
         Function("evidence", reads_only=True),
         Function("list", reads_only=True),
         Function("ancestry", reads_only=True),
@@ -80,9 +86,10 @@ FUNCTIONS: Final = {
 # the publishing verb, and whether this very call was sent before.
 PUBLISHING: Final = frozenset(
     {
-        "note", "insert", "complete", "advance", "check", "callback",
+        "note", "insert", "complete", "advance", "check",
+        "claim_callbacks", "settle_callbacks", "resend_callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover", "prune", "forget",
+        "cancel", "recover", "prune", "forget", "withdraw",
     }
 )  # fmt: skip
 

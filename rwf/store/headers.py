@@ -77,6 +77,11 @@ class Header:
         return int(version), int(steps), int(inserted)
 
     @staticmethod
+    def name_of(text: bytes) -> str:
+        """The workflow's name in a header's fixed part."""
+        return text.split(b",", 6)[6].decode()
+
+    @staticmethod
     def counts_of(text: bytes) -> dict[StepState, int]:
         """The step counts in a header's moving part."""
         counts = dict.fromkeys(STATES, 0)
@@ -91,6 +96,12 @@ class Header:
             return [0, 0, 0]
         rest = text.split(b",", 2)[2].split(b",")
         return [int(number) for number in rest[4:7]]
+
+    @staticmethod
+    def last_of(text: bytes) -> int:
+        """When a header's moving part says that the last change was, in milliseconds since the
+        workflow was inserted."""
+        return int(text.partition(b";")[2].partition(b",")[0])
 
     @staticmethod
     def has_nothing_but_counts(text: bytes) -> bool:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from rwf import Client
 from rwf.model.views import Callback
-from rwf.store.ops.callbacks import Claim, Dispatch
+from rwf.store.ops.callbacks import Claim, Dispatch, Outcome
 from tests.contract.flows import flow, own_key, partition_key, raw
 
 
@@ -56,14 +56,13 @@ def ignore(envelope: Callback) -> None:
 
 def claimed(client: Client, lease: float = 30.0) -> Claim:
     """A claim that a dispatcher took and then died with."""
-    claim = client._run(Dispatch(client._scope, ignore, 1, lease).claim())
-    assert claim is not None
+    [claim] = client._run(Dispatch(client._scope, ignore, 1, lease).claim(1))
     return claim
 
 
 def settled(client: Client, claim: Claim, error: Exception | None = None) -> None:
     """The acknowledgement of that dispatcher after all."""
-    client._run(Dispatch(client._scope, ignore, 1, 30.0).settle(claim, error))
+    client._run(Dispatch(client._scope, ignore, 1, 30.0).settle([Outcome(claim, error)]))
 
 
 def stat(client: Client, name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from rwf import AsyncClient, Client, Completion, NotFound
+from rwf.model.limits import CALLBACK_ATTEMPTS, CALLBACKS_AT_ONCE
 from rwf.model.views import Callback, CallbackPosture, DispatchReport, WorkflowTerminal
 from rwf.store.ops.complete import complete_step
 from tests.conftest import connect
@@ -152,6 +154,8 @@ def test_the_envelope(client: Client) -> None:
         "callback_id": f"{workflow_id}/1",
         "event": "workflow.terminal",
         "workflow_id": workflow_id,
+        "name": "flow",
+        "key": None,
         "semantics_version": 2,
         "envelope_version": 1,
         "occurred_at": client.get(workflow_id).finished_at,
@@ -179,6 +183,9 @@ def test_the_envelope_of_a_recovery(client: Client) -> None:
         "callback_id": f"{workflow_id}/2",
         "event": "workflow.recovery_completed",
         "workflow_id": workflow_id,
+        "name": "flow",
+        "key": None,
+        "state": "completed",
         "semantics_version": 2,
         "envelope_version": 1,
         "occurred_at": client.get(workflow_id).finished_at,
@@ -189,6 +196,19 @@ def test_the_envelope_of_a_recovery(client: Client) -> None:
     }
     assert isinstance(got[2], WorkflowTerminal)
     assert (got[2].state, got[2].terminal_cause) == ("completed", "completed")
+
+
+def test_the_envelope_tells_the_insert_key(client: Client) -> None:
+    keys = ["order 7", "a|b:c", "é"]
+    for key in keys:
+        client.complete_step(client.insert(flow("a", "named"), key=key).id, "a")
+    big = fan_out(900)  # whose parts are staged
+    client.request_cancel(client.insert(big, key="big").id)
+    got: list[Callback] = []
+    client.dispatch_callbacks(got.append)
+    assert sorted((one.key, one.name, one.state) for one in got) == sorted(
+        [*((key, "named", "completed") for key in keys), ("big", big.name, "cancelled")]
+    )
 
 
 def test_a_delivery_is_no_transition_of_the_workflow(client: Client) -> None:
@@ -274,6 +294,160 @@ def test_two_dispatchers_deliver_each_once(client: Client, server: AnyServer) ->
 def test_bad_arguments(one_client: Client, arguments: dict[str, Any]) -> None:
     with refused("invalid_argument"):
         one_client.dispatch_callbacks(**{"handler": ignore, **arguments})
+
+
+# --- many at once, and in order ---------------------------------------------------------------
+
+
+def recovered(client: Client, times: int) -> str:
+    """The id of a workflow with so many callbacks, all of them due."""
+    workflow_id = ended(client, "failed")
+    for _ in range(times - 1):
+        client.recover_step(workflow_id, "a", "retry")
+        client.complete_step(workflow_id, "a", "failed")
+    return workflow_id
+
+
+def numbers_of(got: list[str], workflow_id: str) -> list[int]:
+    """The callbacks of a workflow, in the order in which they were received."""
+    found = [one.partition("/") for one in got]
+    return [int(number) for owner, _, number in found if owner == workflow_id]
+
+
+def test_handlers_are_called_many_at_once(client: Client) -> None:
+    ids = {ended(client) for _ in range(40)}
+    together = threading.Barrier(40)
+
+    def handler(envelope: Callback) -> None:
+        together.wait(30)  # raises where not all of them are here
+
+    assert client.dispatch_callbacks(handler, limit=40).delivered == len(ids)
+
+
+def test_no_more_are_claimed_than_are_at_work(one_client: Client) -> None:
+    """So none of them waits under its lease."""
+    ids = [ended(one_client) for _ in range(CALLBACKS_AT_ONCE + 36)]
+    together = threading.Barrier(CALLBACKS_AT_ONCE)
+    leased: list[str] = []
+    looked = threading.Event()
+
+    def handler(envelope: Callback) -> None:
+        if not looked.is_set() and together.wait(30) == 0:
+            leased.extend(one for one in ids if one_client.callbacks(one)[0].status == "leased")
+            looked.set()
+        assert looked.wait(30)
+
+    assert one_client.dispatch_callbacks(handler, limit=1000).delivered == len(ids)
+    assert len(leased) == CALLBACKS_AT_ONCE
+
+
+def test_callbacks_of_a_workflow_go_out_in_order(client: Client) -> None:
+    ids = [recovered(client, 3) for _ in range(10)]
+    got: list[str] = []
+    at_work: set[str] = set()
+
+    def handler(envelope: Callback) -> None:
+        assert envelope.workflow_id not in at_work
+        at_work.add(envelope.workflow_id)
+        got.append(envelope.callback_id)
+        time.sleep(0.005)
+        at_work.discard(envelope.workflow_id)
+
+    count = len(client.callbacks(ids[0]))
+    report = client.dispatch_callbacks(handler, limit=1000)
+    assert report == DispatchReport(delivered=10 * count, failed=0)
+    for workflow_id in ids:
+        assert numbers_of(got, workflow_id) == list(range(1, count + 1))
+
+
+def test_a_later_callback_waits_for_one_that_failed(client: Client) -> None:
+    workflow_id = recovered(client, 2)
+    count = len(client.callbacks(workflow_id))
+    other = ended(client)
+    got: list[str] = []
+    failing = [OSError()]
+
+    def handler(envelope: Callback) -> None:
+        if envelope.callback_id == f"{workflow_id}/1" and failing:
+            raise failing.pop()
+        got.append(envelope.callback_id)
+
+    assert client.dispatch_callbacks(handler, limit=1000).failed == 1
+    # It may have been due again at once.
+    if numbers_of(got, workflow_id):
+        assert numbers_of(got, workflow_id)[0] == 1
+    hasten(client, workflow_id)
+    client.dispatch_callbacks(handler, limit=1000)
+    assert numbers_of(got, workflow_id) == list(range(1, count + 1))
+    assert numbers_of(got, other) == [1]
+
+
+def test_one_that_is_dead_holds_up_none_behind_it(client: Client) -> None:
+    workflow_id = recovered(client, 2)
+    count = len(client.callbacks(workflow_id))
+
+    def handler(envelope: Callback) -> None:
+        if envelope.callback_id == f"{workflow_id}/1":
+            raise OSError
+        got.append(envelope.callback_id)
+
+    got: list[str] = []
+    for _ in range(CALLBACK_ATTEMPTS):
+        assert got == []
+        hasten(client, workflow_id)
+        client.dispatch_callbacks(handler, limit=1000)
+    assert client.callbacks(workflow_id)[0].status == "dead"
+    assert numbers_of(got, workflow_id) == list(range(2, count + 1))
+
+
+def test_one_that_is_sent_again_goes_before_later_ones(client: Client) -> None:
+    workflow_id = ended(client, "failed")
+    client.dispatch_callbacks(ignore)
+    client.recover_step(workflow_id, "a", "skip")
+    client.resend_callback(f"{workflow_id}/1")
+    got: list[str] = []
+    client.dispatch_callbacks(lambda one: got.append(one.callback_id))
+    assert numbers_of(got, workflow_id) == [1, 2, 3]
+
+
+def test_a_dead_dispatchers_claim_holds_up_later_ones_until_its_lease_ends(
+    client: Client,
+) -> None:
+    workflow_id = ended(client, "failed")
+    client.recover_step(workflow_id, "a", "skip")
+    claimed(client, lease=600)
+    assert client.dispatch_callbacks(ignore) == DispatchReport(delivered=0, failed=0)
+    first, second, _ = client.callbacks(workflow_id)
+    # It does not stand in front of all that is due meanwhile.
+    assert second.due_at == first.due_at
+    hasten(client, workflow_id)
+    assert client.dispatch_callbacks(ignore).delivered == 3
+
+
+def test_a_hanging_handler_holds_up_no_other_workflow(client: Client) -> None:
+    ids = [ended(client) for _ in range(30)]
+    released = threading.Event()
+    got: list[str] = []
+
+    def handler(envelope: Callback) -> None:
+        if envelope.workflow_id == ids[0]:
+            assert released.wait(60)
+        got.append(envelope.workflow_id)
+        if len(got) == 29:
+            released.set()
+
+    assert client.dispatch_callbacks(handler, limit=100).delivered == 30
+
+
+def test_a_dispatch_takes_few_round_trips(one_client: Client) -> None:
+    """What is claimed and what is done travel in batches."""
+    for _ in range(200):
+        ended(one_client)
+    trips: list[str] = []
+    one_client._session.observers["test"] = lambda function, _: trips.append(function)
+    assert one_client.dispatch_callbacks(ignore, limit=1000).delivered == 200
+    assert trips.count("claim_callbacks") < 60
+    assert trips.count("settle_callbacks") < 60
 
 
 # --- failing ----------------------------------------------------------------------------------

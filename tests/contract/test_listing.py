@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rwf import Client, NamespaceMismatch, NotFound
+from rwf import Client, NamespaceMismatch, NotFound, Workflow
 from rwf.model.views import WorkflowView
-from tests.contract.flows import fan_out, flow, raw, refused, stored
+from tests.contract.flows import fan_out, flow, own_key, partition_key, raw, refused, stored
 from tests.servers import AnyServer
 
 
@@ -38,6 +38,68 @@ def test_newest_first_and_every_one_once(client: Client) -> None:
     assert len(client.list().workflows) == 50
     assert [view.id for view in _pages(client, limit=1)] == [view.id for view in found]
     assert all(view == client.get(view.id) for view in found[:3])
+
+
+@pytest.mark.parametrize("limit", [1, 7, 500])
+def test_two_inserts_have_a_definite_order(client: Client, limit: int) -> None:
+    """However many come in a millisecond, and into whatever partitions."""
+    ids = [client.insert(flow("a")).id for _ in range(40)]
+    assert [view.id for view in _pages(client, limit=limit)] == ids[::-1]
+
+
+def test_workflows_of_one_round_trip_are_listed_and_handed_out_in_their_order(
+    one_client: Client,
+) -> None:
+    ids = [view.id for view in one_client.insert_many(flow("a b") for _ in range(100))]
+    assert [view.id for view in _pages(one_client, limit=9)] == ids[::-1]
+    claimed = one_client.claim(["default"], worker_id="w", limit=200)
+    assert [(one.workflow_id, one.step) for one in claimed] == [
+        (id_, step) for id_ in ids for step in "ab"
+    ]
+
+
+def test_the_order_is_kept_across_states_and_groups(one_client: Client) -> None:
+    ids = [view.id for view in one_client.insert_many(flow("a") for _ in range(60))]
+    for number, id_ in enumerate(ids):
+        if number % 3:
+            one_client.complete_step(id_, "a", "failed" if number % 3 == 1 else "completed")
+    assert [view.id for view in _pages(one_client, limit=4)] == ids[::-1]
+    assert [view.id for view in _pages(one_client, limit=4, state="failed")] == ids[1::3][::-1]
+
+
+def test_a_millisecond_with_more_than_one_call_reads(
+    one_client: Client, broken_on_purpose: None
+) -> None:
+    """As when the server's clock stands still."""
+    ids = [view.id for view in one_client.insert_many(flow("a") for _ in range(300))]
+    redis, index = raw(one_client), partition_key(ids[0], "index")
+    _, inserted, _ = redis.zrange(index, 0, 0)[0].decode().split("|")
+    redis.delete(index)
+    redis.zadd(index, {f"o|{inserted}|{id_}": 0 for id_ in ids})
+    for number, id_ in enumerate(ids):
+        redis.hset(own_key(id_), ":o", f"{number:07}")
+    assert [view.id for view in _pages(one_client, limit=3)] == ids[::-1]
+    assert [view.id for view in _pages(one_client, limit=500)] == ids[::-1]
+
+
+def test_workflows_of_an_earlier_release_are_listed_beside_others(one_client: Client) -> None:
+    """Those have no order within their millisecond."""
+    ids = [view.id for view in one_client.insert_many(flow("a") for _ in range(50))]
+    for id_ in ids[::2]:
+        raw(one_client).hdel(own_key(id_), ":o")
+    found = [view.id for view in _pages(one_client, limit=3)]
+    assert sorted(found) == sorted(ids)
+    assert [id_ for id_ in found if id_ in ids[1::2]] == ids[1::2][::-1]
+
+
+def test_large_contexts_are_read_in_several_calls(one_client: Client) -> None:
+    text = "x" * 200_000
+    ids = [
+        one_client.insert(Workflow("big", context=text).add("a", worker="w")).id for _ in range(12)
+    ]
+    page = one_client.list()
+    assert [view.id for view in page.workflows] == ids[::-1]
+    assert all(view.context == text for view in page.workflows)
 
 
 def test_pages_hold_together_while_others_insert_and_finish(client: Client) -> None:
@@ -122,8 +184,10 @@ def test_a_limit_that_is_none(one_client: Client, limit: object) -> None:
 
 
 ID = "0-" + "a" * 16
-CURSORS: list[Any] = ["", "x", "|", "00000000000|nobody", 5, b"x", "0" * 11, f"{'0' * 11}|{ID}\n"]
-CURSORS += [f"{place * 11}|{ID}" for place in ("\ud800", "z", "[", "|")]
+PLACE = f"{'0' * 11}|{'0' * 7}"
+CURSORS: list[Any] = ["", "x", "|", "||", f"{PLACE}|nobody", 5, b"x", PLACE, f"{PLACE}|{ID}\n"]
+CURSORS += [f"{place * 11}|{'0' * 7}|{ID}" for place in ("\ud800", "z", "[", "|")]
+CURSORS += [f"{'0' * 11}|{ID}", f"{'0' * 11}|{'x' * 7}|{ID}", f"{PLACE}|{ID}|"]
 
 
 @pytest.mark.parametrize("cursor", CURSORS, ids=repr)

@@ -37,7 +37,7 @@ from tests.contract.flows import (
     states,
     stored,
 )
-from tests.contract.outbox import Failing, ended, stat
+from tests.contract.outbox import Failing, ended, ignore, stat
 from tests.proxy import Proxy
 from tests.servers import AnyServer, Server
 from tests.waiting import until
@@ -151,7 +151,7 @@ EVERY_LOOP = [
     "rwf.reconciler.daemon.fire",
     "rwf.reconciler.daemon.sweep",
     "rwf.reconciler.daemon.members.join",
-    "rwf.reconciler.daemon.Reconciler._hand_over",
+    "rwf.dispatching.Deliveries.turn",
     AT_THE_BEGINNING,
 ]
 
@@ -512,6 +512,91 @@ def test_a_sweep_beside_other_work_finds_nothing(one_client: Client, one_server:
                 one_client.complete(claim)
     found = raw(one_client).hgetall("rwf:{0}:stats")
     assert [name for name in found if name.startswith(b"rr|")] == []
+
+
+# --- callbacks
+
+
+def test_a_daemon_delivers_many_callbacks_at_once(client: Client) -> None:
+    ids = {ended(client) for _ in range(30)}
+    together = threading.Barrier(30)
+
+    def handler(envelope: Callback) -> None:
+        together.wait(30)  # raises where not all of them are here
+        got.append(envelope.workflow_id)
+
+    got: list[str] = []
+    with serving(client, callbacks=handler, concurrency=30, **SHORT):
+        until(lambda: len(got) == 30, timeout=30, what="all callbacks")
+    assert set(got) == ids
+    assert stat(client, "gc|delivered") == 30
+
+
+def test_handlers_that_hang_hold_up_no_other_callback(client: Client) -> None:
+    hanging = {ended(client) for _ in range(3)}
+    others = {ended(client) for _ in range(20)}
+    released = threading.Event()
+    got: set[str] = set()
+
+    def handler(envelope: Callback) -> None:
+        if envelope.workflow_id in hanging:
+            released.wait(60)
+        got.add(envelope.workflow_id)
+
+    with serving(client, callbacks=handler, concurrency=5, **SHORT):
+        until(lambda: got == others, timeout=30, what="the others' callbacks")
+        later = ended(client)
+        until(lambda: later in got, timeout=30, what="a later callback")
+        released.set()
+    # What it had begun was finished at the end.
+    assert got == {*hanging, *others, later}
+    assert stat(client, "gc|delivered") == 24
+
+
+def test_a_coroutine_that_hangs_is_cancelled_at_the_end_of_its_lease(
+    one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rwf.reconciler.daemon._CALLBACK_LEASE", 0.2)
+
+    async def handler(envelope: Callback) -> None:
+        began.append(envelope.workflow_id)
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        async with AsyncClient.from_url(one_server.url) as other:
+            daemon = Reconciler(other, callbacks=handler, concurrency=1, **SHORT)
+            serving = asyncio.create_task(daemon.serve())
+            for _ in range(3000):
+                if len(set(began)) == 3:
+                    break
+                await asyncio.sleep(0.01)
+            daemon.stop()
+            await serving
+
+    began: list[str] = []
+    with Client.from_url(one_server.url) as client:
+        for _ in range(3):
+            ended(client)
+        asyncio.run(run())
+        assert len(set(began)) == 3
+        assert stat(client, "cb|workflow.terminal|failed") >= 2
+
+
+def test_a_handler_that_ends_its_thread_has_failed(one_client: Client) -> None:
+    def handler(envelope: Callback) -> None:
+        sys.exit(3)
+
+    ended(one_client)
+    with serving(one_client, callbacks=handler, **SHORT) as daemon:
+        failed = "cb|workflow.terminal|failed"
+        until(lambda: stat(one_client, failed) >= 2, timeout=30, what="a second try")
+        assert daemon.tick_age is not None
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 1001, True, 2.5, "8", None])
+def test_a_bad_concurrency_is_refused(one_client: Client, concurrency: Any) -> None:
+    with refused("invalid_argument"):
+        Reconciler(one_client, callbacks=ignore, concurrency=concurrency)
 
 
 # --- the command line

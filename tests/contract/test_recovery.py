@@ -254,6 +254,42 @@ def test_a_standing_request_refuses_until_it_is_reopened(client: Client) -> None
     assert ("request_cancel", None, "accepted", None) in noted(client, view.id)
 
 
+@pytest.mark.parametrize("order", ["a b", "b a"])
+@pytest.mark.parametrize("reopen_again", [False, True])
+def test_a_join_comes_back_with_the_last_of_its_parents(
+    client: Client, order: str, reopen_again: bool
+) -> None:
+    """What a request had cancelled below every step recovered so far, in whatever order."""
+    view = client.insert(flow("a b join:a,b after:join"))
+    client.request_cancel(view.id)
+    first, second = order.split()
+    assert recovered(client, view.id, first, "retry", reopen=True) == (
+        f"{first}:cancelled>available"
+    )
+    assert recovered(client, view.id, second, "retry", reopen=reopen_again) == (
+        f"{second}:cancelled>available join:cancelled>pending after:cancelled>pending"
+    )
+    for step in (first, second, "join", "after"):
+        client.complete_step(view.id, step)
+    assert client.get(view.id).state == "completed"
+
+
+def test_a_join_waits_for_what_was_recovered_before(client: Client) -> None:
+    view = client.insert(flow("a b:a c d:b,c e:d f:e,c"))
+    client.request_cancel(view.id)
+    assert recovered(client, view.id, "c", "retry", reopen=True) == "c:cancelled>available"
+    (running,) = client.claim(["default"], worker_id="w")
+    assert recovered(client, view.id, "a", "retry") == (
+        "a:cancelled>available b:cancelled>pending d:cancelled>pending e:cancelled>pending "
+        "f:cancelled>pending"
+    )
+    client.complete_step(view.id, "a")
+    client.complete_step(view.id, "b")
+    assert states(client, view.id).endswith("c=executing d=pending e=pending f=pending")
+    client.complete(running)
+    assert states(client, view.id).endswith("d=available e=pending f=pending")
+
+
 def test_what_an_operator_had_cancelled_stays(client: Client) -> None:
     view = client.insert(flow("a b:a c:a d:b"))
     client.recover_step(view.id, "b", "cancel")

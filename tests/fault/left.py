@@ -72,7 +72,45 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e ready",
         },
     },
-    "callback": {
+    "claim_callbacks": {
+        "nothing": {
+            "e",
+            "n",
+            "n w",
+            "outbox w",
+        },
+        "rebuild": {
+            "e outbox timers w",
+            "outbox timers w",
+        },
+        "sweep": {
+            "e outbox timers",
+            "e timers",
+            "outbox",
+            "outbox timers",
+            "timers",
+        },
+    },
+    "settle_callbacks": {
+        "nothing": {
+            "e",
+            "n",
+            "n w",
+            "outbox w",
+        },
+        "rebuild": {
+            "e outbox timers w",
+            "outbox timers w",
+        },
+        "sweep": {
+            "e outbox timers",
+            "e timers",
+            "outbox",
+            "outbox timers",
+            "timers",
+        },
+    },
+    "resend_callback": {
         "nothing": {
             "e",
             "n",
@@ -282,7 +320,10 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
     },
     "signal": {
         "nothing": {
+            "log",
+            "log sig stats",
             "log sig stats timers",
+            "log stats",
             "sig stats timers",
         },
         "rebuild": {
@@ -362,6 +403,18 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "d e p ready timers",
             "e p",
             "e p ready",
+        },
+    },
+    "withdraw": {
+        "nothing": {
+            "log",
+            "log sig stats",
+            "log stats",
+        },
+        "rebuild": {
+            "log stats timers",
+            "log timers",
+            "timers",
         },
     },
 }

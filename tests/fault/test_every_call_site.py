@@ -37,7 +37,7 @@ Left = dict[str, set[tuple[str, str]]]
 WRITING: Final = {name for name, function in FUNCTIONS.items() if not function.reads_only}
 # A single write in these histories, or none, and so nothing to leave behind; "create" runs while a
 # client connects.
-SINGLE: Final = {"create", "reserve", "unreserve", "gauges", "forget"}
+SINGLE: Final = {"create", "dispatcher", "reserve", "unreserve", "gauges", "forget"}
 
 
 class Breaking(Stepped):

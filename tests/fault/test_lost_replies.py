@@ -279,7 +279,7 @@ def test_a_delivery(direct: Client, lossy: Client, cut: Cut) -> None:
     workflow_id = ended(direct)
     got: list[str] = []
     cut("due")
-    cut("callback")
+    cut("claim_callbacks")
     with counted(direct, delivered=1):
         report = lossy.dispatch_callbacks(lambda one: got.append(one.callback_id))
     assert (report.delivered, report.failed) == (1, 0)
@@ -298,7 +298,7 @@ def test_the_acknowledgement_of_a_callback(
     hasten(direct, workflow_id)
 
     def handler(_: Callback) -> None:
-        cut("callback")
+        cut("settle_callbacks")
         raise OSError
 
     with counted(direct, failed=1, **({"dead": 1} if failures == 20 else {})):
@@ -310,7 +310,7 @@ def test_the_acknowledgement_of_a_callback(
 def test_sending_again(direct: Client, lossy: Client, cut: Cut) -> None:
     workflow_id = ended(direct)
     direct.dispatch_callbacks(ignore)
-    cut("callback")
+    cut("resend_callback")
     again = lossy.resend_callback(f"{workflow_id}/1")
     assert (again.status, again.attempts) == ("pending", 0)
     assert noted(direct, workflow_id)[1:] == [("resend_callback", None, "accepted", None)]
@@ -318,7 +318,7 @@ def test_sending_again(direct: Client, lossy: Client, cut: Cut) -> None:
 
 def test_a_refusal_to_send_again_is_recorded_once(direct: Client, lossy: Client, cut: Cut) -> None:
     workflow_id = ended(direct)
-    cut("callback")
+    cut("resend_callback")
     with refused("invalid_argument"):
         lossy.resend_callback(f"{workflow_id}/7")
     assert len(direct.evidence(workflow_id)) == 2
@@ -329,8 +329,8 @@ def test_a_repeat_that_nobody_tells_of(proxy: Proxy, direct: Client, cut: Cut) -
     workflow_id = ended(direct)
     with redis.Redis(port=proxy.port) as own, Client.from_redis(own) as client:
         client.list()
-        cut("callback")
-        assert client.dispatch_callbacks(lambda _: cut("callback")).delivered == 1
+        cut("claim_callbacks")
+        assert client.dispatch_callbacks(lambda _: cut("settle_callbacks")).delivered == 1
     [after] = direct.callbacks(workflow_id)
     assert (after.status, after.attempts) == ("delivered", 1)
     assert len(direct.evidence(workflow_id)) == 1

@@ -6,24 +6,25 @@ import inspect
 import logging
 import random
 import re
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import chain, zip_longest
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
-from rwf.errors import NotFound
-from rwf.model.limits import CHUNK
+from rwf.errors import NotFound, StoreUnavailable
+from rwf.model.limits import CHUNK, ITEMS_PER_CALL
 from rwf.model.names import shown
 from rwf.model.retry import seconds
 from rwf.model.states import CallbackStatus
 from rwf.model.views import Callback, CallbackPosture, CallbackView, DispatchReport
 from rwf.store.callbacks import CallbackRecord
-from rwf.store.catalog import CONNECT, Arg, Call, Op
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
 from rwf.store.keys import partition_of
 from rwf.store.ops.base import (
     Scope,
+    Slots,
     checked_id,
     checked_text,
     invalid,
@@ -32,15 +33,21 @@ from rwf.store.ops.base import (
     passing_over,
     readable_id,
     rejection,
+    side_by_side,
+    survived,
     unknown_workflow,
+    warn_of,
 )
 
 Handler = Callable[[Callback], object]
 """What is called with each envelope; a coroutine function for ``AsyncClient`` only."""
 
+T = TypeVar("T")
+
 _DISPATCH: Final = "dispatch_callbacks"
 _RESEND: Final = "resend_callback"
-_MEMBERS_PER_CALL: Final = 100
+# How many callbacks of a partition are looked at together, however many partitions there are.
+_LEAST_PAGE: Final = 8
 _MEMBER: Final = re.compile(r"([^|]+)\|([1-9][0-9]{0,15})")
 _NUMBER: Final = re.compile("[1-9][0-9]{0,15}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.]{1,128}")
@@ -59,36 +66,53 @@ class Claim:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a claim: the handler was content, or this went wrong."""
+
+    claim: Claim
+    error: BaseException | None
+
+
+class _Due(NamedTuple):
+    """A callback that stands in a partition's outbox and is due."""
+
+    outbox: _Outbox
+    workflow_id: str
+    number: str
+
+
 @dataclass(slots=True)
 class _Outbox:
     """What one partition has due, read page by page."""
 
     partition: int
-    waiting: deque[str] = field(default_factory=deque)
-    seen: set[str] = field(default_factory=set)
-    left: int = 0
-    """How many stand in front of the next page: those that are not for this release to take."""
+    passed: set[str] = field(default_factory=set)
+    """Members that are not to be claimed in this run: they were, or are nothing to be claimed."""
+    offset: int = 0
+    """How many stand in front of the next page, all of them passed."""
 
-    def next(self, scope: Scope, most: int) -> Op[str | None]:
-        """The next member, once; None when there is none left."""
-        while not self.waiting:
-            args: list[Arg] = [self.left, most]
-            found = yield Call("due", scope.keys.partition(self.partition), args)
-            page = [member.decode() for member in found]
-            self.waiting.extend(member for member in page if member not in self.seen)
-            self.seen.update(page)
-            if not self.waiting:
-                if len(page) < most:
-                    return None
-                self.left += len(page)
-        return self.waiting.popleft()
+    def take(self, page: Sequence[bytes]) -> list[_Due]:
+        """Those of a page that are to be claimed."""
+        members = [member.decode(errors="replace") for member in page]
+        fresh = [member for member in members if member not in self.passed]
+        found: list[_Due] = []
+        for member in fresh:
+            match = _MEMBER.fullmatch(member)
+            if match is None or partition_of(match[1]) != self.partition:
+                self.passed.add(member)
+            else:
+                found.append(_Due(self, match[1], match[2]))
+        if not found:
+            self.offset += len(members)
+        return found
 
 
 class Dispatch:
-    """One run over the outboxes of these partitions, or of all, in turn.
+    """One run over the outboxes of these partitions, or of all.
 
-    The client calls the handler between :meth:`claim` and :meth:`settle`; when it never gets to the
-    latter, the lease ends by itself. No callback is claimed twice in one run.
+    Whoever runs it calls the handler between :meth:`claim` and :meth:`settle`; when they never get
+    to the latter, the lease ends by itself. No callback is claimed twice in one run.
     """
 
     def __init__(
@@ -109,84 +133,146 @@ class Dispatch:
             raise invalid(_DISPATCH, str(error)) from None
         if self._lease_ms < 1:
             raise invalid(_DISPATCH, "lease must be at least 0.001 seconds")
+        self.lease = self._lease_ms / 1000
         self._scope = scope
         self._partitions = partitions
         self._left = limit
-        self._page = min(limit, _MEMBERS_PER_CALL)
-        self._outboxes: deque[_Outbox] | None = None
+        self._outboxes: list[_Outbox] | None = None
         self._delivered = 0
         self._failed = 0
 
     def report(self) -> DispatchReport:
         return DispatchReport(delivered=self._delivered, failed=self._failed)
 
-    def claim(self) -> Op[Claim | None]:
-        """The next callback that is due; None when the run is over."""
+    def claim(self, room: int) -> Op[list[Claim]]:
+        """Leases up to so many of the callbacks that are due; none when none is, for now."""
+        room = min(room, self._left)
+        if room < 1:
+            return []
         if self._outboxes is None:
-            self._outboxes = yield from self._all()
-        while self._outboxes and self._left:
-            outbox = self._outboxes.popleft()
-            member = yield from outbox.next(self._scope, self._page)
-            if member is None:
-                continue
-            self._outboxes.append(outbox)
-            claim = yield from passing_over(self._claim(outbox, member), "a callback")
-            if claim is not None:
-                self._left -= 1
-                return claim
-        return None
+            self._outboxes = yield from self._begun()
+        while found := (yield from self._due(self._outboxes, room)):
+            if claims := (yield from self._claim(found)):
+                self._left -= len(claims)
+                return claims
+        return []
 
-    def _all(self) -> Op[deque[_Outbox]]:
-        numbers = self._partitions
-        if numbers is None:
-            keys = self._scope.keys
-            if not keys.partitions:
-                yield CONNECT
+    def _begun(self) -> Op[list[_Outbox]]:
+        """Tells that there is a dispatcher, before it claims anything; the outboxes to look at."""
+        keys, numbers = self._scope.keys, self._partitions
+        if not keys.partitions:
+            yield CONNECT
+        try:
+            found = yield Call("dispatcher", [keys.meta()])
+        except StoreUnavailable:
+            # Who removes workflows has to ask there too: what nobody can read holds all of them
+            # back, and other partitions may be reachable.
+            _log.debug("the namespace's record is out of reach")
+        else:
             # Others may have added some since this client has connected.
-            found = yield Call("meta", [keys.meta()])
             keys.partitions = int(found[0] or keys.partitions)
-            numbers = range(keys.partitions)
-        outboxes = deque(_Outbox(number) for number in numbers)
-        # No partition comes first each time.
-        outboxes.rotate(random.randrange(len(outboxes) or 1))  # noqa: S311
+        every = range(keys.partitions) if numbers is None else numbers
+        outboxes = [_Outbox(number) for number in every]
+        random.shuffle(outboxes)  # so that no partition comes first each time
         return outboxes
 
-    def _claim(self, outbox: _Outbox, member: str) -> Op[Claim | None]:
-        match = _MEMBER.fullmatch(member)
-        if match is None or partition_of(match[1]) != outbox.partition:
-            outbox.left += 1
-            return None
-        workflow_id, number, token = match[1], match[2], new_call_id()
-        args: list[Arg] = ["claim", number, token, self._lease_ms]
-        kind, *rest = yield self._scope.on_workflow("callback", workflow_id, args)
-        if kind == b"other":
-            outbox.left += 1
-        if kind != b"claimed":
-            return None
-        record, static = rest
-        envelope = CallbackRecord.parse(record).envelope(workflow_id, int(number), static)
-        return Claim(envelope, token)
+    def _due(self, outboxes: Sequence[_Outbox], room: int) -> Op[list[_Due]]:
+        """Up to so many that are due, of all partitions in turn."""
+        most = max(min(room, _LEAST_PAGE), room // (len(outboxes) or 1))
+        asked = outboxes
+        while asked:
+            calls = [self._look(outbox, most) for outbox in asked]
+            pages = yield Together(calls)
+            found = [one.take(page) for one, page in zip(asked, pages, strict=True)]
+            if any(found):
+                in_turn = chain.from_iterable(zip_longest(*found))
+                return [due for due in in_turn if due is not None][:room]
+            # Behind those that are not to be claimed others may stand.
+            asked = [one for one, page in zip(asked, pages, strict=True) if len(page) == most]
+        return []
 
-    def settle(self, claim: Claim, error: Exception | None) -> Op[None]:
-        """The handler has done its work, or has raised an error."""
-        workflow_id, _, number = claim.envelope.callback_id.partition("/")
-        args: list[Arg] = ["delivered", number, claim.token]
-        if error is not None:
-            _log.warning("callback %s failed", claim.envelope.callback_id, exc_info=error)
-            name = type(error).__name__
-            why = name if _PLAIN.fullmatch(name) else "an error"
-            args = ["failed", number, claim.token, f"{random.random():.6f}", why]  # noqa: S311
-        yield self._scope.on_workflow("callback", workflow_id, args)
-        self._delivered += error is None
-        self._failed += error is not None
+    def _look(self, outbox: _Outbox, most: int) -> Call:
+        args: list[Arg] = [outbox.offset, most]
+        return Call("due", self._scope.keys.partition(outbox.partition), args)
+
+    def _claim(self, found: Sequence[_Due]) -> Op[list[Claim]]:
+        """Leases what was found, or what comes before it in its workflow."""
+        claims: list[Claim] = []
+        batches = _batches(found, lambda due: due.outbox.partition)
+        done = yield from side_by_side([self._claim_batch(batch) for batch in batches])
+        for batch, claimed in zip(batches, done, strict=True):
+            if not isinstance(claimed, Exception):
+                claims += claimed
+                continue
+            for due in batch:  # one of them cannot be read
+                one = yield from survived(self._claim_batch([due]))
+                if isinstance(one, Exception):
+                    due.outbox.passed.add(f"{due.workflow_id}|{due.number}")
+                    warn_of("a callback", one)
+                else:
+                    claims += one
+        return claims
+
+    def _claim_batch(self, batch: Sequence[_Due]) -> Op[list[Claim]]:
+        slots = Slots(self._scope, batch[0].outbox.partition)
+        tokens = [new_call_id() for _ in batch]
+        args: list[Arg] = [self._lease_ms]
+        for due, token in zip(batch, tokens, strict=True):
+            args += [slots.of(due.workflow_id), due.number, token]
+        replies = yield Call("claim_callbacks", slots.keys, args)
+        claims: list[Claim] = []
+        for due, token, (kind, *claimed) in zip(batch, tokens, replies, strict=True):
+            if kind == b"claimed":
+                number, record, *workflow = claimed
+                envelope = CallbackRecord.parse(record).envelope(
+                    due.workflow_id, int(number), *workflow
+                )
+                claims.append(Claim(envelope, token))
+                due.outbox.passed.add(f"{due.workflow_id}|{int(number)}")
+            elif kind == b"other":
+                due.outbox.passed.add(f"{due.workflow_id}|{due.number}")
+        return claims
+
+    def settle(self, outcomes: Sequence[Outcome]) -> Op[None]:
+        """Tells what became of claims, of this run or of another."""
+        batches = _batches(outcomes, lambda one: partition_of(one.claim.envelope.workflow_id))
+        done = yield from side_by_side([self._settle_batch(batch) for batch in batches])
+        for batch, failure in zip(batches, done, strict=True):
+            if isinstance(failure, Exception):  # one of them cannot be read
+                for one in batch:
+                    yield from passing_over(self._settle_batch([one]), "a callback")
+        for one in outcomes:
+            self._delivered += one.error is None
+            self._failed += one.error is not None
+
+    def _settle_batch(self, batch: Sequence[Outcome]) -> Op[None]:
+        partition = int(batch[0].claim.envelope.workflow_id.partition("-")[0])
+        slots = Slots(self._scope, partition)
+        args: list[Arg] = []
+        for claim, error in ((one.claim, one.error) for one in batch):
+            workflow_id, _, number = claim.envelope.callback_id.partition("/")
+            args += [slots.of(workflow_id), number, claim.token, *_told(error)]
+        yield Call("settle_callbacks", slots.keys, args)
 
 
-def attempt(handler: Handler, envelope: Callback) -> tuple[object, Exception | None]:
-    """What the handler returned, or raised; what ends the process or the task is raised on."""
-    try:
-        return handler(envelope), None
-    except Exception as error:
-        return None, error
+def _told(error: BaseException | None) -> tuple[str, str]:
+    """The jitter of the next try and what has failed; nothing of both when nothing has."""
+    if error is None:
+        return "", ""
+    name = type(error).__name__
+    return f"{random.random():.6f}", name if _PLAIN.fullmatch(name) else "an error"  # noqa: S311
+
+
+def _batches(items: Sequence[T], partition: Callable[[T], int | None]) -> list[list[T]]:
+    """The items of each partition, cut into what one call takes."""
+    groups: dict[int | None, list[T]] = {}
+    for item in items:
+        groups.setdefault(partition(item), []).append(item)
+    return [
+        group[at : at + ITEMS_PER_CALL]
+        for group in groups.values()
+        for at in range(0, len(group), ITEMS_PER_CALL)
+    ]
 
 
 def is_async(handler: Handler) -> bool:
@@ -243,8 +329,8 @@ def resend(scope: Scope, callback_id: str, actor: str | None) -> Op[CallbackView
     if not (yield from is_partition(scope, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_RESEND, workflow_id)
     note = {"callback_id": callback_id} | ({} if who is None else {"actor": who})
-    args: list[Arg] = ["resend", number, new_call_id(), orjson.dumps(note)]
-    reply = yield scope.on_workflow("callback", workflow_id, args)
+    args: list[Arg] = [number, new_call_id(), orjson.dumps(note)]
+    reply = yield scope.on_workflow("resend_callback", workflow_id, args)
     if reply[0] == b"rejected":
         raise rejection(_RESEND, "callback", reply)
     _, record, static = reply

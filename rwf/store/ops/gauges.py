@@ -71,6 +71,7 @@ def _differences(scope: Scope, partition: int) -> Op[list[GaugeDifference]]:
 
 def _listed(scope: Scope, partition: int, group: str, place: str) -> Op[list[str]]:
     """The next entries of a group of the listing, "inserted|id", newest first."""
-    args: list[Any] = [group, place, ITEMS_PER_CALL]
-    page = yield Call("list", scope.keys.partition(partition), args)
-    return [entry.decode().partition("|")[2] for entry in page]
+    # Up to twice as many come, to the end of a millisecond.
+    args: list[Any] = [group, place, ITEMS_PER_CALL // 2]
+    [page] = yield Call("list", scope.keys.partition(partition), args)
+    return [entry.decode() for entry in page]

@@ -5,33 +5,45 @@ from __future__ import annotations
 from typing import Any, Final
 
 from rwf.model.views import PartialList, QueueView
-from rwf.store.catalog import Call, Op
+from rwf.store.catalog import Arg, Call, Op
 from rwf.store.ops.base import Scope, all_partitions, ask_each
 from rwf.store.stored import time_of, time_of_micros
 
 # A worker that is idle asks each partition at least this often, in milliseconds.
 _SERVED_MS: Final = 60_000
+_BEGIN: Final = ":"
 # The time when a step came in is a part of its entry's order: round, microseconds, number.
 _CAME_IN: Final = slice(10, 23)
 
 
 def queues(scope: Scope) -> Op[PartialList[QueueView]]:
-    """All queues, by name."""
+    """All queues, by name; the next pages of all partitions travel together."""
     numbers = yield from all_partitions(scope)
-    replies, unreachable = yield from ask_each(
-        scope, {number: Call("queues", scope.keys.partition(number)) for number in numbers}
-    )
-    found: dict[str, QueueView] = {}
-    for now, *rows in replies.values():
-        for view in (_view(int(now), *row) for row in rows):
-            found[view.name] = _sum(found[view.name], view) if view.name in found else view
-    return PartialList([found[name] for name in sorted(found)], unreachable)
+    found: dict[int, dict[str, QueueView]] = {number: {} for number in numbers}
+    places: dict[int, Arg] = dict.fromkeys(numbers, _BEGIN)
+    unreachable: set[int] = set()
+    while places:
+        replies, away = yield from ask_each(
+            scope,
+            {n: Call("queues", scope.keys.partition(n), [at]) for n, at in places.items()},
+        )
+        unreachable.update(away)
+        for number, (now, place, *rows) in replies.items():
+            views = (_view(int(now), *row) for row in rows)
+            found[number].update((view.name, view) for view in views)
+            places[number] = place
+        places = {n: at for n, at in places.items() if at and n not in unreachable}
+    total: dict[str, QueueView] = {}
+    for views_of in found.values():
+        for name, view in views_of.items():
+            total[name] = _sum(total[name], view) if name in total else view
+    return PartialList([total[name] for name in sorted(total)], sorted(unreachable))
 
 
 def queue_of(scope: Scope, workflow_id: str, name: str) -> Op[QueueView]:
     """A queue as it is in the partition of a workflow."""
     partition = int(workflow_id.partition("-")[0])
-    now, row = yield Call("queues", scope.keys.partition(partition), [name])
+    now, _, row = yield Call("queues", scope.keys.partition(partition), [name])
     return _view(int(now), *row)
 
 
@@ -43,7 +55,8 @@ def _view(now: int, name: bytes, available: bytes, first: bytes | None, asked: A
         available=int(available),
         oldest_at=None if oldest is None else time_of_micros(oldest),
         asked_at=None if last is None else time_of(last),
-        served=last is not None and now - last < _SERVED_MS,
+        # By a clock that was set back since, a time that lies far ahead is an old one.
+        served=last is not None and abs(now - last) < _SERVED_MS,
     )
 
 

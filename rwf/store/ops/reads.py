@@ -10,10 +10,7 @@ from typing import Any, Final, TypeVar
 from rwf.errors import NotFound
 from rwf.model.limits import CHUNK
 from rwf.model.names import shown
-from rwf.model.operator import workflow_status
 from rwf.model.states import (
-    TERMINAL_WORKFLOWS,
-    WORKFLOW_CODE,
     EdgePolicy,
     OperatorStatus,
     WorkflowState,
@@ -25,21 +22,15 @@ from rwf.model.views import (
     PartialList,
     ResultView,
     StepView,
-    WorkflowPage,
     WorkflowView,
 )
 from rwf.store.catalog import CONNECT, Arg, Call, Op
 from rwf.store.headers import Header
-from rwf.store.keys import partition_of
 from rwf.store.ops.base import (
     Scope,
-    Slots,
     all_partitions,
     ask_each,
-    checked_text,
-    each_survived,
     invalid,
-    reach_each,
     readable_id,
     wire_name,
 )
@@ -143,7 +134,7 @@ def get(scope: Scope, workflow_id: str) -> Op[WorkflowView]:
     found = yield scope.on_workflow("show", readable_id(workflow_id), [])
     if not found[0]:
         raise NotFound(f"no workflow {workflow_id}")
-    static, counts, context = found[0]
+    static, counts, context, _ = found[0]
     return Header.parse(static, counts).view(workflow_id, context)
 
 
@@ -352,129 +343,3 @@ def latest_rejection(scope: Scope, workflow_id: str, name: str | None) -> Op[Evi
         last -= len(page)
         if not page or -last > total:
             return None
-
-
-# --- listing ----------------------------------------------------------------------------------
-
-
-def list_workflows(
-    scope: Scope,
-    state: WorkflowState | str | None,
-    operator_status: OperatorStatus | str | None,
-    name: str | None,
-    limit: int,
-    cursor: str | None,
-) -> Op[WorkflowPage]:
-    """Workflows, newest first."""
-    wanted_state = None if state is None else _member("state", state, WorkflowState)
-    wanted_status = (
-        None
-        if operator_status is None
-        else _member("operator_status", operator_status, OperatorStatus)
-    )
-    name = checked_text(name, "name", _READ)
-    if _number("limit", limit, 1) > _MAX_PAGE:
-        raise invalid(_READ, f"limit must be at most {_MAX_PAGE}")
-    after = _checked_cursor(cursor)
-    yield from all_partitions(scope)
-    groups = _groups(wanted_state)
-    found: PartialList[tuple[WorkflowView, OperatorStatus]] = PartialList()
-    for _ in range(0, _SCANNED_PER_PAGE, limit):
-        places = yield from _places(scope, groups, after, limit)
-        views = yield from _views(scope, places)
-        away = {*found.unreachable, *places.unreachable, *views.unreachable}
-        found.unreachable = tuple(sorted(away))
-        for place, view, status in views:
-            after = place
-            if (
-                wanted_state in (None, view.state)
-                and wanted_status in (None, status)
-                and name in (None, view.name)
-            ):
-                found.append((view, status))
-                if len(found) == limit:
-                    return _page(found, after)
-        if len(places) < limit:
-            return _page(found, None)
-        after = places[-1]
-    return _page(found, after)
-
-
-def _page(
-    found: PartialList[tuple[WorkflowView, OperatorStatus]], cursor: str | None
-) -> WorkflowPage:
-    return WorkflowPage(
-        workflows=tuple(view for view, _ in found),
-        operator_statuses=tuple(status for _, status in found),
-        cursor=cursor,
-        unreachable=found.unreachable,
-    )
-
-
-def _member(name: str, value: Any, kind: type[Member]) -> Member:
-    if not isinstance(value, str) or value not in set(kind):
-        raise invalid(_READ, f"{name} must be one of {', '.join(kind)}")
-    return kind(value)
-
-
-def _checked_cursor(cursor: str | None) -> str:
-    if cursor is None:
-        return ""
-    place, _, workflow_id = cursor.partition("|") if isinstance(cursor, str) else ("", "", "")
-    if not _PLACE.fullmatch(place) or partition_of(workflow_id) is None:
-        raise invalid(_READ, "not a cursor of a page of workflows")
-    return cursor
-
-
-def _groups(state: WorkflowState | None) -> str:
-    """The groups of the index that hold workflows of this state."""
-    if state is None:
-        return "o" + "".join(WORKFLOW_CODE.values())
-    return WORKFLOW_CODE[state] if state in TERMINAL_WORKFLOWS else "o"
-
-
-def _places(scope: Scope, groups: str, after: str, limit: int) -> Op[PartialList[str]]:
-    """The places (``inserted|id``) of the next workflows of all partitions, newest first."""
-    args: list[Arg] = [groups, after, limit]
-    numbers = range(scope.keys.partitions)
-    replies, unreachable = yield from ask_each(
-        scope, {n: Call("list", scope.keys.partition(n), args) for n in numbers}
-    )
-    members = (member for found in replies.values() for member in found)
-    places = sorted((member.decode().partition("|")[2] for member in members), reverse=True)
-    return PartialList(places[:limit], unreachable)
-
-
-def _views(
-    scope: Scope, places: Sequence[str]
-) -> Op[PartialList[tuple[str, WorkflowView, OperatorStatus]]]:
-    """The workflows at these places, as far as they still exist and can be read, and their operator
-    status."""
-    by_partition: dict[int, list[str]] = {}
-    for place in places:
-        workflow_id = place.partition("|")[2]
-        by_partition.setdefault(int(workflow_id.partition("-")[0]), []).append(workflow_id)
-    found = yield from reach_each(
-        scope,
-        {
-            number: each_survived(lambda some: _shown(scope, some), ids, str)
-            for number, ids in by_partition.items()
-        },
-    )
-    views = {view.id: (view, status) for shown in found for view, status in shown}
-    pairs = ((place, views.get(place.partition("|")[2])) for place in places)
-    return PartialList(
-        ((place, *pair) for place, pair in pairs if pair is not None), found.unreachable
-    )
-
-
-def _shown(scope: Scope, ids: Sequence[str]) -> Op[list[tuple[WorkflowView, OperatorStatus]]]:
-    """These workflows of one partition, as far as they still exist."""
-    slots = Slots(scope, int(ids[0].partition("-")[0]), ids)
-    shown: list[tuple[WorkflowView, OperatorStatus]] = []
-    for (workflow_id, _), found in zip(slots, (yield Call("show", slots.keys)), strict=True):
-        if found:
-            header = Header.parse(found[0], found[1])
-            view = header.view(workflow_id, found[2])
-            shown.append((view, workflow_status(view, review=header.needs_review)))
-    return shown

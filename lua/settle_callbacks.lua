@@ -1,0 +1,54 @@
+-- settle_callbacks: tells what became of callbacks that were claimed.
+--
+-- Keys: the partition's, then each workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before; then for each of at most 64 callbacks: slot, number,
+--   the token of its claim, and when it has failed a random number in [0,1) for the jitter and what failed,
+--   else twice "".
+-- Reply: {}.
+-- Writes: the callbacks' records, the outbox, statistics, the header when a callback is over, evidence.
+--   Publishes nothing.
+--
+-- What an outdated claim reports counts only if its handler did its work. The next callback of a workflow is
+-- due as soon as the one before it is over.
+local FIRST_ITEM, WIDTH = 3, 5
+
+local function stale(call_, flow, item)
+  evidence.reject(call_, flow, item, "stale_lease", "the claim is not the callback's current one")
+end
+
+local function delivered(call_, flow, item, c)
+  if c.token == "" then
+    stale(call_, flow, item) -- sent again since, and not claimed yet
+  elseif c.status ~= "d" then
+    c.token = item.call
+    outbox.delivered(call_, flow, c)
+  elseif c.token ~= item.call then
+    evidence.duplicate(call_, flow, item, "duplicate_delivery")
+  end
+end
+
+local function failed(call_, flow, item, c, jitter, why)
+  if c.token ~= item.call then
+    stale(call_, flow, item)
+  elseif c.status == "l" then
+    local delay = backoff.delay_ms("", tonumber(c.attempts), tonumber(jitter))
+    outbox.failed(call_, flow, item, c, delay, why)
+  end
+end
+
+return function(keys, args)
+  local call_ = call.open(keys)
+  for at = FIRST_ITEM, #args, WIDTH do
+    local slot, jitter = tonumber(args[at]), args[at + 3]
+    local flow = call_.flows[slot] or call.flow(call_, slot, {})
+    local item = outbox.item(args[at + 1], args[at + 2])
+    local c = flow.h and flow.h.semantics == states.VERSION and outbox.read(flow, item.number)
+    if c and jitter == "" then
+      delivered(call_, flow, item, c)
+    elseif c then
+      failed(call_, flow, item, c, jitter, args[at + 4])
+    end
+  end
+  flush.commit(call_, args[1])
+  return {}
+end
