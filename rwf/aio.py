@@ -64,6 +64,7 @@ from rwf.store.ops import (
     rebuild,
     reconcile,
     recover,
+    retaining,
     signals,
 )
 from rwf.store.ops.base import Scope
@@ -308,9 +309,21 @@ class AsyncClient:
         )
 
     async def request_cancel(
-        self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
+        self,
+        workflow_id: str,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        force: bool = False,
     ) -> WorkflowView:
-        return await self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
+        op = cancel.request_cancel(self._scope, workflow_id, actor, reason, force)
+        return await self._run(op)
+
+    async def set_retention(
+        self, workflow_id: str, retention: timedelta | None, *, actor: str | None = None
+    ) -> WorkflowView:
+        op = retaining.set_retention(self._scope, workflow_id, retention, actor)
+        return await self._run(op)
 
     async def recover_step(
         self,

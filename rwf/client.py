@@ -59,6 +59,7 @@ from rwf.store.ops import (
     rebuild,
     reconcile,
     recover,
+    retaining,
     signals,
 )
 from rwf.store.ops.base import Scope
@@ -379,15 +380,34 @@ class Client:
         )
 
     def request_cancel(
-        self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
+        self,
+        workflow_id: str,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        force: bool = False,
     ) -> WorkflowView:
         """Asks a workflow to end: what does not run is cancelled, a running step learns of it at
         its next heartbeat, and its outcome is still recorded (section 6).
 
-        Repeating it is harmless. Raises CommandRejected: ``already_terminal`` for a first request
+        ``force`` takes the leases of running steps away and cancels these too, so the workflow is
+        terminal when this returns; it may follow a request without it. Repeating it is harmless.
+        Raises CommandRejected: ``already_terminal`` for a first request
         on a workflow that has ended.
         """
-        return self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
+        op = cancel.request_cancel(self._scope, workflow_id, actor, reason, force)
+        return self._run(op)
+
+    def set_retention(
+        self, workflow_id: str, retention: timedelta | None, *, actor: str | None = None
+    ) -> WorkflowView:
+        """Sets how long a workflow is kept once it has finished, from its end on; None for ever.
+
+        With a zero retention a workflow that has finished leaves with the next prune. An ``actor``
+        is recorded as evidence. Raises CommandRejected.
+        """
+        op = retaining.set_retention(self._scope, workflow_id, retention, actor)
+        return self._run(op)
 
     def recover_step(
         self,

@@ -44,6 +44,7 @@ FUNCTIONS: Final = {
         Function("dedupe", reads_only=True),
         Function("named", reads_only=True),
         Function("take"),
+        Function("retain"),
         Function("prune"),
         Function("cancel"),
         Function("recover"),
@@ -85,7 +86,7 @@ PUBLISHING: Final = frozenset(
         "note", "insert", "complete", "advance", "check",
         "claim_callbacks", "settle_callbacks", "resend_callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover", "prune", "forget",
+        "cancel", "recover", "retain", "prune", "forget",
     }
 )  # fmt: skip
 

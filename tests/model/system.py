@@ -142,9 +142,13 @@ class ClientSystem:
         view = self._client.deliver_signal(name, key, payload=payload, dedupe_key=dedupe)
         return Delivered(view.status, view.workflow_id, view.step, view.payload)
 
-    def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused:
+    def keep(self, workflow_id: str, for_ever: bool) -> WorkflowRow:
+        retention = None if for_ever else timedelta(0)
+        return workflow_row(self._client.set_retention(workflow_id, retention))
+
+    def request_cancel(self, workflow_id: str, force: bool = False) -> WorkflowRow | Refused:
         try:
-            return workflow_row(self._client.request_cancel(workflow_id))
+            return workflow_row(self._client.request_cancel(workflow_id, force=force))
         except CommandRejected as error:
             return _refused(error)
 
