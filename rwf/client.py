@@ -9,13 +9,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rwf.dispatching import deliver
-from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_PAYLOAD
+from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
     TERMINAL_WORKFLOWS,
     CompletionStatus,
     OperatorStatus,
     RecoveryAction,
     RecoveryScope,
+    SignalStatus,
     WorkflowState,
 )
 from rwf.model.views import (
@@ -36,6 +37,7 @@ from rwf.model.views import (
     ReconcileReport,
     RecoveryResult,
     ResultView,
+    SignalPage,
     SignalView,
     StepExplanation,
     StepView,
@@ -54,6 +56,7 @@ from rwf.store.ops import (
     complete,
     explain,
     insert,
+    kept,
     listing,
     queues,
     reads,
@@ -85,10 +88,12 @@ class Client:
     :class:`~rwf.NotFound`; a commanding one :class:`~rwf.CommandRejected`.
     """
 
-    def __init__(self, store: SyncStore, session: Session, *, max_payload: int) -> None:
+    def __init__(
+        self, store: SyncStore, session: Session, *, max_payload: int, max_input: int = MAX_INPUT
+    ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload)
+        self._scope = Scope(session.keys, max_payload, max_input)
         self._endings = Endings(self._hints)
 
     @classmethod
@@ -101,6 +106,7 @@ class Client:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
         max_connections: int = MAX_CONNECTIONS,
         socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
@@ -109,7 +115,8 @@ class Client:
 
         ``durability`` is ``server``, ``aof`` (WAITAOF) or ``replicas:N`` (WAIT). ``partitions``
         is what the namespace is created with, and checked against when it exists. ``max_payload``
-        is in bytes.
+        is in bytes, as is ``max_input``: how large the input of a claimed step may be with the
+        results that it refers to.
 
         ``max_connections`` is how many connections the client has at most, to each node of a
         cluster; a call waits for a free one. ``socket_timeout`` is in seconds, for that, for
@@ -119,7 +126,9 @@ class Client:
         whatever happens on the way. Raises CommandRejected (``invalid_argument``).
         """
         store = SyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
-        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
+        return cls._on(
+            store, namespace, durability, require_aof, partitions, max_payload, max_input
+        )
 
     @classmethod
     def from_redis(
@@ -131,10 +140,17 @@ class Client:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
     ) -> Self:
         """The same on a redis-py client of yours, which stays open when this one is closed."""
         return cls._on(
-            SyncStore(redis_client), namespace, durability, require_aof, partitions, max_payload
+            SyncStore(redis_client),
+            namespace,
+            durability,
+            require_aof,
+            partitions,
+            max_payload,
+            max_input,
         )
 
     @classmethod
@@ -161,6 +177,7 @@ class Client:
         require_aof: bool,
         partitions: int | None,
         max_payload: int,
+        max_input: int,
     ) -> Self:
         session = Session(
             namespace=namespace,
@@ -170,7 +187,7 @@ class Client:
             cluster=store.cluster,
             timeout=store.limits.timeout,
         )
-        return cls(store, session, max_payload=max_payload)
+        return cls(store, session, max_payload=max_payload, max_input=max_input)
 
     def _run(self, op: Op[T]) -> T:
         return self._store.run(self._session, op)
@@ -246,12 +263,15 @@ class Client:
         actor: str | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         """Records what a step's work came to, and releases or cancels what follows (section 4).
 
         ``status`` is completed, retryable, failed, discarded or cancelled. ``payload`` is JSON
         data; ``retry_in`` is in seconds, for retryable only; ``command_id`` makes a repetition of
-        this command a duplicate. Raises CommandRejected.
+        this command a duplicate. ``count=False``, for retryable without a payload, has the step run
+        again without counting an attempt (polling): only the latest such report is kept. Raises
+        CommandRejected.
         """
         item = Completion(
             workflow_id=workflow_id,
@@ -264,6 +284,7 @@ class Client:
             actor=actor,
             force=force,
             command_id=command_id,
+            count=count,
         )
         return self._run(complete.complete_step(self._scope, item))
 
@@ -277,6 +298,7 @@ class Client:
         retry_in: float | timedelta | None = None,
         actor: str | None = None,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         """The same as :meth:`complete_step`, for a claim: its lease goes with it (section 8)."""
         return self.complete_step(
@@ -289,6 +311,7 @@ class Client:
             retry_in=retry_in,
             actor=actor,
             command_id=command_id,
+            count=count,
         )
 
     def complete_many(
@@ -348,6 +371,7 @@ class Client:
         correlation_key: str,
         deadline: datetime | timedelta | None = None,
         lease: str | None = None,
+        actor: str | None = None,
     ) -> AwaitView:
         """Puts an available or executing step into a wait for a signal (section 5).
 
@@ -355,11 +379,11 @@ class Client:
         a timedelta from now by the server's clock, or a datetime with a timezone; one that has
         passed expires the step at once. ``lease`` is the token of a claim, given up by this. A
         step that waits already waits for this instead. A signal that was kept for it is consumed
-        before this returns. Raises CommandRejected.
+        before this returns. ``actor`` is who asks, for the record. Raises CommandRejected.
         """
         return self._run(
             signals.await_step(
-                self._scope, workflow_id, step, signal, correlation_key, deadline, lease
+                self._scope, workflow_id, step, signal, correlation_key, deadline, lease, actor
             )
         )
 
@@ -370,17 +394,32 @@ class Client:
         *,
         payload: Any = None,
         dedupe_key: str | None = None,
+        actor: str | None = None,
     ) -> SignalView:
         """Delivers a signal to the only workflow that waits for it under this key (section 5).
 
         ``payload`` is JSON data. ``dedupe_key`` (up to 512 characters) is the correlation key
-        unless given: the same three again change nothing, and return the first one's record. The
-        status says what became of it: consumed, or kept as unmatched, ambiguous or late, to be
-        consumed when a matching wait allows. Raises CommandRejected.
+        unless given: the same three again change nothing, and return the first one's record, with
+        ``duplicate`` true. The status says what became of it: consumed, or kept as unmatched,
+        ambiguous or late, to be consumed when a matching wait allows. ``actor`` is who delivers
+        it, for the record. Raises CommandRejected.
         """
         return self._run(
-            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key)
+            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key, actor)
         )
+
+    def withdraw_signal(
+        self, signal_id: str, *, actor: str | None = None, reason: str | None = None
+    ) -> SignalView:
+        """Takes a signal back that no wait has consumed; returns it as it was, ``withdrawn``.
+
+        ``signal_id`` is that of :meth:`signals` or of a delivery. The signal leaves for good, and
+        its dedupe key is free: the next delivery under it is a new signal. Who and why stay as
+        evidence, in ``evidence()`` without an id. Raises CommandRejected:
+        ``already_consumed_signal``, and ``signal_not_found`` for one that was withdrawn before or
+        has left.
+        """
+        return self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
 
     def request_cancel(
         self,
@@ -595,6 +634,23 @@ class Client:
     def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
         """A workflow's callbacks and where they stand, oldest first (section 6)."""
         return self._run(callbacks.callbacks(self._scope, workflow_id))
+
+    def signals(
+        self,
+        signal: str | None = None,
+        correlation_key: str | None = None,
+        *,
+        status: SignalStatus | str | None = None,
+        cursor: str | None = None,
+    ) -> SignalPage:
+        """A page of at most 100 signals that no wait has consumed, the oldest of each topic first.
+
+        A topic is a signal's name and a correlation key: with both it is that one alone, else all
+        that match, in no order among themselves. ``status`` is unmatched, ambiguous, late or
+        recorded. A filter that matches little may end a page early, with a ``cursor`` to go on
+        from. One that is kept the whole time is listed; one that comes or goes meanwhile may be.
+        """
+        return self._run(kept.list_signals(self._scope, signal, correlation_key, status, cursor))
 
     def queues(self) -> builtins.list[QueueView]:
         """All queues that hold a step, or whose steps somebody has ever asked for (section 8)."""

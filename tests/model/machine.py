@@ -30,6 +30,7 @@ from tests.model.plain import (
     Definition,
     Delivered,
     Inserted,
+    KeptRow,
     Recovered,
     Refused,
     Snapshot,
@@ -85,6 +86,11 @@ class System(Protocol):
     ) -> Awaited | Refused: ...
 
     def deliver(self, name: str, key: str, dedupe: str, payload: object) -> Delivered: ...
+
+    def withdraw(self, name: str, key: str, dedupe: str) -> Delivered | Refused: ...
+
+    def kept(self) -> list[KeptRow]:
+        """The signals that nobody has consumed, by topic and age."""
 
     def request_cancel(self, workflow_id: str, force: bool = False) -> WorkflowRow | Refused: ...
 
@@ -163,6 +169,7 @@ class Machine(RuleBasedStateMachine):
         self.keyed: dict[str, Definition] = {}
         self.sent: list[Command] = []
         self.leases: list[tuple[int, Claimed]] = []
+        self.delivered: list[tuple[str, str, str]] = []  # name, correlation key, dedupe key
         self.serial = 0
 
     def teardown(self) -> None:
@@ -302,6 +309,20 @@ class Machine(RuleBasedStateMachine):
         if ours.workflow_id is not None:
             ours = replace(ours, workflow_id=ids[ours.workflow_id])
         self._agree(ours, theirs)
+        self.delivered.append((name, key, dedupe))
+
+    @precondition(lambda self: self.delivered)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        """A signal that is kept, was consumed, or has left."""
+        signal = data.draw(st.sampled_from(self.delivered), label="signal")
+        self._agree(self.model.withdraw(*signal), self.system.withdraw(*signal))
+
+    @precondition(lambda self: self.delivered)
+    @rule()
+    def list_signals(self) -> None:
+        """All that are kept."""
+        self._agree(self.model.kept(), self.system.kept())
 
     # What operators do.
 
