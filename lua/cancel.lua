@@ -3,6 +3,7 @@
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, the call id, the reason (quoted), the client's note.
 -- Reply: {"accepted"|"duplicate", static, counts, context, flag}, or {"rejected", reason, stamp, message}.
+-- Bound: one chunk (200) of steps; 100 waits that expire.
 -- Writes: the header, records, counts, evidence, ready queue, timers, waits, statistics.
 -- Publishes: workflow_terminal.
 local function judge(call_, flow, item, again)

@@ -7,6 +7,7 @@
 --   its waits; {"removing", place, insert key or false, waits}: what the caller has to carry out, a wait
 --   as {step, signal or "", name|key}, and the place for the next call then; {"removed"} by the call that
 --   did it; {"gone"}.
+-- Bound: 100 waits of one chunk of steps; keys are unlinked, and freed beside the calls.
 -- Writes: with the first call, by which the workflow stops being there, index, statistics, header; with
 --   each, how far the removal has come; with the last, its keys. These are the same call where nothing
 --   belongs to the workflow elsewhere. The timer stands until then; that of a workflow which is kept is
@@ -29,6 +30,9 @@ local function obstacle(call_, flow)
       [header.removal_timer(flow)] = flow.removal and call.number(flow.removal) or false,
     }
     return "kept"
+  end
+  if flow.listed then
+    return "kept" -- it is first brought to the clock, and its timer with it
   end
   return waits.flag(flow) ~= "" and "untold" or nil
 end
