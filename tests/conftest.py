@@ -55,8 +55,10 @@ class Pool:
             self._topologies[name, kind] = (
                 Sentinels.start(kind) if name == "sentinel" else Cluster.start(kind, replicas=True)
             )
-        self._topologies[name, kind].flush()
-        return self._topologies[name, kind]
+        found = self._topologies[name, kind]
+        found.be_patient(False)
+        found.flush()
+        return found
 
     def stop(self) -> None:
         for server in (*self._servers.values(), *self._topologies.values()):
@@ -74,6 +76,13 @@ def pool() -> Iterator[Pool]:
 @pytest.fixture(params=[*KINDS, "cluster"])
 def server(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
     """An empty server of each supported kind in turn: ``.url``, ``.kind``, ``.client()``."""
+    return pool.get(request.param)
+
+
+@pytest.fixture(params=["valkey91", "cluster"])
+def one_or_cluster(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
+    """An empty server of the newest Valkey, and a cluster of such: for tests of what clients do,
+    where nothing depends on what a server makes of Lua."""
     return pool.get(request.param)
 
 

@@ -16,6 +16,8 @@ from tests.waiting import until
 _SERVICE: Final = "main"
 _COUNT: Final = 3
 _QUORUM: Final = 2
+_SILENCE_MS: Final = 500
+_PATIENCE_MS: Final = 60_000
 # Sentinels that look more often than their defaults have it, in ms: tests wait for them. What they
 # know of a replica is good for five pings; once the primary is down they ask it once a second.
 _PERIODS: Final = {"info-period": 200, "ping-period": 300, "ask-period": 100, "publish-period": 200}
@@ -75,7 +77,7 @@ class Sentinels:
             until(lambda: in_step(nodes[1]), timeout=START_SECONDS, what="a replica in step")
             settings = (
                 f"sentinel monitor {_SERVICE} 127.0.0.1 {port} {_QUORUM}",
-                f"sentinel down-after-milliseconds {_SERVICE} 500",
+                f"sentinel down-after-milliseconds {_SERVICE} {_SILENCE_MS}",
                 f"sentinel failover-timeout {_SERVICE} 3000",
             )
             watchers = [
@@ -134,14 +136,31 @@ class Sentinels:
         """The primary: it has all keys."""
         return self.primary
 
-    def fail_over(self, key: str = "") -> None:
-        """Has the replica take the primary's place, as an operator does."""
-        until(self._accepted, timeout=START_SECONDS, what="a failover that can begin")
+    def be_patient(self, patient: bool = True) -> None:
+        """Whether a primary's silence is overlooked from now on, or is its death after half a
+        second, as at the start.
 
-    def _accepted(self) -> bool:
-        # A replica that has just come may not be chosen yet.
-        with contextlib.suppress(redis.ResponseError):
-            return bool(ask(self.watchers[0], "SENTINEL FAILOVER", _SERVICE))
+        A loaded machine pauses a server, or the proxy before it, for longer than that: then a test
+        has a failover that it has not asked for.
+        """
+        after = _PATIENCE_MS if patient else _SILENCE_MS
+        for watcher in self.watchers:
+            ask(watcher, "SENTINEL SET", _SERVICE, "down-after-milliseconds", after)
+
+    def fail_over(self, key: str = "") -> None:
+        """Has the replica take the primary's place, as an operator does: asks for it until it is
+        done, as a Sentinel gives up where something takes too long."""
+        old = self._port(self.primary)
+        until(lambda: self._moved_from(old), timeout=START_SECONDS, what="a new primary")
+
+    def _moved_from(self, port: int) -> bool:
+        found = ask(self.watchers[0], "SENTINEL MASTER", _SERVICE)
+        if found["port"] != port:
+            return True
+        if "failover_in_progress" not in found["flags"]:
+            # A replica that has just come may not be chosen yet.
+            with contextlib.suppress(redis.ResponseError):
+                ask(self.watchers[0], "SENTINEL FAILOVER", _SERVICE)
         return False
 
     def client(self) -> redis.Redis:

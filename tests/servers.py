@@ -49,9 +49,11 @@ _VERSIONS: Final = {
 START_SECONDS: Final = 20.0
 _SLOTS: Final = 16384
 _PRIMARIES: Final = 3
+_SILENCE_MS: Final = 1000
+_PATIENCE_MS: Final = 60_000
 # Failing over after a second; Redis 7.0 tells of a replica only after its first ping.
 _QUICK_REPLICAS: Final = (
-    *("--cluster-node-timeout", "1000"),
+    *("--cluster-node-timeout", str(_SILENCE_MS)),
     *("--repl-ping-replica-period", "1"),
     *("--repl-diskless-sync-delay", "0"),
 )
@@ -385,12 +387,27 @@ class Cluster:
         ]
         return next(node for node in self.nodes if node.port == port)
 
+    def be_patient(self, patient: bool = True) -> None:
+        """Whether a node's silence is overlooked from now on, or is its death after a second, as
+        at the start of one with replicas: a loaded machine pauses a node for longer than that."""
+        after = _PATIENCE_MS if patient else _SILENCE_MS
+        for node in self.nodes:
+            if node.alive:
+                ask(node, "CONFIG SET", "cluster-node-timeout", after)
+
     def fail_over(self, key: str) -> None:
-        """Has the replica of the primary that has this key take its place, as an operator does."""
+        """Has the replica of the primary that has this key take its place, as an operator does:
+        asks for it until it is done, as a replica gives up after some seconds."""
         primary = self.primary_of(key)
         links = {node: ask(node, "INFO", "replication") for node in self.nodes if node.alive}
         replica = next(node for node in links if links[node].get("master_port") == primary.port)
-        ask(replica, "CLUSTER FAILOVER")
+        for _ in range(3):
+            if role(replica) != "master":
+                ask(replica, "CLUSTER FAILOVER")
+            with contextlib.suppress(AssertionError):
+                until(lambda: role(replica) == "master", timeout=6, what="a new primary")
+                return
+        raise AssertionError("the replica does not take its primary's place")
 
     def revive(self) -> None:
         """Nodes that were ended in new processes; until all are in their places again."""

@@ -57,14 +57,19 @@ function M.is_held(flow, step, token)
   return found == token and expires > tonumber(flow.since)
 end
 
+-- Who holds an executing step, percent-quoted.
+function M.worker(step)
+  local _, _, _, worker = read(step)
+  return worker
+end
+
 -- The note of a report, with who ran the step and when that was claimed (ms) put in front. Nobody runs a step that is
 -- not executing: its note stays as it is.
 function M.signed(flow, step, note)
   if step.state ~= "e" or sub(note, 1, 2) ~= '{"' then
     return note
   end
-  local _, _, _, worker = read(step)
-  return '{"worker_id":"' .. worker .. '","claimed_at":' .. call.number(flow.h.inserted + step.since) .. "," .. sub(note, 2)
+  return '{"worker_id":"' .. M.worker(step) .. '","claimed_at":' .. call.number(flow.h.inserted + step.since) .. "," .. sub(note, 2)
 end
 
 -- Gives an available step to a worker.
@@ -89,6 +94,12 @@ end
 function M.extend(call_, flow, name, step, lease_ms)
   local token, _, counted, worker = read(step)
   write(call_, flow, name, step, token, flow.since + lease_ms, counted, worker)
+end
+
+-- Has the lease end that much earlier.
+function M.shorten(call_, flow, name, step, by_ms)
+  local token, expires, counted, worker = read(step)
+  write(call_, flow, name, step, token, max(expires - by_ms, 0), counted, worker)
 end
 
 -- Gives an unstarted step back, to the place that it had; the claim has counted nothing.

@@ -14,6 +14,13 @@ INLINE_BYTES: Final = 1024
 # Edges that one server call walks: one full chunk, about 3 ms (the contract allows 500). What is
 # beyond is moved in further calls.
 EDGES_PER_CALL: Final = CHUNK
+# What a reply that hands steps out holds of what their inputs refer to: references, and bytes of
+# results; and how many bytes of their own payloads, which are read in vain when they are more.
+REFERENCES_TOLD: Final = 64
+RESULTS_TOLD: Final = 262_144
+OTHERS_TOLD: Final = 524_288
+# Bytes of an input with the results that it refers to, each counted once (the default).
+MAX_INPUT: Final = 16_777_216
 # Completions, claims or heartbeats in one batch.
 ITEMS_PER_CALL: Final = 64
 # Names, dependencies or root causes that a reply lists; the count beside them is exact.
@@ -46,6 +53,13 @@ GRACE_MS: Final = 1_000
 # How long after its timeout the server takes a step's lease away, when nobody has reported
 # (milliseconds).
 TIMEOUT_GRACE_MS: Final = 1_000
+# How long a step pauses that a worker could not begin, the first time and at most (milliseconds);
+# each pause in a row is twice as long as the last.
+FIRST_PAUSE_MS: Final = 500
+LONGEST_PAUSE_MS: Final = 30_000
+# How far the times of a workflow may lie ahead of the server's clock, in milliseconds: what lies
+# further ahead was written before the clock was set back.
+AHEAD_MS: Final = 1_000
 # How long an entry of the ready queue is kept for the claimer that has taken it (milliseconds).
 RESERVED_MS: Final = 5_000
 # How old the note of who asked a queue for steps may be before the next to ask renews it
@@ -53,5 +67,9 @@ RESERVED_MS: Final = 5_000
 SERVED_NOTED_MS: Final = 10_000
 # The same for the note that callbacks are dispatched in a namespace.
 DISPATCHER_NOTED_MS: Final = 10_000
+# For how long it is kept that somebody has asked a queue for steps (milliseconds: 30 days), and of
+# how many queues at most; the longest unasked go first.
+SERVED_KEPT_MS: Final = 2_592_000_000
+SERVED_KEPT: Final = 10_000
 # Queues that one claim may ask.
 QUEUES_PER_CLAIM: Final = 256

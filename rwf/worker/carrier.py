@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from rwf.errors import CommandRejected, RwfError
-from rwf.model.states import CompletionStatus, Reason
+from rwf.errors import CommandRejected
+from rwf.model.states import CompletionStatus, PauseReason, Reason
 from rwf.model.views import ClaimedStep
 from rwf.runtime import Runtime
 from rwf.store.catalog import Op
-from rwf.store.ops.claims import Claimer, start
+from rwf.store.handed import Handed
+from rwf.store.ops.claims import Claimer, fill_in, pause, release, start
 from rwf.store.ops.complete import Completion, Item, prepared, turn
 from rwf.store.ops.signals import await_step
 from rwf.worker.bench import BATCH, Bench, Desk
@@ -54,6 +56,7 @@ class Carrier:
         self._bench = bench
         self._claimer = claimer
         self._start = start
+        self._lacking: asyncio.Queue[list[Handed]] = asyncio.Queue()
 
     async def run(self) -> None:
         """Carries until it is cancelled; what the server could not take is carried again."""
@@ -61,6 +64,8 @@ class Carrier:
             desk = await self._bench.next_desk()
             if desk.waits:
                 await self._await(desk)
+            elif desk.back:
+                await self._give_back(desk)
             else:
                 await self._turn(desk)
             self._bench.changed()
@@ -76,7 +81,9 @@ class Carrier:
     def put(self, report: Report) -> None:
         """Takes an outcome, to be carried with the next round trip of its partition."""
         desk = self._bench.desk_of(report.claim.workflow_id)
-        if isinstance(report.outcome, Await):
+        if report.outcome is None or isinstance(report.outcome, PauseReason):
+            desk.back.append((report.claim, report.outcome))
+        elif isinstance(report.outcome, Await):
             desk.waits.append((report.claim, report.outcome))
         else:
             desk.finished.append((report.claim, self._prepared(report.outcome)))
@@ -86,9 +93,10 @@ class Carrier:
         scope = self._runtime.scope
         try:
             return prepared(scope, completion)
-        except CommandRejected as refusal:
+        except Exception as error:  # the user's own classes may raise anything
+            why = str(error) if isinstance(error, CommandRejected) else type(error).__name__
             # The work was done, and to do it again would give the same.
-            failed = _failed(completion, f"the outcome cannot be stored: {refusal}")
+            failed = _failed(completion, f"the outcome cannot be stored: {why}")
             return prepared(scope, failed)
 
     async def _turn(self, desk: Desk) -> None:
@@ -99,13 +107,13 @@ class Carrier:
         op = turn(self._runtime.scope, desk.partition, items, reserved, self._claimer, limit)
         try:
             done = await self._carry(op, len(finished))
-        except RwfError as error:
+        except Exception as error:
             bench.on_the_way -= limit
             desk.reserved.extendleft(reversed(reserved))
             desk.finished.extendleft(reversed(finished))
             await self._failed(desk, error)
             return
-        self._link.stands()
+        self._link.stands(desk.partition)
         bench.on_the_way -= len(reserved) + limit - len(done.reserved)
         if limit:
             bench.keep(desk, done.reserved, done.found >= limit)
@@ -114,17 +122,36 @@ class Carrier:
                 _log_refusal(claim, refusal)
         for claim in done.claimed:
             self._start(claim)
+        if done.lacking:
+            bench.on_the_way += len(done.lacking)
+            self._lacking.put_nowait(done.lacking)
 
-    async def _failed(self, desk: Desk, error: RwfError) -> None:
+    async def fill(self) -> None:
+        """Has what claims lack be read beside the trips, which large inputs do not hold up; until
+        it is cancelled."""
+        while True:
+            lacking = await self._lacking.get()
+            filled: list[ClaimedStep] = []
+            try:
+                filled = await self._runtime.run(fill_in(self._runtime.scope, lacking))
+            except Exception as error:
+                _log.warning("%d steps go back when their leases end: %s", len(lacking), error)
+            finally:
+                self._bench.on_the_way -= len(lacking)
+            for claim in filled:
+                self._start(claim)
+            self._bench.changed()
+
+    async def _failed(self, desk: Desk, error: Exception) -> None:
         """Waits for a server that is away. What it cannot carry out is sent again one by one, so
         that a workflow which fails does not keep those of others from the server."""
-        if await self._link.broken(error):
+        if await self._link.broken(error, desk.partition):
             return
         for claim, item in desk.next_finished():
             op = turn(self._runtime.scope, desk.partition, [item], [], self._claimer, 0)
             try:
                 await self._carry(op, 1)
-            except RwfError as alone:
+            except Exception as alone:
                 _log.error(
                     "the outcome of step %s of %s could not be reported: %s",
                     claim.step,
@@ -141,8 +168,8 @@ class Carrier:
         try:
             op = start(self._runtime.scope, desk.partition, self._claimer, entries)
             started = await self._runtime.run(op)
-        except RwfError as error:
-            await self._link.broken(error)
+        except Exception as error:
+            await self._link.broken(error, desk.partition)
         self._bench.on_the_way -= len(entries)
         for claim in started:
             self._start(claim)
@@ -164,9 +191,22 @@ class Carrier:
             _log_refusal(claim, refusal)
             if refusal.reason_code not in _GONE:
                 self.put(Report(claim, _instead(claim, refusal)))
-        except RwfError as error:
-            if await self._link.broken(error):
+        except Exception as error:
+            if await self._link.broken(error, desk.partition):
                 desk.waits.appendleft((claim, wait))
+
+    async def _give_back(self, desk: Desk) -> None:
+        """Gives claims back that never began, or are not to go on; uncounted."""
+        reason, claims = desk.next_back()
+        scope = self._runtime.scope
+        try:
+            op = release(scope, claims) if reason is None else pause(scope, claims, reason)
+            await self._carry(op, len(claims))
+        except Exception as error:
+            if await self._link.broken(error, desk.partition):
+                desk.back.extendleft((claim, reason) for claim in reversed(claims))
+                return
+            _log.warning("%d steps go back when their leases end: %s", len(claims), error)
 
 
 def _instead(claim: ClaimedStep, refusal: CommandRejected) -> Completion:

@@ -108,13 +108,23 @@ def test_a_wait_that_stands_again_is_registered_again(parted: Client, end: str) 
 
 
 def end_primary(topology: Topology, key: str, how: str) -> None:
-    """Ends the primary of a key or moves it, and waits until another has taken its place."""
+    """Ends the primary of a key or moves it, and waits until another has taken its place.
+
+    Only this one's silence is a death: a loaded machine pauses the others now and then.
+    """
     old = topology.primary_of(key)
     if how == "killed":
         old.kill()
+        topology.be_patient(False)
     else:
         topology.fail_over(key)
     until(lambda: topology.primary_of(key) is not old, timeout=20, what="a new primary")
+
+
+def whole_again(topology: Topology) -> None:
+    """What was ended is back in its place, and nothing else is taken for dead."""
+    topology.revive()
+    topology.be_patient()
 
 
 WAYS = pytest.mark.parametrize(
@@ -130,6 +140,7 @@ WAYS = pytest.mark.parametrize(
 
 @WAYS
 def test_a_failover_amid_work(topology: Topology, how: str, kind: str) -> None:
+    topology.be_patient()
     with connect(topology) as client, connect(topology) as other:
         inserted: dict[str, str] = {}
 
@@ -144,7 +155,7 @@ def test_a_failover_amid_work(topology: Topology, how: str, kind: str) -> None:
             thread.start()
             end_primary(topology, "rwf:{0}:meta", how)
             thread.join()
-            topology.revive()
+            whole_again(topology)
             insert(range(60))  # nobody knows which of them were lost
             for workflow_id in inserted.values():
                 until_ended(client, workflow_id)
@@ -208,6 +219,7 @@ def test_no_acknowledged_write_is_lost_with_replicas(
     topology: Topology, how: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 500)
+    topology.be_patient()
     with connect(topology) as reader, blocking(kind, topology, durability="replicas:1") as client:
         view = client.insert(fan_out(500))
         client.complete_step(view.id, "root")
@@ -233,7 +245,7 @@ def test_no_acknowledged_write_is_lost_with_replicas(
                 lambda: "did not reach 1 replicas" in refusal(client, view.id),
                 what="the new primary, which has no replica",
             )
-        topology.revive()
+        whole_again(topology)
         insisting(lambda: client.complete_step(view.id, "c499"))
         found = insisting(lambda: reader.steps(view.id))
         done = {step.name for step in found if step.state == "completed"}
@@ -243,6 +255,7 @@ def test_no_acknowledged_write_is_lost_with_replicas(
 
 
 def test_a_new_primary_without_the_library_gets_it(topology: Topology) -> None:
+    topology.be_patient()
     with connect(topology) as client:
         view = client.insert(flow("a b:a"))
         key = own_key(view.id)

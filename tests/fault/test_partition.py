@@ -95,6 +95,7 @@ def test_a_primary_on_the_wrong_side(
         connect(topology, socket_timeout=0.5) as other,
         Client.from_url(topology.nodes[0].url) as alone,
     ):
+        topology.be_patient()
         old, link = topology.primary, topology.link
         if guarded:
             ask(old, "CONFIG SET", "min-replicas-max-lag", 1)
@@ -112,6 +113,7 @@ def test_a_primary_on_the_wrong_side(
         ):
             with inside.at_work():
                 insert(*range(20))
+                topology.be_patient(False)
                 (link.partition if how == "held" else link.sever)()
                 until(lambda: topology.primary is not old, timeout=20, what="a new primary")
                 kept = insisting(lambda: inside.completed(client))
@@ -120,6 +122,7 @@ def test_a_primary_on_the_wrong_side(
                     until(lambda: inside.refusal, what="the old primary's refusal")
             link.heal()
             topology.wait()
+            topology.be_patient()
             assert kept == inside.completed(client) == list(range(len(kept)))
             insert(*range(40))
             for workflow_id in inserted.values():
@@ -144,6 +147,7 @@ def test_a_replica_that_has_lost_its_primary(kind: str) -> None:
         connect(topology, socket_timeout=0.5) as client,
         Client.from_url(topology.nodes[0].url) as alone,
     ):
+        topology.be_patient()
         old, inside = topology.primary, Insider(alone)
         with inside.at_work():
             until(lambda: len(inside.acknowledged) > 50, what="some writes")
@@ -152,11 +156,13 @@ def test_a_replica_that_has_lost_its_primary(kind: str) -> None:
             before = len(inside.acknowledged)
             until(lambda: len(inside.acknowledged) > before + 50, what="more of them")
             old.kill()
+            topology.be_patient(False)
             until(lambda: topology.primary is not old, timeout=20, what="a new primary")
         kept = insisting(lambda: inside.completed(client))
         assert kept == list(range(len(kept)))
         assert 50 <= len(kept) <= before + 10
         topology.revive()
+        topology.be_patient()
         for number in range(len(kept), len(inside.acknowledged)):
             assert client.complete_step(inside.id, f"s{number}").outcome == "accepted"
         assert invariants.check(topology.client()) == []
