@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 from rwf.client import Client
 from rwf.dispatching import deliver_async
-from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_PAYLOAD
+from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
     CompletionStatus,
     OperatorStatus,
@@ -87,10 +87,12 @@ class AsyncClient:
     Use it from one event loop.
     """
 
-    def __init__(self, store: AsyncStore, session: Session, *, max_payload: int) -> None:
+    def __init__(
+        self, store: AsyncStore, session: Session, *, max_payload: int, max_input: int = MAX_INPUT
+    ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload)
+        self._scope = Scope(session.keys, max_payload, max_input)
 
     @classmethod
     def from_url(
@@ -102,11 +104,14 @@ class AsyncClient:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
         max_connections: int = MAX_CONNECTIONS,
         socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
         store = AsyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
-        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
+        return cls._on(
+            store, namespace, durability, require_aof, partitions, max_payload, max_input
+        )
 
     @classmethod
     def from_redis(
@@ -118,9 +123,16 @@ class AsyncClient:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
     ) -> Self:
         return cls._on(
-            AsyncStore(redis_client), namespace, durability, require_aof, partitions, max_payload
+            AsyncStore(redis_client),
+            namespace,
+            durability,
+            require_aof,
+            partitions,
+            max_payload,
+            max_input,
         )
 
     @classmethod
@@ -146,6 +158,7 @@ class AsyncClient:
         require_aof: bool,
         partitions: int | None,
         max_payload: int,
+        max_input: int,
     ) -> Self:
         session = Session(
             namespace=namespace,
@@ -155,7 +168,7 @@ class AsyncClient:
             cluster=store.cluster,
             timeout=store.limits.timeout,
         )
-        return cls(store, session, max_payload=max_payload)
+        return cls(store, session, max_payload=max_payload, max_input=max_input)
 
     async def _run(self, op: Op[T]) -> T:
         return await self._store.run(self._session, op)
@@ -213,6 +226,7 @@ class AsyncClient:
         actor: str | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         item = Completion(
             workflow_id=workflow_id,
@@ -225,6 +239,7 @@ class AsyncClient:
             actor=actor,
             force=force,
             command_id=command_id,
+            count=count,
         )
         return await self._run(complete.complete_step(self._scope, item))
 
@@ -238,6 +253,7 @@ class AsyncClient:
         retry_in: float | timedelta | None = None,
         actor: str | None = None,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         return await self.complete_step(
             claim.workflow_id,
@@ -249,6 +265,7 @@ class AsyncClient:
             retry_in=retry_in,
             actor=actor,
             command_id=command_id,
+            count=count,
         )
 
     async def complete_many(

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rwf.dispatching import deliver
-from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_PAYLOAD
+from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
     CompletionStatus,
     OperatorStatus,
@@ -85,10 +85,12 @@ class Client:
     :class:`~rwf.NotFound`; a commanding one :class:`~rwf.CommandRejected`.
     """
 
-    def __init__(self, store: SyncStore, session: Session, *, max_payload: int) -> None:
+    def __init__(
+        self, store: SyncStore, session: Session, *, max_payload: int, max_input: int = MAX_INPUT
+    ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload)
+        self._scope = Scope(session.keys, max_payload, max_input)
 
     @classmethod
     def from_url(
@@ -100,6 +102,7 @@ class Client:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
         max_connections: int = MAX_CONNECTIONS,
         socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
@@ -108,7 +111,8 @@ class Client:
 
         ``durability`` is ``server``, ``aof`` (WAITAOF) or ``replicas:N`` (WAIT). ``partitions``
         is what the namespace is created with, and checked against when it exists. ``max_payload``
-        is in bytes.
+        is in bytes, as is ``max_input``: how large the input of a claimed step may be with the
+        results that it refers to.
 
         ``max_connections`` is how many connections the client has at most, to each node of a
         cluster; a call waits for a free one. ``socket_timeout`` is in seconds, for that, for
@@ -118,7 +122,9 @@ class Client:
         whatever happens on the way. Raises CommandRejected (``invalid_argument``).
         """
         store = SyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
-        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
+        return cls._on(
+            store, namespace, durability, require_aof, partitions, max_payload, max_input
+        )
 
     @classmethod
     def from_redis(
@@ -130,10 +136,17 @@ class Client:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
     ) -> Self:
         """The same on a redis-py client of yours, which stays open when this one is closed."""
         return cls._on(
-            SyncStore(redis_client), namespace, durability, require_aof, partitions, max_payload
+            SyncStore(redis_client),
+            namespace,
+            durability,
+            require_aof,
+            partitions,
+            max_payload,
+            max_input,
         )
 
     @classmethod
@@ -160,6 +173,7 @@ class Client:
         require_aof: bool,
         partitions: int | None,
         max_payload: int,
+        max_input: int,
     ) -> Self:
         session = Session(
             namespace=namespace,
@@ -169,7 +183,7 @@ class Client:
             cluster=store.cluster,
             timeout=store.limits.timeout,
         )
-        return cls(store, session, max_payload=max_payload)
+        return cls(store, session, max_payload=max_payload, max_input=max_input)
 
     def _run(self, op: Op[T]) -> T:
         return self._store.run(self._session, op)
@@ -245,12 +259,15 @@ class Client:
         actor: str | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         """Records what a step's work came to, and releases or cancels what follows (section 4).
 
         ``status`` is completed, retryable, failed, discarded or cancelled. ``payload`` is JSON
         data; ``retry_in`` is in seconds, for retryable only; ``command_id`` makes a repetition of
-        this command a duplicate. Raises CommandRejected.
+        this command a duplicate. ``count=False``, for retryable without a payload, has the step run
+        again without counting an attempt (polling): only the latest such report is kept. Raises
+        CommandRejected.
         """
         item = Completion(
             workflow_id=workflow_id,
@@ -263,6 +280,7 @@ class Client:
             actor=actor,
             force=force,
             command_id=command_id,
+            count=count,
         )
         return self._run(complete.complete_step(self._scope, item))
 
@@ -276,6 +294,7 @@ class Client:
         retry_in: float | timedelta | None = None,
         actor: str | None = None,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         """The same as :meth:`complete_step`, for a claim: its lease goes with it (section 8)."""
         return self.complete_step(
@@ -288,6 +307,7 @@ class Client:
             retry_in=retry_in,
             actor=actor,
             command_id=command_id,
+            count=count,
         )
 
     def complete_many(

@@ -70,6 +70,7 @@ FUNCTIONS: Final = {
         Function("show", reads_only=True),
         Function("steps", reads_only=True),
         Function("results", reads_only=True),
+        Function("inputs", reads_only=True),
         Function("evidence", reads_only=True),
         Function("list", reads_only=True),
         Function("ancestry", reads_only=True),
