@@ -5,6 +5,7 @@
 -- Arguments: the publishing verb, "1" when sent before, the call id, the reason (quoted), the client's note,
 --   "1" to force it.
 -- Reply: {"accepted"|"duplicate", static, counts, context, flag}, or {"rejected", reason, stamp, message}.
+-- Bound: one chunk (200) of steps; 100 waits that expire.
 -- Writes: the header, records, counts, evidence, ready queue, timers, waits, statistics.
 -- Publishes: workflow_terminal.
 local FORCED = "a cancel request stands, and takes leases away"

@@ -174,6 +174,8 @@ class Workflow:
     """Whether it stays when it has finished."""
     evidence: list[EvidenceRow] = field(default_factory=list)
     callbacks: list[tuple[str, ...]] = field(default_factory=list)
+    delivered: int = 0
+    """How many of them."""
 
 
 class Reference:
