@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from rwf.errors import NotFound
 from rwf.model.limits import CHUNK
 from rwf.model.names import shown
 from rwf.model.states import (
     EdgePolicy,
-    OperatorStatus,
-    WorkflowState,
 )
 from rwf.model.views import (
     Edge,
@@ -39,15 +36,8 @@ from rwf.store.waits import Wait
 
 _EVIDENCE_PER_CALL: Final = 500
 _CHUNKS_PER_CALL: Final = 8
-_MAX_PAGE: Final = 500
-# A filter that matches little ends a page early, with a cursor to go on from.
-_SCANNED_PER_PAGE: Final = 10_000
 
 _READ: Final = "read"
-_PLACE: Final = re.compile("[0-9a-f]{11}")
-
-Member = TypeVar("Member", WorkflowState, OperatorStatus)
-
 
 Stamped = tuple[str, EvidenceView]
 """Evidence with the stamp that orders it."""
