@@ -54,6 +54,7 @@ FUNCTIONS: Final = {
         Function("withdraw", when_full=True),
         Function("named", reads_only=True),
         Function("take"),
+        Function("retain", when_full=True),
         Function("prune", when_full=True),
         Function("cancel", when_full=True),
         Function("recover"),
@@ -96,7 +97,7 @@ PUBLISHING: Final = frozenset(
         "note", "insert", "complete", "advance", "check",
         "claim_callbacks", "settle_callbacks", "resend_callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover", "prune", "forget", "withdraw",
+        "cancel", "recover", "retain", "prune", "forget", "withdraw",
     }
 )  # fmt: skip
 
