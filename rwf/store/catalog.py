@@ -131,8 +131,9 @@ class Call:
 class Together:
     """Calls that travel in one round trip, one to each node; answered with the list of replies.
 
-    When ``partial`` is set, and some are answered, the StoreUnavailable of another stands in place
-    of its reply; it was sent once more, or with ``patient`` as often as one that travels alone.
+    When ``partial`` is set, the error of a call stands in place of its reply, unless it is one of
+    the server itself, or all were not to be reached. Where some are answered, others are sent once
+    more, or with ``patient`` as often as one that travels alone.
     """
 
     calls: Sequence[Call]

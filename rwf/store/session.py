@@ -301,7 +301,9 @@ class Session:
         for (number, call), send, reply in zip(tuple(left.items()), sends, found, strict=True):
             try:
                 replies[number] = yield from self._judged(call, send, reply, patience)
-            except StoreUnavailable as error:
+            except (StoreMisconfigured, NamespaceMismatch):
+                raise
+            except RwfError as error:
                 if not partial:
                     raise
                 replies[number] = error

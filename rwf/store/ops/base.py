@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
 
 from rwf.errors import (
@@ -25,7 +25,7 @@ from rwf.model.payload import encode
 from rwf.model.states import Reason
 from rwf.model.views import PartialList
 from rwf.store.away import Away
-from rwf.store.catalog import CONNECT, Arg, Call, Op, Reply, Request, Together
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Reply, Together
 from rwf.store.keys import Keys, partition_of
 from rwf.store.stored import time_of_stamp
 
@@ -133,13 +133,22 @@ def ask_each(
     scope: Scope, calls: Mapping[int, Call]
 ) -> Op[tuple[dict[int, Reply], tuple[int, ...]]]:
     """The replies to a call in each of some partitions, all in one round trip, and the partitions
-    that did not answer. Raises StoreUnavailable when none did."""
-    replies = yield Together(list(calls.values()), partial=True)
+    that did not answer. Raises StoreUnavailable when none did, and another error of any."""
+    replies = reached((yield Together(list(calls.values()), partial=True)))
     found = dict(zip(calls, replies, strict=True))
     failed = {n: one for n, one in found.items() if isinstance(one, StoreUnavailable)}
     answered = {n: one for n, one in found.items() if n not in failed}
     scope.away.note(failed, answered, all_asked=len(calls) >= scope.keys.partitions)
     return answered, tuple(sorted(failed))
+
+
+def reached(replies: list[Reply]) -> list[Reply]:
+    """These replies to calls that travelled together, those of them that could not be reached
+    among them; raises any other error."""
+    for reply in replies:
+        if isinstance(reply, RwfError) and not isinstance(reply, StoreUnavailable):
+            raise reply
+    return replies
 
 
 def all_partitions(scope: Scope, *, anew: bool = False) -> Op[range]:
@@ -192,6 +201,22 @@ def side_by_side(ops: Sequence[Op[T]], *, patient: bool = False) -> Op[list[T | 
     return done
 
 
+def all_of(ops: Sequence[Op[T]]) -> Op[list[T]]:
+    """What operations return, side by side; the error of any is raised."""
+    done = yield from side_by_side(ops, patient=True)
+    for one in done:
+        if isinstance(one, Exception):
+            raise one
+    return cast(list[T], done)
+
+
+def both(one: Op[S], other: Op[T]) -> Op[tuple[S, T]]:
+    """What two operations return, side by side; the error of either is raised."""
+    ops: list[Op[Any]] = [one, other]
+    first, second = yield from all_of(ops)
+    return first, second
+
+
 def reach_each(scope: Scope, ops: Mapping[int, Op[T]]) -> Op[PartialList[T]]:
     """What operations in some partitions return, with the calls of all in one round trip at a time,
     as far as these can be reached. Raises StoreUnavailable when none can, and another error of
@@ -221,12 +246,6 @@ def _replies(requests: Sequence[Call | Together], patient: bool) -> Op[list[Any]
         replies: list[Any] = yield Together(calls, partial=True, patient=patient)
     except StoreUnavailable as error:
         replies = [error] * len(calls)
-    except (StoreMisconfigured, NamespaceMismatch):
-        raise
-    except RwfError:  # of one of them; each is asked by itself
-        replies = []
-        for call in calls:
-            replies.append((yield from _or_error(call.repeated())))
     rest = iter(replies)
     return [_reply_to(request, [next(rest) for _ in _calls_of(request)]) for request in requests]
 
@@ -242,15 +261,6 @@ def _reply_to(request: Call | Together, replies: list[Any]) -> Any:
     if errors and (not request.partial or len(errors) == len(replies)):
         return errors[0]
     return replies
-
-
-def _or_error(request: Request) -> Op[Any]:
-    try:
-        return (yield request)
-    except (StoreMisconfigured, NamespaceMismatch):
-        raise
-    except RwfError as error:
-        return error
 
 
 def new_call_id() -> str:

@@ -11,7 +11,7 @@ from rwf.errors import StoreUnavailable
 from rwf.model.limits import AHEAD_MS
 from rwf.store.catalog import Arg, Call, Op, Together
 from rwf.store.keys import is_digest, partition_of
-from rwf.store.ops.base import Scope
+from rwf.store.ops.base import Scope, reached
 
 _TIMERS_PER_CALL: Final = 100
 _OF_STEP: Final = frozenset("rl")
@@ -114,7 +114,7 @@ class Due:
 
         Raises StoreUnavailable when none answers.
         """
-        replies = yield Together([due._look() for due in dues], partial=True)
+        replies = reached((yield Together([due._look() for due in dues], partial=True)))
         return [
             reply if isinstance(reply, StoreUnavailable) else due._read(reply)
             for due, reply in zip(dues, replies, strict=True)

@@ -14,6 +14,7 @@ from rwf.model.states import OPEN_STEPS, TERMINAL_STEPS, StepCause, StepState, r
 from rwf.model.views import (
     CallbackPosture,
     Dependency,
+    QueueView,
     StepExplanation,
     WorkflowExplanation,
 )
@@ -30,10 +31,10 @@ from rwf.store.explain import (
     workflow_diagnosis,
 )
 from rwf.store.headers import Header
-from rwf.store.ops.base import Scope, wire_name
+from rwf.store.ops.base import Scope, all_of, both, wire_name
 from rwf.store.ops.callbacks import posture
 from rwf.store.ops.queues import queue_of
-from rwf.store.ops.reads import edges, latest_rejection, load, records, rows
+from rwf.store.ops.reads import Loaded, edges, edges_of_all, latest_rejection, load, records, rows
 from rwf.store.ops.recover import latest_recovery
 from rwf.store.ops.signals import swallowed_by
 from rwf.store.pauses import Pause
@@ -44,22 +45,22 @@ _PLACES_PER_CALL: Final = 250
 
 
 def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanation]:
-    loaded = yield from load(scope, workflow_id, names=[wire_name(name, "explain_step")])
+    wire = wire_name(name, "explain_step")
+    loaded, rejection = yield from both(
+        load(scope, workflow_id, names=[wire]), latest_rejection(scope, workflow_id, name)
+    )
     record, header = loaded.records[0], loaded.header
-    holds = yield from _above(scope, workflow_id, header, record)
+    parts: list[Op[Any]] = [
+        _above(scope, workflow_id, header, record),
+        _dependencies(scope, workflow_id, record),
+        _queue(scope, workflow_id, record),
+        _waiting(scope, loaded, name),
+        _missing(scope, workflow_id, record),
+    ]
+    holds, dependencies, queue, waiting, missing = yield from all_of(parts)
     holds.pauses = yield from _pauses(scope, workflow_id, [name, *holds.retryable()], holds)
     causes, cause_count = root_causes_of_step(holds, name)
     held_by = [holds.records[parent] for parent in holds.parents.get(name, ())]
-    queue = None
-    if record.state is StepState.AVAILABLE:
-        queue = yield from queue_of(scope, workflow_id, record.queue)
-    waiting = None
-    if (wait := loaded.waits.get(name)) is not None:
-        swallowed = yield from swallowed_by(scope, wait)
-        waiting = Awaited(wait.view(workflow_id, name), swallowed)
-    missing = None
-    if record.lacks_result:
-        missing = yield from _missing(scope, workflow_id, name)
     why = blockers(
         header,
         record,
@@ -70,7 +71,6 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
         missing=missing,
         pause=holds.pauses.get(name),
     )
-    dependencies = yield from _dependencies(scope, workflow_id, record)
     edges_up = [resolves(parent.state, parent.policy) for parent in dependencies]
     held_down = False in edges_up or any(parent.state in TERMINAL_STEPS for parent in held_by)
     return StepExplanation(
@@ -89,12 +89,31 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
         root_causes=tuple(causes),
         root_cause_count=cause_count,
         executable_actions=actions(header, record, held_down=held_down),
-        latest_rejection=(yield from latest_rejection(scope, workflow_id, name)),
+        latest_rejection=rejection,
     )
 
 
-def _missing(scope: Scope, workflow_id: str, name: str) -> Op[Ref | None]:
+def _queue(scope: Scope, workflow_id: str, record: Record) -> Op[QueueView | None]:
+    """The queue that an available step waits in."""
+    if record.state is not StepState.AVAILABLE:
+        return None
+    return (yield from queue_of(scope, workflow_id, record.queue))
+
+
+def _waiting(scope: Scope, loaded: Loaded, name: str) -> Op[Awaited | None]:
+    """What a step waits for, or has waited for."""
+    wait = loaded.waits.get(name)
+    if wait is None:
+        return None
+    swallowed = yield from swallowed_by(scope, wait)
+    return Awaited(wait.view(loaded.workflow_id, name), swallowed)
+
+
+def _missing(scope: Scope, workflow_id: str, record: Record) -> Op[Ref | None]:
     """The first reference of a step's input that leads nowhere now; None when all are there."""
+    if not record.lacks_result:
+        return None
+    name = record.name
     loaded = yield from load(scope, workflow_id, names=[name], payloads=True)
     value = value_of(loaded.inputs[0])
     names = list(dict.fromkeys(ref.step for ref in references(value)))
@@ -170,15 +189,15 @@ def _dependencies(scope: Scope, workflow_id: str, record: Record) -> Op[tuple[De
     found: dict[str, Record] = {}
     status: dict[str, str] = {}
     names = [name for name, _ in parents]
-    for start in range(0, len(names), _PLACES_PER_CALL):
-        some = names[start : start + _PLACES_PER_CALL]
-        for parent in (yield from load(scope, workflow_id, names=some)).records:
-            found[parent.name] = parent
-        reported = [name for name in some if found[name].reported]
-        for name, _, row, _ in (
-            yield from rows(scope, workflow_id, reported, payloads=False, which="latest")
-        ):
-            status[name] = row.status
+    starts = range(0, len(names), _PLACES_PER_CALL)
+    loads = [load(scope, workflow_id, names=names[at : at + _PLACES_PER_CALL]) for at in starts]
+    loaded, reported = yield from both(
+        all_of(loads), rows(scope, workflow_id, names, payloads=False, which="latest")
+    )
+    for some in loaded:
+        found |= {parent.name: parent for parent in some.records}
+    for name, _, row, _ in reported:
+        status[name] = row.status
     return tuple(
         Dependency(
             step=name, state=found[name].state, policy=policy, result_status=status.get(name)
@@ -193,6 +212,12 @@ def explain(scope: Scope, workflow_id: str) -> Op[WorkflowExplanation]:
     holds.pauses = yield from _pauses(scope, workflow_id, holds.retryable(), holds)
     causes, cause_count = root_causes_of_workflow(holds)
     view = first.workflow()
+    parts: list[Op[Any]] = [
+        _posture(scope, workflow_id, first.header),
+        latest_recovery(scope, workflow_id),
+        latest_rejection(scope, workflow_id, None),
+    ]
+    callbacks, recovery, rejection = yield from all_of(parts)
     return WorkflowExplanation(
         workflow_id=workflow_id,
         operator_status=workflow_status(view, review=first.header.needs_review),
@@ -201,9 +226,9 @@ def explain(scope: Scope, workflow_id: str) -> Op[WorkflowExplanation]:
         counts=first.header.counts,
         root_causes=tuple(causes),
         root_cause_count=cause_count,
-        callbacks=(yield from _posture(scope, workflow_id, first.header)),
-        latest_recovery=(yield from latest_recovery(scope, workflow_id)),
-        latest_rejection=(yield from latest_rejection(scope, workflow_id, None)),
+        callbacks=callbacks,
+        latest_recovery=recovery,
+        latest_rejection=rejection,
     )
 
 
@@ -220,10 +245,10 @@ def _whole(scope: Scope, workflow_id: str, header: Header, all_records: list[Rec
         {record.name: record for record in all_records if record.state in OPEN_STEPS},
         requested=header.cancel is not None,
     )
-    for record in all_records:
-        if not is_held(record):
-            continue
-        for name, policy in (yield from edges(scope, workflow_id, record, up=True)):
+    held = [record for record in all_records if is_held(record)]
+    parents = yield from edges_of_all(scope, workflow_id, held)
+    for record, edges_up in zip(held, parents, strict=True):
+        for name, policy in edges_up:
             parent = by_name[name]
             if parent.state in OPEN_STEPS:
                 holding = record.state is StepState.PENDING

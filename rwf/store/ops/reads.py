@@ -21,12 +21,14 @@ from rwf.model.views import (
     StepView,
     WorkflowView,
 )
-from rwf.store.catalog import CONNECT, Arg, Call, Op
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
 from rwf.store.headers import Header
 from rwf.store.ops.base import (
     Scope,
+    all_of,
     all_partitions,
     ask_each,
+    both,
     invalid,
     readable_id,
     wire_name,
@@ -36,6 +38,9 @@ from rwf.store.waits import Wait
 
 _EVIDENCE_PER_CALL: Final = 500
 _CHUNKS_PER_CALL: Final = 8
+# Calls that travel together: of small replies, and of those that may hold 1 MiB each.
+_CHUNKS_AT_ONCE: Final = 64
+_REPLIES_AT_ONCE: Final = 8
 
 _READ: Final = "read"
 
@@ -87,8 +92,23 @@ def load(
 
     With payloads, which may be large, it may be only the first of them, as many as one reply holds.
     """
+    call = _loading(scope, readable_id(workflow_id), chunk=chunk, names=names, payloads=payloads)
+    return _loaded(workflow_id, (yield call))
+
+
+def _loading(
+    scope: Scope,
+    workflow_id: str,
+    *,
+    chunk: int | None = None,
+    names: Sequence[str] = (),
+    payloads: bool = False,
+) -> Call:
     args: list[Arg] = ["1" if payloads else "", "" if chunk is None else chunk, *names]
-    reply = yield scope.on_workflow("steps", readable_id(workflow_id), args)
+    return scope.on_workflow("steps", workflow_id, args)
+
+
+def _loaded(workflow_id: str, reply: Sequence[Any]) -> Loaded:
     if not reply:
         raise NotFound(f"no workflow {workflow_id}")
     static, counts, context, found, records, inputs, contexts, micros, waits = reply
@@ -136,28 +156,50 @@ def step(scope: Scope, workflow_id: str, name: str) -> Op[StepView]:
 def steps(scope: Scope, workflow_id: str, limit: int | None, offset: int) -> Op[list[StepView]]:
     first = _number("offset", offset, 0)
     most = None if limit is None else first + _number("limit", limit, 0)
-    total = (yield from get(scope, workflow_id)).step_count
-    end = total if most is None else min(total, most)
-    views: list[StepView] = []
-    for chunk in range(first // CHUNK, -(-end // CHUNK)):
-        skipped = max(first - chunk * CHUNK, 0)
-        loaded = yield from load(scope, workflow_id, chunk=chunk)
-        views += yield from _views_of(scope, loaded, skipped, end - chunk * CHUNK)
-    return views
+    chunks = yield from _chunks(scope, workflow_id, first, most)
+    return (yield from _views_of(scope, chunks, slice(first % CHUNK, _behind(first, most))))
 
 
-def _views_of(scope: Scope, loaded: Loaded, first: int, end: int) -> Op[list[StepView]]:
-    """The views of some loaded steps, with their payloads."""
-    some = loaded.records[first:end]
-    if not any(record.payloads for record in some):
-        return [loaded.bare_view(record) for record in some]
-    views: list[StepView] = []
-    names = [record.name for record in some]
-    while names:
-        part = yield from load(scope, loaded.workflow_id, names=names, payloads=True)
-        views += part.views()
-        del names[: len(part.records)]
-    return views
+def _behind(first: int, most: int | None) -> int | None:
+    """Where steps end among those of the chunks that begin with the first of them."""
+    return None if most is None else most - first // CHUNK * CHUNK
+
+
+def _chunks(scope: Scope, workflow_id: str, first: int, most: int | None) -> Op[list[Loaded]]:
+    """The chunks that have the steps from the first up to ``most``, without payloads; many in one
+    round trip, once the first has told how many there are."""
+    begin = first // CHUNK
+    loaded = [(yield from load(scope, workflow_id, chunk=begin))]
+    total = loaded[0].header.steps
+    end = -(-(total if most is None else min(total, most)) // CHUNK)
+    for start in range(begin + 1, end, _CHUNKS_AT_ONCE):
+        numbers = range(start, min(start + _CHUNKS_AT_ONCE, end))
+        replies = yield Together([_loading(scope, workflow_id, chunk=n) for n in numbers])
+        loaded += [_loaded(workflow_id, reply) for reply in replies]
+    return loaded
+
+
+def _views_of(scope: Scope, chunks: Sequence[Loaded], some: slice) -> Op[list[StepView]]:
+    """The views of some of these steps, with their payloads."""
+    places = [(loaded, record) for loaded in chunks for record in loaded.records][some]
+    names = [record.name for _, record in places if record.payloads]
+    found = yield from _with_payloads(scope, chunks[0].workflow_id, names)
+    return [found.get(record.name) or loaded.bare_view(record) for loaded, record in places]
+
+
+def _with_payloads(scope: Scope, workflow_id: str, names: Sequence[str]) -> Op[dict[str, StepView]]:
+    """The views of these steps; several replies, each of which may end early, in one round trip."""
+    found: dict[str, StepView] = {}
+    left = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    while left:
+        asked, left = left[:_REPLIES_AT_ONCE], left[_REPLIES_AT_ONCE:]
+        calls = [_loading(scope, workflow_id, names=some, payloads=True) for some in asked]
+        for some, reply in zip(asked, (yield Together(calls)), strict=True):
+            part = _loaded(workflow_id, reply)
+            found |= {view.name: view for view in part.views()}
+            if len(part.records) < len(some):
+                left.insert(0, some[len(part.records) :])
+    return found
 
 
 def _number(name: str, value: Any, least: int) -> int:
@@ -168,11 +210,8 @@ def _number(name: str, value: Any, least: int) -> int:
 
 def records(scope: Scope, workflow_id: str) -> Op[tuple[Loaded, list[Record]]]:
     """All steps' records in topological order, without payloads; with the first chunk's load."""
-    first = yield from load(scope, workflow_id, chunk=0)
-    found = list(first.records)
-    for chunk in range(1, -(-first.header.steps // CHUNK)):
-        found += (yield from load(scope, workflow_id, chunk=chunk)).records
-    return first, found
+    chunks = yield from _chunks(scope, workflow_id, 0, None)
+    return chunks[0], [record for loaded in chunks for record in loaded.records]
 
 
 def edges(
@@ -193,14 +232,30 @@ def edges(
     return found[:limit]
 
 
+def edges_of_all(
+    scope: Scope, workflow_id: str, some: Sequence[Record]
+) -> Op[list[list[tuple[str, EdgePolicy]]]]:
+    """The parents of each of these steps; those that take calls of their own side by side."""
+    found: list[list[tuple[str, EdgePolicy]]] = []
+    for start in range(0, len(some), _CHUNKS_AT_ONCE):
+        ops = [
+            edges(scope, workflow_id, record, up=True)
+            for record in some[start : start + _CHUNKS_AT_ONCE]
+        ]
+        found += yield from all_of(ops)
+    return found
+
+
 def graph(scope: Scope, workflow_id: str) -> Op[GraphView]:
-    views = yield from steps(scope, workflow_id, None, 0)
-    first, all_records = yield from records(scope, workflow_id)
+    chunks = yield from _chunks(scope, workflow_id, 0, None)
+    views = yield from _views_of(scope, chunks, slice(None))
+    all_records = [record for loaded in chunks for record in loaded.records]
     found: list[Edge] = []
-    for record in all_records:
-        for parent, policy in (yield from edges(scope, workflow_id, record, up=True)):
-            found.append(Edge(parent=parent, child=record.name, policy=policy))
-    return GraphView(workflow=first.workflow(), steps=tuple(views), edges=tuple(found))
+    for record, parents in zip(
+        all_records, (yield from edges_of_all(scope, workflow_id, all_records)), strict=True
+    ):
+        found += [Edge(parent=name, child=record.name, policy=policy) for name, policy in parents]
+    return GraphView(workflow=chunks[0].workflow(), steps=tuple(views), edges=tuple(found))
 
 
 # --- results and evidence ---------------------------------------------------------------------
@@ -213,26 +268,35 @@ def rows(
 
     ``which`` is an attempt, or ``latest``; by default all.
     """
-    found: list[tuple[str, int, Row, bytes | None]] = []
+    parts: list[list[tuple[str, int, Row, bytes | None]]] = []
+    left: list[tuple[int, Sequence[str], str]] = []
     for start in range(0, len(names), CHUNK):
-        some, attempt = names[start : start + CHUNK], ""
-        while some:
-            args: list[Arg] = ["1" if payloads else "", which, attempt, *some]
-            reply = yield scope.on_workflow("results", workflow_id, args)
-            for name, number, text, payload in reply[1] if reply else ():
+        left.append((len(parts), names[start : start + CHUNK], ""))
+        parts.append([])
+    while left:
+        asked, left = left[:_REPLIES_AT_ONCE], left[_REPLIES_AT_ONCE:]
+        calls = [
+            scope.on_workflow("results", workflow_id, ["1" if payloads else "", which, at, *some])
+            for _, some, at in asked
+        ]
+        for (number, some, _), reply in zip(asked, (yield Together(calls)), strict=True):
+            for name, attempt, text, payload in reply[1] if reply else ():
                 if text is not None:
-                    found.append((name.decode(), int(number), Row.parse(text), payload or None))
-            left = reply[2] if reply else ()
-            some, attempt = (some[int(left[0]) - 1 :], left[1]) if left else ((), "")
-    return found
+                    row = Row.parse(text)
+                    parts[number].append((name.decode(), int(attempt), row, payload or None))
+            if end := reply[2] if reply else ():
+                left.insert(0, (number, some[int(end[0]) - 1 :], end[1]))
+    return [row for part in parts for row in part]
 
 
 def result(scope: Scope, workflow_id: str, name: str, attempt: int | None) -> Op[ResultView | None]:
     wire = wire_name(name, _READ)
     if attempt is not None:
         _number("attempt", attempt, 1)
-    yield from load(scope, workflow_id, names=[wire])
-    found = yield from rows(scope, workflow_id, [wire], payloads=True, which=attempt or "latest")
+    _, found = yield from both(
+        load(scope, workflow_id, names=[wire]),
+        rows(scope, workflow_id, [wire], payloads=True, which=attempt or "latest"),
+    )
     for _, number, row, payload in found:
         if attempt in (None, number):
             return row.view(name, number, payload)
@@ -270,14 +334,20 @@ def _of_workflow(scope: Scope, workflow_id: str, name: str | None) -> Op[list[St
     names = [
         record.name for record in all_records if record.reported and name in (None, record.name)
     ]
+    reported, entries = yield from both(
+        rows(scope, workflow_id, names, payloads=False),
+        all_of(
+            [
+                _entries(scope.on_workflow("evidence", workflow_id, [kind]), workflow_id)
+                for kind in ("accepted", "noise")
+            ]
+        ),
+    )
     found = [
         (row.stamp, result_evidence(workflow_id, step_, attempt, row))
-        for step_, attempt, row, _ in (yield from rows(scope, workflow_id, names, payloads=False))
+        for step_, attempt, row, _ in reported
     ]
-    for kind in ("accepted", "noise"):
-        call = scope.on_workflow("evidence", workflow_id, [kind])
-        found += yield from _entries(call, workflow_id)
-    return found
+    return [*found, *(entry for some in entries for entry in some)]
 
 
 def _logged(scope: Scope) -> Op[PartialList[Stamped]]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from rwf.errors import RwfError, StoreUnavailable
 from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
 from rwf.store.keys import Keys
+from rwf.store.ops.base import reached
 
 _BEGIN: Final = "-"
 
@@ -86,7 +87,7 @@ def fleet(keys: Keys) -> Op[Fleet]:
     found = [_Partition(keys, number) for number in range(keys.partitions)]
     while unread := [one for one in found if one.bound is not None]:
         calls = [Call("meta", [keys.meta()]), *(one.call() for one in unread)]
-        meta, *replies = yield Together(calls, partial=True)
+        meta, *replies = reached((yield Together(calls, partial=True)))
         for one, reply in zip(unread, replies, strict=True):
             one.take(reply)
         # Others may have added some since.
