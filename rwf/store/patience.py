@@ -39,12 +39,13 @@ class Patience:
         self._cluster = cluster
         self._deadline = time.monotonic() + timeout
 
-    def verdict(self, error: Exception) -> Exception | None:
-        """What to raise after a try that failed; None when another may succeed."""
+    def verdict(self, error: Exception, *, last: bool = False) -> Exception | None:
+        """What to raise after a try that failed, and was to be the ``last``; None when another may
+        succeed."""
         self.never_ran = self.never_ran and never_ran(error)
         if (found := misconfigured(error, cluster=self._cluster)) is not None:
             return found
-        over = self.tries >= len(_PAUSES) or time.monotonic() >= self._deadline
+        over = last or self.tries >= len(_PAUSES) or time.monotonic() >= self._deadline
         if isinstance(error, errors.ResponseError):
             return error if over or code_of(error) not in PASSING else None
         if over or is_silence(error) or isinstance(error, NodeSilent):

@@ -282,7 +282,10 @@ class Session:
         return replies
 
     def _remember(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
-        """Notes which partitions did not answer, not to be so patient with them the next time."""
+        """Notes which partitions did not answer where others did, not to be so patient with them
+        the next time."""
+        if all(isinstance(reply, StoreUnavailable) for reply in replies):
+            return
         for call, reply in zip(calls, replies, strict=True):
             if isinstance(reply, StoreUnavailable):
                 self._unanswered.add(call.keys[0])
@@ -350,12 +353,15 @@ class Session:
         while True:
             try:
                 reply = yield send
+                if self._unanswered:
+                    self._unanswered.discard(send.key)
                 if isinstance(send, SendInTurn) or not send.behind:
                     return reply
                 self._durability.check(reply[1])
                 return reply[0]
             except (errors.ResponseError, *UNREACHED) as error:
-                verdict = patience.verdict(error)
+                known = isinstance(error, UNREACHED) and send.key in self._unanswered
+                verdict = patience.verdict(error, last=known)
                 demoted, silent = _is_demoted(error), is_silence(error)
             if demoted or silent:
                 yield Reconnect(send.key)

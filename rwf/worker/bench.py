@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,6 +26,8 @@ for. All of these together keep the server for 2 to 3 ms; twice as many could fo
 # How many of the latest leases are remembered beside those that are held: what hands one over twice
 # is a call that is repeated, and no more than seconds old.
 _REMEMBERED: Final = 4096
+# Seconds after which the desks are looked at again in any case.
+_LONGEST_WAIT: Final = 60.0
 
 
 def key_of(claim: ClaimedStep) -> Key:
@@ -35,7 +38,9 @@ def key_of(claim: ClaimedStep) -> Key:
 @dataclass(slots=True)
 class Desk:
     """One partition: outcomes to be reported, waits to begin, claims to be given back, entries of
-    the ready queue that are reserved for this worker, and whether there may be more (``ripe``)."""
+    the ready queue that are reserved for this worker, and whether there may be more (``ripe``). Its
+    partition was away when it is not to be asked again before ``again_at``, of the monotonic
+    clock."""
 
     partition: int
     finished: deque[tuple[ClaimedStep, Item]] = field(default_factory=deque)
@@ -43,6 +48,7 @@ class Desk:
     back: deque[tuple[ClaimedStep, PauseReason | None]] = field(default_factory=deque)
     reserved: deque[bytes] = field(default_factory=deque)
     ripe: bool = False
+    again_at: float = 0.0
 
     def next_finished(self) -> list[tuple[ClaimedStep, Item]]:
         """Takes the first outcomes, as many as may travel in one call."""
@@ -158,12 +164,18 @@ class Bench:
         """A desk with something to carry: each in turn, so that none waits for the backlog of
         another. Waits until there is one."""
         while True:
-            free = self.free > 0
+            free, now, wait = self.free > 0, time.monotonic(), None
             for number in range(len(self.desks)):
                 desk = self.desks[(self._next + number) % len(self.desks)]
                 due = desk.finished or desk.waits or desk.back or desk.reserved
-                if due or (desk.ripe and free):
+                if not (due or (desk.ripe and free)):
+                    continue
+                if desk.again_at > now:
+                    wait = min(desk.again_at - now, wait or _LONGEST_WAIT)
+                else:
                     self._next = desk.partition + 1
                     return desk
             self._work.clear()
-            await self._work.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._work.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from rwf.store.ops.complete import Completion, Item, prepared, turn
 from rwf.store.ops.signals import await_step
 from rwf.worker.bench import BATCH, Bench, Desk
 from rwf.worker.execution import Report
-from rwf.worker.link import Link
+from rwf.worker.link import PAUSE, Link
 from rwf.worker.outcomes import Await
 
 T = TypeVar("T")
@@ -142,10 +143,21 @@ class Carrier:
                 self._start(claim)
             self._bench.changed()
 
+    def _is_away(self, desk: Desk, error: Exception) -> bool:
+        """Whether a call has failed as the desk's partition is away. Then the other desks go on,
+        and this is left alone for a while; its reserved entries go back by themselves, and keep no
+        places meanwhile."""
+        if not self._link.failed(error, desk.partition):
+            return False
+        desk.again_at = time.monotonic() + PAUSE
+        self._bench.on_the_way -= len(desk.reserved)
+        desk.reserved.clear()
+        return True
+
     async def _failed(self, desk: Desk, error: Exception) -> None:
         """Waits for a server that is away. What it cannot carry out is sent again one by one, so
         that a workflow which fails does not keep those of others from the server."""
-        if await self._link.broken(error, desk.partition):
+        if self._is_away(desk, error):
             return
         for claim, item in desk.next_finished():
             op = turn(self._runtime.scope, desk.partition, [item], [], self._claimer, 0)
@@ -169,7 +181,7 @@ class Carrier:
             op = start(self._runtime.scope, desk.partition, self._claimer, entries)
             started = await self._runtime.run(op)
         except Exception as error:
-            await self._link.broken(error, desk.partition)
+            self._is_away(desk, error)
         self._bench.on_the_way -= len(entries)
         for claim in started:
             self._start(claim)
@@ -192,7 +204,7 @@ class Carrier:
             if refusal.reason_code not in _GONE:
                 self.put(Report(claim, _instead(claim, refusal)))
         except Exception as error:
-            if await self._link.broken(error, desk.partition):
+            if self._is_away(desk, error):
                 desk.waits.appendleft((claim, wait))
 
     async def _give_back(self, desk: Desk) -> None:
@@ -203,7 +215,7 @@ class Carrier:
             op = release(scope, claims) if reason is None else pause(scope, claims, reason)
             await self._carry(op, len(claims))
         except Exception as error:
-            if await self._link.broken(error, desk.partition):
+            if self._is_away(desk, error):
                 desk.back.extendleft((claim, reason) for claim in reversed(claims))
                 return
             _log.warning("%d steps go back when their leases end: %s", len(claims), error)

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from rwf import AsyncClient, Client, StoreUnavailable
+from rwf import AsyncClient, Client, StepContext, StoreUnavailable, Worker
 from rwf.metrics import FleetCollector
 from tests.contract.flows import flow
-from tests.contract.workers import CLIENTS, blocking
+from tests.contract.workers import CLIENTS, at_work, blocking, client_of
 from tests.hanging import Stopwatch, hanging
 from tests.servers import Cluster, Server
 from tests.waiting import until
@@ -174,6 +174,42 @@ def test_a_new_client_finds_what_is_reachable(
         }
         failed = {check.name: check.found for check in report.checks if check.status == "failed"}
         assert f"127.0.0.1:{node.port} did not" in failed["reachable"]
+
+
+@HOW
+@CLIENTS
+def test_a_worker_goes_on_with_what_is_reachable(
+    kind: str, how: str, partial_cluster: Cluster
+) -> None:
+    """Nothing is reserved and dropped on the living partitions, and no lease there is lost."""
+    node = another(partial_cluster)
+    lost = partitions_of(partial_cluster, node)
+    ran: list[tuple[str, int]] = []
+    with connected("sync", partial_cluster) as client:
+        one_in_each(client)
+        worker = Worker(client_of(kind, partial_cluster, socket_timeout=TIMEOUT), concurrency=8)
+
+        @worker.step("work")
+        async def work(ctx: StepContext) -> None:
+            ran.append((ctx.workflow_id, ctx.attempt))
+
+        with at_work(worker):
+            until(lambda: len(ran) >= 4, what="its first steps")
+            with away(partial_cluster, node, how):
+                assert client.list().unreachable == lost
+                more = [client.insert(flow("a b:a")).id for _ in range(30)]
+                assert not {partition_of(one) for one in more} & set(lost)
+                until(
+                    lambda: all(client.get(one).state == "completed" for one in more),
+                    timeout=30,
+                    what="all that can be reached",
+                )
+            until(
+                lambda: {view.state for view in client.list(limit=500).workflows} == {"completed"},
+                timeout=60,
+                what="all the rest",
+            )
+        assert {attempt for one, attempt in ran if partition_of(one) not in lost} == {1}
 
 
 @HOW
