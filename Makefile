@@ -5,11 +5,12 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install
 export RWF_TEST_SCALE
 
-.PHONY: help test test-long demo bench clean
+.PHONY: help test test-long test-oldest demo bench clean
 
 help:
 	@echo "make test       lint, types, and the tests (some minutes)"
 	@echo "make test-long  the long tests; RWF_TEST_SCALE=slice for a short slice of each"
+	@echo "make test-oldest  tests with the oldest version of each dependency that is allowed"
 	@echo "make demo       workers, a daemon and an embedded server, each killed once"
 	@echo "make bench      server time and memory of each transition, and what idling costs"
 	@echo "make clean      remove .venv, caches and demo-data"
@@ -28,6 +29,17 @@ test-long: .venv/dev
 	@echo "== pytest, long tests ($(RWF_TEST_SCALE))"
 	@$(BIN)/pytest -q -n 2 -m "long$(if $(filter slice,$(RWF_TEST_SCALE)), and not whole)"
 
+# The newest versions are those of make test, in a .venv that was just made.
+test-oldest: .venv-oldest/dev
+	@echo "== pytest, with the oldest dependencies"
+	@.venv-oldest/bin/pytest -q -n 2 -m "not long" tests/contract
+
+.venv-oldest/dev: pyproject.toml tests/oldest.txt
+	@echo "== installing the oldest dependencies into .venv-oldest"
+	@$(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/pip --quiet --disable-pip-version-check install -c tests/oldest.txt -e '.[dev]'
+	@touch $@
+
 demo: .venv/embedded
 	@$(BIN)/rwf demo
 
@@ -37,7 +49,7 @@ bench: .venv/dev
 	@$(BIN)/python -m tests.benchmarks.idle
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build demo-data
+	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build demo-data
 	find rwf tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/pip:
