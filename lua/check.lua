@@ -61,6 +61,9 @@ end
 
 -- A workflow stands in the listing once: in the group of the state that it had before this call.
 local function check_index(call_, flow, repairs)
+  if flow.listed then
+    return -- it moves with this call
+  end
   local index = call_.keys[keyslots.INDEX]
   local groups = { states.WORKFLOW_CODE[flow.was] or "o" }
   for _, group in ipairs(states.GROUPS) do
@@ -217,6 +220,9 @@ return function(keys, args)
     return {}
   end
   local repairs, counts, found, due = {}, {}, flow.counts, {}
+  if flow.listed then
+    repairs[1] = { "clock_set_back", "" }
+  end
   if args[3] ~= "" then
     counts, due = check_chunk(call_, flow, args[3], repairs)
   else

@@ -2,22 +2,34 @@
 -- what is left to be walked goes a slice further.
 --
 -- Keys: the partition's, then each workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before; then for each timer its workflow's slot, its kind and
---   its step: "r" a retry, "l" a lease; "w" waits and "u" what is to be walked, without a step.
+-- Arguments: the publishing verb, "1" when sent before; the server's time (ms) before its clock was set back,
+--   for timers that are looked at because of that, else ""; then for each timer its workflow's slot, its kind
+--   and its step: "r" a retry, "l" a lease; "w" waits and "u" what is to be walked, without a step.
 -- Reply: for each workflow {"1" while walk entries or passed deadlines are left, else "", flag}, the flag as in a
 --   header: some waits' topics are to be told.
 -- Bound: 64 workflows, 200 timers, and the call's budget of edges; a workflow with a walk comes alone.
 -- Writes: records, counts, evidence, ready queue, timers, statistics. A timer that the records do not imply
 --   is moved to where it belongs, or removed.
 -- Publishes: step_available, workflow_terminal.
-local FIRST_TIMER, WIDTH = 3, 3
+local FIRST_TIMER, WIDTH = 4, 3
 local STATE = { r = "r", l = "e" }
 
-local function fire_step(call_, flow, kind, name)
+-- A lease that was extended before the clock was set back, in a workflow that has not moved since: what the clock
+-- was set back by would have to pass as well.
+local function follow_clock(call_, flow, name, step, before)
+  if before and not flow.listed and claims.due(flow, step) > before then
+    claims.shorten(call_, flow, name, step, before - call_.ms)
+  end
+end
+
+local function fire_step(call_, flow, kind, name, before)
   local step = flow.h and call.step(flow, name)
   if not step or step.state ~= STATE[kind] then
     call.drop_timer(call_, flow, kind, name)
     return
+  end
+  if kind == "l" then
+    follow_clock(call_, flow, name, step, before)
   end
   local due = kind == "l" and claims.due(flow, step) or flow.h.inserted + step.due
   if due > call_.ms then
@@ -68,7 +80,7 @@ local function is_other(flow)
 end
 
 return function(keys, args)
-  local call_, more, reply = call.open(keys), {}, {}
+  local call_, more, reply, before = call.open(keys), {}, {}, tonumber(args[3])
   local names = open(call_, args)
   for slot = 1, #names do
     more[slot] = waits.expire(call_, call_.flows[slot], names[slot])
@@ -77,7 +89,7 @@ return function(keys, args)
     local flow, kind = call_.flows[tonumber(args[at])], args[at + 1]
     if not is_other(flow) then
       if STATE[kind] then
-        fire_step(call_, flow, kind, args[at + 2])
+        fire_step(call_, flow, kind, args[at + 2], before)
       else
         fire_own(call_, flow, kind)
       end

@@ -1,29 +1,43 @@
 -- queues: how much waits in a partition's queues, and when somebody last asked for their steps.
 --
 -- Keys: the partition's (keyslots).
--- Arguments: queues' names; without any, those that somebody has ever asked for or that hold a step.
--- Reply: {milliseconds of the server, {queue, waiting steps, the first of them or nil, when somebody last
---   asked or nil}, ...}. Steps that a claimer has taken out and not started still wait. Reads only.
-local RESERVED_MOST = "999"
+-- Arguments: queues' names; or none but where to go on, ":" to begin, for a page of all that hold a step or
+--   that somebody has asked for.
+-- Reply: {milliseconds of the server, where to go on, "" at the end, {queue, waiting steps, the first of them or
+--   nil, when somebody last asked or nil}, ...}. A queue may stand on two pages; the later one is as good as the
+--   first. Steps that a claimer has taken out and not started still wait. Reads only.
+-- Bound: 200 queues a page beside those of the first 500 entries that are taken out; the caller's 256 names.
+local TAKEN_OUT_MOST = "499"
+local QUEUES_PER_PAGE = 200
+local HOLDING, ASKED = "^:q(.+)$", "^:s(%d+)$"
 
--- Finds the queues that hold a step, one jump each.
-local function holding(ready, found)
-  local from = "-"
-  while true do
+-- Finds queues that hold a step from a bound on, one jump each. Returns where to go on.
+local function holding(ready, from, found)
+  for _ = 1, QUEUES_PER_PAGE do
     local first = command("ZRANGEBYLEX", ready, from, "+", "LIMIT", "0", "1")[1]
     if not first then
-      return
+      return ":s0"
     end
     local name = match(first, "^[^:]+")
     found[name] = true
     from = "(" .. name .. ";"
   end
+  return ":q" .. from
+end
+
+-- Finds queues that somebody has asked for. Returns where to go on.
+local function asked_for(served, cursor, found)
+  local page = command("ZSCAN", served, cursor, "COUNT", call.number(QUEUES_PER_PAGE))
+  for i = 1, #page[2], 2 do
+    found[page[2][i]] = true
+  end
+  return page[1] ~= "0" and ":s" .. page[1] or ""
 end
 
 -- The entries that claimers have taken out, as far as they are counted: how many of a queue, and its first.
-local function reserved(keys)
+local function taken_out(keys)
   local count, first = {}, {}
-  local entries = command("ZRANGE", keys[keyslots.RESERVED], "0", RESERVED_MOST)
+  local entries = command("ZRANGE", keys[keyslots.RESERVED], "0", TAKEN_OUT_MOST)
   for i = 1, #entries do
     local name = match(entries[i], "^[^:]+")
     count[name] = (count[name] or 0) + 1
@@ -34,6 +48,24 @@ local function reserved(keys)
   return count, first
 end
 
+-- The names that are meant, and where to go on.
+local function chosen(keys, args, taken)
+  local names, place = {}, args[1]
+  if sub(place, 1, 1) ~= ":" then
+    for i = 1, #args do
+      names[args[i]] = true
+    end
+    return names, ""
+  elseif match(place, ASKED) then
+    return names, asked_for(keys[keyslots.SERVED], match(place, ASKED), names)
+  elseif place == ":" then
+    for name in pairs(taken) do
+      names[name] = true
+    end
+  end
+  return names, holding(keys[keyslots.READY], match(place, HOLDING) or "-", names)
+end
+
 -- The first of two entries, of which either may be missing.
 local function earlier(one, other)
   return one and other and (one < other and one or other) or one or other or false
@@ -41,22 +73,9 @@ end
 
 return function(keys, args)
   local call_ = call.open(keys)
-  local taken, first_taken = reserved(keys)
-  local ready, names = keys[keyslots.READY], {}
-  for i = 1, #args do
-    names[args[i]] = true
-  end
-  if #args == 0 then
-    holding(ready, names)
-    for name in pairs(taken) do
-      names[name] = true
-    end
-    local served = command("ZRANGE", keys[keyslots.SERVED], "0", "-1")
-    for i = 1, #served do
-      names[served[i]] = true
-    end
-  end
-  local reply = { call.number(call_.ms) }
+  local taken, first_taken = taken_out(keys)
+  local ready, names, place = keys[keyslots.READY], chosen(keys, args, taken)
+  local reply = { call.number(call_.ms), place }
   for name in pairs(names) do
     local from, to = "[" .. name .. ":", "(" .. name .. ";"
     reply[#reply + 1] = {

@@ -4,7 +4,7 @@
 -- before that, so a refusal, or an error while planning, leaves no trace.
 --
 -- Tables that few calls need (index, timers, reserved, served, outbox, log, woken, ended; of a flow fields,
--- gone, accepted, noise, turns) are made when they are first put to: an empty table costs a good part of a
+-- gone, accepted, noise, turns, listed) are made when they are first put to: an empty table costs a good part of a
 -- microsecond.
 local M = {}
 
@@ -76,6 +76,24 @@ function M.stamp(call)
   return call.us .. format("%04d", call.serial)
 end
 
+-- Brings a workflow to the clock whose latest transition lies that many milliseconds ahead of it: that was
+-- before the clock was set back. All its times count from its insertion, so it is that which moves: leases and
+-- retries keep what was left of them then, instead of what the clock was set back by as well. Its place in the
+-- listing follows, and so do the timers of those steps that this call touches; those of others when they are
+-- looked at (check, fire).
+local function bring_to_clock(call, flow, ahead)
+  local before, after = match(flow.static, "^(%d+,%d+,%d+,)%d+(,.*)$")
+  flow.listed = flush.index_member(flow, states.WORKFLOW_CODE[flow.was] or "o")
+  flow.h.inserted = flow.h.inserted - ahead
+  flow.since = flow.h.last
+  flow.static = before .. M.number(flow.h.inserted) .. after
+  M.set(flow, ":s", flow.static)
+  evidence.accept(
+    call, flow, { action = "reconcile", scope = "workflow", step = "", call = "", note = '{"source":"server"}' },
+    "accepted", "clock_set_back", "all times count " .. format("%.1f", ahead / 1000) .. " s earlier from now on"
+  )
+end
+
 -- Opens the workflow in this slot of the keys, with the records of the named steps. flow.h, its header, is
 -- nil when there is none.
 function M.flow(call, slot, names)
@@ -106,6 +124,10 @@ function M.flow(call, slot, names)
     marked = false, -- whether it is to be written, for no transition: dead callbacks, review
   }
   call.flows[slot] = flow
+  local ahead = h and h.inserted + h.last - call.ms
+  if h and ahead > states.AHEAD_MS and h.semantics == states.VERSION then
+    bring_to_clock(call, flow, ahead)
+  end
   return flow
 end
 

@@ -91,6 +91,12 @@ function M.extend(call_, flow, name, step, lease_ms)
   write(call_, flow, name, step, token, flow.since + lease_ms, counted, worker)
 end
 
+-- Has the lease end that much earlier.
+function M.shorten(call_, flow, name, step, by_ms)
+  local token, expires, counted, worker = read(step)
+  write(call_, flow, name, step, token, max(expires - by_ms, 0), counted, worker)
+end
+
 -- Gives an unstarted step back, to the place that it had; the claim has counted nothing.
 function M.hand_back(call_, flow, name, step)
   local _, _, counted = read(step)

@@ -48,6 +48,13 @@ local function follow_walk(call_, flow)
   call_.timers[walk.timer(flow)] = unfinished and call.number(call_.ms + states.GRACE_MS)
 end
 
+-- The entry of the listing follows the time of insertion, where that was moved.
+local function move_listing(call_, flow)
+  call_.index = call_.index or {}
+  call_.index[flow.listed] = false
+  call_.index[M.index_member(flow, states.WORKFLOW_CODE[flow.was] or "o")] = true
+end
+
 local function settle(call_, flow)
   flow.h.last = flow.since
   local was, now = flow.was, states.workflow_state(flow.h)
@@ -187,12 +194,15 @@ function M.commit(call_, verb)
   local keys, flows = call_.keys, call_.flows
   for slot = 1, #flows do
     local flow = flows[slot]
+    if flow.listed then
+      move_listing(call_, flow)
+    end
     if flow.moved then
       settle(call_, flow)
     elseif flow.marked then
       flow.counts = header.write(flow.h)
     end
-    if flow.moved or flow.marked then
+    if flow.moved or flow.marked or flow.listed then
       place_removal(call_, flow)
     end
   end

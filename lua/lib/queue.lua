@@ -208,13 +208,35 @@ local function first_of(call_, names, limit)
   return found
 end
 
--- Notes that somebody serves the queues, unless that was noted lately.
+-- Forgets some of the queues that nobody has asked for in a long time, and of too many the longest unasked.
+local FORGOTTEN_PER_CALL = 300
+
+local function forget_unserved(call_)
+  local served = call_.keys[keyslots.SERVED]
+  local old = command(
+    "ZRANGEBYSCORE", served, "-inf", call.number(call_.ms - states.SERVED_KEPT_MS), "LIMIT", "0", FORGOTTEN_PER_CALL
+  )
+  local over = min(command("ZCARD", served) - states.SERVED_KEPT, FORGOTTEN_PER_CALL)
+  if over > #old then
+    old = command("ZRANGE", served, "0", call.number(over - 1))
+  end
+  for i = 1, #old do
+    call_.served[old[i]] = call_.served[old[i]] or false
+  end
+end
+
+-- Notes that somebody serves the queues, unless that was noted lately; or, by a clock that was set back since,
+-- seems to be yet to come.
 local function note_served(call_, names)
   local noted = command("ZMSCORE", call_.keys[keyslots.SERVED], unpack(names))
   for i = 1, #names do
-    if not noted[i] or noted[i] + states.SERVED_NOTED_MS < call_.ms then
+    local at = noted[i] and noted[i] + 0
+    if not at or at + states.SERVED_NOTED_MS < call_.ms or at > call_.ms + states.SERVED_NOTED_MS then
       call_.served[names[i]] = call.number(call_.ms)
     end
+  end
+  if next(call_.served) then
+    forget_unserved(call_)
   end
 end
 

@@ -7,19 +7,24 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
-from rwf import AsyncClient, Worker
-from rwf.cli.common import DEFAULT_URL, Output, json_option, namespace_option
+from rwf import Worker
+from rwf.cli.common import DEFAULT_URL, Output, json_option
+from rwf.cli.processes import Address, log_options, logging_to, metrics_option, serving_metrics
 from rwf.cli.text import escaped
+from rwf.runtime import client_elsewhere, twin_of
 
 _HEALTH_SECONDS: Final = 10.0
-_LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+# How long threads that are not daemons may take to end after the worker.
+_THREADS_END: Final = 1.0
 
 
 def _loaded(_context: click.Context, _parameter: click.Parameter, place: str) -> Worker:
@@ -38,35 +43,130 @@ def _loaded(_context: click.Context, _parameter: click.Parameter, place: str) ->
     return found
 
 
-def _given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+def _queues(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> list[str] | None:
+    return None if value is None else [name.strip() for name in value.split(",")]
 
 
 @click.command()
 @click.argument("worker", metavar="MODULE:WORKER", callback=_loaded)
 @click.option(
     "--url",
-    envvar="RWF_URL",
-    default=DEFAULT_URL,
     metavar="URL",
-    help="Work on this server, not on that of the worker's own client.",
+    help="Work on this server, not on that of the worker's own client.  "
+    f"[without either $RWF_URL, else {DEFAULT_URL}]",
 )
-@namespace_option
+@click.option(
+    "--namespace",
+    metavar="NAME",
+    help="The namespace of all keys, not that of the worker's own client.  "
+    "[without either $RWF_NAMESPACE, else rwf]",
+)
+@click.option(
+    "--queues", metavar="NAMES", callback=_queues, help="Claim from these, with commas between."
+)
+@click.option("--concurrency", type=int, metavar="NUMBER", help="How many steps to run at once.")
+@metrics_option("off")
+@log_options
 @json_option
 @click.pass_context
-def worker(context: click.Context, worker: Worker, url: str, namespace: str, out: Output) -> None:
+def worker(
+    context: click.Context,
+    worker: Worker,
+    url: str | None,
+    namespace: str | None,
+    queues: list[str] | None,
+    concurrency: int | None,
+    address: Address | None,
+    log_level: str,
+    log_format: str | None,
+    out: Output,
+) -> None:
     """Run the worker that MODULE has made, until SIGTERM or SIGINT.
 
     It then stops claiming, lets running steps end for its grace time, and gives the rest back; the
-    second signal gives back at once. It works with the client that it was made with, unless --url
-    or --namespace are given here.
+    second signal gives back at once. It works with the client that it was made with, on another
+    server or namespace where these are given here; a worker that was made without a client takes
+    them from the environment.
     """
-    if _given(context, "url") or _given(context, "namespace"):
-        worker.use(AsyncClient.from_url(url, namespace=namespace))
-    logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT)
-    _announce(worker, out)
-    with _telling(worker, out):
-        worker.run()
+    try:
+        worker.use(queues=queues, concurrency=concurrency)
+    except ValueError as error:
+        raise click.UsageError(f"--concurrency: {error}") from None
+    if url is not None or namespace is not None:
+        worker.use(client_elsewhere(worker.client, url, namespace))
+    with _logging(context, log_level, log_format, out):
+        _announce(worker, out)
+        with (
+            _serving(context, worker, address),
+            _telling(worker, out) as telling,
+            _ended_by_force(worker, telling),
+        ):
+            worker.run()
+        _leave_threads_behind()
+
+
+def _logging(
+    context: click.Context, level: str, form: str | None, out: Output
+) -> AbstractContextManager[None]:
+    """Shows what is logged on stderr; a module that has seen to that itself keeps its own way,
+    unless another is asked for."""
+    root, asked = logging.getLogger(), ("log_level", "log_format")
+    if root.handlers:
+        if all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in asked):
+            return nullcontext()
+        root.handlers.clear()
+    return logging_to(sys.stderr, root, level, form, out.as_json)
+
+
+@contextmanager
+def _serving(context: click.Context, worker: Worker, address: Address | None) -> Iterator[None]:
+    """Serves metrics, if they are wanted, on connections of their own: whatever the worker does,
+    they are served."""
+    twin = None if address is None else twin_of(worker.client)
+    if twin is None:
+        yield
+        return
+    with twin, serving_metrics(context, twin, address):
+        yield
+
+
+@contextmanager
+def _ended_by_force(worker: Worker, telling: _Telling) -> Iterator[None]:
+    """Ends the process when a handler blocks the event loop past the grace time: its steps have
+    been given back by then."""
+    over = threading.Event()
+
+    def watch() -> None:
+        worker.overdue.wait()
+        if not over.is_set():
+            telling.end()
+            _end_now()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _leave_threads_behind() -> None:
+    """Ends the process when threads are left that would keep it from ending, such as those of a
+    handler's own that hang."""
+    until = time.monotonic() + _THREADS_END
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join(max(until - time.monotonic(), 0))
+            if thread.is_alive():
+                _end_now()
+
+
+def _end_now() -> None:
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)
 
 
 def _announce(worker: Worker, out: Output) -> None:
@@ -92,40 +192,53 @@ def _announce(worker: Worker, out: Output) -> None:
     sys.stdout.flush()
 
 
-@contextmanager
-def _telling(worker: Worker, out: Output) -> Iterator[None]:
-    """Tells the worker's health now and then, as long as it changes; and at the end."""
-    ended = threading.Event()
+class _Telling:
+    """Tells a worker's health now and then, as long as it changes; and at the end."""
 
-    def tell() -> None:
+    def __init__(self, worker: Worker, out: Output) -> None:
+        self._worker = worker
+        self._out = out
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Tells how it ended; harmless when repeated."""
+        self._ended.set()
+        self._thread.join()
+
+    def _tell(self) -> None:
         last: Any = None
         while True:
-            over = ended.wait(_HEALTH_SECONDS)
-            health = asdict(worker.health)
+            over = self._ended.wait(_HEALTH_SECONDS)
+            health = asdict(self._worker.health)
             if over or health != last:
-                _tell(health, over, out)
+                _tell(health, over, self._out)
             if over:
                 return
             last = health
 
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
+
+@contextmanager
+def _telling(worker: Worker, out: Output) -> Iterator[_Telling]:
+    telling = _Telling(worker, out)
     try:
-        yield
+        yield telling
     finally:
-        ended.set()
-        teller.join()
+        telling.end()
 
 
 def _tell(health: dict[str, Any], over: bool, out: Output) -> None:
     if out.as_json:
         out.document({"event": "ended" if over else "health", **health})
     else:
-        state = "ended" if over else "ok" if health["error"] is None else "server away"
+        error = health["error"]
+        state = "ended" if over else "ok" if error is None else f"not well ({escaped(error)})"
+        left = f", {health['abandoned']} handlers left behind" if health["abandoned"] else ""
         out.lines(
             [
                 f"{state}: {health['running']} running, {health['unreported']} to report, "
-                f"{health['ended']} attempts done"
+                f"{health['ended']} attempts done{left}"
             ]
         )
     sys.stdout.flush()

@@ -43,6 +43,9 @@ GRACE_MS: Final = 1_000
 # How long after its timeout the server takes a step's lease away, when nobody has reported
 # (milliseconds).
 TIMEOUT_GRACE_MS: Final = 1_000
+# How far the times of a workflow may lie ahead of the server's clock, in milliseconds: what lies
+# further ahead was written before the clock was set back.
+AHEAD_MS: Final = 1_000
 # How long an entry of the ready queue is kept for the claimer that has taken it (milliseconds).
 RESERVED_MS: Final = 5_000
 # How old the note of who asked a queue for steps may be before the next to ask renews it
@@ -50,5 +53,9 @@ RESERVED_MS: Final = 5_000
 SERVED_NOTED_MS: Final = 10_000
 # The same for the note that callbacks are dispatched in a namespace.
 DISPATCHER_NOTED_MS: Final = 10_000
+# For how long it is kept that somebody has asked a queue for steps (milliseconds: 30 days), and of
+# how many queues at most; the longest unasked go first.
+SERVED_KEPT_MS: Final = 2_592_000_000
+SERVED_KEPT: Final = 10_000
 # Queues that one claim may ask.
 QUEUES_PER_CLAIM: Final = 256

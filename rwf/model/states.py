@@ -228,6 +228,7 @@ class RepairKind(StrEnum):
     STAGED_ENTRY_WRONG = "staged_entry_wrong"
     KEY_OVERWRITTEN = "key_overwritten"
     GAUGE_WRONG = "gauge_wrong"
+    CLOCK_SET_BACK = "clock_set_back"
 
 
 # One letter a state, as stored in step records. A letter is never given a second meaning.

@@ -20,7 +20,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from itertools import product
@@ -83,7 +83,8 @@ class _Partition:
     def try_again(self, now: float) -> None:
         """Has what could not be carried out tried once more, when that was long ago."""
         if now >= self.passed_until:
-            self.passed, self.page = PassedOver(), None
+            self.passed = replace(self.passed, count=0, last=b"")
+            self.page = None
             self.passed_until = now + _TRIED_AGAIN
 
 
@@ -270,7 +271,7 @@ class Reconciler:
         busy: list[_Partition] = []
         for partition in partitions:
             page = partition.page
-            if page is not None and not page.members:
+            if page is not None and not page.members and not partition.passed.places:
                 partition.page, partition.next_look = None, now + self._wait(page.next_in)
             else:
                 busy.append(partition)

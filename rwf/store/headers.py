@@ -98,6 +98,12 @@ class Header:
         return [int(number) for number in rest[4:7]]
 
     @staticmethod
+    def last_of(text: bytes) -> int:
+        """When a header's moving part says that the last change was, in milliseconds since the
+        workflow was inserted."""
+        return int(text.partition(b";")[2].partition(b",")[0])
+
+    @staticmethod
     def has_nothing_but_counts(text: bytes) -> bool:
         """Whether a header's moving part holds no more than the step counts and when the last
         change and the first start were; most do."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from rwf.errors import RecordUnreadable
-from rwf.model.limits import GRACE_MS
+from rwf.model.limits import AHEAD_MS, GRACE_MS
 from rwf.model.states import (
     OPEN_STEPS,
     SEMANTICS_VERSION,
@@ -119,6 +119,8 @@ class Implied:
         self.wait_timers: dict[str, None] = {}
         """Workflows whose timer of the agenda is to be looked up; it follows what stands there."""
         self.registrations: list[Registration] = []
+        self.latest: dict[str, int] = {}
+        """By workflow, the time of its latest transition, in milliseconds."""
 
     def workflow(self, workflow_id: str, group: str, fields: dict[bytes, bytes]) -> None:
         """Takes in a whole workflow, which stands in this group of the listing."""
@@ -145,6 +147,7 @@ class Implied:
 
     def header(self, tally: Tally, group: str, static: bytes, counts: bytes) -> None:
         """Takes in a header."""
+        self.latest[tally.workflow_id] = tally.inserted + Header.last_of(counts)
         if Header.has_nothing_but_counts(counts):
             right, wrong = OPEN_GROUP, _OPEN.isdisjoint(counts.partition(b";")[0])
         else:
@@ -235,7 +238,11 @@ class Implied:
 
     def judge_timers(self, scores: Scores, now: int) -> None:
         """Compares timers at this time of the server, in milliseconds. One that should have gone
-        off a while ago is as good as none."""
+        off a while ago is as good as none; and a workflow that was moved before the clock was set
+        back is to be brought to it."""
+        for owner, at in self.latest.items():
+            if at > now + AHEAD_MS:
+                self.suspects[owner] = None
         for member, (owner, due) in self.timers.items():
             score = scores[member]
             if due == SOON:

@@ -95,6 +95,7 @@ class Session:
         self.keys = Keys(namespace)
         self.library = library()
         self._timeout = timeout
+        self.durability = durability
         self._durability = Durability(durability, timeout)
         self.require_aof = require_aof
         self.wanted_partitions = partitions

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.views import ClaimedStep
 from rwf.store.ops.complete import Item, batches
 from rwf.worker.execution import Execution
@@ -20,6 +21,9 @@ Key = tuple[str, str, str]
 BATCH: Final = 24
 """How many outcomes a round trip carries at most, how many entries it starts, and how many it asks
 for. All of these together keep the server for 2 to 3 ms; twice as many could for more than 5."""
+# How many of the latest leases are remembered beside those that are held: what hands one over twice
+# is a call that is repeated, and no more than seconds old.
+_REMEMBERED: Final = 4096
 
 
 def key_of(claim: ClaimedStep) -> Key:
@@ -29,12 +33,13 @@ def key_of(claim: ClaimedStep) -> Key:
 
 @dataclass(slots=True)
 class Desk:
-    """One partition: outcomes to be reported, waits to begin, entries of the ready queue that are
-    reserved for this worker, and whether there may be more (``ripe``)."""
+    """One partition: outcomes to be reported, waits to begin, claims to be given back, entries of
+    the ready queue that are reserved for this worker, and whether there may be more (``ripe``)."""
 
     partition: int
     finished: deque[tuple[ClaimedStep, Item]] = field(default_factory=deque)
     waits: deque[tuple[ClaimedStep, Await]] = field(default_factory=deque)
+    back: deque[ClaimedStep] = field(default_factory=deque)
     reserved: deque[bytes] = field(default_factory=deque)
     ripe: bool = False
 
@@ -46,6 +51,10 @@ class Desk:
         numbered = ((number, item) for number, (_, item) in enumerate(first))
         return [self.finished.popleft() for _ in next(batches(numbered))]
 
+    def next_back(self) -> list[ClaimedStep]:
+        """Takes the first claims to be given back, as many as one call may tell of."""
+        return [self.back.popleft() for _ in range(min(len(self.back), ITEMS_PER_CALL))]
+
     def next_reserved(self) -> list[bytes]:
         """Takes the first entries, as many as one call may start."""
         count = min(len(self.reserved), BATCH)
@@ -55,15 +64,20 @@ class Desk:
 class Bench:
     """All desks, the steps that run, and the room for more.
 
-    A place is taken by each running step, and by each that was asked for and has not come yet:
-    ``on_the_way`` counts these, reserved entries among them. ``carried`` counts outcomes that are
-    being reported.
+    A place is taken by each running step, by each that was asked for and has not come yet
+    (``on_the_way`` counts these, reserved entries among them), and by each thread that a handler
+    does not leave though its attempt is over (``hung``). ``carried`` counts outcomes that are being
+    reported.
     """
 
-    def __init__(self, partitions: int, concurrency: int) -> None:
+    def __init__(
+        self, partitions: int, concurrency: int, hung: Callable[[], int] = lambda: 0
+    ) -> None:
         self.desks = [Desk(number) for number in range(partitions)]
         self.running: dict[Key, Execution] = {}
         self.concurrency = concurrency
+        self.hung = hung
+        self._begun: dict[Key, None] = {}
         self.on_the_way = 0
         self.carried = 0
         self.claiming = True
@@ -76,12 +90,28 @@ class Bench:
         """How many more steps may be asked for."""
         if not self.claiming:
             return 0
-        return self.concurrency - len(self.running) - self.on_the_way
+        return self.concurrency - len(self.running) - self.on_the_way - self.hung()
+
+    def begins(self, claim: ClaimedStep) -> bool:
+        """Whether a claim is new: a lease is for one run, however often it is handed over."""
+        key = key_of(claim)
+        if key in self._begun or key in self.running:
+            return False
+        self._begun[key] = None
+        if len(self._begun) > _REMEMBERED:
+            del self._begun[next(iter(self._begun))]
+        return True
 
     @property
     def unreported(self) -> int:
         """How many outcomes the server does not know yet."""
         return self.carried + sum(len(desk.finished) + len(desk.waits) for desk in self.desks)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the server knows all: nothing is to be reported, given back, or on the way."""
+        back = any(desk.back for desk in self.desks)
+        return not (back or self.unreported or self.on_the_way)
 
     def desk_of(self, workflow_id: str) -> Desk:
         """The desk of a workflow's partition."""
@@ -125,7 +155,8 @@ class Bench:
             free = self.free > 0
             for number in range(len(self.desks)):
                 desk = self.desks[(self._next + number) % len(self.desks)]
-                if desk.finished or desk.waits or desk.reserved or (desk.ripe and free):
+                due = desk.finished or desk.waits or desk.back or desk.reserved
+                if due or (desk.ripe and free):
                     self._next = desk.partition + 1
                     return desk
             self._work.clear()

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from rwf.errors import CommandRejected, RwfError
+from rwf.errors import CommandRejected
 from rwf.model.states import CompletionStatus, Reason
 from rwf.model.views import ClaimedStep
 from rwf.runtime import Runtime
 from rwf.store.catalog import Op
-from rwf.store.ops.claims import Claimer, start
+from rwf.store.ops.claims import Claimer, release, start
 from rwf.store.ops.complete import Completion, Item, prepared, turn
 from rwf.store.ops.signals import await_step
 from rwf.worker.bench import BATCH, Bench, Desk
@@ -61,6 +61,8 @@ class Carrier:
             desk = await self._bench.next_desk()
             if desk.waits:
                 await self._await(desk)
+            elif desk.back:
+                await self._give_back(desk)
             else:
                 await self._turn(desk)
             self._bench.changed()
@@ -76,7 +78,9 @@ class Carrier:
     def put(self, report: Report) -> None:
         """Takes an outcome, to be carried with the next round trip of its partition."""
         desk = self._bench.desk_of(report.claim.workflow_id)
-        if isinstance(report.outcome, Await):
+        if report.outcome is None:
+            desk.back.append(report.claim)
+        elif isinstance(report.outcome, Await):
             desk.waits.append((report.claim, report.outcome))
         else:
             desk.finished.append((report.claim, self._prepared(report.outcome)))
@@ -86,9 +90,10 @@ class Carrier:
         scope = self._runtime.scope
         try:
             return prepared(scope, completion)
-        except CommandRejected as refusal:
+        except Exception as error:  # the user's own classes may raise anything
+            why = str(error) if isinstance(error, CommandRejected) else type(error).__name__
             # The work was done, and to do it again would give the same.
-            failed = _failed(completion, f"the outcome cannot be stored: {refusal}")
+            failed = _failed(completion, f"the outcome cannot be stored: {why}")
             return prepared(scope, failed)
 
     async def _turn(self, desk: Desk) -> None:
@@ -99,13 +104,13 @@ class Carrier:
         op = turn(self._runtime.scope, desk.partition, items, reserved, self._claimer, limit)
         try:
             done = await self._carry(op, len(finished))
-        except RwfError as error:
+        except Exception as error:
             bench.on_the_way -= limit
             desk.reserved.extendleft(reversed(reserved))
             desk.finished.extendleft(reversed(finished))
             await self._failed(desk, error)
             return
-        self._link.stands()
+        self._link.stands(desk.partition)
         bench.on_the_way -= len(reserved) + limit - len(done.reserved)
         if limit:
             bench.keep(desk, done.reserved, done.found >= limit)
@@ -115,16 +120,16 @@ class Carrier:
         for claim in done.claimed:
             self._start(claim)
 
-    async def _failed(self, desk: Desk, error: RwfError) -> None:
+    async def _failed(self, desk: Desk, error: Exception) -> None:
         """Waits for a server that is away. What it cannot carry out is sent again one by one, so
         that a workflow which fails does not keep those of others from the server."""
-        if await self._link.broken(error):
+        if await self._link.broken(error, desk.partition):
             return
         for claim, item in desk.next_finished():
             op = turn(self._runtime.scope, desk.partition, [item], [], self._claimer, 0)
             try:
                 await self._carry(op, 1)
-            except RwfError as alone:
+            except Exception as alone:
                 _log.error(
                     "the outcome of step %s of %s could not be reported: %s",
                     claim.step,
@@ -141,8 +146,8 @@ class Carrier:
         try:
             op = start(self._runtime.scope, desk.partition, self._claimer, entries)
             started = await self._runtime.run(op)
-        except RwfError as error:
-            await self._link.broken(error)
+        except Exception as error:
+            await self._link.broken(error, desk.partition)
         self._bench.on_the_way -= len(entries)
         for claim in started:
             self._start(claim)
@@ -164,9 +169,20 @@ class Carrier:
             _log_refusal(claim, refusal)
             if refusal.reason_code not in _GONE:
                 self.put(Report(claim, _instead(claim, refusal)))
-        except RwfError as error:
-            if await self._link.broken(error):
+        except Exception as error:
+            if await self._link.broken(error, desk.partition):
                 desk.waits.appendleft((claim, wait))
+
+    async def _give_back(self, desk: Desk) -> None:
+        """Gives claims back that never began, or are not to go on; uncounted."""
+        claims = desk.next_back()
+        try:
+            await self._carry(release(self._runtime.scope, claims), len(claims))
+        except Exception as error:
+            if await self._link.broken(error, desk.partition):
+                desk.back.extendleft(reversed(claims))
+                return
+            _log.warning("%d steps go back when their leases end: %s", len(claims), error)
 
 
 def _instead(claim: ClaimedStep, refusal: CommandRejected) -> Completion:

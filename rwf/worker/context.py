@@ -22,9 +22,8 @@ class StepContext:
         self._cancel_requested = False
         self._lost = False
         self.deadline: datetime | None = None
-        """When the attempt times out (UTC, by this machine's clock); None without a timeout."""
-        if claim.timeout is not None:
-            self.deadline = datetime.now(UTC) + timedelta(seconds=claim.timeout)
+        """When the attempt times out (UTC, by this machine's clock): so long after its handler
+        began as the step's timeout is; None without a timeout."""
 
     @property
     def claim(self) -> ClaimedStep:
@@ -79,9 +78,14 @@ class StepContext:
     def heartbeat(self) -> Any:
         """Extends the lease now, beside the worker's own heartbeats; tells whether it still stands.
 
-        In a coroutine function it is awaited; in a plain one it blocks and returns the bool.
+        In a coroutine function it is awaited; in a plain one it blocks and returns the bool. While
+        the server is away it waits and tries again, until the lease has passed: then it is False.
         """
         return self._beat(self)
+
+    def _begins(self) -> None:
+        if self._claim.timeout is not None:
+            self.deadline = datetime.now(UTC) + timedelta(seconds=self._claim.timeout)
 
     def _renewed(self, claim: ClaimedStep, cancel_requested: bool) -> None:
         self._claim = claim

@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import partial
 from typing import Any, Final
 
-from rwf.model.states import CompletionStatus
 from rwf.model.views import ClaimedStep
-from rwf.store.ops.complete import MAX_SUMMARY, Completion
+from rwf.store.ops.complete import Completion
+from rwf.threads import Job, Threads
+from rwf.worker import verdict
 from rwf.worker.context import StepContext
 from rwf.worker.handler import Handler
-from rwf.worker.outcomes import Await, Ended, Retry
-from rwf.worker.threads import Threads
+from rwf.worker.outcomes import Await
 
 _log = logging.getLogger("rwf.worker")
 
-# How much of an exception's text is kept with the result.
-_SHORT: Final = 500
+# How long, in seconds, a handler may take to end once it is cancelled. A little less than the
+# second by which a lease may outlast the step's timeout, so that the report is in time.
+_LAST_CHANCE: Final = 0.8
+# How long, in seconds, a step waits for a thread at most.
+_THREAD_WAIT: Final = 0.5
+# Seconds that a timer may come early.
+_RESOLUTION: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an attempt came to: a completion, or a wait for a signal."""
+    """What an attempt came to: a completion, a wait for a signal, or None when it never began, and
+    its claim is to be given back."""
 
     claim: ClaimedStep
-    outcome: Completion | Await
+    outcome: Completion | Await | None
+
+
+End = Callable[["Execution", Report | None], None]
+"""Is called once when an attempt is over, with its report, or None when it was stopped."""
 
 
 class Execution:
-    """A claimed step that runs. ``end`` is called with its report, or None when it was stopped."""
+    """A claimed step that runs. A handler that does not end when it should is left behind: what it
+    comes to later is nobody's."""
 
     def __init__(
         self,
@@ -41,16 +52,49 @@ class Execution:
         handler: Handler | None,
         threads: Threads,
         beat: Callable[[StepContext], Any],
+        lease: float,
     ) -> None:
         self.context = StepContext(claim, beat)
+        self.held_until = time.monotonic() + lease
+        """When the lease passes, as far as is known here; by the monotonic clock."""
+        self._lease = lease
         self._handler = handler
         self._threads = threads
+        self._job: Job | None = None
         self._stopped = False
+        self._timed_out = False
+        self._over = False
+        self._abandoned = False
+        self._loop = asyncio.get_running_loop()
+        self._timers: list[asyncio.TimerHandle] = []
         self._task: asyncio.Task[None] | None = None
+        self._end: End | None = None
 
-    def start(self, end: Callable[[Execution, Report | None], None]) -> None:
+    @property
+    def name(self) -> str:
+        """Which step it is, for people."""
+        claim = self.context.claim
+        return f"step {claim.step} of {claim.workflow_id}, attempt {claim.attempt}"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to end without a report."""
+        return self._stopped
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether the attempt is over, and its coroutine goes on."""
+        return self._abandoned and self._task is not None and not self._task.done()
+
+    def when_done(self, call: Callable[[Execution], None]) -> None:
+        """Has this called once the coroutine has ended."""
+        assert self._task is not None
+        self._task.add_done_callback(lambda _: call(self))
+
+    def start(self, end: End) -> None:
         """Runs the attempt as a task of its own."""
-        self._task = asyncio.get_running_loop().create_task(self._run(end))
+        self._end = end
+        self._task = self._loop.create_task(self._run())
 
     def lose(self) -> None:
         """The lease is gone: the outcome would be refused."""
@@ -60,105 +104,127 @@ class Execution:
     def stop(self) -> None:
         """Cancels the attempt, which then reports nothing. A plain handler is left to end."""
         self._stopped = True
-        assert self._task is not None
-        self._task.cancel()
+        self._cancel()
 
-    async def _run(self, end: Callable[[Execution, Report | None], None]) -> None:
-        report: Report | None = None
+    def abandon(self) -> None:
+        """Waits for the handler no longer."""
+        if self._over:
+            return
+        self._abandoned = True
+        if self.left_behind:
+            _log.warning(
+                "the handler %r of %s goes on after its cancellation, and is left behind",
+                self.context.claim.worker,
+                self.name,
+            )
+        self._finish(None if self._stopped else self._as_timed_out())
+
+    async def _run(self) -> None:
         try:
-            report = Report(self.context.claim, await self._outcome())
-        except asyncio.CancelledError:
-            if not self._stopped:
-                raise
-        finally:
-            end(self, report)
+            outcome = await self._outcome()
+        except BaseException as raised:  # whatever it is, it is the outcome of this step
+            outcome = self._judged(raised)
+        self._finish(outcome)
 
-    async def _outcome(self) -> Completion | Await:
+    def _finish(self, outcome: Completion | Await | None) -> None:
+        """Ends the attempt; without an outcome when it never began, or was stopped."""
+        if self._over:
+            return
+        self._over = True
+        for timer in self._timers:
+            timer.cancel()
+        assert self._end is not None
+        self._end(self, None if self._stopped else Report(self.context.claim, outcome))
+
+    async def _outcome(self) -> Completion | Await | None:
         claim = self.context.claim
         if self._handler is None:
-            return self._again(f"this worker has no handler named {claim.worker!r}")
+            return verdict.again(claim, f"this worker has no handler named {claim.worker!r}")
+        arguments = self._handler.arguments(self.context)
+        if self._handler.is_async:
+            self._begins()
+            returned = await self._handler.call(arguments)
+        else:
+            returned, error = await self._in_thread(self._handler, arguments)
+            if error is not None:
+                # Not raised: some exceptions must not pass through a coroutine.
+                return self._judged(error)
+            if inspect.isawaitable(returned):
+                returned = await returned
+        return verdict.completed(claim, self._handler.result(returned))
+
+    def _begins(self) -> None:
+        """The handler begins now: the step's timeout is counted from here."""
+        self.context._begins()
+        if self.context.claim.timeout is not None:
+            self._after(self.context.claim.timeout, self._time_out)
+
+    async def _in_thread(
+        self, handler: Handler, arguments: dict[str, Any]
+    ) -> tuple[Any, BaseException | None]:
+        """What a plain handler returned, and what it raised."""
+
+        def call() -> Any:
+            self.context._begins()
+            return handler.call(arguments)
+
+        self._job, at_once = self._threads.submit(call)
+        if not at_once:
+            self._after(min(_THREAD_WAIT, self._lease / 3), self._begin_now)
+        if self.context.claim.timeout is not None:
+            self._after(self.context.claim.timeout, self._time_out)
         try:
-            arguments = self._handler.arguments(self.context)
-            returned = await self._called(self._handler, arguments)
-            return self._completion(
-                CompletionStatus.COMPLETED, payload=self._handler.result(returned)
-            )
-        except Await as outcome:
-            return outcome
-        except Retry as outcome:
-            return self._again(outcome.summary, outcome.in_)
-        except Ended as outcome:
-            return self._completion(
-                outcome.status, payload=outcome.payload, summary=_cut(outcome.summary, MAX_SUMMARY)
-            )
-        except _TimedOut:
-            return self._again(f"timed out after {claim.timeout:g} s")
+            return await self._job.future
         except asyncio.CancelledError:
-            if self._stopped:
-                raise
-            return self._again("the handler was cancelled")
-        except Exception as error:
+            self._threads.abandon(self._job)
+            raise
+
+    def _begin_now(self) -> None:
+        """A plain handler that has found no thread begins no more."""
+        if self._job is not None and self._threads.withdraw(self._job):
+            _log.warning("%s goes back: no thread was free for it", self.name)
+            self._finish(None)
+            self._cancel()
+
+    def _time_out(self) -> None:
+        """The step's time is over: ends the attempt, unless its handler began later."""
+        job, limit = self._job, self.context.claim.timeout
+        assert limit is not None
+        if job is not None and not self._over:
+            left = limit if job.begun_at is None else job.begun_at + limit - time.monotonic()
+            if left > _RESOLUTION:
+                self._after(left, self._time_out)
+                return
+        self._timed_out = True
+        self._cancel()
+
+    def _cancel(self) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        self._after(_LAST_CHANCE, self.abandon)
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        if not self._over:
+            self._timers.append(self._loop.call_later(seconds, call))
+
+    def _judged(self, raised: BaseException) -> Completion | Await | None:
+        """What an exception is reported as; None once the attempt is over."""
+        if self._over or self._stopped:
+            return None
+        claim = self.context.claim
+        outcome = verdict.outcome_in(raised)
+        if outcome is not None:
+            return verdict.of_outcome(claim, outcome)
+        if not isinstance(raised, asyncio.CancelledError):
             _log.error(
                 "step %s of %s failed in attempt %d",
                 claim.step,
                 claim.workflow_id,
                 claim.attempt,
-                exc_info=error,
+                exc_info=raised,
             )
-            return self._again(_cut(f"{type(error).__name__}: {error}", _SHORT))
+        return self._as_timed_out() if self._timed_out else verdict.of_error(claim, raised)
 
-    async def _called(self, handler: Handler, arguments: dict[str, Any]) -> Any:
-        """What the handler returned; raises what it raised, or _TimedOut."""
-        limit = self.context.claim.timeout
-        if handler.is_async:
-            return await _in_time(handler.call(arguments), limit)
-        thread = self._threads.run(partial(handler.call, arguments))
-        return await _in_time(asyncio.shield(thread), limit)
-
-    def _again(self, summary: str | None, in_: float | timedelta | None = None) -> Completion:
-        return self._completion(
-            CompletionStatus.RETRYABLE, summary=_cut(summary, MAX_SUMMARY), retry_in=in_
-        )
-
-    def _completion(
-        self,
-        status: CompletionStatus,
-        *,
-        payload: Any = None,
-        summary: str | None = None,
-        retry_in: float | timedelta | None = None,
-    ) -> Completion:
+    def _as_timed_out(self) -> Completion:
         claim = self.context.claim
-        return Completion(
-            workflow_id=claim.workflow_id,
-            step=claim.step,
-            status=status,
-            payload=payload,
-            summary=summary,
-            lease=claim.lease,
-            retry_in=retry_in,
-        )
-
-
-class _TimedOut(Exception):
-    """The attempt took longer than its step allows."""
-
-
-async def _in_time(work: Any, limit: float | None) -> Any:
-    if limit is None:
-        return await work
-    timeout = asyncio.timeout(limit)
-    try:
-        async with timeout:
-            return await work
-    except TimeoutError:
-        if timeout.expired():
-            raise _TimedOut from None
-        raise
-
-
-def _cut(text: str | None, length: int) -> str | None:
-    """The text as it can be kept: short, and without what is no text."""
-    if text is None or len(text) <= length:
-        return text if text is None else text.encode(errors="replace").decode()
-    return f"{text[: length - 3]}...".encode(errors="replace").decode()
+        return verdict.again(claim, f"timed out after {claim.timeout:g} s")

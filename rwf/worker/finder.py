@@ -9,7 +9,7 @@ from typing import Final
 from rwf.errors import RwfError
 from rwf.runtime import Runtime
 from rwf.store.ops.claims import Claimer, take_each
-from rwf.worker.bench import Bench
+from rwf.worker.bench import Bench, Desk
 from rwf.worker.link import Link
 
 # An idle worker polls once a second, and each partition at least every five.
@@ -17,6 +17,7 @@ _PERIOD: Final = 1.0
 _ROUNDS: Final = 5
 # So many entries of a partition tell that it is ripe; the carriers fetch the others.
 _MOST: Final = 16
+_PLACE: Final = "poll"
 
 
 class Finder:
@@ -40,7 +41,7 @@ class Finder:
                             self._bench.desk_of(hint.workflow_id).ripe = True
                             self._bench.notify()
             except RwfError as error:
-                await self._link.broken(error)
+                await self._link.broken(error, "hints")
 
     async def poll(self) -> None:
         """Polls until it is cancelled: all partitions at first, then some each second."""
@@ -50,26 +51,49 @@ class Finder:
             await self._look(-(-len(self._bench.desks) // _ROUNDS))
 
     async def _look(self, count: int) -> None:
-        """Asks the next partitions for entries, in one round trip."""
+        """Looks at the next partitions, each in turn.
+
+        So many are asked in one round trip as there are free places, since each may have a step.
+        Once there is none, the rest are marked as ripe: the carriers ask them when it is their turn
+        for the next place. So no number of places, and no backlog elsewhere, keeps a worker from a
+        partition.
+        """
         bench = self._bench
-        desks = [bench.desks[(self._next + n) % len(bench.desks)] for n in range(count)]
-        self._next += count
-        desks = [desk for desk in desks if not desk.ripe]
-        share = min(bench.free // max(len(desks), 1), _MOST)
-        if not desks or share < 1:
-            return
+        while count > 0 and bench.claiming:
+            desks = self._next_desks(min(count, max(bench.free, 1)))
+            count -= len(desks)
+            desks = [desk for desk in desks if not desk.ripe]
+            if bench.free < 1:
+                for desk in desks:
+                    desk.ripe = True
+            elif desks and not await self._ask(desks):
+                return
+
+    def _next_desks(self, count: int) -> list[Desk]:
+        desks = self._bench.desks
+        found = [desks[(self._next + number) % len(desks)] for number in range(count)]
+        self._next = (self._next + count) % len(desks)
+        return found
+
+    async def _ask(self, desks: list[Desk]) -> bool:
+        """Asks partitions for entries, in one round trip; whether the server answered."""
+        bench = self._bench
+        share = min(bench.free // len(desks), _MOST)
         asked = share * len(desks)
         bench.on_the_way += asked
+        kept = 0
         try:
             op = take_each(
                 self._runtime.scope, [desk.partition for desk in desks], self._claimer, share
             )
             found = await self._runtime.run(op)
+            kept = sum(map(len, found))
         except RwfError as error:
-            bench.on_the_way -= asked
-            await self._link.broken(error)
-            return
-        self._link.stands()
-        bench.on_the_way -= asked - sum(map(len, found))
+            await self._link.broken(error, _PLACE)
+            return False
+        finally:
+            bench.on_the_way -= asked - kept
+        self._link.stands(_PLACE)
         for desk, entries in zip(desks, found, strict=True):
             bench.keep(desk, entries, desk.ripe or len(entries) == share)
+        return True

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from functools import partial
 from types import SimpleNamespace
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_type_hints, is_typeddict
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -27,26 +28,35 @@ class _Field:
     name: str
     adapter: TypeAdapter[Any] | None
     required: bool
+    is_model: bool
+    """Whether it is an object with fields of its own."""
 
-    def validated(self, value: Any) -> Any:
-        return value if self.adapter is None else self.adapter.validate_python(value)
+    def validated(self, value: Any, *, named: bool = True) -> Any:
+        """The value as the parameter takes it; raises Fail, which names what is wrong with it."""
+        try:
+            return value if self.adapter is None else self.adapter.validate_python(value)
+        except ValidationError as error:
+            place = self.name if named else ""
+            raise Fail(f"the input is not valid: {_short(error, place)}") from error
 
 
 class Handler:
     """A function that does the steps of one worker name.
 
     Each parameter receives the input's field of its name; a single one, unless it is keyword-only,
-    receives the whole input when that has no such field. A parameter's type is validated by
-    pydantic, and so is what a return annotation says.
+    receives the whole input when that has no such field. A parameter with a default may be missing;
+    a single one is when there is no input, or the input is an object that is nothing it could take.
+    A parameter's type is validated by pydantic, and so is what a return annotation says.
 
-    Raises TypeError for a signature that cannot be filled.
+    ``function`` is anything that can be called: a function, a bound method, a partial, an object
+    with ``__call__``. Raises TypeError for a signature that cannot be filled.
     """
 
     def __init__(self, name: str, function: Function) -> None:
         self.name = name
         self._function = function
-        self.is_async = inspect.iscoroutinefunction(function)
-        hints = _hints(function)
+        self.is_async = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+        hints = _hints(_annotated(function))
         parameters = inspect.signature(function).parameters.values()
         for parameter in parameters:
             if parameter.kind not in _NAMED:
@@ -54,7 +64,12 @@ class Handler:
         self._context = [p.name for p in parameters if _takes_context(p, hints)]
         given = [p for p in parameters if p.name not in self._context]
         self._fields = [
-            _Field(p.name, _adapter(hints.get(p.name)), p.default is inspect.Parameter.empty)
+            _Field(
+                p.name,
+                _adapter(hints.get(p.name)),
+                p.default is inspect.Parameter.empty,
+                _is_model(hints.get(p.name)),
+            )
             for p in given
         ]
         self._single = len(given) == 1 and given[0].kind is not inspect.Parameter.KEYWORD_ONLY
@@ -66,19 +81,29 @@ class Handler:
         Running the step again would change nothing: its input stays what it is.
         """
         arguments: dict[str, Any] = dict.fromkeys(self._context, context)
-        try:
-            if self._takes_whole(context.input):
-                arguments[self._fields[0].name] = self._fields[0].validated(context.input)
-            elif self._fields:
-                arguments |= self._named(context.input)
-        except ValidationError as error:
-            raise Fail(f"the input is not valid: {_short(error)}") from error
-        return arguments
+        given = context.input
+        if self._takes_whole(given):
+            return arguments | self._whole(self._fields[0], given)
+        return arguments | (self._named(given) if self._fields else {})
 
     def _takes_whole(self, given: Any) -> bool:
         return self._single and not (isinstance(given, dict) and self._fields[0].name in given)
 
+    def _whole(self, field: _Field, given: Any) -> dict[str, Any]:
+        """A single parameter, which takes the whole input unless it is missing there."""
+        missable = not field.required and (given is None or isinstance(given, dict))
+        if missable and (given is None or field.adapter is None):
+            return {}
+        try:
+            return {field.name: field.validated(given, named=False)}
+        except Fail:
+            if missable and not field.is_model:
+                return {}
+            raise
+
     def _named(self, given: Any) -> dict[str, Any]:
+        if given is None and not any(field.required for field in self._fields):
+            return {}
         if not isinstance(given, dict):
             raise Fail("the input is not valid: it is no object, whose fields could be passed")
         missing = [
@@ -98,20 +123,31 @@ class Handler:
 
     def result(self, returned: Any) -> Any:
         """The return value as JSON data; raises Fail for one that its annotation does not fit."""
-        if self._returned is not None:
-            try:
+        try:
+            if self._returned is not None:
                 return self._returned.dump_python(returned, mode="json", warnings="error")
-            except PydanticSerializationError as error:
-                raise Fail(f"the result is not what {self.name} says it returns") from error
-        return returned.model_dump(mode="json") if isinstance(returned, BaseModel) else returned
+            return returned.model_dump(mode="json") if isinstance(returned, BaseModel) else returned
+        except PydanticSerializationError as error:
+            raise Fail(f"the result is not what {self.name} says it returns") from error
+
+
+def _annotated(function: Function) -> Function:
+    """The function behind decorators, partials and callable objects that has the annotations."""
+    found: Any = inspect.unwrap(function)
+    while isinstance(found, partial):
+        found = inspect.unwrap(found.func)
+    if not (inspect.isroutine(found) or inspect.isclass(found)):
+        found = inspect.unwrap(type(found).__call__)
+    annotated: Function = found
+    return annotated
 
 
 def _hints(function: Function) -> dict[str, Any]:
     """The annotations that can be resolved; a name that only a type checker sees is left out, and
     what it stands for is not validated."""
     hints: dict[str, Any] = {}
-    names = getattr(inspect.unwrap(function), "__globals__", {})
-    for name, annotation in inspect.get_annotations(inspect.unwrap(function)).items():
+    names = getattr(function, "__globals__", {})
+    for name, annotation in inspect.get_annotations(function).items():
         with suppress(NameError):
             one = SimpleNamespace(__annotations__={name: annotation})
             hints |= get_type_hints(one, globalns=names, include_extras=True)
@@ -134,9 +170,16 @@ def _adapter(hint: Any) -> TypeAdapter[Any] | None:
         raise TypeError(f"{hint!r} cannot be validated: {error}") from None
 
 
-def _short(error: ValidationError) -> str:
-    """The first fault, without the input, which may be secret or long."""
+def _is_model(hint: Any) -> bool:
+    """Whether a type is, or has as one of its choices, an object with fields of its own."""
+    if inspect.isclass(hint):
+        return issubclass(hint, BaseModel) or is_dataclass(hint) or is_typeddict(hint)
+    return any(map(_is_model, get_args(hint)))
+
+
+def _short(error: ValidationError, place: str) -> str:
+    """The first fault and where it is, without the input, which may be secret or long."""
     first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(map(str, first["loc"]))
+    place = ".".join(filter(None, (place, *map(str, first["loc"]))))
     more = f" and {error.error_count() - 1} more" if error.error_count() > 1 else ""
     return f"{place + ': ' if place else ''}{first['msg']}{more}"

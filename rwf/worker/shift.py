@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from rwf.errors import RwfError
 from rwf.model.views import ClaimedStep
-from rwf.runtime import Runtime
-from rwf.store.ops.claims import Claimer, release, start
+from rwf.runtime import Beside, Runtime, end_tasks
+from rwf.store.ops.claims import Claimer
+from rwf.threads import Threads
 from rwf.worker.bench import Bench, key_of
 from rwf.worker.carrier import Carrier
 from rwf.worker.execution import Execution, Report
 from rwf.worker.finder import Finder
 from rwf.worker.handler import Handler
+from rwf.worker.heartbeat import Heartbeat
 from rwf.worker.link import Link
-from rwf.worker.pulse import Pulse
-from rwf.worker.threads import Threads
+from rwf.worker.watchdog import Watchdog
 
 _log = logging.getLogger("rwf.worker")
 
 # Round trips under way at once: one brings steps while the results of the last are worked on.
 _TRIPS: Final = 2
-# How long, in seconds, a worker that ends tries to tell a server that is away what it has done.
-_LAST_WORDS: Final = 5.0
-_CANCELLED_AGAIN: Final = 0.1
+# How long, in seconds, a worker that ends tries to tell its server what it has done. It is a part
+# of the grace time, or half of one that is short.
+_LAST_WORDS: Final = 2.0
+# How long its own tasks may take to end after that.
+_TASKS_END: Final = 0.5
+# Pauses, in seconds, before a loop begins again that has ended by an error nobody expected.
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,100 +51,151 @@ class Terms:
 
 
 class Shift:
-    """The loops of a worker, and the steps that they have in hand. To be made in the event loop."""
+    """The loops and threads of a worker, and the steps that they have in hand. To be made in the
+    event loop. ``overdue`` is called when the loop is blocked so long that it cannot end in time.
+    """
 
     def __init__(
-        self, runtime: Runtime, link: Link, terms: Terms, handlers: Mapping[str, Handler]
+        self,
+        runtime: Runtime,
+        link: Link,
+        terms: Terms,
+        handlers: Mapping[str, Handler],
+        overdue: Callable[[], None],
     ) -> None:
-        self._runtime = runtime
+        scope, beside = runtime.scope, Beside(runtime.client)
         self._terms = terms
         self._handlers = handlers
-        self._threads = Threads(terms.concurrency)
-        self.bench = Bench(runtime.scope.keys.partitions, terms.concurrency)
+        self._threads = Threads(terms.concurrency, "rwf-step", self._freed)
+        self._left_behind: set[Execution] = set()
+        self.bench = Bench(scope.keys.partitions, terms.concurrency, self._hung)
         self.ended = 0
-        self._pulse = Pulse(runtime, link, self.bench, terms.lease)
+        self._heartbeat = Heartbeat(scope, beside, link, self.bench, terms.lease)
+        self._watchdog = Watchdog(scope, Beside(runtime.client), self.bench, overdue)
         self._finder = Finder(runtime, link, self.bench, terms.claimer)
         self._carrier = Carrier(runtime, link, self.bench, terms.claimer, self._begin)
         self._finish = asyncio.Event()
         self._hurry = False
-        self._closed = False
-        self._left: list[ClaimedStep] = []
+        self._end_at: float | None = None
+
+    @property
+    def abandoned(self) -> int:
+        """How many handlers go on though their attempts are over."""
+        return self._threads.abandoned + len(self._left_behind)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the handlers, if anything is."""
+        if self._hung() >= self._terms.concurrency:
+            return f"all {self._terms.concurrency} threads hang in handlers: nothing can run"
+        return self._watchdog.blocked
+
+    def tell_end(self) -> None:
+        """Says that it is going to end, so that it does even if something blocks the event loop;
+        from any thread."""
+        if self._end_at is None:
+            self._end_at = time.monotonic() + self._terms.grace
+            reserve = _LAST_WORDS + _TASKS_END
+            self._watchdog.end_by(max(self._end_at, time.monotonic() + reserve) + _TASKS_END)
 
     def end(self) -> None:
         """Has the shift end gracefully; the second time at once."""
         self._hurry = self._finish.is_set()
         self._finish.set()
+        self.tell_end()
         self.bench.changed()
 
     async def work(self) -> None:
         """Works until :meth:`end`, or until its task is cancelled, which hands back at once."""
-        loops = [self._finder.listen(), self._finder.poll(), self._pulse.run()]
-        loops += [self._carrier.run() for _ in range(_TRIPS)]
-        tasks = [asyncio.create_task(loop) for loop in (self._finish.wait(), *loops)]
+        loops = [self._finder.listen, self._finder.poll]
+        loops += [self._carrier.run for _ in range(_TRIPS)]
+        tasks = [asyncio.create_task(kept_going(loop)) for loop in loops]
+        self._heartbeat.start()
+        self._watchdog.start()
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await self._finish.wait()
         except BaseException:
             self._hurry = True
             raise
         finally:
+            self.tell_end()
             await self._leave()
-            await _end(tasks)
-            await self._release(self._left)
+            self._watchdog.stop()
+            self._heartbeat.stop()
+            await end_tasks(tasks, _TASKS_END)
+            with suppress(TimeoutError):  # a server that hangs keeps it
+                await asyncio.wait_for(self._heartbeat.over.wait(), _TASKS_END)
 
     def _begin(self, claim: ClaimedStep) -> None:
-        if self._closed:
-            self._left.append(claim)
+        if not self.bench.claiming:
+            self._carrier.put(Report(claim, None))
+            return
+        if not self.bench.begins(claim):
+            _log.warning(
+                "step %s of %s, attempt %d, was handed over a second time, and runs once",
+                claim.step,
+                claim.workflow_id,
+                claim.attempt,
+            )
             return
         handler = self._handlers.get(claim.worker)
-        execution = Execution(claim, handler, self._threads, self._pulse.ask)
+        execution = Execution(claim, handler, self._threads, self._heartbeat.ask, self._terms.lease)
         self.bench.running[key_of(claim)] = execution
         execution.start(self._ended)
 
     def _ended(self, execution: Execution, report: Report | None) -> None:
-        del self.bench.running[key_of(execution.context.claim)]
-        self.ended += report is not None
+        self.bench.running.pop(key_of(execution.context.claim), None)
         if report is not None:
+            self.ended += report.outcome is not None
             self._carrier.put(report)
+        if execution.left_behind:
+            self._left_behind.add(execution)
+            execution.when_done(self._left_behind.discard)
+        if self._hung() >= self._terms.concurrency:
+            _log.error("%s; the worker waits for one of them to end", self.trouble)
+        self.bench.changed()
+
+    def _hung(self) -> int:
+        """Threads that handlers do not leave."""
+        return self._threads.abandoned
+
+    def _freed(self) -> None:
         self.bench.changed()
 
     async def _leave(self) -> None:
-        """Lets running steps end, stops those that do not, and sees to it that all is reported."""
-        bench = self.bench
+        """Lets running steps end, stops those that do not, and sees to it that the server learns of
+        all, as long as there is time."""
+        bench, grace = self.bench, self._terms.grace
         bench.claiming = False
-        await self._hand_back_reserved()
-        await bench.until(lambda: self._hurry or not bench.running, self._terms.grace)
-        self._closed = True
+        assert self._end_at is not None
+        reserve = min(_LAST_WORDS + 2 * _TASKS_END, grace / 2)
+        patience = max(self._end_at - reserve - time.monotonic(), 0.0)
+        await bench.until(lambda: self._hurry or not bench.running, patience)
         for execution in list(bench.running.values()):
-            self._left.append(execution.context.claim)
-            execution.stop()
-        if not await bench.until(lambda: not bench.unreported, _LAST_WORDS):
+            self._carrier.put(Report(execution.context.claim, None))
+            execution.lose()
+        until = time.monotonic() + _LAST_WORDS
+        if not self._hurry:
+            until = max(until, self._end_at - 3 * _TASKS_END)
+        await bench.until(lambda: not bench.unreported, until - time.monotonic())
+        # What else is on the way is claims: worth less patience.
+        await bench.until(lambda: bench.settled, min(until - time.monotonic(), _LAST_WORDS))
+        if bench.unreported:
             _log.error("%d outcomes could not be reported", bench.unreported)
+        if back := sum(len(desk.back) for desk in bench.desks):
+            _log.warning("%d steps go back when their leases end", back)
 
-    async def _hand_back_reserved(self) -> None:
-        """Entries that nobody has started go back at once, not when their time is over."""
-        for desk in self.bench.desks:
-            while entries := desk.next_reserved():
-                op = start(self._runtime.scope, desk.partition, self._terms.claimer, entries)
-                try:
-                    await self._release(await self._runtime.run(op))
-                except RwfError as error:
-                    _log.warning("reserved steps go back by themselves: %s", error)
 
-    async def _release(self, claims: Sequence[ClaimedStep]) -> None:
-        if not claims:
-            return
+async def kept_going(loop: Callable[[], Awaitable[object]]) -> None:
+    """Runs a loop that never ends: what nobody expected is logged, and it begins again."""
+    pause = _FIRST_PAUSE
+    while True:
+        begun = time.monotonic()
         try:
-            await self._runtime.run(release(self._runtime.scope, claims))
-        except RwfError as error:
-            _log.warning("%d steps go back when their leases end: %s", len(claims), error)
-
-
-async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancels tasks until they have ended: a cancellation is lost where it meets a time limit of
-    a library's own."""
-    while left := [task for task in tasks if not task.done()]:
-        for task in left:
-            task.cancel()
-        await asyncio.wait(left, timeout=_CANCELLED_AGAIN)
+            await loop()
+        except Exception:
+            _log.exception("the worker goes on after an error that was not expected")
+        if time.monotonic() - begun > _LONGEST_PAUSE:
+            pause = _FIRST_PAUSE
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)

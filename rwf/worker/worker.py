@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import os
 import secrets
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from rwf.aio import AsyncClient
 from rwf.client import Client
+from rwf.errors import RwfError
 from rwf.reconciler import Reconciler
-from rwf.runtime import Runtime, ended_by_signals
+from rwf.runtime import Runtime, end_tasks, ended_by_signals, run_to_end
 from rwf.store.ops.claims import Claimer
 from rwf.store.ops.reads import channels
 from rwf.worker.handler import Function, Handler
@@ -23,19 +27,32 @@ from rwf.worker.shift import Shift, Terms
 
 F = TypeVar("F", bound=Function)
 
+_log = logging.getLogger("rwf.worker")
+
+DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
+
 # Where ``Workflow.add`` looks for a handler's name.
 _NAME: Final = "rwf_worker"
+# How often, in seconds, a worker that connects looks whether it is to end.
+_LOOK: Final = 0.1
+# How long closing may take.
+_CLOSING: Final = 0.3
+# Pauses, in seconds, before another reconciler begins.
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
     """How a worker does: steps that run, outcomes not reported yet, how many attempts ended since
-    it was started, and what keeps it from its server, if anything does."""
+    it was started, what is wrong (its server is away, a call has failed, its threads hang, its
+    event loop is blocked), if anything is, and how many handlers go on after their attempts."""
 
     running: int
     unreported: int
     ended: int
     error: str | None
+    abandoned: int = 0
 
 
 class Worker:
@@ -43,8 +60,13 @@ class Worker:
 
     ``queues`` are claimed from, up to ``concurrency`` steps at once, each under a ``lease`` in
     seconds that is extended while its handler runs. A worker that is told to end stops claiming,
-    lets running steps end for ``grace`` seconds, and gives the rest back. With ``reconcile`` it
-    runs a reconciler beside its steps.
+    lets running steps end for ``grace`` seconds, and gives the rest back; of these seconds it keeps
+    3, or half of a shorter time, for telling its server. With ``reconcile`` it runs a reconciler
+    beside its steps. Without a ``client`` it works on the server of ``$RWF_URL``, else on
+    ``redis://127.0.0.1:6379/0``, in the namespace ``$RWF_NAMESPACE``, else ``rwf``.
+
+    A plain handler that goes on after its attempt (its timeout has passed, its lease is lost) keeps
+    its thread, which counts as one of ``concurrency`` until it ends.
 
     Raises CommandRejected (``invalid_argument``) for queues, a worker id or a lease that cannot be,
     and ValueError for the other options.
@@ -52,7 +74,7 @@ class Worker:
 
     def __init__(
         self,
-        client: Client | AsyncClient,
+        client: Client | AsyncClient | None = None,
         *,
         queues: Iterable[str] = ("default",),
         concurrency: int = 64,
@@ -61,20 +83,28 @@ class Worker:
         worker_id: str | None = None,
         reconcile: bool = True,
     ) -> None:
-        if type(concurrency) is not int or not 1 <= concurrency <= 10_000:
-            raise ValueError("concurrency must be an integer from 1 to 10,000")
-        if not isinstance(grace, int | float) or grace < 0:
+        if not isinstance(grace, int | float) or not 0 <= grace < math.inf:
             raise ValueError("grace must be a number of seconds, 0 or more")
         name = worker_id or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.worker_id = name
-        self._terms = Terms(Claimer.checked(queues, name, lease), concurrency, float(grace))
+        claimer = Claimer.checked(queues, name, lease)
+        self._terms = Terms(claimer, _checked(concurrency), float(grace))
         self._reconcile = reconcile
-        self._runtime = Runtime(client)
+        self._runtime = None if client is None else Runtime(client)
         self._handlers: dict[str, Handler] = {}
         self._link = Link()
         self._shift: Shift | None = None
+        self._reconciler: Reconciler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
+        self.overdue = threading.Event()
+        """Set when a handler blocks the event loop past the grace time; its steps have been given
+        back by then."""
+
+    @property
+    def client(self) -> Client | AsyncClient:
+        """The client that it works with; without one of its own, that of the environment."""
+        return self._found_runtime().client
 
     @property
     def queues(self) -> tuple[str, ...]:
@@ -94,27 +124,29 @@ class Worker:
     @property
     def health(self) -> Health:
         """How it does now."""
-        if self._shift is None:
+        shift = self._shift
+        if shift is None:
             return Health(running=0, unreported=0, ended=0, error=self._link.error)
-        bench = self._shift.bench
         return Health(
-            running=len(bench.running),
-            unreported=bench.unreported,
-            ended=self._shift.ended,
-            error=self._link.error,
+            running=len(shift.bench.running),
+            unreported=shift.bench.unreported,
+            ended=shift.ended,
+            error=self._link.error or shift.trouble,
+            abandoned=shift.abandoned,
         )
 
     def step(self, name: str) -> Callable[[F], F]:
         """Registers a function as the handler of the steps whose ``worker`` has this name.
 
-        ``async def`` runs in the event loop, a plain function in a thread. Each parameter receives
-        the field of its name of the step's input, a single one the whole input when that has no
-        such field; types are validated by pydantic. One that is annotated with
-        :class:`StepContext` receives that. What it returns is the step's result; an exception has
-        it run again, unless it is one of the outcomes ``Fail``, ``Discard``, ``Cancel``, ``Retry``
-        and ``Await``. The function itself is returned, and ``Workflow.add`` takes it as
-        ``worker=``. Raises ValueError for a name that is taken, TypeError for a signature that
-        cannot be filled.
+        ``async def`` runs in the event loop, a plain function in a thread; what it returns is
+        awaited if it can be. Each parameter receives the field of its name of the step's input, a
+        single one the whole input when that has no such field; types are validated by pydantic, and
+        a parameter with a default may be missing. One that is annotated with :class:`StepContext`
+        receives that. What is returned is the step's result; an exception, whichever it is, has the
+        step run again, unless it is, or is a group that holds, one of the outcomes ``Fail``,
+        ``Discard``, ``Cancel``, ``Retry`` and ``Await``. The function itself is returned, and
+        ``Workflow.add`` takes it as ``worker=``. Raises ValueError for a name that is taken,
+        TypeError for a signature that cannot be filled.
         """
 
         def register(function: F) -> F:
@@ -122,73 +154,141 @@ class Worker:
                 raise ValueError(f"there is a handler named {name!r} already")
             self._handlers[name] = Handler(name, function)
             # A bound method takes no attributes, but shows those of its function.
-            setattr(getattr(function, "__func__", function), _NAME, name)
+            with suppress(AttributeError, TypeError):
+                setattr(getattr(function, "__func__", function), _NAME, name)
             return function
 
         return register
 
-    def use(self, client: Client | AsyncClient) -> None:
-        """Has it work with another client from its next start on."""
-        self._runtime = Runtime(client)
+    def _found_runtime(self) -> Runtime:
+        if self._runtime is None:
+            url, namespace = os.environ.get("RWF_URL"), os.environ.get("RWF_NAMESPACE")
+            client = AsyncClient.from_url(url or DEFAULT_URL, namespace=namespace or "rwf")
+            self._runtime = Runtime(client)
+        return self._runtime
+
+    def use(
+        self,
+        client: Client | AsyncClient | None = None,
+        *,
+        queues: Iterable[str] | None = None,
+        concurrency: int | None = None,
+    ) -> None:
+        """Has it work with another client, other queues, or another number of steps at once from
+        its next start on. Raises what the constructor raises for them."""
+        if client is not None:
+            self._runtime = Runtime(client)
+        claimer = self._terms.claimer
+        if queues is not None:
+            claimer = Claimer.checked(queues, self.worker_id, claimer.lease_ms / 1000)
+        at_once = self.concurrency if concurrency is None else _checked(concurrency)
+        self._terms = Terms(claimer, at_once, self._terms.grace)
 
     def run(self) -> None:
         """Works until SIGTERM or SIGINT, or until :meth:`stop`; the second signal hands back at
         once. To be called where no event loop runs; in a thread that is not the main one, without
         the signals.
 
-        Raises StoreUnavailable or StoreMisconfigured when there is no server to begin with; one
-        that goes away later is waited for. An AsyncClient's connections end with the event loop
-        that this makes.
+        It ends within the grace time, whatever its server and its handlers do, unless one of them
+        blocks the event loop, whose steps are then given back all the same. Raises StoreUnavailable
+        or StoreMisconfigured when there is no server to begin with; one that goes away later is
+        waited for. An AsyncClient's connections end with the event loop that this makes.
         """
-        asyncio.run(self._run())
+        run_to_end(self._run())
 
     async def _run(self) -> None:
-        try:
-            with ended_by_signals(self.stop):
+        with ended_by_signals(self.stop):
+            try:
                 await self.serve()
-        finally:
-            await self._runtime.close()
+            finally:
+                assert self._runtime is not None
+                closing = asyncio.create_task(self._runtime.close())
+                await asyncio.wait([closing], timeout=_CLOSING)
 
     async def serve(self) -> None:
-        """The same in a running event loop, without the signals; a cancelled task hands back."""
+        """Works like :meth:`run` in an event loop that runs already, without the signals; a
+        cancelled task hands back."""
         if self._loop is not None:
             raise RuntimeError("the worker runs already")
         self._loop = asyncio.get_running_loop()
         try:
-            await self._runtime.run(channels(self._runtime.scope))  # connects
-            self._shift = Shift(self._runtime, self._link, self._terms, self._handlers)
+            runtime = self._found_runtime()
+            if not await self._connected(runtime):
+                return
+            self._shift = Shift(runtime, self._link, self._terms, self._handlers, self.overdue.set)
             if self._stopped:
                 self._shift.end()
-            async with self._reconciling():
+            async with self._reconciling(runtime):
                 await self._shift.work()
         finally:
             self._loop, self._stopped = None, False
 
+    async def _connected(self, runtime: Runtime) -> bool:
+        """Makes the first call; false when the worker is told to end before there is an answer."""
+        connecting = asyncio.create_task(runtime.run(channels(runtime.scope)))
+        try:
+            while not connecting.done() and not self._stopped:
+                await asyncio.wait([connecting], timeout=_LOOK)
+        finally:
+            connecting.cancel()
+        if connecting.done():
+            connecting.result()
+        return connecting.done()
+
     @asynccontextmanager
-    async def _reconciling(self) -> AsyncIterator[None]:
-        """Has a reconciler run beside the steps, if one is wanted; the worker ends if it fails."""
+    async def _reconciling(self, runtime: Runtime) -> AsyncIterator[None]:
+        """Has a reconciler run beside the steps, if one is wanted."""
         if not self._reconcile:
             yield
             return
-        reconciler = Reconciler(self._runtime.client)
-        task = asyncio.create_task(reconciler.serve())
-        task.add_done_callback(self._end_with)
+        task = asyncio.create_task(self._reconciled(runtime))
         try:
             yield
         finally:
-            reconciler.stop()
-            await task
+            self._stopped = True
+            if self._reconciler is not None:
+                self._reconciler.stop()
+            await asyncio.wait([task], timeout=_CLOSING)
+            await end_tasks([task], _CLOSING)
 
-    def _end_with(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self._end()
+    async def _reconciled(self, runtime: Runtime) -> None:
+        """Reconciles until the worker ends; what a reconciler ends by is logged, and another one
+        begins."""
+        pause = _FIRST_PAUSE
+        while not self._stopped:
+            self._reconciler = Reconciler(runtime.client)
+            try:
+                await self._reconciler.serve()
+            except Exception as error:
+                expected = isinstance(error, RwfError)
+                _log.error(
+                    "the reconciler has ended, and begins again: %s",
+                    error if expected else type(error).__name__,
+                    exc_info=None if expected else error,
+                )
+            if not self._stopped:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
     def stop(self) -> None:
         """Has the worker end: gracefully, and the second time at once. From any thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._end)
+        loop, shift = self._loop, self._shift
+        if loop is None:
+            return
+        if shift is not None:
+            shift.tell_end()
+        with suppress(RuntimeError):  # the loop is over already
+            loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
         self._stopped = True
+        if self._reconciler is not None:
+            self._reconciler.stop()
         if self._shift is not None:
             self._shift.end()
+
+
+def _checked(concurrency: int) -> int:
+    if type(concurrency) is not int or not 1 <= concurrency <= 10_000:
+        raise ValueError("concurrency must be an integer from 1 to 10,000")
+    return concurrency

@@ -110,7 +110,14 @@ def test_sigterm_ends_it_gracefully(
     assert (code, log.count("Traceback")) == (0, 0)
     assert told[0]["event"] == "serving"
     assert (told[0]["queues"], told[0]["handlers"]) == (["default"], ["work", "die"])
-    assert told[-1] == {"event": "ended", "running": 0, "unreported": 0, "ended": 1, "error": None}
+    assert told[-1] == {
+        "event": "ended",
+        "running": 0,
+        "unreported": 0,
+        "ended": 1,
+        "error": None,
+        "abandoned": 0,
+    }
     assert [step.state for step in one_client.steps(view.id)] == ["completed", "available"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
@@ -88,6 +89,13 @@ def test_several_parameters_receive_fields() -> None:
     given = {"number": 1, "order": {"number": 2}, "ignored": 3}
     assert called(take, given) == [1, 2, "default"]
     assert called(take, given | {"more": "x"}) == [1, 2, "x"]
+    with pytest.raises(Fail, match=r"order\.number: Field required"):
+        called(take, {"number": 1, "order": {}})
+
+    def none_needed(a: int = 1, b: int = 2) -> list[int]:
+        return [a, b]
+
+    assert called(none_needed, None) == called(none_needed, {}) == [1, 2]
 
 
 def test_a_keyword_only_parameter_receives_a_field() -> None:
@@ -95,7 +103,9 @@ def test_a_keyword_only_parameter_receives_a_field() -> None:
         return number
 
     assert called(take, {"number": 1}) == 1
-    with pytest.raises(Fail, match="the input is not valid: Input should be greater than 0"):
+    with pytest.raises(
+        Fail, match="the input is not valid: number: Input should be greater than 0"
+    ):
         called(take, {"number": 0})
 
 
@@ -191,9 +201,77 @@ def test_signatures_that_cannot_be_filled() -> None:
             Handler("work", function)
 
 
+class Callable_:
+    """A callable object, whose annotations are those of its method."""
+
+    number: str  # no parameter's
+
+    def __call__(self, number: int) -> int:
+        return number + 1
+
+    def method(self, number: int) -> int:
+        return number + 2
+
+
+class AsyncCallable:
+    async def __call__(self, number: int) -> int:
+        return number
+
+
 def test_coroutine_functions_are_known() -> None:
-    async def work() -> None:
+    async def work(number: int) -> None:
         pass
 
     assert Handler("work", work).is_async
+    assert Handler("work", partial(work, number=1)).is_async
+    assert Handler("work", AsyncCallable()).is_async
     assert not Handler("work", lambda: None).is_async
+    assert not Handler("work", Callable_()).is_async
+
+
+def test_whatever_can_be_called_is_a_handler_and_typed() -> None:
+    def add(number: int, more: int) -> int:
+        return number + more
+
+    for function, expected in (
+        (Callable_(), 6),
+        (Callable_().method, 7),
+        (partial(add, more=5), 10),
+        (partial(partial(add), more=6), 11),
+    ):
+        assert called(function, {"number": "5"}) == expected
+        with pytest.raises(Fail, match="number: Input should be a valid integer"):
+            called(function, {"number": "many"})
+
+
+def test_a_single_parameter_with_a_default_may_be_missing() -> None:
+    def count(limit: int = 10) -> int:
+        return limit
+
+    def untyped(limit=10):  # type: ignore[no-untyped-def]
+        return limit
+
+    def keyword(*, limit: int = 10) -> int:
+        return limit
+
+    for function in (count, untyped, keyword):
+        for missing in (None, {}, {"other": 1}):
+            assert called(function, missing) == 10
+        assert called(function, {"limit": 3}) == 3
+    assert called(count, 4) == called(untyped, 4) == 4
+    with pytest.raises(Fail, match="limit: Input should be a valid integer"):
+        called(count, {"limit": "many"})
+
+
+def test_a_model_with_a_default_is_not_missing_because_it_is_wrong() -> None:
+    def take(order: Order | None = None) -> int:
+        return 0 if order is None else order.number
+
+    def options(given: dict[str, int] = {"x": 1}) -> dict[str, int]:  # noqa: B006
+        return given
+
+    assert called(take, None) == 0
+    assert called(take, {"number": 3}) == called(take, {"order": {"number": 3}}) == 3
+    with pytest.raises(Fail, match="number: Field required"):
+        called(take, {"numbr": 3})
+    assert called(options, {"y": 2}) == {"y": 2}

@@ -17,7 +17,7 @@ LAYERS: Final = (
     {"store"},
     {"dispatching"},
     {"client", "aio"},
-    {"runtime", "outage"},
+    {"runtime", "outage", "threads"},
     {"worker", "reconciler", "metrics", ""},
     {"demo"},
     {"cli", "__main__"},

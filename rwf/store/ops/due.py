@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
+from rwf.model.limits import AHEAD_MS
 from rwf.store.catalog import Arg, Call, Op, Together
 from rwf.store.keys import is_digest, partition_of
 from rwf.store.ops.base import Scope
@@ -57,11 +58,24 @@ class Rest(NamedTuple):
 @dataclass(slots=True)
 class PassedOver:
     """The timers in front of a partition's others that could not be carried out; and when it was
-    last looked at, in milliseconds of the server, None at first."""
+    last looked at, in milliseconds of the server, None at first.
+
+    ``before`` is such a time from before the server's clock was set back, as long as the timers
+    that were set by it are still to be brought to the clock; ``places`` is how far that has come.
+    """
 
     count: int = 0
     last: bytes = b""
     looked: int | None = None
+    before: int | None = None
+    places: dict[str, Arg] = field(default_factory=dict)
+
+    def look(self, now: int) -> None:
+        """Notes a look, at this time of the server."""
+        if self.looked is not None and now < self.looked - AHEAD_MS:
+            self.before = self.looked
+            self.places = dict.fromkeys(("timers", "outbox"), "0")
+        self.looked = now
 
 
 @dataclass(slots=True)
@@ -89,7 +103,8 @@ class Due:
 
     def _read(self, reply: Sequence[Any]) -> Page:
         left_out, next_ms, now, overdue, late = reply
-        self.passed.count, self.passed.looked = int(left_out), int(now)
+        self.passed.count = int(left_out)
+        self.passed.look(int(now))
         return Page(overdue, late, int(next_ms) / 1000 if next_ms else None)
 
     @staticmethod

@@ -5,36 +5,46 @@ from __future__ import annotations
 from typing import Any, Final
 
 from rwf.model.views import QueueView
-from rwf.store.catalog import CONNECT, Call, Op
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
 from rwf.store.ops.base import Scope
 from rwf.store.stored import time_of, time_of_micros
 
 # A worker that is idle asks each partition at least this often, in milliseconds.
 _SERVED_MS: Final = 60_000
+_BEGIN: Final = ":"
 # The time when a step came in is a part of its entry's order: round, microseconds, number.
 _CAME_IN: Final = slice(10, 23)
 
 
 def queues(scope: Scope) -> Op[list[QueueView]]:
-    """All queues, by name."""
+    """All queues, by name; the next pages of all partitions travel together."""
     if not scope.keys.partitions:
         yield CONNECT
-    found: dict[str, QueueView] = {}
-    for partition in range(scope.keys.partitions):
-        for view in (yield from _queues_in(scope, partition, ())):
-            found[view.name] = _sum(found[view.name], view) if view.name in found else view
-    return [found[name] for name in sorted(found)]
+    found: list[dict[str, QueueView]] = [{} for _ in range(scope.keys.partitions)]
+    places: dict[int, Arg] = dict.fromkeys(range(scope.keys.partitions), _BEGIN)
+    while places:
+        calls = [
+            Call("queues", scope.keys.partition(number), [at]) for number, at in places.items()
+        ]
+        replies = yield Together(calls)
+        for number, (now, place, *rows) in zip(list(places), replies, strict=True):
+            views = (_view(int(now), *row) for row in rows)
+            found[number].update((view.name, view) for view in views)
+            places[number] = place
+            if not place:
+                del places[number]
+    total: dict[str, QueueView] = {}
+    for views_of in found:
+        for name, view in views_of.items():
+            total[name] = _sum(total[name], view) if name in total else view
+    return [total[name] for name in sorted(total)]
 
 
 def queue_of(scope: Scope, workflow_id: str, name: str) -> Op[QueueView]:
     """A queue as it is in the partition of a workflow."""
     partition = int(workflow_id.partition("-")[0])
-    return (yield from _queues_in(scope, partition, (name,)))[0]
-
-
-def _queues_in(scope: Scope, partition: int, names: tuple[str, ...]) -> Op[list[QueueView]]:
-    now, *rows = yield Call("queues", scope.keys.partition(partition), names)
-    return [_view(int(now), *row) for row in rows]
+    now, _, row = yield Call("queues", scope.keys.partition(partition), [name])
+    return _view(int(now), *row)
 
 
 def _view(now: int, name: bytes, available: bytes, first: bytes | None, asked: Any) -> QueueView:
@@ -45,7 +55,8 @@ def _view(now: int, name: bytes, available: bytes, first: bytes | None, asked: A
         available=int(available),
         oldest_at=None if oldest is None else time_of_micros(oldest),
         asked_at=None if last is None else time_of(last),
-        served=last is not None and now - last < _SERVED_MS,
+        # By a clock that was set back since, a time that lies far ahead is an old one.
+        served=last is not None and abs(now - last) < _SERVED_MS,
     )
 
 

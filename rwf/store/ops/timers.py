@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from rwf.store.catalog import Arg, Call, Op
+from rwf.store.keys import partition_of
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import Scope, Slots, side_by_side, warn_of
 from rwf.store.ops.due import Due, Page, PassedOver, Timer
@@ -47,7 +48,7 @@ def fire(due: Due, page: Page) -> Op[Fired]:
     """Carries out a page of a partition's timers: retries, leases, waits, walks, hand-offs, and
     what is over."""
     scope = due.scope
-    if not page.members:
+    if not page.members and not due.passed.places:
         return Fired(0, page.next_in)
     by_workflow: dict[str, list[Timer]] = {}
     apart: list[Work] = []
@@ -58,17 +59,57 @@ def fire(due: Due, page: Page) -> Op[Fired]:
             apart.append((f"workflow {timer.owner}", prune(scope, timer.owner)))
         else:
             by_workflow.setdefault(timer.owner, []).append(timer)
-    yield from fire_workflows(scope, due.partition, by_workflow)
+    yield from _fire_workflows(scope, due.partition, by_workflow)
     yield from _carry_out(apart)
+    if due.passed.places:
+        yield from _follow_clock(due)
     rest = yield from due.leave_behind(page)
-    return Fired(rest.done, 0.0 if rest.more else rest.next_in, rest.following)
+    more = rest.more or due.passed.places
+    return Fired(rest.done, 0.0 if more else rest.next_in, rest.following)
 
 
-def fire_workflows(scope: Scope, partition: int, by_workflow: Batch) -> Op[None]:
+def _follow_clock(due: Due) -> Op[None]:
+    """Brings some of what was set before the server's clock was set back to the clock as it is:
+    what stands in the timers, and callbacks, is compared with the records."""
+    scope, passed = due.scope, due.passed
+    keys = {name: scope.keys.derived(due.partition, name) for name in passed.places}
+    pages = yield Call("page", list(keys.values()), list(passed.places.values()))
+    by_workflow: dict[str, list[Timer]] = {}
+    apart: list[Work] = []
+    for name, (place, members) in zip(keys, [page or (b"0", []) for page in pages], strict=True):
+        passed.places[name] = place
+        if place == b"0":
+            del passed.places[name]
+        if name == "outbox":
+            apart += _callbacks_compared(due, members)
+            continue
+        for timer in due.timers(Page(members, (), None)):
+            if timer.kind == "s":
+                apart.append((f"topic {timer.owner}", judge_topic(scope, timer.owner)))
+            elif timer.kind != "x":  # moved with its workflow; else it is late by what it must
+                by_workflow.setdefault(timer.owner, []).append(timer)
+    yield from _fire_workflows(scope, due.partition, by_workflow, passed.before)
+    yield from _carry_out(apart)
+
+
+def _callbacks_compared(due: Due, members: Sequence[bytes]) -> Iterator[Work]:
+    for workflow_id in dict.fromkeys(one.decode(errors="replace").split("|")[0] for one in members):
+        if partition_of(workflow_id) == due.partition:
+            yield f"workflow {workflow_id}", _check_callbacks(due.scope, workflow_id)
+
+
+def _check_callbacks(scope: Scope, workflow_id: str) -> Op[None]:
+    yield scope.on_workflow("check", workflow_id, ["@1"])
+
+
+def _fire_workflows(
+    scope: Scope, partition: int, by_workflow: Batch, before: int | None = None
+) -> Op[None]:
     """Carries out timers of workflows, many workflows in a call; what these leave to be walked or
-    told is followed to its end."""
+    told is followed to its end. ``before`` is for those that are looked at because the clock was
+    set back since that time."""
     batches = list(_batches(by_workflow))
-    found = yield from _results([_fire(scope, partition, batch) for batch in batches])
+    found = yield from _results([_fire(scope, partition, batch, before) for batch in batches])
     # Where a record cannot be read, the others of its call are carried out without it.
     alone = [
         {workflow_id: timers}
@@ -76,7 +117,7 @@ def fire_workflows(scope: Scope, partition: int, by_workflow: Batch) -> Op[None]
         if isinstance(reply, Exception)
         for workflow_id, timers in batch.items()
     ]
-    again = yield from _results([_fire(scope, partition, one) for one in alone])
+    again = yield from _results([_fire(scope, partition, one, before) for one in alone])
     rest: list[Work] = []
     for batch, reply in zip(batches, found, strict=True):
         if not isinstance(reply, Exception):
@@ -111,9 +152,9 @@ def _batches(by_workflow: Batch) -> Iterator[Batch]:
         yield batch
 
 
-def _fire(scope: Scope, partition: int, batch: Batch) -> Op[list[Any]]:
+def _fire(scope: Scope, partition: int, batch: Batch, before: int | None) -> Op[list[Any]]:
     slots = Slots(scope, partition)
-    args: list[Arg] = []
+    args: list[Arg] = ["" if before is None else before]
     for workflow_id, timers in batch.items():
         for timer in timers:
             args += [slots.of(workflow_id), timer.kind, timer.step]

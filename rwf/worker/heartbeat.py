@@ -1,0 +1,195 @@
+"""Heartbeats: extending the leases of running steps, and telling their handlers what changed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from rwf.model.views import ClaimedStep, HeartbeatReport
+from rwf.runtime import Beside
+from rwf.store.ops.base import Scope
+from rwf.store.ops.claims import heartbeat
+from rwf.worker.bench import Bench, key_of
+from rwf.worker.context import StepContext
+from rwf.worker.execution import Execution
+from rwf.worker.link import PAUSE, Link
+
+_log = logging.getLogger("rwf.worker")
+
+# A lease is extended several times before it could pass: one heartbeat may come late, or be lost.
+_BEATS_PER_LEASE: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A step's own heartbeat, and where its answer goes: whether the lease still stands."""
+
+    execution: Execution
+    answer: Future[bool] = field(default_factory=Future)
+
+    def tell(self, stands: bool) -> None:
+        with suppress(InvalidStateError):  # a handler that was cancelled asks no more
+            self.answer.set_result(stands)
+
+
+class Heartbeat:
+    """The heartbeat of all running steps, three times a lease; and of one that asks for it.
+
+    In a thread of its own, so that a handler which blocks the event loop loses nobody's lease. To
+    be made in the event loop.
+    """
+
+    def __init__(
+        self, scope: Scope, beside: Beside, link: Link, bench: Bench, lease: float
+    ) -> None:
+        self._scope = scope
+        self._beside = beside
+        self._link = link
+        self._bench = bench
+        self._lease = lease
+        self._loop = asyncio.get_running_loop()
+        self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
+        self._waiting: list[_Asked] = []
+        self._silent: set[str] = set()
+        self._stopped = False
+        self.over = asyncio.Event()
+        """Set in the loop once its connections are closed."""
+
+    def start(self) -> None:
+        """Begins to beat."""
+        threading.Thread(target=self._serve, name="rwf-heartbeat", daemon=True).start()
+
+    def stop(self) -> None:
+        """Has it end soon; whoever still asks is told that no lease stands."""
+        self._stopped = True
+        self._asked.put(None)
+
+    def ask(self, context: StepContext) -> object:
+        """One step's own heartbeat: awaited in the loop, blocking in a thread; whether the lease
+        still stands."""
+        execution = self._bench.running.get(key_of(context.claim))
+        asked = _Asked(execution) if execution is not None and not self._stopped else None
+        if asked is not None:
+            self._asked.put(asked)
+        if asyncio._get_running_loop() is self._loop:
+            return self._answer(asked)
+        return self._awaited(asked) if asked is not None else False
+
+    def _awaited(self, asked: _Asked) -> bool:
+        while True:
+            try:
+                return asked.answer.result(timeout=1.0)
+            except TimeoutError:
+                if self._stopped:  # perhaps just before it was asked
+                    return False
+
+    async def _answer(self, asked: _Asked | None) -> bool:
+        return await asyncio.wrap_future(asked.answer) if asked is not None else False
+
+    def _serve(self) -> None:
+        next_beat = time.monotonic() + self._lease / _BEATS_PER_LEASE
+        while not self._stopped:
+            try:
+                self._hear(next_beat)
+                due = time.monotonic() >= next_beat
+                if due:
+                    next_beat = time.monotonic() + self._lease / _BEATS_PER_LEASE
+                    self._beat(list(self._bench.running.values()))
+                else:
+                    self._beat([asked.execution for asked in self._waiting])
+            except Exception:
+                _log.exception("heartbeats go on after an error that was not expected")
+                time.sleep(PAUSE)
+        self._beside.close()
+        self._hear(0.0)
+        for asked in self._waiting:
+            asked.tell(False)
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.over.set)
+
+    def _hear(self, until: float) -> None:
+        """Waits until it is time, or until somebody asks; while a server is away, for a pause."""
+        if self._waiting:
+            until = min(until, time.monotonic() + PAUSE)
+        try:
+            wait = max(until - time.monotonic(), 0.0)
+            while (asked := self._asked.get(timeout=wait)) is not None:
+                self._waiting.append(asked)
+                wait = 0.0
+        except Empty:
+            pass
+
+    def _beat(self, executions: Sequence[Execution]) -> None:
+        by_partition: dict[str, list[Execution]] = defaultdict(list)
+        for execution in executions:
+            by_partition[execution.context.workflow_id.partition("-")[0]].append(execution)
+        for partition in self._silent - by_partition.keys():
+            self._answered(partition)
+        # A partition that does not answer keeps the others waiting last.
+        for partition in sorted(by_partition, key=self._silent.__contains__):
+            if not self._stopped:
+                self._beat_in(partition, by_partition[partition])
+        self._answer_all()
+
+    def _beat_in(self, partition: str, executions: Sequence[Execution]) -> None:
+        until = time.monotonic() + self._lease
+        op = heartbeat(self._scope, [each.context.claim for each in executions], self._lease)
+        try:
+            report = self._beside.run(op)
+        except Exception as error:
+            self._silent.add(partition)
+            self._link.failed(error, ("lease", partition))
+            return
+        self._answered(partition)
+        self._tell(report, until)
+
+    def _answered(self, partition: str) -> None:
+        self._silent.discard(partition)
+        self._link.stands(("lease", partition))
+
+    def _tell(self, report: HeartbeatReport, until: float) -> None:
+        running, asked = self._bench.running, set(map(key_of, report.cancel_requested))
+        for claim in report.extended:
+            if execution := running.get(key_of(claim)):
+                execution.held_until = until
+                execution.context._renewed(claim, key_of(claim) in asked)
+        for claim in report.lost:
+            if execution := running.get(key_of(claim)):
+                # Before the loop gets to it: the handler may be what keeps the loop.
+                execution.context._taken_away()
+                self._soon(self._lost, claim)
+
+    def _lost(self, claim: ClaimedStep) -> None:
+        """In the loop: one that has reported meanwhile has lost nothing."""
+        execution = self._bench.running.get(key_of(claim))
+        if execution is not None and not execution.stopped:
+            _log.warning("the lease of %s, is lost", execution.name)
+            execution.lose()
+
+    def _soon(self, call: Callable[[ClaimedStep], None], claim: ClaimedStep) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, claim)
+        except RuntimeError:
+            self._stopped = True  # the loop has ended
+
+    def _answer_all(self) -> None:
+        """Answers those who ask whose heartbeat was heard, and those whose lease has passed."""
+        waiting, self._waiting = self._waiting, []
+        for asked in waiting:
+            execution = asked.execution
+            silent = execution.context.workflow_id.partition("-")[0] in self._silent
+            if execution.context.lost or not silent:
+                asked.tell(not execution.context.lost)
+            elif time.monotonic() >= execution.held_until:
+                asked.tell(False)
+            else:
+                self._waiting.append(asked)

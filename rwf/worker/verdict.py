@@ -1,0 +1,101 @@
+"""What an attempt is reported as: from what its handler returned, or raised, whatever that is."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any, Final
+
+from rwf.model.states import CompletionStatus
+from rwf.model.views import ClaimedStep
+from rwf.store.ops.complete import MAX_SUMMARY, Completion
+from rwf.worker.outcomes import Await, Ended, Outcome, Retry
+
+# How much of an exception's text is kept with the result.
+_SHORT: Final = 500
+
+
+def completed(claim: ClaimedStep, payload: Any) -> Completion:
+    """The report of a handler that has returned."""
+    return _completion(claim, CompletionStatus.COMPLETED, payload=payload)
+
+
+def again(claim: ClaimedStep, summary: Any, in_: float | timedelta | None = None) -> Completion:
+    """The report of an attempt after which the step runs again."""
+    return _completion(
+        claim, CompletionStatus.RETRYABLE, summary=_text(summary, MAX_SUMMARY), retry_in=in_
+    )
+
+
+def failed(claim: ClaimedStep, summary: str) -> Completion:
+    """The report of an attempt that is pointless to repeat."""
+    return _completion(claim, CompletionStatus.FAILED, summary=_text(summary, MAX_SUMMARY))
+
+
+def outcome_in(raised: BaseException) -> Outcome | None:
+    """The outcome that was raised, the first one where there is a group of exceptions."""
+    pending = [raised]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, Outcome):
+            return error
+        if isinstance(error, BaseExceptionGroup):
+            pending = [*error.exceptions, *pending]
+    return None
+
+
+def of_outcome(claim: ClaimedStep, outcome: Outcome) -> Completion | Await:
+    """The report of an outcome that a handler has raised."""
+    if isinstance(outcome, Await):
+        return outcome
+    if isinstance(outcome, Retry):
+        return again(claim, outcome.summary, outcome.in_)
+    assert isinstance(outcome, Ended)
+    return _completion(
+        claim,
+        outcome.status,
+        payload=outcome.payload,
+        summary=_text(outcome.summary, MAX_SUMMARY),
+    )
+
+
+def of_error(claim: ClaimedStep, error: BaseException) -> Completion:
+    """The report of any other exception."""
+    if isinstance(error, asyncio.CancelledError):
+        return again(claim, "the handler was cancelled")
+    return again(claim, _text(error, _SHORT))
+
+
+def _completion(
+    claim: ClaimedStep,
+    status: CompletionStatus,
+    *,
+    payload: Any = None,
+    summary: str | None = None,
+    retry_in: float | timedelta | None = None,
+) -> Completion:
+    return Completion(
+        workflow_id=claim.workflow_id,
+        step=claim.step,
+        status=status,
+        payload=payload,
+        summary=summary,
+        lease=claim.lease,
+        retry_in=retry_in,
+    )
+
+
+def _text(value: Any, length: int) -> str | None:
+    """Something as text that can be kept: short, and without what is no text."""
+    if value is None:
+        return None
+    try:
+        text = str(value)
+        if isinstance(value, BaseException):
+            text = f"{type(value).__name__}: {text}"
+        if isinstance(value, BaseExceptionGroup):
+            text = f"{text}, the first {_text(value.exceptions[0], length)}"
+    except BaseException:  # whatever its author's code raises
+        text = f"{type(value).__name__}, whose text cannot be made"
+    cut = text if len(text) <= length else f"{text[: length - 3]}..."
+    return cut.encode(errors="replace").decode()

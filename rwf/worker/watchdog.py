@@ -1,0 +1,121 @@
+"""Watching the event loop from outside: naming what blocks it, and ending on time all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from rwf.errors import RwfError
+from rwf.runtime import Beside
+from rwf.store.ops.base import Scope
+from rwf.store.ops.claims import release
+from rwf.worker.bench import Bench
+from rwf.worker.execution import Execution
+
+_log = logging.getLogger("rwf.worker")
+
+# How often the loop is asked for a sign of life while handlers run, and how long it may take.
+_EVERY: Final = 0.2
+_SILENCE: Final = 1.0
+
+
+class Watchdog:
+    """Warns when a handler blocks the event loop, and hands back what a blocked loop cannot.
+
+    To be made in the event loop; its thread goes on when that does not.
+    """
+
+    def __init__(self, scope: Scope, beside: Beside, bench: Bench, overdue: Callable[[], None]):
+        self.blocked: str | None = None
+        """What blocks the loop just now."""
+        self._scope = scope
+        self._beside = beside
+        self._bench = bench
+        self._overdue = overdue
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._alive = threading.Event()
+        self._stopped = threading.Event()
+        self._end: float | None = None
+
+    def start(self) -> None:
+        """Begins to watch."""
+        threading.Thread(target=self._serve, name="rwf-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Has it end."""
+        self._stopped.set()
+
+    def end_by(self, moment: float) -> None:
+        """When the worker is to have ended, by the monotonic clock; from any thread."""
+        self._end = moment
+
+    def _serve(self) -> None:
+        while not self._stopped.wait(_EVERY):
+            if self._bench.running and not self._answers(_SILENCE):
+                self._warn()
+                self._wait_for_the_loop()
+            self._end_if_overdue()
+        self._beside.close()
+
+    def _answers(self, seconds: float) -> bool:
+        self._alive.clear()
+        try:
+            self._loop.call_soon_threadsafe(self._alive.set)
+        except RuntimeError:  # the loop has ended
+            self._stopped.set()
+            return True
+        return self._alive.wait(seconds)
+
+    def _warn(self) -> None:
+        frame = sys._current_frames().get(self._thread_id)
+        execution = _running_in(frame)
+        who = "something"
+        if execution is not None:
+            who = f"the handler {execution.context.claim.worker!r} of {execution.name},"
+        place = _place(frame)
+        self.blocked = f"{who} blocks the event loop{place}"
+        _log.warning("%s for %g s: all other handlers wait for it", self.blocked, _SILENCE)
+
+    def _wait_for_the_loop(self) -> None:
+        since = time.monotonic() - _SILENCE
+        while not self._alive.wait(_EVERY) and not self._stopped.is_set():
+            self._end_if_overdue()
+        self.blocked = None
+        _log.warning("the event loop goes on after %.1f s", time.monotonic() - since)
+
+    def _end_if_overdue(self) -> None:
+        """Gives back what runs when the loop does not do so by the time it should have."""
+        if self._end is None or time.monotonic() < self._end:
+            return
+        self._end = None
+        claims = [execution.context.claim for execution in self._bench.running.values()]
+        for execution in list(self._bench.running.values()):
+            execution.context._taken_away()
+        try:
+            self._beside.run(release(self._scope, claims))
+        except RwfError as error:
+            _log.warning("%d steps go back when their leases end: %s", len(claims), error)
+        self._overdue()
+
+
+def _running_in(frame: FrameType | None) -> Execution | None:
+    """The attempt whose handler a thread is in."""
+    while frame is not None:
+        if frame.f_code is Execution._run.__code__:
+            found = frame.f_locals.get("self")
+            return found if isinstance(found, Execution) else None
+        frame = frame.f_back
+    return None
+
+
+def _place(frame: FrameType | None) -> str:
+    if frame is None:
+        return ""
+    return f" (in {frame.f_code.co_name}, {frame.f_code.co_filename}:{frame.f_lineno})"

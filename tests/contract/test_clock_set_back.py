@@ -1,0 +1,140 @@
+"""A server's clock that is set back delays no lease and no retry by more than their own length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from rwf import Client
+from rwf.store.ops.due import PassedOver
+from tests.clocks import set_back
+from tests.contract.daemons import fired, serving, swept
+from tests.contract.flows import flow, own_key, raw, states
+from tests.waiting import until
+
+HOUR = 3600.0
+
+
+def leased(client: Client, workflow_id: str) -> None:
+    assert client.claim(["default"], worker_id="w", lease=0.3)
+
+
+def failed(client: Client, workflow_id: str) -> None:
+    client.complete_step(workflow_id, "a", "retryable", retry_in=0.3)
+
+
+WAYS = [leased, failed]
+Way = Callable[[Client, str], None]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_begun_before_ends_with_the_next_sweep(client: Client, way: Way) -> None:
+    view = client.insert(flow("a b:a"))
+    way(client, view.id)
+    set_back(client, HOUR)
+    with serving(client, interval=0.05, sweep_interval=0.2):
+        ended = "a=available b=pending"
+        until(lambda: states(client, view.id) == ended, timeout=20, what="its end")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_begun_after_ends_in_time(client: Client, way: Way) -> None:
+    """In a workflow that was inserted before."""
+    view = client.insert(flow("a b:a"))
+    set_back(client, HOUR)
+    way(client, view.id)
+    partition = int(view.id.partition("-")[0])
+
+    def ended() -> bool:
+        fired(client, partition=partition)
+        return states(client, view.id) == "a=available b=pending"
+
+    until(ended, timeout=5, what="its end")
+
+
+def test_the_workflow_says_so_and_stands_in_the_listing_once(one_client: Client) -> None:
+    ids = [one_client.insert(flow("a b:a c")).id for _ in range(3)]
+    assert len(one_client.claim(["default"], worker_id="w", limit=6, lease=60)) == 6
+    set_back(one_client, HOUR)
+    assert one_client.get(ids[0]).state == "running"  # a read brings nothing to the clock
+    assert swept(one_client) == {
+        ("clock_set_back", None), ("lease_timer_missing", "a"), ("lease_timer_missing", "c"),
+    }  # fmt: skip
+    assert swept(one_client) == set()
+    assert {one.id for one in one_client.list().workflows} == set(ids)
+    for workflow_id in ids:
+        (entry,) = one_client.evidence(workflow_id)
+        assert (entry.action, entry.reason_code) == ("reconcile", "clock_set_back")
+        assert entry.message.startswith("all times count 3600.")
+        assert one_client.get(workflow_id).inserted_at < datetime.now(UTC) + timedelta(seconds=5)
+        lease = one_client.step(workflow_id, "a").lease_expires_at
+        assert lease is not None
+        assert timedelta(seconds=0) < lease - datetime.now(UTC) < timedelta(seconds=70)
+
+
+def test_a_daemon_notices_it_at_once(one_client: Client) -> None:
+    """Without waiting for the sweep, which takes long where much is open."""
+    ids = [one_client.insert(flow("a")).id for _ in range(300)]
+    for workflow_id in ids:
+        failed(one_client, workflow_id)
+    passed = PassedOver()
+    fired(one_client, passed)
+    assert passed.looked is not None
+    passed.looked += round(HOUR * 1000)
+    set_back(one_client, HOUR)
+
+    def retried() -> bool:
+        fired(one_client, passed)
+        return {states(one_client, workflow_id) for workflow_id in ids} == {"a=available"}
+
+    until(retried, timeout=20, what="the retries")
+    assert not passed.places
+
+
+def test_a_lease_that_is_kept_up_for_long_ends_in_time_too(one_client: Client) -> None:
+    """The workflow's latest transition is older than what the clock is set back by."""
+    view = one_client.insert(flow("a"))
+    claims = one_client.claim(["default"], worker_id="w", lease=60)
+    set_back(one_client, -2 * HOUR)
+    assert one_client.heartbeat(claims).lost == ()
+    passed = PassedOver()
+    fired(one_client, passed)
+    assert passed.looked is not None
+    passed.looked += round(HOUR * 1000)
+    set_back(one_client, HOUR)
+    fired(one_client, passed)
+    left = one_client.step(view.id, "a").lease_expires_at
+    assert left is not None
+    assert timedelta(seconds=20) < left - datetime.now(UTC) < timedelta(seconds=40)
+
+
+def test_a_callback_that_was_written_before_is_delivered(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.complete_step(view.id, "a")
+    passed = PassedOver()
+    fired(one_client, passed)
+    assert passed.looked is not None
+    passed.looked += round(HOUR * 1000)
+    set_back(one_client, HOUR)
+    assert one_client.dispatch_callbacks(lambda envelope: None).delivered == 0
+    fired(one_client, passed)
+    assert one_client.dispatch_callbacks(lambda envelope: None).delivered == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_step_forward_delays_nothing(one_client: Client, way: Way) -> None:
+    view = one_client.insert(flow("a"))
+    way(one_client, view.id)
+    set_back(one_client, -HOUR)
+    fired(one_client)
+    assert states(one_client, view.id) == "a=available"
+
+
+def test_a_clock_that_is_off_by_less_than_a_second_moves_nothing(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    set_back(one_client, 0.5)
+    before = raw(one_client).hget(own_key(view.id), ":s")
+    leased(one_client, view.id)
+    assert raw(one_client).hget(own_key(view.id), ":s") == before
