@@ -3,7 +3,7 @@
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, the step, call id, lease, deadline ("",
 --   "=" and microseconds, or "+" and microseconds from now), the signal's name, the correlation key
---   (quoted), the client's note.
+--   (quoted), the client's note, who asks for it (quoted) or "".
 -- Reply: {answer, static, counts, context, flag}; the answer is {"accepted"|"duplicate", wait}, the wait
 --   as it is now, or {"rejected", reason, stamp, message}.
 -- Writes: the step and its wait, counts, evidence, ready queue, timers, index, statistics. The topic is
@@ -111,8 +111,8 @@ local function accept(call_, flow, item)
   moves.withdraw(call_, flow, item.step, step)
   local wait = {
     status = "w", stamp = call.stamp(call_), deadline = deadline(call_, item.deadline), resolved = "",
-    signal = "", told = "", asked = item.deadline, call = item.call, lease = item.lease,
-    topic = item.topic,
+    signal = "", told = "", asked = item.deadline, call = item.call, actor = item.actor,
+    lease = item.lease, topic = item.topic,
   }
   waits.begin(call_, flow, item.step, wait)
   moves.become(call_, flow, item.step, step, WAITING)
@@ -125,7 +125,7 @@ return function(keys, args)
   local call_ = call.open(keys)
   local item = {
     action = "await_step", scope = "step", step = args[3], call = args[4], lease = args[5],
-    deadline = args[6], topic = args[7] .. "|" .. args[8], note = args[9],
+    deadline = args[6], topic = args[7] .. "|" .. args[8], note = args[9], actor = args[10],
   }
   local flow = call.flow(call_, 1, { item.step })
   waits.expire(call_, flow, { item.step })

@@ -4,7 +4,8 @@
 -- Arguments: the publishing verb, "1" when sent before, then what to do:
 --   "whole" or "publish"  shows the graph, whose first parts are staged for "publish": the number of
 --               steps, what stands in the static header before and after the time of insertion, how
---               many fields the two hashes must have, and then as "stage"
+--               many fields the two hashes must have, the client's note when the insert is to be evidence, else "",
+--               and then as "stage"
 --   "stage"     how many fields of the workflow's hash follow; those fields and values; fields and
 --               values of its payload hash
 --   "bury"      makes an id unusable, if no workflow has it
@@ -48,7 +49,7 @@ local function is_complete(flow, args)
 end
 
 local function publish(call_, flow, args)
-  store_all(flow, args, 9)
+  store_all(flow, args, 10)
   if args[3] == "publish" then
     command("ZREM", call_.keys[keyslots.STAGED], flow.id)
     if not is_complete(flow, args) then
@@ -58,11 +59,15 @@ local function publish(call_, flow, args)
   end
   call.create(call_, flow, args[5], tonumber(args[4]), args[6])
   -- The walk need not read back what has just been stored.
-  for at = 10, 9 + 2 * args[9], 2 do
+  for at = 11, 10 + 2 * args[10], 2 do
     flow.raw[args[at]] = args[at + 1]
   end
   local done = walk.run(call_, flow, { "^" })
   walk.append(flow, "", done, done.at)
+  if args[9] ~= "" then
+    local item = { action = "insert", scope = "workflow", step = "", call = "", note = args[9] }
+    evidence.accept(call_, flow, item, "accepted", "", "the workflow was inserted")
+  end
   flush.commit(call_, args[1])
   return { "inserted", unpack(flush.header(flow)) }
 end

@@ -1,10 +1,10 @@
 -- note: leaves evidence of a command that the client has judged: an insert that met an earlier one
--- under its key, a signal that the workflow has consumed before, or what this library must not do to a
+-- under its key, or has taken the key over from one that ended badly, a signal that the workflow has consumed before, or what this library must not do to a
 -- workflow of other semantics.
 --
 -- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before, the action, "duplicate", "already_consumed" or a
---   reason code, the call id, the message, the client's note, then, if not the workflow as a whole is
+-- Arguments: the publishing verb, "1" when sent before, the action, "duplicate", "already_consumed", "key_replaced"
+--   or the reason code of a refusal, the call id, the message, the client's note, then, if not the workflow as a whole is
 --   meant, the scope and the step.
 -- Reply: {"", stamp}, and the workflow's header: static, counts, context.
 return function(keys, args)
@@ -13,8 +13,14 @@ return function(keys, args)
   local item = {
     action = args[3], scope = args[8] or "workflow", step = args[9] or "", call = args[5], note = args[7],
   }
-  local before = args[2] == "1" and evidence.refused_before(call_, flow, item)
-  if not before then
+  local again, taken_over = args[2] == "1", args[4] == "key_replaced"
+  local before = again and not taken_over and evidence.refused_before(call_, flow, item)
+  if taken_over then
+    if flow.h and not (again and evidence.accepted_before(flow, item)) then
+      evidence.accept(call_, flow, item, "accepted", "key_replaced", args[6])
+      flush.commit(call_, args[1])
+    end
+  elseif not before then
     if args[4] == "duplicate" then
       evidence.duplicate(call_, flow, item)
     elseif args[4] == "already_consumed" then

@@ -2,10 +2,11 @@
 --
 -- Keys: the partition's (keyslots), then the topic's hash and sorted set (topic.lua).
 -- Arguments: the publishing verb, "1" when sent before, the signal's name, the correlation key (quoted),
---   the dedupe key (quoted), the call id, "1" when a payload follows, the payload, the client's note.
+--   the dedupe key (quoted), the call id, "1" when a payload follows, the payload, the client's note, who
+--   delivers it (quoted) or "".
 -- Reply: {"accepted"|"duplicate", signal, hand-off}: the signal as it is now {number, status, workflow,
---   step, stamp, dedupe key, payload}, and what the caller has to carry out {number, workflow, step, n,
---   payload}, or nil.
+--   step, stamp, dedupe key, actor, payload}, and what the caller has to carry out {number, workflow, step,
+--   n, payload, actor}, or nil.
 -- Writes: the topic, timers, statistics; to the partition's log evidence of a late or ambiguous signal, and
 --   of a duplicate that no workflow has consumed. A duplicate of a consumed one is the client's to leave
 --   with that workflow.
@@ -31,7 +32,7 @@ return function(keys, args)
     signal = topic.signal(t, tonumber(number))
     kind = repeated(call_, item, signal, args[2] == "1")
   else
-    signal = topic.add(call_, t, item.call, args[5], args[7] == "1" and args[8] or nil)
+    signal = topic.add(call_, t, item.call, args[10], args[5], args[7] == "1" and args[8] or nil)
     topic.judge(call_, t)
   end
   topic.commit(call_, t, args[1])

@@ -14,12 +14,13 @@ from typing import Any, Self, TypeVar
 
 from rwf.client import Client
 from rwf.dispatching import deliver_async
-from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_PAYLOAD
+from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
     CompletionStatus,
     OperatorStatus,
     RecoveryAction,
     RecoveryScope,
+    SignalStatus,
     WorkflowState,
 )
 from rwf.model.views import (
@@ -40,6 +41,7 @@ from rwf.model.views import (
     ReconcileReport,
     RecoveryResult,
     ResultView,
+    SignalPage,
     SignalView,
     StepExplanation,
     StepView,
@@ -58,6 +60,7 @@ from rwf.store.ops import (
     complete,
     explain,
     insert,
+    kept,
     listing,
     queues,
     reads,
@@ -84,10 +87,12 @@ class AsyncClient:
     Use it from one event loop.
     """
 
-    def __init__(self, store: AsyncStore, session: Session, *, max_payload: int) -> None:
+    def __init__(
+        self, store: AsyncStore, session: Session, *, max_payload: int, max_input: int = MAX_INPUT
+    ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload)
+        self._scope = Scope(session.keys, max_payload, max_input)
 
     @classmethod
     def from_url(
@@ -99,11 +104,14 @@ class AsyncClient:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
         max_connections: int = MAX_CONNECTIONS,
         socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
         store = AsyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
-        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
+        return cls._on(
+            store, namespace, durability, require_aof, partitions, max_payload, max_input
+        )
 
     @classmethod
     def from_redis(
@@ -115,9 +123,16 @@ class AsyncClient:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
     ) -> Self:
         return cls._on(
-            AsyncStore(redis_client), namespace, durability, require_aof, partitions, max_payload
+            AsyncStore(redis_client),
+            namespace,
+            durability,
+            require_aof,
+            partitions,
+            max_payload,
+            max_input,
         )
 
     @classmethod
@@ -143,6 +158,7 @@ class AsyncClient:
         require_aof: bool,
         partitions: int | None,
         max_payload: int,
+        max_input: int,
     ) -> Self:
         session = Session(
             namespace=namespace,
@@ -152,7 +168,7 @@ class AsyncClient:
             cluster=store.cluster,
             timeout=store.limits.timeout,
         )
-        return cls(store, session, max_payload=max_payload)
+        return cls(store, session, max_payload=max_payload, max_input=max_input)
 
     async def _run(self, op: Op[T]) -> T:
         return await self._store.run(self._session, op)
@@ -174,9 +190,16 @@ class AsyncClient:
     # --- commands
 
     async def insert(
-        self, workflow: Workflow, *, key: str | None = None, retention: timedelta | None = _WEEK
+        self,
+        workflow: Workflow,
+        *,
+        key: str | None = None,
+        retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> WorkflowView:
-        return await self._run(insert.insert(self._scope, workflow, key, retention))
+        op = insert.insert(self._scope, workflow, key, retention, replace, actor)
+        return await self._run(op)
 
     async def insert_many(
         self,
@@ -184,8 +207,11 @@ class AsyncClient:
         *,
         keys: Iterable[str] | None = None,
         retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> builtins.list[WorkflowView]:
-        return await self._run(insert.insert_many(self._scope, workflows, keys, retention))
+        op = insert.insert_many(self._scope, workflows, keys, retention, replace, actor)
+        return await self._run(op)
 
     async def complete_step(
         self,
@@ -200,6 +226,7 @@ class AsyncClient:
         actor: str | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         item = Completion(
             workflow_id=workflow_id,
@@ -212,6 +239,7 @@ class AsyncClient:
             actor=actor,
             force=force,
             command_id=command_id,
+            count=count,
         )
         return await self._run(complete.complete_step(self._scope, item))
 
@@ -225,6 +253,7 @@ class AsyncClient:
         retry_in: float | timedelta | None = None,
         actor: str | None = None,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         return await self.complete_step(
             claim.workflow_id,
@@ -236,6 +265,7 @@ class AsyncClient:
             retry_in=retry_in,
             actor=actor,
             command_id=command_id,
+            count=count,
         )
 
     async def complete_many(
@@ -278,10 +308,11 @@ class AsyncClient:
         correlation_key: str,
         deadline: datetime | timedelta | None = None,
         lease: str | None = None,
+        actor: str | None = None,
     ) -> AwaitView:
         return await self._run(
             signals.await_step(
-                self._scope, workflow_id, step, signal, correlation_key, deadline, lease
+                self._scope, workflow_id, step, signal, correlation_key, deadline, lease, actor
             )
         )
 
@@ -292,10 +323,16 @@ class AsyncClient:
         *,
         payload: Any = None,
         dedupe_key: str | None = None,
+        actor: str | None = None,
     ) -> SignalView:
         return await self._run(
-            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key)
+            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key, actor)
         )
+
+    async def withdraw_signal(
+        self, signal_id: str, *, actor: str | None = None, reason: str | None = None
+    ) -> SignalView:
+        return await self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
 
     async def request_cancel(
         self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
@@ -365,6 +402,9 @@ class AsyncClient:
     async def get(self, workflow_id: str) -> WorkflowView:
         return await self._run(reads.get(self._scope, workflow_id))
 
+    async def find(self, key: str) -> WorkflowView:
+        return await self._run(insert.find(self._scope, key))
+
     async def list(
         self,
         *,
@@ -403,6 +443,18 @@ class AsyncClient:
 
     async def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
         return await self._run(callbacks.callbacks(self._scope, workflow_id))
+
+    async def signals(
+        self,
+        signal: str | None = None,
+        correlation_key: str | None = None,
+        *,
+        status: SignalStatus | str | None = None,
+        cursor: str | None = None,
+    ) -> SignalPage:
+        return await self._run(
+            kept.list_signals(self._scope, signal, correlation_key, status, cursor)
+        )
 
     async def queues(self) -> builtins.list[QueueView]:
         return await self._run(queues.queues(self._scope))

@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rwf.dispatching import deliver
-from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_PAYLOAD
+from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
     CompletionStatus,
     OperatorStatus,
     RecoveryAction,
     RecoveryScope,
+    SignalStatus,
     WorkflowState,
 )
 from rwf.model.views import (
@@ -35,6 +36,7 @@ from rwf.model.views import (
     ReconcileReport,
     RecoveryResult,
     ResultView,
+    SignalPage,
     SignalView,
     StepExplanation,
     StepView,
@@ -53,6 +55,7 @@ from rwf.store.ops import (
     complete,
     explain,
     insert,
+    kept,
     listing,
     queues,
     reads,
@@ -82,10 +85,12 @@ class Client:
     :class:`~rwf.NotFound`; a commanding one :class:`~rwf.CommandRejected`.
     """
 
-    def __init__(self, store: SyncStore, session: Session, *, max_payload: int) -> None:
+    def __init__(
+        self, store: SyncStore, session: Session, *, max_payload: int, max_input: int = MAX_INPUT
+    ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload)
+        self._scope = Scope(session.keys, max_payload, max_input)
 
     @classmethod
     def from_url(
@@ -97,6 +102,7 @@ class Client:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
         max_connections: int = MAX_CONNECTIONS,
         socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
@@ -105,7 +111,8 @@ class Client:
 
         ``durability`` is ``server``, ``aof`` (WAITAOF) or ``replicas:N`` (WAIT). ``partitions``
         is what the namespace is created with, and checked against when it exists. ``max_payload``
-        is in bytes.
+        is in bytes, as is ``max_input``: how large the input of a claimed step may be with the
+        results that it refers to.
 
         ``max_connections`` is how many connections the client has at most, to each node of a
         cluster; a call waits for a free one. ``socket_timeout`` is in seconds, for that, for
@@ -115,7 +122,9 @@ class Client:
         whatever happens on the way. Raises CommandRejected (``invalid_argument``).
         """
         store = SyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
-        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
+        return cls._on(
+            store, namespace, durability, require_aof, partitions, max_payload, max_input
+        )
 
     @classmethod
     def from_redis(
@@ -127,10 +136,17 @@ class Client:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
     ) -> Self:
         """The same on a redis-py client of yours, which stays open when this one is closed."""
         return cls._on(
-            SyncStore(redis_client), namespace, durability, require_aof, partitions, max_payload
+            SyncStore(redis_client),
+            namespace,
+            durability,
+            require_aof,
+            partitions,
+            max_payload,
+            max_input,
         )
 
     @classmethod
@@ -157,6 +173,7 @@ class Client:
         require_aof: bool,
         partitions: int | None,
         max_payload: int,
+        max_input: int,
     ) -> Self:
         session = Session(
             namespace=namespace,
@@ -166,7 +183,7 @@ class Client:
             cluster=store.cluster,
             timeout=store.limits.timeout,
         )
-        return cls(store, session, max_payload=max_payload)
+        return cls(store, session, max_payload=max_payload, max_input=max_input)
 
     def _run(self, op: Op[T]) -> T:
         return self._store.run(self._session, op)
@@ -189,16 +206,25 @@ class Client:
     # --- commands
 
     def insert(
-        self, workflow: Workflow, *, key: str | None = None, retention: timedelta | None = _WEEK
+        self,
+        workflow: Workflow,
+        *,
+        key: str | None = None,
+        retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> WorkflowView:
         """Validates a workflow and persists it, visible all at once (SPEC section 3).
 
         The same ``key`` (1 to 512 characters) again returns the first insert's workflow, with
-        ``duplicate`` true. ``retention`` is how long it is kept once finished, None for ever.
-        Raises :class:`~rwf.WorkflowInvalid`, and CommandRejected with ``key_conflict`` when the
-        key's workflow has another definition.
+        ``duplicate`` true. ``retention`` is how long it is kept once finished, None for ever. With
+        ``replace="ended_badly"`` the key goes over to this workflow when the one that has it ended
+        other than completed; that one stays. An ``actor`` is recorded as evidence. Raises
+        :class:`~rwf.WorkflowInvalid`, and CommandRejected with ``key_conflict`` and the
+        ``workflow_id`` when the key's workflow has another definition.
         """
-        return self._run(insert.insert(self._scope, workflow, key, retention))
+        op = insert.insert(self._scope, workflow, key, retention, replace, actor)
+        return self._run(op)
 
     def insert_many(
         self,
@@ -206,6 +232,8 @@ class Client:
         *,
         keys: Iterable[str] | None = None,
         retention: timedelta | None = _WEEK,
+        replace: str | None = None,
+        actor: str | None = None,
     ) -> builtins.list[WorkflowView]:
         """Inserts each as :meth:`insert` does; the views are in their order.
 
@@ -215,7 +243,8 @@ class Client:
         whose key has another workflow is refused when all others have been inserted. Raises what
         :meth:`insert` raises.
         """
-        return self._run(insert.insert_many(self._scope, workflows, keys, retention))
+        op = insert.insert_many(self._scope, workflows, keys, retention, replace, actor)
+        return self._run(op)
 
     def complete_step(
         self,
@@ -230,12 +259,15 @@ class Client:
         actor: str | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         """Records what a step's work came to, and releases or cancels what follows (section 4).
 
         ``status`` is completed, retryable, failed, discarded or cancelled. ``payload`` is JSON
         data; ``retry_in`` is in seconds, for retryable only; ``command_id`` makes a repetition of
-        this command a duplicate. Raises CommandRejected.
+        this command a duplicate. ``count=False``, for retryable without a payload, has the step run
+        again without counting an attempt (polling): only the latest such report is kept. Raises
+        CommandRejected.
         """
         item = Completion(
             workflow_id=workflow_id,
@@ -248,6 +280,7 @@ class Client:
             actor=actor,
             force=force,
             command_id=command_id,
+            count=count,
         )
         return self._run(complete.complete_step(self._scope, item))
 
@@ -261,6 +294,7 @@ class Client:
         retry_in: float | timedelta | None = None,
         actor: str | None = None,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         """The same as :meth:`complete_step`, for a claim: its lease goes with it (section 8)."""
         return self.complete_step(
@@ -273,6 +307,7 @@ class Client:
             retry_in=retry_in,
             actor=actor,
             command_id=command_id,
+            count=count,
         )
 
     def complete_many(
@@ -332,6 +367,7 @@ class Client:
         correlation_key: str,
         deadline: datetime | timedelta | None = None,
         lease: str | None = None,
+        actor: str | None = None,
     ) -> AwaitView:
         """Puts an available or executing step into a wait for a signal (section 5).
 
@@ -339,11 +375,11 @@ class Client:
         a timedelta from now by the server's clock, or a datetime with a timezone; one that has
         passed expires the step at once. ``lease`` is the token of a claim, given up by this. A
         step that waits already waits for this instead. A signal that was kept for it is consumed
-        before this returns. Raises CommandRejected.
+        before this returns. ``actor`` is who asks, for the record. Raises CommandRejected.
         """
         return self._run(
             signals.await_step(
-                self._scope, workflow_id, step, signal, correlation_key, deadline, lease
+                self._scope, workflow_id, step, signal, correlation_key, deadline, lease, actor
             )
         )
 
@@ -354,17 +390,32 @@ class Client:
         *,
         payload: Any = None,
         dedupe_key: str | None = None,
+        actor: str | None = None,
     ) -> SignalView:
         """Delivers a signal to the only workflow that waits for it under this key (section 5).
 
         ``payload`` is JSON data. ``dedupe_key`` (up to 512 characters) is the correlation key
-        unless given: the same three again change nothing, and return the first one's record. The
-        status says what became of it: consumed, or kept as unmatched, ambiguous or late, to be
-        consumed when a matching wait allows. Raises CommandRejected.
+        unless given: the same three again change nothing, and return the first one's record, with
+        ``duplicate`` true. The status says what became of it: consumed, or kept as unmatched,
+        ambiguous or late, to be consumed when a matching wait allows. ``actor`` is who delivers
+        it, for the record. Raises CommandRejected.
         """
         return self._run(
-            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key)
+            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key, actor)
         )
+
+    def withdraw_signal(
+        self, signal_id: str, *, actor: str | None = None, reason: str | None = None
+    ) -> SignalView:
+        """Takes a signal back that no wait has consumed; returns it as it was, ``withdrawn``.
+
+        ``signal_id`` is that of :meth:`signals` or of a delivery. The signal leaves for good, and
+        its dedupe key is free: the next delivery under it is a new signal. Who and why stay as
+        evidence, in ``evidence()`` without an id. Raises CommandRejected:
+        ``already_consumed_signal``, and ``signal_not_found`` for one that was withdrawn before or
+        has left.
+        """
+        return self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
 
     def request_cancel(
         self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
@@ -484,6 +535,13 @@ class Client:
         """One workflow."""
         return self._run(reads.get(self._scope, workflow_id))
 
+    def find(self, key: str) -> WorkflowView:
+        """The workflow of an insert key.
+
+        Raises NotFound when no workflow has the key: none was inserted under it, or it is gone.
+        """
+        return self._run(insert.find(self._scope, key))
+
     def list(
         self,
         *,
@@ -534,6 +592,23 @@ class Client:
     def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
         """A workflow's callbacks and where they stand, oldest first (section 6)."""
         return self._run(callbacks.callbacks(self._scope, workflow_id))
+
+    def signals(
+        self,
+        signal: str | None = None,
+        correlation_key: str | None = None,
+        *,
+        status: SignalStatus | str | None = None,
+        cursor: str | None = None,
+    ) -> SignalPage:
+        """A page of at most 100 signals that no wait has consumed, the oldest of each topic first.
+
+        A topic is a signal's name and a correlation key: with both it is that one alone, else all
+        that match, in no order among themselves. ``status`` is unmatched, ambiguous, late or
+        recorded. A filter that matches little may end a page early, with a ``cursor`` to go on
+        from. One that is kept the whole time is listed; one that comes or goes meanwhile may be.
+        """
+        return self._run(kept.list_signals(self._scope, signal, correlation_key, status, cursor))
 
     def queues(self) -> builtins.list[QueueView]:
         """All queues that hold a step, or whose steps somebody has ever asked for (section 8)."""

@@ -37,7 +37,8 @@ class CommandRejected(RwfError):
     """A command that was refused: no state changed.
 
     ``requested_at`` is the server's time (UTC) when the server judged it, and None when the client
-    refused before anything was sent; then no evidence is left either.
+    refused before anything was sent; then no evidence is left either. ``workflow_id`` is, for
+    ``key_conflict``, that of the workflow which has the key; else None.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class CommandRejected(RwfError):
         *,
         requested_at: datetime | None = None,
         legal_next_steps: tuple[str, ...] | None = None,
+        workflow_id: str | None = None,
     ) -> None:
         super().__init__(f"{reason_code}: {message}")
         self.action = action
@@ -56,12 +58,17 @@ class CommandRejected(RwfError):
         self.reason_code = Reason(reason_code)
         self.message = message
         self.requested_at = requested_at
+        self.workflow_id = workflow_id
         self.legal_next_steps = (
             LEGAL_NEXT_STEPS[self.reason_code] if legal_next_steps is None else legal_next_steps
         )
 
     def __reduce__(self) -> Any:
-        state = {"requested_at": self.requested_at, "legal_next_steps": self.legal_next_steps}
+        state = {
+            "requested_at": self.requested_at,
+            "legal_next_steps": self.legal_next_steps,
+            "workflow_id": self.workflow_id,
+        }
         return _rebuild_rejected, (self.action, self.scope, self.reason_code, self.message, state)
 
 

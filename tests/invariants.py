@@ -101,7 +101,10 @@ class _Check:
         problems = problems_of(workflow_id, own, payload, self._partitions[number], waits)
         yield from (f"{workflow_id}: {problem}" for problem in problems)
         if key := own.get(":k"):
-            self._keyed[workflow_id] = text_of(key).rpartition(":")[0]
+            evidence = self._redis.lrange(self._key(number, f"e:{workflow_id}"), 0, -1)
+            # Its key may go over to another workflow, once it has ended badly.
+            if not any(b"|accepted|key_replaced|" in entry for entry in evidence):
+                self._keyed[workflow_id] = text_of(key).rpartition(":")[0]
             if ":key" in own and key_digest(text_of(own[":key"])) != text_of(key).split(":")[1]:
                 yield f"{workflow_id}: tells another insert key than its own"
         lengths = [self._redis.llen(self._key(number, f"{kind}:{workflow_id}")) for kind in "en"]

@@ -168,7 +168,7 @@ def _names(flow: Flow, names: list[str]) -> Iterator[str]:
             and f"v:{text_of(flow.payload[name])}" in flow.payload
         ):
             continue
-        if kind in ("a", "s", "l") and known:
+        if kind in ("a", "s", "l", "z", "q") and known:
             continue
         if kind[:1] == "@" and kind[1:] in flow.records and rest:
             continue
@@ -232,7 +232,11 @@ def _step(flow: Flow, record: Record) -> Iterator[str]:
     ended = record.state in TERMINAL_STEPS
     if ended != (record.finished is not None) or ended != (record.cause is not None):
         yield f"finished {record.finished}, cause {record.cause}"
-    placed = record.state in (StepState.AVAILABLE, StepState.EXECUTING)
+    paused = text_of(flow.payload.get(f"z:{record.name}", b"")).split(",")
+    placed = record.state in (StepState.AVAILABLE, StepState.EXECUTING) or (
+        # One that was given back for a while keeps its place.
+        record.state is StepState.RETRYABLE and paused[2:3] == [str(record.due)]
+    )
     if placed != bool(record.order):
         yield f"place in the queue {record.order!r}"
     if (record.state is StepState.RETRYABLE) != (record.due is not None):

@@ -44,9 +44,9 @@ function M.already_consumed(call_, flow, item)
   end
 end
 
--- The same for a signal that no workflow takes for now.
-function M.kept_signal(call_, item, status, reason)
-  plan_noise(call_, {}, entry(call.stamp(call_), item, status, reason, ""))
+-- Plans an entry for the partition's log, of what became of a signal that no workflow has.
+function M.log(call_, item, status, reason, message)
+  plan_noise(call_, {}, entry(call.stamp(call_), item, status, reason, message))
 end
 
 -- Plans an entry for a refusal, and returns the reply that says so. What was sent again without a word,

@@ -9,7 +9,8 @@
 --             begin at the time (us) when the topic came into being: they never come again, though
 --             a topic goes when it holds nothing, and may come again.
 --   "s1"      a signal: status,stamp,call,workflow,step,n|dedupe key, status "k" kept or "c" consumed,
---             by that wait; its payload, if any, is in "p1"
+--             by that wait; its payload, if any, is in "p1". Behind the call stands "~" and who has
+--             delivered it (quoted), where that was told
 --   "d..."    the number of the signal with this dedupe key
 --   "lW|S"    the latest wait of step S of workflow W that the topic was told of: n,state,stamp; state
 --             "w" waiting, "x" expired with its step still expired, "r" resolved, then with the signal's
@@ -26,15 +27,19 @@ local REASON = { ambiguous = "ambiguous_signal", late = "late_signal" }
 local STAMP_PER_MS = -8 -- a stamp without its last seven digits is in milliseconds
 local RANK = { w = 1, x = 2, g = 3, r = 3 }
 local OVER = { g = true, r = true }
+local RECORD_ALONE = 2 -- a field and its value: nothing but ":" is to be set
 
--- Keys are the partition's, then the topic's.
-function M.open(call_, name, key)
-  local hash = call_.keys[keyslots.FIRST_FLOW]
+-- Keys are the partition's, then the topic's; with a place, those of several topics. Without a name the
+-- topic is called what its record says, if there is one.
+function M.open(call_, name, key, place)
+  local at = keyslots.FIRST_FLOW + 2 * ((place or 1) - 1)
+  local hash = call_.keys[at]
   local text = command("HGET", hash, ":")
   local t = {
-    hash = hash, set = call_.keys[keyslots.FIRST_FLOW + 1], digest = match(hash, ":sig:(%x+)$"),
+    hash = hash, set = call_.keys[at + 1], digest = match(hash, ":sig:(%x+)$"),
     first = call_.us + 1, last = tonumber(call_.us), counted = tonumber(call_.us), handed = false,
-    topic = name .. "|" .. key, fields = {}, members = {}, gone = {}, moved = false, expired = 0,
+    topic = name and name .. "|" .. key or text and match(text, "^[^|]*|(.*)$"),
+    fields = {}, members = {}, gone = {}, moved = false, expired = 0,
   }
   if text then
     local first, last, counted, number, workflow, step, n =
@@ -49,18 +54,18 @@ end
 -- One of its signals as stored, or nil.
 function M.signal(t, number)
   local planned = t.signals and t.signals[number]
-  if planned then
-    return planned
+  if planned ~= nil then
+    return planned or nil
   end
   local text = command("HGET", t.hash, "s" .. call.number(number))
   if not text then
     return nil
   end
-  local status, stamp, id, workflow, step, n, dedupe =
-    match(text, "^(%a),(%d+),([^,]*),([^,]*),([^,]*),(%d*)|(.*)$")
+  local status, stamp, id, actor, workflow, step, n, dedupe =
+    match(text, "^(%a),(%d+),([^,~]*)~?([^,]*),([^,]*),([^,]*),(%d*)|(.*)$")
   return {
-    number = number, status = status, stamp = stamp, call = id, workflow = workflow, step = step,
-    n = n, dedupe = dedupe,
+    number = number, status = status, stamp = stamp, call = id, actor = actor, workflow = workflow,
+    step = step, n = n, dedupe = dedupe,
   }
 end
 
@@ -83,16 +88,17 @@ local function put_signal(t, signal)
 end
 
 function M.signal_text(signal)
-  return signal.status .. "," .. signal.stamp .. "," .. signal.call .. "," .. signal.workflow .. ","
-    .. signal.step .. "," .. signal.n .. "|" .. signal.dedupe
+  local actor = signal.actor ~= "" and "~" .. signal.actor or ""
+  return signal.status .. "," .. signal.stamp .. "," .. signal.call .. actor .. "," .. signal.workflow
+    .. "," .. signal.step .. "," .. signal.n .. "|" .. signal.dedupe
 end
 
 -- Plans a new signal; returns it.
-function M.add(call_, t, id, dedupe, payload)
+function M.add(call_, t, id, actor, dedupe, payload)
   t.last = t.last + 1
   local signal = {
-    number = t.last, status = "k", stamp = call.stamp(call_), call = id, workflow = "", step = "",
-    n = "", dedupe = dedupe,
+    number = t.last, status = "k", stamp = call.stamp(call_), call = id, actor = actor, workflow = "",
+    step = "", n = "", dedupe = dedupe,
   }
   put_signal(t, signal)
   put(t, "d" .. dedupe, call.number(t.last))
@@ -118,6 +124,15 @@ local function remove(t, signal)
   drop(t, "s" .. number)
   drop(t, "p" .. number)
   drop(t, "d" .. signal.dedupe)
+  t.signals = t.signals or {}
+  t.signals[signal.number] = false
+end
+
+-- Plans the removal of a kept signal that somebody takes back, and with it of its dedupe record. What is
+-- kept behind it must have been judged once: that goes by numbers without a gap.
+function M.withdraw(call_, t, signal)
+  remove(t, signal)
+  call.count(call_, "sg|withdrawn", 1)
 end
 
 -- Plans the removal of a signal that this workflow has consumed.
@@ -186,13 +201,18 @@ local function payload(t, number)
   return number == t.last and t.payload or command("HGET", t.hash, "p" .. call.number(number))
 end
 
+-- What a client has to carry out: {number, workflow, step, n, payload, who has delivered the signal}.
+function M.hand_off(t, number, workflow, step, n)
+  return { call.number(number), workflow, step, n, payload(t, number), M.signal(t, number).actor }
+end
+
 -- The signal that this wait has consumed, as a client has to hand it over once more; or false.
 function M.taken(t, workflow, step, n)
   local last, state, number = read_known(command("HGET", t.hash, "l" .. workflow .. "|" .. step))
   if state ~= "r" or last ~= n or not M.signal(t, tonumber(number)) then
     return false
   end
-  return { number, workflow, step, n, payload(t, tonumber(number)) }
+  return M.hand_off(t, tonumber(number), workflow, step, n)
 end
 
 -- Plans that nothing is known any more of a step's waits: its workflow is gone. Returns whether anything was.
@@ -243,7 +263,7 @@ end
 
 -- What a kept signal is, were it judged now and not handed over: late, unmatched, ambiguous; or
 -- recorded, when one workflow waits.
-local function verdict(t)
+function M.verdict(t)
   local first = edge(t, "w", false)
   if not first then
     return edge(t, "x", false) and "late" or "unmatched"
@@ -288,11 +308,13 @@ end
 -- Leaves evidence of a kept signal that somebody had meant for a step.
 local function leave_evidence(call_, t, number, found)
   local name, key = match(t.topic, "^([^|]*)|(.*)$")
-  evidence.kept_signal(call_, {
+  local signal = M.signal(t, number)
+  evidence.log(call_, {
     action = "deliver_signal", scope = "signal", step = "", call = "",
     note = '{"source":"server","signal":"' .. name .. '","correlation_key":' .. json(key)
-      .. ',"dedupe_key":' .. json(M.signal(t, number).dedupe) .. "}",
-  }, found, REASON[found])
+      .. ',"dedupe_key":' .. json(signal.dedupe)
+      .. (signal.actor ~= "" and ',"actor":' .. json(signal.actor) or "") .. "}",
+  }, found, REASON[found], "")
 end
 
 -- Notes the first verdict on signals kept: in the statistics, and as evidence when one is late or ambiguous.
@@ -314,7 +336,7 @@ function M.judge(call_, t)
     return
   end
   skip(call_, t)
-  local found = t.first <= t.last and verdict(t)
+  local found = t.first <= t.last and M.verdict(t)
   if found == "recorded" then
     local workflow, step, n = match(edge(t, "w", false), "^w|([^|]+)|%d+|([^|]+)|(%d+)$")
     t.handed = { number = t.first, workflow = workflow, step = step, n = n }
@@ -329,26 +351,22 @@ function M.status(t, signal)
   if signal.status == "c" then
     return "consumed"
   end
-  return t.handed and t.handed.number == signal.number and "recorded" or verdict(t)
+  return t.handed and t.handed.number == signal.number and "recorded" or M.verdict(t)
 end
 
--- What a client is told of a signal: {number, status, workflow, step, stamp, dedupe key, payload}.
-function M.answer(t, signal)
+-- What a client is told of a signal: {number, status, workflow, step, stamp, dedupe key, actor, payload};
+-- the status, where the caller knows it already.
+function M.answer(t, signal, status)
   return {
-    call.number(signal.number), M.status(t, signal), signal.workflow, signal.step, signal.stamp,
-    signal.dedupe, payload(t, signal.number),
+    call.number(signal.number), status or M.status(t, signal), signal.workflow, signal.step,
+    signal.stamp, signal.dedupe, signal.actor, payload(t, signal.number),
   }
 end
 
--- What a client has to carry out: {number, workflow, step, n, payload}, or false.
+-- The outstanding hand-off as a client has to carry it out, or false.
 function M.handed(t)
   local handed = t.handed
-  if not handed then
-    return false
-  end
-  return {
-    call.number(handed.number), handed.workflow, handed.step, handed.n, payload(t, handed.number),
-  }
+  return handed and M.hand_off(t, handed.number, handed.workflow, handed.step, handed.n)
 end
 
 -- The timer that a topic must have, by its hash's key: nil while no hand-off is outstanding.
@@ -370,7 +388,8 @@ function M.due(call_, t)
   return call.number(oldest and oldest.status == "k" and end_ms(oldest) or call_.ms)
 end
 
--- Removes fields or, when no more would be left than the record of a topic that holds nothing, the topic.
+-- Removes fields or, when nothing would be left but the record of a topic that holds nothing, the topic.
+-- Returns whether the topic is gone.
 local function clear(t)
   local found, left, seen = command("HMGET", t.hash, unpack(t.gone)), command("HLEN", t.hash), {}
   for i = 1, #t.gone do
@@ -378,11 +397,12 @@ local function clear(t)
     left = left - (found[i] and not seen[field] and 1 or 0)
     seen[field] = true
   end
-  if left == 1 then
+  if left == 1 and #t.fields == RECORD_ALONE then
     command("UNLINK", t.hash, t.set)
-  else
-    command("HDEL", t.hash, unpack(t.gone))
+    return true
   end
+  command("HDEL", t.hash, unpack(t.gone))
+  return false
 end
 
 -- Writes what was planned, the record of truth last.
@@ -399,11 +419,11 @@ function M.commit(call_, t, verb)
     flush.write_members(t.set, t.members)
   end
   flush.commit(call_, verb)
-  if t.moved then
+  -- What leaves does so before the record says so: a number without a signal is passed over, a signal out of
+  -- the record's bounds would never leave.
+  local gone = #t.gone > 0 and clear(t)
+  if t.moved and not gone then
     command("HSET", t.hash, unpack(t.fields))
-  end
-  if #t.gone > 0 then
-    clear(t)
   end
 end
 

@@ -12,6 +12,7 @@
 --   told      what its topic was last told: nothing, "w", "x", "r" resolved or "g" gone
 --   left      earlier waits of the step whose topics have not been told of their end: "3+5"
 --   asked     the deadline as it was asked for
+--   call      of the command; behind it "~" and who has given it (quoted), where that was told
 --   name|key  the signal's, and the correlation key, percent-quoted
 -- ":w" is there once any step has waited.
 -- A lease that ended in a wait is found by "l:step:lease" there: the wait's number.
@@ -32,24 +33,26 @@ local MESSAGE = { x = "wait %d has expired", a = "wait %d was abandoned" }
 local REASON = { x = "expired_wait", a = "abandoned_wait" }
 
 function M.read(text)
-  local n, status, stamp, deadline, resolved, signal, told, left, asked, id, lease, topic =
+  local n, status, stamp, deadline, resolved, signal, told, left, asked, id, actor, lease, topic =
     match(
       text,
-      "^(%d+),(%a),(%d+),(%-?%d*),(%d*),([^,]*),(%a?),([%d+]*),([^,]*),([^,]*),([^,|]*)|(.*)$"
+      "^(%d+),(%a),(%d+),(%-?%d*),(%d*),([^,]*),(%a?),([%d+]*),([^,]*),([^,~]*)~?([^,]*),([^,|]*)|(.*)$"
     )
   if not n then
     error(states.UNREADABLE)
   end
   return {
     n = tonumber(n), status = status, stamp = stamp, deadline = deadline, resolved = resolved,
-    signal = signal, told = told, left = left, asked = asked, call = id, lease = lease, topic = topic,
+    signal = signal, told = told, left = left, asked = asked, call = id, actor = actor,
+    lease = lease, topic = topic,
   }
 end
 
 function M.write(wait)
   return call.number(wait.n) .. "," .. wait.status .. "," .. wait.stamp .. "," .. wait.deadline .. ","
     .. wait.resolved .. "," .. wait.signal .. "," .. wait.told .. "," .. wait.left .. "," .. wait.asked
-    .. "," .. wait.call .. "," .. wait.lease .. "|" .. wait.topic
+    .. "," .. wait.call .. (wait.actor ~= "" and "~" .. wait.actor or "") .. "," .. wait.lease .. "|"
+    .. wait.topic
 end
 
 -- What the wait's topic has to be told, or nil when it knows.

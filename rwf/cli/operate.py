@@ -1,4 +1,4 @@
-"""An operator's commands: ``signal``, ``cancel``, ``recover``, ``queues`` and ``prune``."""
+"""An operator's commands: ``cancel``, ``recover``, ``queues`` and ``prune``."""
 
 from __future__ import annotations
 
@@ -8,34 +8,12 @@ from typing import Any, Final
 import click
 
 from rwf import Client
-from rwf.cli.commands import payload_value
 from rwf.cli.common import Output, dumped, headline, on_client, progress
-from rwf.cli.text import escaped, moment, table
+from rwf.cli.text import moment, table
 from rwf.model.states import RecoveryAction, RecoveryScope
-from rwf.model.views import PruneReport, RecoveryResult, SignalView
+from rwf.model.views import PruneReport, RecoveryResult
 
 _CHANGES_SHOWN: Final = 50
-
-
-@click.command()
-@click.argument("name")
-@click.argument("correlation_key")
-@click.option("--payload", callback=payload_value, metavar="JSON|@FILE", help="What it carries.")
-@click.option("--dedupe-key", help="The same again is a duplicate; CORRELATION_KEY unless given.")
-@on_client
-def signal(client: Client, out: Output, *, name: str, correlation_key: str, **given: Any) -> None:
-    """Deliver the signal NAME to the workflow that waits for it under CORRELATION_KEY."""
-    view = client.deliver_signal(name, correlation_key, **given)
-    if out.as_json:
-        out.document(dumped(view))
-    else:
-        out.lines(_signal_lines(view))
-
-
-def _signal_lines(view: SignalView) -> Iterator[str]:
-    yield f"{view.status}  {escaped(view.signal)}  {escaped(view.correlation_key)}  {view.id}"
-    if view.workflow_id is not None:
-        yield f"  consumed by {view.step} of {view.workflow_id}"
 
 
 @click.command()
@@ -144,4 +122,4 @@ def _removed(report: PruneReport) -> str:
     return f"{report.workflows} workflows and {report.signals} signals"
 
 
-COMMANDS = (signal, cancel, recover, queues, prune)
+COMMANDS = (cancel, recover, queues, prune)

@@ -130,6 +130,15 @@ class SignalStatus(StrEnum):
     AMBIGUOUS = "ambiguous"
     LATE = "late"
     RECORDED = "recorded"
+    WITHDRAWN = "withdrawn"
+
+
+class PauseReason(StrEnum):
+    """Why a claimed step could not be begun, and was given back for a while, uncounted."""
+
+    NO_HANDLER = "no_handler"
+    INPUT_TOO_LARGE = "input_too_large"
+    INPUT_UNREADABLE = "input_unreadable"
 
 
 class CallbackEvent(StrEnum):
@@ -165,6 +174,8 @@ class Reason(StrEnum):
     NON_SERIALIZABLE_PAYLOAD = "non_serializable_payload"
     INVALID_ARGUMENT = "invalid_argument"
     KEY_CONFLICT = "key_conflict"
+    SIGNAL_NOT_FOUND = "signal_not_found"
+    ALREADY_CONSUMED_SIGNAL = "already_consumed_signal"
 
 
 class Action(StrEnum):
@@ -174,6 +185,7 @@ class Action(StrEnum):
     COMPLETE_STEP = "complete_step"
     AWAIT_STEP = "await_step"
     DELIVER_SIGNAL = "deliver_signal"
+    WITHDRAW_SIGNAL = "withdraw_signal"
     REQUEST_CANCEL = "request_cancel"
     RECOVER_STEP = "recover_step"
     DISPATCH_CALLBACKS = "dispatch_callbacks"
@@ -438,5 +450,7 @@ LEGAL_NEXT_STEPS: Final[Mapping[Reason, tuple[str, ...]]] = MappingProxyType(
         Reason.NON_SERIALIZABLE_PAYLOAD: ("send_json_payload",),
         Reason.INVALID_ARGUMENT: ("correct_argument",),
         Reason.KEY_CONFLICT: ("insert_with_new_key", "inspect_workflow"),
+        Reason.SIGNAL_NOT_FOUND: ("list_signals",),
+        Reason.ALREADY_CONSUMED_SIGNAL: ("explain_step", "recover_step"),
     }
 )

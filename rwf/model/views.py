@@ -66,10 +66,15 @@ class AwaitView(View):
     registered_at: datetime
     resolved_at: datetime | None
     signal_id: str | None
+    actor: str | None = None
 
 
 class SignalView(View):
-    """A signal, as it was first received, and what became of it."""
+    """A signal, as it was first received, and what became of it.
+
+    ``duplicate`` is true where this delivery changed nothing, because the same dedupe key is on
+    record. ``actor`` is who has delivered it first.
+    """
 
     id: str
     signal: str
@@ -80,6 +85,15 @@ class SignalView(View):
     workflow_id: str | None
     step: str | None
     received_at: datetime
+    actor: str | None = None
+    duplicate: bool = False
+
+
+class SignalPage(View):
+    """A page of kept signals; ``cursor`` is None on the last one."""
+
+    signals: tuple[SignalView, ...]
+    cursor: str | None
 
 
 class StepView(View):

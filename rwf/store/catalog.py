@@ -42,6 +42,8 @@ FUNCTIONS: Final = {
         Function("forget"),
         Function("agenda", reads_only=True),
         Function("dedupe", reads_only=True),
+        Function("kept", reads_only=True),
+        Function("withdraw"),
         Function("named", reads_only=True),
         Function("take"),
         Function("prune"),
@@ -68,6 +70,7 @@ FUNCTIONS: Final = {
         Function("show", reads_only=True),
         Function("steps", reads_only=True),
         Function("results", reads_only=True),
+        Function("inputs", reads_only=True),
         Function("evidence", reads_only=True),
         Function("list", reads_only=True),
         Function("ancestry", reads_only=True),
@@ -85,7 +88,7 @@ PUBLISHING: Final = frozenset(
         "note", "insert", "complete", "advance", "check",
         "claim_callbacks", "settle_callbacks", "resend_callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover", "prune", "forget",
+        "cancel", "recover", "prune", "forget", "withdraw",
     }
 )  # fmt: skip
 

@@ -10,8 +10,8 @@ from typing import Final
 from urllib.parse import unquote
 
 from rwf.model.states import SignalStatus, WaitStatus
-from rwf.model.views import AwaitView
-from rwf.store.stored import optional_int, reading, time_of_micros, time_of_stamp
+from rwf.model.views import AwaitView, SignalView
+from rwf.store.stored import optional_int, reading, time_of_micros, time_of_stamp, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,13 @@ class Wait:
     left: tuple[int, ...]
     signal: str
     key: str
+    actor: str | None
 
     @classmethod
     @reading
     def parse(cls, text: bytes) -> Wait:
         head, signal, key = text.decode().split("|")
-        n, status, stamp, deadline, resolved, signal_id, told, left, *_ = head.split(",")
+        n, status, stamp, deadline, resolved, signal_id, told, left, _, call, _ = head.split(",")
         return cls(
             n=int(n),
             code=status,
@@ -48,6 +49,7 @@ class Wait:
             left=tuple(map(int, left.split("+"))) if left else (),
             signal=signal,
             key=unquote(key),
+            actor=unquote(call.partition("~")[2]) or None,
         )
 
     @property
@@ -85,6 +87,7 @@ class Wait:
             registered_at=time_of_stamp(self.stamp),
             resolved_at=None if self.resolved is None else time_of_micros(self.resolved),
             signal_id=self.signal_id,
+            actor=self.actor,
         )
 
 
@@ -109,13 +112,14 @@ class Signal:
     step: str | None
     stamp: str
     dedupe_key: str
+    actor: str | None
     payload: bytes | None
 
     @classmethod
     @reading
     def parse(cls, answer: Sequence[bytes | None]) -> Signal:
         *texts, payload = answer
-        number, status, workflow_id, step, stamp, dedupe = (
+        number, status, workflow_id, step, stamp, dedupe, actor = (
             text.decode() for text in texts if text is not None
         )
         return cls(
@@ -125,5 +129,23 @@ class Signal:
             step=step or None,
             stamp=stamp,
             dedupe_key=unquote(dedupe),
+            actor=unquote(actor) or None,
             payload=payload,
+        )
+
+    def view(
+        self, signal_id: str, signal: str, correlation_key: str, *, duplicate: bool = False
+    ) -> SignalView:
+        return SignalView(
+            id=signal_id,
+            signal=signal,
+            correlation_key=correlation_key,
+            dedupe_key=self.dedupe_key,
+            status=self.status,
+            payload=value_of(self.payload),
+            workflow_id=self.workflow_id,
+            step=self.step,
+            received_at=time_of_stamp(self.stamp),
+            actor=self.actor,
+            duplicate=duplicate,
         )

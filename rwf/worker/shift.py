@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.runtime import Beside, Runtime, end_tasks
 from rwf.store.ops.claims import Claimer
@@ -27,6 +28,10 @@ _log = logging.getLogger("rwf.worker")
 
 # Round trips under way at once: one brings steps while the results of the last are worked on.
 _TRIPS: Final = 2
+# Loops that read the inputs which claims have come without: a large one holds up no small one.
+_FILLS: Final = 2
+# Of how many handlers that it lacks a worker warns.
+_NAMES_WARNED_OF: Final = 1_000
 # How long, in seconds, a worker that ends tries to tell its server what it has done. It is a part
 # of the grace time, or half of one that is short.
 _LAST_WORDS: Final = 2.0
@@ -70,6 +75,7 @@ class Shift:
         self._left_behind: set[Execution] = set()
         self.bench = Bench(scope.keys.partitions, terms.concurrency, self._hung)
         self.ended = 0
+        self._unknown: set[str] = set()
         self._heartbeat = Heartbeat(scope, beside, link, self.bench, terms.lease)
         self._watchdog = Watchdog(scope, Beside(runtime.client), self.bench, overdue)
         self._finder = Finder(runtime, link, self.bench, terms.claimer)
@@ -109,6 +115,7 @@ class Shift:
         """Works until :meth:`end`, or until its task is cancelled, which hands back at once."""
         loops = [self._finder.listen, self._finder.poll]
         loops += [self._carrier.run for _ in range(_TRIPS)]
+        loops += [self._carrier.fill for _ in range(_FILLS)]
         tasks = [asyncio.create_task(kept_going(loop)) for loop in loops]
         self._heartbeat.start()
         self._watchdog.start()
@@ -139,9 +146,25 @@ class Shift:
             )
             return
         handler = self._handlers.get(claim.worker)
+        if handler is None:
+            self._not_ours(claim)
+            return
         execution = Execution(claim, handler, self._threads, self._heartbeat.ask, self._terms.lease)
         self.bench.running[key_of(claim)] = execution
         execution.start(self._ended)
+
+    def _not_ours(self, claim: ClaimedStep) -> None:
+        """Gives a step back, for a while, that asks for a handler which others may have."""
+        if claim.worker not in self._unknown and len(self._unknown) < _NAMES_WARNED_OF:
+            self._unknown.add(claim.worker)
+            _log.warning(
+                "this worker has no handler named %r, which step %s of %s asks for: such steps are"
+                " given back for a while",
+                claim.worker,
+                claim.step,
+                claim.workflow_id,
+            )
+        self._carrier.put(Report(claim, PauseReason.NO_HANDLER))
 
     def _ended(self, execution: Execution, report: Report | None) -> None:
         self.bench.running.pop(key_of(execution.context.claim), None)

@@ -27,10 +27,46 @@ def test_a_signal(cli: Cli, one_client: Client) -> None:
         view.id,
         {"by": "ann"},
     )
-    assert cli.ok("signal", "approved", "other").startswith("unmatched")
-    assert cli.ok("signal", "approved", "other").startswith("unmatched")
+    first = cli.ok("signal", "approved", "other", "--actor", "ann")
+    assert first.startswith("unmatched")
+    assert "duplicate" not in first
+    again = cli.ok("signal", "approved", "other")
+    assert again.startswith("unmatched")
+    assert "  a duplicate, so nothing has changed" in again
+    assert "pass another --dedupe-key" in again
+    assert cli.json("signal", "approved", "other")["duplicate"] is True
     assert "duplicate_signal" in cli.ok("evidence")
     cli.refused(1, "signal", "no name", "k")
+
+
+def test_kept_signals_are_listed_and_withdrawn(cli: Cli, one_client: Client) -> None:
+    assert cli.ok("signals").strip() == "no signals here"
+    first = cli.json("signal", "approved", "order 5", "--actor", "ann")
+    one_client.deliver_signal("stop", "k")
+    text = cli.ok("signals")
+    assert "unmatched  approved  order 5" in text
+    assert first["id"] in text
+    assert "stop" not in cli.ok("signals", "approved")
+    page = cli.json("signals", "approved", "order 5", "--status", "unmatched")
+    assert [one["actor"] for one in page["signals"]] == ["ann"]
+    assert page["cursor"] is None
+    assert cli.ok("withdraw", first["id"], "--reason", "why", "--actor", "bob").startswith(
+        "withdrawn  approved  order 5"
+    )
+    assert cli.refused(1, "withdraw", first["id"]).startswith("rwf: signal_not_found: ")
+    other = cli.json("signals")["signals"][0]
+    assert cli.json("withdraw", other["id"])["status"] == "withdrawn"
+    cli.refused(2, "signals", "--status", "consumed")
+    cli.refused(1, "signals", "--cursor", "x")
+
+
+def test_a_further_page_of_signals_is_told_of(cli: Cli, one_client: Client) -> None:
+    for number in range(101):
+        one_client.deliver_signal("go", "k", dedupe_key=str(number))
+    *_, told = cli.ok("signals").strip().splitlines()
+    assert told.startswith("there may be more: --cursor ")
+    rest = cli.json("signals", "--cursor", told.split()[-1])
+    assert [one["dedupe_key"] for one in rest["signals"]] == ["100"]
 
 
 def test_cancel_and_recover(cli: Cli, one_client: Client) -> None:

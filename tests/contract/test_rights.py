@@ -74,6 +74,9 @@ def test_a_client(quiet: AnyServer) -> None:
         client.complete_many([Completion(workflow_id=view.id, step="b", status="failed")])
         assert client.await_step(view.id, "d", signal="go", correlation_key="k").status == "waiting"
         assert client.deliver_signal("go", "k", payload=[1]).status == "consumed"
+        kept = client.deliver_signal("go", "nobody")
+        assert client.signals("go").signals == client.signals().signals == (kept,)
+        assert client.withdraw_signal(kept.id).status == "withdrawn"
         client.recover_step(view.id, "b", "retry", scope="downstream", actor="ann")
         client.request_cancel(view.id, reason="enough")
         assert client.dispatch_callbacks(lambda envelope: None).delivered
@@ -139,6 +142,7 @@ def test_a_daemon(quiet: AnyServer) -> None:
 def test_an_operator(guarded: AnyServer, tmp_path: Path) -> None:
     with opened(guarded, "client") as client:
         view = client.insert(flow("a b:a"))
+        kept = client.deliver_signal("go", view.id)
     cli = Cli(url_of(guarded, "operator"), tmp_path)
     for reading in (
         ("ls",),
@@ -148,6 +152,7 @@ def test_an_operator(guarded: AnyServer, tmp_path: Path) -> None:
         ("graph", view.id),
         ("evidence", view.id),
         ("queues",),
+        ("signals",),
     ):
         assert cli.ok(*reading), reading
     doctor = cli("doctor")
@@ -158,6 +163,7 @@ def test_an_operator(guarded: AnyServer, tmp_path: Path) -> None:
         ("cancel", view.id),
         ("recover", view.id, "a", "skip"),
         ("signal", "go", "k"),
+        ("withdraw", kept.id),
     ):
         line = cli.refused(3, *writing)
         assert "store_misconfigured: the server's user lacks a right: " in line

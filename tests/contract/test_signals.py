@@ -227,7 +227,8 @@ def test_the_same_signal_again_changes_nothing(client: Client) -> None:
     view = client.insert(flow("a"))
     first = deliver(client, "d", payload=1)
     again = deliver(client, "d", payload=2)
-    assert again == first
+    assert (first.duplicate, again.duplicate) == (False, True)
+    assert again.model_copy(update={"duplicate": False}) == first
     assert logged(client) == [("duplicate", "duplicate_signal", "d")]
     (attempt,) = client.evidence()
     assert (attempt.action, attempt.scope) == ("deliver_signal", "signal")
@@ -235,6 +236,8 @@ def test_the_same_signal_again_changes_nothing(client: Client) -> None:
     wait(client, view.id)
     third = deliver(client, "d")
     assert (third.id, third.status, third.payload) == (first.id, "consumed", 1)
+    assert third.duplicate
+    assert not deliver(client, "e").duplicate
     kinds = [entry for entry in noted(client, view.id) if entry[0] == "deliver_signal"]
     assert ("deliver_signal", "a", "already_consumed", "already_consumed_signal") in kinds
 

@@ -114,7 +114,7 @@ def claims(client: Client) -> None:
 
 
 def signals(client: Client) -> None:
-    """Delivered before and after the wait, ambiguous, late; waits replaced and expired."""
+    """Delivered before and after the wait, ambiguous, late, withdrawn; waits that end."""
     ids = [client.insert(flow("a b:a")).id for _ in range(4)]
     client.await_step(ids[0], "a", signal="go", correlation_key="1")
     client.deliver_signal("go", "1", payload={"n": 1}, dedupe_key="d")
@@ -132,6 +132,11 @@ def signals(client: Client) -> None:
     )
     fired(client)
     client.deliver_signal("go", "5", dedupe_key="late")
+    for key in ("5", "6"):  # beside another one, and the last of its topic
+        kept = client.deliver_signal("go", key, dedupe_key="mistake", actor="me")
+        client.withdraw_signal(kept.id, actor="me", reason="why")
+    with refused("signal_not_found"):
+        client.withdraw_signal(kept.id)
 
 
 def cancels(client: Client) -> None:

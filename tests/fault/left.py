@@ -320,7 +320,10 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
     },
     "signal": {
         "nothing": {
+            "log",
+            "log sig stats",
             "log sig stats timers",
+            "log stats",
             "sig stats timers",
         },
         "rebuild": {
@@ -400,6 +403,18 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "d e p ready timers",
             "e p",
             "e p ready",
+        },
+    },
+    "withdraw": {
+        "nothing": {
+            "log",
+            "log sig stats",
+            "log stats",
+        },
+        "rebuild": {
+            "log stats timers",
+            "log timers",
+            "timers",
         },
     },
 }

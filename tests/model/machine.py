@@ -30,6 +30,7 @@ from tests.model.plain import (
     Definition,
     Delivered,
     Inserted,
+    KeptRow,
     Recovered,
     Refused,
     Snapshot,
@@ -51,7 +52,12 @@ MACHINE_SETTINGS = settings(stateful_step_count=COMMANDS, deadline=None)
 class System(Protocol):
     """What the machine needs of a system under test; the reference model is one, too."""
 
-    def insert(self, definition: Definition, key: str | None = None) -> Inserted | Refused: ...
+    def insert(
+        self, definition: Definition, key: str | None = None, replace: bool = False
+    ) -> Inserted | Refused: ...
+
+    def find(self, key: str) -> str | None:
+        """The id of the workflow that has the key, if one has."""
 
     def complete(
         self,
@@ -80,6 +86,11 @@ class System(Protocol):
     ) -> Awaited | Refused: ...
 
     def deliver(self, name: str, key: str, dedupe: str, payload: object) -> Delivered: ...
+
+    def withdraw(self, name: str, key: str, dedupe: str) -> Delivered | Refused: ...
+
+    def kept(self) -> list[KeptRow]:
+        """The signals that nobody has consumed, by topic and age."""
 
     def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused: ...
 
@@ -155,6 +166,7 @@ class Machine(RuleBasedStateMachine):
         self.keyed: dict[str, Definition] = {}
         self.sent: list[Command] = []
         self.leases: list[tuple[int, Claimed]] = []
+        self.delivered: list[tuple[str, str, str]] = []  # name, correlation key, dedupe key
         self.serial = 0
 
     def teardown(self) -> None:
@@ -173,9 +185,10 @@ class Machine(RuleBasedStateMachine):
         self._insert(definition, key)
 
     @precondition(lambda self: self.keyed)
-    @rule(data=st.data(), different=st.booleans())
-    def insert_again(self, data: st.DataObject, different: bool) -> None:
-        """A key that is taken, with its own definition or one that differs in little."""
+    @rule(data=st.data(), different=st.booleans(), replacing=st.booleans())
+    def insert_again(self, data: st.DataObject, different: bool, replacing: bool) -> None:
+        """A key that is taken, with its own definition or one that differs in little; and perhaps
+        in place of a workflow that ended badly."""
         key = data.draw(st.sampled_from(sorted(self.keyed)), label="key")
         definition = self.keyed[key]
         if different:
@@ -186,7 +199,7 @@ class Machine(RuleBasedStateMachine):
                 "steps": [changed, *rest],
                 "edges": definition["edges"],
             }
-        self._insert(definition, key)
+        self._insert(definition, key, replacing and len(self._present()) < MOST_WORKFLOWS)
 
     # What a well-behaved service sends.
 
@@ -293,6 +306,20 @@ class Machine(RuleBasedStateMachine):
         if ours.workflow_id is not None:
             ours = replace(ours, workflow_id=ids[ours.workflow_id])
         self._agree(ours, theirs)
+        self.delivered.append((name, key, dedupe))
+
+    @precondition(lambda self: self.delivered)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        """A signal that is kept, was consumed, or has left."""
+        signal = data.draw(st.sampled_from(self.delivered), label="signal")
+        self._agree(self.model.withdraw(*signal), self.system.withdraw(*signal))
+
+    @precondition(lambda self: self.delivered)
+    @rule()
+    def list_signals(self) -> None:
+        """All that are kept."""
+        self._agree(self.model.kept(), self.system.kept())
 
     # What operators do.
 
@@ -406,9 +433,9 @@ class Machine(RuleBasedStateMachine):
 
     # Sending.
 
-    def _insert(self, definition: Definition, key: str | None) -> None:
-        expected = self.model.insert(definition, key)
-        actual = self.system.insert(definition, key)
+    def _insert(self, definition: Definition, key: str | None, replacing: bool = False) -> None:
+        expected = self.model.insert(definition, key, replacing)
+        actual = self.system.insert(definition, key, replacing)
         if isinstance(expected, Refused) or isinstance(actual, Refused):
             found = differences(expected, actual)
             assert not found, _report("the insert's reply differs", found)
@@ -424,6 +451,7 @@ class Machine(RuleBasedStateMachine):
         self.flows.append(ids)
         if key is not None:
             self.keyed[key] = definition
+            assert (self.model.find(key), self.system.find(key)) == ids, "the key leads elsewhere"
 
     def _complete(
         self,

@@ -16,7 +16,7 @@ Where the SPEC leaves room, this model decides:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rwf.model.states import (
@@ -36,6 +36,7 @@ from tests.model.plain import (
     Completed,
     Delivered,
     EvidenceRow,
+    KeptRow,
     Recovered,
     Refused,
     WorkflowRow,
@@ -169,7 +170,7 @@ class Operated(Reference):
                             "already_consumed_signal",
                         )
                     )
-                return self._delivered(signal)
+                return replace(self._delivered(signal), duplicate=True)
         signal = Kept(name, key, dedupe, payload)
         self.signals.append(signal)
         self._match()
@@ -179,6 +180,27 @@ class Operated(Reference):
         if signal.workflow is not None:
             return Delivered("consumed", signal.workflow.id, signal.step, signal.payload)
         return Delivered(self._kept_as(signal), None, None, signal.payload)
+
+    def withdraw(self, name: str, key: str, dedupe: str) -> Delivered | Refused:
+        """Takes the latest signal of this dedupe key back; the next one is another signal."""
+        found = [
+            one for one in self.signals if (one.name, one.key, one.dedupe) == (name, key, dedupe)
+        ]
+        if not found:
+            return refuse(None, "withdraw_signal", None, Reason.SIGNAL_NOT_FOUND)
+        if found[0].workflow is not None:
+            return refuse(None, "withdraw_signal", None, Reason.ALREADY_CONSUMED_SIGNAL)
+        self.signals.remove(found[0])
+        return Delivered("withdrawn", None, None, found[0].payload)
+
+    def kept(self) -> list[KeptRow]:
+        """The signals that nobody has consumed, by topic and age."""
+        rows = [
+            KeptRow(one.name, one.key, one.dedupe, self._kept_as(one), one.payload)
+            for one in self.signals
+            if one.workflow is None
+        ]
+        return sorted(rows, key=lambda row: (row.name, row.key))
 
     def _kept_as(self, signal: Kept) -> str:
         if len({workflow.id for workflow, _ in self._waiting(signal)}) > 1:

@@ -142,6 +142,18 @@ class Delivered:
     workflow_id: str | None
     step: str | None
     payload: object
+    duplicate: bool = False
+
+
+@dataclass(frozen=True)
+class KeptRow:
+    """A signal that nobody has consumed."""
+
+    name: str
+    key: str
+    dedupe: str
+    status: str
+    payload: object
 
 
 @dataclass(frozen=True)
@@ -193,6 +205,7 @@ def _plain(value: object) -> object:
             Completed,
             Awaited,
             Delivered,
+            KeptRow,
             Recovered,
             Refused,
         ),

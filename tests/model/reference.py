@@ -37,7 +37,8 @@ Where the SPEC leaves room, this model decides:
 - A claim after a resolved wait counts no attempt. When it then goes on with none that is open, for
   there was none yet or the latest has reported, the report counts one.
 - Accepted inserts, cascades and retry timers leave no evidence.
-- A refused or repeated insert is evidence of the workflow that holds the key.
+- A refused or repeated insert is evidence of the workflow that holds the key, and so is one that
+  takes the key over from it.
 - The evidence of ``step_not_found`` carries the name that was asked for. Commands on unknown
   workflows are in ``strangers``.
 - ``runnable_step_count`` counts available steps: those that "may run now" (SPEC section 2).
@@ -185,10 +186,19 @@ class Reference:
 
     # Commands.
 
-    def insert(self, definition: Definition, key: str | None = None) -> Inserted | Refused:
-        """Insert a valid graph, or find the one that the key stands for."""
+    def insert(
+        self, definition: Definition, key: str | None = None, replace: bool = False
+    ) -> Inserted | Refused:
+        """Insert a valid graph, or find the one that the key stands for.
+
+        With ``replace`` the key goes over to the new one when the other has ended badly.
+        """
+        first = None
         if key is not None and key in self.keys:
             first = self.workflows[self.keys[key]]
+        if first is not None and replace and _ended_badly(first):
+            first.evidence.append(EvidenceRow("insert", None, "accepted", "key_replaced"))
+        elif first is not None:
             if _canonical(first.definition) != _canonical(definition):
                 return refuse(first.evidence, "insert", None, Reason.KEY_CONFLICT)
             first.evidence.append(EvidenceRow("insert", None, "duplicate", DUPLICATE_INSERT))
@@ -200,6 +210,10 @@ class Reference:
             self.keys[key] = workflow.id
         self.settle(workflow)
         return Inserted(workflow.id, False, workflow_row(workflow))
+
+    def find(self, key: str) -> str | None:
+        """The workflow that the key stands for."""
+        return self.keys.get(key)
 
     def claim(self, workflow_id: str, step_name: str, lease: str) -> Claimed:
         """Give an available step to a worker. Which one a claim picks is not modelled."""
@@ -499,6 +513,11 @@ def _steps(definition: Definition) -> dict[str, Step]:
         )
         for step in definition["steps"]
     }
+
+
+def _ended_badly(workflow: Workflow) -> bool:
+    row = workflow_row(workflow)
+    return row.finished and row.state != WorkflowState.COMPLETED
 
 
 def _canonical(definition: Definition) -> object:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from rwf import Client, Workflow
+from rwf import Client, NotFound, Workflow
 from rwf.errors import CommandRejected
 from rwf.model.states import CallbackEvent
 from rwf.model.views import (
@@ -15,6 +15,7 @@ from rwf.model.views import (
     EvidenceView,
     RecoveryResult,
     ResultView,
+    SignalView,
     StepView,
     WorkflowView,
 )
@@ -27,6 +28,7 @@ from tests.model.plain import (
     Delivered,
     EvidenceRow,
     Inserted,
+    KeptRow,
     Recovered,
     Refused,
     ResultRow,
@@ -47,16 +49,28 @@ class ClientSystem:
         self._client = client
         self._fire: Callable[[str], object] = client.reconcile if fire is None else fire
         self._ids: set[str] = set()
+        self._signals: dict[tuple[str, str, str], str] = {}
 
-    def insert(self, definition: Definition, key: str | None = None) -> Inserted | Refused:
+    def insert(
+        self, definition: Definition, key: str | None = None, replace: bool = False
+    ) -> Inserted | Refused:
         try:
             view: WorkflowView = self._client.insert(
-                build(definition), key=key, retention=timedelta(0)
+                build(definition),
+                key=key,
+                retention=timedelta(0),
+                replace="ended_badly" if replace else None,
             )
         except CommandRejected as error:
             return _refused(error)
         self._ids.add(view.id)
         return Inserted(view.id, view.duplicate, workflow_row(view))
+
+    def find(self, key: str) -> str | None:
+        try:
+            return self._client.find(key).id
+        except NotFound:
+            return None
 
     def complete(
         self,
@@ -129,7 +143,29 @@ class ClientSystem:
 
     def deliver(self, name: str, key: str, dedupe: str, payload: object) -> Delivered:
         view = self._client.deliver_signal(name, key, payload=payload, dedupe_key=dedupe)
-        return Delivered(view.status, view.workflow_id, view.step, view.payload)
+        self._signals[name, key, dedupe] = view.id
+        return _delivered(view)
+
+    def withdraw(self, name: str, key: str, dedupe: str) -> Delivered | Refused:
+        try:
+            return _delivered(self._client.withdraw_signal(self._signals[name, key, dedupe]))
+        except CommandRejected as error:
+            return _refused(error)
+
+    def kept(self) -> list[KeptRow]:
+        found: list[SignalView] = []
+        cursor = None
+        while True:
+            page = self._client.signals(cursor=cursor)
+            found += page.signals
+            cursor = page.cursor
+            if cursor is None:
+                break
+        rows = [
+            KeptRow(one.signal, one.correlation_key, one.dedupe_key, one.status, one.payload)
+            for one in found
+        ]
+        return sorted(rows, key=lambda row: (row.name, row.key))
 
     def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused:
         try:
@@ -244,6 +280,10 @@ def step_row(view: StepView) -> StepRow:
         retry_scheduled=view.retry_at is not None,
         awaiting=f"{wait.signal} {wait.correlation_key} {wait.status}" if wait else None,
     )
+
+
+def _delivered(view: SignalView) -> Delivered:
+    return Delivered(view.status, view.workflow_id, view.step, view.payload, view.duplicate)
 
 
 def _callback(view: CallbackView) -> tuple[str, ...]:

@@ -542,8 +542,13 @@ class ForgetsIds(Operated):
 class ForgetsKeys(Operated):
     """Every insert is a new workflow."""
 
-    def insert(self, definition: Definition, key: str | None = None) -> Inserted | Refused:
+    def insert(
+        self, definition: Definition, key: str | None = None, replace: bool = False
+    ) -> Inserted | Refused:
         return super().insert(definition)
+
+    def find(self, key: str) -> str | None:
+        return f"w{self.inserts}"
 
 
 class WakesTheWrongOne(Operated):

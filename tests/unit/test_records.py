@@ -404,7 +404,14 @@ def test_a_wait_that_stands() -> None:
         "registered_at": STAMPED,
         "resolved_at": None,
         "signal_id": None,
+        "actor": None,
     }
+
+
+def test_who_has_asked_for_a_wait_stands_behind_its_call() -> None:
+    wait = Wait.parse(f"1,w,{STAMP},,,,,,,aZ-_9~ann%20%7E%2C,token|go|k".encode())
+    assert wait.view("0-x", "a").actor == "ann ~,"
+    assert Wait.parse(f"1,w,{STAMP},,,,,,,aZ-_9,token|go|k".encode()).actor is None
 
 
 def test_a_wait_that_is_over() -> None:
@@ -463,8 +470,24 @@ def test_what_a_topic_keeps_of_a_wait(
 
 
 def test_a_signal() -> None:
-    found = Signal.parse([b"7", b"consumed", b"0-x", b"a", STAMP.encode(), b"d%20e", b"[1]"])
+    found = Signal.parse(
+        [b"7", b"consumed", b"0-x", b"a", STAMP.encode(), b"d%20e", b"a%20n", b"[1]"]
+    )
     assert (found.number, found.status, found.dedupe_key) == (7, "consumed", "d e")
     assert (found.workflow_id, found.step, found.payload) == ("0-x", "a", b"[1]")
-    kept = Signal.parse([b"8", b"unmatched", b"", b"", STAMP.encode(), b"d", None])
+    assert found.view("0-d/7", "go", "k", duplicate=True).model_dump() == {
+        "id": "0-d/7",
+        "signal": "go",
+        "correlation_key": "k",
+        "dedupe_key": "d e",
+        "status": "consumed",
+        "payload": [1],
+        "workflow_id": "0-x",
+        "step": "a",
+        "received_at": STAMPED,
+        "actor": "a n",
+        "duplicate": True,
+    }
+    kept = Signal.parse([b"8", b"unmatched", b"", b"", STAMP.encode(), b"d", b"", None])
     assert (kept.workflow_id, kept.step, kept.stamp, kept.payload) == (None, None, STAMP, None)
+    assert (kept.actor, kept.dedupe_key) == (None, "d")

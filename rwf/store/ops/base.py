@@ -19,6 +19,7 @@ from rwf.errors import (
     StoreUnavailable,
     WorkflowInvalid,
 )
+from rwf.model.limits import MAX_INPUT
 from rwf.model.names import shown
 from rwf.model.payload import encode
 from rwf.model.states import Reason
@@ -44,10 +45,13 @@ class Scope:
 
     keys: Keys
     max_payload: int
+    max_input: int = MAX_INPUT
 
     def __post_init__(self) -> None:
-        if type(self.max_payload) is not int or self.max_payload < 1:
-            raise invalid("connect", "max_payload must be a number of bytes, 1 or more")
+        for name in ("max_payload", "max_input"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise invalid("connect", f"{name} must be a number of bytes, 1 or more")
 
     def on_workflow(self, function: str, workflow_id: str, args: list[Arg]) -> Call:
         """A call that concerns one workflow."""
@@ -234,11 +238,14 @@ def encoded_payload(scope: Scope, value: Any, action: str) -> bytes | None:
 
 
 def rejection(action: str, scope: str, reply: Sequence[bytes]) -> CommandRejected:
-    """A refusal as the server told it."""
-    _, reason, stamp, message = (part.decode() for part in reply)
-    return CommandRejected(
+    """A refusal as the server told it, with the next steps that the reason alone does not tell."""
+    _, reason, stamp, message, *further = (part.decode() for part in reply)
+    refusal = CommandRejected(
         action, scope, Reason(reason), message, requested_at=time_of_stamp(stamp)
     )
+    if further and further[0]:
+        refusal.legal_next_steps = (*further[0].split(","), *refusal.legal_next_steps)
+    return refusal
 
 
 def checked_text(value: Any, name: str, action: str) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
 from rwf.model.filling import ResultMissing, fill, references
-from rwf.model.limits import LISTED
+from rwf.model.limits import LISTED, REPLY_ITEMS
 from rwf.model.operator import step_status, workflow_status
 from rwf.model.ref import Ref
 from rwf.model.states import OPEN_STEPS, TERMINAL_STEPS, StepCause, StepState, resolves
@@ -16,7 +17,7 @@ from rwf.model.views import (
     StepExplanation,
     WorkflowExplanation,
 )
-from rwf.store.catalog import Arg, Op
+from rwf.store.catalog import Arg, Op, Read
 from rwf.store.explain import (
     Awaited,
     Holds,
@@ -35,6 +36,7 @@ from rwf.store.ops.queues import queue_of
 from rwf.store.ops.reads import edges, latest_rejection, load, records, rows
 from rwf.store.ops.recover import latest_recovery
 from rwf.store.ops.signals import swallowed_by
+from rwf.store.pauses import Pause
 from rwf.store.records import Record
 from rwf.store.stored import value_of
 
@@ -45,6 +47,7 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
     loaded = yield from load(scope, workflow_id, names=[wire_name(name, "explain_step")])
     record, header = loaded.records[0], loaded.header
     holds = yield from _above(scope, workflow_id, header, record)
+    holds.pauses = yield from _pauses(scope, workflow_id, [name, *holds.retryable()], holds)
     causes, cause_count = root_causes_of_step(holds, name)
     held_by = [holds.records[parent] for parent in holds.parents.get(name, ())]
     queue = None
@@ -57,7 +60,16 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
     missing = None
     if record.lacks_result:
         missing = yield from _missing(scope, workflow_id, name)
-    why = blockers(header, record, held_by, loaded.now, queue=queue, wait=waiting, missing=missing)
+    why = blockers(
+        header,
+        record,
+        held_by,
+        loaded.now,
+        queue=queue,
+        wait=waiting,
+        missing=missing,
+        pause=holds.pauses.get(name),
+    )
     dependencies = yield from _dependencies(scope, workflow_id, record)
     edges_up = [resolves(parent.state, parent.policy) for parent in dependencies]
     held_down = False in edges_up or any(parent.state in TERMINAL_STEPS for parent in held_by)
@@ -102,6 +114,24 @@ def _missing(scope: Scope, workflow_id: str, name: str) -> Op[Ref | None]:
     except ResultMissing as error:
         return error.ref
     return None
+
+
+def _pauses(
+    scope: Scope, workflow_id: str, names: Sequence[str], holds: Holds
+) -> Op[dict[str, Pause]]:
+    """The latest pauses of those of these steps that are retryable; of at most as many as are
+    listed."""
+    retryable = [name for name in names if holds.records[name].state is StepState.RETRYABLE]
+    payloads = scope.keys.payloads(workflow_id)
+    found: dict[str, Pause] = {}
+    for start in range(0, min(len(retryable), LISTED), REPLY_ITEMS):
+        some = retryable[start : start + REPLY_ITEMS]
+        fields = [Pause.field(name) for name in some]
+        (texts,) = yield Read(payloads, [("HMGET", payloads, *fields)])
+        if isinstance(texts, list):  # else somebody has overwritten the key
+            pairs = zip(some, texts, strict=True)
+            found |= {name: Pause.parse(text) for name, text in pairs if text is not None}
+    return found
 
 
 def _above(scope: Scope, workflow_id: str, header: Header, record: Record) -> Op[Holds]:
@@ -160,6 +190,7 @@ def _dependencies(scope: Scope, workflow_id: str, record: Record) -> Op[tuple[De
 def explain(scope: Scope, workflow_id: str) -> Op[WorkflowExplanation]:
     first, all_records = yield from records(scope, workflow_id)
     holds = yield from _whole(scope, workflow_id, first.header, all_records)
+    holds.pauses = yield from _pauses(scope, workflow_id, holds.retryable(), holds)
     causes, cause_count = root_causes_of_workflow(holds)
     view = first.workflow()
     return WorkflowExplanation(

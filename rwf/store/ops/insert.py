@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import orjson
 
-from rwf.errors import CommandRejected, RwfError
+from rwf.errors import CommandRejected, NotFound, RwfError
 from rwf.model.graph import Graph
 from rwf.model.limits import ITEMS_PER_CALL
-from rwf.model.states import SEMANTICS_VERSION, Reason
+from rwf.model.names import shown
+from rwf.model.states import SEMANTICS_VERSION, TERMINAL_WORKFLOWS, Reason, WorkflowState
 from rwf.model.views import WorkflowView
 from rwf.model.workflow import Workflow
-from rwf.store.catalog import CONNECT, Arg, Call, Op
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Read
 from rwf.store.headers import Header
 from rwf.store.keys import home_partition, key_digest, new_workflow_id, partition_of
 from rwf.store.ops.advance import advance_all
@@ -30,13 +32,46 @@ _BYTES_PER_CALL: Final = 262_144
 _RESTARTS: Final = 3
 _TIDIED: Final = 10
 
+# When a key goes over from the workflow that has it to a new one.
+_REPLACES: Final = ("ended_badly",)
+
 Pairs = list[tuple[str, bytes]]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What an insert asks for beside the graph and its key."""
+
+    kept_ms: int | None
+    replace: bool
+    actor: str | None
+
+    @classmethod
+    def checked(cls, retention: Any, replace: Any, actor: Any) -> Terms:
+        """Raises CommandRejected, ``invalid_argument``."""
+        if replace is not None and replace not in _REPLACES:
+            raise invalid("insert", f"replace must be {' or '.join(_REPLACES)}, or None")
+        return cls(
+            kept_ms=milliseconds(retention, "insert"),
+            replace=replace is not None,
+            actor=checked_text(actor, "actor", "insert"),
+        )
+
+    def note(self) -> bytes:
+        """What the evidence of the insert says of who asked for it."""
+        told = {"source": "client", "actor": self.actor}
+        return orjson.dumps({name: text for name, text in told.items() if text is not None})
+
+
 def insert(
-    scope: Scope, workflow: Workflow, key: str | None, retention: timedelta | None
+    scope: Scope,
+    workflow: Workflow,
+    key: str | None,
+    retention: timedelta | None,
+    replace: str | None = None,
+    actor: str | None = None,
 ) -> Op[WorkflowView]:
-    op = _checked(scope, workflow, key, _milliseconds(retention))
+    op = _checked(scope, workflow, key, Terms.checked(retention, replace, actor))
     if not scope.keys.partitions:
         yield CONNECT
     return (yield from op)
@@ -47,15 +82,14 @@ def insert_many(
     workflows: Iterable[Workflow],
     keys: Iterable[str] | None,
     retention: timedelta | None,
+    replace: str | None = None,
+    actor: str | None = None,
 ) -> Op[list[WorkflowView]]:
-    graphs = _listed(workflows, "workflows")
-    kept_ms = _milliseconds(retention)
+    graphs, terms = _listed(workflows, "workflows"), Terms.checked(retention, replace, actor)
     own_keys = [None] * len(graphs) if keys is None else _listed(keys, "keys")
     if len(own_keys) != len(graphs):
         raise invalid("insert", "there must be as many keys as workflows")
-    ops = [
-        _checked(scope, graph, key, kept_ms) for graph, key in zip(graphs, own_keys, strict=True)
-    ]
+    ops = [_checked(scope, graph, key, terms) for graph, key in zip(graphs, own_keys, strict=True)]
     if not scope.keys.partitions:
         yield CONNECT
     views: list[WorkflowView] = []
@@ -77,107 +111,147 @@ def _listed(items: Any, name: str) -> list[Any]:
     return list(items)
 
 
-def _checked(
-    scope: Scope, workflow: Workflow, key: str | None, kept_ms: int | None
-) -> Op[WorkflowView]:
+def _checked(scope: Scope, workflow: Workflow, key: str | None, terms: Terms) -> Op[WorkflowView]:
     """The insert of what has been validated; to be begun when the partitions are known."""
     if not isinstance(workflow, Workflow):
         raise invalid("insert", "insert takes a Workflow")
     key = checked_text(key, "key", "insert")
     graph = workflow.compile(max_payload=scope.max_payload)
     if key is None:
-        return _insert_anew(scope, graph, kept_ms)
-    return _insert_once(scope, key, graph, kept_ms)
+        return _insert_anew(scope, graph, terms)
+    return _insert_once(scope, key, graph, terms)
 
 
-def _insert_anew(scope: Scope, graph: Graph, kept_ms: int | None) -> Op[WorkflowView]:
-    partition = random.randrange(scope.keys.partitions)  # noqa: S311 - to spread, not to hide
-    view = yield from _put(scope, new_workflow_id(partition), graph, kept_ms, None)
+def _insert_anew(scope: Scope, graph: Graph, terms: Terms) -> Op[WorkflowView]:
+    view = yield from _put(scope, _anywhere(scope), graph, terms, None)
     assert view is not None
     return view
 
 
-def _milliseconds(retention: timedelta | None) -> int | None:
+def milliseconds(retention: Any, action: str) -> int | None:
+    """A retention as it is stored; raises CommandRejected, ``invalid_argument``."""
     if retention is None:
         return None
     if not isinstance(retention, timedelta) or retention < timedelta(0):
-        raise invalid("insert", "retention must be a timedelta of 0 or more, or None")
+        raise invalid(action, "retention must be a timedelta of 0 or more, or None")
     return retention // timedelta(milliseconds=1)
 
 
-def _insert_once(scope: Scope, key: str, graph: Graph, kept_ms: int | None) -> Op[WorkflowView]:
+def _insert_once(scope: Scope, key: str, graph: Graph, terms: Terms) -> Op[WorkflowView]:
     """The insert of a key: reserved at the key's home first, then made under the reserved id.
 
     Whoever finds a reservation without a workflow (its inserter died, or is at it) inserts the same
     definition under the same id. Another definition is refused, until the reservation is too old to
     be anybody's; then its id is made unusable, and the key is free. So is the key of a workflow
-    that is being removed.
+    that is being removed, and, when it may be replaced, that of one which ended badly: the
+    reservation goes over to a new id, by whoever is first. Each says so in the old one's evidence
+    before, so that none of them can die without a trace.
     """
     digest = key_digest(key)
     home = home_partition(digest, scope.keys.homes)
     keyed = f"{home}:{digest}"
-    replaced = ""
+    own_id, replaced = _anywhere(scope), b""
     while True:
-        own_id = new_workflow_id(random.randrange(scope.keys.partitions))  # noqa: S311
         held, old = yield Call(
             "reserve", scope.keys.partition(home), [digest, own_id, graph.digest, replaced]
         )
         workflow_id, definition, _ = held.decode().split(" ")
         if workflow_id != own_id:
-            existing = yield from _existing(scope, workflow_id, definition == graph.digest)
-            if existing is not None:
-                return existing
-            if definition != graph.digest and not old:
-                raise (yield from _conflict(scope, workflow_id, "a workflow being inserted"))
+            found = yield from _visible(scope, workflow_id)
+            if found is not None and terms.replace and _ended_badly(found.state):
+                own_id, replaced = _anywhere(scope), held
+                message = f"the key goes over to {own_id}, unless another insert is faster"
+                yield _note(scope, workflow_id, "key_replaced", message, terms)
+                continue
+            if found is not None:
+                same = definition == graph.digest
+                existing = yield from _existing(scope, workflow_id, same, terms)
+                if existing is not None:
+                    return existing
+            elif definition != graph.digest and not old:
+                raise (yield from _conflict(scope, workflow_id, "a workflow being inserted", terms))
         if definition == graph.digest:
-            view = yield from _put(scope, workflow_id, graph, kept_ms, keyed, key)
+            view = yield from _put(scope, workflow_id, graph, terms, keyed, key)
             if view is not None:
                 return view
         # No workflow will come under the id, unless another inserter was faster.
         reply = yield scope.on_workflow("insert", workflow_id, ["bury"])
-        replaced = held if reply[0] == b"buried" else ""
+        own_id, replaced = _anywhere(scope), held if reply[0] == b"buried" else b""
 
 
-def _existing(scope: Scope, workflow_id: str, same: bool) -> Op[WorkflowView | None]:
-    """The workflow that an earlier insert of the key made; None when there is none yet, or no more.
+def _anywhere(scope: Scope) -> str:
+    """A new workflow's id, in any partition."""
+    return new_workflow_id(random.randrange(scope.keys.partitions))  # noqa: S311 - to spread
 
-    Raises CommandRejected, ``key_conflict``, when its definition is another one.
-    """
+
+def find(scope: Scope, key: str) -> Op[WorkflowView]:
+    """The workflow that an insert key stands for; raises NotFound."""
+    if checked_text(key, "key", "read") is None:
+        raise invalid("read", "key must be a string")
+    if not scope.keys.partitions:
+        yield CONNECT
+    digest = key_digest(key)
+    keys = scope.keys.derived(home_partition(digest, scope.keys.homes), "keys")
+    [held] = yield Read(keys, [("HGET", keys, digest)])
+    if isinstance(held, Exception):
+        raise held
+    found = (yield from _visible(scope, held.decode().partition(" ")[0])) if held else None
+    if found is None:
+        raise NotFound(f"no workflow has the key {shown(key)}")
+    return found
+
+
+def _visible(scope: Scope, workflow_id: str) -> Op[WorkflowView | None]:
+    """The workflow of this id; None when there is none yet, or no more."""
     found = yield scope.on_workflow("show", workflow_id, [])
     if not found[0]:
         return None
+    static, counts, context, _ = found[0]
+    return Header.parse(static, counts).view(workflow_id, context)
+
+
+def _ended_badly(state: WorkflowState) -> bool:
+    return state in TERMINAL_WORKFLOWS and state is not WorkflowState.COMPLETED
+
+
+def _existing(scope: Scope, workflow_id: str, same: bool, terms: Terms) -> Op[WorkflowView | None]:
+    """The workflow that an earlier insert of the key made; None when it has gone meanwhile.
+
+    Raises CommandRejected, ``key_conflict``, when its definition is another one.
+    """
     if not same:
-        raise (yield from _conflict(scope, workflow_id, "a workflow"))
-    _, *header = yield _note(scope, workflow_id, "duplicate", "")
+        raise (yield from _conflict(scope, workflow_id, "a workflow", terms))
+    _, *header = yield _note(scope, workflow_id, "duplicate", "", terms)
     if not header:
         return None
     static, counts, context, _ = header
     return Header.parse(static, counts).view(workflow_id, context, duplicate=True)
 
 
-def _conflict(scope: Scope, workflow_id: str, owner: str) -> Op[CommandRejected]:
+def _conflict(scope: Scope, workflow_id: str, owner: str, terms: Terms) -> Op[CommandRejected]:
     """The refusal of a key that belongs to another definition, left as evidence."""
     message = f"the key belongs to {owner} with another definition"
-    reply = yield _note(scope, workflow_id, Reason.KEY_CONFLICT, message)
+    reply = yield _note(scope, workflow_id, Reason.KEY_CONFLICT, message, terms)
     return CommandRejected(
         "insert",
         "workflow",
         Reason.KEY_CONFLICT,
         f"{message}: {workflow_id}",
         requested_at=time_of_stamp(reply[0].decode()),
+        workflow_id=workflow_id,
     )
 
 
-def _note(scope: Scope, workflow_id: str, status: str, message: str) -> Call:
-    note = orjson.dumps({"source": "client"})
-    return scope.on_workflow("note", workflow_id, ["insert", status, new_call_id(), message, note])
+def _note(scope: Scope, workflow_id: str, status: str, message: str, terms: Terms) -> Call:
+    args: list[Arg] = ["insert", status, new_call_id(), message, terms.note()]
+    return scope.on_workflow("note", workflow_id, args)
 
 
 def _put(
     scope: Scope,
     workflow_id: str,
     graph: Graph,
-    kept_ms: int | None,
+    terms: Terms,
     keyed: str | None,
     key: str | None = None,
 ) -> Op[WorkflowView | None]:
@@ -186,7 +260,7 @@ def _put(
     None when that was not to be: the id was made unusable, or another inserter of the key was
     first.
     """
-    fields = fields_of(graph)
+    fields, kept_ms = fields_of(graph), terms.kept_ms
     # With the call that shows it, not staged before: it also tells whose insert it was.
     mine = [] if keyed is None else [(":k", f"{keyed}:{new_call_id()}".encode())]
     if key is not None:  # which callbacks tell
@@ -197,6 +271,7 @@ def _put(
         f",{'' if kept_ms is None else kept_ms},{'c' if graph.context else ''},{graph.name}",
         len(fields.own) + len(mine),
         len(fields.payload),
+        "" if terms.actor is None else terms.note(),
     ]
     slices = list(_slices(fields))
     slices[-1][0].extend(mine)

@@ -116,7 +116,7 @@ def recover_step(scope: Scope, asked: Recovery, dry_run: bool) -> Op[RecoveryRes
     ]
     reply = yield from _begun(scope, workflow_id, args)
     if reply[0] == b"rejected":
-        raise _rejection(reply)
+        raise rejection(_ACTION, "step", reply)
     kind, number, text, static, counts, context, flag = reply
     header, session = Header.parse(static, counts), Session.parse(text)
     if header.unwalked:
@@ -184,14 +184,6 @@ def _checked(asked: Recovery) -> tuple[RecoveryAction, RecoveryScope]:
         if not isinstance(value, bool):
             raise invalid(_ACTION, f"{name} must be True or False")
     return action, reach
-
-
-def _rejection(reply: list[bytes]) -> CommandRejected:
-    refusal = rejection(_ACTION, "step", reply[:4])
-    if len(reply) > 4 and reply[4]:
-        usual = LEGAL_NEXT_STEPS[refusal.reason_code]
-        refusal.legal_next_steps = (reply[4].decode(), *usual)
-    return refusal
 
 
 def _planned(

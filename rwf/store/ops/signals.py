@@ -34,7 +34,7 @@ from rwf.store.ops.waits import (
     sync,
     tell,
 )
-from rwf.store.stored import EPOCH, time_of_stamp, value_of
+from rwf.store.stored import EPOCH
 from rwf.store.waits import Signal, Wait
 
 _AWAIT: Final = "await_step"
@@ -53,18 +53,20 @@ def await_step(
     correlation_key: str,
     deadline: datetime | timedelta | None,
     lease: str | None,
+    actor: str | None = None,
 ) -> Op[AwaitView]:
     """Puts a step into a wait; raises CommandRejected when that is refused."""
     workflow_id = checked_id(workflow_id, _AWAIT)
     name = wire_name(step, _AWAIT)
     topic = _topic(signal, correlation_key, _AWAIT)
     lease = checked_text(lease, "lease", _AWAIT)
+    actor = checked_text(actor, "actor", _AWAIT)
     asked = _deadline(deadline)
     if not (yield from is_partition(scope, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_AWAIT, workflow_id)
     args: list[Arg] = [name, new_call_id(), wire_text(lease or ""), asked, *topic.names]
-    note = {"signal": topic.signal, "correlation_key": topic.key}
-    reply, *header = yield scope.on_workflow("await", workflow_id, [*args, orjson.dumps(note)])
+    args += [note_of(topic, actor=actor), wire_text(actor or "")]
+    reply, *header = yield scope.on_workflow("await", workflow_id, args)
     unsettled: Unsettled = {}
     note_unsettled(workflow_id, header, unsettled)
     if reply[0] == b"rejected":
@@ -80,19 +82,23 @@ def await_step(
 
 
 def deliver_signal(
-    scope: Scope, signal: str, correlation_key: str, payload: Any, dedupe_key: str | None
+    scope: Scope,
+    signal: str,
+    correlation_key: str,
+    payload: Any,
+    dedupe_key: str | None,
+    actor: str | None = None,
 ) -> Op[SignalView]:
     """Delivers a signal, and carries out what follows from it."""
     topic = _topic(signal, correlation_key, _DELIVER)
-    dedupe = topic.key if dedupe_key is None else _key(dedupe_key, "dedupe_key", _DELIVER)
+    dedupe = topic.key if dedupe_key is None else checked_key(dedupe_key, "dedupe_key", _DELIVER)
     encoded = encoded_payload(scope, payload, _DELIVER)
+    actor = checked_text(actor, "actor", _DELIVER)
     if not scope.keys.partitions:
         yield CONNECT
-    note = orjson.dumps(
-        {"signal": topic.signal, "correlation_key": topic.key, "dedupe_key": dedupe}
-    )
+    note = note_of(topic, dedupe_key=dedupe, actor=actor)
     args: list[Arg] = [*topic.names, wire_text(dedupe), new_call_id()]
-    args += ["" if encoded is None else "1", encoded or b"", note]
+    args += ["" if encoded is None else "1", encoded or b"", note, wire_text(actor or "")]
     kind, answer, handed = yield topic.call(scope, "signal", args)
     found = Signal.parse(answer)
     if kind == b"duplicate" and found.workflow_id is not None:
@@ -101,16 +107,8 @@ def deliver_signal(
     unsettled: Unsettled = {}
     found = (yield from hand_over(scope, topic, handed, unsettled, found.number)) or found
     yield from settle(scope, unsettled)
-    return SignalView(
-        id=topic.signal_id(scope, found.number),
-        signal=topic.signal,
-        correlation_key=topic.key,
-        dedupe_key=found.dedupe_key,
-        status=found.status,
-        payload=value_of(found.payload),
-        workflow_id=found.workflow_id,
-        step=found.step,
-        received_at=time_of_stamp(found.stamp),
+    return found.view(
+        topic.signal_id(scope, found.number), topic.signal, topic.key, duplicate=kind != b"accepted"
     )
 
 
@@ -122,15 +120,28 @@ def swallowed_by(scope: Scope, wait: Wait) -> Op[str | None]:
 
 
 def _topic(signal: Any, correlation_key: Any, action: str) -> Topic:
+    name = checked_signal(signal, action)
+    return Topic(name, checked_key(correlation_key, "correlation_key", action))
+
+
+def checked_signal(signal: Any, action: str) -> str:
+    """A signal's name; raises CommandRejected, ``invalid_argument``."""
     try:
-        name = checked_name(signal, "a signal's name")
+        return checked_name(signal, "a signal's name")
     except WorkflowInvalid as error:
         raise invalid(action, error.message) from None
-    return Topic(name, _key(correlation_key, "correlation_key", action))
 
 
-def _key(value: Any, name: str, action: str) -> str:
-    """Keys are data: any text of at most 512 characters, the empty one too."""
+def note_of(topic: Topic | None, **told: str | None) -> bytes:
+    """What the evidence of a command on a topic, if it is known, tells beside its action."""
+    given = {**told}
+    if topic is not None:
+        given |= {"signal": topic.signal, "correlation_key": topic.key}
+    return orjson.dumps({name: text for name, text in given.items() if text is not None})
+
+
+def checked_key(value: Any, name: str, action: str) -> str:
+    """A correlation or dedupe key: keys are data, any text of up to 512 characters, also none."""
     if value == "":
         return ""
     text = checked_text(value, name, action)

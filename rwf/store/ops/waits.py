@@ -178,6 +178,8 @@ def hand_over(
         number, workflow_id, step, n = (part.decode() for part in handed[:4])
         signal_id = topic.signal_id(scope, int(number))
         note = {"signal_id": signal_id, "signal": topic.signal, "correlation_key": topic.key}
+        if handed[5]:
+            note["actor"] = unquote(handed[5].decode())
         args: list[Arg] = [step, n, signal_id, handed[4] or b"", orjson.dumps(note)]
         what, stamp = yield scope.on_workflow("wake", workflow_id, args)
         if not what:
