@@ -13,6 +13,7 @@
 -- Reply: {"staged"}, {"inserted", static, counts, context}, {"exists", the same and the field ":k",
 --   which tells whose insert it was}, {"incomplete"} when staged parts are missing and the insert has
 --   to begin again, {"buried"} or {"discarded"}.
+-- Bound: 500 fields or 256 KiB of a graph a call, one larger field alone; the budget of edges from the start.
 -- Writes: the two hashes, the list of staged inserts; at publishing, what a walk from the start
 --   writes, statistics and the index.
 -- Publishes: step_available.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from rwf.dispatching import deliver
 from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
+    TERMINAL_WORKFLOWS,
     CompletionStatus,
     OperatorStatus,
     RecoveryAction,
@@ -45,7 +46,7 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.model.workflow import Workflow
-from rwf.store import diagnose, events
+from rwf.store import diagnose, events, waiting
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
@@ -62,6 +63,7 @@ from rwf.store.ops import (
     rebuild,
     reconcile,
     recover,
+    retaining,
     signals,
 )
 from rwf.store.ops.base import Scope
@@ -71,6 +73,7 @@ from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.ops.rebuild import Listener
 from rwf.store.session import DEFAULT_TIMEOUT, Session
 from rwf.store.transport import SyncStore
+from rwf.store.waiting import Endings
 
 T = TypeVar("T")
 _WEEK = timedelta(days=7)
@@ -91,6 +94,7 @@ class Client:
         self._store = store
         self._session = session
         self._scope = Scope(session.keys, max_payload, max_input)
+        self._endings = Endings(self._hints)
 
     @classmethod
     def from_url(
@@ -418,15 +422,34 @@ class Client:
         return self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
 
     def request_cancel(
-        self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
+        self,
+        workflow_id: str,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        force: bool = False,
     ) -> WorkflowView:
         """Asks a workflow to end: what does not run is cancelled, a running step learns of it at
         its next heartbeat, and its outcome is still recorded (section 6).
 
-        Repeating it is harmless. Raises CommandRejected: ``already_terminal`` for a first request
+        ``force`` takes the leases of running steps away and cancels these too, so the workflow is
+        terminal when this returns; it may follow a request without it. Repeating it is harmless.
+        Raises CommandRejected: ``already_terminal`` for a first request
         on a workflow that has ended.
         """
-        return self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
+        op = cancel.request_cancel(self._scope, workflow_id, actor, reason, force)
+        return self._run(op)
+
+    def set_retention(
+        self, workflow_id: str, retention: timedelta | None, *, actor: str | None = None
+    ) -> WorkflowView:
+        """Sets how long a workflow is kept once it has finished, from its end on; None for ever.
+
+        With a zero retention a workflow that has finished leaves with the next prune. An ``actor``
+        is recorded as evidence. Raises CommandRejected.
+        """
+        op = retaining.set_retention(self._scope, workflow_id, retention, actor)
+        return self._run(op)
 
     def recover_step(
         self,
@@ -535,6 +558,25 @@ class Client:
         """One workflow."""
         return self._run(reads.get(self._scope, workflow_id))
 
+    def wait(self, workflow_id: str, *, timeout: float | timedelta | None = None) -> WorkflowView:
+        """Waits until a workflow has ended, however it did, and returns it as it is then.
+
+        ``timeout`` is in seconds, None for ever; raises TimeoutError when it has passed. Hints wake
+        it at once, and without them it looks about once a second. While it sleeps it takes no
+        connection from the pool; one for hints is shared by all waits of the client. Raises
+        NotFound, also when the workflow is removed meanwhile.
+        """
+        pauses = waiting.pauses(workflow_id, waiting.checked_timeout(timeout))
+        view = self.get(workflow_id)
+        if view.state in TERMINAL_WORKFLOWS:
+            return view
+        with self._endings.heard(workflow_id) as told:
+            while view.state not in TERMINAL_WORKFLOWS:
+                told.wait(next(pauses))
+                told.clear()
+                view = self.get(workflow_id)
+        return view
+
     def find(self, key: str) -> WorkflowView:
         """The workflow of an insert key.
 
@@ -629,5 +671,7 @@ class Client:
     def events(self) -> Iterator[Event]:
         """Hints of what changes, as they come, for ever: lost, doubled or late ones change nothing
         but latency (section 9)."""
-        found = events.hints(self._store, self._run(reads.channels(self._scope)))
-        return (event for event in found if event is not None)
+        return (event for event in self._hints() if event is not None)
+
+    def _hints(self) -> Generator[Event | None, None, None]:
+        return events.hints(self._store, self._run(reads.channels(self._scope)))

@@ -31,6 +31,7 @@ FUNCTIONS: Final = {
         Function("advance"),
         Function("check"),
         Function("dispatcher"),
+        Function("dispatched", reads_only=True),
         Function("claim_callbacks"),
         Function("settle_callbacks"),
         Function("resend_callback"),
@@ -46,6 +47,7 @@ FUNCTIONS: Final = {
         Function("withdraw"),
         Function("named", reads_only=True),
         Function("take"),
+        Function("retain"),
         Function("prune"),
         Function("cancel"),
         Function("recover"),
@@ -88,7 +90,7 @@ PUBLISHING: Final = frozenset(
         "note", "insert", "complete", "advance", "check",
         "claim_callbacks", "settle_callbacks", "resend_callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover", "prune", "forget", "withdraw",
+        "cancel", "recover", "retain", "prune", "forget", "withdraw",
     }
 )  # fmt: skip
 
