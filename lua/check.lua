@@ -96,10 +96,11 @@ end
 
 -- The timer at the end of the retention.
 local function check_removal_timer(call_, flow, repairs)
-  local stands = command("ZSCORE", call_.keys[keyslots.TIMERS], header.removal_timer(flow))
-  if tonumber(stands or -1) ~= (flow.removal or -1) then
+  local stands = tonumber(command("ZSCORE", call_.keys[keyslots.TIMERS], header.removal_timer(flow)) or nil)
+  local right = header.removal_time(flow.h, stands)
+  if stands ~= right then
     call_.timers = call_.timers or {}
-    call_.timers[header.removal_timer(flow)] = flow.removal and call.number(flow.removal) or false
+    call_.timers[header.removal_timer(flow)] = right and call.number(right) or false
     repairs[#repairs + 1] = { "retention_timer_missing", "" }
   end
 end

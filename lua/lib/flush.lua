@@ -35,7 +35,8 @@ end
 -- The timer at the end of the retention follows the header.
 local function place_removal(call_, flow)
   local due = header.removal(flow.h)
-  if due ~= flow.removal then
+  local nothing_holds = flow.open and flow.h.open == 0 -- any more: it may have been put off
+  if due ~= flow.removal or (due and nothing_holds) then
     call_.timers = call_.timers or {}
     call_.timers[header.removal_timer(flow)] = due and call.number(due) or false
   end

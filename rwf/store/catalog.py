@@ -31,6 +31,7 @@ FUNCTIONS: Final = {
         Function("advance"),
         Function("check"),
         Function("dispatcher"),
+        Function("dispatched", reads_only=True),
         Function("claim_callbacks"),
         Function("settle_callbacks"),
         Function("resend_callback"),

@@ -93,7 +93,7 @@ class Carrier:
         scope = self._runtime.scope
         try:
             return prepared(scope, completion)
-        except Exception as error:  # the user's own classes may raise anything
+        except BaseException as error:  # the user's own classes may raise anything
             why = str(error) if isinstance(error, CommandRejected) else type(error).__name__
             # The work was done, and to do it again would give the same.
             failed = _failed(completion, f"the outcome cannot be stored: {why}")

@@ -97,18 +97,19 @@ class Shift:
         return self._watchdog.blocked
 
     def tell_end(self) -> None:
-        """Says that it is going to end, so that it does even if something blocks the event loop;
-        from any thread."""
+        """Says that it is going to end, and the second time at once, so that it does even if
+        something blocks the event loop; from any thread."""
+        now, reserve = time.monotonic(), _LAST_WORDS + 2 * _TASKS_END
         if self._end_at is None:
-            self._end_at = time.monotonic() + self._terms.grace
-            reserve = _LAST_WORDS + _TASKS_END
-            self._watchdog.end_by(max(self._end_at, time.monotonic() + reserve) + _TASKS_END)
+            self._end_at = now + self._terms.grace
+            self._watchdog.end_by(max(self._end_at + _TASKS_END, now + reserve))
+        else:
+            self._watchdog.end_by(now + reserve)
 
     def end(self) -> None:
         """Has the shift end gracefully; the second time at once."""
         self._hurry = self._finish.is_set()
         self._finish.set()
-        self.tell_end()
         self.bench.changed()
 
     async def work(self) -> None:
@@ -125,10 +126,12 @@ class Shift:
             self._hurry = True
             raise
         finally:
-            self.tell_end()
+            if self._end_at is None:
+                self.tell_end()
             await self._leave()
             self._watchdog.stop()
             self._heartbeat.stop()
+            self._threads.close()
             await end_tasks(tasks, _TASKS_END)
             with suppress(TimeoutError):  # a server that hangs keeps it
                 await asyncio.wait_for(self._heartbeat.over.wait(), _TASKS_END)

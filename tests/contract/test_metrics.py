@@ -60,13 +60,13 @@ class CountedSystem(ClientSystem):
     def connect(self) -> Client:
         return Client.from_url(self._server.url, namespace=self._namespace, partitions=3)
 
-    def prune(self) -> int:
-        def deliver(envelope: Callback) -> None:
+    def prune(self, deliver: bool) -> int:
+        got: list[Callback] = []
+        while deliver and self._own.dispatch_callbacks(got.append).delivered:
+            pass
+        for envelope in got:
             labels = {"event": envelope.event, "outcome": "delivered"}
             self._counts[sample("rwf_callbacks_total", labels)] += 1
-
-        while self._own.dispatch_callbacks(deliver).delivered:
-            pass
         return self._own.prune().workflows
 
     def close(self) -> None:

@@ -107,8 +107,8 @@ class System(Protocol):
     def fire_due(self, workflow_id: str) -> object:
         """Make the workflow's retries that are due available (those with ``retry_in=0``)."""
 
-    def prune(self) -> int:
-        """Deliver all callbacks, end every retention, and remove what is over."""
+    def prune(self, deliver: bool) -> int:
+        """Deliver all callbacks, if asked to, end every retention, and remove what is over."""
 
     def snapshot(self, workflow_id: str) -> Snapshot: ...
 
@@ -351,10 +351,11 @@ class Machine(RuleBasedStateMachine):
     # Time passes.
 
     @precondition(lambda self: any(self.model.finished(ours) for _, ours in self._present()))
-    @rule(definition=definitions())
-    def prune(self, definition: Definition) -> None:
-        """What is finished leaves; what is sent to it afterwards finds nothing."""
-        self._agree(self.model.prune(), self.system.prune())
+    @rule(definition=definitions(), deliver=st.booleans())
+    def prune(self, definition: Definition, deliver: bool) -> None:
+        """What is finished leaves, unless a dispatcher has still to deliver callbacks of it; what
+        is sent to it afterwards finds nothing."""
+        self._agree(self.model.prune(deliver), self.system.prune(deliver))
         self.keyed = {key: self.keyed[key] for key in self.model.keys}
         present = {flow for flow, _ in self._present()}
         self.leases = [lease for lease in self.leases if lease[0] in present]

@@ -73,6 +73,7 @@ class Operated(Reference):
         super().__init__()
         self.signals: list[Kept] = []
         self.recoveries: dict[tuple[str, str, str], Recovered] = {}
+        self.dispatched = False
         self.waits = 0
         self.claims = 0
 
@@ -245,9 +246,19 @@ class Operated(Reference):
     def finished(self, workflow_id: str) -> bool:
         return workflow_row(self.workflows[workflow_id]).finished
 
-    def prune(self) -> int:
-        """Every finished workflow is over; returns how many leave."""
-        over = [one for one in self.workflows.values() if self.finished(one.id)]
+    def prune(self, deliver: bool) -> int:
+        """Every finished workflow is over; returns how many leave. Callbacks that are to be
+        delivered yet hold a workflow back once a dispatcher was seen."""
+        if deliver:
+            self.dispatched = True
+            for workflow in self.workflows.values():
+                workflow.delivered = len(workflow.callbacks)
+        over = [
+            one
+            for one in self.workflows.values()
+            if self.finished(one.id)
+            and (not self.dispatched or one.delivered == len(one.callbacks))
+        ]
         for workflow in over:
             del self.workflows[workflow.id]
         self.keys = {key: id_ for key, id_ in self.keys.items() if id_ in self.workflows}

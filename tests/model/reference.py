@@ -172,6 +172,8 @@ class Workflow:
     cancel_requested: bool = False
     evidence: list[EvidenceRow] = field(default_factory=list)
     callbacks: list[tuple[str, ...]] = field(default_factory=list)
+    delivered: int = 0
+    """How many of them."""
 
 
 class Reference:

@@ -208,8 +208,8 @@ class ClientSystem:
     def fire_due(self, workflow_id: str) -> object:
         return self._fire(workflow_id)
 
-    def prune(self) -> int:
-        while self._client.dispatch_callbacks(lambda _envelope: None).delivered:
+    def prune(self, deliver: bool) -> int:
+        while deliver and self._client.dispatch_callbacks(lambda _envelope: None).delivered:
             pass
         return self._client.prune().workflows
 
