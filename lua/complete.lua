@@ -11,7 +11,7 @@
 --   the payload, the client's note.
 -- Reply: {items, flows, started, found, claims}. An item is
 --     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait, left
---   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context, flag, left}. What the
+--   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context, left, flag}. What the
 --   reply has no room for is left for the caller to read (inputs.lua): "p" input and context, "w" the workflow's
 --   context. Of the entries to start each is answered as in start; found are entries of the ready queue, and claims what
 --   became of each: false for one that is reserved only, to be started with a later call.
@@ -301,7 +301,7 @@ local function header_of(flow, room)
   if flow.h.context == "c" then
     context, whole = handout.payload(flow, ":", room)
   end
-  return { flow.static, flow.counts, context, waits.flag(flow), whole and "" or "w" }
+  return { flow.static, flow.counts, context, whole and "" or "w", waits.flag(flow) }
 end
 
 -- Starts reserved entries; what became of each: what is told of it, or false.

@@ -249,7 +249,7 @@ def _complete(
     args = _arguments(slots, items, (), claimer, limit, views=True)
     replies, flows, _, found, claims = yield Call("complete", slots.keys, args)
     for workflow_id, slot in slots:
-        if flows[slot - 1] and flows[slot - 1][4]:
+        if flows[slot - 1] and flows[slot - 1][3]:
             flows[slot - 1][2], _ = yield from read_item(scope, workflow_id, "", "w")
     results: list[CommandResult | CommandRejected] = []
     for item, reply in zip(items, replies, strict=True):
