@@ -8,6 +8,8 @@
 -- Reply: {repairs, counts as found, counts as left, a count for each step state in this chunk, of
 --   callbacks, of open and of dead ones, waits}; a repair is {kind, step}, a wait as in agenda, and "1" behind it
 --   when its topic was told of it before. {} where there is no workflow.
+-- Bound: one chunk (200) of steps with their waits, or of callbacks; the budget of edges for leases that end by
+--   it.
 -- Writes: ready queue, timers, agenda, outbox, index, counts; retries that are due become available,
 --   leases that have passed are taken away, waits whose deadline has passed expire. On a healthy workflow
 --   it writes nothing.

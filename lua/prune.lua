@@ -11,6 +11,8 @@
 --   now, from where on to do so next}; {"removing", place, insert key or false, waits}: what the caller has to carry out, a wait
 --   as {step, signal or "", name|key}, and the place for the next call then; {"removed"} by the call that
 --   did it; {"gone"}.
+-- Bound: 100 waits of one chunk of steps, or one chunk (200) of callbacks; keys are unlinked, and freed beside
+--   the calls.
 -- Writes: with the first call, by which the workflow stops being there, index, statistics, header; with
 --   each, how far the removal has come; with the last, its keys. These are the same call where nothing
 --   belongs to the workflow elsewhere. The timer stands until then; that of a workflow which is kept is
@@ -89,6 +91,9 @@ end
 local function obstacle(call_, flow, found, first)
   if flow.h.semantics ~= states.VERSION then
     return { "kept" }
+  end
+  if flow.listed then
+    return { "kept" } -- it is first brought to the clock, and its timer with it
   end
   if not flow.removal or flow.removal > call_.ms then
     return kept_until(call_, flow, flow.removal)

@@ -116,7 +116,7 @@ def rights(server: AnyServer, rules: str) -> str:
     ("rules", "says"),
     [
         ("~rwf:* &rwf:* +@all -hset -zadd", "failed: bob may not HSET, ZADD in this namespace"),
-        ("~rwf:* +@all", "failed: bob may not PUBLISH in this namespace"),
+        ("~rwf:* +@all", "failed: bob may not PUBLISH, SUBSCRIBE in this namespace"),
         ("%R~rwf:* &rwf:* +@all -fcall", "ok: bob may read, and nothing else"),
         ("~rwf:* &rwf:* +@all -@write -fcall -zscore", "failed: bob may not FCALL, ZSCORE"),
         ("~other:* &rwf:* +@all", "failed: bob may not FCALL_RO, FCALL, EXISTS, TYPE,"),

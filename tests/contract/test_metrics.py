@@ -386,7 +386,11 @@ def test_slow_connections_hold_up_nobody(one_client: Client) -> None:
             one.sendall(b"GET /metrics HTTP/1.1\r\n")
         assert fetched(server.port, "/healthz") == "ok\n"
         assert "rwf_steps" in fetched(server.port)
-        until(lambda: threading.active_count() - before < 100, what="those cut off to end")
+        until(
+            lambda: threading.active_count() - before < 100,
+            timeout=4,  # less than a request may take
+            what="those cut off to end",
+        )
 
 
 def test_who_sends_a_little_now_and_then_is_cut_off(
