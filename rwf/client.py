@@ -31,6 +31,7 @@ from rwf.model.views import (
     GraphView,
     HeartbeatReport,
     MigrationReport,
+    PartialList,
     PruneReport,
     QueueView,
     RebuildReport,
@@ -47,6 +48,7 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events, waiting
+from rwf.store.away import Away
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
@@ -93,7 +95,9 @@ class Client:
     ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload, max_input)
+        self._scope = Scope(
+            session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
+        )
         self._endings = Endings(self._hints)
 
     @classmethod
@@ -341,7 +345,7 @@ class Client:
         worker_id: str,
         limit: int = 1,
         lease: float | timedelta = 30.0,
-    ) -> builtins.list[ClaimedStep]:
+    ) -> PartialList[ClaimedStep]:
         """Hands out up to ``limit`` (1,000) available steps of these queues, each to one worker.
 
         Highest priority first; within a priority oldest first, with workflows taking turns (section
@@ -623,7 +627,7 @@ class Client:
 
     def evidence(
         self, workflow_id: str | None = None, *, step: str | None = None
-    ) -> builtins.list[EvidenceView]:
+    ) -> PartialList[EvidenceView]:
         """What was accepted, refused or repeated, oldest first (section 11).
 
         Without an id, of what concerns no workflow: commands on unknown ones, and signals that came
@@ -652,7 +656,7 @@ class Client:
         """
         return self._run(kept.list_signals(self._scope, signal, correlation_key, status, cursor))
 
-    def queues(self) -> builtins.list[QueueView]:
+    def queues(self) -> PartialList[QueueView]:
         """All queues that hold a step, or whose steps somebody has ever asked for (section 8)."""
         return self._run(queues.queues(self._scope))
 
