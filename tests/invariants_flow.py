@@ -34,7 +34,7 @@ _REPORTED: Final = {
 }
 """What ends a step by a report; anything else leaves its latest row as it was."""
 
-_FIXED: Final = {":s", ":c", ":o", ":k", ":key", ":d", ":w"}
+_FIXED: Final = {":s", ":c", ":o", ":f", ":k", ":key", ":d", ":w"}
 _URGENCY_OF_PRIORITY_0: Final = 1000
 
 
@@ -50,6 +50,8 @@ class Partition:
     staged: set[str] = field(default_factory=set)
     undated: set[str] = field(default_factory=set)
     """Timers whose time only the call knew that set them."""
+    held_back: set[str] = field(default_factory=set)
+    """Timers that callbacks may have put off."""
     flows: set[str] = field(default_factory=set)
 
 
@@ -367,9 +369,11 @@ def _callbacks(flow: Flow, partition: Partition) -> Iterator[str]:
             yield f"callback {number} was tried {record.attempts} times"
     if (header.open, header.dead) != (waiting, dead):
         yield f"{header.open} open and {header.dead} dead callbacks, not {waiting} and {dead}"
-    if header.finished is not None and header.kept is not None and not waiting:
+    if header.finished is not None and header.kept is not None:
         due = header.inserted + header.finished + header.kept
         partition.timers[f"x|{flow.id}"] = due
+        if waiting:
+            partition.held_back.add(f"x|{flow.id}")
     if header.finished is not None:
         view = header.view(flow.id, None)
         if told != {"state": view.state, "terminal_cause": view.terminal_cause}:

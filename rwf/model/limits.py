@@ -33,6 +33,9 @@ REPLY_BYTES: Final = 1_000_000
 EVIDENCE_KEPT: Final = 10_000
 # Failures after which a callback is dead (section 6).
 CALLBACK_ATTEMPTS: Final = 20
+# For how long after the end of its retention a workflow is kept for callbacks that a dispatcher has
+# still to deliver, in milliseconds: 7 days. Then they are dead.
+CALLBACK_KEPT_MS: Final = 604_800_000
 # Handlers of callbacks that one dispatcher has at work at the same time.
 CALLBACKS_AT_ONCE: Final = 64
 

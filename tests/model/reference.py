@@ -170,8 +170,12 @@ class Workflow:
     steps: dict[str, Step]
     semantics_version: int = SEMANTICS_VERSION
     cancel_requested: bool = False
+    kept: bool = False
+    """Whether it stays when it has finished."""
     evidence: list[EvidenceRow] = field(default_factory=list)
     callbacks: list[tuple[str, ...]] = field(default_factory=list)
+    delivered: int = 0
+    """How many of them."""
 
 
 class Reference:

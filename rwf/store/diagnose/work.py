@@ -6,11 +6,12 @@ from typing import Final
 
 import redis.exceptions as errors
 
-from rwf.errors import RwfError
+from rwf.errors import RwfError, StoreUnavailable
 from rwf.model.states import TERMINAL_WORKFLOWS, CallbackStatus, WorkflowState
 from rwf.model.views import Check
 from rwf.store.actions import Send, Steps
 from rwf.store.diagnose.findings import duration, failed, ok, unreadable, warning
+from rwf.store.ops.prune import dispatcher_seen
 from rwf.store.ops.stats import Fleet, fleet
 from rwf.store.session import Session
 
@@ -26,6 +27,9 @@ def namespace_check(session: Session) -> Steps[tuple[Check, bool]]:
         stored = yield from session.patiently(Send(("HGET", key, "partitions"), key))
     except errors.ResponseError as error:
         return unreadable("namespace", "the namespace's record", error), False
+    except StoreUnavailable as error:
+        found = f"{namespace}, whose record cannot be read: {error}"
+        return failed("namespace", found, "see which node has it"), session.keys.partitions > 0
     if stored is None:
         found = f"{namespace} does not exist yet; the first use creates it"
         return ok("namespace", found), False
@@ -43,14 +47,24 @@ def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def work_checks(session: Session) -> Steps[list[Check]]:
-    """What waits; for a namespace that exists, on a server that has the library."""
+def work_checks(session: Session) -> Steps[tuple[list[Check], tuple[int, ...]]]:
+    """What waits, and the partitions that do not answer; for a namespace that exists, on a server
+    that has the library."""
     try:
-        yield from session.open()
+        if not session.keys.partitions:
+            yield from session.open()
         found = yield from session.run(fleet(session.keys))
+        seen = None
+        if 0 not in found.unreachable:  # which has the namespace's record
+            seen = yield from session.run(dispatcher_seen(session.keys))
     except RwfError as error:
-        return [warning("work", f"the statistics cannot be read: {error}", "see the checks above")]
-    return [_sweep(found), _ready(found), _callbacks(found)]
+        text = f"the statistics cannot be read: {error}"
+        return [warning("work", text, "see the checks above")], ()
+    checks = [_sweep(found), _ready(found), _callbacks(found, seen)]
+    if found.unreachable:
+        many = _many(len(found.unreachable), "partition")
+        checks.append(failed("partitions", f"{many} not reached", "see the checks above"))
+    return checks, found.unreachable
 
 
 def _sweep(found: Fleet) -> Check:
@@ -80,12 +94,20 @@ def _ready(found: Fleet) -> Check:
     return ok("ready", waits)
 
 
-def _callbacks(found: Fleet) -> Check:
+def _callbacks(found: Fleet, seen: float | None) -> Check:
     pending, dead = (
         found.counts.get(f"gc|{status}", 0)
         for status in (CallbackStatus.PENDING, CallbackStatus.DEAD)
     )
+    counts = f"{dead or 'none'} dead, {pending} pending"
+    if seen is None:
+        text = f"{counts}; no dispatcher was ever seen, so they hold no workflow back"
+    else:
+        text = f"{counts}; a dispatcher was last seen {duration(seen)} ago"
     if dead:
         advice = "see `rwf ls --status 'Needs Review'`, then `rwf callbacks ID --resend`"
-        return warning("callbacks", f"{dead} dead, {pending} pending", advice)
-    return ok("callbacks", f"none dead, {pending} pending")
+        return warning("callbacks", text, advice)
+    if pending and seen is not None and seen > _LONG:
+        advice = "see to it that what dispatches callbacks runs: they hold their workflows back"
+        return warning("callbacks", text, advice)
+    return ok("callbacks", text)

@@ -10,13 +10,16 @@ them idempotent, and anybody can go on where a dead client has stopped:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple, TypeVar
 
+from rwf.errors import StoreUnavailable
 from rwf.model.views import PruneReport
 from rwf.store.catalog import Arg, Call, Op
-from rwf.store.ops.base import Scope, invalid, is_partition
-from rwf.store.ops.due import Due
+from rwf.store.keys import Keys
+from rwf.store.ops.base import Scope, all_partitions, invalid, side_by_side, warn_of
+from rwf.store.ops.due import Due, Page
 from rwf.store.ops.waits import (
     Topic,
     Unsettled,
@@ -27,18 +30,73 @@ from rwf.store.ops.waits import (
     settle_waits,
 )
 
+T = TypeVar("T")
 Progress = Callable[[PruneReport], object]
 """What is called now and then with what was removed so far."""
 
+_log = logging.getLogger("rwf")
 
-def prune(scope: Scope, workflow_id: str) -> Op[bool]:
-    """Removes a finished workflow, if its time is over; whether it was this that removed it."""
+# How many workflows are removed side by side, each with a call of its own in a round trip.
+_SIDE_BY_SIDE: Final = 32
+
+
+class Undelivered(NamedTuple):
+    """A workflow whose time is over, and of whose callbacks some are to be delivered yet."""
+
+    workflow_id: str
+    callbacks: int
+
+
+def prune_all(scope: Scope, workflow_ids: Sequence[str]) -> Op[int]:
+    """Removes those of the workflows whose time is over; how many these were. One that cannot be
+    read is passed over, with a warning."""
+    found = yield from _side_by_side([(one, prune(scope, one)) for one in workflow_ids])
+    undelivered = [one for one in found if isinstance(one, Undelivered)]
+    if undelivered:
+        try:
+            # Only now, so that none of their callbacks came after it was read (prune.lua).
+            seen = yield from dispatcher_seen(scope.keys)
+        except StoreUnavailable:
+            return found.count(True)  # they are held back until that can be read
+        ops = [
+            (one, prune(scope, one, f"none:{count}" if seen is None else "seen"))
+            for one, count in undelivered
+        ]
+        found += yield from _side_by_side(ops)
+    return found.count(True)
+
+
+def _side_by_side(ops: Sequence[tuple[str, Op[T]]]) -> Op[list[T]]:
+    done: list[T] = []
+    for start in range(0, len(ops), _SIDE_BY_SIDE):
+        some = ops[start : start + _SIDE_BY_SIDE]
+        results = yield from side_by_side([op for _, op in some])
+        for (workflow_id, _), result in zip(some, results, strict=True):
+            if isinstance(result, Exception):
+                warn_of(f"workflow {workflow_id}", result)
+            else:
+                done.append(result)
+    return done
+
+
+def prune(scope: Scope, workflow_id: str, dispatcher: str = "") -> Op[bool | Undelivered]:
+    """Removes a finished workflow, if its time is over; whether it was this that removed it.
+
+    ``dispatcher`` is what ``prune.lua`` is told of dispatchers, "" when nobody has asked yet.
+    """
     unsettled: Unsettled = {}
-    place = b""
+    place, first = b"", b"1"
     while True:
-        what, *rest = yield scope.on_workflow("prune", workflow_id, [place])
+        args: list[Arg] = [place, dispatcher, first]
+        what, *rest = yield scope.on_workflow("prune", workflow_id, args)
         if what == b"untold":
             yield from settle_waits(scope, workflow_id)
+        elif what == b"undelivered":
+            return Undelivered(workflow_id, int(rest[0]))
+        elif what == b"given up":
+            dead, first = rest
+            if int(dead):
+                _log.warning("workflow %s: %d callbacks were never delivered", workflow_id, dead)
         elif what == b"removing":
             place, keyed, waits = rest
             if keyed:
@@ -66,8 +124,15 @@ def _forget(scope: Scope, workflow_id: str, waits: Sequence[Any], unsettled: Uns
         yield from hand_over(scope, topic, handed, unsettled, None)
 
 
+def dispatcher_seen(keys: Keys) -> Op[float | None]:
+    """How many seconds ago a dispatcher of callbacks was last seen in the namespace, None when none
+    ever was."""
+    ago = yield Call("dispatched", [keys.meta()])
+    return None if ago is None else int(ago) / 1000
+
+
 class Pruning:
-    """One run over all partitions, a page of timers at a time; ``done`` once it is over."""
+    """One run over all partitions, a page of timers of each at a time; ``done`` once it is over."""
 
     def __init__(self, scope: Scope, progress: Progress | None) -> None:
         if progress is not None and not callable(progress):
@@ -75,13 +140,18 @@ class Pruning:
         self.done = False
         self._scope = scope
         self._progress = progress
-        self._due = Due(scope, 0)
+        self._dues: list[Due] | None = None
         self._workflows = 0
         self._signals = 0
+        self._unreachable: set[int] = set()
 
     def report(self) -> PruneReport:
         """What this run has removed so far."""
-        return PruneReport(workflows=self._workflows, signals=self._signals)
+        return PruneReport(
+            workflows=self._workflows,
+            signals=self._signals,
+            unreachable=tuple(sorted(self._unreachable)),
+        )
 
     def tell(self) -> None:
         """Tells the caller how far it is."""
@@ -89,14 +159,35 @@ class Pruning:
             self._progress(self.report())
 
     def page(self) -> Op[None]:
-        """Removes what one page of due timers names."""
-        page = yield from self._due.page()
-        for kind, owner, _ in self._due.timers(page):
-            if kind == "x":
-                self._workflows += yield from prune(self._scope, owner)
-            elif kind == "s":
-                self._signals += yield from judge_topic(self._scope, owner)
-        rest = yield from self._due.leave_behind(page)
-        if not rest.more:
-            self._due = Due(self._scope, self._due.partition + 1)
-            self.done = not (yield from is_partition(self._scope, self._due.partition))
+        """Removes what one page of the due timers of each partition names."""
+        if self._dues is None:
+            numbers = yield from all_partitions(self._scope, anew=True)
+            self._dues = [Due(self._scope, number) for number in numbers]
+        pages = yield from Due.pages(self._dues)
+        left: list[Due] = []
+        for due, page in zip(self._dues, pages, strict=True):
+            if isinstance(page, StoreUnavailable):
+                self._away(due, page)
+            elif page.members:
+                try:
+                    more = yield from self._remove(due, page)
+                except StoreUnavailable as error:
+                    self._away(due, error)
+                else:
+                    left += [due] if more else []
+        self._dues = left
+        self.done = not left
+
+    def _away(self, due: Due, error: StoreUnavailable) -> None:
+        self._unreachable.add(due.partition)
+        self._scope.away.note({due.partition: error})
+
+    def _remove(self, due: Due, page: Page) -> Op[bool]:
+        """Removes what a page names; whether more is due there."""
+        timers = list(due.timers(page))
+        ended = [timer.owner for timer in timers if timer.kind == "x"]
+        self._workflows += yield from prune_all(self._scope, ended)
+        for timer in timers:
+            if timer.kind == "s":
+                self._signals += yield from judge_topic(self._scope, timer.owner)
+        return (yield from due.leave_behind(page)).more
