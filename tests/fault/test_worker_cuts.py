@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections import Counter
 
@@ -23,17 +24,17 @@ def test_a_worker_with_cut_connections_runs_each_attempt_once(
 ) -> None:
     assert isinstance(one_server, Server)
     runs: Counter[tuple[str, str, str]] = Counter()
-    ids = [one_client.insert(fan_out(40)).id for _ in range(10)]
+    ids = [one_client.insert(fan_out(40)).id for _ in range(40)]
     over = threading.Event()
     with Proxy(one_server.port) as proxy:
         made = Client if kind == "sync" else AsyncClient
         client = made.from_url(proxy.url)
-        worker = Worker(client, concurrency=8)
+        worker = Worker(client, concurrency=32)
 
         @worker.step("work")
         async def work(ctx: StepContext) -> None:
             runs[ctx.workflow_id, ctx.step, ctx.claim.lease] += 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(random.uniform(0.02, 0.3))
 
         def cut() -> None:
             # A call is sent again for two seconds: so seldom that it gets through.
@@ -57,6 +58,6 @@ def test_a_worker_with_cut_connections_runs_each_attempt_once(
     assert cuts > 3
     assert {one_client.get(one).state for one in ids} == {"completed"}
     assert set(runs.values()) == {1}
-    assert len(runs) == 10 * 41
+    assert len(runs) == 40 * 41
     assert not [one for one in caplog.records if "never retrieved" in one.getMessage()]
     assert not [one for one in caplog.records if "KeyError" in (one.exc_text or "")]
