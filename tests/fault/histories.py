@@ -20,7 +20,7 @@ from rwf.store.ops.due import PassedOver
 from rwf.store.ops.insert import insert
 from rwf.store.ops.sweep import Kind, Place, sweep
 from rwf.store.ops.timers import fire_due
-from tests.contract.flows import drive, end_pause, fan_out, flow, one_call, raw, refused
+from tests.contract.flows import drive, fan_out, flow, one_call, raw, refused
 from tests.contract.outbox import hasten, ignore
 from tests.waiting import until
 
@@ -114,8 +114,7 @@ def claims(client: Client) -> None:
     fired(client)
     (held,) = client.claim(["default"], worker_id="w")
     client._run(pause(client._scope, [held], PauseReason.NO_HANDLER))
-    end_pause(client, retried.id, "a")
-    client.reconcile(retried.id)
+    fired(client)
     (held,) = client.claim(["default"], worker_id="w")
     client.complete(held, "retryable", retry_in=SOON, count=False)
     fired(client)
