@@ -508,7 +508,7 @@ class Client:
     ) -> DispatchReport:
         """Calls the handler with each callback that is due, at most ``limit`` (section 6).
 
-        Up to 64 callbacks are handled at once, each in a thread; those of one workflow in order,
+        Up to 100 callbacks are handled at once, each in a thread; those of one workflow in order,
         each once the one before it is delivered or dead. A callback counts as delivered when the
         handler returns, and as failed when it raises; it then comes again after a backoff, and is
         dead after 20 failures. ``lease`` is for how many seconds no other dispatcher takes it: a
