@@ -242,7 +242,7 @@ class _Heard:
 async def _in_a_thread(
     hints: Generator[Event | None, None, None],
 ) -> AsyncGenerator[Event | None, None]:
-    """The same hints, heard in a thread of their own."""
+    """Hints that a thread of their own hears."""
     heard = _Heard()
     threading.Thread(target=heard.listen, args=(hints,), name="rwf-hints", daemon=True).start()
     try:
