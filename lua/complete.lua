@@ -198,6 +198,9 @@ local function accept(call_, flow, item)
   if step.started == "" then
     step.started = since
   end
+  if item.lease == "" then
+    h.review = "" -- an operator's command, or a service's that could be one
+  end
   if h.started == "" then
     h.started = since
   end

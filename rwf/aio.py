@@ -54,6 +54,7 @@ from rwf.store import diagnose, events
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
+    acknowledge,
     callbacks,
     cancel,
     claims,
@@ -321,6 +322,9 @@ class AsyncClient:
         self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
     ) -> WorkflowView:
         return await self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
+
+    async def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
+        return await self._run(acknowledge.acknowledge(self._scope, workflow_id, actor, reason))
 
     async def recover_step(
         self,

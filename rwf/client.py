@@ -49,6 +49,7 @@ from rwf.store import diagnose, events
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
+    acknowledge,
     callbacks,
     cancel,
     claims,
@@ -407,6 +408,17 @@ class Client:
         on a workflow that has ended.
         """
         return self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
+
+    def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
+        """Leaves a workflow at its bad end: it shows as Resolved, with who and why, until something
+        fails again.
+
+        A recovery undoes that, and so does a callback that dies later. ``actor`` and ``reason`` are
+        texts of 1 to 512 characters. Acknowledging it again changes nothing. Raises
+        CommandRejected: ``illegal_transition`` for a workflow that is open, or in which nothing has
+        failed.
+        """
+        return self._run(acknowledge.acknowledge(self._scope, workflow_id, actor, reason))
 
     def recover_step(
         self,

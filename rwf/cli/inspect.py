@@ -12,6 +12,7 @@ from rwf import Client
 from rwf.cli import drawing
 from rwf.cli.common import (
     Output,
+    acknowledgement_lines,
     dumped,
     headline,
     held_by_retries,
@@ -160,6 +161,7 @@ def _workflow_lines(view: WorkflowView, why: WorkflowExplanation) -> Iterator[st
     if view.cancel_requested_at is not None:
         because = "" if view.cancel_reason is None else f": {escaped(view.cancel_reason)}"
         yield f"  cancel requested {moment(view.cancel_requested_at)}{because}"
+    yield from acknowledgement_lines(view)
     yield from _session_lines(why.latest_recovery)
     if view.context is not None:
         yield f"  context {compact(view.context)}"

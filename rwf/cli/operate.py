@@ -1,4 +1,4 @@
-"""An operator's commands: ``cancel``, ``recover``, ``queues`` and ``prune``."""
+"""An operator's commands: ``cancel``, ``acknowledge``, ``recover``, ``queues`` and ``prune``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from rwf import Client
-from rwf.cli.common import Output, dumped, headline, on_client, progress
+from rwf.cli.common import Output, acknowledgement_lines, dumped, headline, on_client, progress
 from rwf.cli.text import moment, table
 from rwf.model.states import RecoveryAction, RecoveryScope
 from rwf.model.views import PruneReport, RecoveryResult
@@ -30,6 +30,20 @@ def cancel(
         out.document(dumped(view))
     else:
         out.lines([headline(view), f"  {progress(view)}"])
+
+
+@click.command()
+@click.argument("workflow_id", metavar="ID")
+@click.option("--reason", required=True, help="Why, for the record.")
+@click.option("--actor", required=True, help="Who does this, for the record.")
+@on_client
+def acknowledge(client: Client, out: Output, *, workflow_id: str, reason: str, actor: str) -> None:
+    """Leave a workflow at its bad end: it shows as Resolved until something fails again."""
+    view = client.acknowledge(workflow_id, actor=actor, reason=reason)
+    if out.as_json:
+        out.document(dumped(view))
+    else:
+        out.lines([headline(view), *acknowledgement_lines(view)])
 
 
 @click.command()
@@ -122,4 +136,4 @@ def _removed(report: PruneReport) -> str:
     return f"{report.workflows} workflows and {report.signals} signals"
 
 
-COMMANDS = (cancel, recover, queues, prune)
+COMMANDS = (cancel, acknowledge, recover, queues, prune)

@@ -30,7 +30,11 @@ class View(BaseModel):
 
 
 class WorkflowView(View):
-    """A workflow and its counters; ``failed_step_count`` counts failed, discarded and expired."""
+    """A workflow and its counters; ``failed_step_count`` counts failed, discarded and expired.
+
+    ``acknowledged_at``, ``acknowledged_by`` and ``acknowledged_reason`` tell of an operator who has
+    left it at a bad end.
+    """
 
     id: str
     name: str
@@ -51,6 +55,9 @@ class WorkflowView(View):
     finished_at: datetime | None
     last_transition_at: datetime
     duplicate: bool = False
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    acknowledged_reason: str | None = None
 
 
 class AwaitView(View):

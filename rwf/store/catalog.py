@@ -48,6 +48,7 @@ FUNCTIONS: Final = {
         Function("take"),
         Function("prune"),
         Function("cancel"),
+        Function("acknowledge"),
         Function("recover"),
         Function("session", reads_only=True),
         Function("start"),
@@ -87,7 +88,7 @@ PUBLISHING: Final = frozenset(
         "note", "insert", "complete", "advance", "check",
         "claim_callbacks", "settle_callbacks", "resend_callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover", "prune", "forget", "withdraw",
+        "cancel", "recover", "prune", "forget", "withdraw", "acknowledge",
     }
 )  # fmt: skip
 

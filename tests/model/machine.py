@@ -94,6 +94,8 @@ class System(Protocol):
 
     def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused: ...
 
+    def acknowledge(self, workflow_id: str, actor: str) -> WorkflowRow | Refused: ...
+
     def recover(
         self,
         workflow_id: str,
@@ -330,6 +332,23 @@ class Machine(RuleBasedStateMachine):
         if chance == 0 or self.model.workflows[self.flows[flow][0]].cancel_requested:
             ours, theirs = self.flows[flow]
             self._agree(self.model.request_cancel(ours), self.system.request_cancel(theirs))
+
+    @rule(data=st.data(), actor=st.sampled_from(["ann", "bob"]), bad_end=st.booleans())
+    def acknowledge(self, data: st.DataObject, actor: str, bad_end: bool) -> None:
+        """Most often one that ended badly, if there is any."""
+        ended = [
+            flow
+            for flow, ours in self._present()
+            if self.model.finished(ours) and self.model.workflows[ours].acknowledged is None
+        ]
+        if not (bad_end and ended):
+            ended = [flow for flow, _ in self._present()]
+        ours, theirs = self.flows[data.draw(st.sampled_from(ended), label="flow")]
+        expected, actual = (
+            target.acknowledge(id_, actor)
+            for target, id_ in ((self.model, ours), (self.system, theirs))
+        )
+        self._agree(expected, actual)
 
     @rule(
         data=st.data(), action=ACTIONS, scope=SCOPES, reopen=st.booleans(), command_id=RECOVERY_IDS
