@@ -430,11 +430,12 @@ class Blocker(View):
 
 
 class RootCause(View):
-    """A step at the far end of the chain that holds others.
+    """A step at the far end of the chain that holds others, or one that has failed.
 
     ``path`` leads from the root cause to the explained step; in a very long one ``...`` stands for
     the middle. ``held_count`` is how many steps it
-    holds: exact, or a lower bound when ``truncated``.
+    holds: exact, or a lower bound when ``truncated``. ``attempt`` and ``summary`` are those of the
+    step's latest result, None where it has none.
     """
 
     step: str
@@ -444,6 +445,8 @@ class RootCause(View):
     held_count: int
     truncated: bool
     legal_next_steps: tuple[str, ...]
+    attempt: int | None = None
+    summary: str | None = None
 
 
 class StepExplanation(View):

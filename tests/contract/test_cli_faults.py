@@ -26,8 +26,11 @@ WRITING = ("insert", "complete", "signal", "cancel", "recover")
 NAMES = (
     *READING,
     *WRITING,
+    "acknowledge",
     "callbacks",
     "queues",
+    "signals",
+    "withdraw",
     "demo",
     "ls",
     "migrate",

@@ -187,7 +187,6 @@ def callbacks(client: Client) -> None:
     bad = client.insert(flow("a b:a"))
     with refused("illegal_transition"):
         client.acknowledge(bad.id, actor="me", reason="why")
-    client.recover_step(bad.id, "a", "retry")
     client.complete_step(bad.id, "a", "failed")
     for _ in range(2):
         client.acknowledge(bad.id, actor="me", reason="why")
