@@ -96,6 +96,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e timers",
             "outbox",
             "outbox timers",
+            "outbox w",
             "timers",
         },
     },
