@@ -5,6 +5,7 @@
 --   back, or "".
 -- Reply: {"1" while walk entries or such waits are left that this library may move, else "", the origin's
 --   row or "", static, counts, context, flag}.
+-- Bound: one step of the walk: the call's budget of edges, or one chunk (200) of steps; 100 waits that expire.
 -- Writes and publishes: as complete does. Sent twice, it takes the release two slices further.
 return function(keys, args)
   local call_ = call.open(keys)

@@ -6,6 +6,8 @@
 --   record, ... of the parents told, each once. Only parents that hold their child are told: those
 --   that have not ended, for a child that waits, and those that ended other than completed over a
 --   cancel edge. places is where to go on: those not taken up yet. Reads only.
+-- Bound: its budget of 250, of which a place costs 3 and an edge 1, with the last chunk (200) begun before its
+--   end.
 --
 -- What one call walks: an edge costs one, and each place, for its reads, as much as a few.
 local BUDGET, PLACE = 250, 3

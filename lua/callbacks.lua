@@ -3,6 +3,7 @@
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the numbers of the first and the last.
 -- Reply: {static, counts, records}, or {} where there is no workflow. Reads only.
+-- Bound: as many records as the caller asks for (200), none longer than a few hundred bytes.
 return function(keys, args)
   local w = keyslots.flow(keys, 1)
   local found = command("HMGET", w, ":s", ":c")

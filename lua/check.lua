@@ -8,6 +8,8 @@
 -- Reply: {repairs, counts as found, counts as left, a count for each step state in this chunk, of
 --   callbacks, of open and of dead ones, waits}; a repair is {kind, step}, a wait as in agenda, and "1" behind it
 --   when its topic was told of it before. {} where there is no workflow.
+-- Bound: one chunk (200) of steps with their waits, or of callbacks; the budget of edges for leases that end by
+--   it.
 -- Writes: ready queue, timers, agenda, outbox, index, counts; retries that are due become available,
 --   leases that have passed are taken away, waits whose deadline has passed expire. On a healthy workflow
 --   it writes nothing.
@@ -96,10 +98,11 @@ end
 
 -- The timer at the end of the retention.
 local function check_removal_timer(call_, flow, repairs)
-  local stands = command("ZSCORE", call_.keys[keyslots.TIMERS], header.removal_timer(flow))
-  if tonumber(stands or -1) ~= (flow.removal or -1) then
+  local stands = tonumber(command("ZSCORE", call_.keys[keyslots.TIMERS], header.removal_timer(flow)) or nil)
+  local right = header.removal_time(flow.h, stands)
+  if stands ~= right then
     call_.timers = call_.timers or {}
-    call_.timers[header.removal_timer(flow)] = flow.removal and call.number(flow.removal) or false
+    call_.timers[header.removal_timer(flow)] = right and call.number(right) or false
     repairs[#repairs + 1] = { "retention_timer_missing", "" }
   end
 end

@@ -5,6 +5,7 @@
 --   64 callbacks: slot, number, a token that is made for this claim.
 -- Reply: for each {"claimed", number, record, static, insert key or false, state of the workflow}; {"other"}:
 --   of other semantics, left where it is; {"none"}: there is nothing to claim, and the outbox says so now.
+-- Bound: 64 callbacks.
 -- Writes: the callbacks' records, the outbox, statistics, the header when the number of dead ones changes,
 --   evidence. Publishes nothing.
 --

@@ -7,7 +7,8 @@
 --   worker (quoted) and lease in milliseconds; how many reserved entries to start, and these:
 --   "slot,step,class|order"; then three for each item: "slot,step,status asked for (state code),call id,
 --   command id,lease,milliseconds to the retry or nothing,a random number in [0,1) for the jitter,1 when
---   a payload follows,1 to do without the lease of an executing step", the payload, the client's note.
+--   a payload follows,1 to do without the lease of an executing step,1 for a retry that counts no attempt",
+--   the payload, the client's note.
 -- Reply: {items, flows, started, found, claims}. An item is
 --     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait
 --   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context, flag}. Of the
@@ -37,13 +38,14 @@ local function read_items(args)
     name_step(names, slot, step)
   end
   for at = first_item, #args, WIDTH do
-    local slot, step, asked, id, command_, lease, retry_ms, jitter, has_payload, force =
-      match(args[at], "^(%d+),([^,]*),(%a),([^,]*),([^,]*),([^,]*),(%d*),([%d.]+),(1?),(1?)$")
+    local slot, step, asked, id, command_, lease, retry_ms, jitter, has_payload, force, uncounted =
+      match(args[at], "^(%d+),([^,]*),(%a),([^,]*),([^,]*),([^,]*),(%d*),([%d.]+),(1?),(1?),(1?)$")
     slot = tonumber(slot)
     items[#items + 1] = {
       action = "complete_step", scope = "step", slot = slot, step = step, asked = asked, call = id,
       command = command_, lease = lease, retry_ms = retry_ms, jitter = jitter,
-      payload = has_payload == "1" and args[at + 1] or nil, force = force, note = args[at + 2],
+      payload = has_payload == "1" and args[at + 1] or nil, force = force,
+      uncounted = uncounted == "1", note = args[at + 2],
     }
     name_step(names, slot, step)
   end
@@ -101,6 +103,33 @@ local function on_record(call_, flow, item, reported, again)
   return { "duplicate", row.attempt, rows.write(row) }
 end
 
+-- The answer that an uncounted retry is on record for already, or nil. Only the latest of a step is.
+local function put_off_before(call_, flow, item)
+  local row = rows.put_off(flow, item.step)
+  if row and row.call == item.call then
+    return { "accepted", row.attempt, row.text }
+  end
+  local known = row
+    and (item.command ~= "" and row.command == item.command or item.lease ~= "" and row.lease == item.lease)
+  if known then
+    evidence.duplicate(call_, flow, item)
+    return { "duplicate", row.attempt, row.text }
+  end
+  return nil
+end
+
+-- Why a lease that is not the current one is refused.
+local function stale(flow, item)
+  if waits.has_lease(flow, item.step, item.lease) then
+    return "already_terminal", "the lease has ended in a wait"
+  end
+  local row = rows.put_off(flow, item.step)
+  if row and row.lease == item.lease then
+    return "already_terminal", "the lease has reported another outcome"
+  end
+  return "stale_lease", "the lease is not the step's current one"
+end
+
 -- A command without any identity, on a step that has ended: the same outcome again is a duplicate.
 local function same_outcome(call_, flow, item, step)
   if item.command ~= "" or item.lease ~= "" or step.reported == "0" then
@@ -130,11 +159,12 @@ local function judge(call_, flow, item, again)
       return known
     end
   end
+  local before = item.uncounted and put_off_before(call_, flow, item)
+  if before then
+    return before
+  end
   if item.lease ~= "" and item.lease ~= claims.lease(step) then
-    if waits.has_lease(flow, item.step, item.lease) then
-      return evidence.reject(call_, flow, item, "already_terminal", "the lease has ended in a wait")
-    end
-    return evidence.reject(call_, flow, item, "stale_lease", "the lease is not the step's current one")
+    return evidence.reject(call_, flow, item, stale(flow, item))
   end
   if states.TERMINAL[step.state] then
     return same_outcome(call_, flow, item, step)
@@ -154,7 +184,7 @@ end
 
 local function retry_later(call_, flow, item, step)
   local delay = tonumber(item.retry_ms)
-    or backoff.delay_ms(record.options(step.static), tonumber(step.attempt), tonumber(item.jitter))
+    or backoff.delay_ms(record.options(step.static), max(tonumber(step.attempt), 1), tonumber(item.jitter))
   step.due = call.number(flow.since + delay)
   call.set_timer(call_, flow, "r", item.step, flow.h.inserted + step.due)
 end
@@ -186,30 +216,57 @@ local function descend(call_, flow, item, step, row)
   row.open = walk.append(flow, item.step .. ":" .. step.attempt, done, done.at)
 end
 
+-- The row of an accepted report, as it is before anything is walked.
+local function row_of(call_, item, status, note)
+  return {
+    asked = item.asked, status = status, stamp = call.stamp(call_), call = item.call,
+    command = item.command, lease = item.lease, open = "0", released = "0", cancelled = "0",
+    released_names = "", cancelled_names = "", note = note,
+  }
+end
+
+-- A step that was not started has been with its first report.
+local function note_start(flow, step)
+  if step.started == "" then
+    step.started = flow.since
+  end
+  if flow.h.started == "" then
+    flow.h.started = flow.since
+  end
+end
+
+-- Has a step run again later, and go on with the attempt that it has: its next claim counts none, unless no claim
+-- has counted one yet. However often that happens, it leaves one row, which the next one overwrites.
+local function put_off(call_, flow, item, step)
+  local has_one = step.state == "e" or step.state == "w" or step.claim == claims.UNCOUNTED
+  local note = claims.signed(flow, step, item.note)
+  moves.withdraw(call_, flow, item.step, step)
+  note_start(flow, step)
+  moves.become(call_, flow, item.step, step, states.COMPLETION.r)
+  retry_later(call_, flow, item, step)
+  step.claim = has_one and claims.UNCOUNTED or ""
+  local text = rows.write(row_of(call_, item, step.state, note))
+  rows.keep_put_off(flow, item.step, step.attempt, text)
+  return { "accepted", step.attempt, text }
+end
+
 local function accept(call_, flow, item)
   local step = call.step(flow, item.step)
-  local since, h = flow.since, flow.h
+  if item.lease == "" then
+    flow.h.review = "" -- an operator's command, or a service's that could be one
+  end
+  if item.uncounted and flow.h.cancel == "" then
+    return put_off(call_, flow, item, step)
+  end
   if step.state ~= "e" or step.attempt == step.reported then
     step.attempt = call.number(step.attempt + 1) -- else a claim has counted it already
   end
   local note = claims.signed(flow, step, item.note)
   moves.withdraw(call_, flow, item.step, step)
   step.reported = step.attempt
-  if step.started == "" then
-    step.started = since
-  end
-  if item.lease == "" then
-    h.review = "" -- an operator's command, or a service's that could be one
-  end
-  if h.started == "" then
-    h.started = since
-  end
+  note_start(flow, step)
   conclude(call_, flow, item, step)
-  local row = {
-    asked = item.asked, status = step.state, stamp = call.stamp(call_), call = item.call,
-    command = item.command, lease = item.lease, open = "0", released = "0", cancelled = "0",
-    released_names = "", cancelled_names = "", note = note,
-  }
+  local row = row_of(call_, item, step.state, note)
   if states.TERMINAL[step.state] and record.children(step) ~= "" then
     descend(call_, flow, item, step, row)
   end
@@ -273,5 +330,6 @@ return function(keys, args)
       headers[slot] = flush.header(call_.flows[slot])
     end
   end
-  return { replies, headers, handout.tell(started), found, handout.tell(claimed) }
+  local room = handout.room()
+  return { replies, headers, handout.tell(started, room), found, handout.tell(claimed, room) }
 end

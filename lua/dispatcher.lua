@@ -3,6 +3,7 @@
 --
 -- Keys: the meta record.
 -- Reply: {partitions now, partitions at creation}, both nil when there is no record.
+-- Bound: two numbers.
 -- Writes: the record's field "dispatcher", when the latest was seen (ms), now and then.
 return function(keys)
   local found, now = call.namespace(keys[1]), call.open(keys).ms

@@ -3,6 +3,7 @@
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: "k" for children or "u" for parents, the step, the first and the last chunk.
 -- Reply: the chunks. Reads only.
+-- Bound: the chunks that the caller asks for (8), each of at most 200 names of 128 bytes.
 return function(keys, args)
   local fields = {}
   for chunk = tonumber(args[3]), tonumber(args[4]) do

@@ -3,6 +3,7 @@
 -- Keys: the partition's (keyslots).
 -- Arguments: for each its field, what was found there, and what is right.
 -- Reply: which of them were set, counted from 1: those that still were what was found.
+-- Bound: the gauges, of which there is one for each state of steps, workflows and callbacks.
 -- Writes: statistics.
 return function(keys, args)
   local call_, set = call.open(keys), {}

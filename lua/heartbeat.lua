@@ -1,12 +1,13 @@
--- heartbeat: extends leases, gives unstarted steps back, or has them wait for a missing result.
+-- heartbeat: extends leases, gives unstarted steps back, at once or for a while, or has them wait for a missing
+-- result.
 --
 -- Keys: the partition's, then each workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, what to do ("x" extend, "b" give back, "m" a result
---   is missing), the lease in milliseconds, or ""; then for each claim: slot, step, lease.
+--   is missing, or why to give back for a while: pauses.lua), the lease in milliseconds, or ""; then for each claim: slot, step, lease.
 -- Reply: for each claim the time when its lease ends (ms), 0 for one that was given back, or nil when the
 --   lease was lost; and "1" behind it when the step's workflow is asked to end. A repeated giving back is
 --   told as lost, which it is.
--- Writes: records, counts, ready queue, timers, statistics.
+-- Writes: records, counts, pauses and their evidence, ready queue, timers, statistics.
 -- Publishes: step_available, workflow_terminal.
 local FIRST_CLAIM, WIDTH = 5, 3
 
@@ -15,7 +16,13 @@ local function carry_out(call_, flow, name, step, what, lease_ms)
     claims.extend(call_, flow, name, step, lease_ms)
     return call.number(claims.due(flow, step))
   end
-  claims[what == "b" and "hand_back" or "block"](call_, flow, name, step)
+  if what == "b" then
+    claims.hand_back(call_, flow, name, step)
+  elseif what == "m" then
+    claims.block(call_, flow, name, step)
+  else
+    pauses.begin(call_, flow, name, step, what)
+  end
   return "0"
 end
 

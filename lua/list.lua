@@ -5,6 +5,7 @@
 --   ("inserted|id"), or ""; how many of each group.
 -- Reply: for each group its list of places, "inserted|id". A list of that many goes on to the end of its last
 --   millisecond, with at most as many again. Reads only.
+-- Bound: as many as the caller asks for of each group, twice that with the rest of a millisecond (1,000 in all).
 local function page(index, group, from, count)
   return command("ZREVRANGEBYLEX", index, "(" .. group .. from, "[" .. group .. "|", "LIMIT", "0", count)
 end

@@ -3,6 +3,7 @@
 -- Keys: the daemons (a sorted set by when they were last seen), the meta record.
 -- Arguments: the daemon's id, for how long it counts without being seen again (ms), "1" when it stops.
 -- Reply: {how many daemons there are, how many ids stand before this one, how many partitions}.
+-- Bound: an id of 16 bytes for each daemon seen in the last seconds, about 0.1 us each.
 -- Writes: the daemons; those that were not seen for that long are dropped.
 return function(keys, args)
   local now = call.open(keys).ms

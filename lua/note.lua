@@ -7,6 +7,7 @@
 --   or the reason code of a refusal, the call id, the message, the client's note, then, if not the workflow as a whole is
 --   meant, the scope and the step.
 -- Reply: {"", stamp}, and the workflow's header: static, counts, context.
+-- Bound: one entry; of a call that was sent before, the 256 latest are looked through.
 return function(keys, args)
   local call_ = call.open(keys)
   local flow = call.flow(call_, 1, {})

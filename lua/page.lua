@@ -4,6 +4,8 @@
 -- Arguments: for each, where to go on; "0" at first.
 -- Reply: for each {where to go on, "0" at the end; its members}, false for a key of another type. Who goes
 --   on to the end has seen all that stood there all the time. Reads only.
+-- Bound: about 100 entries of each of at most 64 sets, or all of one that the server keeps packed (128 by
+--   default).
 local ENTRIES_PER_PAGE = "100"
 
 return function(keys, args)

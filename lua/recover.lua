@@ -8,6 +8,7 @@
 --   {"rejected", reason, stamp, message, next steps separated by commas or ""}; {"more"} when the parents
 --   in this chunk do not cancel the step, and there is another; or {"busy"} while something else is left
 --   to be walked, which is to be done first.
+-- Bound: the call's budget of edges; of the changes at most 1,000 are told.
 -- Writes: records, header, counts, the session, evidence, ready queue, timers, waits, outbox, statistics.
 -- Publishes: step_available, workflow_terminal.
 local RECENT = 16

@@ -3,7 +3,8 @@
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, the callback's number, this call's id, the client's
 --   note.
--- Reply: {"resent", record, static}, or {"rejected", reason, stamp, message}. Of bounded size.
+-- Reply: {"resent", record, static}, or {"rejected", reason, stamp, message}.
+-- Bound: one callback.
 -- Writes: the callback's record, the outbox, statistics, the header, evidence. Publishes nothing.
 
 -- Why a callback cannot be sent again: a reason and a message; nil when it can.

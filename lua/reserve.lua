@@ -4,6 +4,7 @@
 -- Arguments: the key's digest, the workflow's id, the definition's digest, and the reservation to be
 --   replaced ("id digest milliseconds"), or "".
 -- Reply: {the reservation as it stands after the call, "1" when it is older than an insert may take}.
+-- Bound: one reservation.
 -- A reservation whose workflow was never made visible can be taken over once it is old.
 return function(keys, args)
   local now = call.open(keys).ms

@@ -6,6 +6,7 @@
 -- Arguments: none.
 -- Reply: {kinds of repairs; for each workflow its semantics, "" when it is not visible, "?" when it
 --   cannot be read}.
+-- Bound: 64 workflows, and the seven derived keys.
 -- Writes: the derived keys named above, statistics; nothing where all is right.
 local DERIVED = {
   keyslots.READY, keyslots.TIMERS, keyslots.INDEX, keyslots.STAGED, keyslots.OUTBOX,

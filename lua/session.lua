@@ -4,6 +4,7 @@
 -- Arguments: the session's number, or "" for the latest.
 -- Reply: {static, counts, context, number, session}, without the last two when there is none; {} where
 --   there is no workflow. Reads only.
+-- Bound: one session, with at most 1,000 changes.
 return function(keys, args)
   local flow = call.flow(call.open(keys), 1, {})
   if not flow.h then

@@ -5,6 +5,7 @@
 --   the token of its claim, and when it has failed a random number in [0,1) for the jitter and what failed,
 --   else twice "".
 -- Reply: {}.
+-- Bound: 64 callbacks.
 -- Writes: the callbacks' records, the outbox, statistics, the header when a callback is over, evidence.
 --   Publishes nothing.
 --

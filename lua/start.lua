@@ -31,5 +31,5 @@ return function(keys, args)
   for slot = 1, #names do
     flags[slot] = call_.flows[slot].h and waits.flag(call_.flows[slot]) or ""
   end
-  return { handout.tell(replies), flags }
+  return { handout.tell(replies, handout.room()), flags }
 end

@@ -6,6 +6,7 @@
 --   member. Instead of the step stands the number of a callback, or "" where the set knows none. Slot 0
 --   is for an entry that no workflow of the partition can have.
 -- Reply: {the kind of repair, how many entries were removed or moved}.
+-- Bound: 200 entries of at most 64 workflows.
 -- Writes: the set, timers of workflows whose agenda has changed, statistics. Where all entries are right
 --   it only reads. What is gone, or belongs to a workflow of other semantics, is left alone.
 local FIRST_ENTRY, WIDTH = 2, 3
@@ -41,14 +42,14 @@ end
 local DUE = {
   w = function(_, flow) return waits.next_due(flow) end,
   u = function(call_, flow) return flow.h.head < flow.h.tail and call_.ms + states.GRACE_MS end,
-  x = function(_, flow) return flow.removal end,
+  x = function(_, flow, _, score) return header.removal_time(flow.h, score) end,
   r = function(_, flow, step) return step and step.state == "r" and flow.h.inserted + step.due end,
   l = function(_, flow, step) return step and step.state == "e" and claims.due(flow, step) end,
 }
 
-function IMPLIED.timers(call_, flow, entry)
+function IMPLIED.timers(call_, flow, entry, score)
   local kind = sub(entry.member, 1, 1)
-  local due = DUE[kind](call_, flow, entry.step ~= "" and call.step(flow, entry.step))
+  local due = DUE[kind](call_, flow, entry.step ~= "" and call.step(flow, entry.step), score)
   return due and call.number(due), kind == "u"
 end
 
@@ -83,7 +84,7 @@ local function judge(call_, set, flow, entry, score)
   if flow.h and flow.h.semantics ~= states.VERSION then
     return nil
   end
-  local right, may_be_earlier = IMPLIED[set](call_, flow, entry)
+  local right, may_be_earlier = IMPLIED[set](call_, flow, entry, score)
   local due = tonumber(right or nil)
   if due and (score == due or (may_be_earlier and score < due)) then
     return nil

@@ -5,6 +5,7 @@
 -- Reply: {gauges, sizes, sums}, each name, number, name, number, ... A size "misplaced" is of entries whose
 --   score no entry of their set has. Among the sums are "callbacks", all that were written, and "unknown",
 --   workflows that are not visible or of other semantics. Reads only.
+-- Bound: 64 workflows; the statistics, whose fields are of fixed sets (and one for each of 1,999 priorities).
 local function flat(numbers)
   local found = {}
   for name, number in pairs(numbers) do

@@ -14,8 +14,9 @@ from typing import Any, Self, TypeVar
 
 from rwf.client import Client
 from rwf.dispatching import deliver_async
-from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_PAYLOAD
+from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
+    TERMINAL_WORKFLOWS,
     CompletionStatus,
     OperatorStatus,
     RecoveryAction,
@@ -50,7 +51,7 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.model.workflow import Workflow
-from rwf.store import diagnose, events
+from rwf.store import diagnose, events, waiting
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
@@ -68,6 +69,7 @@ from rwf.store.ops import (
     rebuild,
     reconcile,
     recover,
+    retaining,
     signals,
 )
 from rwf.store.ops.base import Scope
@@ -77,6 +79,7 @@ from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.ops.rebuild import Listener
 from rwf.store.session import DEFAULT_TIMEOUT, Session
 from rwf.store.transport_aio import AsyncStore
+from rwf.store.waiting import AsyncEndings
 
 T = TypeVar("T")
 _WEEK = timedelta(days=7)
@@ -88,10 +91,13 @@ class AsyncClient:
     Use it from one event loop.
     """
 
-    def __init__(self, store: AsyncStore, session: Session, *, max_payload: int) -> None:
+    def __init__(
+        self, store: AsyncStore, session: Session, *, max_payload: int, max_input: int = MAX_INPUT
+    ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload)
+        self._scope = Scope(session.keys, max_payload, max_input)
+        self._endings = AsyncEndings(self._hints)
 
     @classmethod
     def from_url(
@@ -103,11 +109,14 @@ class AsyncClient:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
         max_connections: int = MAX_CONNECTIONS,
         socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
         store = AsyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
-        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
+        return cls._on(
+            store, namespace, durability, require_aof, partitions, max_payload, max_input
+        )
 
     @classmethod
     def from_redis(
@@ -119,9 +128,16 @@ class AsyncClient:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
     ) -> Self:
         return cls._on(
-            AsyncStore(redis_client), namespace, durability, require_aof, partitions, max_payload
+            AsyncStore(redis_client),
+            namespace,
+            durability,
+            require_aof,
+            partitions,
+            max_payload,
+            max_input,
         )
 
     @classmethod
@@ -147,6 +163,7 @@ class AsyncClient:
         require_aof: bool,
         partitions: int | None,
         max_payload: int,
+        max_input: int,
     ) -> Self:
         session = Session(
             namespace=namespace,
@@ -156,12 +173,13 @@ class AsyncClient:
             cluster=store.cluster,
             timeout=store.limits.timeout,
         )
-        return cls(store, session, max_payload=max_payload)
+        return cls(store, session, max_payload=max_payload, max_input=max_input)
 
     async def _run(self, op: Op[T]) -> T:
         return await self._store.run(self._session, op)
 
     async def close(self) -> None:
+        await self._endings.close()
         await self._store.close()
 
     async def __aenter__(self) -> Self:
@@ -214,6 +232,7 @@ class AsyncClient:
         actor: str | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         item = Completion(
             workflow_id=workflow_id,
@@ -226,6 +245,7 @@ class AsyncClient:
             actor=actor,
             force=force,
             command_id=command_id,
+            count=count,
         )
         return await self._run(complete.complete_step(self._scope, item))
 
@@ -239,6 +259,7 @@ class AsyncClient:
         retry_in: float | timedelta | None = None,
         actor: str | None = None,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         return await self.complete_step(
             claim.workflow_id,
@@ -250,6 +271,7 @@ class AsyncClient:
             retry_in=retry_in,
             actor=actor,
             command_id=command_id,
+            count=count,
         )
 
     async def complete_many(
@@ -319,9 +341,21 @@ class AsyncClient:
         return await self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
 
     async def request_cancel(
-        self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
+        self,
+        workflow_id: str,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        force: bool = False,
     ) -> WorkflowView:
-        return await self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
+        op = cancel.request_cancel(self._scope, workflow_id, actor, reason, force)
+        return await self._run(op)
+
+    async def set_retention(
+        self, workflow_id: str, retention: timedelta | None, *, actor: str | None = None
+    ) -> WorkflowView:
+        op = retaining.set_retention(self._scope, workflow_id, retention, actor)
+        return await self._run(op)
 
     async def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
         return await self._run(acknowledge.acknowledge(self._scope, workflow_id, actor, reason))
@@ -388,6 +422,23 @@ class AsyncClient:
 
     async def get(self, workflow_id: str) -> WorkflowView:
         return await self._run(reads.get(self._scope, workflow_id))
+
+    async def wait(
+        self,
+        workflow_id: str,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - as the blocking client has it
+    ) -> WorkflowView:
+        pauses = waiting.pauses(workflow_id, waiting.checked_timeout(timeout))
+        view = await self.get(workflow_id)
+        if view.state in TERMINAL_WORKFLOWS:
+            return view
+        async with self._endings.heard(workflow_id) as told:
+            while view.state not in TERMINAL_WORKFLOWS:
+                await waiting.sleep(told, next(pauses))
+                told.clear()
+                view = await self.get(workflow_id)
+        return view
 
     async def find(self, key: str) -> WorkflowView:
         return await self._run(insert.find(self._scope, key))
@@ -456,11 +507,16 @@ class AsyncClient:
         return await self._run(explain.explain(self._scope, workflow_id))
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        channels = await self._run(reads.channels(self._scope))
-        async with aclosing(events.async_hints(self._store, channels)) as found:
+        async with aclosing(self._hints()) as found:
             async for event in found:
                 if event is not None:
                     yield event
+
+    async def _hints(self) -> AsyncGenerator[Event | None, None]:
+        channels = await self._run(reads.channels(self._scope))
+        async with aclosing(events.async_hints(self._store, channels)) as found:
+            async for event in found:
+                yield event
 
 
 def _document() -> None:

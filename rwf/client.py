@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rwf.dispatching import deliver
-from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_PAYLOAD
+from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
+    TERMINAL_WORKFLOWS,
     CompletionStatus,
     OperatorStatus,
     RecoveryAction,
@@ -45,7 +46,7 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.model.workflow import Workflow
-from rwf.store import diagnose, events
+from rwf.store import diagnose, events, waiting
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
@@ -63,6 +64,7 @@ from rwf.store.ops import (
     rebuild,
     reconcile,
     recover,
+    retaining,
     signals,
 )
 from rwf.store.ops.base import Scope
@@ -72,6 +74,7 @@ from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.ops.rebuild import Listener
 from rwf.store.session import DEFAULT_TIMEOUT, Session
 from rwf.store.transport import SyncStore
+from rwf.store.waiting import Endings
 
 T = TypeVar("T")
 _WEEK = timedelta(days=7)
@@ -86,10 +89,13 @@ class Client:
     :class:`~rwf.NotFound`; a commanding one :class:`~rwf.CommandRejected`.
     """
 
-    def __init__(self, store: SyncStore, session: Session, *, max_payload: int) -> None:
+    def __init__(
+        self, store: SyncStore, session: Session, *, max_payload: int, max_input: int = MAX_INPUT
+    ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload)
+        self._scope = Scope(session.keys, max_payload, max_input)
+        self._endings = Endings(self._hints)
 
     @classmethod
     def from_url(
@@ -101,6 +107,7 @@ class Client:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
         max_connections: int = MAX_CONNECTIONS,
         socket_timeout: float = DEFAULT_TIMEOUT,
     ) -> Self:
@@ -109,7 +116,8 @@ class Client:
 
         ``durability`` is ``server``, ``aof`` (WAITAOF) or ``replicas:N`` (WAIT). ``partitions``
         is what the namespace is created with, and checked against when it exists. ``max_payload``
-        is in bytes.
+        is in bytes, as is ``max_input``: how large the input of a claimed step may be with the
+        results that it refers to.
 
         ``max_connections`` is how many connections the client has at most, to each node of a
         cluster; a call waits for a free one. ``socket_timeout`` is in seconds, for that, for
@@ -119,7 +127,9 @@ class Client:
         whatever happens on the way. Raises CommandRejected (``invalid_argument``).
         """
         store = SyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
-        return cls._on(store, namespace, durability, require_aof, partitions, max_payload)
+        return cls._on(
+            store, namespace, durability, require_aof, partitions, max_payload, max_input
+        )
 
     @classmethod
     def from_redis(
@@ -131,10 +141,17 @@ class Client:
         require_aof: bool = False,
         partitions: int | None = None,
         max_payload: int = MAX_PAYLOAD,
+        max_input: int = MAX_INPUT,
     ) -> Self:
         """The same on a redis-py client of yours, which stays open when this one is closed."""
         return cls._on(
-            SyncStore(redis_client), namespace, durability, require_aof, partitions, max_payload
+            SyncStore(redis_client),
+            namespace,
+            durability,
+            require_aof,
+            partitions,
+            max_payload,
+            max_input,
         )
 
     @classmethod
@@ -161,6 +178,7 @@ class Client:
         require_aof: bool,
         partitions: int | None,
         max_payload: int,
+        max_input: int,
     ) -> Self:
         session = Session(
             namespace=namespace,
@@ -170,7 +188,7 @@ class Client:
             cluster=store.cluster,
             timeout=store.limits.timeout,
         )
-        return cls(store, session, max_payload=max_payload)
+        return cls(store, session, max_payload=max_payload, max_input=max_input)
 
     def _run(self, op: Op[T]) -> T:
         return self._store.run(self._session, op)
@@ -246,12 +264,15 @@ class Client:
         actor: str | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         """Records what a step's work came to, and releases or cancels what follows (section 4).
 
         ``status`` is completed, retryable, failed, discarded or cancelled. ``payload`` is JSON
         data; ``retry_in`` is in seconds, for retryable only; ``command_id`` makes a repetition of
-        this command a duplicate. Raises CommandRejected.
+        this command a duplicate. ``count=False``, for retryable without a payload, has the step run
+        again without counting an attempt (polling): only the latest such report is kept. Raises
+        CommandRejected.
         """
         item = Completion(
             workflow_id=workflow_id,
@@ -264,6 +285,7 @@ class Client:
             actor=actor,
             force=force,
             command_id=command_id,
+            count=count,
         )
         return self._run(complete.complete_step(self._scope, item))
 
@@ -277,6 +299,7 @@ class Client:
         retry_in: float | timedelta | None = None,
         actor: str | None = None,
         command_id: str | None = None,
+        count: bool = True,
     ) -> CommandResult:
         """The same as :meth:`complete_step`, for a claim: its lease goes with it (section 8)."""
         return self.complete_step(
@@ -289,6 +312,7 @@ class Client:
             retry_in=retry_in,
             actor=actor,
             command_id=command_id,
+            count=count,
         )
 
     def complete_many(
@@ -399,15 +423,34 @@ class Client:
         return self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
 
     def request_cancel(
-        self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
+        self,
+        workflow_id: str,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        force: bool = False,
     ) -> WorkflowView:
         """Asks a workflow to end: what does not run is cancelled, a running step learns of it at
         its next heartbeat, and its outcome is still recorded (section 6).
 
-        Repeating it is harmless. Raises CommandRejected: ``already_terminal`` for a first request
+        ``force`` takes the leases of running steps away and cancels these too, so the workflow is
+        terminal when this returns; it may follow a request without it. Repeating it is harmless.
+        Raises CommandRejected: ``already_terminal`` for a first request
         on a workflow that has ended.
         """
-        return self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
+        op = cancel.request_cancel(self._scope, workflow_id, actor, reason, force)
+        return self._run(op)
+
+    def set_retention(
+        self, workflow_id: str, retention: timedelta | None, *, actor: str | None = None
+    ) -> WorkflowView:
+        """Sets how long a workflow is kept once it has finished, from its end on; None for ever.
+
+        With a zero retention a workflow that has finished leaves with the next prune. An ``actor``
+        is recorded as evidence. Raises CommandRejected.
+        """
+        op = retaining.set_retention(self._scope, workflow_id, retention, actor)
+        return self._run(op)
 
     def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
         """Leaves a workflow at its bad end: it shows as Resolved, with who and why, until something
@@ -527,6 +570,25 @@ class Client:
         """One workflow."""
         return self._run(reads.get(self._scope, workflow_id))
 
+    def wait(self, workflow_id: str, *, timeout: float | timedelta | None = None) -> WorkflowView:
+        """Waits until a workflow has ended, however it did, and returns it as it is then.
+
+        ``timeout`` is in seconds, None for ever; raises TimeoutError when it has passed. Hints wake
+        it at once, and without them it looks about once a second. While it sleeps it takes no
+        connection from the pool; one for hints is shared by all waits of the client. Raises
+        NotFound, also when the workflow is removed meanwhile.
+        """
+        pauses = waiting.pauses(workflow_id, waiting.checked_timeout(timeout))
+        view = self.get(workflow_id)
+        if view.state in TERMINAL_WORKFLOWS:
+            return view
+        with self._endings.heard(workflow_id) as told:
+            while view.state not in TERMINAL_WORKFLOWS:
+                told.wait(next(pauses))
+                told.clear()
+                view = self.get(workflow_id)
+        return view
+
     def find(self, key: str) -> WorkflowView:
         """The workflow of an insert key.
 
@@ -621,5 +683,7 @@ class Client:
     def events(self) -> Iterator[Event]:
         """Hints of what changes, as they come, for ever: lost, doubled or late ones change nothing
         but latency (section 9)."""
-        found = events.hints(self._store, self._run(reads.channels(self._scope)))
-        return (event for event in found if event is not None)
+        return (event for event in self._hints() if event is not None)
+
+    def _hints(self) -> Generator[Event | None, None, None]:
+        return events.hints(self._store, self._run(reads.channels(self._scope)))

@@ -141,10 +141,11 @@ def client_elsewhere(
         "max_payload": client._scope.max_payload,
     }
     url = url or url_of(store)
-    made = type(client)
-    return (
-        made.from_redis(store._client, **options) if url is None else made.from_url(url, **options)
-    )
+    if url is None:
+        return type(client).from_redis(store._client, **options)
+    options["max_connections"] = store.limits.max_connections
+    options["socket_timeout"] = store.limits.timeout
+    return type(client).from_url(url, **options)
 
 
 @contextmanager

@@ -103,6 +103,10 @@ class Threads:
         self._state = _State(freed)
         weakref.finalize(self, self._state.jobs.put, _END)
 
+    def close(self) -> None:
+        """Ends its threads, those that are busy after their call. Nothing is submitted later."""
+        self._state.jobs.put(_END)
+
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that it hands results to."""

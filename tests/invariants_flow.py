@@ -34,7 +34,7 @@ _REPORTED: Final = {
 }
 """What ends a step by a report; anything else leaves its latest row as it was."""
 
-_FIXED: Final = {":s", ":c", ":o", ":k", ":key", ":d", ":w", ":ack"}
+_FIXED: Final = {":s", ":c", ":o", ":f", ":k", ":key", ":d", ":w", ":ack"}
 _URGENCY_OF_PRIORITY_0: Final = 1000
 
 
@@ -50,6 +50,8 @@ class Partition:
     staged: set[str] = field(default_factory=set)
     undated: set[str] = field(default_factory=set)
     """Timers whose time only the call knew that set them."""
+    held_back: set[str] = field(default_factory=set)
+    """Timers that callbacks may have put off."""
     flows: set[str] = field(default_factory=set)
 
 
@@ -168,7 +170,7 @@ def _names(flow: Flow, names: list[str]) -> Iterator[str]:
             and f"v:{text_of(flow.payload[name])}" in flow.payload
         ):
             continue
-        if kind in ("a", "s", "l") and known:
+        if kind in ("a", "s", "l", "z", "q") and known:
             continue
         if kind[:1] == "@" and kind[1:] in flow.records and rest:
             continue
@@ -232,7 +234,11 @@ def _step(flow: Flow, record: Record) -> Iterator[str]:
     ended = record.state in TERMINAL_STEPS
     if ended != (record.finished is not None) or ended != (record.cause is not None):
         yield f"finished {record.finished}, cause {record.cause}"
-    placed = record.state in (StepState.AVAILABLE, StepState.EXECUTING)
+    paused = text_of(flow.payload.get(f"z:{record.name}", b"")).split(",")
+    placed = record.state in (StepState.AVAILABLE, StepState.EXECUTING) or (
+        # One that was given back for a while keeps its place.
+        record.state is StepState.RETRYABLE and paused[2:3] == [str(record.due)]
+    )
     if placed != bool(record.order):
         yield f"place in the queue {record.order!r}"
     if (record.state is StepState.RETRYABLE) != (record.due is not None):
@@ -363,9 +369,11 @@ def _callbacks(flow: Flow, partition: Partition) -> Iterator[str]:
             yield f"callback {number} was tried {record.attempts} times"
     if (header.open, header.dead) != (waiting, dead):
         yield f"{header.open} open and {header.dead} dead callbacks, not {waiting} and {dead}"
-    if header.finished is not None and header.kept is not None and not waiting:
+    if header.finished is not None and header.kept is not None:
         due = header.inserted + header.finished + header.kept
         partition.timers[f"x|{flow.id}"] = due
+        if waiting:
+            partition.held_back.add(f"x|{flow.id}")
     if header.finished is not None:
         view = header.view(flow.id, None)
         if told != {"state": view.state, "terminal_cause": view.terminal_cause}:

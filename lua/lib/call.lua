@@ -115,6 +115,7 @@ function M.flow(call, slot, names)
     since = h and M.number(max(call.ms - h.inserted, 0)), -- the call's time, as records have it
     waited = found[3], -- whether any of its steps has ever waited
     removal = h and header.removal(h), -- when its retention was to end before this call
+    open = h and h.open > 0, -- whether callbacks were still to be delivered then
     raw = raw, -- records as text, by step; false where there is none
     steps = {}, -- records taken apart
     dirty = {}, -- steps to write

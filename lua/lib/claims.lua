@@ -48,6 +48,12 @@ function M.lease(step)
   return step.state == "e" and step.attempt .. "-" .. (read(step)) or ""
 end
 
+-- Who runs an executing step, percent-quoted.
+function M.worker(step)
+  local _, _, _, worker = read(step)
+  return worker
+end
+
 -- Whether a call with this token has made the current claim of a step, and its lease has not passed.
 function M.is_held(flow, step, token)
   if step.state ~= "e" then
@@ -57,14 +63,19 @@ function M.is_held(flow, step, token)
   return found == token and expires > tonumber(flow.since)
 end
 
+-- Who holds an executing step, percent-quoted.
+function M.worker(step)
+  local _, _, _, worker = read(step)
+  return worker
+end
+
 -- The note of a report, with who ran the step and when that was claimed (ms) put in front. Nobody runs a step that is
 -- not executing: its note stays as it is.
 function M.signed(flow, step, note)
   if step.state ~= "e" or sub(note, 1, 2) ~= '{"' then
     return note
   end
-  local _, _, _, worker = read(step)
-  return '{"worker_id":"' .. worker .. '","claimed_at":' .. call.number(flow.h.inserted + step.since) .. "," .. sub(note, 2)
+  return '{"worker_id":"' .. M.worker(step) .. '","claimed_at":' .. call.number(flow.h.inserted + step.since) .. "," .. sub(note, 2)
 end
 
 -- Gives an available step to a worker.

@@ -35,7 +35,8 @@ end
 -- The timer at the end of the retention follows the header.
 local function place_removal(call_, flow)
   local due = header.removal(flow.h)
-  if due ~= flow.removal then
+  local nothing_holds = flow.open and flow.h.open == 0 -- any more: it may have been put off
+  if due ~= flow.removal or (due and nothing_holds) then
     call_.timers = call_.timers or {}
     call_.timers[header.removal_timer(flow)] = due and call.number(due) or false
   end
@@ -151,7 +152,8 @@ local function first_added(queued)
   return nil
 end
 
--- Hints to whoever listens; they change nothing but latency.
+-- Hints to whoever listens; they change nothing but latency. So they may be lost: the records are written, and a
+-- caller who has no right to publish (any more) is told what became of them, not of that.
 local function publish(call_, verb)
   local channel = sub(call_.keys[keyslots.READY], 1, -6) .. "events"
   local first = call_.woken and first_added(call_.queued)
@@ -165,13 +167,13 @@ local function publish(call_, verb)
       end
     end
     local id = match(first, "|([^|]+)|[^|]+$")
-    command(
+    redis.pcall(
       verb, channel,
       '{"v":1,"event":"step_available","workflow_id":"' .. id .. '","queues":[' .. concat(queues, ",") .. "]}"
     )
   end
   for i = 1, #(call_.ended or {}) do
-    command(
+    redis.pcall(
       verb, channel,
       '{"v":1,"event":"workflow_terminal","workflow_id":"' .. call_.ended[i] .. '","queues":[]}'
     )

@@ -1,8 +1,13 @@
 -- Handing steps out: an entry of the ready queue, taken out before, becomes a claim.
 -- A claim as it is told: {record, input, context, wait, signal's payload, references, when the workflow was
--- inserted, its context}, or {""} where these cannot be read; references are step, what it is, payload,
--- ...: "n" null, "v" a value, "m" missing.
+-- inserted, its context, what is left}; references are step, what it is, payload, ...: "n" null, "v" a value, "m"
+-- missing. All claims of a call share what room its reply has; what is
+-- left for the claimer to read by itself (inputs.lua) is named by letters: "p" input and context, "w" the
+-- workflow's context, "s" the signal's payload, "r" the references behind those that are told; "!" when
+-- somebody has overwritten what it was given, and it cannot be told.
 local M = {}
+
+M.UNTOLD = "!"
 
 -- The claimer, from four arguments: token, worker (quoted), lease in milliseconds.
 function M.claimer(args, at)
@@ -47,43 +52,96 @@ local function result_of(flow, name, step)
   return "m", false
 end
 
--- What became of the steps that an input refers to.
-local function references(flow, name)
+-- What a reference to a step stands for: what it is, and its payload.
+function M.result(flow, name)
+  local step = call.step(flow, name)
+  if step.state == "c" and step.cause ~= states.SKIPPED.cause then
+    return result_of(flow, name, step)
+  end
+  return "n", false
+end
+
+-- How much more of what claims are given goes into a reply: references, bytes of results, and bytes of all
+-- else.
+function M.room()
+  return { references = states.REFERENCES_TOLD, results = states.RESULTS_TOLD, others = states.OTHERS_TOLD }
+end
+
+-- Whether these payloads fit in as well. After the first that does not, nothing does: each was read, and is not
+-- to be read in vain time and again.
+local function fits(room, of, one, other)
+  local left = room[of] - #(one or "") - #(other or "")
+  room[of] = max(left, 0)
+  return left >= 0
+end
+
+-- What became of the steps that an input refers to, as far as there is room; and whether that is all.
+local function references(flow, name, room)
+  if room.references == 0 or room.results == 0 then
+    return {}, false
+  end
   local text = command("HGET", flow.p, "f:" .. name) or ""
-  local names, found = {}, {}
+  local names, found, all = {}, {}, true
   for parent in gmatch(text, "[^,]+") do
+    all = #names < room.references
+    if not all then
+      break
+    end
     names[#names + 1] = parent
   end
   call.fetch(flow, names)
   for i = 1, #names do
-    local step = call.step(flow, names[i])
-    local kind, payload = "n", false
-    if step.state == "c" and step.cause ~= states.SKIPPED.cause then
-      kind, payload = result_of(flow, names[i], step)
+    local kind, payload = M.result(flow, names[i])
+    if not fits(room, "results", payload) then
+      return found, false
     end
+    room.references = room.references - 1
     found[#found + 1], found[#found + 2], found[#found + 3] = names[i], kind, payload
   end
-  return found
+  return found, all
+end
+
+-- A payload of the workflow's, if there is room for it.
+local function take(flow, field, room)
+  local payload = room.others > 0 and command("HGET", flow.p, field)
+  if room.others > 0 and fits(room, "others", payload) then
+    return payload, true
+  end
+  return false, false
+end
+
+-- Puts the step's own payloads, and the results that its input refers to, into a reply; returns what is left.
+local function take_payloads(flow, name, payloads, reply, room)
+  local left, found = "p", room.others > 0 and command("HMGET", flow.p, "i:" .. name, "c:" .. name)
+  if found and fits(room, "others", found[1], found[2]) then
+    reply[2], reply[3], left = found[1], found[2], ""
+  end
+  if find(payloads, "r", 1, true) then
+    local all
+    reply[6], all = references(flow, name, room)
+    left = all and left or left .. "r"
+  end
+  return left
 end
 
 -- An entry whose step was started, as its claimer is told.
-local function answer(entry)
+local function answer(entry, room)
   local flow, name, payloads = entry.flow, entry.step, record.payloads(entry.static)
-  local reply = {
-    call.text(flow, name), false, false, false, false, {}, flow.h.inserted,
-    flow.h.context == "c" and command("HGET", flow.p, ":"),
-  }
-  if payloads ~= "" then
-    local found = command("HMGET", flow.p, "i:" .. name, "c:" .. name)
-    reply[2], reply[3] = found[1], found[2]
-    if find(payloads, "r", 1, true) then
-      reply[6] = references(flow, name)
-    end
+  local reply = { call.text(flow, name), false, false, false, false, {}, flow.h.inserted, false, "" }
+  local left = payloads ~= "" and take_payloads(flow, name, payloads, reply, room) or ""
+  if flow.h.context == "c" then
+    local whole
+    reply[8], whole = take(flow, ":", room)
+    left = whole and left or left .. "w"
   end
   local wait = flow.waited and waits.latest(flow, name)
   if wait and wait.status == "r" then
-    reply[4], reply[5] = waits.write(wait), command("HGET", flow.p, "s:" .. name)
+    local whole
+    reply[4] = waits.write(wait)
+    reply[5], whole = take(flow, "s:" .. name, room)
+    left = whole and left or left .. "s"
   end
+  reply[9] = left
   return reply
 end
 
@@ -181,16 +239,20 @@ local function load_waits(started)
   end
 end
 
-local UNTOLD = { "" }
+-- The same for an entry of which something cannot be read.
+local function untold(entry)
+  local flow = entry.flow
+  return { call.text(flow, entry.step), false, false, false, false, {}, flow.h.inserted, false, M.UNTOLD }
+end
 
--- Tells what became of entries that were started, or not; only after the call's writes. One that cannot be
--- told, as somebody has overwritten what it was given, takes no other with it.
-function M.tell(started)
+-- Tells what became of entries that were started, or not, as far as there is room; only after the call's writes.
+-- One that cannot be told, as somebody has overwritten what it was given, takes no other with it.
+function M.tell(started, room)
   pcall(load_waits, started)
   for i = 1, #started do
     if started[i] then
-      local told, reply = pcall(answer, started[i])
-      started[i] = told and reply or UNTOLD
+      local told, reply = pcall(answer, started[i], room)
+      started[i] = told and reply or untold(started[i])
     end
   end
   return started

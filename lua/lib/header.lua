@@ -115,14 +115,23 @@ function M.write(h)
   return states.counts_text(h) .. ";" .. h.last .. "," .. h.started .. "," .. rest
 end
 
--- When the workflow may be removed, in milliseconds: once it has finished, each of its callbacks is
--- delivered or dead, and its retention is over. Nil while that cannot be said, or when it is kept for
--- ever. The partition's timers hold "x|workflow" at that time.
+-- When the retention of a finished workflow is over, in milliseconds. Nil while it has not finished, and
+-- when it is kept for ever. The partition's timers hold "x|workflow" at that time.
 function M.removal(h)
-  if h.finished == "" or h.kept == "" or h.open > 0 then
+  if h.finished == "" or h.kept == "" then
     return nil
   end
   return h.inserted + h.finished + h.kept
+end
+
+-- The time at which that timer is to stand, given where it stands: callbacks that a dispatcher has still to
+-- deliver put it off (prune.lua).
+function M.removal_time(h, stands)
+  local due = M.removal(h)
+  if due and h.open > 0 and stands == due + states.CALLBACK_KEPT_MS then
+    return stands
+  end
+  return due
 end
 
 function M.removal_timer(flow)

@@ -9,7 +9,7 @@ function M.withdraw(call_, flow, name, step)
     step.order, step.claim = "", ""
   elseif step.state == "r" then
     call.drop_timer(call_, flow, "r", name)
-    step.due = ""
+    step.due, step.order, step.claim = "", "", ""
   elseif step.state == "e" then
     call.drop_timer(call_, flow, "l", name)
     step.order, step.claim = "", ""
@@ -50,10 +50,14 @@ function M.enqueue(call_, flow, name, step, order)
   return true
 end
 
--- A retry whose time has come.
+-- A retry whose time has come, or a pause that is over: it keeps what the record says of its place in the queue, and of
+-- its next claim.
 function M.run_again(call_, flow, name, step)
+  local order, claim = step.order, step.claim
   M.withdraw(call_, flow, name, step)
-  M.enqueue(call_, flow, name, step)
+  if M.enqueue(call_, flow, name, step, order ~= "" and order or nil) then
+    step.claim = claim
+  end
 end
 
 return M

@@ -151,6 +151,21 @@ function M.delivered(call_, flow, c)
   release_next(call_, flow, c)
 end
 
+-- Gives a callback up that was not delivered in time.
+function M.give_up(call_, flow, c, counted)
+  if counted then
+    outcome(call_, c, "dead")
+  end
+  M.move(call_, flow, c, "x", "")
+end
+
+-- Takes all entries of a workflow away.
+function M.drop_all(call_, flow)
+  for number = 1, flow.h.callbacks do
+    M.drop(call_, flow, call.number(number))
+  end
+end
+
 -- Notes a failure; the callback is due again after delay_ms, unless it was the last. why says what failed.
 function M.failed(call_, flow, item, c, delay_ms, why)
   outcome(call_, c, "failed")

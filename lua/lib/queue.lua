@@ -141,8 +141,9 @@ local function take_back(call_)
 end
 
 -- A cursor on one queue, or on what this call puts into several. Its rank is that of its next entry, nil
--- at the end; entries of a queue that is alone are ranks themselves.
-local PAGE = 16
+-- at the end; entries of a queue that is alone are ranks themselves. Pages are smaller where there are many
+-- queues, so that a call reads about as many entries.
+local PAGE, ENTRIES_PER_CALL = 16, 500
 
 local function advance(call_, cursor)
   if cursor.at == #cursor.page and cursor.from then
@@ -173,10 +174,11 @@ end
 
 local function cursors_on(call_, names, limit)
   local alone = #names == 1
+  local size = max(min(PAGE, floor(ENTRIES_PER_CALL / #names)), 2)
   local cursors = { { page = added(call_, names), at = 0, alone = alone } }
   for i = 1, #names do
     cursors[i + 1] = {
-      page = {}, at = 0, size = alone and limit or PAGE, alone = alone,
+      page = {}, at = 0, size = alone and limit or size, alone = alone,
       from = "[" .. names[i] .. ":", to = "(" .. names[i] .. ";",
     }
   end

@@ -4,15 +4,16 @@
 -- (one line). The first part changes, the second never does.
 --   remaining  parents (and the start) that have not resolved this step; meaningful while pending
 --   order      the place in the ready queue, while the step stands in it; and while it executes, where it
---              goes back to when it is given back unstarted
+--              goes back to when it is given back unstarted, also after a pause (pauses.lua)
 --   max        how many attempts it has; "5+3" when a recovery after the fifth has granted 3 more
 --   reported   the latest attempt that has a result row, 0 for none
 --   due        when a retry runs again
 --   walked     while the step has ended and some of its child edges have not been walked: how many
 --              chunks of them have; "h" while a recovery holds a pending step (recovery.lua); "b" while
 --              a result that its input refers to is missing (one more remaining); else empty
---   claim      while executing: token:expires:counted:worker (claims.lua); "=" while available after a
---              signal: the next claim counts no attempt; while a recovery holds the step: "<", its
+--   claim      while executing: token:expires:counted:worker (claims.lua); "=" while available or
+--              retryable when the next claim counts no attempt, as a signal has woken the step, or its
+--              retry was not counted; while a recovery holds the step: "<", its
 --              state before, and "=" if it held that; "!" when an operator has cancelled this very
 --              step; else empty
 --   class      queue:urgency, empty for the default class

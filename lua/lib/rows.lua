@@ -2,6 +2,7 @@
 -- with the payload's bytes, when there are any, in "o:step:attempt". For each command id that a
 -- caller gave, "@step:command" says where it is on record: "r:attempt".
 --   asked,status,stamp,call,command,lease,open,released,cancelled|names released|names cancelled|note
+-- The latest retry that counted no attempt is "q:step": attempt|row.
 -- asked is the status the caller sent and status what the step became (state codes). open counts the
 -- walk entries that this completion still has; until it is 0 the numbers are not final. The note is
 -- the client's own, and may hold anything; of a step that was claimed, "worker_id" (percent-quoted) and
@@ -88,6 +89,21 @@ function M.of_lease(flow, name, lease)
     end
   end
   return nil
+end
+
+-- Plans the row of a retry that counts no attempt, in place of the last one's.
+function M.keep_put_off(flow, name, attempt, text)
+  M.set(flow, "q:" .. name, attempt .. "|" .. text)
+end
+
+-- The row of the latest retry of a step that counted no attempt, or nil.
+function M.put_off(flow, name)
+  local attempt, text = match(command("HGET", flow.p, "q:" .. name) or "", "^(%d+)|(.*)$")
+  local row = attempt and M.read(text)
+  if row then
+    row.attempt, row.text = attempt, text
+  end
+  return row
 end
 
 -- Plans where a step's command id is on record.

@@ -11,12 +11,15 @@ import click
 from rwf import Client
 from rwf.cli import drawing
 from rwf.cli.common import (
+    OnWorkflow,
     Output,
     acknowledgement_lines,
     dumped,
     headline,
     held_by_retries,
+    key_option,
     on_client,
+    on_workflow,
     progress,
     state_and_cause,
     status_of,
@@ -37,7 +40,6 @@ from rwf.model.views import (
 _STEPS_SHOWN: Final = 50
 _CAUSES_SHOWN: Final = 10
 
-_id = click.argument("workflow_id", metavar="ID")
 _optional_step = click.argument("step", required=False)
 
 
@@ -90,8 +92,8 @@ def _listed(view: WorkflowView, status: OperatorStatus) -> tuple[object, ...]:
 # --- show -------------------------------------------------------------------------------------
 
 
-@click.command()
-@_id
+@click.command(cls=OnWorkflow)
+@on_workflow
 @_optional_step
 @click.option(
     "--limit",
@@ -252,8 +254,8 @@ def _result_lines(result: ResultView) -> Iterator[str]:
 # --- graph ------------------------------------------------------------------------------------
 
 
-@click.command()
-@_id
+@click.command(cls=OnWorkflow)
+@on_workflow
 @click.option(
     "--format", "form", type=click.Choice([*drawing.FORMS]), default="text", show_default=True
 )
@@ -270,8 +272,8 @@ def graph(client: Client, out: Output, *, workflow_id: str, form: str) -> None:
 # --- explain ----------------------------------------------------------------------------------
 
 
-@click.command()
-@_id
+@click.command(cls=OnWorkflow)
+@on_workflow
 @_optional_step
 @on_client
 def explain(client: Client, out: Output, *, workflow_id: str, step: str | None) -> None:
@@ -357,8 +359,9 @@ def _rejection_lines(rejection: EvidenceView | None) -> Iterator[str]:
 # --- evidence ---------------------------------------------------------------------------------
 
 
-@click.command()
+@click.command(cls=OnWorkflow)
 @click.argument("workflow_id", metavar="[ID]", required=False)
+@key_option
 @click.option("--step", help="Only what concerns this step.")
 @on_client
 def evidence(client: Client, out: Output, *, workflow_id: str | None, step: str | None) -> None:

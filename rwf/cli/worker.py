@@ -16,7 +16,7 @@ from typing import Any, Final
 import click
 from click.core import ParameterSource
 
-from rwf import Worker
+from rwf import CommandRejected, Worker
 from rwf.cli.common import DEFAULT_URL, Output, json_option
 from rwf.cli.processes import Address, log_options, logging_to, metrics_option, serving_metrics
 from rwf.cli.text import escaped
@@ -94,6 +94,8 @@ def worker(
         worker.use(queues=queues, concurrency=concurrency)
     except ValueError as error:
         raise click.UsageError(f"--concurrency: {error}") from None
+    except CommandRejected as refusal:
+        raise click.UsageError(f"--queues: {refusal.message}") from None
     if url is not None or namespace is not None:
         worker.use(client_elsewhere(worker.client, url, namespace))
     with _logging(context, log_level, log_format, out):

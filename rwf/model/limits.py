@@ -14,6 +14,13 @@ INLINE_BYTES: Final = 1024
 # Edges that one server call walks: one full chunk, about 3 ms (the contract allows 500). What is
 # beyond is moved in further calls.
 EDGES_PER_CALL: Final = CHUNK
+# What a reply that hands steps out holds of what their inputs refer to: references, and bytes of
+# results; and how many bytes of their own payloads, which are read in vain when they are more.
+REFERENCES_TOLD: Final = 64
+RESULTS_TOLD: Final = 262_144
+OTHERS_TOLD: Final = 524_288
+# Bytes of an input with the results that it refers to, each counted once (the default).
+MAX_INPUT: Final = 16_777_216
 # Completions, claims or heartbeats in one batch.
 ITEMS_PER_CALL: Final = 64
 # Names, dependencies or root causes that a reply lists; the count beside them is exact.
@@ -26,6 +33,9 @@ REPLY_BYTES: Final = 1_000_000
 EVIDENCE_KEPT: Final = 10_000
 # Failures after which a callback is dead (section 6).
 CALLBACK_ATTEMPTS: Final = 20
+# For how long after the end of its retention a workflow is kept for callbacks that a dispatcher has
+# still to deliver, in milliseconds: 7 days. Then they are dead.
+CALLBACK_KEPT_MS: Final = 604_800_000
 # Handlers of callbacks that one dispatcher has at work at the same time.
 CALLBACKS_AT_ONCE: Final = 64
 
@@ -43,6 +53,10 @@ GRACE_MS: Final = 1_000
 # How long after its timeout the server takes a step's lease away, when nobody has reported
 # (milliseconds).
 TIMEOUT_GRACE_MS: Final = 1_000
+# How long a step pauses that a worker could not begin, the first time and at most (milliseconds);
+# each pause in a row is twice as long as the last.
+FIRST_PAUSE_MS: Final = 500
+LONGEST_PAUSE_MS: Final = 30_000
 # How far the times of a workflow may lie ahead of the server's clock, in milliseconds: what lies
 # further ahead was written before the clock was set back.
 AHEAD_MS: Final = 1_000

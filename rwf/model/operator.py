@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rwf.model.states import OPEN_STEPS, OperatorStatus, StepState, WorkflowState
+from rwf.model.states import OPEN_STEPS, OperatorStatus, PauseReason, StepState, WorkflowState
 from rwf.model.views import WorkflowView
 
 _OF_WORKFLOW: Final = {
@@ -33,7 +33,12 @@ _OF_STEP: Final = {
 
 # Blockers that somebody has to do something about, though the step itself waits or may run.
 BLOCKING: Final = frozenset(
-    {"waiting_on_retryable_dependency", "missing_dependency_result", "cancel_requested"}
+    {
+        "waiting_on_retryable_dependency",
+        "missing_dependency_result",
+        "cancel_requested",
+        *PauseReason,
+    }
 )
 
 

@@ -133,6 +133,14 @@ class SignalStatus(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+class PauseReason(StrEnum):
+    """Why a claimed step could not be begun, and was given back for a while, uncounted."""
+
+    NO_HANDLER = "no_handler"
+    INPUT_TOO_LARGE = "input_too_large"
+    INPUT_UNREADABLE = "input_unreadable"
+
+
 class CallbackEvent(StrEnum):
     """What the host is told of (SPEC section 6)."""
 

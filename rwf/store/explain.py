@@ -20,12 +20,14 @@ from rwf.model.states import (
     OPEN_STEPS,
     SEMANTICS_VERSION,
     TERMINAL_STEPS,
+    PauseReason,
     StepCause,
     StepState,
     WorkflowState,
 )
 from rwf.model.views import AwaitView, Blocker, QueueView, RootCause, WorkflowView
 from rwf.store.headers import Header
+from rwf.store.pauses import Pause
 from rwf.store.records import Record
 
 # How many steps are visited, over all root causes, to count how many each one holds.
@@ -48,6 +50,9 @@ _LEGAL: Final[Mapping[str, tuple[str, ...]]] = {
     "cancelled_by_dependency": ("explain_step",),
     "waiting_on_dependencies": ("explain_step",),
     "missing_dependency_result": ("recover_step",),
+    PauseReason.NO_HANDLER: ("run_worker_with_handler", "complete_step", "recover_step"),
+    PauseReason.INPUT_TOO_LARGE: ("raise_max_input", "complete_step", "recover_step"),
+    PauseReason.INPUT_UNREADABLE: ("recover_step", "complete_step"),
 }
 
 _CODE_OF_STATE: Final = {
@@ -121,6 +126,8 @@ class Holds:
     parents: dict[str, list[str]] = field(default_factory=dict)
     children: dict[str, list[str]] = field(default_factory=dict)
     requested: bool = False
+    pauses: Mapping[str, Pause] = field(default_factory=dict)
+    """Those of root causes that wait for a retry."""
 
     def add(self, child: str, parent: Record) -> None:
         self.records[parent.name] = parent
@@ -147,6 +154,11 @@ class Holds:
             if name not in self.children and record.state in _WAITING_STATES
         ]
 
+    def retryable(self) -> list[str]:
+        """The steps among root causes that wait for a retry."""
+        names = dict.fromkeys((*self.roots(), *self.waiting()))
+        return [name for name in names if self.records[name].state is StepState.RETRYABLE]
+
     def _waits(self, name: str) -> bool:
         return any(self.records[up].state in OPEN_STEPS for up in self.parents.get(name, ()))
 
@@ -155,6 +167,9 @@ class Holds:
         record = self.records[name]
         if record.lacks_result:
             return "missing_dependency_result"
+        pause = self.pauses.get(name)
+        if pause is not None and pause.holds(record):
+            return pause.reason
         return "release_in_progress" if is_held(record) else _CODE_OF_STATE[record.state]
 
     def legal_next_steps(self, code: str) -> tuple[str, ...]:
@@ -259,12 +274,14 @@ def blockers(
     queue: QueueView | None = None,
     wait: Awaited | None = None,
     missing: Ref | None = None,
+    pause: Pause | None = None,
 ) -> list[Blocker]:
     """Why a step does not run now, the weightiest reason first.
 
     ``parents`` are those that hold the step; ``now`` is the server's time in milliseconds;
-    ``queue`` is that of an available step, ``wait`` what a waiting or expired one waits for, and
-    ``missing`` the first reference of an input that leads nowhere.
+    ``queue`` is that of an available step, ``wait`` what a waiting or expired one waits for,
+    ``missing`` the first reference of an input that leads nowhere, and ``pause`` the latest of a
+    retryable step.
     """
     found: list[Blocker] = []
     if header.cancel is not None and record.state in OPEN_STEPS:
@@ -274,6 +291,8 @@ def blockers(
             found += _waiting(header, record, parents, missing)
         case StepState.AVAILABLE:
             found.append(_for_worker(header, record, now, queue))
+        case StepState.RETRYABLE if pause is not None and pause.holds(record):
+            found.append(_paused(header, record, pause))
         case StepState.RETRYABLE:
             found.append(
                 _blocker(header, record, "retry_scheduled", "it failed, and will run again")
@@ -405,6 +424,19 @@ def _on_signal(header: Header, record: Record, wait: Awaited | None) -> Blocker:
     if wait.swallowed_by is not None:
         summary += f"; {wait.swallowed_by} swallows the next one without a dedupe_key of its own"
     return _blocker(header, record, "waiting_on_signal", summary, **wait.details())
+
+
+def _paused(header: Header, record: Record, pause: Pause) -> Blocker:
+    return _blocker(
+        header,
+        record,
+        pause.reason,
+        pause.summary(record.worker),
+        worker=record.worker,
+        given_back_by=pause.worker,
+        retry_at=header.at(pause.due),
+        times=pause.number,
+    )
 
 
 def _executing(header: Header, record: Record) -> Blocker:

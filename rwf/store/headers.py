@@ -131,9 +131,9 @@ class Header:
 
     @property
     def removal(self) -> int | None:
-        """When the workflow may be removed, as a server's time in milliseconds; None while that
-        cannot be said, or when it is kept for ever."""
-        if self.finished is None or self.kept is None or self.open > 0:
+        """When the workflow's retention is over, as a server's time in milliseconds; None while it
+        has not finished, and when it is kept for ever."""
+        if self.finished is None or self.kept is None:
             return None
         return self.inserted + self.finished + self.kept
 

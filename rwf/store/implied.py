@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from rwf.errors import RecordUnreadable
-from rwf.model.limits import AHEAD_MS, GRACE_MS
+from rwf.model.limits import AHEAD_MS, CALLBACK_KEPT_MS, GRACE_MS
 from rwf.model.states import (
     OPEN_STEPS,
     SEMANTICS_VERSION,
@@ -113,6 +113,8 @@ class Implied:
         """How many fields were taken in, headers apart."""
         self.ready: dict[bytes, str] = {}
         self.timers: dict[bytes, Entry] = {}
+        self.held_back: set[bytes] = set()
+        """Those of the timers that callbacks may have put off."""
         self.outbox: dict[bytes, Entry] = {}
         self.agendas: dict[str, dict[bytes, float | None]] = {}
         """By workflow, the scores of its agenda's entries; None for one that must not stand."""
@@ -163,7 +165,10 @@ class Implied:
         if unfinished:
             self.timers[f"u|{workflow_id}".encode()] = Entry(workflow_id, SOON)
         if header.removal is not None:
-            self.timers[f"x|{workflow_id}".encode()] = Entry(workflow_id, header.removal)
+            timer = f"x|{workflow_id}".encode()
+            self.timers[timer] = Entry(workflow_id, header.removal)
+            if header.open:
+                self.held_back.add(timer)
         state = workflow_state(
             header.counts, cancel=header.cancel is not None, unfinished=unfinished
         )
@@ -243,8 +248,10 @@ class Implied:
         for owner, at in self.latest.items():
             if at > now + AHEAD_MS:
                 self.suspects[owner] = None
-        for member, (owner, due) in self.timers.items():
-            score = scores[member]
+        for member, (owner, implied) in self.timers.items():
+            score, due = scores[member], implied
+            if member in self.held_back and score == due + CALLBACK_KEPT_MS:
+                due = score
             if due == SOON:
                 right = score is not None and now < score <= now + GRACE_MS
             else:

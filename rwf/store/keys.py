@@ -102,6 +102,10 @@ class Keys:
         """One of them: the header and the steps."""
         return self._key(int(workflow_id.partition("-")[0]), f"w:{workflow_id}")
 
+    def payloads(self, workflow_id: str) -> str:
+        """Another: payloads, and what else is read apart from the steps."""
+        return self._key(int(workflow_id.partition("-")[0]), f"p:{workflow_id}")
+
     def agenda(self, workflow_id: str) -> str:
         """Another: what its waits have to have done."""
         return self._key(int(workflow_id.partition("-")[0]), f"d:{workflow_id}")
@@ -138,7 +142,7 @@ PARTITION_SLOTS: Final = (
 )  # fmt: skip
 
 # w  hash: the header and a record for each step
-# p  hash: payloads, contexts, result rows, command ids and long edge lists
+# p  hash: payloads, contexts, result rows, command ids, pauses and long edge lists
 # e  list: evidence of what was accepted
 # n  list: evidence of what was refused or repeated
 # d  sorted set by due time (ms): what its waits have to have done

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Final
 
 from rwf.model.limits import ITEMS_PER_CALL
+from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.store.ops.complete import Item, batches
 from rwf.worker.execution import Execution
@@ -39,7 +40,7 @@ class Desk:
     partition: int
     finished: deque[tuple[ClaimedStep, Item]] = field(default_factory=deque)
     waits: deque[tuple[ClaimedStep, Await]] = field(default_factory=deque)
-    back: deque[ClaimedStep] = field(default_factory=deque)
+    back: deque[tuple[ClaimedStep, PauseReason | None]] = field(default_factory=deque)
     reserved: deque[bytes] = field(default_factory=deque)
     ripe: bool = False
 
@@ -51,9 +52,14 @@ class Desk:
         numbered = ((number, item) for number, (_, item) in enumerate(first))
         return [self.finished.popleft() for _ in next(batches(numbered))]
 
-    def next_back(self) -> list[ClaimedStep]:
-        """Takes the first claims to be given back, as many as one call may tell of."""
-        return [self.back.popleft() for _ in range(min(len(self.back), ITEMS_PER_CALL))]
+    def next_back(self) -> tuple[PauseReason | None, list[ClaimedStep]]:
+        """Takes the first claims to be given back for the same reason, as many as one call may tell
+        of."""
+        reason = self.back[0][1]
+        claims: list[ClaimedStep] = []
+        while self.back and self.back[0][1] is reason and len(claims) < ITEMS_PER_CALL:
+            claims.append(self.back.popleft()[0])
+        return reason, claims
 
     def next_reserved(self) -> list[bytes]:
         """Takes the first entries, as many as one call may start."""

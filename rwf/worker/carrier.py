@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 from rwf.errors import CommandRejected
-from rwf.model.states import CompletionStatus, Reason
+from rwf.model.states import CompletionStatus, PauseReason, Reason
 from rwf.model.views import ClaimedStep
 from rwf.runtime import Runtime
 from rwf.store.catalog import Op
-from rwf.store.ops.claims import Claimer, release, start
+from rwf.store.handed import Handed
+from rwf.store.ops.claims import Claimer, fill_in, pause, release, start
 from rwf.store.ops.complete import Completion, Item, prepared, turn
 from rwf.store.ops.signals import await_step
 from rwf.worker.bench import BATCH, Bench, Desk
@@ -54,6 +56,7 @@ class Carrier:
         self._bench = bench
         self._claimer = claimer
         self._start = start
+        self._lacking: asyncio.Queue[list[Handed]] = asyncio.Queue()
 
     async def run(self) -> None:
         """Carries until it is cancelled; what the server could not take is carried again."""
@@ -78,8 +81,8 @@ class Carrier:
     def put(self, report: Report) -> None:
         """Takes an outcome, to be carried with the next round trip of its partition."""
         desk = self._bench.desk_of(report.claim.workflow_id)
-        if report.outcome is None:
-            desk.back.append(report.claim)
+        if report.outcome is None or isinstance(report.outcome, PauseReason):
+            desk.back.append((report.claim, report.outcome))
         elif isinstance(report.outcome, Await):
             desk.waits.append((report.claim, report.outcome))
         else:
@@ -90,7 +93,7 @@ class Carrier:
         scope = self._runtime.scope
         try:
             return prepared(scope, completion)
-        except Exception as error:  # the user's own classes may raise anything
+        except BaseException as error:  # the user's own classes may raise anything
             why = str(error) if isinstance(error, CommandRejected) else type(error).__name__
             # The work was done, and to do it again would give the same.
             failed = _failed(completion, f"the outcome cannot be stored: {why}")
@@ -119,6 +122,25 @@ class Carrier:
                 _log_refusal(claim, refusal)
         for claim in done.claimed:
             self._start(claim)
+        if done.lacking:
+            bench.on_the_way += len(done.lacking)
+            self._lacking.put_nowait(done.lacking)
+
+    async def fill(self) -> None:
+        """Has what claims lack be read beside the trips, which large inputs do not hold up; until
+        it is cancelled."""
+        while True:
+            lacking = await self._lacking.get()
+            filled: list[ClaimedStep] = []
+            try:
+                filled = await self._runtime.run(fill_in(self._runtime.scope, lacking))
+            except Exception as error:
+                _log.warning("%d steps go back when their leases end: %s", len(lacking), error)
+            finally:
+                self._bench.on_the_way -= len(lacking)
+            for claim in filled:
+                self._start(claim)
+            self._bench.changed()
 
     async def _failed(self, desk: Desk, error: Exception) -> None:
         """Waits for a server that is away. What it cannot carry out is sent again one by one, so
@@ -175,12 +197,14 @@ class Carrier:
 
     async def _give_back(self, desk: Desk) -> None:
         """Gives claims back that never began, or are not to go on; uncounted."""
-        claims = desk.next_back()
+        reason, claims = desk.next_back()
+        scope = self._runtime.scope
         try:
-            await self._carry(release(self._runtime.scope, claims), len(claims))
+            op = release(scope, claims) if reason is None else pause(scope, claims, reason)
+            await self._carry(op, len(claims))
         except Exception as error:
             if await self._link.broken(error, desk.partition):
-                desk.back.extendleft(reversed(claims))
+                desk.back.extendleft((claim, reason) for claim in reversed(claims))
                 return
             _log.warning("%d steps go back when their leases end: %s", len(claims), error)
 

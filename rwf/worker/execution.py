@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.store.ops.complete import Completion
 from rwf.threads import Job, Threads
@@ -32,10 +33,10 @@ _RESOLUTION: Final = 0.001
 @dataclass(frozen=True, slots=True)
 class Report:
     """What an attempt came to: a completion, a wait for a signal, or None when it never began, and
-    its claim is to be given back."""
+    its claim is to be given back; for a while, where there is a reason for that."""
 
     claim: ClaimedStep
-    outcome: Completion | Await | None
+    outcome: Completion | Await | PauseReason | None
 
 
 End = Callable[["Execution", Report | None], None]
@@ -49,7 +50,7 @@ class Execution:
     def __init__(
         self,
         claim: ClaimedStep,
-        handler: Handler | None,
+        handler: Handler,
         threads: Threads,
         beat: Callable[[StepContext], Any],
         lease: float,
@@ -138,8 +139,6 @@ class Execution:
 
     async def _outcome(self) -> Completion | Await | None:
         claim = self.context.claim
-        if self._handler is None:
-            return verdict.again(claim, f"this worker has no handler named {claim.worker!r}")
         arguments = self._handler.arguments(self.context)
         if self._handler.is_async:
             self._begins()

@@ -42,12 +42,22 @@ class Cancel(Ended):
 
 
 class Retry(Outcome):
-    """Run it again: after ``in_`` seconds or a timedelta, or after its backoff."""
+    """Run it again: after ``in_`` seconds or a timedelta, or after its backoff.
 
-    def __init__(self, summary: str | None = None, *, in_: float | timedelta | None = None) -> None:
+    With ``count=False`` the run counts as no attempt, so a handler may poll as often as it likes.
+    """
+
+    def __init__(
+        self,
+        summary: str | None = None,
+        *,
+        in_: float | timedelta | None = None,
+        count: bool = True,
+    ) -> None:
         super().__init__(summary or "")
         self.summary = summary
         self.in_ = in_
+        self.count = count
 
 
 class Await(Outcome):

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.runtime import Beside, Runtime, end_tasks
 from rwf.store.ops.claims import Claimer
@@ -27,6 +28,10 @@ _log = logging.getLogger("rwf.worker")
 
 # Round trips under way at once: one brings steps while the results of the last are worked on.
 _TRIPS: Final = 2
+# Loops that read the inputs which claims have come without: a large one holds up no small one.
+_FILLS: Final = 2
+# Of how many handlers that it lacks a worker warns.
+_NAMES_WARNED_OF: Final = 1_000
 # How long, in seconds, a worker that ends tries to tell its server what it has done. It is a part
 # of the grace time, or half of one that is short.
 _LAST_WORDS: Final = 2.0
@@ -70,6 +75,7 @@ class Shift:
         self._left_behind: set[Execution] = set()
         self.bench = Bench(scope.keys.partitions, terms.concurrency, self._hung)
         self.ended = 0
+        self._unknown: set[str] = set()
         self._heartbeat = Heartbeat(scope, beside, link, self.bench, terms.lease)
         self._watchdog = Watchdog(scope, Beside(runtime.client), self.bench, overdue)
         self._finder = Finder(runtime, link, self.bench, terms.claimer)
@@ -91,24 +97,26 @@ class Shift:
         return self._watchdog.blocked
 
     def tell_end(self) -> None:
-        """Says that it is going to end, so that it does even if something blocks the event loop;
-        from any thread."""
+        """Says that it is going to end, and the second time at once, so that it does even if
+        something blocks the event loop; from any thread."""
+        now, reserve = time.monotonic(), _LAST_WORDS + 2 * _TASKS_END
         if self._end_at is None:
-            self._end_at = time.monotonic() + self._terms.grace
-            reserve = _LAST_WORDS + _TASKS_END
-            self._watchdog.end_by(max(self._end_at, time.monotonic() + reserve) + _TASKS_END)
+            self._end_at = now + self._terms.grace
+            self._watchdog.end_by(max(self._end_at + _TASKS_END, now + reserve))
+        else:
+            self._watchdog.end_by(now + reserve)
 
     def end(self) -> None:
         """Has the shift end gracefully; the second time at once."""
         self._hurry = self._finish.is_set()
         self._finish.set()
-        self.tell_end()
         self.bench.changed()
 
     async def work(self) -> None:
         """Works until :meth:`end`, or until its task is cancelled, which hands back at once."""
         loops = [self._finder.listen, self._finder.poll]
         loops += [self._carrier.run for _ in range(_TRIPS)]
+        loops += [self._carrier.fill for _ in range(_FILLS)]
         tasks = [asyncio.create_task(kept_going(loop)) for loop in loops]
         self._heartbeat.start()
         self._watchdog.start()
@@ -118,10 +126,12 @@ class Shift:
             self._hurry = True
             raise
         finally:
-            self.tell_end()
+            if self._end_at is None:
+                self.tell_end()
             await self._leave()
             self._watchdog.stop()
             self._heartbeat.stop()
+            self._threads.close()
             await end_tasks(tasks, _TASKS_END)
             with suppress(TimeoutError):  # a server that hangs keeps it
                 await asyncio.wait_for(self._heartbeat.over.wait(), _TASKS_END)
@@ -139,9 +149,25 @@ class Shift:
             )
             return
         handler = self._handlers.get(claim.worker)
+        if handler is None:
+            self._not_ours(claim)
+            return
         execution = Execution(claim, handler, self._threads, self._heartbeat.ask, self._terms.lease)
         self.bench.running[key_of(claim)] = execution
         execution.start(self._ended)
+
+    def _not_ours(self, claim: ClaimedStep) -> None:
+        """Gives a step back, for a while, that asks for a handler which others may have."""
+        if claim.worker not in self._unknown and len(self._unknown) < _NAMES_WARNED_OF:
+            self._unknown.add(claim.worker)
+            _log.warning(
+                "this worker has no handler named %r, which step %s of %s asks for: such steps are"
+                " given back for a while",
+                claim.worker,
+                claim.step,
+                claim.workflow_id,
+            )
+        self._carrier.put(Report(claim, PauseReason.NO_HANDLER))
 
     def _ended(self, execution: Execution, report: Report | None) -> None:
         self.bench.running.pop(key_of(execution.context.claim), None)

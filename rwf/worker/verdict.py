@@ -20,10 +20,19 @@ def completed(claim: ClaimedStep, payload: Any) -> Completion:
     return _completion(claim, CompletionStatus.COMPLETED, payload=payload)
 
 
-def again(claim: ClaimedStep, summary: Any, in_: float | timedelta | None = None) -> Completion:
-    """The report of an attempt after which the step runs again."""
+def again(
+    claim: ClaimedStep,
+    summary: Any,
+    in_: float | timedelta | None = None,
+    count: bool = True,
+) -> Completion:
+    """The report of a run after which the step runs again; whether it counts as an attempt."""
     return _completion(
-        claim, CompletionStatus.RETRYABLE, summary=_text(summary, MAX_SUMMARY), retry_in=in_
+        claim,
+        CompletionStatus.RETRYABLE,
+        summary=_text(summary, MAX_SUMMARY),
+        retry_in=in_,
+        count=count,
     )
 
 
@@ -49,7 +58,7 @@ def of_outcome(claim: ClaimedStep, outcome: Outcome) -> Completion | Await:
     if isinstance(outcome, Await):
         return outcome
     if isinstance(outcome, Retry):
-        return again(claim, outcome.summary, outcome.in_)
+        return again(claim, outcome.summary, outcome.in_, outcome.count)
     assert isinstance(outcome, Ended)
     return _completion(
         claim,
@@ -73,6 +82,7 @@ def _completion(
     payload: Any = None,
     summary: str | None = None,
     retry_in: float | timedelta | None = None,
+    count: bool = True,
 ) -> Completion:
     return Completion(
         workflow_id=claim.workflow_id,
@@ -82,6 +92,7 @@ def _completion(
         summary=summary,
         lease=claim.lease,
         retry_in=retry_in,
+        count=count,
     )
 
 

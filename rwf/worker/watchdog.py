@@ -43,6 +43,7 @@ class Watchdog:
         self._alive = threading.Event()
         self._stopped = threading.Event()
         self._end: float | None = None
+        self._ended = False
 
     def start(self) -> None:
         """Begins to watch."""
@@ -54,7 +55,8 @@ class Watchdog:
 
     def end_by(self, moment: float) -> None:
         """When the worker is to have ended, by the monotonic clock; from any thread."""
-        self._end = moment
+        if not self._ended:
+            self._end = moment
 
     def _serve(self) -> None:
         while not self._stopped.wait(_EVERY):
@@ -94,7 +96,7 @@ class Watchdog:
         """Gives back what runs when the loop does not do so by the time it should have."""
         if self._end is None or time.monotonic() < self._end:
             return
-        self._end = None
+        self._end, self._ended = None, True
         claims = [execution.context.claim for execution in self._bench.running.values()]
         for execution in list(self._bench.running.values()):
             execution.context._taken_away()

@@ -50,6 +50,20 @@ def fail(client: Client, workflow_id: str, times: int) -> None:
     assert handler.calls == times
 
 
+def with_callbacks(client: Client, workflow_id: str, count: int) -> None:
+    """Gives a workflow that has a single one, which is pending, so many of the same."""
+    redis, key = raw(client), own_key(workflow_id)
+    counts = redis.hget(key, ":c")
+    assert counts.endswith(b",1,1,0,0,,")
+    others = range(2, count + 1)
+    redis.hset(key, mapping={f"@{number}": redis.hget(key, "@1") for number in others})
+    redis.hset(key, ":c", counts[:-10] + b",%d,%d,0,0,," % (count, count))
+    redis.hincrby(partition_key(workflow_id, "stats"), "gc|pending", len(others))
+    outbox = partition_key(workflow_id, "outbox")
+    due = redis.zscore(outbox, f"{workflow_id}|1")
+    redis.zadd(outbox, {f"{workflow_id}|{number}": due for number in others})
+
+
 def ignore(envelope: Callback) -> None:
     """A handler that is content."""
 

@@ -138,3 +138,13 @@ def test_a_clock_that_is_off_by_less_than_a_second_moves_nothing(one_client: Cli
     before = raw(one_client).hget(own_key(view.id), ":s")
     leased(one_client, view.id)
     assert raw(one_client).hget(own_key(view.id), ":s") == before
+
+
+def test_a_workflow_that_is_over_is_brought_to_the_clock_and_removed(one_client: Client) -> None:
+    view = one_client.insert(flow("a"), retention=timedelta(0))
+    one_client.complete_step(view.id, "a")
+    one_client.dispatch_callbacks(lambda envelope: None)
+    set_back(one_client, HOUR)
+    raw(one_client).zadd("rwf:{0}:timers", {f"x|{view.id}": 1})
+    until(lambda: one_client.prune().workflows == 1, what="its removal")
+    assert one_client.list().workflows == ()

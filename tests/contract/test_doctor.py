@@ -38,7 +38,8 @@ def test_what_waits(one_client: Client, broken_on_purpose: None) -> None:
     one_client.list()
     assert found(one_client, "sweep") == "ok: no open workflow"
     assert found(one_client, "ready") == "ok: no step waits to be claimed"
-    assert found(one_client, "callbacks") == "ok: none dead, 0 pending"
+    unseen = "no dispatcher was ever seen, so they hold no workflow back"
+    assert found(one_client, "callbacks") == f"ok: none dead, 0 pending; {unseen}"
     view = one_client.insert(flow("a"))
     assert found(one_client, "sweep") == "warning: 1 open workflow, and no sweep ever"
     assert found(one_client, "ready").startswith("ok: the oldest step that may run has waited")
@@ -61,8 +62,18 @@ def test_what_waits(one_client: Client, broken_on_purpose: None) -> None:
         found(one_client, "ready") == "warning: the oldest step that may run has waited for 60 min"
     )
     raw(one_client).hset(partition_key(view.id, "stats"), mapping={"gc|dead": 2, "gc|pending": 3})
-    assert found(one_client, "callbacks") == "warning: 2 dead, 3 pending"
+    assert found(one_client, "callbacks") == f"warning: 2 dead, 3 pending; {unseen}"
     assert "--resend" in str(finding(one_client, "callbacks").advice)
+    one_client.dispatch_callbacks(lambda envelope: None)
+    raw(one_client).hset(partition_key(view.id, "stats"), "gc|dead", 0)
+    meta = one_client._scope.keys.meta()
+    raw(one_client).hset(meta, "dispatcher", hours_ago(one_client, 0.06))
+    seen = "a dispatcher was last seen"
+    assert found(one_client, "callbacks") == f"ok: none dead, 3 pending; {seen} 4 min ago"
+    raw(one_client).hset(meta, "dispatcher", hours_ago(one_client, 3))
+    assert found(one_client, "callbacks") == f"warning: none dead, 3 pending; {seen} 3.0 h ago"
+    one_client.dispatch_callbacks(lambda envelope: None)
+    assert found(one_client, "callbacks").endswith(f"3 pending; {seen} 0 s ago")
     assert one_client.doctor().healthy
 
 
@@ -105,7 +116,7 @@ def rights(server: AnyServer, rules: str) -> str:
     ("rules", "says"),
     [
         ("~rwf:* &rwf:* +@all -hset -zadd", "failed: bob may not HSET, ZADD in this namespace"),
-        ("~rwf:* +@all", "failed: bob may not PUBLISH in this namespace"),
+        ("~rwf:* +@all", "failed: bob may not PUBLISH, SUBSCRIBE in this namespace"),
         ("%R~rwf:* &rwf:* +@all -fcall", "ok: bob may read, and nothing else"),
         ("~rwf:* &rwf:* +@all -@write -fcall -zscore", "failed: bob may not FCALL, ZSCORE"),
         ("~other:* &rwf:* +@all", "failed: bob may not FCALL_RO, FCALL, EXISTS, TYPE,"),

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 import pytest
 
-from rwf import AsyncClient, Client, NotFound, Workflow
-from rwf.model.limits import CALLBACK_ATTEMPTS, SIGNAL_KEPT_MS
+from rwf import AsyncClient, Client, NotFound, Reconciler, StoreUnavailable, Workflow
+from rwf.model.limits import CALLBACK_ATTEMPTS, CALLBACK_KEPT_MS, SIGNAL_KEPT_MS
 from rwf.model.views import PruneReport, WorkflowView
 from rwf.store.catalog import Call, Op
 from rwf.store.keys import topic_digest
@@ -22,6 +22,7 @@ from rwf.store.ops.insert import insert
 from rwf.store.ops.signals import await_step, deliver_signal
 from rwf.store.ops.timers import fire_due
 from tests.contract.commandline import NO_ID
+from tests.contract.daemons import swept, ticked
 from tests.contract.flows import (
     drive,
     fan_out,
@@ -34,7 +35,16 @@ from tests.contract.flows import (
     refused,
     stored,
 )
-from tests.contract.outbox import claimed, fail, hasten, ignore, settled, stat
+from tests.contract.outbox import (
+    claimed,
+    counted,
+    fail,
+    hasten,
+    ignore,
+    settled,
+    stat,
+    with_callbacks,
+)
 from tests.servers import AnyServer
 from tests.waiting import until
 
@@ -56,7 +66,7 @@ def prune(client: Client, workflows: int = 0, signals: int = 0) -> None:
     assert client.prune() == PruneReport(workflows=workflows, signals=signals)
 
 
-def op_of(client: Client, workflow_id: str) -> Op[bool]:
+def op_of(client: Client, workflow_id: str) -> Op[bool | pruning_ops.Undelivered]:
     """The operation that removes one workflow."""
     return pruning_ops.prune(client._scope, workflow_id)
 
@@ -124,6 +134,24 @@ def age(client: Client, signal: str, key: str, by_ms: int = WEEK_AND_A_BIT) -> N
             raw(client).hset(name, field, b",".join((status, older, rest)))
     timers = name[: name.index(b"sig:")] + b"timers"
     raw(client).zincrby(timers, -by_ms, f"s|{digest}")
+
+
+def grow_older(client: Client, workflow_id: str, by_ms: int) -> None:
+    """Has a workflow be that much older, with all that is derived of it."""
+    redis, key = raw(client), own_key(workflow_id)
+    index = partition_key(workflow_id, "index")
+    for member in redis.zrange(index, 0, -1):
+        if workflow_id.encode() in member:
+            redis.zrem(index, member)
+    version, definition, steps, inserted, rest = redis.hget(key, ":s").split(b",", 4)
+    inserted = b"%d" % (int(inserted) - by_ms)
+    redis.hset(key, ":s", b",".join((version, definition, steps, inserted, rest)))
+    for name, members in (("timers", f"x|{workflow_id}"), ("outbox", f"{workflow_id}|")):
+        entries = redis.zrange(partition_key(workflow_id, name), 0, -1, withscores=True)
+        for member, score in entries:
+            if member.startswith(members.encode()):
+                redis.zadd(partition_key(workflow_id, name), {member: score - by_ms})
+    client.reconcile(workflow_id)
 
 
 # --- when a workflow leaves
@@ -230,7 +258,6 @@ def test_what_is_due_carries_it_out_too(client: Client) -> None:
 def test_it_stays_until_its_callbacks_are_delivered(client: Client) -> None:
     view = client.insert(flow("a"), retention=NOW)
     client.complete_step(view.id, "a")
-    assert removal(client, view.id) is None  # so it costs nothing while it waits
     fail(client, view.id, 1)
     prune(client)
     hasten(client, view.id)
@@ -255,6 +282,134 @@ def test_one_whose_callback_is_sent_again_stays_until_then(client: Client) -> No
     prune(client)
     client.dispatch_callbacks(ignore)
     prune(client, workflows=1)
+
+
+def test_with_nobody_to_dispatch_callbacks_hold_back_nothing(client: Client) -> None:
+    ids = [client.insert(flow("a"), retention=NOW).id for _ in range(40)]
+    for workflow_id in ids:
+        client.complete_step(workflow_id, "a")
+    prune(client, workflows=40)
+    assert gauges(client) == set()
+    assert [key for key in stored(client) if key.endswith((b":outbox", b":timers"))] == []
+    assert stat(client, "cb|workflow.terminal|dead") == 0
+
+
+def test_a_daemon_without_a_handler_removes_them_too(client: Client) -> None:
+    view = client.insert(flow("a"), retention=NOW)
+    client.complete_step(view.id, "a")
+    ticked(client)
+    assert keys_of(client, view.id) == []
+
+
+@pytest.mark.parametrize("seen", ["by a dispatch", "by a daemon"])
+def test_once_a_dispatcher_was_seen_callbacks_hold_back(client: Client, seen: str) -> None:
+    """In whichever partition, and even if it had nothing to do."""
+    if seen == "by a dispatch":
+        client.dispatch_callbacks(ignore)
+    else:
+        asyncio.run(Reconciler(client, callbacks=ignore).tick())
+    ids = [client.insert(flow("a"), retention=NOW).id for _ in range(10)]
+    for workflow_id in ids:
+        client.complete_step(workflow_id, "a")
+    prune(client)
+    for workflow_id in ids:
+        finished = client.get(workflow_id).finished_at
+        assert finished is not None
+        later = finished + timedelta(milliseconds=CALLBACK_KEPT_MS)
+        # It is not looked at over and over meanwhile; a sweep finds nothing wrong with that.
+        assert removal(client, workflow_id) == round(later.timestamp() * 1000)
+        assert client.reconcile(workflow_id).repairs == ()
+    assert swept(client) == set()
+    assert client.rebuild().repairs == {}
+    client.dispatch_callbacks(ignore)
+    prune(client, workflows=10)
+    assert gauges(client) == set()
+
+
+def test_callbacks_undelivered_7_days_after_the_retention_are_dead(client: Client) -> None:
+    client.dispatch_callbacks(ignore)
+    early, late = (client.insert(flow("a"), retention=timedelta(hours=1)).id for _ in range(2))
+    for workflow_id in (early, late):
+        client.complete_step(workflow_id, "a", "failed")
+        client.recover_step(workflow_id, "a", "skip")
+    grow_older(client, early, CALLBACK_KEPT_MS + 3_500_000)
+    grow_older(client, late, CALLBACK_KEPT_MS + 3_700_000)
+    with counted(client, dead=2):
+        prune(client, workflows=1)
+    assert stat(client, "cb|workflow.recovery_completed|dead") == 1
+    assert keys_of(client, late) == []
+    assert [one.status for one in client.callbacks(early)] == ["pending"] * 3
+    assert stat(client, "gc|dead") == 0
+    assert stat(client, "gc|pending") == 3
+
+
+def test_a_dispatcher_of_an_earlier_release_counts(one_client: Client) -> None:
+    """It leaves no note, but its deliveries are counted."""
+    view = one_client.insert(flow("a"))
+    one_client.complete_step(view.id, "a")
+    one_client.dispatch_callbacks(ignore)
+    assert raw(one_client).hdel("rwf:{0}:meta", "dispatcher") == 1
+    view = one_client.insert(flow("a"), retention=NOW)
+    one_client.complete_step(view.id, "a")
+    prune(one_client)
+    assert one_client.dispatch_callbacks(ignore).delivered == 1
+    prune(one_client, workflows=1)
+
+
+def test_a_callback_that_came_after_the_look_for_dispatchers_holds_back(client: Client) -> None:
+    """The workflow ends anew, and a dispatcher is seen, between the two calls of a removal."""
+    view = client.insert(flow("a"), retention=NOW)
+    client.complete_step(view.id, "a", "failed")
+    asked = drive(client, op_of(client, view.id), 1)
+    assert asked is not None
+    assert client._run(pruning_ops.dispatcher_seen(client._scope.keys)) is None
+    client.recover_step(view.id, "a", "skip")
+    client.dispatch_callbacks(ignore, limit=1)
+    again = drive(client, pruning_ops.prune(client._scope, view.id, "none:1"), 1)
+    assert again == pruning_ops.Undelivered(view.id, 3)
+    prune(client)
+    assert len(client.callbacks(view.id)) == 3
+
+
+def test_a_record_out_of_reach_holds_back(
+    one_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = one_client.insert(flow("a"), retention=NOW)
+    one_client.complete_step(view.id, "a")
+
+    def away(_: object) -> Op[float | None]:
+        raise StoreUnavailable("the partition of the namespace's record is away")
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pruning_ops, "dispatcher_seen", away)
+        prune(one_client)
+    prune(one_client, workflows=1)
+
+
+@pytest.mark.parametrize("dispatcher", [False, True])
+def test_hundreds_of_callbacks_leave_in_slices(one_client: Client, dispatcher: bool) -> None:
+    if dispatcher:
+        one_client.dispatch_callbacks(ignore)
+    view = one_client.insert(flow("a"), retention=NOW)
+    one_client.complete_step(view.id, "a")
+    with_callbacks(one_client, view.id, 450)
+    grow_older(one_client, view.id, CALLBACK_KEPT_MS + 1000)
+    with counted(one_client, **({"dead": 450} if dispatcher else {})):
+        prune(one_client, workflows=1)
+    assert raw(one_client).zcard("rwf:{0}:outbox") == 0
+    assert gauges(one_client) == set()
+
+
+def test_one_that_an_earlier_release_has_given_no_timer_leaves_after_a_sweep(
+    one_client: Client,
+) -> None:
+    view = one_client.insert(flow("a"), retention=NOW)
+    one_client.complete_step(view.id, "a")
+    raw(one_client).zrem("rwf:{0}:timers", f"x|{view.id}")
+    prune(one_client)
+    assert swept(one_client) == {("retention_timer_missing", None)}
+    prune(one_client, workflows=1)
 
 
 # --- it is not there any more

@@ -208,7 +208,7 @@ def test_an_entry_that_is_reserved_and_ready(client: Client) -> None:
 
 def test_where_all_is_well_little_is_looked_at(one_client: Client) -> None:
     one_client.insert(fan_out(300))
-    one_client.complete_step(one_client.insert(flow("a")).id, "a")
+    one_client.complete_step(one_client.insert(flow("a"), retention=None).id, "a")
     # The sizes, then the timers and the unfinished inserts, of which there are none.
     assert drive(one_client, remove_surplus(one_client._scope, 0), 3) == {}
 

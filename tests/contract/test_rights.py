@@ -18,7 +18,7 @@ from rwf.store.ops.due import PassedOver
 from rwf.store.ops.timers import fire_due
 from tests import invariants
 from tests.contract.commandline import Cli
-from tests.contract.daemons import swept
+from tests.contract.daemons import serving, swept
 from tests.contract.flows import flow
 from tests.deploying import PASSWORD, ROLES, start, url_of
 from tests.servers import KINDS, AnyServer
@@ -31,8 +31,8 @@ KIND_NAMES = [*KINDS, "cluster"]
 def guarded(request: pytest.FixtureRequest) -> Iterator[AnyServer]:
     """A server, or a cluster, that knows the users, with rwf's library."""
     server = start(request.param)
-    with Client.from_url(url_of(server, "admin"), partitions=4) as admin:
-        admin.migrate()
+    with Client.from_url(url_of(server, "migrate"), partitions=4) as migrating:
+        migrating.migrate()
     yield server
     server.stop()
 
@@ -129,14 +129,28 @@ def test_a_daemon(quiet: AnyServer) -> None:
     with opened(quiet, "client") as client:
         view = client.insert(flow("a"))
         client.complete_step(view.id, "a", "retryable", retry_in=0)
-    for node in nodes(quiet):
-        node.execute_command("FUNCTION", "FLUSH")
     with opened(quiet, "daemon") as daemon:
         for partition in range(4):
             daemon._run(fire_due(daemon._scope, partition, PassedOver()))
         assert daemon.step(view.id, "a").state == "available"
         daemon.reconcile(view.id)
         assert swept(daemon) == set()
+
+
+def test_only_who_migrates_loads_the_library(guarded: AnyServer) -> None:
+    """The server cannot tell whose library one replaces; so nobody else may."""
+    for node in nodes(guarded):
+        node.execute_command("FUNCTION", "FLUSH")
+    for role in ("client", "worker", "daemon"):
+        with (
+            opened(guarded, role) as client,
+            pytest.raises(StoreMisconfigured, match="run `rwf migrate` as one who may"),
+        ):
+            client.list()
+    with opened(guarded, "migrate") as migrating:
+        assert migrating.migrate().loaded
+    with opened(guarded, "daemon") as daemon:
+        assert daemon.list() is not None
 
 
 def test_an_operator(guarded: AnyServer, tmp_path: Path) -> None:
@@ -183,9 +197,23 @@ def test_no_role_does_more(guarded: AnyServer, role: str) -> None:
         ("CLIENT", "KILL", "1"), ("CLIENT", "LIST"), ("REPLICAOF", "no", "one"), ("MONITOR",),
         ("GET", "rwf:{0}:meta"), ("DEL", "rwf:{0}:meta"), ("HGET", "other", "x"),
         ("PUBLISH", "other", "x"), ("SCRIPT", "FLUSH"), ("SAVE",), ("BGREWRITEAOF",),
+        ("CLIENT", "TRACKING", "ON"), ("CLIENT", "CACHING", "YES"), ("CLIENT", "PAUSE", "1"),
+        ("CLIENT", "REPLY", "OFF"), ("SUBSCRIBE", "other"), ("PSUBSCRIBE", "*"),
+        ("FUNCTION", "DUMP"), ("FUNCTION", "RESTORE", "x"), ("FUNCTION", "KILL"),
+        ("FCALL_RO", "x", "1", "other"), ("FCALL", "x", "1", "other:{0}:meta"),
+        ("HSET", "other", "a", "b"), ("UNLINK", "other"), ("RENAME", "rwf:{0}:meta", "other"),
+        ("COPY", "rwf:{0}:meta", "other"), ("MIGRATE", "h", "1", "rwf:{0}:meta", "0", "1"),
+        ("CLUSTER", "RESET"), ("CLUSTER", "FAILOVER"), ("SWAPDB", "0", "1"), ("SORT", "rwf:x"),
     ]  # fmt: skip
     if role != "daemon":
-        forbidden += [("FUNCTION", "LOAD", "x"), ("SCAN", "0")]
+        forbidden += [("SCAN", "0")]
+    if role != "migrate":
+        forbidden += [("FUNCTION", "LOAD", "x"), ("FUNCTION", "LOAD", "REPLACE", "x")]
+    else:
+        forbidden += [
+            ("FCALL", "x", "1", "rwf:{0}:ready"), ("HGETALL", "rwf:{0}:meta"),
+            ("HSET", "rwf:{1}:stats", "a", "b"), ("PUBLISH", "rwf:{0}:events", "x"),
+        ]  # fmt: skip
     if role == "operator":
         forbidden += [("FCALL", "x", "1", "rwf:{0}:meta"), ("HSET", "rwf:{0}:meta", "a", "b")]
     for command in forbidden:
@@ -201,6 +229,48 @@ def test_the_doctor_of_a_role(guarded: AnyServer, role: str) -> None:
     assert report.healthy, report
     (rights,) = (check.found for check in report.checks if check.name == "rights")
     assert rights == f"rwf-{role} may do all that rwf does"
+
+
+@pytest.mark.parametrize("guarded", ["redis70", "cluster"], indirect=True)
+def test_the_doctor_names_a_right_that_is_missing(guarded: AnyServer) -> None:
+    """Such as one on channels that was taken away: work goes on, and hints are lost."""
+    for rules, missing in (("resetchannels", "subscribe"), ("-zadd", "zadd")):
+        for node in nodes(guarded):
+            node.execute_command("ACL", "SETUSER", "rwf-client", *rules.split())
+        with opened(guarded, "client") as client:
+            (rights,) = (one for one in client.doctor().checks if one.name == "rights")
+        for node in nodes(guarded):
+            node.execute_command("ACL", "SETUSER", "rwf-client", "&rwf:*", "+zadd")
+        assert rights.status == "failed"
+        assert missing in rights.found.lower()
+
+
+def test_who_loses_the_right_to_publish_loses_hints_alone(guarded: AnyServer) -> None:
+    """What a call has done is told as usual; daemons go on as well."""
+    for role in ("client", "daemon"):
+        for node in nodes(guarded):
+            node.execute_command("ACL", "SETUSER", f"rwf-{role}", "resetchannels")
+    try:
+        with opened(guarded, "client") as client, opened(guarded, "daemon") as daemon:
+            view = client.insert(flow("a b:a"))
+            with serving(daemon, interval=0.05, sweep_interval=0.2, callbacks=lambda _: None):
+                client.complete_step(view.id, "a", "retryable", retry_in=0.1)
+                until(
+                    lambda: client.step(view.id, "a").state == "available",
+                    timeout=20,
+                    what="the retry",
+                )
+                assert client.complete_step(view.id, "a").released == ("b",)
+                assert client.complete_step(view.id, "b").workflow.state == "completed"
+                until(
+                    lambda: {one.status for one in client.callbacks(view.id)} == {"delivered"},
+                    timeout=20,
+                    what="the callback",
+                )
+    finally:
+        for role in ("client", "daemon"):
+            for node in nodes(guarded):
+                node.execute_command("ACL", "SETUSER", f"rwf-{role}", "&rwf:*")
 
 
 def test_nobody_logs_in_without_a_password(guarded: AnyServer) -> None:

@@ -156,19 +156,78 @@ def test_an_exception_is_logged_with_its_step(
     assert len(row.summary) == 500
 
 
-def test_a_step_without_a_handler_runs_again_elsewhere(
-    one_client: Client, one_server: AnyServer
+def test_a_step_without_a_handler_runs_elsewhere_as_its_first_attempt(
+    one_client: Client, one_server: AnyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    view = one_client.insert(flow("a", worker="known", backoff=0))
-    with at_work(Worker(client_of("async", one_server))):
-        until(lambda: step_of(one_client, view.id) == "retryable", what="the report")
-    [row] = one_client.results(view.id)
-    assert row.summary == "this worker has no handler named 'known'"
-    one_client.reconcile(view.id)
+    ids = [one_client.insert(flow("a", worker="known", max_attempts=1)).id for _ in range(2)]
+    with at_work(Worker(client_of("async", one_server), reconcile=False)):
+        until(
+            lambda: {step_of(one_client, workflow_id) for workflow_id in ids} == {"retryable"},
+            what="their return",
+        )
+    warnings = [one for one in caplog.messages if "has no handler named 'known'" in one]
+    assert len(warnings) == 1
+    why = one_client.explain_step(ids[0], "a")
+    assert (why.operator_status, why.blockers[0].code) == ("Blocked", "no_handler")
     worker = Worker(client_of("async", one_server))
     worker.step("known")(lambda: "done")
+    run_to_end(worker, one_client, *ids)
+    assert one_client.step(ids[0], "a").attempt == 1
+
+
+def test_a_rolling_deploy_burns_no_attempt(one_client: Client, one_server: AnyServer) -> None:
+    """One worker of the old release, which lacks the new handler, beside one of the new."""
+    workflow = flow("a", worker="old", max_attempts=2).add(
+        "b", worker="new", deps=["a"], max_attempts=2
+    )
+    ids = [one_client.insert(workflow).id for _ in range(40)]
+    old, new = (Worker(client_of("async", one_server), concurrency=8) for _ in range(2))
+    for worker in (old, new):
+        worker.step("old")(lambda: "old")
+    new.step("new")(lambda: "new")
+    with at_work(old), at_work(new):
+        for workflow_id in ids:
+            until_ended(one_client, workflow_id)
+    assert {one_client.get(workflow_id).state for workflow_id in ids} == {"completed"}
+    assert {one_client.step(workflow_id, "b").attempt for workflow_id in ids} == {1}
+    rows = [row for workflow_id in ids for row in one_client.results(workflow_id)]
+    assert len(rows) == 80
+
+
+def test_a_handler_polls_without_counting_attempts(
+    one_client: Client, one_server: AnyServer
+) -> None:
+    view = one_client.insert(flow("a", max_attempts=2))
+    worker = Worker(client_of("async", one_server))
+    runs: list[int] = []
+
+    @worker.step("work")
+    async def poll(ctx: StepContext) -> str:
+        runs.append(ctx.attempt)
+        if len(runs) < 6:
+            raise Retry("not yet", in_=0, count=False)
+        return "done"
+
     run_to_end(worker, one_client, view.id)
-    assert one_client.step(view.id, "a").attempt == 2
+    assert runs == [1] * 6
+    assert [(row.attempt, row.payload) for row in one_client.results(view.id)] == [(1, "done")]
+
+
+def test_a_worker_joins_more_results_than_one_reply_holds(
+    one_client: Client, one_server: AnyServer
+) -> None:
+    names = [f"s{number}" for number in range(150)]
+    joined = Workflow("joined").add_many({"name": name, "worker": "part"} for name in names)
+    joined.add("last", worker="sum", input={"parts": [result(name) for name in names]})
+    ids = [one_client.insert(joined).id for _ in range(3)]
+    worker = Worker(client_of("async", one_server))
+    worker.step("part")(lambda: 2)
+    worker.step("sum")(lambda parts: sum(parts))
+    run_to_end(worker, one_client, *ids)
+    for workflow_id in ids:
+        row = one_client.result(workflow_id, "last")
+        assert row is not None
+        assert (row.attempt, row.payload) == (1, 300)
 
 
 @pytest.mark.parametrize("plain", [True, False])

@@ -92,7 +92,10 @@ class System(Protocol):
     def kept(self) -> list[KeptRow]:
         """The signals that nobody has consumed, by topic and age."""
 
-    def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused: ...
+    def request_cancel(self, workflow_id: str, force: bool = False) -> WorkflowRow | Refused: ...
+
+    def keep(self, workflow_id: str, for_ever: bool) -> WorkflowRow:
+        """Set how long a workflow is kept: for ever, or not at all."""
 
     def acknowledge(self, workflow_id: str, actor: str) -> WorkflowRow | Refused: ...
 
@@ -109,8 +112,8 @@ class System(Protocol):
     def fire_due(self, workflow_id: str) -> object:
         """Make the workflow's retries that are due available (those with ``retry_in=0``)."""
 
-    def prune(self) -> int:
-        """Deliver all callbacks, end every retention, and remove what is over."""
+    def prune(self, deliver: bool) -> int:
+        """Deliver all callbacks, if asked to, end every retention, and remove what is over."""
 
     def snapshot(self, workflow_id: str) -> Snapshot: ...
 
@@ -325,13 +328,22 @@ class Machine(RuleBasedStateMachine):
 
     # What operators do.
 
-    @rule(data=st.data(), chance=st.integers(0, 4))
-    def cancel(self, data: st.DataObject, chance: int) -> None:
+    @rule(data=st.data(), chance=st.integers(0, 4), force=st.booleans())
+    def cancel(self, data: st.DataObject, chance: int, force: bool) -> None:
         """Seldom: it ends a workflow."""
         flow, _ = self._pick(data, set(StepState))
         if chance == 0 or self.model.workflows[self.flows[flow][0]].cancel_requested:
             ours, theirs = self.flows[flow]
-            self._agree(self.model.request_cancel(ours), self.system.request_cancel(theirs))
+            self._agree(
+                self.model.request_cancel(ours, force), self.system.request_cancel(theirs, force)
+            )
+
+    @rule(data=st.data(), for_ever=st.booleans())
+    def keep(self, data: st.DataObject, for_ever: bool) -> None:
+        """For ever, until somebody says otherwise."""
+        flow, _ = self._pick(data, set(StepState))
+        ours, theirs = self.flows[flow]
+        self._agree(self.model.keep(ours, for_ever), self.system.keep(theirs, for_ever))
 
     @rule(data=st.data(), actor=st.sampled_from(["ann", "bob"]), bad_end=st.booleans())
     def acknowledge(self, data: st.DataObject, actor: str, bad_end: bool) -> None:
@@ -369,11 +381,12 @@ class Machine(RuleBasedStateMachine):
 
     # Time passes.
 
-    @precondition(lambda self: any(self.model.finished(ours) for _, ours in self._present()))
-    @rule(definition=definitions())
-    def prune(self, definition: Definition) -> None:
-        """What is finished leaves; what is sent to it afterwards finds nothing."""
-        self._agree(self.model.prune(), self.system.prune())
+    @precondition(lambda self: any(self.model.over(ours) for _, ours in self._present()))
+    @rule(definition=definitions(), deliver=st.booleans())
+    def prune(self, definition: Definition, deliver: bool) -> None:
+        """What is finished leaves, unless a dispatcher has still to deliver callbacks of it; what
+        is sent to it afterwards finds nothing."""
+        self._agree(self.model.prune(deliver), self.system.prune(deliver))
         self.keyed = {key: self.keyed[key] for key in self.model.keys}
         present = {flow for flow, _ in self._present()}
         self.leases = [lease for lease in self.leases if lease[0] in present]

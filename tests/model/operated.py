@@ -73,6 +73,7 @@ class Operated(Reference):
         super().__init__()
         self.signals: list[Kept] = []
         self.recoveries: dict[tuple[str, str, str], Recovered] = {}
+        self.dispatched = False
         self.waits = 0
         self.claims = 0
 
@@ -242,12 +243,32 @@ class Operated(Reference):
 
     # Retention.
 
+    def keep(self, workflow_id: str, for_ever: bool) -> WorkflowRow:
+        workflow = self.workflows[workflow_id]
+        workflow.kept = for_ever
+        workflow.evidence.append(EvidenceRow("set_retention", None, "accepted", None))
+        return workflow_row(workflow)
+
     def finished(self, workflow_id: str) -> bool:
         return workflow_row(self.workflows[workflow_id]).finished
 
-    def prune(self) -> int:
-        """Every finished workflow is over; returns how many leave."""
-        over = [one for one in self.workflows.values() if self.finished(one.id)]
+    def over(self, workflow_id: str) -> bool:
+        return self.finished(workflow_id) and not self.workflows[workflow_id].kept
+
+    def prune(self, deliver: bool) -> int:
+        """Every finished workflow is over that is not kept for ever; returns how many leave.
+
+        Callbacks that are to be delivered yet hold a workflow back once a dispatcher was seen.
+        """
+        if deliver:
+            self.dispatched = True
+            for workflow in self.workflows.values():
+                workflow.delivered = len(workflow.callbacks)
+        over = [
+            one
+            for one in self.workflows.values()
+            if self.over(one.id) and (not self.dispatched or one.delivered == len(one.callbacks))
+        ]
         for workflow in over:
             del self.workflows[workflow.id]
         self.keys = {key: id_ for key, id_ in self.keys.items() if id_ in self.workflows}
@@ -256,19 +277,24 @@ class Operated(Reference):
 
     # Cancel requests.
 
-    def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused:
+    def request_cancel(self, workflow_id: str, force: bool = False) -> WorkflowRow | Refused:
         workflow = self.workflows[workflow_id]
         action = "request_cancel"
-        if workflow.cancel_requested:
+        running = any(step.state is StepState.EXECUTING for step in workflow.steps.values())
+        if workflow.cancel_requested and not (force and running):
             workflow.evidence.append(EvidenceRow(action, None, "duplicate", "duplicate_cancel"))
             return workflow_row(workflow)
         before = workflow_row(workflow)
         if before.finished:
             return self._refuse_operator(workflow, action, None, Reason.ALREADY_TERMINAL)
         workflow.cancel_requested, workflow.to_review = True, False
+        stays = TERMINAL_STEPS if force else TERMINAL_STEPS | {StepState.EXECUTING}
         workflow.evidence.append(EvidenceRow(action, None, "accepted", None))
         for step in in_order(workflow):
-            if step.state not in TERMINAL_STEPS | {StepState.EXECUTING}:
+            if step.state is StepState.EXECUTING and force:
+                entry = EvidenceRow(action, step.name, "accepted", "lease_taken")
+                workflow.evidence.append(entry)
+            if step.state not in stays:
                 self._abandon(workflow, step)
                 step.become(CANCELLED_BY_REQUEST.state, CANCELLED_BY_REQUEST.cause)
         self._tell(workflow, before)

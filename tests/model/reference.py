@@ -174,8 +174,12 @@ class Workflow:
     to_review: bool = False
     """Whether an operator's latest command was refused."""
     acknowledged: str | None = None
+    kept: bool = False
+    """Whether it stays when it has finished."""
     evidence: list[EvidenceRow] = field(default_factory=list)
     callbacks: list[tuple[str, ...]] = field(default_factory=list)
+    delivered: int = 0
+    """How many of them."""
 
 
 class Reference:

@@ -167,9 +167,13 @@ class ClientSystem:
         ]
         return sorted(rows, key=lambda row: (row.name, row.key))
 
-    def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused:
+    def keep(self, workflow_id: str, for_ever: bool) -> WorkflowRow:
+        retention = None if for_ever else timedelta(0)
+        return workflow_row(self._client.set_retention(workflow_id, retention))
+
+    def request_cancel(self, workflow_id: str, force: bool = False) -> WorkflowRow | Refused:
         try:
-            return workflow_row(self._client.request_cancel(workflow_id))
+            return workflow_row(self._client.request_cancel(workflow_id, force=force))
         except CommandRejected as error:
             return _refused(error)
 
@@ -214,8 +218,8 @@ class ClientSystem:
     def fire_due(self, workflow_id: str) -> object:
         return self._fire(workflow_id)
 
-    def prune(self) -> int:
-        while self._client.dispatch_callbacks(lambda _envelope: None).delivered:
+    def prune(self, deliver: bool) -> int:
+        while deliver and self._client.dispatch_callbacks(lambda _envelope: None).delivered:
             pass
         return self._client.prune().workflows
 

@@ -197,7 +197,10 @@ def test_users_may_run_what_functions_run_and_no_other_command_on_keys() -> None
             "CLUSTER|INFO", "PUBLISH", "SPUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", "SSUBSCRIBE",
             "SUNSUBSCRIBE",
         }  # fmt: skip
-        assert of_functions == {*READING} if role == "operator" else {*READING, *WRITING}
+        expected = {"operator": {*READING}, "migrate": {"HMGET", "HSET", "HSETNX"}}
+        assert of_functions == expected.get(role, {*READING, *WRITING})
+        assert ("FUNCTION|LOAD" in granted) is (role == "migrate")
+        assert ("SCAN" in granted) is (role == "daemon")
         assert not any(rule[0] in "><#" or rule == "nopass" for rule in users[f"rwf-{role}"])
     assert users["default"][0] == "off"
 
@@ -230,6 +233,9 @@ def test_compose() -> None:
     assert reconciler["deploy"]["replicas"] == 2
     assert reconciler["build"]["dockerfile"] == "deploy/Dockerfile"
     assert "rwf-daemon:" in reconciler["environment"]["RWF_URL"]
+    assert "rwf-migrate:" in services["migrate"]["environment"]["RWF_URL"]
+    assert services["migrate"]["command"] == ["migrate"]
+    assert "migrate" in reconciler["depends_on"]
     for service in services.values():
         for volume in service.get("volumes", []):
             if volume.startswith("./"):
@@ -287,6 +293,9 @@ def test_kubernetes() -> None:
     pod = spec["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     (container,) = pod["containers"]
+    (before,) = pod["initContainers"]
+    assert before["args"] == ["migrate"]
+    assert before["securityContext"] == container["securityContext"]
     (port,) = container["ports"]
     assert container["args"][-1].endswith(f":{port['containerPort']}")
     for probe in ("livenessProbe", "readinessProbe"):

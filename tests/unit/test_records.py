@@ -366,7 +366,7 @@ def test_an_entry_of_evidence(step: str, reason: str, note: str, found: tuple[An
         ("500", "40", 0, 1700000000663),
         ("500", "", 0, None),
         ("", "40", 0, None),
-        ("500", "40", 1, None),
+        ("500", "40", 1, 1700000000663),
         ("0", "0", 0, 1700000000123),
     ],
 )

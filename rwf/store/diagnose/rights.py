@@ -62,6 +62,7 @@ def _commands(session: Session) -> Iterator[tuple[str, ...]]:
     for command, arguments in both.items():
         yield (command, *([key] if arguments else []), *["0"] * (arguments - 1))
     yield (session.publish, channel, "")
+    yield ("SSUBSCRIBE" if session.cluster else "SUBSCRIBE", channel)
 
 
 def _text(reply: str | bytes) -> str:

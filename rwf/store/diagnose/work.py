@@ -11,6 +11,7 @@ from rwf.model.states import TERMINAL_WORKFLOWS, CallbackStatus, WorkflowState
 from rwf.model.views import Check
 from rwf.store.actions import Send, Steps
 from rwf.store.diagnose.findings import duration, failed, ok, unreadable, warning
+from rwf.store.ops.prune import dispatcher_seen
 from rwf.store.ops.stats import Fleet, fleet
 from rwf.store.session import Session
 
@@ -48,9 +49,10 @@ def work_checks(session: Session) -> Steps[list[Check]]:
     try:
         yield from session.open()
         found = yield from session.run(fleet(session.keys))
+        seen = yield from session.run(dispatcher_seen(session.keys))
     except RwfError as error:
         return [warning("work", f"the statistics cannot be read: {error}", "see the checks above")]
-    return [_sweep(found), _ready(found), _callbacks(found)]
+    return [_sweep(found), _ready(found), _callbacks(found, seen)]
 
 
 def _sweep(found: Fleet) -> Check:
@@ -80,12 +82,20 @@ def _ready(found: Fleet) -> Check:
     return ok("ready", waits)
 
 
-def _callbacks(found: Fleet) -> Check:
+def _callbacks(found: Fleet, seen: float | None) -> Check:
     pending, dead = (
         found.counts.get(f"gc|{status}", 0)
         for status in (CallbackStatus.PENDING, CallbackStatus.DEAD)
     )
+    counts = f"{dead or 'none'} dead, {pending} pending"
+    if seen is None:
+        text = f"{counts}; no dispatcher was ever seen, so they hold no workflow back"
+    else:
+        text = f"{counts}; a dispatcher was last seen {duration(seen)} ago"
     if dead:
         advice = "see `rwf ls --status 'Needs Review'`, then `rwf callbacks ID --resend`"
-        return warning("callbacks", f"{dead} dead, {pending} pending", advice)
-    return ok("callbacks", f"none dead, {pending} pending")
+        return warning("callbacks", text, advice)
+    if pending and seen is not None and seen > _LONG:
+        advice = "see to it that what dispatches callbacks runs: they hold their workflows back"
+        return warning("callbacks", text, advice)
+    return ok("callbacks", text)

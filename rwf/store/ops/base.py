@@ -19,6 +19,7 @@ from rwf.errors import (
     StoreUnavailable,
     WorkflowInvalid,
 )
+from rwf.model.limits import MAX_INPUT
 from rwf.model.names import shown
 from rwf.model.payload import encode
 from rwf.model.states import Reason
@@ -44,10 +45,13 @@ class Scope:
 
     keys: Keys
     max_payload: int
+    max_input: int = MAX_INPUT
 
     def __post_init__(self) -> None:
-        if type(self.max_payload) is not int or self.max_payload < 1:
-            raise invalid("connect", "max_payload must be a number of bytes, 1 or more")
+        for name in ("max_payload", "max_input"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise invalid("connect", f"{name} must be a number of bytes, 1 or more")
 
     def on_workflow(self, function: str, workflow_id: str, args: list[Arg]) -> Call:
         """A call that concerns one workflow."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,13 +10,13 @@ from datetime import timedelta
 from typing import Any, Final
 
 from rwf.errors import RecordUnreadable, StoreUnavailable, WorkflowInvalid
-from rwf.model.filling import ResultMissing, fill
 from rwf.model.limits import ITEMS_PER_CALL, QUEUES_PER_CLAIM
 from rwf.model.names import checked_name
-from rwf.model.payload import decode
 from rwf.model.retry import seconds
-from rwf.model.views import ClaimedStep, HeartbeatReport, WakingSignal
+from rwf.model.states import PauseReason
+from rwf.model.views import ClaimedStep, HeartbeatReport
 from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
+from rwf.store.handed import Handed
 from rwf.store.ops.base import (
     Scope,
     Slots,
@@ -28,10 +29,11 @@ from rwf.store.ops.base import (
     wire_name,
     wire_text,
 )
+from rwf.store.ops.inputs import Judged, place_of, read_inputs
 from rwf.store.ops.waits import settle_waits
-from rwf.store.records import Record
-from rwf.store.stored import reading, time_of, value_of
-from rwf.store.waits import Wait
+from rwf.store.stored import time_of
+
+_log = logging.getLogger("rwf")
 
 _CLAIM, _HEARTBEAT, _RELEASE = "claim", "heartbeat", "release"
 _MOST: Final = 1_000
@@ -160,106 +162,79 @@ def start(
     A workflow that nothing can be made of keeps nobody else from their steps: its entries are
     passed over, and go back by themselves.
     """
-    return (
-        yield from each_survived(
-            lambda some: _start(scope, partition, claimer, some), entries, _place_of
-        )
+    found = yield from each_survived(
+        lambda some: _start(scope, partition, claimer, some), entries, _place_of
     )
+    whole = [claimed for claimed in found if isinstance(claimed, ClaimedStep)]
+    left = [claimed for claimed in found if isinstance(claimed, Handed)]
+    return whole + (yield from fill_in(scope, left))
 
 
 def _place_of(entry: bytes) -> str:
     _, workflow_id, step = entry.decode().rsplit("|", 2)
-    return f"step {step} of {workflow_id}"
+    return place_of((workflow_id, step))
 
 
 def _start(
     scope: Scope, partition: int, claimer: Claimer, entries: Sequence[bytes]
-) -> Op[list[ClaimedStep]]:
+) -> Op[list[ClaimedStep | Handed]]:
     slots = Slots(scope, partition)
     args: list[Arg] = [new_call_id(), claimer.worker, claimer.lease_ms]
     for entry in entries:
         place, workflow_id, step = entry.decode().rsplit("|", 2)
         args += [slots.of(workflow_id), step, place]
     replies, flags = yield Call("start", slots.keys, args)
-    found = yield from told(scope, entries, replies)
+    whole, left = yield from told(scope, entries, replies)
     for workflow_id, slot in slots:
         if flags[slot - 1]:
             yield from settle_waits(scope, workflow_id)
-    return found
+    return [*whole, *left]
 
 
-def told(scope: Scope, entries: Sequence[bytes], replies: Sequence[Any]) -> Op[list[ClaimedStep]]:
-    """The claims that became of entries; those that lack a result wait for it from now on. One that
-    cannot be read is passed over: its lease ends, as that of a claimer that died."""
-    found: list[ClaimedStep] = []
-    missing: list[ClaimedStep] = []
+def told(
+    scope: Scope, entries: Sequence[bytes], replies: Sequence[Any]
+) -> Op[tuple[list[ClaimedStep], list[Handed]]]:
+    """The claims that became of entries; and those of which something is still to be read.
+
+    Those that lack a result wait for it from now on, and those that cannot be read pause. One of
+    which nothing can be told is passed over: its lease ends, as that of a claimer that died.
+    """
+    judged = Judged(scope.max_input)
+    left: list[Handed] = []
     for entry, reply in zip(entries, replies, strict=True):
-        if reply:
-            try:
-                claimed, whole = _claimed(entry, reply)
-            except RecordUnreadable as error:
-                warn_of(_place_of(entry), error)
-            else:
-                (found if whole else missing).append(claimed)
-    if missing:
-        yield from _report(scope, missing, _MISSING, "")
-    return found
-
-
-@reading
-def _claimed(entry: bytes, reply: Sequence[Any]) -> tuple[ClaimedStep, bool]:
-    """A claim as its holder sees it, and whether all results that it refers to are there."""
-    _, workflow_id, step = entry.decode().rsplit("|", 2)
-    text, input_, step_context, wait, payload, references, inserted, context = reply
-    record = Record.parse(step, text)
-    assert record.claim is not None
-    assert record.lease is not None
-    whole = True
-    value = value_of(input_)
-    if references:
+        if not reply:
+            continue
         try:
-            value = _filled(value, references)
-        except ResultMissing:
-            whole = False
-    claimed = ClaimedStep(
-        workflow_id=workflow_id,
-        step=step,
-        worker=record.worker,
-        queue=record.queue,
-        attempt=record.attempt,
-        max_attempts=record.max_attempts,
-        lease=record.lease,
-        lease_expires_at=time_of(inserted + record.claim.expires),
-        timeout=record.timeout,
-        input=value,
-        context=value_of(step_context),
-        workflow_context=value_of(context),
-        signal=_signal(wait, payload) if wait else None,
-    )
-    return claimed, whole
+            handed = Handed.parse(entry, reply)
+        except RecordUnreadable as error:
+            warn_of(_place_of(entry), error)
+        else:
+            if handed.left or judged.lacks(handed):
+                left.append(handed)
+    yield from _give_up(scope, judged)
+    return list(judged.whole.values()), left
 
 
-def _filled(value: Any, references: Sequence[bytes]) -> Any:
-    results: dict[str, Any] = {}
-    null: set[str] = set()
-    parts = iter(references)
-    for name, kind, payload in zip(parts, parts, parts, strict=True):
-        if kind == b"v":
-            results[name.decode()] = decode(payload)
-        elif kind == b"n":
-            null.add(name.decode())
-    return fill(value, results, frozenset(null))
+def fill_in(scope: Scope, claims: Sequence[Handed]) -> Op[list[ClaimedStep]]:
+    """These claims, once what they lack was read; those that cannot be filled in are given up.
+
+    When their partition is away meanwhile, those are returned that were filled in by then: nobody
+    else could tell their holder of them.
+    """
+    judged = Judged(scope.max_input)
+    try:
+        yield from read_inputs(scope, claims, judged)
+        yield from _give_up(scope, judged)
+    except StoreUnavailable as error:
+        _log.warning("what claimed steps were given could not be read: %s", error)
+    return list(judged.whole.values())
 
 
-def _signal(wait: bytes, payload: bytes | None) -> WakingSignal:
-    woken = Wait.parse(wait)
-    assert woken.signal_id is not None
-    return WakingSignal(
-        id=woken.signal_id,
-        signal=woken.signal,
-        correlation_key=woken.key,
-        payload=value_of(payload or None),
-    )
+def _give_up(scope: Scope, judged: Judged) -> Op[None]:
+    if judged.missing:
+        yield from _report(scope, judged.missing, _MISSING, "")
+    for reason, claims in judged.paused.items():
+        yield from pause(scope, claims, reason)
 
 
 def heartbeat(
@@ -290,6 +265,15 @@ def heartbeat(
 def release(scope: Scope, claims: Iterable[ClaimedStep]) -> Op[int]:
     """Gives unstarted work back, uncounted; how many leases still stood."""
     reports = yield from _report(scope, _checked(claims, _RELEASE), _GIVE_BACK, "")
+    return sum(end is not None for _, end, _ in reports)
+
+
+def pause(scope: Scope, claims: Sequence[ClaimedStep], reason: PauseReason) -> Op[int]:
+    """Gives steps that could not be begun back for a while, uncounted; how many leases still stood.
+
+    A step pauses for 0.5 s, and each time in a row for twice as long, up to 30 s (``pauses.lua``).
+    """
+    reports = yield from _report(scope, claims, reason.value, "")
     return sum(end is not None for _, end, _ in reports)
 
 

@@ -17,6 +17,7 @@ from rwf.model.retry import seconds
 from rwf.model.states import STEP_CODE, CompletionStatus, StepState
 from rwf.model.views import ClaimedStep, CommandResult
 from rwf.store.catalog import Arg, Call, Op
+from rwf.store.handed import Handed
 from rwf.store.headers import Header
 from rwf.store.ops.advance import advance_origin
 from rwf.store.ops.base import (
@@ -34,7 +35,7 @@ from rwf.store.ops.base import (
     wire_name,
     wire_text,
 )
-from rwf.store.ops.claims import Claimer, start, told
+from rwf.store.ops.claims import Claimer, fill_in, start, told
 from rwf.store.ops.waits import settle_waits, untold
 from rwf.store.records import Record, Row
 from rwf.store.waits import Wait
@@ -62,6 +63,7 @@ class Completion:
     actor: str | None = None
     force: bool = False
     command_id: str | None = None
+    count: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +173,10 @@ def prepared(scope: Scope, asked: Completion) -> Item:
         raise invalid(_ACTION, f"status must be one of {', '.join(_STATUSES)}")
     if asked.retry_in is not None and code != STEP_CODE[StepState.RETRYABLE]:
         raise invalid(_ACTION, "retry_in goes with status 'retryable' only")
-    if not isinstance(asked.force, bool):
-        raise invalid(_ACTION, "force must be True or False")
+    if not isinstance(asked.force, bool) or not isinstance(asked.count, bool):
+        raise invalid(_ACTION, "force and count must be True or False")
+    if not asked.count and (code != STEP_CODE[StepState.RETRYABLE] or asked.payload is not None):
+        raise invalid(_ACTION, "count=False goes with status 'retryable', and without a payload")
     payload = encoded_payload(scope, asked.payload, _ACTION)
     command = checked_text(asked.command_id, "command_id", _ACTION)
     lease = checked_text(asked.lease, "lease", _ACTION)
@@ -186,6 +190,7 @@ def prepared(scope: Scope, asked: Completion) -> Item:
         f"{random.random():.6f}",  # noqa: S311 - jitter
         "" if payload is None else "1",
         "1" if asked.force else "",
+        "" if asked.count else "1",
     )
     return Item(workflow_id, step, ",".join(fields), payload or b"", _note(asked, command))
 
@@ -207,6 +212,7 @@ def _note(asked: Completion, command: str | None) -> bytes:
         "actor": checked_text(asked.actor, "actor", _ACTION),
         "command_id": command,
         "force": asked.force or None,
+        "count": None if asked.count else False,
     }
     try:
         return orjson.dumps({key: value for key, value in note.items() if value is not None})
@@ -253,11 +259,11 @@ def _complete(
             yield from settle_waits(scope, workflow_id)
     if claimer is None:
         return results, []
-    next_ = yield from told(scope, found, claims)
+    next_, left = yield from told(scope, found, claims)
     reserved = [entry for entry, reply in zip(found, claims, strict=True) if not reply]
     if reserved:
         next_ += yield from start(scope, partition, claimer, reserved)
-    return results, next_
+    return results, next_ + (yield from fill_in(scope, left))
 
 
 def _arguments(
@@ -288,11 +294,12 @@ def _arguments(
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What one round trip of a worker brought: a refusal or None for each completion; claims;
-    entries that are reserved for it, to be started with the next; and how many entries of the
-    queues it found."""
+    claims of which something is still to be read (``fill_in``); entries that are reserved for it,
+    to be started with the next; and how many entries of the queues it found."""
 
     refusals: list[CommandRejected | None]
     claimed: list[ClaimedStep]
+    lacking: list[Handed]
     reserved: list[bytes]
     found: int
 
@@ -320,10 +327,9 @@ def turn(
         if not refused and Row.is_open(reply[2]):
             origin = f"{item.step}:{reply[1].decode()}"
             yield from advance_origin(scope, item.workflow_id, origin)
-    claimed = yield from told(scope, reserved, started)
-    claimed += yield from told(scope, found, claims)
+    claimed, lacking = yield from told(scope, [*reserved, *found], [*started, *claims])
     left = [entry for entry, reply in zip(found, claims, strict=True) if not reply]
-    return Turn(refusals, claimed, left, len(found))
+    return Turn(refusals, claimed, lacking, left, len(found))
 
 
 def _result(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
 from rwf.model.filling import ResultMissing, fill, references
-from rwf.model.limits import LISTED
+from rwf.model.limits import LISTED, REPLY_ITEMS
 from rwf.model.operator import step_status, workflow_status
 from rwf.model.ref import Ref
 from rwf.model.states import (
@@ -26,7 +26,7 @@ from rwf.model.views import (
     StepExplanation,
     WorkflowExplanation,
 )
-from rwf.store.catalog import Arg, Op
+from rwf.store.catalog import Arg, Op, Read
 from rwf.store.explain import (
     Awaited,
     Holds,
@@ -45,6 +45,7 @@ from rwf.store.ops.queues import queue_of
 from rwf.store.ops.reads import edges, latest_rejection, load, records, rows
 from rwf.store.ops.recover import latest_recovery
 from rwf.store.ops.signals import swallowed_by
+from rwf.store.pauses import Pause
 from rwf.store.records import Record, Row
 from rwf.store.stored import value_of
 
@@ -57,6 +58,7 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
     loaded = yield from load(scope, workflow_id, names=[wire_name(name, "explain_step")])
     record, header = loaded.records[0], loaded.header
     holds = yield from _above(scope, workflow_id, header, record)
+    holds.pauses = yield from _pauses(scope, workflow_id, [name, *holds.retryable()], holds)
     causes, cause_count = root_causes_of_step(holds, name)
     parents, parent_records = yield from _parents(scope, workflow_id, record)
     reported = [*parent_records.values(), *(holds.records[cause.step] for cause in causes)]
@@ -73,7 +75,16 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
     missing = None
     if record.lacks_result:
         missing = yield from _missing(scope, workflow_id, name)
-    why = blockers(header, record, held_by, loaded.now, queue=queue, wait=waiting, missing=missing)
+    why = blockers(
+        header,
+        record,
+        held_by,
+        loaded.now,
+        queue=queue,
+        wait=waiting,
+        missing=missing,
+        pause=holds.pauses.get(name),
+    )
     dependencies = tuple(
         _dependency(parent_records[parent], policy, latest) for parent, policy in parents
     )
@@ -120,6 +131,24 @@ def _missing(scope: Scope, workflow_id: str, name: str) -> Op[Ref | None]:
     except ResultMissing as error:
         return error.ref
     return None
+
+
+def _pauses(
+    scope: Scope, workflow_id: str, names: Sequence[str], holds: Holds
+) -> Op[dict[str, Pause]]:
+    """The latest pauses of those of these steps that are retryable; of at most as many as are
+    listed."""
+    retryable = [name for name in names if holds.records[name].state is StepState.RETRYABLE]
+    payloads = scope.keys.payloads(workflow_id)
+    found: dict[str, Pause] = {}
+    for start in range(0, min(len(retryable), LISTED), REPLY_ITEMS):
+        some = retryable[start : start + REPLY_ITEMS]
+        fields = [Pause.field(name) for name in some]
+        (texts,) = yield Read(payloads, [("HMGET", payloads, *fields)])
+        if isinstance(texts, list):  # else somebody has overwritten the key
+            pairs = zip(some, texts, strict=True)
+            found |= {name: Pause.parse(text) for name, text in pairs if text is not None}
+    return found
 
 
 def _above(scope: Scope, workflow_id: str, header: Header, record: Record) -> Op[Holds]:
@@ -193,6 +222,7 @@ def _dependency(
 def explain(scope: Scope, workflow_id: str) -> Op[WorkflowExplanation]:
     first, all_records = yield from records(scope, workflow_id)
     holds = yield from _whole(scope, workflow_id, first.header, all_records)
+    holds.pauses = yield from _pauses(scope, workflow_id, holds.retryable(), holds)
     causes, cause_count = root_causes_of_workflow(holds)
     latest = yield from _latest(scope, workflow_id, (holds.records[one.step] for one in causes))
     causes = [_with_result(cause, latest) for cause in causes]

@@ -302,7 +302,7 @@ def tidy(scope: Scope, partition: int) -> Op[None]:
     for left in (yield Call("overdue", scope.keys.partition(partition), [_TIDIED])):
         workflow_id = left.decode(errors="replace")
         if partition_of(workflow_id) == partition:  # what is no id, is a sweep's to remove
-            yield scope.on_workflow("insert", workflow_id, ["discard"])
+            yield scope.on_workflow("discard", workflow_id, [])
 
 
 def _slices(fields: Fields) -> Iterator[tuple[Pairs, Pairs]]:

@@ -10,12 +10,15 @@ them idempotent, and anybody can go on where a dead client has stopped:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple, TypeVar
 
+from rwf.errors import StoreUnavailable
 from rwf.model.views import PruneReport
 from rwf.store.catalog import Arg, Call, Op
-from rwf.store.ops.base import Scope, invalid, is_partition
+from rwf.store.keys import Keys
+from rwf.store.ops.base import Scope, invalid, is_partition, side_by_side, warn_of
 from rwf.store.ops.due import Due
 from rwf.store.ops.waits import (
     Topic,
@@ -27,18 +30,73 @@ from rwf.store.ops.waits import (
     settle_waits,
 )
 
+T = TypeVar("T")
 Progress = Callable[[PruneReport], object]
 """What is called now and then with what was removed so far."""
 
+_log = logging.getLogger("rwf")
 
-def prune(scope: Scope, workflow_id: str) -> Op[bool]:
-    """Removes a finished workflow, if its time is over; whether it was this that removed it."""
+# How many workflows are removed side by side, each with a call of its own in a round trip.
+_SIDE_BY_SIDE: Final = 32
+
+
+class Undelivered(NamedTuple):
+    """A workflow whose time is over, and of whose callbacks some are to be delivered yet."""
+
+    workflow_id: str
+    callbacks: int
+
+
+def prune_all(scope: Scope, workflow_ids: Sequence[str]) -> Op[int]:
+    """Removes those of the workflows whose time is over; how many these were. One that cannot be
+    read is passed over, with a warning."""
+    found = yield from _side_by_side([(one, prune(scope, one)) for one in workflow_ids])
+    undelivered = [one for one in found if isinstance(one, Undelivered)]
+    if undelivered:
+        try:
+            # Only now, so that none of their callbacks came after it was read (prune.lua).
+            seen = yield from dispatcher_seen(scope.keys)
+        except StoreUnavailable:
+            return found.count(True)  # they are held back until that can be read
+        ops = [
+            (one, prune(scope, one, f"none:{count}" if seen is None else "seen"))
+            for one, count in undelivered
+        ]
+        found += yield from _side_by_side(ops)
+    return found.count(True)
+
+
+def _side_by_side(ops: Sequence[tuple[str, Op[T]]]) -> Op[list[T]]:
+    done: list[T] = []
+    for start in range(0, len(ops), _SIDE_BY_SIDE):
+        some = ops[start : start + _SIDE_BY_SIDE]
+        results = yield from side_by_side([op for _, op in some])
+        for (workflow_id, _), result in zip(some, results, strict=True):
+            if isinstance(result, Exception):
+                warn_of(f"workflow {workflow_id}", result)
+            else:
+                done.append(result)
+    return done
+
+
+def prune(scope: Scope, workflow_id: str, dispatcher: str = "") -> Op[bool | Undelivered]:
+    """Removes a finished workflow, if its time is over; whether it was this that removed it.
+
+    ``dispatcher`` is what ``prune.lua`` is told of dispatchers, "" when nobody has asked yet.
+    """
     unsettled: Unsettled = {}
-    place = b""
+    place, first = b"", b"1"
     while True:
-        what, *rest = yield scope.on_workflow("prune", workflow_id, [place])
+        args: list[Arg] = [place, dispatcher, first]
+        what, *rest = yield scope.on_workflow("prune", workflow_id, args)
         if what == b"untold":
             yield from settle_waits(scope, workflow_id)
+        elif what == b"undelivered":
+            return Undelivered(workflow_id, int(rest[0]))
+        elif what == b"given up":
+            dead, first = rest
+            if int(dead):
+                _log.warning("workflow %s: %d callbacks were never delivered", workflow_id, dead)
         elif what == b"removing":
             place, keyed, waits = rest
             if keyed:
@@ -66,6 +124,13 @@ def _forget(scope: Scope, workflow_id: str, waits: Sequence[Any], unsettled: Uns
         yield from hand_over(scope, topic, handed, unsettled, None)
 
 
+def dispatcher_seen(keys: Keys) -> Op[float | None]:
+    """How many seconds ago a dispatcher of callbacks was last seen in the namespace, None when none
+    ever was."""
+    ago = yield Call("dispatched", [keys.meta()])
+    return None if ago is None else int(ago) / 1000
+
+
 class Pruning:
     """One run over all partitions, a page of timers at a time; ``done`` once it is over."""
 
@@ -91,11 +156,12 @@ class Pruning:
     def page(self) -> Op[None]:
         """Removes what one page of due timers names."""
         page = yield from self._due.page()
-        for kind, owner, _ in self._due.timers(page):
-            if kind == "x":
-                self._workflows += yield from prune(self._scope, owner)
-            elif kind == "s":
-                self._signals += yield from judge_topic(self._scope, owner)
+        timers = list(self._due.timers(page))
+        ended = [timer.owner for timer in timers if timer.kind == "x"]
+        self._workflows += yield from prune_all(self._scope, ended)
+        for timer in timers:
+            if timer.kind == "s":
+                self._signals += yield from judge_topic(self._scope, timer.owner)
         rest = yield from self._due.leave_behind(page)
         if not rest.more:
             self._due = Due(self._scope, self._due.partition + 1)

@@ -11,7 +11,7 @@ from rwf.store.keys import partition_of
 from rwf.store.ops.advance import advance_all
 from rwf.store.ops.base import Scope, Slots, side_by_side, warn_of
 from rwf.store.ops.due import Due, Page, PassedOver, Timer
-from rwf.store.ops.prune import prune
+from rwf.store.ops.prune import prune_all
 from rwf.store.ops.waits import judge_topic, settle_waits
 
 Batch = Mapping[str, Sequence[Timer]]
@@ -52,15 +52,17 @@ def fire(due: Due, page: Page) -> Op[Fired]:
         return Fired(0, page.next_in)
     by_workflow: dict[str, list[Timer]] = {}
     apart: list[Work] = []
+    over: list[str] = []
     for timer in due.timers(page):
         if timer.kind == "s":
             apart.append((f"topic {timer.owner}", judge_topic(scope, timer.owner)))
         elif timer.kind == "x":
-            apart.append((f"workflow {timer.owner}", prune(scope, timer.owner)))
+            over.append(timer.owner)
         else:
             by_workflow.setdefault(timer.owner, []).append(timer)
     yield from _fire_workflows(scope, due.partition, by_workflow)
     yield from _carry_out(apart)
+    yield from prune_all(scope, over)
     if due.passed.places:
         yield from _follow_clock(due)
     rest = yield from due.leave_behind(page)

@@ -1,0 +1,66 @@
+-- Pauses: a claimed step that its claimer could not begin was given back, uncounted, and is retryable for a while.
+-- The field "z:step" of the payload hash tells of the latest pause:
+--   number,code,due,mark,worker
+--   number     how many there were in a row; each lasts twice as long as the last one, up to a bound
+--   code       why: no_handler, input_too_large or input_unreadable
+--   due        when it ends: the due of the record, as long as it lasts
+--   mark       what the step had reported when it began: its latest attempt with a row, the number of its latest wait,
+--              the stamp of its latest uncounted retry, "2:0:0". Once these have moved on, somebody has run the
+--              step, and its next pause is the first of a new row
+--   worker     who gave the step back, percent-quoted
+-- Meanwhile the record keeps the step's place in the queue, and whether its next claim counts (order, claim).
+local M = {}
+
+local PAUSED = { state = "r", cause = "" }
+local MANY = 1000
+local NOTE = '{"source":"server"}'
+local MESSAGES = {
+  no_handler = " has no handler for the step",
+  input_too_large = " does not take an input as large as the step's",
+  input_unreadable = " cannot read what the step's input is made of",
+}
+
+local function mark_of(flow, name, step)
+  local wait, put_off = waits.latest(flow, name), rows.put_off(flow, name)
+  return step.reported .. ":" .. (wait and call.number(wait.n) or "0") .. ":" .. (put_off and put_off.stamp or "0")
+end
+
+-- How many pauses for this reason a step has had in a row.
+local function in_a_row(flow, name, code, mark)
+  local before = command("HGET", flow.p, "z:" .. name) or ""
+  local number, was, had = match(before, "^(%d+),([%l_]+),%d+,([%d:]+),")
+  return was == code and had == mark and tonumber(number) or 0
+end
+
+-- Gives a claimed step back for a while. Only the first pause in a row is evidence: a step may be given back for
+-- ever. Where somebody has overwritten the payload hash, the pause is as long as any, and nothing is noted.
+function M.begin(call_, flow, name, step, code)
+  if not MESSAGES[code] then
+    error("a step is given back for no reason that there is")
+  end
+  local worker, known = claims.worker(step), call.is_type(flow.p, "hash")
+  local mark = known and mark_of(flow, name, step)
+  local number = known and in_a_row(flow, name, code, mark) + 1 or MANY
+  claims.hand_back(call_, flow, name, step)
+  if step.state ~= "a" then
+    return -- a cancel request has ended it
+  end
+  local order, claim = step.order, step.claim
+  moves.withdraw(call_, flow, name, step)
+  moves.become(call_, flow, name, step, PAUSED)
+  local delay = min(states.LONGEST_PAUSE_MS, states.FIRST_PAUSE_MS * 2 ^ (number - 1))
+  step.order, step.claim, step.due = order, claim, call.number(flow.since + delay)
+  call.set_timer(call_, flow, "r", name, flow.h.inserted + step.due)
+  if not known then
+    return
+  end
+  rows.set(
+    flow, "z:" .. name, call.number(number) .. "," .. code .. "," .. step.due .. "," .. mark .. "," .. worker
+  )
+  if number == 1 then
+    local item = { action = "claim", scope = "step", step = name, call = "", note = NOTE }
+    evidence.accept(call_, flow, item, "accepted", code, worker .. MESSAGES[code])
+  end
+end
+
+return M

@@ -1,0 +1,162 @@
+"""What goes wrong in a worker itself: it is logged, told by its health, and ends nobody (SPEC
+section 8)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+from rwf import AsyncClient, Client, StoreUnavailable, Worker
+from rwf.worker.carrier import Carrier
+from rwf.worker.finder import Finder
+from rwf.worker.heartbeat import Heartbeat
+from tests.contract.flows import flow
+from tests.contract.workers import CLIENTS, at_work, client_of, until_ended
+from tests.servers import AnyServer
+from tests.waiting import until
+
+LOOPS = [(Finder, "listen"), (Finder, "poll"), (Carrier, "run"), (Heartbeat, "_beat")]
+
+
+class Broken:
+    """A method that fails as long as it is told to."""
+
+    def __init__(self, kind: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = 0
+        self.fails = True
+        method = getattr(kind, name)
+
+        def call(*args: Any) -> Any:
+            self.calls += 1
+            if self.fails:
+                raise ZeroDivisionError("nobody expected this")
+            return method(*args)
+
+        monkeypatch.setattr(kind, name, call)
+
+
+@pytest.mark.parametrize(("kind", "name"), LOOPS, ids=lambda one: getattr(one, "__name__", one))
+def test_a_loop_that_fails_is_logged_and_begins_again(
+    one_client: Client,
+    one_server: AnyServer,
+    kind: Any,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken = Broken(kind, name, monkeypatch)
+    worker = Worker(client_of("async", one_server), lease=0.6)
+    worker.step("work")(lambda: None)
+    with at_work(worker):
+        until(lambda: broken.calls >= 3, what="the third try")
+        broken.fails = False
+        view = one_client.insert(flow("a b:a"))
+        until_ended(one_client, view.id)
+    assert one_client.get(view.id).state == "completed"
+    told = [one for one in caplog.records if one.exc_info and one.exc_info[0] is ZeroDivisionError]
+    assert told
+    assert all(one.levelno == logging.ERROR for one in told)
+
+
+def test_an_error_that_nobody_expected_loses_no_outcome(
+    one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a round trip, whose outcomes then travel one by one."""
+    worker = Worker(client_of("async", one_server))
+    worker.step("work")(lambda: None)
+    failed: list[str] = []
+    run = AsyncClient._run
+
+    async def once(self: AsyncClient, op: Any) -> Any:
+        if op.__name__ == "turn" and op.gi_frame.f_locals["items"] and not failed:
+            failed.append(op.__name__)
+            raise AttributeError("of a library's own")
+        return await run(self, op)
+
+    monkeypatch.setattr(AsyncClient, "_run", once)
+    view = one_client.insert(flow("a b c"))
+    with at_work(worker):
+        until_ended(one_client, view.id)
+        assert worker.health.unreported == 0
+    assert failed == ["turn"]
+    assert [step.attempt for step in one_client.steps(view.id)] == [1, 1, 1]
+
+
+def test_a_reconciler_that_fails_ends_no_worker(
+    one_client: Client,
+    one_server: AnyServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from rwf import Reconciler
+
+    served: list[int] = []
+    serve = Reconciler.serve
+
+    async def failing(self: Reconciler) -> None:
+        served.append(1)
+        if len(served) == 1:
+            raise ZeroDivisionError
+        await serve(self)
+
+    monkeypatch.setattr(Reconciler, "serve", failing)
+    worker = Worker(client_of("async", one_server))
+    worker.step("work")(lambda: None)
+    with at_work(worker):
+        until(lambda: len(served) == 2, what="another reconciler")
+        view = one_client.insert(flow("a"))
+        until_ended(one_client, view.id)
+    assert any("the reconciler has ended" in one.getMessage() for one in caplog.records)
+
+
+def test_health_tells_of_a_call_that_failed(
+    one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as for want of a free connection."""
+    worker = Worker(client_of("async", one_server), reconcile=False)
+    worker.step("work")(lambda: None)
+    with at_work(worker):
+        until(lambda: worker._shift is not None, what="its start")
+        run = AsyncClient._run
+
+        async def refused(self: AsyncClient, op: Any) -> Any:
+            op.close()
+            raise StoreUnavailable("no free connection")
+
+        monkeypatch.setattr(AsyncClient, "_run", refused)
+        until(lambda: worker.health.error == "no free connection", what="its health")
+        monkeypatch.setattr(AsyncClient, "_run", run)
+        view = one_client.insert(flow("a"))
+        until_ended(one_client, view.id)
+        until(lambda: worker.health.error is None, what="its health")
+
+
+@CLIENTS
+@pytest.mark.parametrize("given", ["url", "redis"])
+def test_a_worker_does_with_one_connection(
+    one_client: Client, one_server: AnyServer, kind: str, given: str
+) -> None:
+    made: Any = Client if kind == "sync" else AsyncClient
+    if given == "url":
+        client = made.from_url(one_server.url, max_connections=1)
+    else:
+        library: Any = redis if kind == "sync" else redis.asyncio
+        pool = library.BlockingConnectionPool.from_url(one_server.url, max_connections=1)
+        client = made.from_redis(library.Redis.from_pool(pool))
+    worker = Worker(client, lease=0.6, concurrency=4)
+
+    @worker.step("work")
+    async def work() -> None:
+        await asyncio.sleep(1)  # past the lease, which is extended
+
+    view = one_client.insert(flow("a b c d e:a,b,c,d", max_attempts=1))
+    with at_work(worker):
+        until_ended(one_client, view.id)
+    assert one_client.get(view.id).state == "completed"
+    if given == "redis" and kind == "sync":
+        client._store._client.close()
