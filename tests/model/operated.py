@@ -245,7 +245,7 @@ class Operated(Reference):
 
     def keep(self, workflow_id: str, for_ever: bool) -> WorkflowRow:
         workflow = self.workflows[workflow_id]
-        workflow.kept = for_ever
+        workflow.kept, workflow.to_review = for_ever, False
         workflow.evidence.append(EvidenceRow("set_retention", None, "accepted", None))
         return workflow_row(workflow)
 
