@@ -53,6 +53,7 @@ FUNCTIONS: Final = {
         Function("kept", reads_only=True),
         Function("withdraw", when_full=True),
         Function("named", reads_only=True),
+        Function("peek"),
         Function("take"),
         Function("retain", when_full=True),
         Function("prune", when_full=True),
@@ -132,11 +133,12 @@ class Together:
     """Calls that travel in one round trip, one to each node; answered with the list of replies.
 
     When ``partial`` is set, and some are answered, the StoreUnavailable of another stands in place
-    of its reply.
+    of its reply; it was sent once more, or with ``patient`` as often as one that travels alone.
     """
 
     calls: Sequence[Call]
     partial: bool = False
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,12 +186,16 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
     },
     "heartbeat": {
         "nothing": {
+            "e",
+            "e p",
             "ready stats timers w",
         },
         "rebuild": {
+            "e p timers w",
             "ready timers w",
         },
         "sweep": {
+            "e p timers",
             "ready",
             "ready timers",
             "timers",

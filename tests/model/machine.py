@@ -70,7 +70,14 @@ class System(Protocol):
         retry_in: float | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> Completed | Refused: ...
+
+    def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
+        """Give a claimed step back for a while; how many leases stood."""
+
+    def hasten(self, workflow_id: str, step_name: str) -> object:
+        """End a step's pause."""
 
     def claim_any(self) -> Claimed | None:
         """Any available step, with a lease that outlasts the history."""
@@ -135,6 +142,7 @@ class Command:
     retry_in: float | None
     force: bool
     command_id: str | None
+    count: bool = True
 
 
 STATUSES = st.sampled_from([status.value for status in CompletionStatus])
@@ -266,6 +274,35 @@ class Machine(RuleBasedStateMachine):
         """Under any lease that ever was."""
         flow, claimed = self._pick_lease(data)
         self._complete(flow, claimed.step, status, payload=payload, lease=claimed.lease)
+
+    @precondition(lambda self: self._steps(COMPLETABLE))
+    @rule(data=st.data(), delay=DELAYS, with_id=st.booleans())
+    def poll(self, data: st.DataObject, delay: float, with_id: bool) -> None:
+        """A retry that counts no attempt, by whoever does without a claim."""
+        flow, step = self._pick(data, COMPLETABLE)
+        self._complete(flow, step, "retryable", retry_in=delay, with_id=with_id, count=False)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), with_id=st.booleans())
+    def poll_claimed(self, data: st.DataObject, with_id: bool) -> None:
+        """The same under any lease that ever was."""
+        flow, claimed = self._pick_lease(data)
+        self._complete(
+            flow, claimed.step, "retryable", lease=claimed.lease, with_id=with_id, count=False
+        )
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def lack_the_handler(self, data: st.DataObject) -> None:
+        """A step is given back for a while, under any lease that ever was; and the while passes."""
+        flow, claimed = self._pick_lease(data)
+        ours, theirs = self.flows[flow]
+        stood = self.model.pause(ours, claimed.step, claimed.lease)
+        self._agree(stood, self.system.pause(theirs, claimed.step, claimed.lease))
+        self.same_records()
+        if stood and self.model.workflows[ours].steps[claimed.step].state is StepState.RETRYABLE:
+            self.model.hasten(ours, claimed.step)
+            self.system.hasten(theirs, claimed.step)
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), name=SIGNALS, key=CORRELATIONS, deadline=DEADLINES)
@@ -496,6 +533,7 @@ class Machine(RuleBasedStateMachine):
         retry_in: float | None = None,
         force: bool = False,
         with_id: bool = False,
+        count: bool = True,
     ) -> None:
         command_id = None
         if with_id:
@@ -505,7 +543,7 @@ class Machine(RuleBasedStateMachine):
             retry_in = None
         elif retry_in is None:
             retry_in = 0.0  # never the random default: the model could not follow it
-        self._send(Command(flow, step, status, payload, lease, retry_in, force, command_id))
+        self._send(Command(flow, step, status, payload, lease, retry_in, force, command_id, count))
 
     def _await(
         self,
@@ -544,6 +582,7 @@ class Machine(RuleBasedStateMachine):
                 retry_in=command.retry_in,
                 force=command.force,
                 command_id=command.command_id,
+                count=command.count,
             )
             for target, workflow_id in ((self.model, ours), (self.system, theirs))
         ]

@@ -473,6 +473,32 @@ class Operated(Reference):
             cause = str(after.terminal_cause)
             workflow.callbacks.append(("workflow.terminal", after.state, cause))
 
+    def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
+        workflow = self.workflows[workflow_id]
+        before = workflow_row(workflow)
+        stood = super().pause(workflow_id, step_name, lease)
+        self._tell(workflow, before)
+        return stood
+
+    def hasten(self, workflow_id: str, step_name: str) -> object:
+        """End a step's pause."""
+        return self.fire_due(workflow_id, step_name)
+
+    def _put_off(
+        self,
+        workflow: Workflow,
+        step: Step,
+        command_id: str | None,
+        lease: str | None,
+        retry_in: float | None,
+    ) -> Completed:
+        waited = step.state is StepState.AWAITING_SIGNAL
+        step.uncounted = step.uncounted or waited
+        self._abandon(workflow, step)
+        done = super()._put_off(workflow, step, command_id, lease, retry_in)
+        self._match()
+        return done
+
     def _accept(
         self,
         workflow: Workflow,
