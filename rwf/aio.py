@@ -16,6 +16,7 @@ from rwf.client import Client
 from rwf.dispatching import deliver_async
 from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
+    TERMINAL_WORKFLOWS,
     CompletionStatus,
     OperatorStatus,
     RecoveryAction,
@@ -35,6 +36,7 @@ from rwf.model.views import (
     GraphView,
     HeartbeatReport,
     MigrationReport,
+    PartialList,
     PruneReport,
     QueueView,
     RebuildReport,
@@ -50,7 +52,8 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.model.workflow import Workflow
-from rwf.store import diagnose, events
+from rwf.store import diagnose, events, waiting
+from rwf.store.away import Away
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
@@ -67,6 +70,7 @@ from rwf.store.ops import (
     rebuild,
     reconcile,
     recover,
+    retaining,
     signals,
 )
 from rwf.store.ops.base import Scope
@@ -76,6 +80,7 @@ from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.ops.rebuild import Listener
 from rwf.store.session import DEFAULT_TIMEOUT, Session
 from rwf.store.transport_aio import AsyncStore
+from rwf.store.waiting import AsyncEndings
 
 T = TypeVar("T")
 _WEEK = timedelta(days=7)
@@ -92,7 +97,10 @@ class AsyncClient:
     ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload, max_input)
+        self._scope = Scope(
+            session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
+        )
+        self._endings = AsyncEndings(self._hints)
 
     @classmethod
     def from_url(
@@ -174,6 +182,7 @@ class AsyncClient:
         return await self._store.run(self._session, op)
 
     async def close(self) -> None:
+        await self._endings.close()
         await self._store.close()
 
     async def __aenter__(self) -> Self:
@@ -288,7 +297,7 @@ class AsyncClient:
         worker_id: str,
         limit: int = 1,
         lease: float | timedelta = 30.0,
-    ) -> builtins.list[ClaimedStep]:
+    ) -> PartialList[ClaimedStep]:
         return await self._run(claims.claim(self._scope, queues, worker_id, limit, lease))
 
     async def heartbeat(
@@ -335,9 +344,21 @@ class AsyncClient:
         return await self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
 
     async def request_cancel(
-        self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
+        self,
+        workflow_id: str,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        force: bool = False,
     ) -> WorkflowView:
-        return await self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
+        op = cancel.request_cancel(self._scope, workflow_id, actor, reason, force)
+        return await self._run(op)
+
+    async def set_retention(
+        self, workflow_id: str, retention: timedelta | None, *, actor: str | None = None
+    ) -> WorkflowView:
+        op = retaining.set_retention(self._scope, workflow_id, retention, actor)
+        return await self._run(op)
 
     async def recover_step(
         self,
@@ -402,6 +423,23 @@ class AsyncClient:
     async def get(self, workflow_id: str) -> WorkflowView:
         return await self._run(reads.get(self._scope, workflow_id))
 
+    async def wait(
+        self,
+        workflow_id: str,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - as the blocking client has it
+    ) -> WorkflowView:
+        pauses = waiting.pauses(workflow_id, waiting.checked_timeout(timeout))
+        view = await self.get(workflow_id)
+        if view.state in TERMINAL_WORKFLOWS:
+            return view
+        async with self._endings.heard(workflow_id) as told:
+            while view.state not in TERMINAL_WORKFLOWS:
+                await waiting.sleep(told, next(pauses))
+                told.clear()
+                view = await self.get(workflow_id)
+        return view
+
     async def find(self, key: str) -> WorkflowView:
         return await self._run(insert.find(self._scope, key))
 
@@ -438,7 +476,7 @@ class AsyncClient:
 
     async def evidence(
         self, workflow_id: str | None = None, *, step: str | None = None
-    ) -> builtins.list[EvidenceView]:
+    ) -> PartialList[EvidenceView]:
         return await self._run(reads.evidence(self._scope, workflow_id, step))
 
     async def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
@@ -456,7 +494,7 @@ class AsyncClient:
             kept.list_signals(self._scope, signal, correlation_key, status, cursor)
         )
 
-    async def queues(self) -> builtins.list[QueueView]:
+    async def queues(self) -> PartialList[QueueView]:
         return await self._run(queues.queues(self._scope))
 
     async def graph(self, workflow_id: str) -> GraphView:
@@ -469,11 +507,16 @@ class AsyncClient:
         return await self._run(explain.explain(self._scope, workflow_id))
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        channels = await self._run(reads.channels(self._scope))
-        async with aclosing(events.async_hints(self._store, channels)) as found:
+        async with aclosing(self._hints()) as found:
             async for event in found:
                 if event is not None:
                     yield event
+
+    async def _hints(self) -> AsyncGenerator[Event | None, None]:
+        channels = await self._run(reads.channels(self._scope))
+        async with aclosing(events.async_hints(self._store, channels)) as found:
+            async for event in found:
+                yield event
 
 
 def _document() -> None:

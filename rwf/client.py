@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from rwf.dispatching import deliver
 from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
+    TERMINAL_WORKFLOWS,
     CompletionStatus,
     OperatorStatus,
     RecoveryAction,
@@ -30,6 +31,7 @@ from rwf.model.views import (
     GraphView,
     HeartbeatReport,
     MigrationReport,
+    PartialList,
     PruneReport,
     QueueView,
     RebuildReport,
@@ -45,7 +47,8 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.model.workflow import Workflow
-from rwf.store import diagnose, events
+from rwf.store import diagnose, events, waiting
+from rwf.store.away import Away
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
@@ -62,6 +65,7 @@ from rwf.store.ops import (
     rebuild,
     reconcile,
     recover,
+    retaining,
     signals,
 )
 from rwf.store.ops.base import Scope
@@ -71,6 +75,7 @@ from rwf.store.ops.prune import Progress, Pruning
 from rwf.store.ops.rebuild import Listener
 from rwf.store.session import DEFAULT_TIMEOUT, Session
 from rwf.store.transport import SyncStore
+from rwf.store.waiting import Endings
 
 T = TypeVar("T")
 _WEEK = timedelta(days=7)
@@ -90,7 +95,10 @@ class Client:
     ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload, max_input)
+        self._scope = Scope(
+            session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
+        )
+        self._endings = Endings(self._hints)
 
     @classmethod
     def from_url(
@@ -337,7 +345,7 @@ class Client:
         worker_id: str,
         limit: int = 1,
         lease: float | timedelta = 30.0,
-    ) -> builtins.list[ClaimedStep]:
+    ) -> PartialList[ClaimedStep]:
         """Hands out up to ``limit`` (1,000) available steps of these queues, each to one worker.
 
         Highest priority first; within a priority oldest first, with workflows taking turns (section
@@ -418,15 +426,34 @@ class Client:
         return self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
 
     def request_cancel(
-        self, workflow_id: str, *, actor: str | None = None, reason: str | None = None
+        self,
+        workflow_id: str,
+        *,
+        actor: str | None = None,
+        reason: str | None = None,
+        force: bool = False,
     ) -> WorkflowView:
         """Asks a workflow to end: what does not run is cancelled, a running step learns of it at
         its next heartbeat, and its outcome is still recorded (section 6).
 
-        Repeating it is harmless. Raises CommandRejected: ``already_terminal`` for a first request
+        ``force`` takes the leases of running steps away and cancels these too, so the workflow is
+        terminal when this returns; it may follow a request without it. Repeating it is harmless.
+        Raises CommandRejected: ``already_terminal`` for a first request
         on a workflow that has ended.
         """
-        return self._run(cancel.request_cancel(self._scope, workflow_id, actor, reason))
+        op = cancel.request_cancel(self._scope, workflow_id, actor, reason, force)
+        return self._run(op)
+
+    def set_retention(
+        self, workflow_id: str, retention: timedelta | None, *, actor: str | None = None
+    ) -> WorkflowView:
+        """Sets how long a workflow is kept once it has finished, from its end on; None for ever.
+
+        With a zero retention a workflow that has finished leaves with the next prune. An ``actor``
+        is recorded as evidence. Raises CommandRejected.
+        """
+        op = retaining.set_retention(self._scope, workflow_id, retention, actor)
+        return self._run(op)
 
     def recover_step(
         self,
@@ -535,6 +562,25 @@ class Client:
         """One workflow."""
         return self._run(reads.get(self._scope, workflow_id))
 
+    def wait(self, workflow_id: str, *, timeout: float | timedelta | None = None) -> WorkflowView:
+        """Waits until a workflow has ended, however it did, and returns it as it is then.
+
+        ``timeout`` is in seconds, None for ever; raises TimeoutError when it has passed. Hints wake
+        it at once, and without them it looks about once a second. While it sleeps it takes no
+        connection from the pool; one for hints is shared by all waits of the client. Raises
+        NotFound, also when the workflow is removed meanwhile.
+        """
+        pauses = waiting.pauses(workflow_id, waiting.checked_timeout(timeout))
+        view = self.get(workflow_id)
+        if view.state in TERMINAL_WORKFLOWS:
+            return view
+        with self._endings.heard(workflow_id) as told:
+            while view.state not in TERMINAL_WORKFLOWS:
+                told.wait(next(pauses))
+                told.clear()
+                view = self.get(workflow_id)
+        return view
+
     def find(self, key: str) -> WorkflowView:
         """The workflow of an insert key.
 
@@ -581,7 +627,7 @@ class Client:
 
     def evidence(
         self, workflow_id: str | None = None, *, step: str | None = None
-    ) -> builtins.list[EvidenceView]:
+    ) -> PartialList[EvidenceView]:
         """What was accepted, refused or repeated, oldest first (section 11).
 
         Without an id, of what concerns no workflow: commands on unknown ones, and signals that came
@@ -610,7 +656,7 @@ class Client:
         """
         return self._run(kept.list_signals(self._scope, signal, correlation_key, status, cursor))
 
-    def queues(self) -> builtins.list[QueueView]:
+    def queues(self) -> PartialList[QueueView]:
         """All queues that hold a step, or whose steps somebody has ever asked for (section 8)."""
         return self._run(queues.queues(self._scope))
 
@@ -629,5 +675,7 @@ class Client:
     def events(self) -> Iterator[Event]:
         """Hints of what changes, as they come, for ever: lost, doubled or late ones change nothing
         but latency (section 9)."""
-        found = events.hints(self._store, self._run(reads.channels(self._scope)))
-        return (event for event in found if event is not None)
+        return (event for event in self._hints() if event is not None)
+
+    def _hints(self) -> Generator[Event | None, None, None]:
+        return events.hints(self._store, self._run(reads.channels(self._scope)))

@@ -48,6 +48,12 @@ function M.lease(step)
   return step.state == "e" and step.attempt .. "-" .. (read(step)) or ""
 end
 
+-- Who runs an executing step, percent-quoted.
+function M.worker(step)
+  local _, _, _, worker = read(step)
+  return worker
+end
+
 -- Whether a call with this token has made the current claim of a step, and its lease has not passed.
 function M.is_held(flow, step, token)
   if step.state ~= "e" then
@@ -69,7 +75,7 @@ function M.signed(flow, step, note)
   if step.state ~= "e" or sub(note, 1, 2) ~= '{"' then
     return note
   end
-  return '{"worker_id":"' .. M.worker(step) .. '","claimed_at":' .. call.number(flow.h.inserted + step.since) .. "," .. sub(note, 2)
+  return '{"by":"' .. M.worker(step) .. '","at":' .. call.number(flow.h.inserted + step.since) .. "," .. sub(note, 2)
 end
 
 -- Gives an available step to a worker.

@@ -5,8 +5,8 @@
 -- The latest retry that counted no attempt is "q:step": attempt|row.
 -- asked is the status the caller sent and status what the step became (state codes). open counts the
 -- walk entries that this completion still has; until it is 0 the numbers are not final. The note is
--- the client's own, and may hold anything; of a step that was claimed, "worker_id" (percent-quoted) and
--- "claimed_at" (ms) are put in front of what it holds (claims.signed).
+-- the client's own, and may hold anything; of a step that was claimed, "by" (who ran it, percent-quoted) and "at" (when
+-- that was claimed, ms) are put in front of what it holds (claims.signed).
 local M = {}
 
 function M.read(text)

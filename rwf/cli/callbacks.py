@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import click
 
 from rwf import Client
-from rwf.cli.common import Output, dumped, on_client
+from rwf.cli.common import OnWorkflow, Output, dumped, on_client, on_workflow
 from rwf.cli.text import compact, moment, table
 from rwf.model.states import CallbackStatus
 from rwf.model.views import CallbackView
 
 
-@click.command()
-@click.argument("workflow_id", metavar="ID")
+@click.command(cls=OnWorkflow)
+@on_workflow
 @click.option("--resend", is_flag=True, help="Send the dead ones again.")
 @click.option("--actor", help="Who does this, for the evidence.")
 @on_client

@@ -12,7 +12,16 @@ from typing import Any, Final
 import click
 
 from rwf import Client, Workflow, WorkflowInvalid
-from rwf.cli.common import Output, dumped, headline, on_client, progress, state_and_cause
+from rwf.cli.common import (
+    OnWorkflow,
+    Output,
+    dumped,
+    headline,
+    on_client,
+    on_workflow,
+    progress,
+    state_and_cause,
+)
 from rwf.cli.faults import Refused, file_errors
 from rwf.cli.text import escaped
 from rwf.model.names import shown
@@ -26,7 +35,9 @@ _MAX_INPUT: Final = 256 * 1024 * 1024
 _NAMES_SHOWN: Final = 20
 
 
-def _retention(_context: click.Context, _option: click.Parameter, value: str) -> timedelta | None:
+def days_value(
+    _context: click.Context, _parameter: click.Parameter, value: str
+) -> timedelta | None:
     """Days as a number, or ``none`` for ever."""
     if value == "none":
         return None
@@ -47,16 +58,20 @@ def _retention(_context: click.Context, _option: click.Parameter, value: str) ->
 @click.option("--key", help="The same key again inserts nothing; for a single workflow.")
 @click.option(
     "--retention",
-    callback=_retention,
+    callback=days_value,
     metavar="DAYS|none",
     default="7",
     show_default=True,
     help="How long it is kept once finished.",
 )
+@click.option(
+    "--replace",
+    type=click.Choice(["ended_badly"]),
+    help="Take the key over from a workflow that ended other than completed.",
+)
+@click.option("--actor", help="Who does this, for the evidence.")
 @on_client
-def insert(
-    client: Client, out: Output, *, file: str, key: str | None, retention: timedelta | None
-) -> None:
+def insert(client: Client, out: Output, *, file: str, key: str | None, **given: Any) -> None:
     """Insert the workflow in FILE, or each of a list or of JSON lines; - is standard input.
 
     All are checked before the first is inserted.
@@ -68,7 +83,7 @@ def insert(
     views: list[WorkflowView] = []
     try:
         for workflow in workflows:
-            views.append(client.insert(workflow, key=key, retention=retention))
+            views.append(client.insert(workflow, key=key, **given))
             if not out.as_json:
                 out.lines(_insert_lines(views[-1]))
     finally:
@@ -206,8 +221,8 @@ def payload_value(_context: click.Context, _option: click.Parameter, value: str 
         raise click.BadParameter(error.message) from None
 
 
-@click.command()
-@click.argument("workflow_id", metavar="ID")
+@click.command(cls=OnWorkflow)
+@on_workflow
 @click.argument("step")
 @click.argument(
     "status",

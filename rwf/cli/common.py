@@ -68,6 +68,8 @@ def on_client(command: Command) -> Command:
     @functools.wraps(command)
     def opened(url: str, namespace: str, out: Output, **given: Any) -> int | None:
         with Client.from_url(url, namespace=namespace) as client:
+            if (key := given.pop("workflow_key", None)) is not None:
+                given["workflow_id"] = client.find(key).id
             return command(client, out, **given)
 
     return click.option(
@@ -77,6 +79,27 @@ def on_client(command: Command) -> Command:
         metavar="URL",
         help=f"The server.  [$RWF_URL, else {DEFAULT_URL}]",
     )(json_option(namespace_option(opened)))
+
+
+class OnWorkflow(click.Command):
+    """A command on one workflow, which ``--key`` may name in place of the argument ID."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any(arg == "--key" or arg.startswith("--key=") for arg in args):
+            args = ["", *args]  # stands where the ID would, before all other arguments
+        return super().parse_args(ctx, args)
+
+
+def key_option(command: Command) -> Command:
+    """Adds ``--key`` to an :class:`OnWorkflow`."""
+    return click.option(
+        "--key", "workflow_key", metavar="KEY", help="The workflow's insert key, in place of ID."
+    )(command)
+
+
+def on_workflow(command: Command) -> Command:
+    """Adds the argument ID, passed as ``workflow_id``, and ``--key`` to an :class:`OnWorkflow`."""
+    return click.argument("workflow_id", metavar="ID")(key_option(command))
 
 
 def folder_value(

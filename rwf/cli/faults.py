@@ -45,12 +45,18 @@ class Fault:
     """An error as it is shown: exit code, code, message, and what may be done next."""
 
     def __init__(
-        self, exit_code: int, code: str, message: str, legal_next_steps: Sequence[str] = ()
+        self,
+        exit_code: int,
+        code: str,
+        message: str,
+        legal_next_steps: Sequence[str] = (),
+        workflow_id: str | None = None,
     ) -> None:
         self.exit_code = exit_code
         self.code = code
         self.message = without_passwords(message)
         self.legal_next_steps = tuple(legal_next_steps)
+        self.workflow_id = workflow_id
 
     @classmethod
     def of(cls, error: Exception) -> Fault:
@@ -63,7 +69,8 @@ class Fault:
             case CommandRejected(action="connect"):
                 return cls(USAGE, "usage", error.message)
             case CommandRejected():
-                return cls(REFUSED, error.reason_code, error.message, error.legal_next_steps)
+                steps, owner = error.legal_next_steps, error.workflow_id
+                return cls(REFUSED, error.reason_code, error.message, steps, owner)
             case WorkflowInvalid():
                 return cls(REFUSED, error.code, error.message)
             case NotFound():
@@ -88,6 +95,8 @@ class Fault:
             shown: dict[str, Any] = {"error": self.code, "message": self.message}
             if self.legal_next_steps:
                 shown["legal_next_steps"] = self.legal_next_steps
+            if self.workflow_id is not None:
+                shown["workflow_id"] = self.workflow_id
             return json.dumps(shown)
         text = f"rwf: {self.code}: {escaped(self.message)}"
         if self.legal_next_steps:

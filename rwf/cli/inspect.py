@@ -11,11 +11,14 @@ import click
 from rwf import Client
 from rwf.cli import drawing
 from rwf.cli.common import (
+    OnWorkflow,
     Output,
     dumped,
     headline,
     held_by_retries,
+    key_option,
     on_client,
+    on_workflow,
     progress,
     state_and_cause,
     status_of,
@@ -36,7 +39,6 @@ from rwf.model.views import (
 _STEPS_SHOWN: Final = 50
 _CAUSES_SHOWN: Final = 10
 
-_id = click.argument("workflow_id", metavar="ID")
 _optional_step = click.argument("step", required=False)
 
 
@@ -89,8 +91,8 @@ def _listed(view: WorkflowView, status: OperatorStatus) -> tuple[object, ...]:
 # --- show -------------------------------------------------------------------------------------
 
 
-@click.command()
-@_id
+@click.command(cls=OnWorkflow)
+@on_workflow
 @_optional_step
 @click.option(
     "--limit",
@@ -240,8 +242,8 @@ def _result_lines(result: ResultView) -> Iterator[str]:
 # --- graph ------------------------------------------------------------------------------------
 
 
-@click.command()
-@_id
+@click.command(cls=OnWorkflow)
+@on_workflow
 @click.option(
     "--format", "form", type=click.Choice([*drawing.FORMS]), default="text", show_default=True
 )
@@ -258,8 +260,8 @@ def graph(client: Client, out: Output, *, workflow_id: str, form: str) -> None:
 # --- explain ----------------------------------------------------------------------------------
 
 
-@click.command()
-@_id
+@click.command(cls=OnWorkflow)
+@on_workflow
 @_optional_step
 @on_client
 def explain(client: Client, out: Output, *, workflow_id: str, step: str | None) -> None:
@@ -343,8 +345,9 @@ def _rejection_lines(rejection: EvidenceView | None) -> Iterator[str]:
 # --- evidence ---------------------------------------------------------------------------------
 
 
-@click.command()
+@click.command(cls=OnWorkflow)
 @click.argument("workflow_id", metavar="[ID]", required=False)
+@key_option
 @click.option("--step", help="Only what concerns this step.")
 @on_client
 def evidence(client: Client, out: Output, *, workflow_id: str | None, step: str | None) -> None:

@@ -1,14 +1,17 @@
-"""An operator's commands: ``cancel``, ``recover``, ``queues`` and ``prune``."""
+"""An operator's commands on workflows and queues, and ``prune``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, Final
 
 import click
 
 from rwf import Client
-from rwf.cli.common import Output, dumped, headline, on_client, progress
+from rwf.cli.commands import days_value
+from rwf.cli.common import OnWorkflow, Output, dumped, headline, on_client, on_workflow, progress
+from rwf.cli.faults import Refused
 from rwf.cli.text import moment, table
 from rwf.model.states import RecoveryAction, RecoveryScope
 from rwf.model.views import PruneReport, RecoveryResult
@@ -16,24 +19,23 @@ from rwf.model.views import PruneReport, RecoveryResult
 _CHANGES_SHOWN: Final = 50
 
 
-@click.command()
-@click.argument("workflow_id", metavar="ID")
+@click.command(cls=OnWorkflow)
+@on_workflow
+@click.option("--force", is_flag=True, help="Cancel running steps too, and take their leases.")
 @click.option("--reason", help="Why, for the evidence.")
 @click.option("--actor", help="Who does this, for the evidence.")
 @on_client
-def cancel(
-    client: Client, out: Output, *, workflow_id: str, reason: str | None, actor: str | None
-) -> None:
+def cancel(client: Client, out: Output, *, workflow_id: str, **given: Any) -> None:
     """Ask a workflow to end: what does not run is cancelled."""
-    view = client.request_cancel(workflow_id, actor=actor, reason=reason)
+    view = client.request_cancel(workflow_id, **given)
     if out.as_json:
         out.document(dumped(view))
     else:
         out.lines([headline(view), f"  {progress(view)}"])
 
 
-@click.command()
-@click.argument("workflow_id", metavar="ID")
+@click.command(cls=OnWorkflow)
+@on_workflow
 @click.argument("step")
 @click.argument("action", type=click.Choice([action.value for action in RecoveryAction]))
 @click.option(
@@ -71,6 +73,44 @@ def _recovery_lines(result: RecoveryResult) -> Iterator[str]:
     if result.change_count > _CHANGES_SHOWN:
         yield f"  and {result.change_count - _CHANGES_SHOWN} more"
     yield headline(result.workflow)
+
+
+@click.command(cls=OnWorkflow)
+@on_workflow
+@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="For how long.")
+@on_client
+def wait(client: Client, out: Output, *, workflow_id: str, timeout: float | None) -> None:
+    """Wait until a workflow has ended, however it did.
+
+    The exit code is 0 then, and 1 when the time has passed before.
+    """
+    try:
+        view = client.wait(workflow_id, timeout=timeout)
+    except TimeoutError as error:
+        raise Refused("timeout", str(error)) from None
+    if out.as_json:
+        out.document(dumped(view))
+    else:
+        out.lines([headline(view), f"  {progress(view)}"])
+
+
+@click.command(cls=OnWorkflow)
+@on_workflow
+@click.argument("kept", metavar="DAYS|none", callback=days_value)
+@click.option("--actor", help="Who does this, for the evidence.")
+@on_client
+def retention(
+    client: Client, out: Output, *, workflow_id: str, kept: timedelta | None, actor: str | None
+) -> None:
+    """Set for how many DAYS a workflow is kept once it has finished; none is for ever.
+
+    With 0 a finished workflow leaves with the next prune.
+    """
+    view = client.set_retention(workflow_id, kept, actor=actor)
+    if out.as_json:
+        out.document(dumped(view))
+    else:
+        out.lines([headline(view)])
 
 
 @click.command()
@@ -122,4 +162,4 @@ def _removed(report: PruneReport) -> str:
     return f"{report.workflows} workflows and {report.signals} signals"
 
 
-COMMANDS = (cancel, recover, queues, prune)
+COMMANDS = (cancel, recover, wait, retention, queues, prune)

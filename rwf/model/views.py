@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +22,8 @@ from rwf.model.states import (
     WorkflowCause,
     WorkflowState,
 )
+
+T = TypeVar("T")
 
 
 class View(BaseModel):
@@ -154,11 +157,13 @@ class ClaimedStep(View):
 
 class HeartbeatReport(View):
     """What became of claims: those that were extended, with their new ends; those whose lease is
-    lost; and of the first, those whose workflow is asked to end."""
+    lost; and of the first, those whose workflow is asked to end. Nothing is known of those in the
+    partitions that did not answer, ``unreachable``."""
 
     extended: tuple[ClaimedStep, ...]
     lost: tuple[ClaimedStep, ...]
     cancel_requested: tuple[ClaimedStep, ...]
+    unreachable: tuple[int, ...] = ()
 
 
 class QueueView(View):
@@ -298,18 +303,21 @@ class CallbackView(View):
 
 
 class DispatchReport(View):
-    """How many callbacks a dispatch has delivered, and how many have failed."""
+    """How many callbacks a dispatch has delivered, and how many have failed; ``unreachable`` are
+    the partitions that did not answer."""
 
     delivered: int
     failed: int
+    unreachable: tuple[int, ...] = ()
 
 
 class PruneReport(View):
     """What was removed: workflows whose retention was over, and signals that no workflow took in
-    time."""
+    time. ``unreachable`` are the partitions that did not answer."""
 
     workflows: int
     signals: int
+    unreachable: tuple[int, ...] = ()
 
 
 class Edge(View):
@@ -328,15 +336,26 @@ class GraphView(View):
     edges: tuple[Edge, ...]
 
 
+class PartialList(list[T]):
+    """A list of what could be reached: all of it, unless ``unreachable`` names partitions that did
+    not answer."""
+
+    def __init__(self, items: Iterable[T] = (), unreachable: Iterable[int] = ()) -> None:
+        super().__init__(items)
+        self.unreachable: tuple[int, ...] = tuple(unreachable)
+
+
 class WorkflowPage(View):
     """A page of workflows, newest first; ``cursor`` is None on the last one.
 
-    ``operator_statuses`` are theirs, in the same order.
+    ``operator_statuses`` are theirs, in the same order. ``unreachable`` are the partitions that did
+    not answer: what they have is missing.
     """
 
     workflows: tuple[WorkflowView, ...]
     operator_statuses: tuple[OperatorStatus, ...]
     cursor: str | None
+    unreachable: tuple[int, ...] = ()
 
 
 class StepPage(View):
@@ -501,10 +520,12 @@ class Check(View):
 
 
 class DoctorReport(View):
-    """All checks; ``healthy`` when none has failed."""
+    """All checks; ``healthy`` when none has failed. ``unreachable`` are the partitions that did not
+    answer."""
 
     healthy: bool
     checks: tuple[Check, ...]
+    unreachable: tuple[int, ...] = ()
 
 
 class Event(View):

@@ -280,8 +280,8 @@ class Reconciler:
         self._ticked = time.monotonic()
 
     async def _read_pages(self, partitions: Sequence[_Partition]) -> None:
-        """Reads the first timers of each that are due; none where one of them does not answer,
-        which is then found out for each alone."""
+        """Reads the first timers of each that are due. What does not answer is told, and left alone
+        for an interval; when none does, that is found out for each alone."""
         unread = [one for one in partitions if one.page is None and self._outage.stands(one.number)]
         if not unread:
             return
@@ -290,7 +290,10 @@ class Reconciler:
         except RwfError:
             return
         for partition, page in zip(unread, pages, strict=True):
-            partition.page = page
+            if isinstance(page, StoreUnavailable):
+                self._outage.failed(page, partition.number)
+            else:
+                partition.page = page
 
     async def _fire(self, partition: _Partition, at_once: asyncio.Semaphore) -> None:
         """Carries out a page of what is due in a partition."""

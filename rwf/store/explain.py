@@ -387,14 +387,13 @@ def _for_result(header: Header, record: Record, missing: Ref | None) -> Blocker:
     if missing is None:
         summary = "the result that its input refers to was missing when it was claimed"
         return _blocker(header, record, "missing_dependency_result", summary)
-    place = "" if missing.path is None else f" at {missing.path}"
     return _blocker(
         header,
         record,
         "missing_dependency_result",
-        f"its input refers to the result of {missing.step}{place}, which does not exist",
+        f"its input refers to the result of {missing.step}{missing.place}, which does not exist",
         step=missing.step,
-        path=missing.path,
+        path=missing.json_path,
     )
 
 

@@ -70,7 +70,14 @@ class System(Protocol):
         retry_in: float | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> Completed | Refused: ...
+
+    def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
+        """Give a claimed step back for a while; how many leases stood."""
+
+    def hasten(self, workflow_id: str, step_name: str) -> object:
+        """End a step's pause."""
 
     def claim_any(self) -> Claimed | None:
         """Any available step, with a lease that outlasts the history."""
@@ -92,7 +99,10 @@ class System(Protocol):
     def kept(self) -> list[KeptRow]:
         """The signals that nobody has consumed, by topic and age."""
 
-    def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused: ...
+    def request_cancel(self, workflow_id: str, force: bool = False) -> WorkflowRow | Refused: ...
+
+    def keep(self, workflow_id: str, for_ever: bool) -> WorkflowRow:
+        """Set how long a workflow is kept: for ever, or not at all."""
 
     def recover(
         self,
@@ -130,6 +140,7 @@ class Command:
     retry_in: float | None
     force: bool
     command_id: str | None
+    count: bool = True
 
 
 STATUSES = st.sampled_from([status.value for status in CompletionStatus])
@@ -262,6 +273,35 @@ class Machine(RuleBasedStateMachine):
         flow, claimed = self._pick_lease(data)
         self._complete(flow, claimed.step, status, payload=payload, lease=claimed.lease)
 
+    @precondition(lambda self: self._steps(COMPLETABLE))
+    @rule(data=st.data(), delay=DELAYS, with_id=st.booleans())
+    def poll(self, data: st.DataObject, delay: float, with_id: bool) -> None:
+        """A retry that counts no attempt, by whoever does without a claim."""
+        flow, step = self._pick(data, COMPLETABLE)
+        self._complete(flow, step, "retryable", retry_in=delay, with_id=with_id, count=False)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), with_id=st.booleans())
+    def poll_claimed(self, data: st.DataObject, with_id: bool) -> None:
+        """The same under any lease that ever was."""
+        flow, claimed = self._pick_lease(data)
+        self._complete(
+            flow, claimed.step, "retryable", lease=claimed.lease, with_id=with_id, count=False
+        )
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def lack_the_handler(self, data: st.DataObject) -> None:
+        """A step is given back for a while, under any lease that ever was; and the while passes."""
+        flow, claimed = self._pick_lease(data)
+        ours, theirs = self.flows[flow]
+        stood = self.model.pause(ours, claimed.step, claimed.lease)
+        self._agree(stood, self.system.pause(theirs, claimed.step, claimed.lease))
+        self.same_records()
+        if stood and self.model.workflows[ours].steps[claimed.step].state is StepState.RETRYABLE:
+            self.model.hasten(ours, claimed.step)
+            self.system.hasten(theirs, claimed.step)
+
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), name=SIGNALS, key=CORRELATIONS, deadline=DEADLINES)
     def await_claimed(self, data: st.DataObject, name: str, key: str, deadline: Deadline) -> None:
@@ -323,13 +363,22 @@ class Machine(RuleBasedStateMachine):
 
     # What operators do.
 
-    @rule(data=st.data(), chance=st.integers(0, 4))
-    def cancel(self, data: st.DataObject, chance: int) -> None:
+    @rule(data=st.data(), chance=st.integers(0, 4), force=st.booleans())
+    def cancel(self, data: st.DataObject, chance: int, force: bool) -> None:
         """Seldom: it ends a workflow."""
         flow, _ = self._pick(data, set(StepState))
         if chance == 0 or self.model.workflows[self.flows[flow][0]].cancel_requested:
             ours, theirs = self.flows[flow]
-            self._agree(self.model.request_cancel(ours), self.system.request_cancel(theirs))
+            self._agree(
+                self.model.request_cancel(ours, force), self.system.request_cancel(theirs, force)
+            )
+
+    @rule(data=st.data(), for_ever=st.booleans())
+    def keep(self, data: st.DataObject, for_ever: bool) -> None:
+        """For ever, until somebody says otherwise."""
+        flow, _ = self._pick(data, set(StepState))
+        ours, theirs = self.flows[flow]
+        self._agree(self.model.keep(ours, for_ever), self.system.keep(theirs, for_ever))
 
     @rule(
         data=st.data(), action=ACTIONS, scope=SCOPES, reopen=st.booleans(), command_id=RECOVERY_IDS
@@ -350,7 +399,7 @@ class Machine(RuleBasedStateMachine):
 
     # Time passes.
 
-    @precondition(lambda self: any(self.model.finished(ours) for _, ours in self._present()))
+    @precondition(lambda self: any(self.model.over(ours) for _, ours in self._present()))
     @rule(definition=definitions(), deliver=st.booleans())
     def prune(self, definition: Definition, deliver: bool) -> None:
         """What is finished leaves, unless a dispatcher has still to deliver callbacks of it; what
@@ -465,6 +514,7 @@ class Machine(RuleBasedStateMachine):
         retry_in: float | None = None,
         force: bool = False,
         with_id: bool = False,
+        count: bool = True,
     ) -> None:
         command_id = None
         if with_id:
@@ -474,7 +524,7 @@ class Machine(RuleBasedStateMachine):
             retry_in = None
         elif retry_in is None:
             retry_in = 0.0  # never the random default: the model could not follow it
-        self._send(Command(flow, step, status, payload, lease, retry_in, force, command_id))
+        self._send(Command(flow, step, status, payload, lease, retry_in, force, command_id, count))
 
     def _await(
         self,
@@ -513,6 +563,7 @@ class Machine(RuleBasedStateMachine):
                 retry_in=command.retry_in,
                 force=command.force,
                 command_id=command.command_id,
+                count=command.count,
             )
             for target, workflow_id in ((self.model, ours), (self.system, theirs))
         ]

@@ -243,12 +243,23 @@ class Operated(Reference):
 
     # Retention.
 
+    def keep(self, workflow_id: str, for_ever: bool) -> WorkflowRow:
+        workflow = self.workflows[workflow_id]
+        workflow.kept = for_ever
+        workflow.evidence.append(EvidenceRow("set_retention", None, "accepted", None))
+        return workflow_row(workflow)
+
     def finished(self, workflow_id: str) -> bool:
         return workflow_row(self.workflows[workflow_id]).finished
 
+    def over(self, workflow_id: str) -> bool:
+        return self.finished(workflow_id) and not self.workflows[workflow_id].kept
+
     def prune(self, deliver: bool) -> int:
-        """Every finished workflow is over; returns how many leave. Callbacks that are to be
-        delivered yet hold a workflow back once a dispatcher was seen."""
+        """Every finished workflow is over that is not kept for ever; returns how many leave.
+
+        Callbacks that are to be delivered yet hold a workflow back once a dispatcher was seen.
+        """
         if deliver:
             self.dispatched = True
             for workflow in self.workflows.values():
@@ -256,8 +267,7 @@ class Operated(Reference):
         over = [
             one
             for one in self.workflows.values()
-            if self.finished(one.id)
-            and (not self.dispatched or one.delivered == len(one.callbacks))
+            if self.over(one.id) and (not self.dispatched or one.delivered == len(one.callbacks))
         ]
         for workflow in over:
             del self.workflows[workflow.id]
@@ -267,19 +277,24 @@ class Operated(Reference):
 
     # Cancel requests.
 
-    def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused:
+    def request_cancel(self, workflow_id: str, force: bool = False) -> WorkflowRow | Refused:
         workflow = self.workflows[workflow_id]
         action = "request_cancel"
-        if workflow.cancel_requested:
+        running = any(step.state is StepState.EXECUTING for step in workflow.steps.values())
+        if workflow.cancel_requested and not (force and running):
             workflow.evidence.append(EvidenceRow(action, None, "duplicate", "duplicate_cancel"))
             return workflow_row(workflow)
         before = workflow_row(workflow)
         if before.finished:
             return refuse(workflow.evidence, action, None, Reason.ALREADY_TERMINAL)
         workflow.cancel_requested = True
+        stays = TERMINAL_STEPS if force else TERMINAL_STEPS | {StepState.EXECUTING}
         workflow.evidence.append(EvidenceRow(action, None, "accepted", None))
         for step in in_order(workflow):
-            if step.state not in TERMINAL_STEPS | {StepState.EXECUTING}:
+            if step.state is StepState.EXECUTING and force:
+                entry = EvidenceRow(action, step.name, "accepted", "lease_taken")
+                workflow.evidence.append(entry)
+            if step.state not in stays:
                 self._abandon(workflow, step)
                 step.become(CANCELLED_BY_REQUEST.state, CANCELLED_BY_REQUEST.cause)
         self._tell(workflow, before)
@@ -430,6 +445,32 @@ class Operated(Reference):
         if after.finished and (changed or not before.finished):
             cause = str(after.terminal_cause)
             workflow.callbacks.append(("workflow.terminal", after.state, cause))
+
+    def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
+        workflow = self.workflows[workflow_id]
+        before = workflow_row(workflow)
+        stood = super().pause(workflow_id, step_name, lease)
+        self._tell(workflow, before)
+        return stood
+
+    def hasten(self, workflow_id: str, step_name: str) -> object:
+        """End a step's pause."""
+        return self.fire_due(workflow_id, step_name)
+
+    def _put_off(
+        self,
+        workflow: Workflow,
+        step: Step,
+        command_id: str | None,
+        lease: str | None,
+        retry_in: float | None,
+    ) -> Completed:
+        waited = step.state is StepState.AWAITING_SIGNAL
+        step.uncounted = step.uncounted or waited
+        self._abandon(workflow, step)
+        done = super()._put_off(workflow, step, command_id, lease, retry_in)
+        self._match()
+        return done
 
     def _accept(
         self,

@@ -8,9 +8,10 @@ from typing import Any
 
 from rwf import Client, NotFound, Workflow
 from rwf.errors import CommandRejected
-from rwf.model.states import CallbackEvent
+from rwf.model.states import CallbackEvent, PauseReason
 from rwf.model.views import (
     CallbackView,
+    ClaimedStep,
     CommandResult,
     EvidenceView,
     RecoveryResult,
@@ -19,6 +20,8 @@ from rwf.model.views import (
     StepView,
     WorkflowView,
 )
+from rwf.store.ops.claims import pause
+from tests.contract.flows import end_pause
 from tests.model.operated import Deadline
 from tests.model.plain import (
     Awaited,
@@ -49,6 +52,7 @@ class ClientSystem:
         self._client = client
         self._fire: Callable[[str], object] = client.reconcile if fire is None else fire
         self._ids: set[str] = set()
+        self._held: dict[tuple[str, str, str], ClaimedStep] = {}
         self._signals: dict[tuple[str, str, str], str] = {}
 
     def insert(
@@ -83,6 +87,7 @@ class ClientSystem:
         retry_in: float | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> Completed | Refused:
         try:
             result: CommandResult = self._client.complete_step(
@@ -94,6 +99,7 @@ class ClientSystem:
                 retry_in=retry_in,
                 force=force,
                 command_id=command_id,
+                count=count,
             )
         except CommandRejected as error:
             return _refused(error)
@@ -113,10 +119,20 @@ class ClientSystem:
     def claim_any(self) -> Claimed | None:
         found = self._client.claim(["default"], worker_id="w", lease=3600)
         for claimed in found:
+            self._held[claimed.workflow_id, claimed.step, claimed.lease] = claimed
             payload = None if claimed.signal is None else claimed.signal.payload
             step, attempt = claimed.step, claimed.attempt
             return Claimed(claimed.workflow_id, step, attempt, claimed.lease, payload)
         return None
+
+    def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
+        claimed = self._held[workflow_id, step_name, lease]
+        op = pause(self._client._scope, [claimed], PauseReason.NO_HANDLER)
+        return self._client._run(op)
+
+    def hasten(self, workflow_id: str, step_name: str) -> object:
+        end_pause(self._client, workflow_id, step_name)
+        return self._fire(workflow_id)
 
     def await_step(
         self,
@@ -167,9 +183,13 @@ class ClientSystem:
         ]
         return sorted(rows, key=lambda row: (row.name, row.key))
 
-    def request_cancel(self, workflow_id: str) -> WorkflowRow | Refused:
+    def keep(self, workflow_id: str, for_ever: bool) -> WorkflowRow:
+        retention = None if for_ever else timedelta(0)
+        return workflow_row(self._client.set_retention(workflow_id, retention))
+
+    def request_cancel(self, workflow_id: str, force: bool = False) -> WorkflowRow | Refused:
         try:
-            return workflow_row(self._client.request_cancel(workflow_id))
+            return workflow_row(self._client.request_cancel(workflow_id, force=force))
         except CommandRejected as error:
             return _refused(error)
 
