@@ -10,9 +10,10 @@
 --   a payload follows,1 to do without the lease of an executing step,1 for a retry that counts no attempt",
 --   the payload, the client's note.
 -- Reply: {items, flows, started, found, claims}. An item is
---     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait
---   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context, flag}. Of the
---   entries to start each is answered as in start; found are entries of the ready queue, and claims what
+--     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait, left
+--   or {"rejected", reason, stamp, message}; a flow, by slot, is {static, counts, context, left, flag}. What the
+--   reply has no room for is left for the caller to read (inputs.lua): "p" input and context, "w" the workflow's
+--   context. Of the entries to start each is answered as in start; found are entries of the ready queue, and claims what
 --   became of each: false for one that is reserved only, to be started with a later call.
 -- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics.
 -- Publishes: step_available, workflow_terminal.
@@ -252,6 +253,9 @@ end
 
 local function accept(call_, flow, item)
   local step = call.step(flow, item.step)
+  if item.lease == "" then
+    flow.h.review = "" -- an operator's command, or a service's that could be one
+  end
   if item.uncounted and flow.h.cancel == "" then
     return put_off(call_, flow, item, step)
   end
@@ -275,20 +279,32 @@ local function accept(call_, flow, item)
   return { "accepted", step.attempt, text }
 end
 
--- Appends to an answered item what its step looks like now.
-local function add_view(call_, item, reply)
+-- Appends to an answered item what its step looks like now, as far as there is room.
+local function add_view(call_, item, reply, room)
   if reply[1] == "rejected" then
     return
   end
   local flow = call_.flows[item.slot]
   local text = call.text(flow, item.step)
   reply[4] = text
-  reply[5], reply[6] = false, false
+  reply[5], reply[6], reply[8] = false, false, ""
   if record.payloads(text) ~= "" then
-    local found = command("HMGET", flow.p, "i:" .. item.step, "c:" .. item.step)
-    reply[5], reply[6] = found[1], found[2]
+    local input, context, whole = handout.own_payloads(flow, item.step, room)
+    reply[5], reply[6], reply[8] = input, context, whole and "" or "p"
   end
   reply[7] = waits.shown(flow, item.step, text)
+end
+
+-- A workflow's header with its context, as far as there is room.
+local function header_of(flow, room)
+  local context, whole = false, true
+  if not flow.h then
+    return {}
+  end
+  if flow.h.context == "c" then
+    context, whole = handout.payload(flow, ":", room)
+  end
+  return { flow.static, flow.counts, context, whole and "" or "w", waits.flag(flow) }
 end
 
 -- Starts reserved entries; what became of each: what is told of it, or false.
@@ -319,14 +335,14 @@ return function(keys, args)
     found, claimed = handout.next(call_, args[5], tonumber(args[4]), claimer, again, started)
   end
   flush.commit(call_, args[1])
+  local room = handout.room()
   if args[3] == "1" then
-    for i = 1, #items do
-      add_view(call_, items[i], replies[i])
-    end
     for slot = 1, #names do
-      headers[slot] = flush.header(call_.flows[slot])
+      headers[slot] = header_of(call_.flows[slot], room)
+    end
+    for i = 1, #items do
+      add_view(call_, items[i], replies[i], room)
     end
   end
-  local room = handout.room()
   return { replies, headers, handout.tell(started, room), found, handout.tell(claimed, room) }
 end

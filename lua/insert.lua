@@ -9,10 +9,9 @@
 --   "stage"     how many fields of the workflow's hash follow; those fields and values; fields and
 --               values of its payload hash
 --   "bury"      makes an id unusable, if no workflow has it
---   "discard"   removes what an insert has staged and left, if its time is over
 -- Reply: {"staged"}, {"inserted", static, counts, context}, {"exists", the same and the field ":k",
 --   which tells whose insert it was}, {"incomplete"} when staged parts are missing and the insert has
---   to begin again, {"buried"} or {"discarded"}.
+--   to begin again, or {"buried"}.
 -- Bound: 500 fields or 256 KiB of a graph a call, one larger field alone; the budget of edges from the start.
 -- Writes: the two hashes, the list of staged inserts; at publishing, what a walk from the start
 --   writes, statistics and the index.
@@ -80,24 +79,12 @@ local function bury(call_, flow)
   return { "buried" }
 end
 
-local function discard(call_, flow)
-  local staged = call_.keys[keyslots.STAGED]
-  if (tonumber(command("ZSCORE", staged, flow.id) or nil) or call_.ms) < call_.ms then
-    command("UNLINK", flow.w, flow.p)
-    command("ZREM", staged, flow.id)
-  end
-  return { "discarded" }
-end
-
 return function(keys, args)
   local call_ = call.open(keys)
   local flow, phase = call.flow(call_, 1, { header.UNUSABLE }), args[3]
   if flow.h then
     local found = flush.header(flow)
     return { "exists", found[1], found[2], found[3], command("HGET", flow.w, ":k") }
-  end
-  if phase == "discard" then
-    return discard(call_, flow)
   end
   if flow.raw[header.UNUSABLE] then
     return { "buried" }

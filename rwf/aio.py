@@ -36,6 +36,7 @@ from rwf.model.views import (
     GraphView,
     HeartbeatReport,
     MigrationReport,
+    PartialList,
     PruneReport,
     QueueView,
     RebuildReport,
@@ -52,9 +53,11 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events, waiting
+from rwf.store.away import Away
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
+    acknowledge,
     callbacks,
     cancel,
     claims,
@@ -95,7 +98,9 @@ class AsyncClient:
     ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload, max_input)
+        self._scope = Scope(
+            session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
+        )
         self._endings = AsyncEndings(self._hints)
 
     @classmethod
@@ -293,7 +298,7 @@ class AsyncClient:
         worker_id: str,
         limit: int = 1,
         lease: float | timedelta = 30.0,
-    ) -> builtins.list[ClaimedStep]:
+    ) -> PartialList[ClaimedStep]:
         return await self._run(claims.claim(self._scope, queues, worker_id, limit, lease))
 
     async def heartbeat(
@@ -355,6 +360,9 @@ class AsyncClient:
     ) -> WorkflowView:
         op = retaining.set_retention(self._scope, workflow_id, retention, actor)
         return await self._run(op)
+
+    async def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
+        return await self._run(acknowledge.acknowledge(self._scope, workflow_id, actor, reason))
 
     async def recover_step(
         self,
@@ -472,7 +480,7 @@ class AsyncClient:
 
     async def evidence(
         self, workflow_id: str | None = None, *, step: str | None = None
-    ) -> builtins.list[EvidenceView]:
+    ) -> PartialList[EvidenceView]:
         return await self._run(reads.evidence(self._scope, workflow_id, step))
 
     async def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
@@ -490,7 +498,7 @@ class AsyncClient:
             kept.list_signals(self._scope, signal, correlation_key, status, cursor)
         )
 
-    async def queues(self) -> builtins.list[QueueView]:
+    async def queues(self) -> PartialList[QueueView]:
         return await self._run(queues.queues(self._scope))
 
     async def graph(self, workflow_id: str) -> GraphView:

@@ -31,6 +31,7 @@ from rwf.model.views import (
     GraphView,
     HeartbeatReport,
     MigrationReport,
+    PartialList,
     PruneReport,
     QueueView,
     RebuildReport,
@@ -47,9 +48,11 @@ from rwf.model.views import (
 )
 from rwf.model.workflow import Workflow
 from rwf.store import diagnose, events, waiting
+from rwf.store.away import Away
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
+    acknowledge,
     callbacks,
     cancel,
     claims,
@@ -93,7 +96,9 @@ class Client:
     ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(session.keys, max_payload, max_input)
+        self._scope = Scope(
+            session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
+        )
         self._endings = Endings(self._hints)
 
     @classmethod
@@ -341,7 +346,7 @@ class Client:
         worker_id: str,
         limit: int = 1,
         lease: float | timedelta = 30.0,
-    ) -> builtins.list[ClaimedStep]:
+    ) -> PartialList[ClaimedStep]:
         """Hands out up to ``limit`` (1,000) available steps of these queues, each to one worker.
 
         Highest priority first; within a priority oldest first, with workflows taking turns (section
@@ -451,6 +456,17 @@ class Client:
         op = retaining.set_retention(self._scope, workflow_id, retention, actor)
         return self._run(op)
 
+    def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
+        """Leaves a workflow at its bad end: it shows as Resolved, with who and why, until something
+        fails again.
+
+        A recovery undoes that, and so does a callback that dies later. ``actor`` and ``reason`` are
+        texts of 1 to 512 characters. Acknowledging it again changes nothing. Raises
+        CommandRejected: ``illegal_transition`` for a workflow that is open, or in which nothing has
+        failed.
+        """
+        return self._run(acknowledge.acknowledge(self._scope, workflow_id, actor, reason))
+
     def recover_step(
         self,
         workflow_id: str,
@@ -504,7 +520,7 @@ class Client:
     ) -> DispatchReport:
         """Calls the handler with each callback that is due, at most ``limit`` (section 6).
 
-        Up to 64 callbacks are handled at once, each in a thread; those of one workflow in order,
+        Up to 100 callbacks are handled at once, each in a thread; those of one workflow in order,
         each once the one before it is delivered or dead. A callback counts as delivered when the
         handler returns, and as failed when it raises; it then comes again after a backoff, and is
         dead after 20 failures. ``lease`` is for how many seconds no other dispatcher takes it: a
@@ -623,7 +639,7 @@ class Client:
 
     def evidence(
         self, workflow_id: str | None = None, *, step: str | None = None
-    ) -> builtins.list[EvidenceView]:
+    ) -> PartialList[EvidenceView]:
         """What was accepted, refused or repeated, oldest first (section 11).
 
         Without an id, of what concerns no workflow: commands on unknown ones, and signals that came
@@ -652,7 +668,7 @@ class Client:
         """
         return self._run(kept.list_signals(self._scope, signal, correlation_key, status, cursor))
 
-    def queues(self) -> builtins.list[QueueView]:
+    def queues(self) -> PartialList[QueueView]:
         """All queues that hold a step, or whose steps somebody has ever asked for (section 8)."""
         return self._run(queues.queues(self._scope))
 

@@ -56,6 +56,7 @@ READY_AGE: Final = "rwf_ready_oldest_age_seconds"
 SWEEP_AGE: Final = "rwf_sweep_age_seconds"
 SWEEP_ROUND: Final = "rwf_sweep_round_seconds"
 OWNED: Final = "rwf_partitions_owned"
+UNREACHABLE: Final = "rwf_partitions_unreachable"
 
 _BUCKETS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -199,6 +200,8 @@ class FleetCollector(Collector):
             yield GaugeMetricFamily(SWEEP_AGE, help_, found.sweep_seconds)
             help_ = "How long a sweep takes, of the partition where it takes longest."
             yield GaugeMetricFamily(SWEEP_ROUND, help_, found.round_seconds)
+        help_ = "Partitions that did not answer this scrape, and are in none of its other numbers."
+        yield GaugeMetricFamily(UNREACHABLE, help_, len(found.unreachable))
         if self._daemon is not None:
             help_ = "Partitions that this daemon looks after."
             yield GaugeMetricFamily(OWNED, help_, len(self._daemon.partitions))

@@ -22,14 +22,38 @@ settings.load_profile("ci")
 SCALE = os.environ.get("RWF_TEST_SCALE", "")
 
 
+_WHOLE: Final = (pytest.mark.long, pytest.mark.whole)
+# What is tested here is mostly what Python makes of the records. `make test` runs these files on
+# the oldest server and on a cluster of the newest alone, `make test-long` on the others too.
+_FEW: Final = ("redis70", "cluster")
+_ON_FEW: Final = frozenset(
+    {
+        *("test_callbacks", "test_events", "test_explain", "test_fairness", "test_hints"),
+        *("test_insert_many", "test_listing", "test_metrics", "test_parity", "test_plain_reads"),
+        *("test_prune", "test_rebuild", "test_reconcile", "test_reconciler", "test_sweep"),
+        *("test_timers", "test_unreadable", "test_worker", "test_worker_life"),
+        *("test_handoffs", "test_interleavings", "test_killed_inserts", "test_lost_replies"),
+        *("test_pruning",),
+    }
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where a scale is asked for, what scales is a long test."""
+    """Where a scale is asked for, what scales is a long test; and so are some files' tests on
+    some kinds of servers."""
     for item in items:
         if SCALE and item.get_closest_marker("scaled"):
             item.add_marker(pytest.mark.long)
+        if item.path.stem in _ON_FEW and _kind(item) not in (None, *_FEW):
+            for mark in _WHOLE:
+                item.add_marker(mark)
 
 
-_WHOLE: Final = (pytest.mark.long, pytest.mark.whole)
+def _kind(item: pytest.Item) -> object:
+    """The kind of server that the ``server`` fixture is to have for a test."""
+    spec = getattr(item, "callspec", None)
+    return spec.params.get("server") if spec else None
+
 
 Topology: TypeAlias = Sentinels | Cluster
 """What fails over: a primary or several, with a replica each."""

@@ -79,6 +79,7 @@ class _Connection:
     client: socket.socket
     server: socket.socket
     due: deque[Cut | None] = field(default_factory=deque)
+    forgotten: bool = False
 
     def cut(self) -> None:
         for side in (self.client, self.server):
@@ -147,6 +148,13 @@ class Proxy:
     def partition(self) -> None:
         """Let nothing through either way. Connections stay open, new ones get no answer."""
         self._flows.clear()
+
+    def forget(self) -> None:
+        """Let nothing more through on the connections that stand, either way, nor end them: their
+        other ends have vanished. New ones are not touched."""
+        with self._lock:
+            for connection in self._open:
+                connection.forgotten = True
 
     def sever(self) -> None:
         """Break all connections, and new ones as soon as they come."""
@@ -243,7 +251,8 @@ class Proxy:
                 if not self._passes() or cut is Cut.REQUEST:
                     break
                 connection.due.append(cut)
-                connection.server.sendall(request)
+                if not connection.forgotten:
+                    connection.server.sendall(request)
         connection.cut()
 
     def _replies(self, connection: _Connection) -> None:
@@ -259,7 +268,8 @@ class Proxy:
                 if cut is Cut.MID_REPLY:
                     connection.client.sendall(reply[: len(reply) // 2])
                     break
-                connection.client.sendall(reply)
+                if not connection.forgotten:
+                    connection.client.sendall(reply)
         connection.cut()
 
     def _passes(self) -> bool:

@@ -75,7 +75,7 @@ function M.signed(flow, step, note)
   if step.state ~= "e" or sub(note, 1, 2) ~= '{"' then
     return note
   end
-  return '{"worker_id":"' .. M.worker(step) .. '","claimed_at":' .. call.number(flow.h.inserted + step.since) .. "," .. sub(note, 2)
+  return '{"by":"' .. M.worker(step) .. '","at":' .. call.number(flow.h.inserted + step.since) .. "," .. sub(note, 2)
 end
 
 -- Gives an available step to a worker.

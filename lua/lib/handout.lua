@@ -101,8 +101,8 @@ local function references(flow, name, room)
   return found, all
 end
 
--- A payload of the workflow's, if there is room for it.
-local function take(flow, field, room)
+-- A field of the payload hash, if there is room for it; and whether there is.
+function M.payload(flow, field, room)
   local payload = room.others > 0 and command("HGET", flow.p, field)
   if room.others > 0 and fits(room, "others", payload) then
     return payload, true
@@ -110,12 +110,20 @@ local function take(flow, field, room)
   return false, false
 end
 
+-- A step's input and context, if there is room for both; and whether there is.
+function M.own_payloads(flow, name, room)
+  local found = room.others > 0 and command("HMGET", flow.p, "i:" .. name, "c:" .. name)
+  if found and fits(room, "others", found[1], found[2]) then
+    return found[1], found[2], true
+  end
+  return false, false, false
+end
+
 -- Puts the step's own payloads, and the results that its input refers to, into a reply; returns what is left.
 local function take_payloads(flow, name, payloads, reply, room)
-  local left, found = "p", room.others > 0 and command("HMGET", flow.p, "i:" .. name, "c:" .. name)
-  if found and fits(room, "others", found[1], found[2]) then
-    reply[2], reply[3], left = found[1], found[2], ""
-  end
+  local whole
+  reply[2], reply[3], whole = M.own_payloads(flow, name, room)
+  local left = whole and "" or "p"
   if find(payloads, "r", 1, true) then
     local all
     reply[6], all = references(flow, name, room)
@@ -131,14 +139,14 @@ local function answer(entry, room)
   local left = payloads ~= "" and take_payloads(flow, name, payloads, reply, room) or ""
   if flow.h.context == "c" then
     local whole
-    reply[8], whole = take(flow, ":", room)
+    reply[8], whole = M.payload(flow, ":", room)
     left = whole and left or left .. "w"
   end
   local wait = flow.waited and waits.latest(flow, name)
   if wait and wait.status == "r" then
     local whole
     reply[4] = waits.write(wait)
-    reply[5], whole = take(flow, "s:" .. name, room)
+    reply[5], whole = M.payload(flow, "s:" .. name, room)
     left = whole and left or left .. "s"
   end
   reply[9] = left

@@ -251,6 +251,14 @@ local function note_rounds(call_, latest)
   end
 end
 
+-- Those of these queues that come first, for whoever decides where to take some.
+function M.peek(call_, names, limit)
+  call_.reserved, call_.served = {}, {}
+  take_back(call_)
+  note_served(call_, names)
+  return first_of(call_, names, limit)
+end
+
 -- Takes the first entries of these queues out, reserved for the caller; those of its own workflows (flows
 -- by id) are left for it to start. Returns the entries, and what handout.start takes of each, or false.
 function M.take(call_, names, limit, flows)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from rwf.model.ref import RESULT_KEY, Ref
+
+_WHOLE: Final = re.compile("0|[1-9][0-9]{0,15}")
 
 
 class ResultMissing(Exception):
     """A reference leads nowhere: ``step`` has no result row, or its result no such field."""
 
     def __init__(self, ref: Ref) -> None:
-        place = f" at {ref.path}" if ref.path is not None else ""
-        super().__init__(f"no result of {ref.step}{place}")
+        super().__init__(f"no result of {ref.step}{ref.place}")
         self.ref = ref
 
 
@@ -53,8 +55,20 @@ def fill(value: Any, results: Mapping[str, Any], null: frozenset[str]) -> Any:
 
 
 def _at(found: Any, ref: Ref) -> Any:
-    for name in ref.path.split(".") if ref.path is not None else ():
-        if not isinstance(found, dict) or name not in found:
+    """What a result holds at the path of a reference."""
+    path = ref.path.split(".") if isinstance(ref.path, str) else ref.path or ()
+    for part in path:
+        key = _index(part) if isinstance(found, list) and path is not ref.path else part
+        if isinstance(found, dict):
+            there = isinstance(key, str) and key in found
+        else:
+            there = isinstance(found, list) and isinstance(key, int) and key < len(found)
+        if not there:
             raise ResultMissing(ref)
-        found = found[name]
+        found = found[key]
     return found
+
+
+def _index(part: str | int) -> str | int:
+    """What a part of a dotted path stands for in a list: a whole number for its place."""
+    return int(part) if _WHOLE.fullmatch(str(part)) else part

@@ -11,21 +11,30 @@ from rwf.model.names import checked_name, shown
 RESULT_KEY: Final = "$result"
 PATH_KEY: Final = "path"
 MAX_PATH: Final = 1024
+_LARGEST_INDEX: Final = 2**53
+
+Path = str | tuple[str | int, ...]
+"""Where in a result: field names with dots between them, or names and places in lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """The durable result of ``step``, or the field of it at the dotted ``path``.
+    """The durable result of ``step``, or what it holds at ``path``.
 
-    ``path`` holds 1 to 1,024 characters and no empty field name. Raises :class:`WorkflowInvalid`:
-    ``invalid_name`` for the step, ``invalid_step_definition`` for the path.
+    A dotted path holds 1 to 1,024 characters and no empty field name; where the result has a list,
+    a whole number indexes it. As a list it has field names, which may hold anything, and whole
+    numbers from 0, which index lists: at least one, and 1,024 characters with one between each.
+    Raises :class:`WorkflowInvalid`: ``invalid_name`` for the step, ``invalid_step_definition`` for
+    the path.
     """
 
     step: str
-    path: str | None = None
+    path: Path | None = None
 
     def __post_init__(self) -> None:
         checked_name(self.step, "the step of a result reference")
+        if isinstance(self.path, list):
+            object.__setattr__(self, "path", tuple(self.path))
         if self.path is not None and not _is_path(self.path):
             raise WorkflowInvalid(
                 "invalid_step_definition",
@@ -33,11 +42,21 @@ class Ref:
                 step=self.step,
             )
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """The stored form: ``{"$result": step}``, with ``"path"`` when there is one."""
         if self.path is None:
             return {RESULT_KEY: self.step}
-        return {RESULT_KEY: self.step, PATH_KEY: self.path}
+        return {RESULT_KEY: self.step, PATH_KEY: self.json_path}
+
+    @property
+    def json_path(self) -> str | list[str | int] | None:
+        """The path as JSON has it."""
+        return list(self.path) if isinstance(self.path, tuple) else self.path
+
+    @property
+    def place(self) -> str:
+        """`` at`` and the path, for people; nothing without one."""
+        return "" if self.path is None else f" at {self.json_path}"
 
     @classmethod
     def of_dict(cls, value: dict[Any, Any]) -> Ref | None:
@@ -45,20 +64,33 @@ class Ref:
         step, path = value.get(RESULT_KEY), value.get(PATH_KEY)
         if type(step) is not str or len(value) != 1 + (PATH_KEY in value):
             return None
-        if PATH_KEY in value and type(path) is not str:
+        if PATH_KEY in value and type(path) is not str and type(path) is not list:
             return None
-        return cls(step, path)
+        return cls(step, tuple(path) if type(path) is list else path)
 
 
-def result(step: str, path: str | None = None) -> Ref:
-    """Stands in an input for the result of ``step``, or for a field of it (``"a.b"``).
+def result(step: str, path: str | list[str | int] | None = None) -> Ref:
+    """Stands in an input for the result of ``step``, or for what it holds at a path.
 
-    It is filled in when the step that holds it is claimed. Raises as :class:`Ref` does.
+    The path is dotted (``"items.0.name"``) or a list (``["items", 0, "first.name"]``), where names
+    hold dots. It is filled in when the step that holds it is claimed. Raises as :class:`Ref` does.
     """
-    return Ref(step, path)
+    return Ref(step, tuple(path) if isinstance(path, list) else path)
 
 
 def _is_path(path: object) -> bool:
-    if type(path) is not str or len(path) > MAX_PATH or not all(path.split(".")):
+    if type(path) is str:
+        return len(path) <= MAX_PATH and all(path.split(".")) and _encodable(path)
+    if type(path) is not tuple or not path or len(path) > MAX_PATH:
         return False
-    return path.isascii() or not any("\ud800" <= char <= "\udfff" for char in path)
+    for key in path:
+        if type(key) is str:
+            if len(key) > MAX_PATH or not _encodable(key):
+                return False
+        elif type(key) is not int or not 0 <= key <= _LARGEST_INDEX:
+            return False
+    return sum(len(str(key)) + 1 for key in path) <= MAX_PATH + 1
+
+
+def _encodable(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)

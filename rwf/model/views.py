@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,6 +23,8 @@ from rwf.model.states import (
     WorkflowState,
 )
 
+T = TypeVar("T")
+
 
 class View(BaseModel):
     """Base of all views."""
@@ -30,7 +33,11 @@ class View(BaseModel):
 
 
 class WorkflowView(View):
-    """A workflow and its counters; ``failed_step_count`` counts failed, discarded and expired."""
+    """A workflow and its counters; ``failed_step_count`` counts failed, discarded and expired.
+
+    ``acknowledged_at``, ``acknowledged_by`` and ``acknowledged_reason`` tell of an operator who has
+    left it at a bad end.
+    """
 
     id: str
     name: str
@@ -51,6 +58,9 @@ class WorkflowView(View):
     finished_at: datetime | None
     last_transition_at: datetime
     duplicate: bool = False
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    acknowledged_reason: str | None = None
 
 
 class AwaitView(View):
@@ -154,11 +164,13 @@ class ClaimedStep(View):
 
 class HeartbeatReport(View):
     """What became of claims: those that were extended, with their new ends; those whose lease is
-    lost; and of the first, those whose workflow is asked to end."""
+    lost; and of the first, those whose workflow is asked to end. Nothing is known of those in the
+    partitions that did not answer, ``unreachable``."""
 
     extended: tuple[ClaimedStep, ...]
     lost: tuple[ClaimedStep, ...]
     cancel_requested: tuple[ClaimedStep, ...]
+    unreachable: tuple[int, ...] = ()
 
 
 class QueueView(View):
@@ -298,18 +310,21 @@ class CallbackView(View):
 
 
 class DispatchReport(View):
-    """How many callbacks a dispatch has delivered, and how many have failed."""
+    """How many callbacks a dispatch has delivered, and how many have failed; ``unreachable`` are
+    the partitions that did not answer."""
 
     delivered: int
     failed: int
+    unreachable: tuple[int, ...] = ()
 
 
 class PruneReport(View):
     """What was removed: workflows whose retention was over, and signals that no workflow took in
-    time."""
+    time. ``unreachable`` are the partitions that did not answer."""
 
     workflows: int
     signals: int
+    unreachable: tuple[int, ...] = ()
 
 
 class Edge(View):
@@ -328,15 +343,26 @@ class GraphView(View):
     edges: tuple[Edge, ...]
 
 
+class PartialList(list[T]):
+    """A list of what could be reached: all of it, unless ``unreachable`` names partitions that did
+    not answer."""
+
+    def __init__(self, items: Iterable[T] = (), unreachable: Iterable[int] = ()) -> None:
+        super().__init__(items)
+        self.unreachable: tuple[int, ...] = tuple(unreachable)
+
+
 class WorkflowPage(View):
     """A page of workflows, newest first; ``cursor`` is None on the last one.
 
-    ``operator_statuses`` are theirs, in the same order.
+    ``operator_statuses`` are theirs, in the same order. ``unreachable`` are the partitions that did
+    not answer: what they have is missing.
     """
 
     workflows: tuple[WorkflowView, ...]
     operator_statuses: tuple[OperatorStatus, ...]
     cursor: str | None
+    unreachable: tuple[int, ...] = ()
 
 
 class StepPage(View):
@@ -423,11 +449,12 @@ class Blocker(View):
 
 
 class RootCause(View):
-    """A step at the far end of the chain that holds others.
+    """A step at the far end of the chain that holds others, or one that has failed.
 
     ``path`` leads from the root cause to the explained step; in a very long one ``...`` stands for
     the middle. ``held_count`` is how many steps it
-    holds: exact, or a lower bound when ``truncated``.
+    holds: exact, or a lower bound when ``truncated``. ``attempt`` and ``summary`` are those of the
+    step's latest result, None where it has none.
     """
 
     step: str
@@ -437,6 +464,8 @@ class RootCause(View):
     held_count: int
     truncated: bool
     legal_next_steps: tuple[str, ...]
+    attempt: int | None = None
+    summary: str | None = None
 
 
 class StepExplanation(View):
@@ -501,10 +530,12 @@ class Check(View):
 
 
 class DoctorReport(View):
-    """All checks; ``healthy`` when none has failed."""
+    """All checks; ``healthy`` when none has failed. ``unreachable`` are the partitions that did not
+    answer."""
 
     healthy: bool
     checks: tuple[Check, ...]
+    unreachable: tuple[int, ...] = ()
 
 
 class Event(View):

@@ -56,7 +56,7 @@ _AT_ONCE: Final = 8
 _TRIED_AGAIN: Final = 60.0
 _CALLBACKS_PER_RUN: Final = 1000
 _CALLBACK_LEASE: Final = 30.0
-_MOST_AT_ONCE: Final = 1000
+_MOST_AT_ONCE: Final = 500
 _MEMBERSHIP: Final = -1
 # The pause after an error that nobody has foreseen, in seconds.
 _AFTER_FAILURE: Final = 1.0
@@ -94,7 +94,7 @@ class Reconciler:
     ``interval`` is for how many seconds at most what is due waits, ``sweep_interval`` in how many
     all open workflows are looked at. ``callbacks`` is a handler as ``dispatch_callbacks`` takes it,
     such as a :class:`rwf.Webhook`, and ``concurrency`` how many callbacks it has at work at once,
-    from 1 to 1,000; without a handler, callbacks stay where they are. Raises
+    from 1 to 500; without a handler, callbacks stay where they are. Raises
     CommandRejected (``invalid_argument``) for bad options, and TypeError for what is no client.
 
     :meth:`run` blocks, :meth:`serve` is awaited; one of them, once. :meth:`tick` and :meth:`sweep`
@@ -280,8 +280,8 @@ class Reconciler:
         self._ticked = time.monotonic()
 
     async def _read_pages(self, partitions: Sequence[_Partition]) -> None:
-        """Reads the first timers of each that are due; none where one of them does not answer,
-        which is then found out for each alone."""
+        """Reads the first timers of each that are due. What does not answer is told, and left alone
+        for an interval; when none does, that is found out for each alone."""
         unread = [one for one in partitions if one.page is None and self._outage.stands(one.number)]
         if not unread:
             return
@@ -290,7 +290,10 @@ class Reconciler:
         except RwfError:
             return
         for partition, page in zip(unread, pages, strict=True):
-            partition.page = page
+            if isinstance(page, StoreUnavailable):
+                self._outage.failed(page, partition.number)
+            else:
+                partition.page = page
 
     async def _fire(self, partition: _Partition, at_once: asyncio.Semaphore) -> None:
         """Carries out a page of what is due in a partition."""

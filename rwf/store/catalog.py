@@ -13,10 +13,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A file of ``lua/`` of the same name, whose first comment says what it does."""
+    """A file of ``lua/`` of the same name, whose first comment says what it does.
+
+    ``when_full``: it is carried out by a server past its maxmemory too. These only free, repair or
+    finish what is on record already, or end it; they take in nothing new, and what they write is
+    small and bounded. Without them memory would never become free again, as nothing could end.
+    """
 
     name: str
     reads_only: bool = False
+    when_full: bool = False
 
 
 FUNCTIONS: Final = {
@@ -24,48 +30,51 @@ FUNCTIONS: Final = {
     for function in (
         Function("create"),
         Function("reserve"),
-        Function("unreserve"),
+        Function("unreserve", when_full=True),
         Function("note"),
         Function("insert"),
+        Function("discard", when_full=True),
         Function("complete"),
-        Function("advance"),
-        Function("check"),
-        Function("dispatcher"),
+        Function("advance", when_full=True),
+        Function("check", when_full=True),
+        Function("dispatcher", when_full=True),
         Function("dispatched", reads_only=True),
-        Function("claim_callbacks"),
-        Function("settle_callbacks"),
+        Function("claim_callbacks", when_full=True),
+        Function("settle_callbacks", when_full=True),
         Function("resend_callback"),
         Function("await"),
-        Function("wake"),
-        Function("told"),
+        Function("wake", when_full=True),
+        Function("told", when_full=True),
         Function("signal"),
-        Function("sync"),
-        Function("forget"),
+        Function("sync", when_full=True),
+        Function("forget", when_full=True),
         Function("agenda", reads_only=True),
         Function("dedupe", reads_only=True),
         Function("kept", reads_only=True),
-        Function("withdraw"),
+        Function("withdraw", when_full=True),
         Function("named", reads_only=True),
+        Function("peek"),
         Function("take"),
-        Function("retain"),
-        Function("prune"),
-        Function("cancel"),
+        Function("retain", when_full=True),
+        Function("prune", when_full=True),
+        Function("cancel", when_full=True),
+        Function("acknowledge"),
         Function("recover"),
         Function("session", reads_only=True),
         Function("start"),
-        Function("heartbeat"),
-        Function("fire"),
+        Function("heartbeat", when_full=True),
+        Function("fire", when_full=True),
         Function("timers", reads_only=True),
         Function("page", reads_only=True),
-        Function("surplus"),
-        Function("restore"),
-        Function("registrations"),
+        Function("surplus", when_full=True),
+        Function("restore", when_full=True),
+        Function("registrations", when_full=True),
         Function("standing", reads_only=True),
         Function("tally", reads_only=True),
-        Function("gauges"),
+        Function("gauges", when_full=True),
         Function("registered", reads_only=True),
-        Function("round"),
-        Function("member"),
+        Function("round", when_full=True),
+        Function("member", when_full=True),
         Function("queues", reads_only=True),
         Function("overdue", reads_only=True),
         Function("meta", reads_only=True),
@@ -90,7 +99,7 @@ PUBLISHING: Final = frozenset(
         "note", "insert", "complete", "advance", "check",
         "claim_callbacks", "settle_callbacks", "resend_callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover", "retain", "prune", "forget", "withdraw",
+        "cancel", "recover", "retain", "prune", "forget", "withdraw", "acknowledge",
     }
 )  # fmt: skip
 
@@ -124,11 +133,12 @@ class Together:
     """Calls that travel in one round trip, one to each node; answered with the list of replies.
 
     When ``partial`` is set, and some are answered, the StoreUnavailable of another stands in place
-    of its reply.
+    of its reply; it was sent once more, or with ``patient`` as often as one that travels alone.
     """
 
     calls: Sequence[Call]
     partial: bool = False
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,28 @@ class _AsyncSentinelPool(
     """Those of an asyncio client."""
 
 
+class _Cluster(redis.cluster.RedisCluster):
+    """A cluster's client that asks no node which commands it knows: redis-py asks the primary of
+    the first slot, which may be the one that is away. rwf says itself where its commands go."""
+
+    def command(self) -> dict[str, Any]:  # type: ignore[override]
+        """No commands."""
+        return {}
+
+
+class _NoCommands:
+    async def initialize(self, node: Any = None) -> None:
+        """Asks nothing."""
+
+
+class _AsyncCluster(redis.asyncio.cluster.RedisCluster):
+    """The same of an asyncio client."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.commands_parser: Any = _NoCommands()
+
+
 def _options(retry: Any, timeout: float) -> dict[str, Any]:
     # No blind retries: the session resends, and knows when it does.
     return {
@@ -91,7 +113,7 @@ def connect(address: Address, embedded: EmbeddedServer | None, limits: Limits) -
     """A blocking client; an embedded server, if there is one, runs."""
     options = _options(Retry(NoBackoff(), 0), limits.timeout)
     if address.kind == "cluster":
-        return redis.cluster.RedisCluster.from_url(address.url, **options)
+        return _Cluster.from_url(address.url, **options)
     pooled = {**options, **_pool_options(limits), **(address.options or {})}
     if address.kind == "sentinel":
         sentinel: Any = Sentinels
@@ -107,7 +129,7 @@ def connect_async(address: Address, embedded: EmbeddedServer | None, limits: Lim
     options = _options(redis.asyncio.retry.Retry(NoBackoff(), 0), limits.timeout)
     unlimited = {**options, "socket_timeout": None}
     if address.kind == "cluster":
-        return redis.asyncio.cluster.RedisCluster.from_url(address.url, **unlimited)
+        return _AsyncCluster.from_url(address.url, **unlimited)
     pooled = {**unlimited, **_pool_options(limits), **(address.options or {})}
     if address.kind == "sentinel":
         sentinel: Any = AsyncSentinels

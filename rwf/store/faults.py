@@ -99,6 +99,12 @@ def translated(
     code, message = code_of(error), locate(str(error))
     if code in FORBIDDEN or _NO_RIGHT.search(message):
         return StoreMisconfigured(f"the server's user lacks a right: {message}")
+    if code == "OOM":
+        return StoreUnavailable(
+            "the server is past its maxmemory and takes in nothing new: raise it, or remove what "
+            f"is over with `rwf prune` ({code} {message})",
+            never_ran=never_ran,
+        )
     if code in UNABLE:
         return StoreUnavailable(
             f"the server cannot serve now: {code} {message}", never_ran=never_ran

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 
 import redis.exceptions as errors
 
 from rwf.store.actions import Command, Send
 from rwf.store.faults import NodeSilent, is_silence
 
+_LONGEST_PAUSE: Final = 15.0
+"""Seconds for which a silent node is left alone at most."""
+
 
 class Silences:
-    """The nodes that have let a call wait for its whole time limit, for as long again.
+    """The nodes that have let a call wait for its whole time limit.
 
-    During that time others that ask such a node fail at once; then one of them tries it, while the
-    rest still fail. Nodes that refuse connections are not among them: that costs nobody any time.
+    For as long again others that ask such a node fail at once; then one of them tries it, while the
+    rest still fail. Each time that it is silent once more, this time doubles, up to 15 s. Nodes
+    that refuse connections are not among them: that costs nobody any time.
     """
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._until: dict[str, float] = {}
+        self._pause: dict[str, float] = {}
+        self._told: dict[str, float] = {}
 
     def check(self, name: str) -> None:
         """Raises NodeSilent while a node counts as silent."""
@@ -31,17 +37,28 @@ class Silences:
         now = time.monotonic()
         if now < until:
             raise NodeSilent(f"{name} has not answered for {self._timeout:g} s")
-        self._until[name] = now + self._timeout  # for all but this one
+        self._until[name] = now + self._pause[name]  # for all but this one
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The nodes that were silent when they were last asked."""
+        return frozenset(tuple(self._until))
 
     def failed(self, name: str, error: BaseException) -> None:
         """A call to a node has failed."""
-        if isinstance(error, Exception) and is_silence(error):
-            self._until[name] = time.monotonic() + self._timeout
+        now = time.monotonic()
+        # Those that have waited together are told together, and that is once.
+        lately = now - self._told.get(name, -self._timeout) < self._timeout / 2
+        if isinstance(error, Exception) and is_silence(error) and not lately:
+            self._told[name] = now
+            pause = min(2 * self._pause.get(name, self._timeout / 2), _LONGEST_PAUSE)
+            self._pause[name] = pause
+            self._until[name] = now + pause
 
     def answered(self, name: str) -> None:
         """A node has answered."""
-        if self._until:
-            self._until.pop(name, None)
+        if self._until and self._until.pop(name, None) is not None:
+            self._pause.pop(name, None)
 
 
 Group = tuple[Any, list[int]]
@@ -135,10 +152,11 @@ def settled(replies: list[Any]) -> Any:
     return replies[0] if len(replies) == 1 else (replies[0], replies[-1])
 
 
-def without(silent: str, nodes: dict[str, Any]) -> Callable[[], None]:
-    """Leaves a node that does not answer out of those that are asked for the others, unless it is
-    the only one; returns what to do when nobody could tell."""
-    if len(nodes) < 2 or silent not in nodes:
-        return lambda: None
-    node = nodes.pop(silent)
-    return lambda: nodes.setdefault(silent, node) and None
+def taken_out(silent: Collection[str], nodes: dict[str, Any]) -> dict[str, Any]:
+    """Takes nodes that do not answer out of those that a cluster's client asks for the others."""
+    return {name: nodes.pop(name) for name in silent if name in nodes}
+
+
+def replaced(taken: dict[str, Any], nodes: dict[str, Any]) -> list[Any]:
+    """Puts them back where no others have come in their places; those that have to be closed."""
+    return [node for name, node in taken.items() if nodes.setdefault(name, node) is not node]

@@ -312,7 +312,7 @@ class Row:
 
     @reading
     def view(self, step: str, attempt: int, payload: bytes | None) -> ResultView:
-        worker, claimed = self.note.get("worker_id"), self.note.get("claimed_at")
+        worker, claimed = self.note.get("by"), self.note.get("at")
         return ResultView(
             step=step,
             attempt=attempt,

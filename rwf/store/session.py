@@ -102,6 +102,9 @@ class Session:
         self.publish = "SPUBLISH" if cluster else "PUBLISH"
         self.cluster = cluster
         self.checked = checked
+        # What did not answer when it was last asked together with others: a key each of partitions,
+        # and nodes by their names.
+        self._unanswered: set[str] = set()
         # Told the function and the seconds of each call of an operation; by who wants to know.
         self.observers: dict[object, Callable[[str, float], None]] = {}
 
@@ -160,7 +163,7 @@ class Session:
         begun = time.perf_counter()
         try:
             if isinstance(call, Together):
-                return (yield from self._call_together(calls, call.partial))
+                return (yield from self._call_together(call))
             return (yield from self._call(call))
         finally:
             seconds = time.perf_counter() - begun
@@ -250,21 +253,20 @@ class Session:
             call = call.repeated()
         raise self._not_loaded()
 
-    def _call_together(self, calls: Sequence[Call], partial: bool) -> Steps[list[Reply]]:
-        """The replies to calls in one round trip, those that no reply came to sent again together.
-
-        When ``partial`` is set, and some were answered, the others are sent once more, and then the
-        StoreUnavailable of each stands in its place.
-        """
+    def _call_together(self, together: Together) -> Steps[list[Reply]]:
+        """The replies to calls in one round trip, those that no reply came to sent again
+        together."""
+        calls, partial = together.calls, together.partial
         replies: list[Any] = [None] * len(calls)
         left = dict(enumerate(calls))
         patience = self._patience()
         while True:
             yield from self._send_left(left, replies, patience, partial)
-            if partial and patience.tries and len(left) < len(calls):
-                for number in left:
-                    replies[number] = patience.unavailable(replies[number])
-                left.clear()
+            if partial and not together.patient and len(left) < len(calls):
+                for number in [n for n in left if not _is_under_way(replies[n])]:
+                    if patience.tries or left[number].keys[0] in self._unanswered:
+                        replies[number] = patience.unavailable(replies[number])
+                        del left[number]
             if not left:
                 break
             for call in [left[number] for number in left if _is_demoted(replies[number])]:
@@ -272,10 +274,20 @@ class Session:
             yield Revive()
             yield Wait(patience.pause())
             left = {number: call.repeated() for number, call in left.items()}
+        if partial:
+            self._remember(calls, replies)
         if all(isinstance(reply, StoreUnavailable) for reply in replies):
             for reply in replies:
                 raise reply
         return replies
+
+    def _remember(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
+        """Notes which partitions did not answer, not to be so patient with them the next time."""
+        for call, reply in zip(calls, replies, strict=True):
+            if isinstance(reply, StoreUnavailable):
+                self._unanswered.add(call.keys[0])
+            elif self._unanswered:
+                self._unanswered.discard(call.keys[0])
 
     def _send_left(
         self, left: dict[int, Call], replies: list[Any], patience: Patience, partial: bool
@@ -371,7 +383,10 @@ class Session:
                 if verdict is not None and not isinstance(verdict, StoreUnavailable):
                     raise verdict
             found = {name: one for name, one in replies.items() if name not in faults}
-            if found and (patience.tries or all(verdicts.values())):
+            known = faults.keys() <= self._unanswered
+            if found and (patience.tries or known or all(verdicts.values())):
+                self._unanswered |= faults.keys()
+                self._unanswered -= found.keys()
                 return found, {name: patience.unavailable(one) for name, one in faults.items()}
             for verdict in verdicts.values():
                 if verdict is not None and not found:
@@ -446,6 +461,11 @@ def is_too_old(name: str, version: tuple[int, ...]) -> bool:
 
 def _is_demoted(error: Any) -> bool:
     return isinstance(error, errors.ResponseError) and code_of(error) in DEMOTED
+
+
+def _is_under_way(reply: Any) -> bool:
+    """Whether the slot is just on its way to another node."""
+    return isinstance(reply, errors.ResponseError) and code_of(reply) == "TRYAGAIN"
 
 
 def _may_pass(reply: Any) -> bool:

@@ -47,10 +47,11 @@ from rwf.store.nodes import (
     filled,
     is_behind,
     packed,
+    replaced,
     settled,
+    taken_out,
     unmoved,
     unpacked,
-    without,
 )
 from rwf.store.session import DEFAULT_TIMEOUT, Session
 
@@ -171,17 +172,21 @@ class SyncStore(Store):
                 self._client = connect(self._address, self._embedded, self.limits)
             return self._client
 
-    def look_anew(self, silent: str = "") -> None:
-        """Has a cluster's client ask who has which slots, and not the node that is silent; nothing
-        for any other."""
+    def look_anew(self) -> None:
+        """Has a cluster's client ask who has which slots, but no node that is silent; nothing for
+        any other."""
+        if not self.cluster:
+            return
         client = self.client()
-        if self.cluster:
-            put_back = without(silent, client.nodes_manager.startup_nodes)
-            try:
+        nodes = client.nodes_manager.startup_nodes
+        taken = taken_out(self._silences.names, nodes)
+        try:
+            if nodes:
                 client.nodes_manager.initialize()
-            except BaseException:
-                put_back()
-                raise
+        finally:
+            for node in replaced(taken, client.nodes_manager.startup_nodes):
+                if node.redis_connection is not None:
+                    node.redis_connection.close()
 
     def _everywhere(self, args: Command, only: str | None) -> dict[str, Any]:
         client = self.client()
@@ -200,19 +205,22 @@ class SyncStore(Store):
                 return error
 
         found = self._at_once(ask, nodes)
+        self._look_anew_after(found)
         return {node.name: reply for node, reply in zip(nodes, found, strict=True)}
 
     def _in_turn(self, commands: Sequence[Command], key: str) -> list[Any]:
         client = self.client()
         node = client.get_node_from_key(key) if self.cluster else None
-        return unmoved(self._pipelined(node, commands))
+        with self._looking_anew():
+            return unmoved(self._pipelined(node, commands))
 
     def _redirected(self, commands: Sequence[Command], key: str) -> list[Any]:
         """The replies to commands about a key, also while its slot is on its way to another
         node."""
         client = self.client()
         node = client.get_node_from_key(key) if self.cluster else None
-        replies = self._pipelined(node, commands)
+        with self._looking_anew():
+            replies = self._pipelined(node, commands)
         if other := asked(client, replies[0]):
             replies = self._pipelined(other, asking(commands))[1::2]
         return replies
@@ -234,6 +242,7 @@ class SyncStore(Store):
         for (_, numbers), found in zip(groups, self._at_once(ask, groups), strict=True):
             for number, reply in zip(numbers, found, strict=True):
                 replies[number] = reply
+        self._look_anew_after(replies)
         return replies
 
     def _at_once(self, ask: Callable[[Any, bool], Any], nodes: Sequence[Any]) -> list[Any]:
@@ -296,15 +305,29 @@ class SyncStore(Store):
 
     @contextmanager
     def _watching(self, node: Any) -> Iterator[None]:
-        """Notes whether a cluster's node answers, and has its client ask who has which slots when
-        it does not: redis-py does that by itself only where it chooses the node."""
+        """Notes whether a cluster's node answers."""
         try:
             yield
         except UNREACHED as error:
             if node is not None:
                 self._silences.failed(node.name, error)
-                with suppress(*FAULTS):
-                    self.look_anew(node.name)
             raise
         if node is not None:
             self._silences.answered(node.name)
+
+    @contextmanager
+    def _looking_anew(self) -> Iterator[None]:
+        """Has a cluster's client ask who has which slots when a node does not answer: redis-py does
+        that by itself only where it chooses the node."""
+        try:
+            yield
+        except UNREACHED:
+            with suppress(*FAULTS):
+                self.look_anew()
+            raise
+
+    def _look_anew_after(self, replies: Sequence[Any]) -> None:
+        """The same when one of several nodes has not answered; once they have been asked."""
+        if any(isinstance(reply, UNREACHED) for reply in replies):
+            with suppress(*FAULTS):
+                self.look_anew()

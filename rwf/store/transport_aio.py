@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -38,10 +38,11 @@ from rwf.store.nodes import (
     filled,
     is_behind,
     packed,
+    replaced,
     settled,
+    taken_out,
     unmoved,
     unpacked,
-    without,
 )
 from rwf.store.session import DEFAULT_TIMEOUT, Session
 from rwf.store.transport import Store
@@ -132,18 +133,21 @@ class AsyncStore(Store):
                 self._client = connect_async(self._address, self._embedded, self.limits)
         return self._client
 
-    async def look_anew(self, silent: str = "") -> None:
-        """Has a cluster's client ask who has which slots, and not the node that is silent; nothing
-        for any other."""
+    async def look_anew(self) -> None:
+        """Has a cluster's client ask who has which slots, but no node that is silent; nothing for
+        any other."""
+        if not self.cluster:
+            return
         client = await self._ready()
-        if self.cluster:
-            put_back = without(silent, client.nodes_manager.startup_nodes)
-            try:
+        nodes = client.nodes_manager.startup_nodes
+        taken = taken_out(self._silences.names, nodes)
+        try:
+            if nodes:
                 async with self._limited():
                     await client.nodes_manager.initialize()
-            except BaseException:
-                put_back()
-                raise
+        finally:
+            for node in replaced(taken, client.nodes_manager.startup_nodes):
+                await node.disconnect()
 
     async def _everywhere(self, args: Command, only: str | None) -> dict[str, Any]:
         client = await self._ready()
@@ -155,13 +159,15 @@ class AsyncStore(Store):
         async def ask(node: Any, patient: bool) -> Any:
             try:
                 self._check(node, patient)
-                async with self._watching(node), self._limited():
-                    # The cluster's own client of the node reads replies as redis-py would.
-                    return await node.execute_command(*args, NEVER_DECODE=True)
+                with self._watching(node):
+                    async with self._limited():
+                        # The cluster's own client of the node reads replies as redis-py would.
+                        return await node.execute_command(*args, NEVER_DECODE=True)
             except FAULTS as error:
                 return error
 
         found = await self._at_once(ask, nodes)
+        await self._look_anew_after(found)
         return {node.name: reply for node, reply in zip(nodes, found, strict=True)}
 
     async def _ready(self) -> Any:
@@ -175,14 +181,16 @@ class AsyncStore(Store):
     async def _in_turn(self, commands: Sequence[Command], key: str) -> list[Any]:
         client = await self._ready()
         node = client.get_node_from_key(key) if self.cluster else None
-        return unmoved(await self._pipelined(node, commands))
+        async with self._looking_anew():
+            return unmoved(await self._pipelined(node, commands))
 
     async def _redirected(self, commands: Sequence[Command], key: str) -> list[Any]:
         """The replies to commands about a key, also while its slot is on its way to another
         node."""
         client = await self._ready()
         node = client.get_node_from_key(key) if self.cluster else None
-        replies = await self._pipelined(node, commands)
+        async with self._looking_anew():
+            replies = await self._pipelined(node, commands)
         if other := asked(client, replies[0]):
             replies = (await self._pipelined(other, asking(commands)))[1::2]
         return replies
@@ -204,6 +212,7 @@ class AsyncStore(Store):
         for (_, numbers), found in zip(groups, await self._at_once(ask, groups), strict=True):
             for number, reply in zip(numbers, found, strict=True):
                 replies[number] = reply
+        await self._look_anew_after(replies)
         return replies
 
     async def _at_once(
@@ -218,8 +227,9 @@ class AsyncStore(Store):
     ) -> list[Any]:
         self._check(node, patient)
         pipeline = filled((await self._node(node)).pipeline(transaction=False), commands)
-        async with self._watching(node), self._limited():
-            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        with self._watching(node):
+            async with self._limited():
+                replies: list[Any] = await pipeline.execute(raise_on_error=False)
         if is_behind(self._client, replies):
             await self.look_anew()
         return replies
@@ -252,20 +262,34 @@ class AsyncStore(Store):
             own(connection_class=pool.connection_class, **pool.connection_kwargs)
         )
 
-    @asynccontextmanager
-    async def _watching(self, node: Any) -> AsyncIterator[None]:
-        """Notes whether a cluster's node answers, and has its client ask who has which slots when
-        it does not: redis-py does that by itself only where it chooses the node."""
+    @contextmanager
+    def _watching(self, node: Any) -> Iterator[None]:
+        """Notes whether a cluster's node answers."""
         try:
             yield
         except UNREACHED as error:
             if node is not None:
                 self._silences.failed(node.name, error)
-                with suppress(*FAULTS):
-                    await self.look_anew(node.name)
             raise
         if node is not None:
             self._silences.answered(node.name)
+
+    @asynccontextmanager
+    async def _looking_anew(self) -> AsyncIterator[None]:
+        """Has a cluster's client ask who has which slots when a node does not answer: redis-py does
+        that by itself only where it chooses the node."""
+        try:
+            yield
+        except UNREACHED:
+            with suppress(*FAULTS):
+                await self.look_anew()
+            raise
+
+    async def _look_anew_after(self, replies: Sequence[Any]) -> None:
+        """The same when one of several nodes has not answered; once they have been asked."""
+        if any(isinstance(reply, UNREACHED) for reply in replies):
+            with suppress(*FAULTS):
+                await self.look_anew()
 
     async def _node(self, node: Any) -> Any:
         """The client of a node; None stands for the only one."""

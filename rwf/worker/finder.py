@@ -87,13 +87,14 @@ class Finder:
                 self._runtime.scope, [desk.partition for desk in desks], self._claimer, share
             )
             found = await self._runtime.run(op)
-            kept = sum(map(len, found))
+            kept = sum(map(len, found.values()))
         except RwfError as error:
             await self._link.broken(error, _PLACE)
             return False
         finally:
             bench.on_the_way -= asked - kept
         self._link.stands(_PLACE)
-        for desk, entries in zip(desks, found, strict=True):
+        for desk in desks:
+            entries = found.get(desk.partition, [])
             bench.keep(desk, entries, desk.ripe or len(entries) == share)
         return True

@@ -99,6 +99,18 @@ def other_semantics(client: Client, workflow_id: str) -> None:
     raw(client).hset(key, ":s", b"3" + static[1:])
 
 
+def end_pause(client: Client, workflow_id: str, step: str) -> None:
+    """Has a step that was given back for a while be due, as if the clock had moved on."""
+    namespace = client._session.keys.namespace
+    own, payloads = (own_key(workflow_id, kind, namespace) for kind in ("w", "p"))
+    record = raw(client).hget(own, step).split(b",")
+    paused = raw(client).hget(payloads, f"z:{step}").split(b",")
+    assert record[10] == paused[2]
+    record[10] = paused[2] = b"1"
+    raw(client).hset(own, step, b",".join(record))
+    raw(client).hset(payloads, f"z:{step}", b",".join(paused))
+
+
 def outdate_reservations(client: Client) -> None:
     """Has all insert keys be reserved long ago."""
     for name in raw(client).scan_iter("rwf:*:keys"):

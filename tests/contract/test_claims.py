@@ -320,20 +320,22 @@ def test_what_was_claimed_before_a_partition_is_away_is_told(
     one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away: set[str] = set()
-    call = Session._call
+    judged = Session._judged
 
-    def partly(self: Session, what: Call) -> Any:
-        if any(part in what.keys[0] for part in away):
+    def partly(self: Session, call: Call, *rest: Any) -> Any:
+        if any(part in call.keys[0] for part in away):
             raise StoreUnavailable("no answer from the server")
-        return (yield from call(self, what))
+        return (yield from judged(self, call, *rest))
 
-    monkeypatch.setattr(Session, "_call", partly)
-    monkeypatch.setattr("random.randrange", lambda _: 0)
+    monkeypatch.setattr(Session, "_judged", partly)
     with Client.from_url(one_server.url, partitions=3) as client:
         while client.queues() == [] or sum(q.available for q in client.queues()) < 20:
             client.insert(flow("a"))
         away.add("{2}")
-        assert client.claim(["default"], worker_id="w", limit=100) != []
+        claims = client.claim(["default"], worker_id="w", limit=100)
+        assert claims != []
+        assert claims.unreachable == (2,)
+        away.update(("{0}", "{1}"))
         with pytest.raises(StoreUnavailable):
             client.claim(["default"], worker_id="w", limit=100)
 

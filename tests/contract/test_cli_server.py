@@ -161,13 +161,14 @@ def test_the_port_of_an_embedded_server_asks_for_a_password(tmp_path: Path) -> N
                 process.send_signal(signal.SIGINT)
                 return "".join([*lines, *process.stdout.readlines()])
 
-        assert password not in told()
-        assert f"redis://127.0.0.1:{port}/0" in told("--port", str(port))
-        assert f"password of the port: in {folder}/server.password" in told()
+        text = told("--port", str(port))
+        assert f"redis://127.0.0.1:{port}/0" in text
+        assert f"password of the port: in {folder}/server.password" in text
+        assert password not in text
         shown = json.loads(told("--json", "--show-password"))
         assert shown["redis_url"] == f"redis://:{password}@127.0.0.1:{port}/0"
         assert shown["password_file"] == f"{folder}/server.password"
-        assert json.loads(told("--json"))["redis_url"] == f"redis://127.0.0.1:{port}/0"
+        assert password not in told("--json")
         assert "refused the login" in Cli(f"redis://127.0.0.1:{port}/0", tmp_path).refused(3, "ls")
         Cli(shown["redis_url"], tmp_path).inserted()
         # Through the folder nobody has to know it.

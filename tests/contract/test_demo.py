@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,7 +103,8 @@ def test_the_whole_demo(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr + found.stdout
     text = found.stdout
     assert "inserted 40 workflows with 216 steps" in text
-    assert "  Blocked  pending  " in text
+    # It may have been asked before a step that it waits for has failed for the first time.
+    assert re.search("  (Blocked|Waiting)  pending  ", text)
     assert "killed with SIGKILL, holding " in text
     assert "the daemon (process " in text
     assert "metrics on http://127.0.0.1:" in text
@@ -115,7 +117,9 @@ def test_the_whole_demo(tmp_path: Path) -> None:
     until(lambda: nothing_runs(tmp_path), what="the end of its processes")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_ended_in_the_middle_it_leaves_nothing_running_and_can_go_on(
     tmp_path: Path, how: signal.Signals
 ) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
+
+import pytest
 
 from rwf import AsyncClient, Client, Workflow
 from rwf.model.views import Event
+from rwf.store import events
+from rwf.store.ops import reads
 from tests.conftest import connect
-from tests.servers import AnyServer
+from tests.contract.workers import CLIENTS
+from tests.proxy import Proxy
+from tests.servers import AnyServer, Server
 from tests.waiting import until
 
 
@@ -57,6 +64,46 @@ def listening(server: AnyServer, found: list[Event]) -> Iterator[None]:
             )
 
 
+@contextmanager
+def heard_by(kind: str, url: str, found: list[Event]) -> Iterator[None]:
+    """Collects what a client of this kind hears there, until the block ends."""
+    ended = threading.Event()
+
+    def listen() -> None:
+        with Client.from_url(url) as client:
+            for event in events.hints(client._store, client._run(reads.channels(client._scope))):
+                if ended.is_set():
+                    return
+                found.extend([event] if event else [])
+
+    async def listen_on_asyncio() -> None:
+        async with AsyncClient.from_url(url) as client:
+            channels = await client._run(reads.channels(client._scope))
+            async with aclosing(events.async_hints(client._store, channels)) as heard:
+                async for event in heard:
+                    if ended.is_set():
+                        return
+                    found.extend([event] if event else [])
+
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            listen() if kind == "sync" else asyncio.run(listen_on_asyncio())
+        except BaseException as fault:
+            faults.append(fault)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert faults == []
+
+
 def test_a_workflow_tells_of_its_steps_and_its_end(client: Client, server: AnyServer) -> None:
     found: list[Event] = []
     with listening(server, found):
@@ -98,3 +145,64 @@ def test_a_listener_outlives_its_connection(one_client: Client, one_server: AnyS
         before = len(found)
         redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         until(lambda: run_one(one_client) and len(found) >= before + 3, what="hints again")
+
+
+# --- what is wrong with hints ends nobody
+
+
+@CLIENTS
+def test_a_connection_whose_peer_has_vanished_is_found_out_and_made_anew(
+    kind: str, one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is said on it: no end, no reply. It is pinged."""
+    monkeypatch.setattr("rwf.store.events._PING_EVERY", 0.5)
+    assert isinstance(one_server, Server)
+    found: list[Event] = []
+    with Proxy(one_server.port) as proxy, heard_by(kind, proxy.url, found):
+        until(lambda: run_one(one_client) and found, what="the first hints")
+        proxy.forget()
+        before = len(found)
+        until(lambda: run_one(one_client) and len(found) > before, timeout=20, what="hints again")
+
+
+@CLIENTS
+def test_a_quiet_connection_is_kept(
+    kind: str, one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rwf.store.events._PING_EVERY", 0.1)
+    assert isinstance(one_server, Server)
+    found: list[Event] = []
+    with Proxy(one_server.port) as proxy, heard_by(kind, proxy.url, found):
+        until(lambda: run_one(one_client) and found, what="the first hints")
+        connections = proxy.connections
+        until(lambda: proxy.sent(b"PING") > 5, what="some pings")
+        assert proxy.connections == connections
+
+
+@CLIENTS
+def test_rights_to_the_channels_that_are_taken_away_end_nobody(
+    kind: str,
+    one_client: Client,
+    one_server: AnyServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("rwf.store.events._PAUSE_REFUSED", 0.1)
+    redis: Any = one_server.client()
+    redis.acl_setuser("deaf", enabled=True, nopass=True, keys=["*"], commands=["+@all"])
+    redis.execute_command("ACL", "SETUSER", "deaf", "allchannels")
+    try:
+        found: list[Event] = []
+        url = one_server.url.replace("redis://", "redis://deaf:x@")
+        with heard_by(kind, url, found), caplog.at_level(logging.WARNING, "rwf"):
+            until(lambda: run_one(one_client) and found, what="the first hints")
+            redis.execute_command("ACL", "SETUSER", "deaf", "resetchannels")
+            until(lambda: "no hints" in caplog.text, what="the warning")
+            with Client.from_url(url) as deaf:
+                assert deaf.get(run_one(deaf)).state == "completed"
+            redis.execute_command("ACL", "SETUSER", "deaf", "allchannels")
+            before = len(found)
+            until(lambda: run_one(one_client) and len(found) > before, what="hints again")
+        assert caplog.text.count("no hints") == 1
+    finally:
+        redis.acl_deluser("deaf")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pytest
 
 from rwf import Client, Completion, StoreUnavailable, Workflow, result
-from rwf.model.views import ClaimedStep
+from rwf.model.views import ClaimedStep, CommandResult
 from rwf.store.catalog import Call, Op, Together
 from rwf.store.ops import claims
 from rwf.store.ops.claims import Claimer
@@ -157,6 +157,25 @@ def test_the_next_claims_of_a_batch_are_filled_in(client: Client) -> None:
     batch, calls = driven(client, complete_many(client._scope, [report], claimer, 5))
     assert [claimed.input for claimed in batch.claimed] == [list(range(100))]
     assert (calls["complete"], calls["inputs"]) == (1, 1)
+
+
+def test_what_a_batch_of_reports_shows_is_bounded(client: Client) -> None:
+    workflow = Workflow("large", context=LARGE)
+    for number in range(10):
+        workflow.add(f"s{number}", worker="work", input=[number, LARGE], context=LARGE)
+    ids = [client.insert(workflow).id for _ in range(2)]
+    reports = [
+        Completion(workflow_id=workflow_id, step=f"s{number}", payload=1)
+        for workflow_id in ids
+        for number in range(10)
+    ]
+    done, calls = driven(client, complete_many(client._scope, reports))
+    for answer, report in zip(done, reports, strict=True):
+        assert isinstance(answer, CommandResult)
+        assert (answer.step.name, answer.workflow.id) == (report.step, report.workflow_id)
+        assert answer.step.input == [int(report.step[1:]), LARGE]
+        assert (answer.step.context, answer.workflow.context) == (LARGE, LARGE)
+    assert calls["complete"] <= 2
 
 
 def test_a_workers_trip_leaves_what_is_to_be_read_to_the_worker(one_client: Client) -> None:

@@ -11,7 +11,7 @@ from rwf import Client, CommandRejected, Workflow
 from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.store.ops.claims import pause
-from tests.contract.flows import flow, own_key, raw, refused, states
+from tests.contract.flows import end_pause, flow, own_key, raw, refused, states
 from tests.waiting import until
 
 
@@ -27,13 +27,7 @@ def give_back(
 
 def hurry(client: Client, workflow_id: str, step: str = "a") -> None:
     """Waits until a pause is over, which is made short."""
-    due(client, workflow_id, step)
-    record = raw(client).hget(own_key(workflow_id), step).split(b",")
-    before, record[10] = record[10], b"1"
-    raw(client).hset(own_key(workflow_id), step, b",".join(record))
-    # The pause itself tells the same time, as when the clock had moved on.
-    told = raw(client).hget(own_key(workflow_id, "p"), f"z:{step}")
-    raw(client).hset(own_key(workflow_id, "p"), f"z:{step}", told.replace(before, b"1", 1))
+    end_pause(client, workflow_id, step)
     client.reconcile(workflow_id)
     assert client.step(workflow_id, step).state == "available"
 

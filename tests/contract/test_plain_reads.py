@@ -42,7 +42,7 @@ def _prepare(client: Client) -> str:
 
 def _check(replies: list[Any]) -> None:
     *found, error, (seconds, micros) = replies
-    assert found == [[None, None], {"\xff".encode(): b"\xfe"}, 6, [1764038000123.0, None], [b"one"]]
+    assert found == [[None, None], {"\xff".encode(): b"\xfe"}, 7, [1764038000123.0, None], [b"one"]]
     assert isinstance(error, redis.ResponseError)
     assert str(error).startswith("WRONGTYPE")
     assert seconds > 1764038000

@@ -67,6 +67,24 @@ def test_fields_of_results(client: Client) -> None:
     }  # fmt: skip
 
 
+def test_places_in_lists_and_names_with_dots(client: Client) -> None:
+    payload = {"items": [{"first.name": "Ann"}, {"first.name": "Bob"}]}
+    wanted = [result("a", ["items", 1, "first.name"]), result("a", "items.0")]
+    assert filled(client, wanted, payload) == ["Bob", {"first.name": "Ann"}]
+
+
+def test_a_place_in_a_list_that_is_missing_is_told(one_client: Client) -> None:
+    view = one_client.insert(reading(result("a", ["items", 3]), "a"))
+    one_client.complete_step(view.id, "a", payload={"items": [1]})
+    assert claim(one_client) == []
+    (blocker,) = one_client.explain_step(view.id, "last").blockers
+    assert blocker.code == "missing_dependency_result"
+    assert blocker.details == {"step": "a", "path": ["items", 3]}
+    assert Workflow.from_dict(reading(result("a", ["items", 3]), "a").to_dict()).to_dict() == (
+        reading(result("a", ["items", 3]), "a").to_dict()
+    )
+
+
 def test_results_of_several_ancestors(client: Client) -> None:
     far = {"a": result("a", "of"), "c": result("c"), "twice": result("a")}
     view = client.insert(reading(far, "a b:a c:b", deps=["c"]))

@@ -8,6 +8,14 @@ from __future__ import annotations
 from typing import Final
 
 LEFT: Final[dict[str, dict[str, set[str]]]] = {
+    "acknowledge": {
+        "nothing": {
+            "e",
+            "e w",
+            "n",
+            "n w",
+        },
+    },
     "advance": {
         "nothing": {
             "index outbox p stats timers w",
@@ -72,82 +80,26 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e ready",
         },
     },
-    "claim_callbacks": {
-        "nothing": {
-            "e",
-            "n",
-            "n w",
-            "outbox w",
-        },
-        "rebuild": {
-            "e outbox timers w",
-            "outbox timers w",
-        },
-        "sweep": {
-            "e outbox timers",
-            "e timers",
-            "outbox",
-            "outbox timers",
-            "timers",
-        },
-    },
-    "settle_callbacks": {
-        "nothing": {
-            "e",
-            "n",
-            "n w",
-            "outbox w",
-        },
-        "rebuild": {
-            "e outbox timers w",
-            "outbox timers w",
-        },
-        "sweep": {
-            "e outbox timers",
-            "e timers",
-            "outbox",
-            "outbox timers",
-            "timers",
-        },
-    },
-    "resend_callback": {
-        "nothing": {
-            "e",
-            "n",
-            "n w",
-            "outbox w",
-        },
-        "rebuild": {
-            "e outbox timers w",
-            "outbox timers w",
-        },
-        "sweep": {
-            "e outbox timers",
-            "e timers",
-            "outbox",
-            "outbox timers",
-            "timers",
-        },
-    },
     "cancel": {
         "nothing": {
             "d e stats timers w",
             "e",
-            "e index outbox ready stats w",
+            "e index outbox ready stats timers w",
         },
         "rebuild": {
             "e ready timers w",
         },
         "rebuild+entry": {
             "d e timers w",
-            "e index outbox ready w",
+            "e index outbox ready timers w",
         },
         "sweep": {
             "d e",
             "d e timers",
             "e index",
-            "e index outbox ready",
+            "e index outbox ready timers",
             "e index ready",
+            "e index ready timers",
             "e ready",
             "e ready timers",
         },
@@ -158,6 +110,11 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "index timers",
         },
     },
+    "claim_callbacks": {
+        "sweep": {
+            "outbox",
+        },
+    },
     "complete": {
         "again": {
             "d e p ready",
@@ -165,10 +122,11 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e p",
             "e p ready",
             "e p ready timers",
-            "index outbox p ready",
+            "index outbox p ready timers",
             "index outbox p timers",
             "index p",
             "index p ready",
+            "index p ready timers",
             "index p timers",
             "p",
             "p ready",
@@ -178,7 +136,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "nothing": {
             "d e p ready stats timers w",
             "e",
-            "index outbox p ready stats w",
+            "index outbox p ready stats timers w",
             "index outbox p stats timers w",
             "n",
             "p ready stats timers w",
@@ -187,11 +145,16 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "rebuild": {
             "d e p ready timers w",
             "e p ready timers w",
-            "index outbox p ready w",
+            "index outbox p ready timers w",
             "index outbox p timers w",
             "p ready timers w",
             "p ready w",
             "p timers w",
+        },
+    },
+    "discard": {
+        "nothing": {
+            "w",
         },
     },
     "fire": {
@@ -223,12 +186,16 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
     },
     "heartbeat": {
         "nothing": {
+            "e",
+            "e p",
             "ready stats timers w",
         },
         "rebuild": {
+            "e p timers w",
             "ready timers w",
         },
         "sweep": {
+            "e p timers",
             "ready",
             "ready timers",
             "timers",
@@ -279,9 +246,10 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
     },
     "recover": {
         "again": {
-            "e index outbox p ready",
+            "e index outbox p ready timers",
             "e index p",
             "e index p ready",
+            "e index p ready timers",
             "e index p timers",
             "e outbox p ready",
             "e p",
@@ -289,12 +257,12 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         },
         "nothing": {
             "e",
-            "e index outbox p ready stats w",
+            "e index outbox p ready stats timers w",
             "n",
             "n w",
         },
         "rebuild": {
-            "e index outbox p ready w",
+            "e index outbox p ready timers w",
             "e index p timers w",
             "e outbox p ready w",
         },
@@ -303,6 +271,19 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "rebuild": {
             "stats timers",
             "timers",
+        },
+    },
+    "resend_callback": {
+        "nothing": {
+            "e",
+            "n",
+            "n w",
+        },
+        "rebuild": {
+            "e outbox w",
+        },
+        "sweep": {
+            "e outbox",
         },
     },
     "restore": {
@@ -316,6 +297,17 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         },
         "rebuild": {
             "sweep",
+        },
+    },
+    "settle_callbacks": {
+        "nothing": {
+            "outbox w",
+        },
+        "rebuild": {
+            "outbox w",
+        },
+        "sweep": {
+            "outbox",
         },
     },
     "signal": {

@@ -61,7 +61,7 @@ class Story:
         self.id = client.insert(self.plan.workflow(), key=self.plan.key, retention=None).id
         self.note("inserted-0", number=self.plan.number, id=self.id)
 
-    def note(self, name: str, **entry: Any) -> None:
+    def note(self, name: str, /, **entry: Any) -> None:
         Journal(self.folder / f"{name}.jsonl").note(**entry)
 
     def work(self, *, last: str = "completed") -> None:

@@ -25,7 +25,7 @@ from tests.sentinels import Sentinels
 from tests.servers import AnyServer, Server, ask
 from tests.waiting import until
 
-SLACK = 2.0
+SLACK = 6.0
 """Seconds by which a loaded machine may be late."""
 
 
@@ -77,7 +77,7 @@ def test_sentinels_that_hang_leave_time_to_ask_the_others(kind: str, pool: Pool)
         Stopwatch() as watch,
     ):
         assert client.list().workflows == ()
-    assert watch.seconds < 3.0
+    assert watch.seconds < 3.0 + SLACK
     topology.wait()
 
 

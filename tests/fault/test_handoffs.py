@@ -92,8 +92,10 @@ def test_the_end_of_a_wait_cut_off(client: Client, calls: int) -> None:
 @cuts(10)
 def test_a_wait_that_expires_cut_off(client: Client, calls: int, by: str) -> None:
     """What is due is fired, and the signal that was ambiguous goes to the other workflow."""
-    first, second = two_that_wait(client, timedelta(milliseconds=20))
-    end = datetime.now(UTC) + timedelta(milliseconds=20)
+    # Long enough for the signal to come before it, also on a machine that is loaded.
+    ahead = timedelta(milliseconds=150)
+    first, second = two_that_wait(client, ahead)
+    end = datetime.now(UTC) + ahead
     until(lambda: datetime.now(UTC) > end, what="the deadline")
     partition = int(first.partition("-")[0])
     cut(client, lambda: fire_due(client._scope, partition, PassedOver()), calls)

@@ -60,7 +60,6 @@ def test_out_of_memory_refuses_writes_and_serves_reads(server: AnyServer, client
             lambda: client.complete_step(view.id, "a"),
             lambda: client.insert(flow("x")),
             lambda: client.insert(flow("a b:a"), key="k"),
-            lambda: client.complete_many([]) or client.reconcile(view.id),
         ):
             with pytest.raises(StoreUnavailable) as caught:
                 write()

@@ -70,7 +70,14 @@ class System(Protocol):
         retry_in: float | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> Completed | Refused: ...
+
+    def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
+        """Give a claimed step back for a while; how many leases stood."""
+
+    def hasten(self, workflow_id: str, step_name: str) -> object:
+        """End a step's pause."""
 
     def claim_any(self) -> Claimed | None:
         """Any available step, with a lease that outlasts the history."""
@@ -96,6 +103,8 @@ class System(Protocol):
 
     def keep(self, workflow_id: str, for_ever: bool) -> WorkflowRow:
         """Set how long a workflow is kept: for ever, or not at all."""
+
+    def acknowledge(self, workflow_id: str, actor: str) -> WorkflowRow | Refused: ...
 
     def recover(
         self,
@@ -133,6 +142,7 @@ class Command:
     retry_in: float | None
     force: bool
     command_id: str | None
+    count: bool = True
 
 
 STATUSES = st.sampled_from([status.value for status in CompletionStatus])
@@ -265,6 +275,35 @@ class Machine(RuleBasedStateMachine):
         flow, claimed = self._pick_lease(data)
         self._complete(flow, claimed.step, status, payload=payload, lease=claimed.lease)
 
+    @precondition(lambda self: self._steps(COMPLETABLE))
+    @rule(data=st.data(), delay=DELAYS, with_id=st.booleans())
+    def poll(self, data: st.DataObject, delay: float, with_id: bool) -> None:
+        """A retry that counts no attempt, by whoever does without a claim."""
+        flow, step = self._pick(data, COMPLETABLE)
+        self._complete(flow, step, "retryable", retry_in=delay, with_id=with_id, count=False)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), with_id=st.booleans())
+    def poll_claimed(self, data: st.DataObject, with_id: bool) -> None:
+        """The same under any lease that ever was."""
+        flow, claimed = self._pick_lease(data)
+        self._complete(
+            flow, claimed.step, "retryable", lease=claimed.lease, with_id=with_id, count=False
+        )
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def lack_the_handler(self, data: st.DataObject) -> None:
+        """A step is given back for a while, under any lease that ever was; and the while passes."""
+        flow, claimed = self._pick_lease(data)
+        ours, theirs = self.flows[flow]
+        stood = self.model.pause(ours, claimed.step, claimed.lease)
+        self._agree(stood, self.system.pause(theirs, claimed.step, claimed.lease))
+        self.same_records()
+        if stood and self.model.workflows[ours].steps[claimed.step].state is StepState.RETRYABLE:
+            self.model.hasten(ours, claimed.step)
+            self.system.hasten(theirs, claimed.step)
+
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), name=SIGNALS, key=CORRELATIONS, deadline=DEADLINES)
     def await_claimed(self, data: st.DataObject, name: str, key: str, deadline: Deadline) -> None:
@@ -342,6 +381,23 @@ class Machine(RuleBasedStateMachine):
         flow, _ = self._pick(data, set(StepState))
         ours, theirs = self.flows[flow]
         self._agree(self.model.keep(ours, for_ever), self.system.keep(theirs, for_ever))
+
+    @rule(data=st.data(), actor=st.sampled_from(["ann", "bob"]), bad_end=st.booleans())
+    def acknowledge(self, data: st.DataObject, actor: str, bad_end: bool) -> None:
+        """Most often one that ended badly, if there is any."""
+        ended = [
+            flow
+            for flow, ours in self._present()
+            if self.model.finished(ours) and self.model.workflows[ours].acknowledged is None
+        ]
+        if not (bad_end and ended):
+            ended = [flow for flow, _ in self._present()]
+        ours, theirs = self.flows[data.draw(st.sampled_from(ended), label="flow")]
+        expected, actual = (
+            target.acknowledge(id_, actor)
+            for target, id_ in ((self.model, ours), (self.system, theirs))
+        )
+        self._agree(expected, actual)
 
     @rule(
         data=st.data(), action=ACTIONS, scope=SCOPES, reopen=st.booleans(), command_id=RECOVERY_IDS
@@ -477,6 +533,7 @@ class Machine(RuleBasedStateMachine):
         retry_in: float | None = None,
         force: bool = False,
         with_id: bool = False,
+        count: bool = True,
     ) -> None:
         command_id = None
         if with_id:
@@ -486,7 +543,7 @@ class Machine(RuleBasedStateMachine):
             retry_in = None
         elif retry_in is None:
             retry_in = 0.0  # never the random default: the model could not follow it
-        self._send(Command(flow, step, status, payload, lease, retry_in, force, command_id))
+        self._send(Command(flow, step, status, payload, lease, retry_in, force, command_id, count))
 
     def _await(
         self,
@@ -525,6 +582,7 @@ class Machine(RuleBasedStateMachine):
                 retry_in=command.retry_in,
                 force=command.force,
                 command_id=command.command_id,
+                count=command.count,
             )
             for target, workflow_id in ((self.model, ours), (self.system, theirs))
         ]

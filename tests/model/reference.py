@@ -34,6 +34,11 @@ Where the SPEC leaves room, this model decides:
 - An accepted completion shows in the evidence as ``accepted``, without a reason. Exhausted attempts
   add an entry right before it: ``accepted``, ``attempts_exhausted``.
 - Duplicates have the reasons ``duplicate_completion`` and ``duplicate_insert``.
+- A retry that is not to be counted (``count=False``) leaves the attempt as it is, and the next
+  claim counts none, unless no claim has counted one yet. It shows in no result and no evidence; a
+  step's latest is on record for its command id and its lease, which report nothing else.
+- A step that is given back for a while is retryable, and stands where the claim found it. The first
+  time in a row leaves ``claim`` evidence.
 - A claim after a resolved wait counts no attempt. When it then goes on with none that is open, for
   there was none yet or the latest has reported, the report counts one.
 - Accepted inserts, cascades and retry timers leave no evidence.
@@ -48,6 +53,7 @@ Where the SPEC leaves room, this model decides:
 - ``retry_in`` goes with ``retryable`` only. 0 is legal; the step is retryable until its timer
   fires, even so. The default backoff is random; here it takes its upper bound, 300 s. Completing a
   retryable step drops its timer.
+- An accepted completion under a lease is a worker's: it leaves a refusal to be reviewed.
 - Two definitions are equal when name and steps (in their order) and the set of edges are.
 
 Awaits, signals, cancel requests, recoveries and callbacks are in ``operated``. Not modelled: leases
@@ -147,7 +153,14 @@ class Step:
     signal: object = None
     """The payload of what last woke it."""
     uncounted: bool = False
-    """Whether the next claim counts no attempt: a signal has just woken it."""
+    """Whether the next claim counts no attempt: a signal has just woken it, or its retry was not
+    counted."""
+    counted: bool = False
+    """Whether the present claim has counted an attempt."""
+    put_off: Result | None = None
+    """The latest retry that was not counted."""
+    pauses: object = None
+    """What had been reported when it was given back for a while, and why."""
     granted: int = 0
     singled_out: bool = False
     results: list[Result] = field(default_factory=list)
@@ -170,6 +183,9 @@ class Workflow:
     steps: dict[str, Step]
     semantics_version: int = SEMANTICS_VERSION
     cancel_requested: bool = False
+    to_review: bool = False
+    """Whether an operator's latest command was refused."""
+    acknowledged: str | None = None
     kept: bool = False
     """Whether it stays when it has finished."""
     evidence: list[EvidenceRow] = field(default_factory=list)
@@ -223,7 +239,8 @@ class Reference:
         """Give an available step to a worker. Which one a claim picks is not modelled."""
         step = self.workflows[workflow_id].steps[step_name]
         assert step.state is StepState.AVAILABLE
-        step.attempt += not step.uncounted
+        step.counted = not step.uncounted
+        step.attempt += step.counted
         step.become(StepState.EXECUTING)
         step.lease = lease
         step.started = True
@@ -240,11 +257,13 @@ class Reference:
         retry_in: float | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> Completed | Refused:
         """Report on a step; the module says in which order this is judged."""
         action = "complete_step"
         delay_fits = retry_in is None or (status == CompletionStatus.RETRYABLE and retry_in >= 0)
-        if status not in set(CompletionStatus) or not delay_fits:
+        count_fits = count or (status == CompletionStatus.RETRYABLE and payload is None)
+        if status not in set(CompletionStatus) or not delay_fits or not count_fits:
             return refuse(None, action, step_name, Reason.INVALID_ARGUMENT)
 
         workflow = self.workflows.get(workflow_id)
@@ -270,7 +289,13 @@ class Reference:
                     if (result.asked, result.payload) == (status, body):
                         return self._duplicate(workflow, step, result)
                     return refuse(evidence, action, step_name, Reason.ALREADY_TERMINAL)
-            if lease in step.ended_leases:
+        before = step.put_off
+        if before is not None and not count:
+            same_id = command_id is not None and command_id == before.command_id
+            if same_id or (lease is not None and lease == before.lease):
+                return self._duplicate(workflow, step, before)
+        if lease is not None:
+            if lease in step.ended_leases or (before is not None and lease == before.lease):
                 return refuse(evidence, action, step_name, Reason.ALREADY_TERMINAL)
             if lease != step.lease:
                 return refuse(evidence, action, step_name, Reason.STALE_LEASE)
@@ -285,7 +310,30 @@ class Reference:
         if step.state is StepState.EXECUTING and lease is None and not force:
             return refuse(evidence, action, step_name, Reason.LEASE_REQUIRED)
 
+        if not count and not workflow.cancel_requested:
+            return self._put_off(workflow, step, command_id, lease, retry_in)
         return self._accept(workflow, step, status, body, command_id, lease, retry_in)
+
+    def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
+        """Give a claimed step back for a while, as nobody here has its handler; how many leases
+        stood."""
+        workflow = self.workflows[workflow_id]
+        step = workflow.steps[step_name]
+        if step.lease != lease:
+            return 0
+        step.attempt -= step.counted
+        if workflow.cancel_requested:
+            step.become(CANCELLED_BY_REQUEST.state, CANCELLED_BY_REQUEST.cause)
+            return 1
+        woken = not step.counted
+        step.become(StepState.RETRYABLE)
+        step.uncounted = woken
+        step.due = self.now + LONGEST_BACKOFF
+        reported = (len(step.results), step.wait and step.wait.number, step.put_off)
+        if step.pauses != reported:
+            workflow.evidence.append(EvidenceRow("claim", step_name, "accepted", "no_handler"))
+        step.pauses = reported
+        return 1
 
     def fire_due(self, workflow_id: str, step_name: str | None = None) -> tuple[str, ...]:
         """Make the workflow's retryable steps that are due available; a named one is due anyway."""
@@ -316,6 +364,7 @@ class Reference:
             },
             evidence=tuple(workflow.evidence),
             callbacks=tuple(workflow.callbacks),
+            operator_status=operator_status(workflow),
         )
 
     def stranger(self, workflow_id: str) -> str:
@@ -341,6 +390,7 @@ class Reference:
         if step.state is not StepState.EXECUTING or step.attempt == reported:
             step.attempt += 1  # else a claim has counted it
         step.started = True
+        workflow.to_review = workflow.to_review and lease is not None
         before = {other.name: other.state for other in workflow.steps.values()}
         asked = CompletionStatus(status)
         outcome = COMPLETION[asked]
@@ -371,6 +421,28 @@ class Reference:
         for reason in (ATTEMPTS_EXHAUSTED_CODE, None) if exhausted else (None,):
             workflow.evidence.append(EvidenceRow("complete_step", step.name, "accepted", reason))
         return _completed("accepted", workflow, step, result)
+
+    def _put_off(
+        self,
+        workflow: Workflow,
+        step: Step,
+        command_id: str | None,
+        lease: str | None,
+        retry_in: float | None,
+    ) -> Completed:
+        has_one = step.uncounted or step.state in (
+            StepState.EXECUTING,
+            StepState.AWAITING_SIGNAL,
+        )
+        step.started = True
+        step.become(StepState.RETRYABLE)
+        step.uncounted = has_one
+        step.due = self.now + (LONGEST_BACKOFF if retry_in is None else retry_in)
+        asked = CompletionStatus.RETRYABLE
+        step.put_off = Result(
+            step.attempt, StepState.RETRYABLE, asked, encode(None), command_id, lease, (), ()
+        )
+        return _completed("accepted", workflow, step, step.put_off)
 
     def _duplicate(self, workflow: Workflow, step: Step, result: Result) -> Completed:
         workflow.evidence.append(
@@ -463,7 +535,20 @@ def workflow_row(workflow: Workflow) -> WorkflowRow:
         failed_step_count=sum(states.count(state) for state in FAILED_STEPS),
         started=any(step.started for step in workflow.steps.values()),
         finished=all(state in TERMINAL_STEPS for state in states),
+        acknowledged=workflow.acknowledged,
     )
+
+
+def operator_status(workflow: Workflow) -> str:
+    """SPEC section 7: what an operator has to look at comes first."""
+    row = workflow_row(workflow)
+    if row.acknowledged is not None:
+        return "Resolved"
+    if row.failed_step_count or (workflow.to_review and not row.finished):
+        return "Needs Review"
+    if row.finished:
+        return "Resolved"
+    return {"cancel_requested": "Blocked", "pending": "Waiting"}.get(row.state, "Runnable")
 
 
 def step_row(step: Step) -> StepRow:

@@ -8,9 +8,10 @@ from typing import Any
 
 from rwf import Client, NotFound, Workflow
 from rwf.errors import CommandRejected
-from rwf.model.states import CallbackEvent
+from rwf.model.states import CallbackEvent, PauseReason
 from rwf.model.views import (
     CallbackView,
+    ClaimedStep,
     CommandResult,
     EvidenceView,
     RecoveryResult,
@@ -19,6 +20,8 @@ from rwf.model.views import (
     StepView,
     WorkflowView,
 )
+from rwf.store.ops.claims import pause
+from tests.contract.flows import end_pause
 from tests.model.operated import Deadline
 from tests.model.plain import (
     Awaited,
@@ -49,6 +52,7 @@ class ClientSystem:
         self._client = client
         self._fire: Callable[[str], object] = client.reconcile if fire is None else fire
         self._ids: set[str] = set()
+        self._held: dict[tuple[str, str, str], ClaimedStep] = {}
         self._signals: dict[tuple[str, str, str], str] = {}
 
     def insert(
@@ -83,6 +87,7 @@ class ClientSystem:
         retry_in: float | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> Completed | Refused:
         try:
             result: CommandResult = self._client.complete_step(
@@ -94,6 +99,7 @@ class ClientSystem:
                 retry_in=retry_in,
                 force=force,
                 command_id=command_id,
+                count=count,
             )
         except CommandRejected as error:
             return _refused(error)
@@ -113,10 +119,20 @@ class ClientSystem:
     def claim_any(self) -> Claimed | None:
         found = self._client.claim(["default"], worker_id="w", lease=3600)
         for claimed in found:
+            self._held[claimed.workflow_id, claimed.step, claimed.lease] = claimed
             payload = None if claimed.signal is None else claimed.signal.payload
             step, attempt = claimed.step, claimed.attempt
             return Claimed(claimed.workflow_id, step, attempt, claimed.lease, payload)
         return None
+
+    def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
+        claimed = self._held[workflow_id, step_name, lease]
+        op = pause(self._client._scope, [claimed], PauseReason.NO_HANDLER)
+        return self._client._run(op)
+
+    def hasten(self, workflow_id: str, step_name: str) -> object:
+        end_pause(self._client, workflow_id, step_name)
+        return self._fire(workflow_id)
 
     def await_step(
         self,
@@ -174,6 +190,12 @@ class ClientSystem:
     def request_cancel(self, workflow_id: str, force: bool = False) -> WorkflowRow | Refused:
         try:
             return workflow_row(self._client.request_cancel(workflow_id, force=force))
+        except CommandRejected as error:
+            return _refused(error)
+
+    def acknowledge(self, workflow_id: str, actor: str) -> WorkflowRow | Refused:
+        try:
+            return workflow_row(self._client.acknowledge(workflow_id, actor=actor, reason="why"))
         except CommandRejected as error:
             return _refused(error)
 
@@ -235,7 +257,13 @@ class ClientSystem:
                 for entry in evidence
             ),
             callbacks=tuple(_callback(one) for one in self._client.callbacks(workflow_id)),
+            operator_status=self._status(workflow_id),
         )
+
+    def _status(self, workflow_id: str) -> str:
+        page = self._client.list(limit=500)
+        ids = [view.id for view in page.workflows]
+        return page.operator_statuses[ids.index(workflow_id)].value
 
     def stranger(self, workflow_id: str) -> str:
         """The same id with another last character: well formed, the same partition."""
@@ -268,6 +296,7 @@ def workflow_row(view: WorkflowView) -> WorkflowRow:
         failed_step_count=view.failed_step_count,
         started=view.started_at is not None,
         finished=view.finished_at is not None,
+        acknowledged=view.acknowledged_by,
     )
 
 

@@ -527,6 +527,7 @@ class ForgetsIds(Operated):
         retry_in: float | None = None,
         force: bool = False,
         command_id: str | None = None,
+        count: bool = True,
     ) -> Completed | Refused:
         return super().complete(
             workflow_id,
@@ -536,6 +537,7 @@ class ForgetsIds(Operated):
             lease=lease,
             retry_in=retry_in,
             force=force,
+            count=count,
         )
 
 

@@ -25,6 +25,10 @@ def test_what_looks_like_a_reference_but_is_none_is_searched() -> None:
     ("stored", "filled"),
     [
         (A, {"b": {"c": 1}}),
+        ({"$result": "list", "path": "0"}, {"x.y": [7, {"0": "z"}]}),
+        ({"$result": "list", "path": [0, "x.y", 1, "0"]}, "z"),
+        ({"$result": "list", "path": "1.10"}, 10),
+        ({"$result": "list", "path": [1, 10]}, 10),
         (A_B, 1),
         ([A_B, 2, "$result"], [1, 2, "$result"]),
         ({"x": {"y": A_B}, "z": None}, {"x": {"y": 1}, "z": None}),
@@ -33,7 +37,12 @@ def test_what_looks_like_a_reference_but_is_none_is_searched() -> None:
     ],
 )
 def test_each_reference_becomes_its_result(stored: Any, filled: Any) -> None:
-    results = {"a": {"b": {"c": 1}}, "verbatim": [{"$result": "a"}], "skipped": {"b": 2}}
+    results = {
+        "a": {"b": {"c": 1}},
+        "verbatim": [{"$result": "a"}],
+        "skipped": {"b": 2},
+        "list": [{"x.y": [7, {"0": "z"}]}, list(range(11))],
+    }
     assert fill(stored, results, frozenset({"skipped"})) == filled
 
 
@@ -45,6 +54,13 @@ def test_each_reference_becomes_its_result(stored: Any, filled: Any) -> None:
         (A_B, {"a": {"b": None}}, "no result of a at b.c"),
         (A_B, {"a": {"b": ["c"]}}, "no result of a at b.c"),
         (A_B, {"a": "b"}, "no result of a at b.c"),
+        ({"$result": "a", "path": "1"}, {"a": [0]}, "no result of a at 1"),
+        ({"$result": "a", "path": "-1"}, {"a": [0]}, "no result of a at -1"),
+        ({"$result": "a", "path": "00"}, {"a": [0]}, "no result of a at 00"),
+        ({"$result": "a", "path": "0"}, {"a": "text"}, "no result of a at 0"),
+        ({"$result": "a", "path": [0]}, {"a": {"0": 1}}, r"no result of a at \[0\]"),
+        ({"$result": "a", "path": ["0"]}, {"a": [1]}, r"no result of a at \['0'\]"),
+        ({"$result": "a", "path": ["b.c"]}, {"a": {"b": {"c": 1}}}, "no result of a at .*"),
     ],
 )
 def test_a_reference_that_leads_nowhere_is_told(stored: Any, results: Any, message: str) -> None:

@@ -18,9 +18,12 @@ from rwf.model.ref import Ref, result
         (result("a", "b.c"), {"$result": "a", "path": "b.c"}),
         (result("a", "x" * 1024), {"$result": "a", "path": "x" * 1024}),
         (result("a", "ä.\U0001f600"), {"$result": "a", "path": "ä.\U0001f600"}),
+        (result("a", ["x", 0, "y.z", ""]), {"$result": "a", "path": ["x", 0, "y.z", ""]}),
+        (result("a", [""]), {"$result": "a", "path": [""]}),
+        (result("a", ["x" * 1020, 123]), {"$result": "a", "path": ["x" * 1020, 123]}),
     ],
 )
-def test_the_stored_form_stands_for_the_reference(ref: Ref, form: dict[str, str]) -> None:
+def test_the_stored_form_stands_for_the_reference(ref: Ref, form: dict[str, Any]) -> None:
     assert ref.to_dict() == form
     assert Ref.of_dict(form) == ref
 
@@ -40,8 +43,13 @@ def test_an_object_of_another_form_is_no_reference(form: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["", ".", "a..b", ".a", "a.", "x" * 1025, "\ud800", "a\udfff", 1, b"a", ["a"]]
-)
+    "path",
+    [
+        "", ".", "a..b", ".a", "a.", "x" * 1025, "\ud800", "a\udfff", 1, b"a",
+        [], [1.0], [-1], [True], [None], [["a"]], [2**60], ["\ud800"], ["x" * 1025],
+        ["x" * 1020, 1234], ["x"] * 600,
+    ],
+)  # fmt: skip
 def test_a_path_that_names_no_field_is_refused(path: Any) -> None:
     with pytest.raises(WorkflowInvalid) as caught:
         result("a", path)

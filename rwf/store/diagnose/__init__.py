@@ -41,23 +41,27 @@ def doctor(session: Session) -> Steps[DoctorReport]:
     Raises StoreUnavailable when no server answers, StoreMisconfigured when it refuses the login.
     """
     checks: list[Check] = []
+    unreachable: tuple[int, ...] = ()
     if session.checked:
         checks += yield from server_checks(session)
     # On a server too old for functions, or on one node of several, the rest has no answer.
     if not any(check.status == "failed" and check.name in _DECISIVE for check in checks):
-        checks += yield from _own(session)
+        own, unreachable = yield from _own(session)
+        checks += own
     healthy = not any(check.status == "failed" for check in checks)
-    return DoctorReport(healthy=healthy, checks=tuple(checks))
+    return DoctorReport(healthy=healthy, checks=tuple(checks), unreachable=unreachable)
 
 
-def _own(session: Session) -> Steps[list[Check]]:
-    """What concerns rwf alone: its library, what its user may do, its namespace and its work."""
+def _own(session: Session) -> Steps[tuple[list[Check], tuple[int, ...]]]:
+    """What concerns rwf alone: its library, what its user may do, its namespace and its work; and
+    the partitions that do not answer."""
     checks = [(yield from library_check(session))]
     loaded = checks[0].status == "ok"
     if session.checked:
         checks.append((yield from rights_check(session)))
     namespace, exists = yield from namespace_check(session)
     checks.append(namespace)
-    if loaded and exists:
-        checks += yield from work_checks(session)
-    return checks
+    if not (loaded and exists):
+        return checks, ()
+    work, unreachable = yield from work_checks(session)
+    return [*checks, *work], unreachable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import redis.exceptions as errors
@@ -35,7 +35,7 @@ _MAX_LAG: Final = 10
 def server_checks(session: Session) -> Steps[list[Check]]:
     """Each check of all primaries, told of the one that does worst."""
     started = time.time()
-    times = yield from ask(session, "TIME")
+    times, away = yield from _times(session)
     seconds = time.time() - started
     infos = yield from ask(session, "INFO")
     if isinstance(infos, errors.ResponseError):
@@ -50,12 +50,27 @@ def server_checks(session: Session) -> Steps[list[Check]]:
         lambda _, info: _role(info),
         lambda _, info: _replication(info),
     ]
-    checks = [ok("reachable", f"{count} answered in {seconds * 1000:.1f} ms")]
+    checks = [_reachable(f"{count} answered in {seconds * 1000:.1f} ms", away)]
     checks += [worst([(node, part(node, info)) for node, info in infos.items()]) for part in parts]
     checks.append((yield from _cluster(session, infos)))
     if not isinstance(times, errors.ResponseError):
         checks.append(_clock(times, started + seconds / 2))
     return checks
+
+
+def _times(session: Session) -> Steps[tuple[Replies | errors.ResponseError, Collection[str]]]:
+    """What the clock of each primary says, and the names of those that do not answer."""
+    try:
+        return (yield from session.everywhere(("TIME",)))
+    except errors.ResponseError as error:
+        return error, ()
+
+
+def _reachable(answered: str, away: Collection[str]) -> Check:
+    if not away:
+        return ok("reachable", answered)
+    found = f"{answered}, and {', '.join(sorted(away))} did not"
+    return failed("reachable", found, "what the others have goes on; see to those nodes")
 
 
 def _version(info: Info) -> Check:
@@ -71,7 +86,7 @@ def _setting(settings: Replies | errors.ResponseError, node: str) -> str | None:
     # Managed servers often refuse CONFIG; the rest is worth knowing all the same.
     if isinstance(settings, errors.ResponseError):
         return None
-    value: str | None = settings[node].get("appendfsync")
+    value: str | None = settings.get(node, {}).get("appendfsync")
     return value
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import redis.exceptions as errors
 
-from rwf.errors import RwfError
+from rwf.errors import RwfError, StoreUnavailable
 from rwf.model.states import TERMINAL_WORKFLOWS, CallbackStatus, WorkflowState
 from rwf.model.views import Check
 from rwf.store.actions import Send, Steps
@@ -27,6 +27,9 @@ def namespace_check(session: Session) -> Steps[tuple[Check, bool]]:
         stored = yield from session.patiently(Send(("HGET", key, "partitions"), key))
     except errors.ResponseError as error:
         return unreadable("namespace", "the namespace's record", error), False
+    except StoreUnavailable as error:
+        found = f"{namespace}, whose record cannot be read: {error}"
+        return failed("namespace", found, "see which node has it"), session.keys.partitions > 0
     if stored is None:
         found = f"{namespace} does not exist yet; the first use creates it"
         return ok("namespace", found), False
@@ -44,15 +47,24 @@ def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def work_checks(session: Session) -> Steps[list[Check]]:
-    """What waits; for a namespace that exists, on a server that has the library."""
+def work_checks(session: Session) -> Steps[tuple[list[Check], tuple[int, ...]]]:
+    """What waits, and the partitions that do not answer; for a namespace that exists, on a server
+    that has the library."""
     try:
-        yield from session.open()
+        if not session.keys.partitions:
+            yield from session.open()
         found = yield from session.run(fleet(session.keys))
-        seen = yield from session.run(dispatcher_seen(session.keys))
+        seen = None
+        if 0 not in found.unreachable:  # which has the namespace's record
+            seen = yield from session.run(dispatcher_seen(session.keys))
     except RwfError as error:
-        return [warning("work", f"the statistics cannot be read: {error}", "see the checks above")]
-    return [_sweep(found), _ready(found), _callbacks(found, seen)]
+        text = f"the statistics cannot be read: {error}"
+        return [warning("work", text, "see the checks above")], ()
+    checks = [_sweep(found), _ready(found), _callbacks(found, seen)]
+    if found.unreachable:
+        many = _many(len(found.unreachable), "partition")
+        checks.append(failed("partitions", f"{many} not reached", "see the checks above"))
+    return checks, found.unreachable
 
 
 def _sweep(found: Fleet) -> Check:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -23,7 +23,9 @@ from rwf.model.limits import MAX_INPUT
 from rwf.model.names import shown
 from rwf.model.payload import encode
 from rwf.model.states import Reason
-from rwf.store.catalog import Arg, Call, Op, Together
+from rwf.model.views import PartialList
+from rwf.store.away import Away
+from rwf.store.catalog import CONNECT, Arg, Call, Op, Reply, Request, Together
 from rwf.store.keys import Keys, partition_of
 from rwf.store.stored import time_of_stamp
 
@@ -46,6 +48,7 @@ class Scope:
     keys: Keys
     max_payload: int
     max_input: int = MAX_INPUT
+    away: Away = field(default_factory=Away, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("max_payload", "max_input"):
@@ -126,48 +129,128 @@ def each_survived(
     return found
 
 
-def side_by_side(ops: Sequence[Op[T]]) -> Op[list[T | Exception]]:
+def ask_each(
+    scope: Scope, calls: Mapping[int, Call]
+) -> Op[tuple[dict[int, Reply], tuple[int, ...]]]:
+    """The replies to a call in each of some partitions, all in one round trip, and the partitions
+    that did not answer. Raises StoreUnavailable when none did."""
+    replies = yield Together(list(calls.values()), partial=True)
+    found = dict(zip(calls, replies, strict=True))
+    failed = {n: one for n, one in found.items() if isinstance(one, StoreUnavailable)}
+    answered = {n: one for n, one in found.items() if n not in failed}
+    scope.away.note(failed, answered, all_asked=len(calls) >= scope.keys.partitions)
+    return answered, tuple(sorted(failed))
+
+
+def all_partitions(scope: Scope, *, anew: bool = False) -> Op[range]:
+    """The numbers of all partitions; connects. ``anew`` has it ask whether others have added some:
+    without an answer it goes on with those that are known, unless there is but one."""
+    if not scope.keys.partitions:
+        yield CONNECT
+    elif anew and 0 not in scope.away.partitions:
+        try:
+            found = yield Call("meta", [scope.keys.meta()])
+        except StoreUnavailable as error:
+            if scope.keys.partitions == 1:
+                raise
+            scope.away.note({0: error})
+        else:
+            scope.keys.partitions = int(found[0] or scope.keys.partitions)
+    return range(scope.keys.partitions)
+
+
+def side_by_side(ops: Sequence[Op[T]], *, patient: bool = False) -> Op[list[T | Exception]]:
     """What operations return, or the errors by which they failed; the calls that all of them make
-    next travel in one round trip. What is wrong with the server itself is raised."""
+    next travel in one round trip. What cannot be reached is the error of those that ask there,
+    ``patient`` is how long that is tried (:class:`Together`); what else is wrong with the server
+    itself is raised."""
     done: list[Any] = [None] * len(ops)
-    waiting: dict[int, Call] = {}
+    waiting: dict[int, Call | Together] = {}
 
     def go_on(number: int, reply: Any) -> None:
         op = ops[number]
         try:
-            call = op.throw(reply) if isinstance(reply, Exception) else op.send(reply)
+            request = op.throw(reply) if isinstance(reply, Exception) else op.send(reply)
         except StopIteration as end:
             done[number] = end.value
+        except (StoreMisconfigured, NamespaceMismatch):
+            raise
         except Exception as error:
             done[number] = error
         else:
-            assert isinstance(call, Call)
-            waiting[number] = call
+            assert isinstance(request, Call | Together)
+            waiting[number] = request
 
     for number in range(len(ops)):
         go_on(number, None)
     while waiting:
         asked = dict(waiting)
         waiting.clear()
-        replies = yield from survived(_together(list(asked.values())))
-        if isinstance(replies, Exception):  # of one of them; each is asked by itself
-            replies = []
-            for call in asked.values():
-                replies.append((yield from survived(_alone(call.repeated()))))
+        replies = yield from _replies(list(asked.values()), patient)
         for number, reply in zip(asked, replies, strict=True):
             go_on(number, reply)
     return done
 
 
-def _together(calls: Sequence[Call]) -> Op[list[Any]]:
-    if len(calls) == 1:
-        return [(yield calls[0])]
-    replies: list[Any] = yield Together(calls)
+def reach_each(scope: Scope, ops: Mapping[int, Op[T]]) -> Op[PartialList[T]]:
+    """What operations in some partitions return, with the calls of all in one round trip at a time,
+    as far as these can be reached. Raises StoreUnavailable when none can, and another error of
+    any."""
+    found: PartialList[T] = PartialList()
+    failed: dict[int, RwfError] = {}
+    done = yield from side_by_side(list(ops.values()))
+    for number, one in zip(ops, done, strict=True):
+        if isinstance(one, StoreUnavailable):
+            failed[number] = one
+        elif isinstance(one, Exception):
+            raise one
+        else:
+            found.append(one)
+    scope.away.note(failed, ops.keys() - failed.keys())
+    for error in failed.values():
+        if not found:
+            raise error
+    found.unreachable = tuple(sorted(failed))
+    return found
+
+
+def _replies(requests: Sequence[Call | Together], patient: bool) -> Op[list[Any]]:
+    """The replies to requests in one round trip; the error of each stands in its place."""
+    calls = [call for request in requests for call in _calls_of(request)]
+    try:
+        replies: list[Any] = yield Together(calls, partial=True, patient=patient)
+    except StoreUnavailable as error:
+        replies = [error] * len(calls)
+    except (StoreMisconfigured, NamespaceMismatch):
+        raise
+    except RwfError:  # of one of them; each is asked by itself
+        replies = []
+        for call in calls:
+            replies.append((yield from _or_error(call.repeated())))
+    rest = iter(replies)
+    return [_reply_to(request, [next(rest) for _ in _calls_of(request)]) for request in requests]
+
+
+def _calls_of(request: Call | Together) -> Sequence[Call]:
+    return request.calls if isinstance(request, Together) else (request,)
+
+
+def _reply_to(request: Call | Together, replies: list[Any]) -> Any:
+    if isinstance(request, Call):
+        return replies[0]
+    errors = [reply for reply in replies if isinstance(reply, Exception)]
+    if errors and (not request.partial or len(errors) == len(replies)):
+        return errors[0]
     return replies
 
 
-def _alone(call: Call) -> Op[Any]:
-    return (yield call)
+def _or_error(request: Request) -> Op[Any]:
+    try:
+        return (yield request)
+    except (StoreMisconfigured, NamespaceMismatch):
+        raise
+    except RwfError as error:
+        return error
 
 
 def new_call_id() -> str:
@@ -200,8 +283,7 @@ def unknown_workflow(action: str, workflow_id: Any) -> CommandRejected:
 def is_partition(scope: Scope, partition: int) -> Op[bool]:
     """Whether the namespace has this partition; asks again, as others may have added some."""
     if partition >= scope.keys.partitions:
-        found = yield Call("meta", [scope.keys.meta()])
-        scope.keys.partitions = int(found[0] or scope.keys.partitions)
+        yield from all_partitions(scope, anew=True)
     return partition < scope.keys.partitions
 
 

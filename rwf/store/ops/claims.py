@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,17 +14,22 @@ from rwf.model.limits import ITEMS_PER_CALL, QUEUES_PER_CLAIM
 from rwf.model.names import checked_name
 from rwf.model.retry import seconds
 from rwf.model.states import PauseReason
-from rwf.model.views import ClaimedStep, HeartbeatReport
-from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
+from rwf.model.views import ClaimedStep, HeartbeatReport, PartialList
+from rwf.store.catalog import Arg, Call, Op
 from rwf.store.handed import Handed
+from rwf.store.keys import partition_of
 from rwf.store.ops.base import (
     Scope,
     Slots,
+    all_partitions,
+    ask_each,
     checked_id,
     checked_text,
     each_survived,
     invalid,
     new_call_id,
+    reach_each,
+    side_by_side,
     warn_of,
     wire_name,
     wire_text,
@@ -97,39 +102,60 @@ def claim(
     worker_id: str,
     limit: int,
     lease: float | timedelta,
-) -> Op[list[ClaimedStep]]:
-    """Claims up to ``limit`` steps, beginning with any partition.
+) -> Op[PartialList[ClaimedStep]]:
+    """Claims up to ``limit`` steps, those that come first of all partitions.
 
     When a partition is away, what was claimed in others by then is returned: nobody else could
-    tell its holder of it. Raises StoreUnavailable when that is nothing.
+    tell its holder of it. Raises StoreUnavailable when none answers.
     """
     claimer = Claimer.checked(queues, worker_id, lease)
     if type(limit) is not int or not 1 <= limit <= _MOST:
         raise invalid(_CLAIM, f"limit must be an integer from 1 to {_MOST}")
-    if not scope.keys.partitions:
-        yield CONNECT
-    first = random.randrange(scope.keys.partitions)  # noqa: S311 - to spread, not to hide
-    found: list[ClaimedStep] = []
+    numbers = yield from all_partitions(scope)
+    found: PartialList[ClaimedStep] = PartialList()
+    more = True
     try:
-        for number in range(scope.keys.partitions):
-            partition = (first + number) % scope.keys.partitions
-            yield from _claim_all(scope, partition, claimer, limit, found)
+        while more and len(found) < limit:
+            wanted = limit - len(found)
+            if len(numbers) == 1:
+                asked = min(wanted, ITEMS_PER_CALL)
+                taken, claims = yield from claim_in(scope, 0, claimer, asked)
+                found += claims
+                more = taken == asked
+            else:
+                more = yield from _claim_first(scope, claimer, wanted, found)
     except StoreUnavailable:
         if not found:
             raise
     return found
 
 
-def _claim_all(
-    scope: Scope, partition: int, claimer: Claimer, limit: int, found: list[ClaimedStep]
-) -> Op[None]:
-    """Claims what a partition has, until ``limit`` are found in all."""
-    while len(found) < limit:
-        wanted = min(limit - len(found), ITEMS_PER_CALL)
-        taken, claimed = yield from claim_in(scope, partition, claimer, wanted)
-        found += claimed
-        if taken < wanted:
-            return
+def _claim_first(
+    scope: Scope, claimer: Claimer, wanted: int, found: PartialList[ClaimedStep]
+) -> Op[bool]:
+    """Claims of all partitions together; whether there may be more.
+
+    It looks first where the entries are that come first, and takes only these: what somebody
+    reserves and does not start, others wait for.
+    """
+    keys = scope.keys.partition
+    args: list[Arg] = [min(wanted, ITEMS_PER_CALL), *claimer.queues]
+    numbers = [n for n in range(scope.keys.partitions) if n not in found.unreachable]
+    seen, away = yield from ask_each(scope, {n: Call("peek", keys(n), args) for n in numbers})
+    found.unreachable = tuple(sorted({*found.unreachable, *away}))
+    # What comes behind the queue's name orders entries, whatever their queue.
+    entries = [(entry.partition(b":")[2], n) for n, some in seen.items() for entry in some]
+    shares = Counter(n for _, n in sorted(entries)[:wanted])
+    if not shares:
+        return False
+    calls = {n: Call("take", keys(n), [most, *claimer.queues]) for n, most in shares.items()}
+    taken, away = yield from ask_each(scope, calls)
+    starts = {n: start(scope, n, claimer, some) for n, some in taken.items() if some}
+    started = yield from reach_each(scope, starts)
+    found.unreachable = tuple(sorted({*found.unreachable, *away, *started.unreachable}))
+    for claims in started:
+        found += claims
+    return bool(starts)
 
 
 def claim_in(
@@ -145,13 +171,14 @@ def claim_in(
 
 def take_each(
     scope: Scope, partitions: Sequence[int], claimer: Claimer, limit: int
-) -> Op[list[list[bytes]]]:
-    """Reserves up to ``limit`` entries in each of these partitions, in one round trip."""
+) -> Op[dict[int, list[bytes]]]:
+    """Reserves up to ``limit`` entries in each of these partitions, in one round trip; by the
+    partitions that answer. Raises StoreUnavailable when none does."""
     args: list[Arg] = [limit, *claimer.queues]
-    entries: list[list[bytes]] = yield Together(
-        [Call("take", scope.keys.partition(partition), args) for partition in partitions]
+    found, _ = yield from ask_each(
+        scope, {n: Call("take", scope.keys.partition(n), args) for n in partitions}
     )
-    return entries
+    return found
 
 
 def start(
@@ -249,6 +276,8 @@ def heartbeat(
     lost: list[ClaimedStep] = []
     asked: list[ClaimedStep] = []
     for held in held_by:
+        if partition_of(held.workflow_id) in reports.unreachable:
+            continue
         end, cancel = told.get(id(held), (None, False))
         if end is None:
             lost.append(held)
@@ -258,7 +287,10 @@ def heartbeat(
         if cancel:
             asked.append(claimed)
     return HeartbeatReport(
-        extended=tuple(extended), lost=tuple(lost), cancel_requested=tuple(asked)
+        extended=tuple(extended),
+        lost=tuple(lost),
+        cancel_requested=tuple(asked),
+        unreachable=reports.unreachable,
     )
 
 
@@ -291,16 +323,35 @@ def _checked(claims: Iterable[ClaimedStep], action: str) -> list[ClaimedStep]:
 
 def _report(
     scope: Scope, claims: Sequence[ClaimedStep], what: str, length: Arg
-) -> Op[list[Report]]:
+) -> Op[PartialList[Report]]:
     """What a heartbeat finds of each claim; of a workflow that nothing can be made of, nothing."""
-    found: list[Report] = []
-    for batch in _by_partition(claims):
-        found += yield from each_survived(
-            lambda some: _reported(scope, some, what, length),
-            batch,
-            lambda claimed: f"step {claimed.step} of {claimed.workflow_id}",
-        )
+    found: PartialList[Report] = PartialList()
+    failed: dict[int, StoreUnavailable] = {}
+    batches = list(_by_partition(claims))
+    ops = [_reported_each(scope, batch, what, length) for batch in batches]
+    done = yield from side_by_side(ops)
+    for batch, one in zip(batches, done, strict=True):
+        if isinstance(one, StoreUnavailable):
+            failed[int(batch[0].workflow_id.partition("-")[0])] = one
+        elif isinstance(one, Exception):
+            raise one
+        else:
+            found += one
+    scope.away.note(failed)
+    if failed and not found:
+        raise next(iter(failed.values()))
+    found.unreachable = tuple(sorted(failed))
     return found
+
+
+def _reported_each(
+    scope: Scope, batch: Sequence[ClaimedStep], what: str, length: Arg
+) -> Op[list[Report]]:
+    return each_survived(
+        lambda some: _reported(scope, some, what, length),
+        batch,
+        lambda claimed: f"step {claimed.step} of {claimed.workflow_id}",
+    )
 
 
 def _reported(

@@ -36,6 +36,7 @@ from rwf.store.ops.base import (
     wire_text,
 )
 from rwf.store.ops.claims import Claimer, fill_in, start, told
+from rwf.store.ops.inputs import read_item
 from rwf.store.ops.waits import settle_waits, untold
 from rwf.store.records import Record, Row
 from rwf.store.waits import Wait
@@ -247,6 +248,9 @@ def _complete(
     slots = Slots(scope, partition)
     args = _arguments(slots, items, (), claimer, limit, views=True)
     replies, flows, _, found, claims = yield Call("complete", slots.keys, args)
+    for workflow_id, slot in slots:
+        if flows[slot - 1] and flows[slot - 1][3]:
+            flows[slot - 1][2], _ = yield from read_item(scope, workflow_id, "", "w")
     results: list[CommandResult | CommandRejected] = []
     for item, reply in zip(items, replies, strict=True):
         if reply[0] == b"rejected":
@@ -335,8 +339,10 @@ def turn(
 def _result(
     scope: Scope, item: Item, reply: Sequence[Any], flow: Sequence[Any]
 ) -> Op[CommandResult]:
-    kind, attempt, row_text, record, input_, step_context, wait = reply
-    static, counts, context, _ = flow
+    kind, attempt, row_text, record, input_, step_context, wait, left = reply
+    static, counts, context, _, _ = flow
+    if left:
+        input_, step_context = yield from read_item(scope, item.workflow_id, item.step, "p")
     header = Header.parse(static, counts)
     awaiting = Wait.parse(wait).view(item.workflow_id, item.step) if wait else None
     row = Row.parse(row_text)

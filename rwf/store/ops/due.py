@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
+from rwf.errors import StoreUnavailable
 from rwf.model.limits import AHEAD_MS
 from rwf.store.catalog import Arg, Call, Op, Together
 from rwf.store.keys import is_digest, partition_of
@@ -108,10 +109,16 @@ class Due:
         return Page(overdue, late, int(next_ms) / 1000 if next_ms else None)
 
     @staticmethod
-    def pages(dues: Sequence[Due]) -> Op[list[Page]]:
-        """The next page of each of several partitions, in one round trip."""
-        replies = yield Together([due._look() for due in dues])
-        return [due._read(reply) for due, reply in zip(dues, replies, strict=True)]
+    def pages(dues: Sequence[Due]) -> Op[list[Page | StoreUnavailable]]:
+        """The next page of each of several partitions, in one round trip, or why it cannot be had.
+
+        Raises StoreUnavailable when none answers.
+        """
+        replies = yield Together([due._look() for due in dues], partial=True)
+        return [
+            reply if isinstance(reply, StoreUnavailable) else due._read(reply)
+            for due, reply in zip(dues, replies, strict=True)
+        ]
 
     def leave_behind(self, page: Page) -> Op[Rest]:
         """Notes which timers of the page are still due after its work."""

@@ -88,6 +88,15 @@ def place_of(key: Key) -> str:
     return f"step {step} of {workflow_id}"
 
 
+def read_item(
+    scope: Scope, workflow_id: str, step: str, item: str
+) -> Op[tuple[bytes | None, bytes | None]]:
+    """One item of those that ``inputs.lua`` tells, however large; nothing of a workflow that is
+    gone."""
+    found = yield scope.on_workflow("inputs", workflow_id, [REPLY_BYTES, "1", step, item])
+    return (found[0], found[1]) if found else (None, None)
+
+
 def read_inputs(scope: Scope, claims: Iterable[Handed], judged: Judged) -> Op[None]:
     """Reads what these claims lack, and judges them."""
     results = _Results(scope.max_input)

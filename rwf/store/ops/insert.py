@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from rwf.errors import CommandRejected, NotFound, RwfError
+from rwf.errors import CommandRejected, NotFound, RwfError, StoreUnavailable
 from rwf.model.graph import Graph
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.names import shown
@@ -21,7 +21,14 @@ from rwf.store.catalog import CONNECT, Arg, Call, Op, Read
 from rwf.store.headers import Header
 from rwf.store.keys import home_partition, key_digest, new_workflow_id, partition_of
 from rwf.store.ops.advance import advance_all
-from rwf.store.ops.base import Scope, checked_text, invalid, new_call_id, side_by_side
+from rwf.store.ops.base import (
+    Scope,
+    ask_each,
+    checked_text,
+    invalid,
+    new_call_id,
+    side_by_side,
+)
 from rwf.store.records import Fields, fields_of
 from rwf.store.stored import time_of_stamp
 
@@ -74,6 +81,7 @@ def insert(
     op = _checked(scope, workflow, key, Terms.checked(retention, replace, actor))
     if not scope.keys.partitions:
         yield CONNECT
+    yield from _look_around(scope)
     return (yield from op)
 
 
@@ -92,10 +100,11 @@ def insert_many(
     ops = [_checked(scope, graph, key, terms) for graph, key in zip(graphs, own_keys, strict=True)]
     if not scope.keys.partitions:
         yield CONNECT
+    yield from _look_around(scope)
     views: list[WorkflowView] = []
     failed: list[Exception] = []
     for start in range(0, len(ops), ITEMS_PER_CALL):
-        for done in (yield from side_by_side(ops[start : start + ITEMS_PER_CALL])):
+        for done in (yield from side_by_side(ops[start : start + ITEMS_PER_CALL], patient=True)):
             if isinstance(done, Exception):
                 failed.append(done)
             else:
@@ -123,9 +132,29 @@ def _checked(scope: Scope, workflow: Workflow, key: str | None, terms: Terms) ->
 
 
 def _insert_anew(scope: Scope, graph: Graph, terms: Terms) -> Op[WorkflowView]:
-    view = yield from _put(scope, _anywhere(scope), graph, terms, None)
-    assert view is not None
-    return view
+    while True:
+        workflow_id = _anywhere(scope)
+        try:
+            view = yield from _put(scope, workflow_id, graph, terms, None)
+        except StoreUnavailable as error:
+            known = len(scope.away.partitions)
+            scope.away.note({partition_of(workflow_id) or 0: error})
+            # What may have been made is not made a second time elsewhere.
+            if not error.never_ran or len(scope.away.partitions) in (known, scope.keys.partitions):
+                raise
+        else:
+            assert view is not None
+            return view
+
+
+def _look_around(scope: Scope) -> Op[None]:
+    """Learns which partitions answer, where that was not known just before; a read, so that a
+    node which hangs is met by this and not by an insert, which might then have been made."""
+    if scope.away.is_unsure(scope.keys.partitions):
+        numbers = range(scope.keys.partitions)
+        yield from ask_each(
+            scope, {n: Call("due", scope.keys.partition(n), [0, 1]) for n in numbers}
+        )
 
 
 def milliseconds(retention: Any, action: str) -> int | None:
@@ -180,8 +209,9 @@ def _insert_once(scope: Scope, key: str, graph: Graph, terms: Terms) -> Op[Workf
 
 
 def _anywhere(scope: Scope) -> str:
-    """A new workflow's id, in any partition."""
-    return new_workflow_id(random.randrange(scope.keys.partitions))  # noqa: S311 - to spread
+    """A new workflow's id, in any partition that answers."""
+    partition = random.choice(scope.away.living(scope.keys.partitions))  # noqa: S311 - to spread
+    return new_workflow_id(partition)
 
 
 def find(scope: Scope, key: str) -> Op[WorkflowView]:
@@ -302,7 +332,7 @@ def tidy(scope: Scope, partition: int) -> Op[None]:
     for left in (yield Call("overdue", scope.keys.partition(partition), [_TIDIED])):
         workflow_id = left.decode(errors="replace")
         if partition_of(workflow_id) == partition:  # what is no id, is a sweep's to remove
-            yield scope.on_workflow("insert", workflow_id, ["discard"])
+            yield scope.on_workflow("discard", workflow_id, [])
 
 
 def _slices(fields: Fields) -> Iterator[tuple[Pairs, Pairs]]:

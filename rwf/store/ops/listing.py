@@ -20,11 +20,20 @@ from rwf.model.states import (
     OperatorStatus,
     WorkflowState,
 )
-from rwf.model.views import WorkflowPage, WorkflowView
-from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
+from rwf.model.views import PartialList, WorkflowPage, WorkflowView
+from rwf.store.catalog import Arg, Call, Op
 from rwf.store.headers import Header
 from rwf.store.keys import partition_of
-from rwf.store.ops.base import Scope, Slots, checked_text, each_survived, invalid, side_by_side
+from rwf.store.ops.base import (
+    Scope,
+    Slots,
+    all_partitions,
+    ask_each,
+    checked_text,
+    each_survived,
+    invalid,
+    reach_each,
+)
 
 _READ: Final = "read"
 _MAX_PAGE: Final = 500
@@ -75,19 +84,21 @@ def list_workflows(
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _MAX_PAGE:
         raise invalid(_READ, f"limit must be an integer of 1 to {_MAX_PAGE}")
     after = None if cursor is None else _checked_cursor(cursor)
-    if not scope.keys.partitions:
-        yield CONNECT
+    yield from all_partitions(scope)
     groups = _groups(wanted_state)
     # The cursor's own millisecond is read again: it says how far in it the page before has come.
     behind = "" if after is None else f"{after.inserted}|~"
-    found: list[_Listed] = []
+    found: PartialList[_Listed] = PartialList()
     scanned = 0
     while scanned < _SCANNED_PER_PAGE:
         entries = yield from _next_milliseconds(scope, groups, behind, limit)
+        _leave_out(found, entries)
         if not entries:
             return _page(found, None)
         scanned += len(entries)
-        for listed in (yield from _listed(scope, entries)):
+        views = yield from _listed(scope, entries)
+        _leave_out(found, views)
+        for listed in views:
             if after is not None and listed.place >= after:
                 continue
             if (
@@ -103,11 +114,17 @@ def list_workflows(
     return _page(found, after)
 
 
-def _page(found: Sequence[_Listed], end: _Place | None) -> WorkflowPage:
+def _leave_out(found: PartialList[Any], some: PartialList[Any]) -> None:
+    """Notes which partitions are missing in a list, as they are in a part of it."""
+    found.unreachable = tuple(sorted({*found.unreachable, *some.unreachable}))
+
+
+def _page(found: PartialList[_Listed], end: _Place | None) -> WorkflowPage:
     return WorkflowPage(
         workflows=tuple(listed.view for listed in found),
         operator_statuses=tuple(listed.status for listed in found),
         cursor=None if end is None else "|".join(end),
+        unreachable=found.unreachable,
     )
 
 
@@ -131,7 +148,9 @@ def _groups(state: WorkflowState | None) -> str:
     return WORKFLOW_CODE[state] if state in TERMINAL_WORKFLOWS else "o"
 
 
-def _next_milliseconds(scope: Scope, groups: str, behind: str, wanted: int) -> Op[list[Entry]]:
+def _next_milliseconds(
+    scope: Scope, groups: str, behind: str, wanted: int
+) -> Op[PartialList[Entry]]:
     """The next entries of all partitions, newest first: whole milliseconds, as many as have
     ``wanted`` entries together, if so many were read.
 
@@ -141,10 +160,11 @@ def _next_milliseconds(scope: Scope, groups: str, behind: str, wanted: int) -> O
     partitions = scope.keys.partitions
     count = min(wanted, REPLY_ITEMS // len(groups), 4 * wanted // partitions + 16)
     args: list[Arg] = [groups, behind, count]
-    calls = [Call("list", scope.keys.partition(number), args) for number in range(partitions)]
+    calls = {n: Call("list", scope.keys.partition(n), args) for n in range(partitions)}
     entries: list[Entry] = []
     complete = ""
-    for partition, lists in enumerate((yield Together(calls))):
+    replies, unreachable = yield from ask_each(scope, calls)
+    for partition, lists in replies.items():
         for group, places in zip(groups, lists, strict=True):
             some = [_entry(place) for place in places]
             if len(some) >= count:
@@ -156,7 +176,7 @@ def _next_milliseconds(scope: Scope, groups: str, behind: str, wanted: int) -> O
     end = min(wanted, len(entries))
     while 0 < end < len(entries) and entries[end][0] == entries[end - 1][0]:
         end += 1
-    return entries[:end]
+    return PartialList(entries[:end], unreachable)
 
 
 def _rest(scope: Scope, partition: int, group: str, last: Entry, count: int) -> Op[list[Entry]]:
@@ -178,25 +198,29 @@ def _entry(place: bytes) -> Entry:
     return inserted, workflow_id
 
 
-def _listed(scope: Scope, entries: Sequence[Entry]) -> Op[list[_Listed]]:
+def _listed(scope: Scope, entries: Sequence[Entry]) -> Op[PartialList[_Listed]]:
     """These workflows in the order of the listing, as far as they still exist and can be read."""
-    by_partition: dict[str, list[Entry]] = {}
+    by_partition: dict[int, list[Entry]] = {}
     for entry in entries:
-        by_partition.setdefault(entry[1].partition("-")[0], []).append(entry)
-    some = [
-        own[start : start + ITEMS_PER_CALL]
-        for own in by_partition.values()
-        for start in range(0, len(own), ITEMS_PER_CALL)
-    ]
-    shown = yield from side_by_side(
-        [each_survived(lambda own: _shown(scope, own), own, lambda entry: entry[1]) for own in some]
+        by_partition.setdefault(int(entry[1].partition("-")[0]), []).append(entry)
+    shown = yield from reach_each(
+        scope, {number: _shown_of(scope, own) for number, own in by_partition.items()}
     )
+    found = (listed for own in shown for listed in own)
+    ordered = sorted(found, key=lambda listed: listed.place, reverse=True)
+    return PartialList(ordered, shown.unreachable)
+
+
+def _shown_of(scope: Scope, entries: Sequence[Entry]) -> Op[list[_Listed]]:
+    """Those of one partition."""
     found: list[_Listed] = []
-    for own in shown:
-        if isinstance(own, Exception):
-            raise own
-        found += own
-    return sorted(found, key=lambda listed: listed.place, reverse=True)
+    for start in range(0, len(entries), ITEMS_PER_CALL):
+        found += yield from each_survived(
+            lambda own: _shown(scope, own),
+            entries[start : start + ITEMS_PER_CALL],
+            lambda entry: entry[1],
+        )
+    return found
 
 
 def _shown(scope: Scope, entries: Sequence[Entry]) -> Op[list[_Listed]]:

@@ -18,8 +18,8 @@ from rwf.errors import StoreUnavailable
 from rwf.model.views import PruneReport
 from rwf.store.catalog import Arg, Call, Op
 from rwf.store.keys import Keys
-from rwf.store.ops.base import Scope, invalid, is_partition, side_by_side, warn_of
-from rwf.store.ops.due import Due
+from rwf.store.ops.base import Scope, all_partitions, invalid, side_by_side, warn_of
+from rwf.store.ops.due import Due, Page
 from rwf.store.ops.waits import (
     Topic,
     Unsettled,
@@ -132,7 +132,7 @@ def dispatcher_seen(keys: Keys) -> Op[float | None]:
 
 
 class Pruning:
-    """One run over all partitions, a page of timers at a time; ``done`` once it is over."""
+    """One run over all partitions, a page of timers of each at a time; ``done`` once it is over."""
 
     def __init__(self, scope: Scope, progress: Progress | None) -> None:
         if progress is not None and not callable(progress):
@@ -140,13 +140,18 @@ class Pruning:
         self.done = False
         self._scope = scope
         self._progress = progress
-        self._due = Due(scope, 0)
+        self._dues: list[Due] | None = None
         self._workflows = 0
         self._signals = 0
+        self._unreachable: set[int] = set()
 
     def report(self) -> PruneReport:
         """What this run has removed so far."""
-        return PruneReport(workflows=self._workflows, signals=self._signals)
+        return PruneReport(
+            workflows=self._workflows,
+            signals=self._signals,
+            unreachable=tuple(sorted(self._unreachable)),
+        )
 
     def tell(self) -> None:
         """Tells the caller how far it is."""
@@ -154,15 +159,35 @@ class Pruning:
             self._progress(self.report())
 
     def page(self) -> Op[None]:
-        """Removes what one page of due timers names."""
-        page = yield from self._due.page()
-        timers = list(self._due.timers(page))
+        """Removes what one page of the due timers of each partition names."""
+        if self._dues is None:
+            numbers = yield from all_partitions(self._scope, anew=True)
+            self._dues = [Due(self._scope, number) for number in numbers]
+        pages = yield from Due.pages(self._dues)
+        left: list[Due] = []
+        for due, page in zip(self._dues, pages, strict=True):
+            if isinstance(page, StoreUnavailable):
+                self._away(due, page)
+            elif page.members:
+                try:
+                    more = yield from self._remove(due, page)
+                except StoreUnavailable as error:
+                    self._away(due, error)
+                else:
+                    left += [due] if more else []
+        self._dues = left
+        self.done = not left
+
+    def _away(self, due: Due, error: StoreUnavailable) -> None:
+        self._unreachable.add(due.partition)
+        self._scope.away.note({due.partition: error})
+
+    def _remove(self, due: Due, page: Page) -> Op[bool]:
+        """Removes what a page names; whether more is due there."""
+        timers = list(due.timers(page))
         ended = [timer.owner for timer in timers if timer.kind == "x"]
         self._workflows += yield from prune_all(self._scope, ended)
         for timer in timers:
             if timer.kind == "s":
                 self._signals += yield from judge_topic(self._scope, timer.owner)
-        rest = yield from self._due.leave_behind(page)
-        if not rest.more:
-            self._due = Due(self._scope, self._due.partition + 1)
-            self.done = not (yield from is_partition(self._scope, self._due.partition))
+        return (yield from due.leave_behind(page)).more

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from rwf.model.views import QueueView
-from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
-from rwf.store.ops.base import Scope
+from rwf.model.views import PartialList, QueueView
+from rwf.store.catalog import Arg, Call, Op
+from rwf.store.ops.base import Scope, all_partitions, ask_each
 from rwf.store.stored import time_of, time_of_micros
 
 # A worker that is idle asks each partition at least this often, in milliseconds.
@@ -16,28 +16,28 @@ _BEGIN: Final = ":"
 _CAME_IN: Final = slice(10, 23)
 
 
-def queues(scope: Scope) -> Op[list[QueueView]]:
+def queues(scope: Scope) -> Op[PartialList[QueueView]]:
     """All queues, by name; the next pages of all partitions travel together."""
-    if not scope.keys.partitions:
-        yield CONNECT
-    found: list[dict[str, QueueView]] = [{} for _ in range(scope.keys.partitions)]
-    places: dict[int, Arg] = dict.fromkeys(range(scope.keys.partitions), _BEGIN)
+    numbers = yield from all_partitions(scope)
+    found: dict[int, dict[str, QueueView]] = {number: {} for number in numbers}
+    places: dict[int, Arg] = dict.fromkeys(numbers, _BEGIN)
+    unreachable: set[int] = set()
     while places:
-        calls = [
-            Call("queues", scope.keys.partition(number), [at]) for number, at in places.items()
-        ]
-        replies = yield Together(calls)
-        for number, (now, place, *rows) in zip(list(places), replies, strict=True):
+        replies, away = yield from ask_each(
+            scope,
+            {n: Call("queues", scope.keys.partition(n), [at]) for n, at in places.items()},
+        )
+        unreachable.update(away)
+        for number, (now, place, *rows) in replies.items():
             views = (_view(int(now), *row) for row in rows)
             found[number].update((view.name, view) for view in views)
             places[number] = place
-            if not place:
-                del places[number]
+        places = {n: at for n, at in places.items() if at and n not in unreachable}
     total: dict[str, QueueView] = {}
-    for views_of in found:
+    for views_of in found.values():
         for name, view in views_of.items():
             total[name] = _sum(total[name], view) if name in total else view
-    return [total[name] for name in sorted(total)]
+    return PartialList([total[name] for name in sorted(total)], sorted(unreachable))
 
 
 def queue_of(scope: Scope, workflow_id: str, name: str) -> Op[QueueView]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from rwf.errors import NotFound
 from rwf.model.limits import CHUNK
 from rwf.model.names import shown
 from rwf.model.states import (
     EdgePolicy,
-    OperatorStatus,
-    WorkflowState,
 )
 from rwf.model.views import (
     Edge,
     EvidenceView,
     GraphView,
+    PartialList,
     ResultView,
     StepView,
     WorkflowView,
@@ -27,6 +25,8 @@ from rwf.store.catalog import CONNECT, Arg, Call, Op
 from rwf.store.headers import Header
 from rwf.store.ops.base import (
     Scope,
+    all_partitions,
+    ask_each,
     invalid,
     readable_id,
     wire_name,
@@ -36,15 +36,8 @@ from rwf.store.waits import Wait
 
 _EVIDENCE_PER_CALL: Final = 500
 _CHUNKS_PER_CALL: Final = 8
-_MAX_PAGE: Final = 500
-# A filter that matches little ends a page early, with a cursor to go on from.
-_SCANNED_PER_PAGE: Final = 10_000
 
 _READ: Final = "read"
-_PLACE: Final = re.compile("[0-9a-f]{11}")
-
-Member = TypeVar("Member", WorkflowState, OperatorStatus)
-
 
 Stamped = tuple[str, EvidenceView]
 """Evidence with the stamp that orders it."""
@@ -257,15 +250,18 @@ def results(scope: Scope, workflow_id: str, name: str | None) -> Op[list[ResultV
     return [row.view(step_, attempt, payload) for step_, attempt, row, payload in found]
 
 
-def evidence(scope: Scope, workflow_id: str | None, name: str | None) -> Op[list[EvidenceView]]:
+def evidence(
+    scope: Scope, workflow_id: str | None, name: str | None
+) -> Op[PartialList[EvidenceView]]:
     """All evidence of a workflow, or of what concerns none, oldest first."""
+    unreachable: tuple[int, ...] = ()
     if workflow_id is None:
-        found = yield from _logged(scope)
+        found: list[Stamped] = yield from _logged(scope)
+        unreachable = getattr(found, "unreachable", ())
     else:
         found = yield from _of_workflow(scope, workflow_id, name)
-    return [
-        view for _, view in sorted(found, key=lambda pair: pair[0]) if name in (None, view.step)
-    ]
+    ordered = sorted(found, key=lambda pair: pair[0])
+    return PartialList([view for _, view in ordered if name in (None, view.step)], unreachable)
 
 
 def _of_workflow(scope: Scope, workflow_id: str, name: str | None) -> Op[list[Stamped]]:
@@ -284,25 +280,42 @@ def _of_workflow(scope: Scope, workflow_id: str, name: str | None) -> Op[list[St
     return found
 
 
-def _logged(scope: Scope) -> Op[list[Stamped]]:
+def _logged(scope: Scope) -> Op[PartialList[Stamped]]:
     """What the partitions' logs hold: commands on unknown workflows, and repeated signals."""
-    if not scope.keys.partitions:
-        yield CONNECT
-    found: list[Stamped] = []
-    for partition in range(scope.keys.partitions):
-        call = Call("evidence", scope.keys.partition(partition), ["log"])
-        found += yield from _entries(call, str(partition))
+    numbers = yield from all_partitions(scope)
+    logs = {n: Call("evidence", scope.keys.partition(n), ["log"]) for n in numbers}
+    found: PartialList[Stamped] = PartialList()
+    unread = dict.fromkeys(numbers, 0)
+    while unread:
+        replies, away = yield from ask_each(
+            scope, {n: _page_of(logs[n], unread[n]) for n in unread}
+        )
+        found.unreachable = tuple(sorted({*found.unreachable, *away}))
+        for number, (page, total, _) in replies.items():
+            found += [_stamped(str(number), entry) for entry in page]
+            unread[number] += len(page)
+            if not page or unread[number] >= total:
+                del unread[number]
+        for number in away:
+            del unread[number]
     return found
+
+
+def _page_of(call: Call, first: int) -> Call:
+    """A call for a page of a list of evidence; ``call`` lacks which."""
+    return replace(call, args=[*call.args, first, first + _EVIDENCE_PER_CALL - 1])
+
+
+def _stamped(scope_id: str, entry: bytes) -> Stamped:
+    return entry.partition(b"|")[0].decode(), evidence_view(scope_id, entry)
 
 
 def _entries(call: Call, scope_id: str) -> Op[list[Stamped]]:
     """The entries of a list of evidence; ``call`` asks for it, and lacks which of them."""
     found: list[Stamped] = []
     while True:
-        bounds = [len(found), len(found) + _EVIDENCE_PER_CALL - 1]
-        page, total, _ = yield replace(call, args=[*call.args, *bounds])
-        for entry in page:
-            found.append((entry.partition(b"|")[0].decode(), evidence_view(scope_id, entry)))
+        page, total, _ = yield _page_of(call, len(found))
+        found += [_stamped(scope_id, entry) for entry in page]
         if not page or len(found) >= total:
             return found
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rwf.errors import RwfError
+from rwf.errors import RwfError, StoreUnavailable
 from rwf.store.catalog import CONNECT, Arg, Call, Op, Together
 from rwf.store.keys import Keys
 
@@ -24,13 +24,15 @@ class Fleet:
     has ended, or begun when none has yet ended, in the partition where that is longest ago; None
     before the first. ``round_seconds``: how long such a sweep takes, where it takes longest: what
     the latest has taken or, judged by how far it has come, what the present one will, and at least
-    the daemons' sweep interval; 0 while that is unknown.
+    the daemons' sweep interval; 0 while that is unknown. ``unreachable``: the partitions that did
+    not answer, which are in none of these.
     """
 
     counts: Mapping[str, int]
     ready_seconds: float
     sweep_seconds: float | None
     round_seconds: float
+    unreachable: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -46,12 +48,16 @@ class _Partition:
     swept: int | None = None
     round: float = 0.0
     counts: Mapping[str, int] = field(default_factory=dict)
+    unreachable: bool = False
 
     def call(self) -> Call:
         names = [*self.keys.partition(self.number), self.keys.sweep(self.number)]
         return Call("stats", names, [self.bound or _BEGIN])
 
-    def take(self, reply: Sequence[Any]) -> None:
+    def take(self, reply: Sequence[Any] | StoreUnavailable) -> None:
+        if isinstance(reply, StoreUnavailable):
+            self.unreachable, self.bound = True, None
+            return
         now, since, self.bound, sweep, counts, *progress = reply
         self.now = int(now)
         if since is not None:
@@ -72,17 +78,22 @@ class _Partition:
 def fleet(keys: Keys) -> Op[Fleet]:
     """Reads every partition, all of them in each round trip.
 
-    Raises RwfError where somebody has spoilt what is counted.
+    Raises RwfError where somebody has spoilt what is counted, StoreUnavailable when no partition
+    answers.
     """
     if not keys.partitions:
         yield CONNECT
-    # Others may have added some since.
-    partitions, _ = yield Call("meta", [keys.meta()])
-    found = [_Partition(keys, number) for number in range(int(partitions or keys.partitions))]
+    found = [_Partition(keys, number) for number in range(keys.partitions)]
     while unread := [one for one in found if one.bound is not None]:
-        replies = yield Together([one.call() for one in unread])
+        calls = [Call("meta", [keys.meta()]), *(one.call() for one in unread)]
+        meta, *replies = yield Together(calls, partial=True)
         for one, reply in zip(unread, replies, strict=True):
             one.take(reply)
+        # Others may have added some since.
+        known = len(found) if isinstance(meta, StoreUnavailable) else int(meta[0] or len(found))
+        found += [_Partition(keys, number) for number in range(len(found), known)]
+    if all(one.unreachable for one in found):
+        raise StoreUnavailable("no partition answers")
     counts: Counter[str] = Counter()
     for one in found:
         counts.update(one.counts)
@@ -92,6 +103,7 @@ def fleet(keys: Keys) -> Op[Fleet]:
         ready_seconds=max((age for one in found for age in one.waiting), default=0) / 1000,
         sweep_seconds=max(swept) / 1000 if swept else None,
         round_seconds=max((one.round for one in found), default=0.0) / 1000,
+        unreachable=tuple(one.number for one in found if one.unreachable),
     )
 
 

@@ -1,0 +1,208 @@
+"""A cluster of which one primary is dead, or hangs: what the others have goes on, the rest is named
+(issue 13, point 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+
+from rwf import AsyncClient, Client, StoreUnavailable
+from rwf.metrics import FleetCollector
+from tests.contract.flows import flow
+from tests.contract.workers import CLIENTS, blocking
+from tests.hanging import Stopwatch, hanging
+from tests.servers import Cluster, Server
+from tests.waiting import until
+
+PARTITIONS = 16
+TIMEOUT = 1.5
+SLACK = 10.0
+"""Seconds by which a loaded machine may be late."""
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[Cluster]:
+    with Cluster.start(aof=True, extra=("--cluster-require-full-coverage", "no")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def partial_cluster(whole: Cluster) -> Iterator[Cluster]:
+    """A cluster that serves what it can, empty and whole at the start of the test."""
+    whole.flush()
+    yield whole
+    whole.revive()
+
+
+HOW = pytest.mark.parametrize("how", ["dead", "hung"])
+
+
+def home(cluster: Cluster, partition: int) -> Server:
+    return cluster.primary_of(f"rwf:{{{partition}}}:meta")
+
+
+def partitions_of(cluster: Cluster, server: Server) -> tuple[int, ...]:
+    return tuple(n for n in range(PARTITIONS) if home(cluster, n) is server)
+
+
+@contextlib.contextmanager
+def away(cluster: Cluster, server: Server, how: str) -> Iterator[None]:
+    """The server is killed, or hangs, until the block ends."""
+    if how == "hung":
+        with hanging(server):
+            yield
+        return
+    server.kill()
+    try:
+        yield
+    finally:
+        cluster.revive()
+
+
+def another(cluster: Cluster) -> Server:
+    """A node that does not have the namespace's record, which a new client has to read."""
+    return next(node for node in cluster.nodes if node is not home(cluster, 0))
+
+
+def connected(kind: str, cluster: Cluster) -> contextlib.AbstractContextManager[Client]:
+    return blocking(kind, cluster, socket_timeout=TIMEOUT)
+
+
+def scraped(client: Client) -> float:
+    """How many partitions a scrape names as unreachable."""
+    metrics = {one.name: one for one in FleetCollector(client).collect()}
+    return float(metrics["rwf_partitions_unreachable"].samples[0].value)
+
+
+def partition_of(workflow_id: str) -> int:
+    return int(workflow_id.partition("-")[0])
+
+
+def one_in_each(client: Client) -> list[str]:
+    """Workflows, at least one in each partition."""
+    ids: list[str] = []
+    while {partition_of(one) for one in ids} != set(range(PARTITIONS)):
+        ids.append(client.insert(flow("a b:a")).id)
+    return ids
+
+
+@HOW
+@CLIENTS
+@pytest.mark.parametrize("first", [True, False], ids=["with the record", "another"])
+def test_what_is_reachable_is_served_and_the_rest_is_named(
+    kind: str, how: str, first: bool, partial_cluster: Cluster
+) -> None:
+    node = home(partial_cluster, 0) if first else another(partial_cluster)
+    lost = partitions_of(partial_cluster, node)
+    with connected(kind, partial_cluster) as client:
+        ids = one_in_each(client)
+        living = {one for one in ids if partition_of(one) not in lost}
+        held = client.claim(["default"], worker_id="w", limit=len(ids))
+        assert held.unreachable == ()
+        assert len(held) == len(ids)
+        client.release(held[::2])
+        held = cast(Any, held[1::2])
+        with away(partial_cluster, node, how):
+            calls: dict[str, Callable[[], Any]] = {
+                "list": lambda: client.list(limit=500),
+                "queues": client.queues,
+                "claim": lambda: client.claim(["default"], worker_id="w", limit=500),
+                "heartbeat": lambda: client.heartbeat(held),
+                "evidence": client.evidence,
+                "prune": client.prune,
+                "doctor": client.doctor,
+            }
+            found = {}
+            with Stopwatch() as watch:
+                for name, call in calls.items():
+                    found[name] = call()
+                more = [client.insert(flow("a")).id for _ in range(40)]
+            # Whatever is asked, a node that hangs has cost its time limit once.
+            assert watch.seconds < (TIMEOUT if how == "hung" else 0) + SLACK
+            expected = dict.fromkeys(calls, lost)
+            expected["heartbeat"] = tuple(
+                n for n in lost if n in {partition_of(claim.workflow_id) for claim in held}
+            )
+            assert {name: one.unreachable for name, one in found.items()} == expected
+            assert {view.id for view in found["list"].workflows} == living
+            assert sum(queue.available for queue in found["queues"]) == len(found["claim"])
+            assert {claim.workflow_id for claim in found["claim"]} <= living
+            kept = {claim.workflow_id for claim in found["heartbeat"].extended}
+            assert kept == {c.workflow_id for c in held if c.workflow_id in living}
+            assert found["heartbeat"].lost == ()
+            assert not found["doctor"].healthy
+            assert not {partition_of(one) for one in more} & set(lost)
+            if kind == "sync":
+                assert scraped(client) == len(lost)
+        until(lambda: client.list(limit=500).unreachable == (), what="all partitions", timeout=30)
+        assert {view.id for view in client.list(limit=500).workflows} == {*ids, *more}
+
+
+@HOW
+@CLIENTS
+def test_a_new_client_finds_what_is_reachable(
+    kind: str, how: str, partial_cluster: Cluster
+) -> None:
+    with connected("sync", partial_cluster) as other:
+        ids = one_in_each(other)
+    node = another(partial_cluster)
+    lost = partitions_of(partial_cluster, node)
+    entry = home(partial_cluster, 0)
+    options: dict[str, Any] = {"socket_timeout": TIMEOUT}
+    url = f"redis+cluster://127.0.0.1:{entry.port}"
+    with away(partial_cluster, node, how):
+        with Stopwatch() as watch:
+            if kind == "sync":
+                with Client.from_url(url, **options) as client:
+                    page, report = client.list(limit=500), client.doctor()
+            else:
+
+                async def run() -> tuple[Any, Any]:
+                    async with AsyncClient.from_url(url, **options) as client:
+                        return await client.list(limit=500), await client.doctor()
+
+                page, report = asyncio.run(run())
+        assert watch.seconds < (TIMEOUT if how == "hung" else 0) + SLACK
+        assert page.unreachable == report.unreachable == lost
+        assert {view.id for view in page.workflows} == {
+            one for one in ids if partition_of(one) not in lost
+        }
+        failed = {check.name: check.found for check in report.checks if check.status == "failed"}
+        assert f"127.0.0.1:{node.port} did not" in failed["reachable"]
+
+
+@HOW
+def test_it_is_logged_once(
+    how: str, partial_cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = another(partial_cluster)
+    with connected("sync", partial_cluster) as client:
+        client.list()
+        with away(partial_cluster, node, how), caplog.at_level(logging.WARNING, "rwf"):
+            for _ in range(5):
+                client.list()
+        until(lambda: client.list().unreachable == (), what="all partitions", timeout=30)
+    said = [record.getMessage() for record in caplog.records if record.name == "rwf"]
+    assert len([text for text in said if "not reached" in text]) == 1
+    assert len([text for text in said if "reached again" in text]) == 1
+
+
+def test_where_none_answers_that_is_an_error(partial_cluster: Cluster) -> None:
+    with connected("sync", partial_cluster) as client:
+        client.list()
+        with hanging(*partial_cluster.nodes), Stopwatch() as watch:
+            calls: tuple[Callable[[], Any], ...] = (
+                client.list,
+                client.queues,
+                lambda: client.insert(flow("a")),
+            )
+            for call in calls:
+                with pytest.raises(StoreUnavailable):
+                    call()
+        # Nodes that hang are asked at the same time.
+        assert watch.seconds < len(calls) * TIMEOUT + SLACK
