@@ -3,7 +3,7 @@
 -- Keys: the partition's (keyslots).
 -- Arguments: how many to leave out, and how many at most.
 -- Reply: members of the outbox, "workflow|number". Reads only.
--- Bound: as many as the caller asks for (64 at most).
+-- Bound: as many as the caller asks for (500 at most).
 return function(keys, args)
   local now = call.number(call.open(keys).ms)
   return command("ZRANGEBYSCORE", keys[keyslots.OUTBOX], "-inf", now, "LIMIT", args[1], args[2])

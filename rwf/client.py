@@ -52,6 +52,7 @@ from rwf.store.away import Away
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
+    acknowledge,
     callbacks,
     cancel,
     claims,
@@ -455,6 +456,17 @@ class Client:
         op = retaining.set_retention(self._scope, workflow_id, retention, actor)
         return self._run(op)
 
+    def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
+        """Leaves a workflow at its bad end: it shows as Resolved, with who and why, until something
+        fails again.
+
+        A recovery undoes that, and so does a callback that dies later. ``actor`` and ``reason`` are
+        texts of 1 to 512 characters. Acknowledging it again changes nothing. Raises
+        CommandRejected: ``illegal_transition`` for a workflow that is open, or in which nothing has
+        failed.
+        """
+        return self._run(acknowledge.acknowledge(self._scope, workflow_id, actor, reason))
+
     def recover_step(
         self,
         workflow_id: str,
@@ -508,7 +520,7 @@ class Client:
     ) -> DispatchReport:
         """Calls the handler with each callback that is due, at most ``limit`` (section 6).
 
-        Up to 64 callbacks are handled at once, each in a thread; those of one workflow in order,
+        Up to 100 callbacks are handled at once, each in a thread; those of one workflow in order,
         each once the one before it is delivered or dead. A callback counts as delivered when the
         handler returns, and as failed when it raises; it then comes again after a backoff, and is
         dead after 20 failures. ``lease`` is for how many seconds no other dispatcher takes it: a

@@ -77,8 +77,8 @@ class _Seconds(click.FloatRange):
 @click.option(
     "--webhook-concurrency",
     "concurrency",
-    type=click.IntRange(1, 1000),
-    default=64,
+    type=click.IntRange(1, 500),
+    default=100,
     show_default=True,
     help="How many callbacks are POSTed at the same time.",
 )

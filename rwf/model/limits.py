@@ -37,7 +37,7 @@ CALLBACK_ATTEMPTS: Final = 20
 # still to deliver, in milliseconds: 7 days. Then they are dead.
 CALLBACK_KEPT_MS: Final = 604_800_000
 # Handlers of callbacks that one dispatcher has at work at the same time.
-CALLBACKS_AT_ONCE: Final = 64
+CALLBACKS_AT_ONCE: Final = 100
 
 # How long an insert may take, in milliseconds: what it has staged or reserved is then given up, and
 # an id that was made unusable, because of an insert that may still be under way, is free of it.

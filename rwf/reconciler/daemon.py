@@ -56,7 +56,7 @@ _AT_ONCE: Final = 8
 _TRIED_AGAIN: Final = 60.0
 _CALLBACKS_PER_RUN: Final = 1000
 _CALLBACK_LEASE: Final = 30.0
-_MOST_AT_ONCE: Final = 1000
+_MOST_AT_ONCE: Final = 500
 _MEMBERSHIP: Final = -1
 # The pause after an error that nobody has foreseen, in seconds.
 _AFTER_FAILURE: Final = 1.0
@@ -94,7 +94,7 @@ class Reconciler:
     ``interval`` is for how many seconds at most what is due waits, ``sweep_interval`` in how many
     all open workflows are looked at. ``callbacks`` is a handler as ``dispatch_callbacks`` takes it,
     such as a :class:`rwf.Webhook`, and ``concurrency`` how many callbacks it has at work at once,
-    from 1 to 1,000; without a handler, callbacks stay where they are. Raises
+    from 1 to 500; without a handler, callbacks stay where they are. Raises
     CommandRejected (``invalid_argument``) for bad options, and TypeError for what is no client.
 
     :meth:`run` blocks, :meth:`serve` is awaited; one of them, once. :meth:`tick` and :meth:`sweep`

@@ -7,9 +7,12 @@ import hashlib
 import hmac
 import json
 import logging
+import os
 import re
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -23,7 +26,8 @@ import pytest
 
 from rwf import AsyncClient, Client, Webhook, WebhookFailed, verify_signature
 from rwf.model.views import WorkflowTerminal
-from tests.contract.outbox import ended
+from tests.contract.daemons import serving
+from tests.contract.outbox import ended, stat
 from tests.servers import Server
 from tests.waiting import until
 
@@ -58,6 +62,7 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.headers = {}
         self.got: list[tuple[str, dict[str, str], bytes]] = []
+        self.hang_for: set[str] = set()
         self.ports: set[int] = set()
         self.connections: list[socket.socket] = []
         self.released = threading.Event()
@@ -81,7 +86,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.server.got.append((self.path, dict(self.headers), body))
         self.server.ports.add(self.client_address[1])
         self.server.connections.append(self.connection)
-        if self.server.hang:
+        if self.server.hang or json.loads(body)["workflow_id"] in self.server.hang_for:
             self.server.released.wait(30)
         if self.server.trickle is not None:
             self._trickle(self.server.trickle)
@@ -460,6 +465,41 @@ def test_dispatching(fake_client: Client, receiver: Receiver) -> None:
         "state": "completed",
         "terminal_cause": "completed",
     }
+
+
+def test_a_daemon_posts_to_the_url_in_its_environment(
+    one_client: Client, one_server: Server, receiver: Receiver
+) -> None:
+    workflow_id = ended(one_client)
+    environment = {
+        **os.environ, "RWF_WEBHOOK_URL": f"{receiver.url}/hook", "RWF_WEBHOOK_SECRET": SECRET,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "rwf", "reconciler", "--url", one_server.url]
+    command += ["--metrics", "off"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as daemon:
+        until(lambda: receiver.got, timeout=30, what="the callback")
+        daemon.terminate()
+        assert daemon.wait(timeout=30) == 0
+    [(path, headers, body)] = receiver.got
+    assert path == "/hook"
+    assert json.loads(body)["workflow_id"] == workflow_id
+    assert verify_signature(body, headers["X-Rwf-Signature"], SECRET)
+    assert one_client.callbacks(workflow_id)[0].status == "delivered"
+
+
+def test_a_daemon_whose_receiver_hangs_for_some_delivers_the_others(
+    one_client: Client, receiver: Receiver
+) -> None:
+    """Each of those that hang is given up after the webhook's timeout."""
+    receiver.hang_for = {ended(one_client) for _ in range(5)}
+    others = {ended(one_client) for _ in range(40)}
+    webhook = Webhook(receiver.url, SECRET, timeout=1.0)
+    with serving(one_client, callbacks=webhook, concurrency=8, interval=0.05):
+        failed = "cb|workflow.terminal|failed"
+        until(lambda: stat(one_client, "gc|delivered") == 40, timeout=60, what="the others")
+        until(lambda: stat(one_client, failed) >= 5, timeout=60, what="the failures")
+    delivered = {one for one in others if one_client.callbacks(one)[0].status == "delivered"}
+    assert delivered == others
 
 
 def test_dispatching_on_asyncio(one_server: Server, receiver: Receiver) -> None:
