@@ -191,6 +191,12 @@ def callbacks(client: Client) -> None:
             hasten(client, workflow_id)
     client.dispatch_callbacks(ignore)
     client.resend_callback(f"{ids[0]}/1")
+    bad = client.insert(flow("a b:a"))
+    with refused("illegal_transition"):
+        client.acknowledge(bad.id, actor="me", reason="why")
+    client.complete_step(bad.id, "a", "failed")
+    for _ in range(2):
+        client.acknowledge(bad.id, actor="me", reason="why")
     with refused("invalid_argument"):
         client.resend_callback(f"{ids[0]}/7")
 

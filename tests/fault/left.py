@@ -8,6 +8,14 @@ from __future__ import annotations
 from typing import Final
 
 LEFT: Final[dict[str, dict[str, set[str]]]] = {
+    "acknowledge": {
+        "nothing": {
+            "e",
+            "e w",
+            "n",
+            "n w",
+        },
+    },
     "advance": {
         "nothing": {
             "index outbox p stats timers w",
