@@ -52,6 +52,7 @@ from rwf.store.away import Away
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
+    acknowledge,
     callbacks,
     cancel,
     claims,
@@ -454,6 +455,17 @@ class Client:
         """
         op = retaining.set_retention(self._scope, workflow_id, retention, actor)
         return self._run(op)
+
+    def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
+        """Leaves a workflow at its bad end: it shows as Resolved, with who and why, until something
+        fails again.
+
+        A recovery undoes that, and so does a callback that dies later. ``actor`` and ``reason`` are
+        texts of 1 to 512 characters. Acknowledging it again changes nothing. Raises
+        CommandRejected: ``illegal_transition`` for a workflow that is open, or in which nothing has
+        failed.
+        """
+        return self._run(acknowledge.acknowledge(self._scope, workflow_id, actor, reason))
 
     def recover_step(
         self,
