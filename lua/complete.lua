@@ -253,6 +253,9 @@ end
 
 local function accept(call_, flow, item)
   local step = call.step(flow, item.step)
+  if item.lease == "" then
+    flow.h.review = "" -- an operator's command, or a service's that could be one
+  end
   if item.uncounted and flow.h.cancel == "" then
     return put_off(call_, flow, item, step)
   end

@@ -4,8 +4,13 @@
 -- Arguments: which of the two keys to go through, "sig" or "reg"; where to go on, "0" at first.
 -- Reply: {kinds of repairs; where to go on, "0" at the end; "name|key", the key percent-quoted, nil where
 --   there is no topic; of the hash the waits that stand, each {workflow, step, n, state}}.
+-- Bound: about 100 fields or members, and of fields 250 KB with one scan of 2 beyond; all of a hash or set that
+--   the server keeps packed (512 of at most 64 bytes by default).
 -- Writes: the topic's sorted set, timers, statistics; nothing where all is right.
-local FIELDS_PER_PAGE = "100"
+local FIELDS_PER_PAGE = 100
+-- Signals' payloads stand among the fields, and are read with them: so it is a few at a time that are, up to as
+-- many bytes.
+local FIELDS_PER_SCAN, BYTES_PER_PAGE = "2", 250000
 
 local function change(plan, member, score, kind)
   plan.members[member] = score
@@ -14,7 +19,7 @@ end
 
 -- Entries of the set that the record does not imply.
 local function look_at_set(t, plan, cursor)
-  local found = command("ZSCAN", t.set, cursor, "COUNT", FIELDS_PER_PAGE)
+  local found = command("ZSCAN", t.set, cursor, "COUNT", call.number(FIELDS_PER_PAGE))
   for at = 1, #found[2], 2 do
     local member = found[2][at]
     if not topic.implies(t, member) then
@@ -28,17 +33,22 @@ end
 
 -- What the record implies, and the set lacks.
 local function look_at_hash(t, plan, cursor)
-  local found, standing = command("HSCAN", t.hash, cursor, "COUNT", FIELDS_PER_PAGE), {}
-  for at = 1, #found[2], 2 do
-    local member, workflow, step, n, state = topic.registration(found[2][at], found[2][at + 1])
-    if member then
-      standing[#standing + 1] = { workflow, step, n, state }
-      if not command("ZSCORE", t.set, member) then
-        change(plan, member, true, "registration_missing")
+  local standing, fields, bytes = {}, 0, 0
+  repeat
+    local found = command("HSCAN", t.hash, cursor, "COUNT", FIELDS_PER_SCAN)
+    for at = 1, #found[2], 2 do
+      local member, workflow, step, n, state = topic.registration(found[2][at], found[2][at + 1])
+      if member then
+        standing[#standing + 1] = { workflow, step, n, state }
+        if not command("ZSCORE", t.set, member) then
+          change(plan, member, true, "registration_missing")
+        end
       end
+      fields, bytes = fields + 1, bytes + #found[2][at + 1]
     end
-  end
-  return found[1], standing
+    cursor = found[1]
+  until cursor == "0" or fields >= FIELDS_PER_PAGE or bytes >= BYTES_PER_PAGE
+  return cursor, standing
 end
 
 local function check_timer(call_, t, plan)

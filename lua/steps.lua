@@ -2,7 +2,7 @@
 --
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: "1" to have inputs and contexts too; the number of a chunk, or "" and names.
--- Reply: {static, counts, context, names, records, inputs, contexts, microseconds of the server, waits},
+-- Reply: {static, counts as told (header.lua), context, names, records, inputs, contexts, microseconds of the server, waits},
 --   or {} where there is no workflow; of the waits there are step, wait, step, wait, ... of the steps that
 --   wait or have expired. With inputs and contexts it may end early, and tell fewer steps than were asked
 --   for, but one. Reads only.
@@ -40,7 +40,7 @@ end
 
 return function(keys, args)
   local w, p = keyslots.flow(keys, 1)
-  local found = command("HMGET", w, ":s", ":c", "#" .. args[2])
+  local found = command("HMGET", w, ":s", ":c", "#" .. args[2], header.ACKNOWLEDGED)
   if not found[1] then
     return {}
   end
@@ -50,7 +50,8 @@ return function(keys, args)
       names[#names + 1] = name
     end
   end
-  local reply = { found[1], found[2], command("HGET", p, ":"), names, {}, {}, {}, call.open(keys).us, {} }
+  local counts = header.told(found[2], found[4])
+  local reply = { found[1], counts, command("HGET", p, ":"), names, {}, {}, {}, call.open(keys).us, {} }
   if #names > 0 then
     reply[5] = command("HMGET", w, unpack(names))
     if args[1] == "1" then

@@ -57,6 +57,7 @@ from rwf.store.away import Away
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
+    acknowledge,
     callbacks,
     cancel,
     claims,
@@ -359,6 +360,9 @@ class AsyncClient:
     ) -> WorkflowView:
         op = retaining.set_retention(self._scope, workflow_id, retention, actor)
         return await self._run(op)
+
+    async def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
+        return await self._run(acknowledge.acknowledge(self._scope, workflow_id, actor, reason))
 
     async def recover_step(
         self,

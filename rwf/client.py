@@ -52,6 +52,7 @@ from rwf.store.away import Away
 from rwf.store.catalog import Op
 from rwf.store.connecting import MAX_CONNECTIONS
 from rwf.store.ops import (
+    acknowledge,
     callbacks,
     cancel,
     claims,
@@ -455,6 +456,17 @@ class Client:
         op = retaining.set_retention(self._scope, workflow_id, retention, actor)
         return self._run(op)
 
+    def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
+        """Leaves a workflow at its bad end: it shows as Resolved, with who and why, until something
+        fails again.
+
+        A recovery undoes that, and so does a callback that dies later. ``actor`` and ``reason`` are
+        texts of 1 to 512 characters. Acknowledging it again changes nothing. Raises
+        CommandRejected: ``illegal_transition`` for a workflow that is open, or in which nothing has
+        failed.
+        """
+        return self._run(acknowledge.acknowledge(self._scope, workflow_id, actor, reason))
+
     def recover_step(
         self,
         workflow_id: str,
@@ -528,9 +540,12 @@ class Client:
         return self._run(callbacks.resend(self._scope, callback_id, actor))
 
     def prune(self, *, progress: Progress | None = None) -> PruneReport:
-        """Removes what is over: finished workflows after their retention, once each of their
-        callbacks is delivered or dead, and signals that no workflow took within 7 days (section
-        10).
+        """Removes what is over: finished workflows after their retention, and signals that no
+        workflow took within 7 days (section 10).
+
+        Where a dispatcher of callbacks was ever seen in the namespace, a workflow stays until each
+        of its callbacks is delivered or dead; one that is undelivered 7 days after the retention
+        has ended is dead.
 
         A daemon does this by itself. ``progress`` is called with the report so far after each
         slice. Whatever is cut off is continued by the next run.

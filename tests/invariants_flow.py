@@ -34,7 +34,7 @@ _REPORTED: Final = {
 }
 """What ends a step by a report; anything else leaves its latest row as it was."""
 
-_FIXED: Final = {":s", ":c", ":o", ":f", ":k", ":key", ":d", ":w"}
+_FIXED: Final = {":s", ":c", ":o", ":f", ":k", ":key", ":d", ":w", ":ack"}
 _URGENCY_OF_PRIORITY_0: Final = 1000
 
 

@@ -50,8 +50,7 @@ end
 
 -- Who runs an executing step, percent-quoted.
 function M.worker(step)
-  local _, _, _, worker = read(step)
-  return worker
+  return match(step.claim, "^[^:]*:%d+:%d:(.*)$")
 end
 
 -- Whether a call with this token has made the current claim of a step, and its lease has not passed.
@@ -63,16 +62,10 @@ function M.is_held(flow, step, token)
   return found == token and expires > tonumber(flow.since)
 end
 
--- Who holds an executing step, percent-quoted.
-function M.worker(step)
-  local _, _, _, worker = read(step)
-  return worker
-end
-
 -- The note of a report, with who ran the step and when that was claimed (ms) put in front. Nobody runs a step that is
 -- not executing: its note stays as it is.
 function M.signed(flow, step, note)
-  if step.state ~= "e" or sub(note, 1, 2) ~= '{"' then
+  if step.state ~= "e" or byte(note, 2) ~= 34 then -- it holds nothing
     return note
   end
   return '{"by":"' .. M.worker(step) .. '","at":' .. call.number(flow.h.inserted + step.since) .. "," .. sub(note, 2)

@@ -26,6 +26,7 @@ end
 local REPEATED = {
   insert = "duplicate_insert", complete_step = "duplicate_completion", await_step = "duplicate_await",
   deliver_signal = "duplicate_signal", request_cancel = "duplicate_cancel", recover_step = "duplicate_recovery",
+  acknowledge = "duplicate_acknowledgement",
 }
 
 -- Plans an entry for a repeated command, unless this very call has left one before.
@@ -83,7 +84,7 @@ function M.refuse_workflow(call_, flow, item, again)
 end
 
 -- A refusal of an operator's command, of a workflow that may be moved: it needs review until the next one is
--- accepted.
+-- accepted, or it ends.
 function M.reject_operator(call_, flow, item, reason, message)
   local reply = M.reject(call_, flow, item, reason, message)
   flow.h.review, flow.marked = "1", true

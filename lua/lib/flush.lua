@@ -250,14 +250,16 @@ function M.commit(call_, verb)
   end
 end
 
--- The header of a workflow as it is now: static, counts, context, and "1" while the topics of its waits
+-- The header of a workflow as it is now: static, counts as told (header.lua), context, and "1" while the topics of its waits
 -- have not been told all (waits.lua); {} where there is none.
 function M.header(flow)
   if not flow.h then
     return {}
   end
   local context = flow.h.context == "c" and command("HGET", flow.p, ":")
-  return { flow.static, flow.counts, context, waits.flag(flow) }
+  -- Only what had ended before can have been acknowledged.
+  local acknowledged = flow.cause and flow.h.finished ~= "" and command("HGET", flow.w, header.ACKNOWLEDGED)
+  return { flow.static, header.told(flow.counts, acknowledged), context, waits.flag(flow) }
 end
 
 return M

@@ -12,7 +12,7 @@
 --   callbacks   how many callbacks were written (outbox.lua); open: how many of them are neither delivered
 --               nor dead, and dead: how many are dead
 --   recoveries  how many recovery sessions there are (recovery.lua)
---   review      "1" while an operator's latest command was refused
+--   review      "1" while an operator's latest command was refused; tells nothing once the workflow has ended
 --   recovering  "1" while a recovery session is unfinished
 -- A third field, ":o", orders workflows that were inserted in the same millisecond: seven digits, the microseconds
 -- within it and a number within the call. Those of earlier releases have none.
@@ -22,6 +22,9 @@ local M = {}
 
 M.UNUSABLE = ":x"
 M.ORDER = ":o"
+-- Who has acknowledged that the workflow ended badly: recoveries,since|actor|reason (both quoted). It holds
+-- while no recovery has come since; it goes with the call in which a further callback dies.
+M.ACKNOWLEDGED = ":ack"
 M.BURIED = "1" -- for an insert that may still be under way
 
 local COUNTS =
@@ -77,6 +80,16 @@ function M.new(steps, inserted, kept, context)
     context = context, last = "0", started = "", finished = "", cancel = "", head = 0, tail = 0,
     callbacks = 0, open = 0, dead = 0, recoveries = 0, review = "", recovering = "",
   }
+end
+
+-- The text of ":c" as a client is told it: behind it "|" and the acknowledgement, where there is one.
+function M.told(counts, acknowledged)
+  return acknowledged and counts .. "|" .. acknowledged or counts
+end
+
+-- Whether an acknowledgement, as stored, is of the workflow's present end.
+function M.is_acknowledged(h, acknowledged)
+  return acknowledged and h.finished ~= "" and match(acknowledged, "^%d+") == call.number(h.recoveries)
 end
 
 -- Whether these two are what an insert has left that is not finished, or was made unusable.

@@ -133,6 +133,10 @@ function M.move(call_, flow, c, status, due)
     h.open, h.dead = h.open + open, h.dead + dead
     flow.marked = true
   end
+  if dead > 0 then
+    flow.gone = flow.gone or {}
+    flow.gone[#flow.gone + 1] = header.ACKNOWLEDGED
+  end
   c.status, c.due = status, due
   save(call_, flow, c)
 end

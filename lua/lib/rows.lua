@@ -96,13 +96,15 @@ function M.keep_put_off(flow, name, attempt, text)
   M.set(flow, "q:" .. name, attempt .. "|" .. text)
 end
 
--- The row of the latest retry of a step that counted no attempt, or nil.
+-- The row of the latest retry of a step that counted no attempt, or nil: also for one that a call left which was
+-- cut off before the step's record was written, as the record is older then.
 function M.put_off(flow, name)
   local attempt, text = match(command("HGET", flow.p, "q:" .. name) or "", "^(%d+)|(.*)$")
   local row = attempt and M.read(text)
-  if row then
-    row.attempt, row.text = attempt, text
+  if not row or flow.h.inserted + (tonumber(call.step(flow, name).since) or 0) < floor(sub(row.stamp, 1, -5) / 1000) then
+    return nil
   end
+  row.attempt, row.text = attempt, text
   return row
 end
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from urllib.parse import quote
 import click
 
 from rwf import Client
-from rwf.cli.text import escaped
+from rwf.cli.text import escaped, moment
 from rwf.model.operator import step_status, workflow_status
 from rwf.model.states import OperatorStatus, StepState
 from rwf.model.views import GraphView, StepView, View, WorkflowView
@@ -142,6 +142,13 @@ def headline(view: WorkflowView, status: str | None = None) -> str:
     """A workflow on one line: the operator status, then the raw state, then what it is."""
     state = state_and_cause(view.state, view.terminal_cause)
     return f"{status or workflow_status(view)}  {state}  {escaped(view.name)}  {view.id}"
+
+
+def acknowledgement_lines(view: WorkflowView) -> Iterator[str]:
+    """Who has left a workflow at its bad end, if anybody has."""
+    if view.acknowledged_at is not None:
+        who, why = escaped(str(view.acknowledged_by)), escaped(str(view.acknowledged_reason))
+        yield f"  acknowledged {moment(view.acknowledged_at)} by {who}: {why}"
 
 
 def state_and_cause(state: str, cause: str | None) -> str:

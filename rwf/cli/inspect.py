@@ -13,6 +13,7 @@ from rwf.cli import drawing
 from rwf.cli.common import (
     OnWorkflow,
     Output,
+    acknowledgement_lines,
     dumped,
     headline,
     held_by_retries,
@@ -122,10 +123,12 @@ def show(
     view = client.get(workflow_id)
     steps = client.steps(workflow_id, limit=None if every else limit, offset=offset)
     statuses = _statuses(client, view, why, steps)
+    # Of steps that have failed, or will run again: what they reported is why.
+    summaries = {cause.step: cause.summary for cause in why.root_causes if cause.summary}
     left = max(view.step_count - offset - len(steps), 0)
     if out.as_json:
         shown = [
-            {"operator_status": status, **dumped(each)}
+            {"operator_status": status, **dumped(each), "summary": summaries.get(each.name)}
             for each, status in zip(steps, statuses, strict=True)
         ]
         following = offset + len(steps) if left else None
@@ -135,7 +138,11 @@ def show(
         return
     out.lines(_workflow_lines(view, why))
     head = ("STATUS", "STATE", "STEP", "ATTEMPT", "WHY")
-    out.lines(table(head, [_step_row(*pair) for pair in zip(steps, statuses, strict=True)]))
+    rows = (
+        _step_row(each, status, summaries.get(each.name))
+        for each, status in zip(steps, statuses, strict=True)
+    )
+    out.lines(table(head, rows))
     if left:
         out.lines([f"{left} more steps: --offset {offset + len(steps)}, or --all"])
 
@@ -162,19 +169,22 @@ def _workflow_lines(view: WorkflowView, why: WorkflowExplanation) -> Iterator[st
     if view.cancel_requested_at is not None:
         because = "" if view.cancel_reason is None else f": {escaped(view.cancel_reason)}"
         yield f"  cancel requested {moment(view.cancel_requested_at)}{because}"
+    yield from acknowledgement_lines(view)
     yield from _session_lines(why.latest_recovery)
     if view.context is not None:
         yield f"  context {compact(view.context)}"
 
 
-def _step_row(step: StepView, status: str) -> tuple[object, ...]:
-    why: object = step.terminal_cause or ""
+def _step_row(step: StepView, status: str, summary: str | None) -> tuple[object, ...]:
+    why = str(step.terminal_cause or "")
     if step.retry_at is not None:
         why = f"again at {moment(step.retry_at)}"
     elif step.lease_expires_at is not None:
         why = f"{step.leased_by} until {moment(step.lease_expires_at)}"
     elif step.awaiting is not None and step.terminal_cause is None:
         why = f"waits for {step.awaiting.signal} {step.awaiting.correlation_key}"
+    if summary is not None:
+        why = f"{why}: {summary}"
     return status, step.state, step.name, f"{step.attempt}/{step.max_attempts}", why
 
 
@@ -187,7 +197,9 @@ def _show_step(client: Client, out: Output, workflow_id: str, name: str) -> None
         out.document(document | {"results": [_result_data(result) for result in results]})
         return
     state = state_and_cause(step.state, step.terminal_cause)
-    out.lines([f"{why.operator_status}  {state}  {step.name}  of {workflow_id}"])
+    latest = results[-1].summary if results else None
+    summary = "" if latest is None else f": {escaped(latest)}"
+    out.lines([f"{why.operator_status}  {state}  {step.name}  of {workflow_id}{summary}"])
     out.lines(_step_facts(step, why))
     if results:
         out.lines(["results:"])
@@ -323,6 +335,8 @@ def _cause_lines(causes: Sequence[RootCause], count: int, *, with_path: bool) ->
         elif len(cause.path) > 2:
             line += f", by way of {_path(cause.path[1:-1])}"
         yield f"{line}; next: {', '.join(cause.legal_next_steps)}"
+        if cause.summary is not None:
+            yield f"    attempt {cause.attempt}: {escaped(cause.summary)}"
     if count > _CAUSES_SHOWN:
         yield f"  and {count - _CAUSES_SHOWN} more root causes"
 

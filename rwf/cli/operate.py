@@ -10,7 +10,16 @@ import click
 
 from rwf import Client
 from rwf.cli.commands import days_value
-from rwf.cli.common import OnWorkflow, Output, dumped, headline, on_client, on_workflow, progress
+from rwf.cli.common import (
+    OnWorkflow,
+    Output,
+    acknowledgement_lines,
+    dumped,
+    headline,
+    on_client,
+    on_workflow,
+    progress,
+)
 from rwf.cli.faults import Refused
 from rwf.cli.text import moment, table
 from rwf.model.states import RecoveryAction, RecoveryScope
@@ -32,6 +41,20 @@ def cancel(client: Client, out: Output, *, workflow_id: str, **given: Any) -> No
         out.document(dumped(view))
     else:
         out.lines([headline(view), f"  {progress(view)}"])
+
+
+@click.command(cls=OnWorkflow)
+@on_workflow
+@click.option("--reason", required=True, help="Why, for the record.")
+@click.option("--actor", required=True, help="Who does this, for the record.")
+@on_client
+def acknowledge(client: Client, out: Output, *, workflow_id: str, reason: str, actor: str) -> None:
+    """Leave a workflow at its bad end: it shows as Resolved until something fails again."""
+    view = client.acknowledge(workflow_id, actor=actor, reason=reason)
+    if out.as_json:
+        out.document(dumped(view))
+    else:
+        out.lines([headline(view), *acknowledgement_lines(view)])
 
 
 @click.command(cls=OnWorkflow)
@@ -140,8 +163,8 @@ def queues(client: Client, out: Output) -> None:
 def prune(client: Client, out: Output) -> None:
     """Remove what is over, as a daemon does by itself.
 
-    These are finished workflows after their retention, once their callbacks are delivered or dead,
-    and signals that no workflow took within 7 days.
+    These are finished workflows after their retention, once their callbacks are delivered or dead
+    where anybody dispatches them, and signals that no workflow took within 7 days.
     """
     told = PruneReport(workflows=0, signals=0)
 
@@ -162,4 +185,4 @@ def _removed(report: PruneReport) -> str:
     return f"{report.workflows} workflows and {report.signals} signals"
 
 
-COMMANDS = (cancel, recover, wait, retention, queues, prune)
+COMMANDS = (cancel, acknowledge, recover, wait, retention, queues, prune)

@@ -43,10 +43,13 @@ BLOCKING: Final = frozenset(
 
 
 def workflow_status(view: WorkflowView, *, review: bool = False) -> OperatorStatus:
-    """A workflow's status: a failed step needs review, whatever else still runs.
+    """A workflow's status: a failed step needs review, whatever else still runs, until somebody has
+    acknowledged the end that it has led to.
 
     ``review``: so does something else, which the view does not tell, such as a dead callback.
     """
+    if view.acknowledged_at is not None:
+        return OperatorStatus.RESOLVED
     if review or view.failed_step_count:
         return OperatorStatus.NEEDS_REVIEW
     return _OF_WORKFLOW[view.state]

@@ -188,6 +188,7 @@ class Action(StrEnum):
     WITHDRAW_SIGNAL = "withdraw_signal"
     REQUEST_CANCEL = "request_cancel"
     RECOVER_STEP = "recover_step"
+    ACKNOWLEDGE = "acknowledge"
     DISPATCH_CALLBACKS = "dispatch_callbacks"
     RESEND_CALLBACK = "resend_callback"
     CLAIM = "claim"

@@ -33,7 +33,11 @@ class View(BaseModel):
 
 
 class WorkflowView(View):
-    """A workflow and its counters; ``failed_step_count`` counts failed, discarded and expired."""
+    """A workflow and its counters; ``failed_step_count`` counts failed, discarded and expired.
+
+    ``acknowledged_at``, ``acknowledged_by`` and ``acknowledged_reason`` tell of an operator who has
+    left it at a bad end.
+    """
 
     id: str
     name: str
@@ -54,6 +58,9 @@ class WorkflowView(View):
     finished_at: datetime | None
     last_transition_at: datetime
     duplicate: bool = False
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    acknowledged_reason: str | None = None
 
 
 class AwaitView(View):
@@ -442,11 +449,12 @@ class Blocker(View):
 
 
 class RootCause(View):
-    """A step at the far end of the chain that holds others.
+    """A step at the far end of the chain that holds others, or one that has failed.
 
     ``path`` leads from the root cause to the explained step; in a very long one ``...`` stands for
     the middle. ``held_count`` is how many steps it
-    holds: exact, or a lower bound when ``truncated``.
+    holds: exact, or a lower bound when ``truncated``. ``attempt`` and ``summary`` are those of the
+    step's latest result, None where it has none.
     """
 
     step: str
@@ -456,6 +464,8 @@ class RootCause(View):
     held_count: int
     truncated: bool
     legal_next_steps: tuple[str, ...]
+    attempt: int | None = None
+    summary: str | None = None
 
 
 class StepExplanation(View):

@@ -273,7 +273,7 @@ class Reconciler:
             page = partition.page
             if page is not None and not page.members and not partition.passed.places:
                 partition.page, partition.next_look = None, now + self._wait(page.next_in)
-            else:
+            elif page is not None or partition.next_look <= now:
                 busy.append(partition)
         at_once = asyncio.Semaphore(_AT_ONCE)
         await asyncio.gather(*(self._fire(one, at_once) for one in busy))
@@ -292,6 +292,7 @@ class Reconciler:
         for partition, page in zip(unread, pages, strict=True):
             if isinstance(page, StoreUnavailable):
                 self._outage.failed(page, partition.number)
+                partition.next_look = time.monotonic() + self._interval
             else:
                 partition.page = page
 

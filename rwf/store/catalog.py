@@ -58,6 +58,7 @@ FUNCTIONS: Final = {
         Function("retain", when_full=True),
         Function("prune", when_full=True),
         Function("cancel", when_full=True),
+        Function("acknowledge"),
         Function("recover"),
         Function("session", reads_only=True),
         Function("start"),
@@ -98,7 +99,7 @@ PUBLISHING: Final = frozenset(
         "note", "insert", "complete", "advance", "check",
         "claim_callbacks", "settle_callbacks", "resend_callback",
         "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover", "retain", "prune", "forget", "withdraw",
+        "cancel", "recover", "retain", "prune", "forget", "withdraw", "acknowledge",
     }
 )  # fmt: skip
 

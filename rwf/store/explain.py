@@ -16,6 +16,7 @@ from rwf.model.names import shown
 from rwf.model.ref import Ref
 from rwf.model.states import (
     COMPLETABLE,
+    FAILED_STEPS,
     OPEN_STEPS,
     SEMANTICS_VERSION,
     TERMINAL_STEPS,
@@ -134,12 +135,14 @@ class Holds:
         self.children.setdefault(parent.name, []).append(child)
 
     def roots(self) -> list[str]:
-        """The steps at the far end: those that hold others and are not held themselves, and held
-        ones that no parent holds any more (their release is in progress)."""
+        """The steps at the far end: those that hold others and are not held themselves, those that
+        have failed, whether they hold any or not, and held ones that no parent holds any more
+        (their release is in progress)."""
         return [
             name
             for name, record in self.records.items()
             if (name in self.children and not is_held(record))
+            or record.state in FAILED_STEPS
             or (record.state is StepState.PENDING and not self._waits(name))
         ]
 
@@ -223,7 +226,8 @@ def _path(below: Mapping[str, str], name: str, longest: int) -> tuple[str, ...]:
 def root_causes_of_workflow(holds: Holds) -> tuple[list[RootCause], int]:
     """A workflow's root causes, those that hold the most steps first; and how many.
 
-    Last those that hold none but the workflow itself.
+    Of those that hold none, steps that have failed come first, then those that hold up the workflow
+    alone.
     """
     budget = _VISITS
     found: list[tuple[int, bool, str]] = []

@@ -16,6 +16,22 @@ _COUNT: Final = re.compile(r"([a-z])([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Who has left a workflow at its bad end, and why; ``since`` is when, as in a header."""
+
+    recoveries: int
+    since: int
+    actor: str
+    reason: str
+
+    @classmethod
+    def parse(cls, text: str) -> Acknowledgement:
+        numbers, actor, reason = text.split("|")
+        recoveries, since = numbers.split(",")
+        return cls(int(recoveries), int(since), unquote(actor), unquote(reason))
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """A workflow's header, taken apart."""
 
@@ -37,12 +53,15 @@ class Header:
     dead: int
     recoveries: int
     review: bool
+    acknowledged: Acknowledgement | None
 
     @classmethod
     @reading
     def parse(cls, static: bytes, counts: bytes) -> Header:
+        """``counts`` is the moving part as stored, or as told with an acknowledgement behind it."""
         fixed = static.decode().split(",", 6)
-        moving = counts.decode().partition(";")[2]
+        stored, _, acknowledged = counts.decode().partition("|")
+        moving = stored.partition(";")[2]
         last, started, rest = moving.split(",", 2)
         finished, cancel, head, tail, callbacks, open_, dead, recoveries, review, _ = (
             rest or ",,0,0,0,0,0,0,,"
@@ -67,6 +86,7 @@ class Header:
             dead=int(dead),
             recoveries=int(recoveries),
             review=bool(review),
+            acknowledged=Acknowledgement.parse(acknowledged) if acknowledged else None,
         )
 
     @staticmethod
@@ -119,8 +139,17 @@ class Header:
 
     @property
     def needs_review(self) -> bool:
-        """Whether an operator has something to look at, whatever the steps say."""
-        return self.dead > 0 or self.review
+        """Whether an operator has something to look at, whatever the steps say: a dead callback, or
+        a refusal while the workflow is open."""
+        return self.dead > 0 or (self.review and self.finished is None)
+
+    @property
+    def end_acknowledged(self) -> Acknowledgement | None:
+        """The acknowledgement of the present end; a recovery since then has undone it."""
+        found = self.acknowledged
+        if found is None or self.finished is None or found.recoveries != self.recoveries:
+            return None
+        return found
 
     def at(self, since: int | None) -> datetime | None:
         """A time that is stored in milliseconds since the insert."""
@@ -130,6 +159,7 @@ class Header:
         self, workflow_id: str, context: bytes | None, *, duplicate: bool = False
     ) -> WorkflowView:
         cancel, unfinished = self.cancel is not None, self.unwalked > 0
+        acknowledged = self.end_acknowledged
         return WorkflowView(
             id=workflow_id,
             name=self.name,
@@ -150,4 +180,7 @@ class Header:
             finished_at=self.at(self.finished),
             last_transition_at=time_of(self.inserted + self.last),
             duplicate=duplicate,
+            acknowledged_at=self.at(acknowledged.since) if acknowledged else None,
+            acknowledged_by=acknowledged.actor if acknowledged else None,
+            acknowledged_reason=acknowledged.reason if acknowledged else None,
         )

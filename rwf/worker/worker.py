@@ -36,7 +36,7 @@ _NAME: Final = "rwf_worker"
 # How often, in seconds, a worker that connects looks whether it is to end.
 _LOOK: Final = 0.1
 # How long closing may take.
-_CLOSING: Final = 0.3
+_CLOSING: Final = 1.0
 # Pauses, in seconds, before another reconciler begins.
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
@@ -229,11 +229,12 @@ class Worker:
         try:
             while not connecting.done() and not self._stopped:
                 await asyncio.wait([connecting], timeout=_LOOK)
+            answered = connecting.done()
         finally:
-            connecting.cancel()
-        if connecting.done():
+            await end_tasks([connecting], _CLOSING)
+        if answered:
             connecting.result()
-        return connecting.done()
+        return answered
 
     @asynccontextmanager
     async def _reconciling(self, runtime: Runtime) -> AsyncIterator[None]:

@@ -38,7 +38,7 @@ Counts = Counter[Sample]
 COMMANDS = (
     "insert", "complete_step", "complete", "complete_many", "await_step", "deliver_signal",
     "request_cancel", "recover_step", "reconcile", "claim", "release", "dispatch_callbacks",
-    "resend_callback",
+    "resend_callback", "withdraw_signal", "acknowledge",
 )  # fmt: skip
 _VERSION = str(SEMANTICS_VERSION)
 
@@ -106,6 +106,8 @@ class Watched:
             elif isinstance(one, ReconcileReport):
                 for repair in one.repairs:
                     self._enter("rwf_reconcile_repairs_total", kind=repair.kind)
+            elif isinstance(one, SignalView) and one.status == "withdrawn":
+                self._enter("rwf_signals_total", status=one.status)
             elif isinstance(one, SignalView) and one.id not in self._signals:
                 self._signals.add(one.id)
                 if one.status != "consumed":  # that is seen by the step which it woke

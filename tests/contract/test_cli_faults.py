@@ -25,6 +25,7 @@ WRITING = ("insert", "complete", "signal", "cancel", "recover")
 NAMES = (
     *READING,
     *WRITING,
+    "acknowledge",
     "callbacks",
     "queues",
     "retention",

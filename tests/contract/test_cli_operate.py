@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -67,6 +68,25 @@ def test_a_further_page_of_signals_is_told_of(cli: Cli, one_client: Client) -> N
     assert told.startswith("there may be more: --cursor ")
     rest = cli.json("signals", "--cursor", told.split()[-1])
     assert [one["dedupe_key"] for one in rest["signals"]] == ["100"]
+
+
+def test_what_a_failed_step_reported_stands_beside_its_state(cli: Cli, one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a ok again"))
+    one_client.complete_step(view.id, "a", "failed", summary="card \x1b[31mdeclined")
+    one_client.complete_step(view.id, "ok", summary="fine")
+    one_client.complete_step(view.id, "again", "retryable", retry_in=600, summary="timed out")
+    table = [re.split("  +", line) for line in cli.ok("show", view.id).splitlines()]
+    lines = {cells[2]: cells[-1] for cells in table if len(cells) == 5}
+    assert lines["a"].endswith("step_failed: card \\x1b[31mdeclined")
+    assert lines["again"].endswith(": timed out")
+    steps = {step["name"]: step for step in cli.json("show", view.id)["steps"]}
+    assert (steps["a"]["summary"], steps["b"]["summary"]) == ("card \x1b[31mdeclined", None)
+    first = cli.ok("show", view.id, "a").splitlines()[0]
+    assert first.startswith("Needs Review  failed (step_failed)  a  of ")
+    assert first.endswith(": card \\x1b[31mdeclined")
+    for explained in (cli.ok("explain", view.id), cli.ok("explain", view.id, "b")):
+        assert "root cause a: failed (step_failed)" in explained
+        assert "    attempt 1: card \\x1b[31mdeclined" in explained
 
 
 def test_cancel_and_recover(cli: Cli, one_client: Client) -> None:

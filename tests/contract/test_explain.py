@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
@@ -369,7 +369,97 @@ def test_a_workflow_that_ended(client: Client, status: str, operator_status: str
     client.complete_step(view.id, "a", status)
     told = client.explain(view.id)
     assert told.operator_status == operator_status
-    assert told.root_causes == ()
+    failed = [("a", "step_failed", 0)] if status == "discarded" else []
+    assert held(told.root_causes) == failed
+
+
+# --- what has failed, and why
+
+
+def test_every_failed_step_is_a_root_cause_with_what_it_reported(client: Client) -> None:
+    view = client.insert(flow("a b:a c:+a lone expired ok", max_attempts=3))
+    client.complete_step(view.id, "a", "retryable", retry_in=0, summary="first try")
+    client.reconcile(view.id)
+    client.complete_step(view.id, "a", "failed", summary="card declined")
+    client.complete_step(view.id, "lone", "discarded", summary="no such customer")
+    past = timedelta(0)
+    client.await_step(view.id, "expired", signal="go", correlation_key="k", deadline=past)
+    for running in (True, False):
+        if not running:
+            client.complete_step(view.id, "c")
+            client.complete_step(view.id, "ok", summary="fine")
+        told = client.explain(view.id)
+        assert [
+            (one.step, one.code, one.held_count, one.attempt, one.summary)
+            for one in told.root_causes
+        ] == [
+            ("a", "step_failed", 1, 2, "card declined"),
+            ("lone", "step_failed", 0, 1, "no such customer"),
+            ("expired", "expired_wait", 0, None, None),
+        ]
+        assert told.root_cause_count == 3
+    assert told.state == "expired"
+
+
+def test_a_failed_step_names_itself_and_its_end(client: Client) -> None:
+    view = client.insert(flow("a b:a c:b"))
+    client.complete_step(view.id, "a", "failed", summary="card declined")
+    (own,) = client.explain_step(view.id, "a").root_causes
+    assert (own.step, own.path, own.attempt, own.summary) == ("a", ("a",), 1, "card declined")
+    assert own.legal_next_steps == ("inspect_step_result", "recover_step")
+    (far,) = client.explain_step(view.id, "c").root_causes
+    assert (far.step, far.path, far.attempt, far.summary) == (
+        "a",
+        ("a", "b", "c"),
+        1,
+        "card declined",
+    )
+
+
+def test_all_failed_parents_of_a_join_are_named(client: Client) -> None:
+    view = client.insert(flow("a b c last:a,b,c"))
+    for step in "abc":
+        client.complete_step(view.id, step, "failed", summary=f"{step} broke")
+    causes = client.explain_step(view.id, "last").root_causes
+    assert {one.step: one.summary for one in causes} == {
+        "a": "a broke",
+        "b": "b broke",
+        "c": "c broke",
+    }
+
+
+def test_what_will_run_again_tells_why(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a"))
+    one_client.complete_step(view.id, "a", "retryable", retry_in=60, summary="timed out")
+    (cause,) = one_client.explain(view.id).root_causes
+    assert (cause.code, cause.attempt, cause.summary) == ("retry_scheduled", 1, "timed out")
+    assert one_client.explain_step(view.id, "b").root_causes[0].summary == "timed out"
+
+
+def test_a_result_of_before_a_recovery_is_still_the_latest(one_client: Client) -> None:
+    view = one_client.insert(flow("a b:a"))
+    one_client.complete_step(view.id, "a", "failed", summary="old")
+    one_client.recover_step(view.id, "a", "retry")
+    (cause,) = one_client.explain(view.id).root_causes
+    assert (cause.code, cause.attempt, cause.summary) == ("waiting_for_worker", 1, "old")
+    one_client.complete_step(view.id, "a", "failed", summary="new")
+    (cause,) = one_client.explain(view.id).root_causes
+    assert (cause.attempt, cause.summary) == (2, "new")
+
+
+def test_thousands_of_failed_steps_are_counted_and_a_thousand_told(one_client: Client) -> None:
+    """In calls of bounded size: the results of 200 steps each."""
+    names = [f"s{number}" for number in range(1203)]
+    view = one_client.insert(flow(" ".join(names)))
+    one_client.complete_many(
+        Completion(workflow_id=view.id, step=name, status="failed", summary=f"{name} broke")
+        for name in names
+    )
+    told = one_client.explain(view.id)
+    assert (len(told.root_causes), told.root_cause_count) == (1000, 1203)
+    assert {(one.attempt, one.summary) for one in told.root_causes} == {
+        (1, f"{one.step} broke") for one in told.root_causes
+    }
 
 
 # --- where it comes from

@@ -91,6 +91,15 @@ async def exercise(client: AsyncClient) -> str:
         await client.complete_step(view.id, "a", "failed")
     with refused("invalid_argument"):
         await client.complete_step(view.id, "a", retry_in=1)
+    kept = await client.deliver_signal("go", "k", payload=1, actor="me")
+    assert (await client.signals("go", "k")).signals == (await client.signals()).signals == (kept,)
+    assert (await client.withdraw_signal(kept.id, actor="me")).status == "withdrawn"
+    with refused("illegal_transition"):
+        await client.acknowledge(view.id, actor="me", reason="why")
+    bad = await client.insert(flow("a"))
+    await client.complete_step(bad.id, "a", "failed")
+    left = await client.acknowledge(bad.id, actor="me", reason="why")
+    assert (left.acknowledged_by, left.acknowledged_reason) == ("me", "why")
     with pytest.raises(NotFound):
         await client.get("0-" + "a" * 16)
     with pytest.raises(WorkflowInvalid):

@@ -82,6 +82,9 @@ def test_a_client(quiet: AnyServer) -> None:
         assert client.dispatch_callbacks(lambda envelope: None).delivered
         for callback in client.callbacks(view.id):
             client.resend_callback(callback.callback_id)
+        bad = client.insert(flow("a"))
+        client.complete_step(bad.id, "a", "failed")
+        assert client.acknowledge(bad.id, actor="ann", reason="known").acknowledged_by == "ann"
         client.reconcile(view.id)
         for read in (client.get, client.steps, client.results, client.evidence, client.graph):
             assert read(view.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -593,3 +594,18 @@ def test_a_workflow_of_other_semantics_is_left_alone(
     partition = int(workflow_id.partition("-")[0])
     assert drive(client, fire_due(client._scope, partition, PassedOver()), 20) is not None
     assert raw(client).hgetall(own_key(workflow_id)) == before
+
+
+def test_a_check_reads_payloads_a_few_at_a_time(client: Client) -> None:
+    """They stand among what a topic's record says of waits."""
+    for number in range(20):
+        client.deliver_signal("go", "k", payload="x" * 200_000, dedupe_key=f"d{number}")
+    digest = topic_digest("go", "k")
+    op, pages = check_topic(client._scope, digest), 0
+    reply: Any = None
+    with contextlib.suppress(StopIteration):
+        while True:
+            call = op.send(reply)
+            reply = client._run(one_call(call))
+            pages += isinstance(call, Call) and call.args[0] == "sig"
+    assert pages >= 5  # of 4 MB

@@ -85,9 +85,9 @@ def run_to_end(worker: Worker, client: Client, *ids: str) -> None:
             until_ended(client, workflow_id)
 
 
-def until_ended(client: Client, workflow_id: str) -> None:
+def until_ended(client: Client, workflow_id: str, timeout: float = 20) -> None:
     until(
         lambda: client.get(workflow_id).state in TERMINAL_WORKFLOWS,
-        timeout=20,
+        timeout=timeout,
         what=f"the end of {workflow_id}",
     )

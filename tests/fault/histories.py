@@ -11,10 +11,11 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 from rwf import Client, Completion, RwfError
-from rwf.model.states import TERMINAL_STEPS, StepState
+from rwf.model.states import TERMINAL_STEPS, PauseReason, StepState
 from rwf.model.views import Callback
 from rwf.store.catalog import CONNECT, Call, Op, Read, Request, Scan, Together
 from rwf.store.ops import members
+from rwf.store.ops.claims import pause
 from rwf.store.ops.due import PassedOver
 from rwf.store.ops.insert import insert
 from rwf.store.ops.sweep import Kind, Place, sweep
@@ -111,6 +112,12 @@ def claims(client: Client) -> None:
     retried = client.insert(flow("a b:a"))
     client.complete_step(retried.id, "a", "retryable", retry_in=SOON)
     fired(client)
+    (held,) = client.claim(["default"], worker_id="w")
+    client._run(pause(client._scope, [held], PauseReason.NO_HANDLER))
+    fired(client)
+    (held,) = client.claim(["default"], worker_id="w")
+    client.complete(held, "retryable", retry_in=SOON, count=False)
+    fired(client)
 
 
 def signals(client: Client) -> None:
@@ -184,6 +191,12 @@ def callbacks(client: Client) -> None:
             hasten(client, workflow_id)
     client.dispatch_callbacks(ignore)
     client.resend_callback(f"{ids[0]}/1")
+    bad = client.insert(flow("a b:a"))
+    with refused("illegal_transition"):
+        client.acknowledge(bad.id, actor="me", reason="why")
+    client.complete_step(bad.id, "a", "failed")
+    for _ in range(2):
+        client.acknowledge(bad.id, actor="me", reason="why")
     with refused("invalid_argument"):
         client.resend_callback(f"{ids[0]}/7")
 

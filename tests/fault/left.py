@@ -8,6 +8,14 @@ from __future__ import annotations
 from typing import Final
 
 LEFT: Final[dict[str, dict[str, set[str]]]] = {
+    "acknowledge": {
+        "nothing": {
+            "e",
+            "e w",
+            "n",
+            "n w",
+        },
+    },
     "advance": {
         "nothing": {
             "index outbox p stats timers w",
@@ -178,12 +186,16 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
     },
     "heartbeat": {
         "nothing": {
+            "e",
+            "e p",
             "ready stats timers w",
         },
         "rebuild": {
+            "e p timers w",
             "ready timers w",
         },
         "sweep": {
+            "e p timers",
             "ready",
             "ready timers",
             "timers",

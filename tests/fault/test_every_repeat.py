@@ -23,9 +23,10 @@ RESERVES: Final = ("take",)
 WHILE_CONNECTING: Final = ("create",)
 # "advance" walks a slice further, as whoever calls it does. Of these the first answer cannot be
 # given again: they tell in another way that it is done (a client's own insert, recovery, completion
-# and claims are known by their ids), or that nothing is left to be mended, removed or extended.
+# and claims are known by their ids), or that nothing is left to be mended, removed or extended; and
+# a refusal is told again without the next step that its reason alone does not tell.
 OTHER_ANSWERS: Final = (
-    "advance", "insert", "complete", "heartbeat", "recover", "prune",
+    "acknowledge", "advance", "insert", "complete", "heartbeat", "recover", "prune",
     "check", "gauges", "restore", "registrations", "surplus", "sync",
 )  # fmt: skip
 

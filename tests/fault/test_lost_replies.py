@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import redis
 
-from rwf import AsyncClient, Client, CommandRejected, Completion, StoreUnavailable
+from rwf import AsyncClient, Client, CommandRejected, Completion, StoreUnavailable, Workflow, result
+from rwf.model.states import PauseReason
 from rwf.model.views import Callback, CommandResult, WorkflowView
 from rwf.store import patience
 from rwf.store.catalog import Call
-from rwf.store.ops.claims import Claimer
+from rwf.store.ops.claims import Claimer, pause
 from rwf.store.ops.complete import complete_step, prepared, turn
 from tests import invariants
 from tests.conftest import connect
@@ -388,6 +389,40 @@ def test_the_async_client(direct: Client, proxy: Proxy, cut: Cut) -> None:
     assert (result.outcome, result.released_count) == ("accepted", 900)
     assert after == direct.get(view.id)
     assert len(direct.evidence(view.id)) == 2
+
+
+def test_an_uncounted_retry_is_one(direct: Client, lossy: Client, cut: Cut) -> None:
+    view = direct.insert(flow("a b:a", max_attempts=1))
+    (held,) = direct.claim(["default"], worker_id="w")
+    cut("complete")
+    done = lossy.complete(held, "retryable", retry_in=60, count=False)
+    assert (done.outcome, done.step.state, done.step.attempt) == ("accepted", "retryable", 1)
+    assert direct.results(view.id) == []
+    assert noted(direct, view.id) == []
+
+
+def test_a_step_is_given_back_for_a_while_once(direct: Client, lossy: Client, cut: Cut) -> None:
+    view = direct.insert(flow("a"))
+    held = direct.claim(["default"], worker_id="w")
+    cut("heartbeat")
+    lossy._run(pause(lossy._scope, held, PauseReason.NO_HANDLER))
+    step = direct.step(view.id, "a")
+    assert step.retry_at is not None
+    assert (step.attempt, (step.retry_at - step.last_transition_at).total_seconds()) == (0, 0.5)
+    assert noted(direct, view.id) == [("claim", "a", "accepted", "no_handler")]
+
+
+def test_what_a_claim_lacks_is_read_in_spite_of_losses(
+    direct: Client, lossy: Client, cut: Cut
+) -> None:
+    names = [f"s{number}" for number in range(70)]
+    workflow = Workflow("joined").add_many({"name": name, "worker": "work"} for name in names)
+    workflow.add("last", worker="work", queue="late", input=[result(name) for name in names])
+    view = direct.insert(workflow)
+    direct.complete_many(Completion(workflow_id=view.id, step=name, payload=name) for name in names)
+    cut("inputs")
+    (held,) = lossy.claim(["late"], worker_id="w")
+    assert held.input == names
 
 
 def test_a_workers_trip_hands_out_each_step_once(direct: Client, lossy: Client, cut: Cut) -> None:

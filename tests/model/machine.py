@@ -104,6 +104,8 @@ class System(Protocol):
     def keep(self, workflow_id: str, for_ever: bool) -> WorkflowRow:
         """Set how long a workflow is kept: for ever, or not at all."""
 
+    def acknowledge(self, workflow_id: str, actor: str) -> WorkflowRow | Refused: ...
+
     def recover(
         self,
         workflow_id: str,
@@ -379,6 +381,23 @@ class Machine(RuleBasedStateMachine):
         flow, _ = self._pick(data, set(StepState))
         ours, theirs = self.flows[flow]
         self._agree(self.model.keep(ours, for_ever), self.system.keep(theirs, for_ever))
+
+    @rule(data=st.data(), actor=st.sampled_from(["ann", "bob"]), bad_end=st.booleans())
+    def acknowledge(self, data: st.DataObject, actor: str, bad_end: bool) -> None:
+        """Most often one that ended badly, if there is any."""
+        ended = [
+            flow
+            for flow, ours in self._present()
+            if self.model.finished(ours) and self.model.workflows[ours].acknowledged is None
+        ]
+        if not (bad_end and ended):
+            ended = [flow for flow, _ in self._present()]
+        ours, theirs = self.flows[data.draw(st.sampled_from(ended), label="flow")]
+        expected, actual = (
+            target.acknowledge(id_, actor)
+            for target, id_ in ((self.model, ours), (self.system, theirs))
+        )
+        self._agree(expected, actual)
 
     @rule(
         data=st.data(), action=ACTIONS, scope=SCOPES, reopen=st.booleans(), command_id=RECOVERY_IDS

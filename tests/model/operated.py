@@ -245,7 +245,7 @@ class Operated(Reference):
 
     def keep(self, workflow_id: str, for_ever: bool) -> WorkflowRow:
         workflow = self.workflows[workflow_id]
-        workflow.kept = for_ever
+        workflow.kept, workflow.to_review = for_ever, False
         workflow.evidence.append(EvidenceRow("set_retention", None, "accepted", None))
         return workflow_row(workflow)
 
@@ -286,8 +286,8 @@ class Operated(Reference):
             return workflow_row(workflow)
         before = workflow_row(workflow)
         if before.finished:
-            return refuse(workflow.evidence, action, None, Reason.ALREADY_TERMINAL)
-        workflow.cancel_requested = True
+            return self._refuse_operator(workflow, action, None, Reason.ALREADY_TERMINAL)
+        workflow.cancel_requested, workflow.to_review = True, False
         stays = TERMINAL_STEPS if force else TERMINAL_STEPS | {StepState.EXECUTING}
         workflow.evidence.append(EvidenceRow(action, None, "accepted", None))
         for step in in_order(workflow):
@@ -299,6 +299,32 @@ class Operated(Reference):
                 step.become(CANCELLED_BY_REQUEST.state, CANCELLED_BY_REQUEST.cause)
         self._tell(workflow, before)
         self._match()
+        return workflow_row(workflow)
+
+    def _refuse_operator(
+        self, workflow: Workflow, action: str, step: str | None, reason: Reason
+    ) -> Refused:
+        workflow.to_review = True
+        return refuse(workflow.evidence, action, step, reason)
+
+    # Bad ends.
+
+    def acknowledge(self, workflow_id: str, actor: str) -> WorkflowRow | Refused:
+        workflow = self.workflows[workflow_id]
+        row, action, reason = workflow_row(workflow), "acknowledge", Reason.ILLEGAL_TRANSITION
+        usual = LEGAL_NEXT_STEPS[reason]
+        if not row.finished:
+            self._refuse_operator(workflow, action, None, reason)
+            return Refused(action, reason.value, ("explain_workflow", *usual))
+        if row.acknowledged is not None:
+            entry = EvidenceRow(action, None, "duplicate", "duplicate_acknowledgement")
+            workflow.evidence.append(entry)
+            return row
+        if not row.failed_step_count:
+            refuse(workflow.evidence, action, None, reason)
+            return Refused(action, reason.value, ("inspect_workflow", *usual))
+        workflow.acknowledged, workflow.to_review = actor, False
+        workflow.evidence.append(EvidenceRow(action, None, "accepted", None))
         return workflow_row(workflow)
 
     # Recoveries.
@@ -317,7 +343,7 @@ class Operated(Reference):
         if action == "skip" and scope == "downstream":
             return refuse(None, "recover_step", step_name, Reason.UNSUPPORTED_RECOVERY_ACTION)
         if step is None:
-            return refuse(workflow.evidence, "recover_step", step_name, Reason.STEP_NOT_FOUND)
+            return self._refuse_operator(workflow, "recover_step", step_name, Reason.STEP_NOT_FOUND)
         if command_id is not None and (workflow_id, step_name, command_id) in self.recoveries:
             first = self.recoveries[workflow_id, step_name, command_id]
             entry = EvidenceRow("recover_step", step_name, "duplicate", "duplicate_recovery")
@@ -326,7 +352,7 @@ class Operated(Reference):
         refusal = self._may_not_recover(workflow, step, action, scope, reopen)
         if refusal is not None:
             reason, first_step = refusal
-            refused = refuse(workflow.evidence, "recover_step", step_name, reason)
+            refused = self._refuse_operator(workflow, "recover_step", step_name, reason)
             usual = LEGAL_NEXT_STEPS[reason]
             steps = (first_step, *usual) if first_step else usual
             return Refused(refused.action, refused.reason_code, steps)
@@ -355,6 +381,7 @@ class Operated(Reference):
         self, workflow: Workflow, root: Step, action: str, scope: str, reopen: bool
     ) -> Recovered:
         before = workflow_row(workflow)
+        workflow.to_review, workflow.acknowledged = False, None
         states = {step.name: step.state for step in workflow.steps.values()}
         workflow.cancel_requested = workflow.cancel_requested and not reopen
         members = [] if action == "cancel" else self._members(workflow, root, scope)

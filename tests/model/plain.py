@@ -61,6 +61,8 @@ class WorkflowRow:
     failed_step_count: int
     started: bool
     finished: bool
+    acknowledged: str | None = None
+    """Who has left it at its bad end."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Snapshot:
     evidence: tuple[EvidenceRow, ...]
     callbacks: tuple[tuple[str, ...], ...] = ()
     """Each callback's event, and what it tells."""
+    operator_status: str = ""
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ Where the SPEC leaves room, this model decides:
 - ``retry_in`` goes with ``retryable`` only. 0 is legal; the step is retryable until its timer
   fires, even so. The default backoff is random; here it takes its upper bound, 300 s. Completing a
   retryable step drops its timer.
+- An accepted completion under a lease is a worker's: it leaves a refusal to be reviewed.
 - Two definitions are equal when name and steps (in their order) and the set of edges are.
 
 Awaits, signals, cancel requests, recoveries and callbacks are in ``operated``. Not modelled: leases
@@ -182,6 +183,9 @@ class Workflow:
     steps: dict[str, Step]
     semantics_version: int = SEMANTICS_VERSION
     cancel_requested: bool = False
+    to_review: bool = False
+    """Whether an operator's latest command was refused."""
+    acknowledged: str | None = None
     kept: bool = False
     """Whether it stays when it has finished."""
     evidence: list[EvidenceRow] = field(default_factory=list)
@@ -360,6 +364,7 @@ class Reference:
             },
             evidence=tuple(workflow.evidence),
             callbacks=tuple(workflow.callbacks),
+            operator_status=operator_status(workflow),
         )
 
     def stranger(self, workflow_id: str) -> str:
@@ -385,6 +390,7 @@ class Reference:
         if step.state is not StepState.EXECUTING or step.attempt == reported:
             step.attempt += 1  # else a claim has counted it
         step.started = True
+        workflow.to_review = workflow.to_review and lease is not None
         before = {other.name: other.state for other in workflow.steps.values()}
         asked = CompletionStatus(status)
         outcome = COMPLETION[asked]
@@ -529,7 +535,20 @@ def workflow_row(workflow: Workflow) -> WorkflowRow:
         failed_step_count=sum(states.count(state) for state in FAILED_STEPS),
         started=any(step.started for step in workflow.steps.values()),
         finished=all(state in TERMINAL_STEPS for state in states),
+        acknowledged=workflow.acknowledged,
     )
+
+
+def operator_status(workflow: Workflow) -> str:
+    """SPEC section 7: what an operator has to look at comes first."""
+    row = workflow_row(workflow)
+    if row.acknowledged is not None:
+        return "Resolved"
+    if row.failed_step_count or (workflow.to_review and not row.finished):
+        return "Needs Review"
+    if row.finished:
+        return "Resolved"
+    return {"cancel_requested": "Blocked", "pending": "Waiting"}.get(row.state, "Runnable")
 
 
 def step_row(step: Step) -> StepRow:

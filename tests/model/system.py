@@ -193,6 +193,12 @@ class ClientSystem:
         except CommandRejected as error:
             return _refused(error)
 
+    def acknowledge(self, workflow_id: str, actor: str) -> WorkflowRow | Refused:
+        try:
+            return workflow_row(self._client.acknowledge(workflow_id, actor=actor, reason="why"))
+        except CommandRejected as error:
+            return _refused(error)
+
     def recover(
         self,
         workflow_id: str,
@@ -251,7 +257,13 @@ class ClientSystem:
                 for entry in evidence
             ),
             callbacks=tuple(_callback(one) for one in self._client.callbacks(workflow_id)),
+            operator_status=self._status(workflow_id),
         )
+
+    def _status(self, workflow_id: str) -> str:
+        page = self._client.list(limit=500)
+        ids = [view.id for view in page.workflows]
+        return page.operator_statuses[ids.index(workflow_id)].value
 
     def stranger(self, workflow_id: str) -> str:
         """The same id with another last character: well formed, the same partition."""
@@ -284,6 +296,7 @@ def workflow_row(view: WorkflowView) -> WorkflowRow:
         failed_step_count=view.failed_step_count,
         started=view.started_at is not None,
         finished=view.finished_at is not None,
+        acknowledged=view.acknowledged_by,
     )
 
 

@@ -415,3 +415,5 @@ def test_the_status_of_a_workflow(moving: bytes, status: str) -> None:
     view = Header.parse(STATIC, moving).view("0-x", None)
     assert operator.workflow_status(view) == status
     assert operator.workflow_status(view, review=True) == "Needs Review"
+    acknowledged = view.model_copy(update={"acknowledged_at": view.inserted_at})
+    assert operator.workflow_status(acknowledged, review=True) == "Resolved"

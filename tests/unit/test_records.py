@@ -153,6 +153,9 @@ def test_a_header_of_a_workflow_that_runs() -> None:
         "finished_at": None,
         "last_transition_at": ms(40),
         "duplicate": False,
+        "acknowledged_at": None,
+        "acknowledged_by": None,
+        "acknowledged_reason": None,
     }
 
 
@@ -185,10 +188,17 @@ def test_callbacks_that_a_header_counts(moving: bytes, found: list[int]) -> None
 
 
 @pytest.mark.parametrize(
-    ("dead", "review", "needed"), [("0", "", False), ("1", "", True), ("0", "1", True)]
+    ("dead", "review", "finished", "needed"),
+    [
+        ("0", "", "9", False),
+        ("1", "", "9", True),
+        ("1", "", "", True),
+        ("0", "1", "", True),
+        ("0", "1", "9", False),
+    ],
 )
-def test_who_needs_review(dead: str, review: str, needed: bool) -> None:
-    moving = f"c1;9,,9,,0,0,5,2,{dead},0,{review},".encode()
+def test_who_needs_review(dead: str, review: str, finished: str, needed: bool) -> None:
+    moving = f"c1;9,,{finished},,0,0,5,2,{dead},0,{review},".encode()
     assert Header.parse(b"2,1,1,1700000000123,,,wf", moving).needs_review is needed
 
 
@@ -491,3 +501,24 @@ def test_a_signal() -> None:
     kept = Signal.parse([b"8", b"unmatched", b"", b"", STAMP.encode(), b"d", b"", None])
     assert (kept.workflow_id, kept.step, kept.stamp, kept.payload) == (None, None, STAMP, None)
     assert (kept.actor, kept.dedupe_key) == (None, "d")
+
+
+# --- acknowledgements
+
+
+@pytest.mark.parametrize(
+    ("told", "by"),
+    [
+        (b"", None),
+        (b"|3,95|ann%2C%20of%7C|why%20not", "ann, of|"),
+        (b"|2,95|ann|why", None),  # a recovery has come since
+    ],
+)
+def test_an_acknowledgement_is_told_behind_the_counts(told: bytes, by: str | None) -> None:
+    static = b"2,1,1,1700000000123,,,wf"
+    view = Header.parse(static, b"f1;90,,90,,0,0,0,0,0,3,," + told).view("0-x", None)
+    assert view.acknowledged_by == by
+    assert view.acknowledged_at == (None if by is None else ms(95))
+    assert view.acknowledged_reason == (None if by is None else "why not")
+    open_ = Header.parse(static, b"a1;90,,,,0,0,0,0,0,3,," + told).view("0-x", None)
+    assert open_.acknowledged_by is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -10,11 +10,20 @@ from rwf.model.filling import ResultMissing, fill, references
 from rwf.model.limits import LISTED, REPLY_ITEMS
 from rwf.model.operator import step_status, workflow_status
 from rwf.model.ref import Ref
-from rwf.model.states import OPEN_STEPS, TERMINAL_STEPS, StepCause, StepState, resolves
+from rwf.model.states import (
+    FAILED_STEPS,
+    OPEN_STEPS,
+    TERMINAL_STEPS,
+    EdgePolicy,
+    StepCause,
+    StepState,
+    resolves,
+)
 from rwf.model.views import (
     CallbackPosture,
     Dependency,
     QueueView,
+    RootCause,
     StepExplanation,
     WorkflowExplanation,
 )
@@ -38,10 +47,12 @@ from rwf.store.ops.reads import Loaded, edges, edges_of_all, latest_rejection, l
 from rwf.store.ops.recover import latest_recovery
 from rwf.store.ops.signals import swallowed_by
 from rwf.store.pauses import Pause
-from rwf.store.records import Record
+from rwf.store.records import Record, Row
 from rwf.store.stored import value_of
 
 _PLACES_PER_CALL: Final = 250
+# Steps that may be root causes of a workflow whether they hold others or not.
+_CAUSING: Final = OPEN_STEPS | FAILED_STEPS
 
 
 def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanation]:
@@ -52,14 +63,18 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
     record, header = loaded.records[0], loaded.header
     parts: list[Op[Any]] = [
         _above(scope, workflow_id, header, record),
-        _dependencies(scope, workflow_id, record),
+        _parents(scope, workflow_id, record),
         _queue(scope, workflow_id, record),
         _waiting(scope, loaded, name),
         _missing(scope, workflow_id, record),
     ]
-    holds, dependencies, queue, waiting, missing = yield from all_of(parts)
+    holds, above, queue, waiting, missing = yield from all_of(parts)
+    parents, parent_records = above
     holds.pauses = yield from _pauses(scope, workflow_id, [name, *holds.retryable()], holds)
     causes, cause_count = root_causes_of_step(holds, name)
+    reported = [*parent_records.values(), *(holds.records[cause.step] for cause in causes)]
+    latest = yield from _latest(scope, workflow_id, reported)
+    causes = [_with_result(cause, latest) for cause in causes]
     held_by = [holds.records[parent] for parent in holds.parents.get(name, ())]
     why = blockers(
         header,
@@ -70,6 +85,9 @@ def explain_step(scope: Scope, workflow_id: str, name: str) -> Op[StepExplanatio
         wait=waiting,
         missing=missing,
         pause=holds.pauses.get(name),
+    )
+    dependencies = tuple(
+        _dependency(parent_records[parent], policy, latest) for parent, policy in parents
     )
     edges_up = [resolves(parent.state, parent.policy) for parent in dependencies]
     held_down = False in edges_up or any(parent.state in TERMINAL_STEPS for parent in held_by)
@@ -184,26 +202,41 @@ def _above(scope: Scope, workflow_id: str, header: Header, record: Record) -> Op
     return holds
 
 
-def _dependencies(scope: Scope, workflow_id: str, record: Record) -> Op[tuple[Dependency, ...]]:
+def _parents(
+    scope: Scope, workflow_id: str, record: Record
+) -> Op[tuple[list[tuple[str, EdgePolicy]], dict[str, Record]]]:
+    """A step's edges from its parents, as many as are listed, and the parents' records."""
     parents = yield from edges(scope, workflow_id, record, up=True, limit=LISTED)
     found: dict[str, Record] = {}
-    status: dict[str, str] = {}
     names = [name for name, _ in parents]
-    starts = range(0, len(names), _PLACES_PER_CALL)
-    loads = [load(scope, workflow_id, names=names[at : at + _PLACES_PER_CALL]) for at in starts]
-    loaded, reported = yield from both(
-        all_of(loads), rows(scope, workflow_id, names, payloads=False, which="latest")
-    )
-    for some in loaded:
-        found |= {parent.name: parent for parent in some.records}
-    for name, _, row, _ in reported:
-        status[name] = row.status
-    return tuple(
-        Dependency(
-            step=name, state=found[name].state, policy=policy, result_status=status.get(name)
-        )
-        for name, policy in parents
-    )
+    for start in range(0, len(names), _PLACES_PER_CALL):
+        some = names[start : start + _PLACES_PER_CALL]
+        for parent in (yield from load(scope, workflow_id, names=some)).records:
+            found[parent.name] = parent
+    return parents, found
+
+
+def _latest(
+    scope: Scope, workflow_id: str, some: Iterable[Record]
+) -> Op[dict[str, tuple[int, Row]]]:
+    """The latest results of these steps, with their attempts, as far as they have reported."""
+    names = list(dict.fromkeys(record.name for record in some if record.reported))
+    found = yield from rows(scope, workflow_id, names, payloads=False, which="latest")
+    return {name: (attempt, row) for name, attempt, row, _ in found}
+
+
+def _with_result(cause: RootCause, latest: Mapping[str, tuple[int, Row]]) -> RootCause:
+    if cause.step not in latest:
+        return cause
+    attempt, row = latest[cause.step]
+    return cause.model_copy(update={"attempt": attempt, "summary": row.note.get("summary")})
+
+
+def _dependency(
+    parent: Record, policy: EdgePolicy, latest: Mapping[str, tuple[int, Row]]
+) -> Dependency:
+    status = latest[parent.name][1].status if parent.name in latest else None
+    return Dependency(step=parent.name, state=parent.state, policy=policy, result_status=status)
 
 
 def explain(scope: Scope, workflow_id: str) -> Op[WorkflowExplanation]:
@@ -211,6 +244,8 @@ def explain(scope: Scope, workflow_id: str) -> Op[WorkflowExplanation]:
     holds = yield from _whole(scope, workflow_id, first.header, all_records)
     holds.pauses = yield from _pauses(scope, workflow_id, holds.retryable(), holds)
     causes, cause_count = root_causes_of_workflow(holds)
+    latest = yield from _latest(scope, workflow_id, (holds.records[one.step] for one in causes))
+    causes = [_with_result(cause, latest) for cause in causes]
     view = first.workflow()
     parts: list[Op[Any]] = [
         _posture(scope, workflow_id, first.header),
@@ -242,7 +277,7 @@ def _whole(scope: Scope, workflow_id: str, header: Header, all_records: list[Rec
     """What holds what in a whole workflow."""
     by_name = {record.name: record for record in all_records}
     holds = Holds(
-        {record.name: record for record in all_records if record.state in OPEN_STEPS},
+        {record.name: record for record in all_records if record.state in _CAUSING},
         requested=header.cancel is not None,
     )
     held = [record for record in all_records if is_held(record)]
