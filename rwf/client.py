@@ -540,9 +540,12 @@ class Client:
         return self._run(callbacks.resend(self._scope, callback_id, actor))
 
     def prune(self, *, progress: Progress | None = None) -> PruneReport:
-        """Removes what is over: finished workflows after their retention, once each of their
-        callbacks is delivered or dead, and signals that no workflow took within 7 days (section
-        10).
+        """Removes what is over: finished workflows after their retention, and signals that no
+        workflow took within 7 days (section 10).
+
+        Where a dispatcher of callbacks was ever seen in the namespace, a workflow stays until each
+        of its callbacks is delivered or dead; one that is undelivered 7 days after the retention
+        has ended is dead.
 
         A daemon does this by itself. ``progress`` is called with the report so far after each
         slice. Whatever is cut off is continued by the next run.

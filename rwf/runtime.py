@@ -37,7 +37,8 @@ _CALLS_AT_ONCE: Final = 32
 _HINTS_KEPT: Final = 10_000
 # How long, in seconds, whatever ends is waited for before it is left behind.
 _PATIENCE: Final = 1.0
-_CANCELLED_AGAIN: Final = 0.1
+# After which it is told once more: before, it may be about to tidy up.
+_CANCELLED_AGAIN: Final = 0.5
 
 
 class Runtime:
@@ -202,7 +203,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]], patience: float) -> None
     mine = asyncio.current_task()
     left = [task for task in tasks if task is not mine]
     # Counted, not timed: on a busy machine a loop may come to little in all this time.
-    for _ in range(round(patience / _CANCELLED_AGAIN)):
+    for _ in range(max(round(patience / _CANCELLED_AGAIN), 2)):
         left = [task for task in left if not task.done()]
         if not left:
             return
@@ -242,7 +243,7 @@ class _Heard:
 async def _in_a_thread(
     hints: Generator[Event | None, None, None],
 ) -> AsyncGenerator[Event | None, None]:
-    """The same hints, heard in a thread of their own."""
+    """Hints that a thread of their own hears."""
     heard = _Heard()
     threading.Thread(target=heard.listen, args=(hints,), name="rwf-hints", daemon=True).start()
     try:

@@ -163,8 +163,8 @@ def queues(client: Client, out: Output) -> None:
 def prune(client: Client, out: Output) -> None:
     """Remove what is over, as a daemon does by itself.
 
-    These are finished workflows after their retention, once their callbacks are delivered or dead,
-    and signals that no workflow took within 7 days.
+    These are finished workflows after their retention, once their callbacks are delivered or dead
+    where anybody dispatches them, and signals that no workflow took within 7 days.
     """
     told = PruneReport(workflows=0, signals=0)
 

@@ -52,7 +52,7 @@ class Link:
         return False
 
     async def broken(self, error: Exception, place: Hashable) -> bool:
-        """The same, and the pause before the next try."""
+        """Tells of a failed call like :meth:`failed`, and pauses before the next try."""
         away = self.failed(error, place)
         if away:
             await asyncio.sleep(PAUSE)

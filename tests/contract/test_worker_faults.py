@@ -82,7 +82,7 @@ def test_an_error_that_nobody_expected_loses_no_outcome(
     view = one_client.insert(flow("a b c"))
     with at_work(worker):
         until_ended(one_client, view.id)
-        assert worker.health.unreported == 0
+        until(lambda: not worker.health.unreported, what="all reports")
     assert failed == ["turn"]
     assert [step.attempt for step in one_client.steps(view.id)] == [1, 1, 1]
 
@@ -141,22 +141,27 @@ def test_health_tells_of_a_call_that_failed(
 def test_a_worker_does_with_one_connection(
     one_client: Client, one_server: AnyServer, kind: str, given: str
 ) -> None:
-    made: Any = Client if kind == "sync" else AsyncClient
-    if given == "url":
-        client = made.from_url(one_server.url, max_connections=1)
-    else:
+    async def work() -> None:
+        made: Any = Client if kind == "sync" else AsyncClient
         library: Any = redis if kind == "sync" else redis.asyncio
         pool = library.BlockingConnectionPool.from_url(one_server.url, max_connections=1)
-        client = made.from_redis(library.Redis.from_pool(pool))
-    worker = Worker(client, lease=0.6, concurrency=4)
-
-    @worker.step("work")
-    async def work() -> None:
-        await asyncio.sleep(1)  # past the lease, which is extended
+        own = library.Redis.from_pool(pool)
+        client = (
+            made.from_redis(own)
+            if given == "redis"
+            else made.from_url(one_server.url, max_connections=1)
+        )
+        worker = Worker(client, lease=0.6, concurrency=4)
+        worker.step("work")(lambda: asyncio.sleep(1))  # past the lease, which is extended
+        serving = asyncio.create_task(worker.serve())
+        await asyncio.to_thread(until_ended, one_client, view.id)
+        worker.stop()
+        await serving
+        for one in (client.close, own.close if kind == "sync" else own.aclose):
+            closing = one()
+            if closing is not None:
+                await closing
 
     view = one_client.insert(flow("a b c d e:a,b,c,d", max_attempts=1))
-    with at_work(worker):
-        until_ended(one_client, view.id)
+    asyncio.run(work())
     assert one_client.get(view.id).state == "completed"
-    if given == "redis" and kind == "sync":
-        client._store._client.close()
