@@ -304,7 +304,7 @@ local function header_of(flow, room)
   if flow.h.context == "c" then
     context, whole = handout.payload(flow, ":", room)
   end
-  return { flow.static, flow.counts, context, whole and "" or "w", waits.flag(flow) }
+  return { flow.static, flush.counts(flow), context, whole and "" or "w", waits.flag(flow) }
 end
 
 -- Starts reserved entries; what became of each: what is told of it, or false.

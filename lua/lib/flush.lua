@@ -250,6 +250,13 @@ function M.commit(call_, verb)
   end
 end
 
+-- The counts of a workflow's header as they are now, as they are told (header.lua). Only what had ended before
+-- can have been acknowledged.
+function M.counts(flow)
+  local acknowledged = flow.cause and flow.h.finished ~= "" and command("HGET", flow.w, header.ACKNOWLEDGED)
+  return header.told(flow.counts, acknowledged)
+end
+
 -- The header of a workflow as it is now: static, counts as told (header.lua), context, and "1" while the topics of its waits
 -- have not been told all (waits.lua); {} where there is none.
 function M.header(flow)
@@ -257,9 +264,7 @@ function M.header(flow)
     return {}
   end
   local context = flow.h.context == "c" and command("HGET", flow.p, ":")
-  -- Only what had ended before can have been acknowledged.
-  local acknowledged = flow.cause and flow.h.finished ~= "" and command("HGET", flow.w, header.ACKNOWLEDGED)
-  return { flow.static, header.told(flow.counts, acknowledged), context, waits.flag(flow) }
+  return { flow.static, M.counts(flow), context, waits.flag(flow) }
 end
 
 return M
