@@ -310,12 +310,10 @@ class CallbackView(View):
 
 
 class DispatchReport(View):
-    """How many callbacks a dispatch has delivered, and how many have failed; ``unreachable`` are
-    the partitions that did not answer."""
+    """How many callbacks a dispatch has delivered, and how many have failed."""
 
     delivered: int
     failed: int
-    unreachable: tuple[int, ...] = ()
 
 
 class PruneReport(View):
