@@ -13,7 +13,8 @@ from rwf.errors import (
     WebhookFailed,
     WorkflowInvalid,
 )
-from rwf.model.ref import result
+from rwf.model.builder import Workflow
+from rwf.model.references import result
 from rwf.model.retry import Backoff
 from rwf.model.views import (
     AwaitView,
@@ -59,9 +60,8 @@ from rwf.model.views import (
     WorkflowTerminal,
     WorkflowView,
 )
-from rwf.model.workflow import Workflow
+from rwf.ops.complete import Batch, Completion
 from rwf.reconciler import Reconciler
-from rwf.store.ops.complete import Batch, Completion
 from rwf.webhook import Webhook, verify_signature
 from rwf.worker import Await, Cancel, Discard, Fail, Retry, StepContext, Worker
 

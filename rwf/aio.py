@@ -12,8 +12,11 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from rwf import doctor as diagnose
+from rwf import waiting
 from rwf.client import Client
 from rwf.dispatching import deliver_async
+from rwf.model.builder import Workflow
 from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
     TERMINAL_WORKFLOWS,
@@ -51,12 +54,7 @@ from rwf.model.views import (
     WorkflowPage,
     WorkflowView,
 )
-from rwf.model.workflow import Workflow
-from rwf.store import diagnose, events, waiting
-from rwf.store.away import Away
-from rwf.store.catalog import Op
-from rwf.store.connecting import MAX_CONNECTIONS
-from rwf.store.ops import (
+from rwf.ops import (
     acknowledge,
     callbacks,
     cancel,
@@ -68,20 +66,23 @@ from rwf.store.ops import (
     listing,
     queues,
     reads,
-    rebuild,
-    reconcile,
     recover,
     retaining,
     signals,
 )
-from rwf.store.ops.base import Scope
-from rwf.store.ops.callbacks import Dispatch, Handler
-from rwf.store.ops.complete import Batch, Completion
-from rwf.store.ops.prune import Progress, Pruning
-from rwf.store.ops.rebuild import Listener
-from rwf.store.session import DEFAULT_TIMEOUT, Session
-from rwf.store.transport_aio import AsyncStore
-from rwf.store.waiting import AsyncEndings
+from rwf.ops.base import OpContext
+from rwf.ops.callbacks import Dispatch, Handler
+from rwf.ops.complete import Batch, Completion
+from rwf.ops.prune import Progress, Pruning
+from rwf.protocol.requests import Op
+from rwf.reachability import Away
+from rwf.repair import rebuild, reconcile
+from rwf.repair.rebuild import Listener
+from rwf.transport import events
+from rwf.transport.connecting import MAX_CONNECTIONS
+from rwf.transport.drivers_aio import AsyncStore
+from rwf.transport.session import DEFAULT_TIMEOUT, Session
+from rwf.waiting import AsyncEndings
 
 T = TypeVar("T")
 _WEEK = timedelta(days=7)
@@ -98,7 +99,7 @@ class AsyncClient:
     ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(
+        self._ctx = OpContext(
             session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
         )
         self._endings = AsyncEndings(self._hints)
@@ -208,7 +209,7 @@ class AsyncClient:
         replace: str | None = None,
         actor: str | None = None,
     ) -> WorkflowView:
-        op = insert.insert(self._scope, workflow, key, retention, replace, actor)
+        op = insert.insert(self._ctx, workflow, key, retention, replace, actor)
         return await self._run(op)
 
     async def insert_many(
@@ -220,7 +221,7 @@ class AsyncClient:
         replace: str | None = None,
         actor: str | None = None,
     ) -> builtins.list[WorkflowView]:
-        op = insert.insert_many(self._scope, workflows, keys, retention, replace, actor)
+        op = insert.insert_many(self._ctx, workflows, keys, retention, replace, actor)
         return await self._run(op)
 
     async def complete_step(
@@ -251,7 +252,7 @@ class AsyncClient:
             command_id=command_id,
             count=count,
         )
-        return await self._run(complete.complete_step(self._scope, item))
+        return await self._run(complete.complete_step(self._ctx, item))
 
     async def complete(
         self,
@@ -288,7 +289,7 @@ class AsyncClient:
         lease: float | timedelta = 30.0,
     ) -> Batch:
         claimer = claims.claimer_for(claim_next, queues, worker_id, lease)
-        op = complete.complete_many(self._scope, completions, claimer, claim_next)
+        op = complete.complete_many(self._ctx, completions, claimer, claim_next)
         return await self._run(op)
 
     async def claim(
@@ -299,15 +300,15 @@ class AsyncClient:
         limit: int = 1,
         lease: float | timedelta = 30.0,
     ) -> PartialList[ClaimedStep]:
-        return await self._run(claims.claim(self._scope, queues, worker_id, limit, lease))
+        return await self._run(claims.claim(self._ctx, queues, worker_id, limit, lease))
 
     async def heartbeat(
         self, claimed: Iterable[ClaimedStep], *, lease: float | timedelta = 30.0
     ) -> HeartbeatReport:
-        return await self._run(claims.heartbeat(self._scope, claimed, lease))
+        return await self._run(claims.heartbeat(self._ctx, claimed, lease))
 
     async def release(self, claimed: Iterable[ClaimedStep]) -> int:
-        return await self._run(claims.release(self._scope, claimed))
+        return await self._run(claims.release(self._ctx, claimed))
 
     async def await_step(
         self,
@@ -322,7 +323,7 @@ class AsyncClient:
     ) -> AwaitView:
         return await self._run(
             signals.await_step(
-                self._scope, workflow_id, step, signal, correlation_key, deadline, lease, actor
+                self._ctx, workflow_id, step, signal, correlation_key, deadline, lease, actor
             )
         )
 
@@ -336,13 +337,13 @@ class AsyncClient:
         actor: str | None = None,
     ) -> SignalView:
         return await self._run(
-            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key, actor)
+            signals.deliver_signal(self._ctx, signal, correlation_key, payload, dedupe_key, actor)
         )
 
     async def withdraw_signal(
         self, signal_id: str, *, actor: str | None = None, reason: str | None = None
     ) -> SignalView:
-        return await self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
+        return await self._run(kept.withdraw_signal(self._ctx, signal_id, actor, reason))
 
     async def request_cancel(
         self,
@@ -352,17 +353,17 @@ class AsyncClient:
         reason: str | None = None,
         force: bool = False,
     ) -> WorkflowView:
-        op = cancel.request_cancel(self._scope, workflow_id, actor, reason, force)
+        op = cancel.request_cancel(self._ctx, workflow_id, actor, reason, force)
         return await self._run(op)
 
     async def set_retention(
         self, workflow_id: str, retention: timedelta | None, *, actor: str | None = None
     ) -> WorkflowView:
-        op = retaining.set_retention(self._scope, workflow_id, retention, actor)
+        op = retaining.set_retention(self._ctx, workflow_id, retention, actor)
         return await self._run(op)
 
     async def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
-        return await self._run(acknowledge.acknowledge(self._scope, workflow_id, actor, reason))
+        return await self._run(acknowledge.acknowledge(self._ctx, workflow_id, actor, reason))
 
     async def recover_step(
         self,
@@ -389,26 +390,26 @@ class AsyncClient:
             reopen=reopen,
             command_id=command_id,
         )
-        return await self._run(recover.recover_step(self._scope, asked, dry_run))
+        return await self._run(recover.recover_step(self._ctx, asked, dry_run))
 
     async def reconcile(self, workflow_id: str) -> ReconcileReport:
-        return await self._run(reconcile.reconcile(self._scope, workflow_id))
+        return await self._run(reconcile.reconcile(self._ctx, workflow_id))
 
     async def rebuild(self, *, progress: Listener | None = None) -> RebuildReport:
-        return await self._run(rebuild.rebuild(self._scope, progress))
+        return await self._run(rebuild.rebuild(self._ctx, progress))
 
     async def dispatch_callbacks(
         self, handler: Handler, *, limit: int = 25, lease: float = 30.0
     ) -> DispatchReport:
-        dispatch = Dispatch(self._scope, handler, limit, lease)
+        dispatch = Dispatch(self._ctx, handler, limit, lease)
         await deliver_async(self._run, dispatch, handler, CALLBACKS_AT_ONCE)
         return dispatch.report()
 
     async def resend_callback(self, callback_id: str, *, actor: str | None = None) -> CallbackView:
-        return await self._run(callbacks.resend(self._scope, callback_id, actor))
+        return await self._run(callbacks.resend(self._ctx, callback_id, actor))
 
     async def prune(self, *, progress: Progress | None = None) -> PruneReport:
-        pruning = Pruning(self._scope, progress)
+        pruning = Pruning(self._ctx, progress)
         while not pruning.done:
             await self._run(pruning.page())
             pruning.tell()
@@ -425,7 +426,7 @@ class AsyncClient:
     # --- reads
 
     async def get(self, workflow_id: str) -> WorkflowView:
-        return await self._run(reads.get(self._scope, workflow_id))
+        return await self._run(reads.get(self._ctx, workflow_id))
 
     async def wait(
         self,
@@ -445,7 +446,7 @@ class AsyncClient:
         return view
 
     async def find(self, key: str) -> WorkflowView:
-        return await self._run(insert.find(self._scope, key))
+        return await self._run(insert.find(self._ctx, key))
 
     async def list(
         self,
@@ -457,34 +458,34 @@ class AsyncClient:
         cursor: str | None = None,
     ) -> WorkflowPage:
         return await self._run(
-            listing.list_workflows(self._scope, state, operator_status, name, limit, cursor)
+            listing.list_workflows(self._ctx, state, operator_status, name, limit, cursor)
         )
 
     async def steps(
         self, workflow_id: str, *, limit: int | None = None, offset: int = 0
     ) -> builtins.list[StepView]:
-        return await self._run(reads.steps(self._scope, workflow_id, limit, offset))
+        return await self._run(reads.steps(self._ctx, workflow_id, limit, offset))
 
     async def step(self, workflow_id: str, step: str) -> StepView:
-        return await self._run(reads.step(self._scope, workflow_id, step))
+        return await self._run(reads.step(self._ctx, workflow_id, step))
 
     async def result(
         self, workflow_id: str, step: str, *, attempt: int | None = None
     ) -> ResultView | None:
-        return await self._run(reads.result(self._scope, workflow_id, step, attempt))
+        return await self._run(reads.result(self._ctx, workflow_id, step, attempt))
 
     async def results(
         self, workflow_id: str, *, step: str | None = None
     ) -> builtins.list[ResultView]:
-        return await self._run(reads.results(self._scope, workflow_id, step))
+        return await self._run(reads.results(self._ctx, workflow_id, step))
 
     async def evidence(
         self, workflow_id: str | None = None, *, step: str | None = None
     ) -> PartialList[EvidenceView]:
-        return await self._run(reads.evidence(self._scope, workflow_id, step))
+        return await self._run(reads.evidence(self._ctx, workflow_id, step))
 
     async def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
-        return await self._run(callbacks.callbacks(self._scope, workflow_id))
+        return await self._run(callbacks.callbacks(self._ctx, workflow_id))
 
     async def signals(
         self,
@@ -495,20 +496,20 @@ class AsyncClient:
         cursor: str | None = None,
     ) -> SignalPage:
         return await self._run(
-            kept.list_signals(self._scope, signal, correlation_key, status, cursor)
+            kept.list_signals(self._ctx, signal, correlation_key, status, cursor)
         )
 
     async def queues(self) -> PartialList[QueueView]:
-        return await self._run(queues.queues(self._scope))
+        return await self._run(queues.queues(self._ctx))
 
     async def graph(self, workflow_id: str) -> GraphView:
-        return await self._run(reads.graph(self._scope, workflow_id))
+        return await self._run(reads.graph(self._ctx, workflow_id))
 
     async def explain_step(self, workflow_id: str, step: str) -> StepExplanation:
-        return await self._run(explain.explain_step(self._scope, workflow_id, step))
+        return await self._run(explain.explain_step(self._ctx, workflow_id, step))
 
     async def explain(self, workflow_id: str) -> WorkflowExplanation:
-        return await self._run(explain.explain(self._scope, workflow_id))
+        return await self._run(explain.explain(self._ctx, workflow_id))
 
     async def events(self) -> AsyncGenerator[Event, None]:
         async with aclosing(self._hints()) as found:
@@ -517,7 +518,7 @@ class AsyncClient:
                     yield event
 
     async def _hints(self) -> AsyncGenerator[Event | None, None]:
-        channels = await self._run(reads.channels(self._scope))
+        channels = await self._run(reads.channels(self._ctx))
         async with aclosing(events.async_hints(self._store, channels)) as found:
             async for event in found:
                 yield event

@@ -8,7 +8,10 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from rwf import doctor as diagnose
+from rwf import waiting
 from rwf.dispatching import deliver
+from rwf.model.builder import Workflow
 from rwf.model.limits import CALLBACKS_AT_ONCE, MAX_INPUT, MAX_PAYLOAD
 from rwf.model.states import (
     TERMINAL_WORKFLOWS,
@@ -46,12 +49,7 @@ from rwf.model.views import (
     WorkflowPage,
     WorkflowView,
 )
-from rwf.model.workflow import Workflow
-from rwf.store import diagnose, events, waiting
-from rwf.store.away import Away
-from rwf.store.catalog import Op
-from rwf.store.connecting import MAX_CONNECTIONS
-from rwf.store.ops import (
+from rwf.ops import (
     acknowledge,
     callbacks,
     cancel,
@@ -63,20 +61,23 @@ from rwf.store.ops import (
     listing,
     queues,
     reads,
-    rebuild,
-    reconcile,
     recover,
     retaining,
     signals,
 )
-from rwf.store.ops.base import Scope
-from rwf.store.ops.callbacks import Dispatch, Handler, blocking
-from rwf.store.ops.complete import Batch, Completion
-from rwf.store.ops.prune import Progress, Pruning
-from rwf.store.ops.rebuild import Listener
-from rwf.store.session import DEFAULT_TIMEOUT, Session
-from rwf.store.transport import SyncStore
-from rwf.store.waiting import Endings
+from rwf.ops.base import OpContext
+from rwf.ops.callbacks import Dispatch, Handler, blocking
+from rwf.ops.complete import Batch, Completion
+from rwf.ops.prune import Progress, Pruning
+from rwf.protocol.requests import Op
+from rwf.reachability import Away
+from rwf.repair import rebuild, reconcile
+from rwf.repair.rebuild import Listener
+from rwf.transport import events
+from rwf.transport.connecting import MAX_CONNECTIONS
+from rwf.transport.drivers import SyncStore
+from rwf.transport.session import DEFAULT_TIMEOUT, Session
+from rwf.waiting import Endings
 
 T = TypeVar("T")
 _WEEK = timedelta(days=7)
@@ -96,7 +97,7 @@ class Client:
     ) -> None:
         self._store = store
         self._session = session
-        self._scope = Scope(
+        self._ctx = OpContext(
             session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
         )
         self._endings = Endings(self._hints)
@@ -232,7 +233,7 @@ class Client:
         :class:`~rwf.WorkflowInvalid`, and CommandRejected with ``key_conflict`` and the
         ``workflow_id`` when the key's workflow has another definition.
         """
-        op = insert.insert(self._scope, workflow, key, retention, replace, actor)
+        op = insert.insert(self._ctx, workflow, key, retention, replace, actor)
         return self._run(op)
 
     def insert_many(
@@ -252,7 +253,7 @@ class Client:
         whose key has another workflow is refused when all others have been inserted. Raises what
         :meth:`insert` raises.
         """
-        op = insert.insert_many(self._scope, workflows, keys, retention, replace, actor)
+        op = insert.insert_many(self._ctx, workflows, keys, retention, replace, actor)
         return self._run(op)
 
     def complete_step(
@@ -291,7 +292,7 @@ class Client:
             command_id=command_id,
             count=count,
         )
-        return self._run(complete.complete_step(self._scope, item))
+        return self._run(complete.complete_step(self._ctx, item))
 
     def complete(
         self,
@@ -336,7 +337,7 @@ class Client:
         ``lease`` are those of :meth:`claim`.
         """
         claimer = claims.claimer_for(claim_next, queues, worker_id, lease)
-        op = complete.complete_many(self._scope, completions, claimer, claim_next)
+        op = complete.complete_many(self._ctx, completions, claimer, claim_next)
         return self._run(op)
 
     def claim(
@@ -353,7 +354,7 @@ class Client:
         8). ``lease`` is in seconds: when it has passed, the step goes to others. A claim counts an
         attempt, except the one that follows a resolved wait. Raises CommandRejected.
         """
-        return self._run(claims.claim(self._scope, queues, worker_id, limit, lease))
+        return self._run(claims.claim(self._ctx, queues, worker_id, limit, lease))
 
     def heartbeat(
         self, claimed: Iterable[ClaimedStep], *, lease: float | timedelta = 30.0
@@ -361,11 +362,11 @@ class Client:
         """Has leases end ``lease`` seconds from now; tells which are lost, and whose workflow is
         asked to end (section 8).
         """
-        return self._run(claims.heartbeat(self._scope, claimed, lease))
+        return self._run(claims.heartbeat(self._ctx, claimed, lease))
 
     def release(self, claimed: Iterable[ClaimedStep]) -> int:
         """Gives unstarted work back, uncounted; returns how many of the leases still stood."""
-        return self._run(claims.release(self._scope, claimed))
+        return self._run(claims.release(self._ctx, claimed))
 
     def await_step(
         self,
@@ -388,7 +389,7 @@ class Client:
         """
         return self._run(
             signals.await_step(
-                self._scope, workflow_id, step, signal, correlation_key, deadline, lease, actor
+                self._ctx, workflow_id, step, signal, correlation_key, deadline, lease, actor
             )
         )
 
@@ -410,7 +411,7 @@ class Client:
         it, for the record. Raises CommandRejected.
         """
         return self._run(
-            signals.deliver_signal(self._scope, signal, correlation_key, payload, dedupe_key, actor)
+            signals.deliver_signal(self._ctx, signal, correlation_key, payload, dedupe_key, actor)
         )
 
     def withdraw_signal(
@@ -424,7 +425,7 @@ class Client:
         ``already_consumed_signal``, and ``signal_not_found`` for one that was withdrawn before or
         has left.
         """
-        return self._run(kept.withdraw_signal(self._scope, signal_id, actor, reason))
+        return self._run(kept.withdraw_signal(self._ctx, signal_id, actor, reason))
 
     def request_cancel(
         self,
@@ -442,7 +443,7 @@ class Client:
         Raises CommandRejected: ``already_terminal`` for a first request
         on a workflow that has ended.
         """
-        op = cancel.request_cancel(self._scope, workflow_id, actor, reason, force)
+        op = cancel.request_cancel(self._ctx, workflow_id, actor, reason, force)
         return self._run(op)
 
     def set_retention(
@@ -453,7 +454,7 @@ class Client:
         With a zero retention a workflow that has finished leaves with the next prune. An ``actor``
         is recorded as evidence. Raises CommandRejected.
         """
-        op = retaining.set_retention(self._scope, workflow_id, retention, actor)
+        op = retaining.set_retention(self._ctx, workflow_id, retention, actor)
         return self._run(op)
 
     def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
@@ -465,7 +466,7 @@ class Client:
         CommandRejected: ``illegal_transition`` for a workflow that is open, or in which nothing has
         failed.
         """
-        return self._run(acknowledge.acknowledge(self._scope, workflow_id, actor, reason))
+        return self._run(acknowledge.acknowledge(self._ctx, workflow_id, actor, reason))
 
     def recover_step(
         self,
@@ -500,11 +501,11 @@ class Client:
             reopen=reopen,
             command_id=command_id,
         )
-        return self._run(recover.recover_step(self._scope, asked, dry_run))
+        return self._run(recover.recover_step(self._ctx, asked, dry_run))
 
     def reconcile(self, workflow_id: str) -> ReconcileReport:
         """Finishes and repairs one workflow from stored state; writes nothing on a healthy one."""
-        return self._run(reconcile.reconcile(self._scope, workflow_id))
+        return self._run(reconcile.reconcile(self._ctx, workflow_id))
 
     def rebuild(self, *, progress: Listener | None = None) -> RebuildReport:
         """Restores every derived key of all partitions from the records alone (section 10).
@@ -513,7 +514,7 @@ class Client:
         ``progress`` is called with a :class:`~rwf.model.views.RebuildProgress` now and then. A
         workflow that cannot be read is told of in the report, and holds up no other.
         """
-        return self._run(rebuild.rebuild(self._scope, progress))
+        return self._run(rebuild.rebuild(self._ctx, progress))
 
     def dispatch_callbacks(
         self, handler: Handler, *, limit: int = 25, lease: float = 30.0
@@ -528,7 +529,7 @@ class Client:
         AsyncClient's handler may be a coroutine function; it runs in the event loop, and is
         cancelled at the end of its lease.
         """
-        dispatch = Dispatch(self._scope, handler, limit, lease)
+        dispatch = Dispatch(self._ctx, handler, limit, lease)
         deliver(self._run, dispatch, blocking(handler), CALLBACKS_AT_ONCE)
         return dispatch.report()
 
@@ -537,7 +538,7 @@ class Client:
 
         Raises CommandRejected: ``illegal_transition`` for one that comes again by itself.
         """
-        return self._run(callbacks.resend(self._scope, callback_id, actor))
+        return self._run(callbacks.resend(self._ctx, callback_id, actor))
 
     def prune(self, *, progress: Progress | None = None) -> PruneReport:
         """Removes what is over: finished workflows after their retention, and signals that no
@@ -550,7 +551,7 @@ class Client:
         A daemon does this by itself. ``progress`` is called with the report so far after each
         slice. Whatever is cut off is continued by the next run.
         """
-        pruning = Pruning(self._scope, progress)
+        pruning = Pruning(self._ctx, progress)
         while not pruning.done:
             self._run(pruning.page())
             pruning.tell()
@@ -575,7 +576,7 @@ class Client:
 
     def get(self, workflow_id: str) -> WorkflowView:
         """One workflow."""
-        return self._run(reads.get(self._scope, workflow_id))
+        return self._run(reads.get(self._ctx, workflow_id))
 
     def wait(self, workflow_id: str, *, timeout: float | timedelta | None = None) -> WorkflowView:
         """Waits until a workflow has ended, however it did, and returns it as it is then.
@@ -601,7 +602,7 @@ class Client:
 
         Raises NotFound when no workflow has the key: none was inserted under it, or it is gone.
         """
-        return self._run(insert.find(self._scope, key))
+        return self._run(insert.find(self._ctx, key))
 
     def list(
         self,
@@ -617,28 +618,28 @@ class Client:
         A filter that matches little may end a page early, with a ``cursor`` to go on from.
         """
         return self._run(
-            listing.list_workflows(self._scope, state, operator_status, name, limit, cursor)
+            listing.list_workflows(self._ctx, state, operator_status, name, limit, cursor)
         )
 
     def steps(
         self, workflow_id: str, *, limit: int | None = None, offset: int = 0
     ) -> builtins.list[StepView]:
         """The steps of a workflow in topological order."""
-        return self._run(reads.steps(self._scope, workflow_id, limit, offset))
+        return self._run(reads.steps(self._ctx, workflow_id, limit, offset))
 
     def step(self, workflow_id: str, step: str) -> StepView:
         """One step."""
-        return self._run(reads.step(self._scope, workflow_id, step))
+        return self._run(reads.step(self._ctx, workflow_id, step))
 
     def result(
         self, workflow_id: str, step: str, *, attempt: int | None = None
     ) -> ResultView | None:
         """What an attempt of a step reported, the latest by default; None when it did not."""
-        return self._run(reads.result(self._scope, workflow_id, step, attempt))
+        return self._run(reads.result(self._ctx, workflow_id, step, attempt))
 
     def results(self, workflow_id: str, *, step: str | None = None) -> builtins.list[ResultView]:
         """All results of a workflow, or of one of its steps, by step and attempt."""
-        return self._run(reads.results(self._scope, workflow_id, step))
+        return self._run(reads.results(self._ctx, workflow_id, step))
 
     def evidence(
         self, workflow_id: str | None = None, *, step: str | None = None
@@ -648,11 +649,11 @@ class Client:
         Without an id, of what concerns no workflow: commands on unknown ones, and signals that came
         again while nobody had taken them.
         """
-        return self._run(reads.evidence(self._scope, workflow_id, step))
+        return self._run(reads.evidence(self._ctx, workflow_id, step))
 
     def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
         """A workflow's callbacks and where they stand, oldest first (section 6)."""
-        return self._run(callbacks.callbacks(self._scope, workflow_id))
+        return self._run(callbacks.callbacks(self._ctx, workflow_id))
 
     def signals(
         self,
@@ -669,23 +670,23 @@ class Client:
         recorded. A filter that matches little may end a page early, with a ``cursor`` to go on
         from. One that is kept the whole time is listed; one that comes or goes meanwhile may be.
         """
-        return self._run(kept.list_signals(self._scope, signal, correlation_key, status, cursor))
+        return self._run(kept.list_signals(self._ctx, signal, correlation_key, status, cursor))
 
     def queues(self) -> PartialList[QueueView]:
         """All queues that hold a step, or whose steps somebody has ever asked for (section 8)."""
-        return self._run(queues.queues(self._scope))
+        return self._run(queues.queues(self._ctx))
 
     def graph(self, workflow_id: str) -> GraphView:
         """A workflow with all steps and edges."""
-        return self._run(reads.graph(self._scope, workflow_id))
+        return self._run(reads.graph(self._ctx, workflow_id))
 
     def explain_step(self, workflow_id: str, step: str) -> StepExplanation:
         """Why a step is where it is (section 7)."""
-        return self._run(explain.explain_step(self._scope, workflow_id, step))
+        return self._run(explain.explain_step(self._ctx, workflow_id, step))
 
     def explain(self, workflow_id: str) -> WorkflowExplanation:
         """Why a workflow is where it is (section 7)."""
-        return self._run(explain.explain(self._scope, workflow_id))
+        return self._run(explain.explain(self._ctx, workflow_id))
 
     def events(self) -> Iterator[Event]:
         """Hints of what changes, as they come, for ever: lost, doubled or late ones change nothing
@@ -693,4 +694,4 @@ class Client:
         return (event for event in self._hints() if event is not None)
 
     def _hints(self) -> Generator[Event | None, None, None]:
-        return events.hints(self._store, self._run(reads.channels(self._scope)))
+        return events.hints(self._store, self._run(reads.channels(self._ctx)))

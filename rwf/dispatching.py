@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rwf.model.views import Callback
-from rwf.store.catalog import Op
-from rwf.store.ops.callbacks import Claim, Dispatch, Handler, Outcome, is_async
+from rwf.ops.callbacks import Claim, Dispatch, Handler, Outcome, is_async
+from rwf.protocol.requests import Op
 
 T = TypeVar("T")
 Run = Callable[[Op[Any]], Any]

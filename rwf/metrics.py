@@ -45,8 +45,8 @@ from rwf.model.states import (
     WorkflowCause,
     WorkflowState,
 )
-from rwf.store.catalog import Op
-from rwf.store.ops.stats import Fleet, fleet
+from rwf.ops.stats import Fleet, fleet
+from rwf.protocol.requests import Op
 
 Run = Callable[[Op[Fleet]], Fleet]
 
@@ -181,7 +181,7 @@ class FleetCollector(Collector):
 
     def __init__(self, client: Client | AsyncClient, daemon: Daemon | None = None) -> None:
         self._run = _runner(client)
-        self._keys = client._scope.keys
+        self._keys = client._ctx.keys
         self._daemon = daemon
 
     def describe(self) -> list[Metric]:

@@ -21,12 +21,12 @@ from rwf.aio import AsyncClient
 from rwf.client import Client
 from rwf.errors import StoreUnavailable
 from rwf.model.views import Event
-from rwf.store import events
-from rwf.store.catalog import Op
-from rwf.store.ops import reads
-from rwf.store.ops.base import Scope
-from rwf.store.twin import blocking_twin, url_of
+from rwf.ops import reads
+from rwf.ops.base import OpContext
+from rwf.protocol.requests import Op
 from rwf.threads import Threads
+from rwf.transport import events
+from rwf.transport.twin import blocking_twin, url_of
 
 T = TypeVar("T")
 
@@ -56,9 +56,9 @@ class Runtime:
         return self._client
 
     @property
-    def scope(self) -> Scope:
+    def ctx(self) -> OpContext:
         """What operations take of the client."""
-        return self._client._scope
+        return self._client._ctx
 
     async def run(self, op: Op[T]) -> T:
         """Carries out an operation; raises what the client's own methods raise."""
@@ -125,7 +125,7 @@ def twin_of(client: Client | AsyncClient) -> Client | None:
     store = blocking_twin(client._store)
     if store is None:
         return None
-    return Client(store, client._session, max_payload=client._scope.max_payload)
+    return Client(store, client._session, max_payload=client._ctx.max_payload)
 
 
 def client_elsewhere(
@@ -139,7 +139,7 @@ def client_elsewhere(
         "durability": session.durability,
         "require_aof": session.require_aof,
         "partitions": session.wanted_partitions,
-        "max_payload": client._scope.max_payload,
+        "max_payload": client._ctx.max_payload,
     }
     url = url or url_of(store)
     if url is None:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from rwf.model.limits import CALLBACK_KEPT_MS, EVIDENCE_KEPT, INSERT_MS
-from rwf.store.keys import PARTITION_SLOTS, key_digest, partition_of
-from rwf.store.waits import Wait
+from rwf.protocol.keys import PARTITION_SLOTS, key_digest, partition_of
+from rwf.protocol.waits import Wait
 from tests.invariants_flow import Partition, problems_of, text_of
 from tests.invariants_signals import Topic, Waits
 

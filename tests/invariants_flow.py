@@ -20,9 +20,9 @@ from rwf.model.states import (
     StepState,
     WorkflowState,
 )
-from rwf.store.callbacks import CallbackRecord
-from rwf.store.headers import Header
-from rwf.store.records import START, Record, Row, edges_of
+from rwf.protocol.callbacks import CallbackRecord
+from rwf.protocol.headers import Header
+from rwf.protocol.records import START, Record, Row, edges_of
 from tests.invariants_signals import Waits
 from tests.model.reference import workflow_state
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from rwf.model.limits import SIGNAL_KEPT_MS
 from rwf.model.states import StepState, WaitStatus
-from rwf.store.keys import topic_digest
-from rwf.store.records import Record
-from rwf.store.waits import Wait
+from rwf.protocol.keys import topic_digest
+from rwf.protocol.records import Record
+from rwf.protocol.waits import Wait
 
 _OFFSET = 10**15
 """What is to be told stands in an agenda by its time less this."""

@@ -1,7 +1,7 @@
 -- Claims: steps that run under a lease. The record of an executing step holds
 --   token:expires:counted:worker
 --   token      of the claim; together with the attempt it is the lease that a claimer shows,
---              "attempt-token", which so names the result row that it may stand in (rows.of_lease)
+--              "attempt-token", which so names the result row that it may stand in (results.of_lease)
 --   expires    milliseconds since the workflow was inserted; a passed lease stays current until it is
 --              taken away
 --   counted    "1" when the claim counted an attempt, "0" after a resolved wait: it goes on with the
@@ -26,11 +26,11 @@ local function limit(step)
   return timeout and step.since + timeout + states.TIMEOUT_GRACE_MS
 end
 
-local function write(call_, flow, name, step, token, expires, counted, worker)
+local function write(tx, workflow, name, step, token, expires, counted, worker)
   expires = min(expires, limit(step) or expires)
-  step.claim = token .. ":" .. call.number(expires) .. ":" .. counted .. ":" .. worker
-  flow.dirty[name] = true
-  call.set_timer(call_, flow, "l", name, flow.h.inserted + expires)
+  step.claim = token .. ":" .. transaction.number(expires) .. ":" .. counted .. ":" .. worker
+  workflow.dirty[name] = true
+  transaction.set_timer(tx, workflow, "l", name, workflow.h.inserted + expires)
 end
 
 -- When an executing step's lease ends, from the workflow's insertion on; and that as a server's time.
@@ -39,8 +39,8 @@ function M.expires(step)
   return expires
 end
 
-function M.due(flow, step)
-  return flow.h.inserted + M.expires(step)
+function M.due(workflow, step)
+  return workflow.h.inserted + M.expires(step)
 end
 
 -- The lease that an executing step is under; "" for any other.
@@ -54,110 +54,110 @@ function M.worker(step)
 end
 
 -- Whether a call with this token has made the current claim of a step, and its lease has not passed.
-function M.is_held(flow, step, token)
+function M.is_held(workflow, step, token)
   if step.state ~= "e" then
     return false
   end
   local found, expires = read(step)
-  return found == token and expires > tonumber(flow.since)
+  return found == token and expires > tonumber(workflow.since)
 end
 
 -- The note of a report, with who ran the step and when that was claimed (ms) put in front. Nobody runs a step that is
 -- not executing: its note stays as it is.
-function M.signed(flow, step, note)
+function M.signed(workflow, step, note)
   if step.state ~= "e" or byte(note, 2) ~= 34 then -- it holds nothing
     return note
   end
-  return '{"by":"' .. M.worker(step) .. '","at":' .. call.number(flow.h.inserted + step.since) .. "," .. sub(note, 2)
+  return '{"by":"' .. M.worker(step) .. '","at":' .. transaction.number(workflow.h.inserted + step.since) .. "," .. sub(note, 2)
 end
 
 -- Gives an available step to a worker.
-function M.start(call_, flow, name, step, token, worker, lease_ms)
+function M.start(tx, workflow, name, step, token, worker, lease_ms)
   local counted, order = step.claim == M.UNCOUNTED and "0" or "1", step.order
-  moves.withdraw(call_, flow, name, step)
-  moves.become(call_, flow, name, step, EXECUTING)
+  transitions.withdraw(tx, workflow, name, step)
+  transitions.become(tx, workflow, name, step, EXECUTING)
   step.order = order
   if counted == "1" then
-    step.attempt = call.number(step.attempt + 1)
+    step.attempt = transaction.number(step.attempt + 1)
   end
   if step.started == "" then
-    step.started = flow.since
+    step.started = workflow.since
   end
-  if flow.h.started == "" then
-    flow.h.started = flow.since
+  if workflow.h.started == "" then
+    workflow.h.started = workflow.since
   end
-  write(call_, flow, name, step, token, flow.since + lease_ms, counted, worker)
+  write(tx, workflow, name, step, token, workflow.since + lease_ms, counted, worker)
 end
 
 -- Has the lease end that much later than now.
-function M.extend(call_, flow, name, step, lease_ms)
+function M.extend(tx, workflow, name, step, lease_ms)
   local token, _, counted, worker = read(step)
-  write(call_, flow, name, step, token, flow.since + lease_ms, counted, worker)
+  write(tx, workflow, name, step, token, workflow.since + lease_ms, counted, worker)
 end
 
 -- Has the lease end that much earlier.
-function M.shorten(call_, flow, name, step, by_ms)
+function M.shorten(tx, workflow, name, step, by_ms)
   local token, expires, counted, worker = read(step)
-  write(call_, flow, name, step, token, max(expires - by_ms, 0), counted, worker)
+  write(tx, workflow, name, step, token, max(expires - by_ms, 0), counted, worker)
 end
 
 -- Gives an unstarted step back, to the place that it had; the claim has counted nothing.
-function M.hand_back(call_, flow, name, step)
+function M.hand_back(tx, workflow, name, step)
   local _, _, counted = read(step)
   local order = step.order
-  moves.withdraw(call_, flow, name, step)
+  transitions.withdraw(tx, workflow, name, step)
   if counted == "1" then
-    step.attempt = call.number(step.attempt - 1)
+    step.attempt = transaction.number(step.attempt - 1)
   end
-  if moves.enqueue(call_, flow, name, step, order) then
+  if transitions.enqueue(tx, workflow, name, step, order) then
     step.claim = counted == "0" and M.UNCOUNTED or ""
   end
 end
 
 -- Gives an unstarted step back that cannot run as long as a result is missing that its input refers to.
-function M.block(call_, flow, name, step)
-  M.hand_back(call_, flow, name, step)
+function M.block(tx, workflow, name, step)
+  M.hand_back(tx, workflow, name, step)
   if step.state == "a" then
     local claim = step.claim
-    moves.withdraw(call_, flow, name, step)
-    moves.become(call_, flow, name, step, { state = "p", cause = "" })
+    transitions.withdraw(tx, workflow, name, step)
+    transitions.become(tx, workflow, name, step, { state = "p", cause = "" })
     step.remaining, step.walked, step.claim = "1", "b", claim
   end
 end
 
 -- Takes a passed lease away: the step runs again, if it has an attempt left. The evidence tells a lease that could
 -- not be extended, because of the step's timeout, from one that nobody has extended.
-function M.lapse(call_, flow, name, step)
+function M.lapse(tx, workflow, name, step)
   local token, expires, _, worker = read(step)
   local item = { action = "claim", scope = "step", step = name, call = "", note = AVAILABLE_NOTE }
   local timed_out = expires >= (limit(step) or expires + 1)
   evidence.accept(
-    call_, flow, item, "accepted", timed_out and "timed_out" or "lease_expired",
+    tx, workflow, item, "accepted", timed_out and "timed_out" or "lease_expired",
     "the lease " .. step.attempt .. "-" .. token .. " of " .. worker
       .. (timed_out and " has ended with the step's timeout" or " has expired")
   )
-  call.count(call_, "le", 1)
-  moves.withdraw(call_, flow, name, step)
+  transaction.count(tx, "le", 1)
+  transitions.withdraw(tx, workflow, name, step)
   if tonumber(step.attempt) >= record.last_attempt(step) then
     evidence.accept(
-      call_, flow, item, "accepted", "attempts_exhausted", "attempt " .. step.attempt .. " was the last"
+      tx, workflow, item, "accepted", "attempts_exhausted", "attempt " .. step.attempt .. " was the last"
     )
-    moves.become(call_, flow, name, step, states.ATTEMPTS_EXHAUSTED)
+    transitions.become(tx, workflow, name, step, states.ATTEMPTS_EXHAUSTED)
     if record.children(step) ~= "" then
       step.walked = "0"
-      flow.lapsed = flow.lapsed or {}
-      flow.lapsed[#flow.lapsed + 1] = name
+      workflow.lapsed = workflow.lapsed or {}
+      workflow.lapsed[#workflow.lapsed + 1] = name
     end
   else
-    moves.enqueue(call_, flow, name, step)
+    transitions.enqueue(tx, workflow, name, step)
   end
 end
 
 -- Walks from the steps that ended with their leases.
-function M.walk_lapsed(call_, flow)
-  if flow.lapsed then
-    local done = walk.descend(call_, flow, flow.lapsed)
-    walk.append(flow, "", done, done.at)
+function M.walk_lapsed(tx, workflow)
+  if workflow.lapsed then
+    local done = propagate.descend(tx, workflow, workflow.lapsed)
+    propagate.append(workflow, "", done, done.at)
   end
 end
 

@@ -11,14 +11,14 @@ local function entry(stamp, item, status, reason, message)
 end
 
 -- Plans an entry for what was decided beside the command itself.
-function M.accept(call_, flow, item, status, reason, message)
-  flow.accepted = flow.accepted or {}
-  flow.accepted[#flow.accepted + 1] = entry(call.stamp(call_), item, status, reason, message)
+function M.accept(tx, workflow, item, status, reason, message)
+  workflow.accepted = workflow.accepted or {}
+  workflow.accepted[#workflow.accepted + 1] = entry(transaction.stamp(tx), item, status, reason, message)
 end
 
 -- Plans an entry among a workflow's noise or, where there is no workflow, for the partition's log.
-local function plan_noise(call_, flow, text)
-  local owner, list = flow.h and flow or call_, flow.h and "noise" or "log"
+local function plan_noise(tx, workflow, text)
+  local owner, list = workflow.h and workflow or tx, workflow.h and "noise" or "log"
   owner[list] = owner[list] or {}
   table.insert(owner[list], text)
 end
@@ -30,54 +30,54 @@ local REPEATED = {
 }
 
 -- Plans an entry for a repeated command, unless this very call has left one before.
-function M.duplicate(call_, flow, item, reason)
+function M.duplicate(tx, workflow, item, reason)
   if not item.noted then
     reason = reason or REPEATED[item.action]
-    plan_noise(call_, flow, entry(call.stamp(call_), item, "duplicate", reason, ""))
+    plan_noise(tx, workflow, entry(transaction.stamp(tx), item, "duplicate", reason, ""))
   end
 end
 
 -- The same for a signal that has been consumed.
-function M.already_consumed(call_, flow, item)
+function M.already_consumed(tx, workflow, item)
   if not item.noted then
-    local text = entry(call.stamp(call_), item, "already_consumed", "already_consumed_signal", "")
-    plan_noise(call_, flow, text)
+    local text = entry(transaction.stamp(tx), item, "already_consumed", "already_consumed_signal", "")
+    plan_noise(tx, workflow, text)
   end
 end
 
 -- Plans an entry for the partition's log, of what became of a signal that no workflow has.
-function M.log(call_, item, status, reason, message)
-  plan_noise(call_, {}, entry(call.stamp(call_), item, status, reason, message))
+function M.log(tx, item, status, reason, message)
+  plan_noise(tx, {}, entry(transaction.stamp(tx), item, status, reason, message))
 end
 
 -- Plans an entry for a refusal, and returns the reply that says so. What was sent again without a word,
 -- by a client of the user's own, is refused as it was before.
-function M.reject(call_, flow, item, reason, message)
-  local before = M.refused_before(call_, flow, item)
+function M.reject(tx, workflow, item, reason, message)
+  local before = M.refused_before(tx, workflow, item)
   if before then
     return before
   end
-  local stamp = call.stamp(call_)
+  local stamp = transaction.stamp(tx)
   local text = entry(stamp, item, "rejected", reason, message)
-  plan_noise(call_, flow, text)
-  call.count(call_, "cr|" .. item.action .. "|" .. reason, 1)
+  plan_noise(tx, workflow, text)
+  transaction.count(tx, "cr|" .. item.action .. "|" .. reason, 1)
   return { "rejected", reason, stamp, message }
 end
 
 -- The refusal of any command on a workflow that is not there, or that this library does not understand;
 -- and for a call that was sent before, the refusal that it got then. Nil when the command may be judged.
-function M.refuse_workflow(call_, flow, item, again)
-  local before = again and M.refused_before(call_, flow, item)
+function M.refuse_workflow(tx, workflow, item, again)
+  local before = again and M.refused_before(tx, workflow, item)
   if before then
     return before
   end
-  if not flow.h then
-    return M.reject(call_, flow, item, "workflow_not_found", "there is no workflow " .. flow.id)
+  if not workflow.h then
+    return M.reject(tx, workflow, item, "workflow_not_found", "there is no workflow " .. workflow.id)
   end
-  if flow.h.semantics ~= states.VERSION then
+  if workflow.h.semantics ~= states.VERSION then
     return M.reject(
-      call_, flow, item, "unsupported_semantics",
-      "the workflow follows semantics version " .. flow.h.semantics
+      tx, workflow, item, "unsupported_semantics",
+      "the workflow follows semantics version " .. workflow.h.semantics
     )
   end
   return nil
@@ -85,9 +85,9 @@ end
 
 -- A refusal of an operator's command, of a workflow that may be moved: it needs review until the next one is
 -- accepted, or it ends.
-function M.reject_operator(call_, flow, item, reason, message)
-  local reply = M.reject(call_, flow, item, reason, message)
-  flow.h.review, flow.marked = "1", true
+function M.reject_operator(tx, workflow, item, reason, message)
+  local reply = M.reject(tx, workflow, item, reason, message)
+  workflow.h.review, workflow.marked = "1", true
   return reply
 end
 
@@ -97,8 +97,8 @@ local RECENT = "-256"
 
 -- For a call that was sent before: the reply that it got if it was refused, or nil. Notes whether it
 -- was found to be a duplicate.
-function M.refused_before(call_, flow, item)
-  local list = flow.h and flow.n or call_.keys[keyslots.LOG]
+function M.refused_before(tx, workflow, item)
+  local list = workflow.h and workflow.n or tx.keys[keyslots.LOG]
   local recent = command("LRANGE", list, RECENT, "-1")
   for i = #recent, 1, -1 do
     local stamp, status, reason, id, message =
@@ -112,8 +112,8 @@ function M.refused_before(call_, flow, item)
 end
 
 -- Whether a call that was sent before has left an entry of its own among what was accepted.
-function M.accepted_before(flow, item)
-  local recent = command("LRANGE", flow.e, RECENT, "-1")
+function M.accepted_before(workflow, item)
+  local recent = command("LRANGE", workflow.e, RECENT, "-1")
   for i = #recent, 1, -1 do
     if match(recent[i], "^%d+|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|([^|]*)|") == item.call then
       return true
@@ -123,29 +123,29 @@ function M.accepted_before(flow, item)
 end
 
 -- Appends what was planned for a workflow; called by flush only. The oldest noise makes room.
-function M.write(flow)
+function M.write(workflow)
   local kept
-  if flow.accepted then
-    kept = command("RPUSH", flow.e, unpack(flow.accepted))
+  if workflow.accepted then
+    kept = command("RPUSH", workflow.e, unpack(workflow.accepted))
   end
-  if flow.noise then
-    kept = command("RPUSH", flow.n, unpack(flow.noise)) + (kept or command("LLEN", flow.e))
+  if workflow.noise then
+    kept = command("RPUSH", workflow.n, unpack(workflow.noise)) + (kept or command("LLEN", workflow.e))
   elseif kept then
-    kept = kept + command("LLEN", flow.n)
+    kept = kept + command("LLEN", workflow.n)
   end
   local over = (kept or 0) - states.EVIDENCE_KEPT
   if over > 0 then
-    local dropped = #(command("LPOP", flow.n, over) or {})
+    local dropped = #(command("LPOP", workflow.n, over) or {})
     if dropped < over then
-      dropped = dropped + #(command("LPOP", flow.e, over - dropped) or {})
+      dropped = dropped + #(command("LPOP", workflow.e, over - dropped) or {})
     end
-    command("HINCRBY", flow.w, ":d", dropped)
+    command("HINCRBY", workflow.w, ":d", dropped)
   end
 end
 
-function M.write_log(call_)
-  local log = call_.keys[keyslots.LOG]
-  command("RPUSH", log, unpack(call_.log))
+function M.write_log(tx)
+  local log = tx.keys[keyslots.LOG]
+  command("RPUSH", log, unpack(tx.log))
   command("LTRIM", log, -states.EVIDENCE_KEPT, "-1")
 end
 

@@ -8,7 +8,7 @@
 --         empty, or finished,cancel,head,tail,callbacks,open,dead,recoveries,review,recovering
 -- Times are milliseconds; those in ":c" count from inserted, so that they stay short.
 --   cancel      the standing cancel request, "time:reason", or empty
---   head, tail  bound the numbered entries of what is still to be walked (walk.lua)
+--   head, tail  bound the numbered entries of what is still to be walked (propagate.lua)
 --   callbacks   how many callbacks were written (outbox.lua); open: how many of them are neither delivered
 --               nor dead, and dead: how many are dead
 --   recoveries  how many recovery sessions there are (recovery.lua)
@@ -89,7 +89,7 @@ end
 
 -- Whether an acknowledgement, as stored, is of the workflow's present end.
 function M.is_acknowledged(h, acknowledged)
-  return acknowledged and h.finished ~= "" and match(acknowledged, "^%d+") == call.number(h.recoveries)
+  return acknowledged and h.finished ~= "" and match(acknowledged, "^%d+") == transaction.number(h.recoveries)
 end
 
 -- Whether these two are what an insert has left that is not finished, or was made unusable.
@@ -107,7 +107,7 @@ end
 function M.write(h)
   local rest = ""
   if h.finished ~= "" or h.cancel ~= "" or h.tail > 0 or h.callbacks > 0 or h.recoveries > 0 or h.review ~= "" then
-    local number = call.number
+    local number = transaction.number
     rest = h.finished .. "," .. h.cancel .. "," .. number(h.head) .. "," .. number(h.tail) .. ","
       .. number(h.callbacks) .. "," .. number(h.open) .. "," .. number(h.dead) .. ","
       .. number(h.recoveries) .. "," .. h.review .. "," .. h.recovering
@@ -134,8 +134,8 @@ function M.removal_time(h, stands)
   return due
 end
 
-function M.removal_timer(flow)
-  return "x|" .. flow.id
+function M.removal_timer(workflow)
+  return "x|" .. workflow.id
 end
 
 return M

@@ -26,28 +26,28 @@ function M.parse(number, text)
 end
 
 -- A callback's text taken apart, once in a call: what a call plans is seen by what it does next.
-local function opened(flow, number, text)
-  flow.callbacks = flow.callbacks or {}
-  if text and not flow.callbacks[number] then
-    flow.callbacks[number] = M.parse(number, text)
+local function opened(workflow, number, text)
+  workflow.callbacks = workflow.callbacks or {}
+  if text and not workflow.callbacks[number] then
+    workflow.callbacks[number] = M.parse(number, text)
   end
-  return flow.callbacks[number]
+  return workflow.callbacks[number]
 end
 
 -- The callback of this number, or nil.
-function M.read(flow, number)
-  return opened(flow, number, command("HGET", flow.w, "@" .. number))
+function M.read(workflow, number)
+  return opened(workflow, number, command("HGET", workflow.w, "@" .. number))
 end
 
 -- The first of these callbacks that is still to be delivered, or nil.
-local function first_open(flow, from, to)
+local function first_open(workflow, from, to)
   local fields = {}
   for number = from, to do
-    fields[#fields + 1] = "@" .. call.number(number)
+    fields[#fields + 1] = "@" .. transaction.number(number)
   end
-  local texts = #fields > 0 and command("HMGET", flow.w, unpack(fields))
+  local texts = #fields > 0 and command("HMGET", workflow.w, unpack(fields))
   for i = 1, #fields do
-    local c = opened(flow, call.number(from + i - 1), texts[i])
+    local c = opened(workflow, transaction.number(from + i - 1), texts[i])
     if c and OPEN[c.status] == 1 then
       return c
     end
@@ -56,20 +56,20 @@ local function first_open(flow, from, to)
 end
 
 -- The callback that has to be delivered before this open one, or nil: of those shortly before it.
-function M.open_before(flow, c)
-  if flow.h.open < 2 then
+function M.open_before(workflow, c)
+  if workflow.h.open < 2 then
     return nil
   end
-  return first_open(flow, max(1, c.number - states.CHUNK), c.number - 1)
+  return first_open(workflow, max(1, c.number - states.CHUNK), c.number - 1)
 end
 
 -- The next callback, which has waited for this one, is due now that this is over. One that was tried
 -- before waits for its own time.
-local function release_next(call_, flow, c)
-  local after = flow.h.open > 0
-    and first_open(flow, c.number + 1, min(flow.h.callbacks, c.number + states.CHUNK))
-  if after and after.attempts == "0" and tonumber(after.due) > tonumber(flow.since) then
-    M.move(call_, flow, after, "p", flow.since)
+local function release_next(tx, workflow, c)
+  local after = workflow.h.open > 0
+    and first_open(workflow, c.number + 1, min(workflow.h.callbacks, c.number + states.CHUNK))
+  if after and after.attempts == "0" and tonumber(after.due) > tonumber(workflow.since) then
+    M.move(tx, workflow, after, "p", workflow.since)
   end
 end
 
@@ -85,121 +85,121 @@ function M.text(c)
     .. c.token .. "|" .. c.fields
 end
 
-function M.member(flow, number)
-  return flow.id .. "|" .. number
+function M.member(workflow, number)
+  return workflow.id .. "|" .. number
 end
 
 -- The time of the callback's entry in the outbox, or false when it has none.
-function M.score(flow, c)
-  return c.due ~= "" and call.number(flow.h.inserted + c.due)
+function M.score(workflow, c)
+  return c.due ~= "" and transaction.number(workflow.h.inserted + c.due)
 end
 
 -- Puts the outbox entry where the record says.
-function M.place(call_, flow, c)
-  call_.outbox = call_.outbox or {}
-  call_.outbox[M.member(flow, c.number)] = M.score(flow, c)
+function M.place(tx, workflow, c)
+  tx.outbox = tx.outbox or {}
+  tx.outbox[M.member(workflow, c.number)] = M.score(workflow, c)
 end
 
 -- Takes an entry away whose record is gone.
-function M.drop(call_, flow, number)
-  call_.outbox = call_.outbox or {}
-  call_.outbox[M.member(flow, number)] = false
+function M.drop(tx, workflow, number)
+  tx.outbox = tx.outbox or {}
+  tx.outbox[M.member(workflow, number)] = false
 end
 
-local function save(call_, flow, c)
-  call.set(flow, "@" .. c.number, M.text(c))
-  M.place(call_, flow, c)
+local function save(tx, workflow, c)
+  transaction.set(workflow, "@" .. c.number, M.text(c))
+  M.place(tx, workflow, c)
 end
 
 -- Plans a callback. Fields that are not the terminal event's are JSON, with the braces left out.
-function M.write(call_, flow, event, fields)
-  local h = flow.h
+function M.write(tx, workflow, event, fields)
+  local h = workflow.h
   h.callbacks, h.open = h.callbacks + 1, h.open + 1
-  flow.moved = true
-  call.count(call_, states.CALLBACK_GAUGE.p, 1)
-  save(call_, flow, {
-    number = call.number(h.callbacks), event = states.EVENT_CODE[event], since = flow.since, status = "p",
-    attempts = "0", due = flow.since, token = "", fields = fields,
+  workflow.moved = true
+  transaction.count(tx, states.CALLBACK_GAUGE.p, 1)
+  save(tx, workflow, {
+    number = transaction.number(h.callbacks), event = states.EVENT_CODE[event], since = workflow.since, status = "p",
+    attempts = "0", due = workflow.since, token = "", fields = fields,
   })
 end
 
 -- Gives a callback another status.
-function M.move(call_, flow, c, status, due)
-  local h = flow.h
-  call.count(call_, states.CALLBACK_GAUGE[c.status], -1)
-  call.count(call_, states.CALLBACK_GAUGE[status], 1)
+function M.move(tx, workflow, c, status, due)
+  local h = workflow.h
+  transaction.count(tx, states.CALLBACK_GAUGE[c.status], -1)
+  transaction.count(tx, states.CALLBACK_GAUGE[status], 1)
   local open, dead = OPEN[status] - OPEN[c.status], DEAD[status] - DEAD[c.status]
   if open ~= 0 or dead ~= 0 then
     h.open, h.dead = h.open + open, h.dead + dead
-    flow.marked = true
+    workflow.marked = true
   end
   if dead > 0 then
-    flow.gone = flow.gone or {}
-    flow.gone[#flow.gone + 1] = header.ACKNOWLEDGED
+    workflow.gone = workflow.gone or {}
+    workflow.gone[#workflow.gone + 1] = header.ACKNOWLEDGED
   end
   c.status, c.due = status, due
-  save(call_, flow, c)
+  save(tx, workflow, c)
 end
 
-local function outcome(call_, c, what)
-  call.count(call_, "cb|" .. states.EVENT_NAME[c.event] .. "|" .. what, 1)
+local function outcome(tx, c, what)
+  transaction.count(tx, "cb|" .. states.EVENT_NAME[c.event] .. "|" .. what, 1)
 end
 
-function M.delivered(call_, flow, c)
-  outcome(call_, c, "delivered")
-  M.move(call_, flow, c, "d", "")
-  release_next(call_, flow, c)
+function M.delivered(tx, workflow, c)
+  outcome(tx, c, "delivered")
+  M.move(tx, workflow, c, "d", "")
+  release_next(tx, workflow, c)
 end
 
 -- Gives a callback up that was not delivered in time.
-function M.give_up(call_, flow, c, counted)
+function M.give_up(tx, workflow, c, counted)
   if counted then
-    outcome(call_, c, "dead")
+    outcome(tx, c, "dead")
   end
-  M.move(call_, flow, c, "x", "")
+  M.move(tx, workflow, c, "x", "")
 end
 
 -- Takes all entries of a workflow away.
-function M.drop_all(call_, flow)
-  for number = 1, flow.h.callbacks do
-    M.drop(call_, flow, call.number(number))
+function M.drop_all(tx, workflow)
+  for number = 1, workflow.h.callbacks do
+    M.drop(tx, workflow, transaction.number(number))
   end
 end
 
 -- Notes a failure; the callback is due again after delay_ms, unless it was the last. why says what failed.
-function M.failed(call_, flow, item, c, delay_ms, why)
-  outcome(call_, c, "failed")
+function M.failed(tx, workflow, item, c, delay_ms, why)
+  outcome(tx, c, "failed")
   if tonumber(c.attempts) < states.CALLBACK_ATTEMPTS then
-    M.move(call_, flow, c, "p", call.number(flow.since + delay_ms))
+    M.move(tx, workflow, c, "p", transaction.number(workflow.since + delay_ms))
     return
   end
-  outcome(call_, c, "dead")
-  M.move(call_, flow, c, "x", "")
-  release_next(call_, flow, c)
+  outcome(tx, c, "dead")
+  M.move(tx, workflow, c, "x", "")
+  release_next(tx, workflow, c)
   evidence.accept(
-    call_, flow, item, "accepted", "callback_dead",
+    tx, workflow, item, "accepted", "callback_dead",
     "callback " .. c.number .. " failed " .. c.attempts .. " times, at last " .. why
   )
 end
 
 -- Compares up to states.CHUNK callbacks from this number on with the outbox, and mends that. Returns
 -- how many there are, and how many of them are open and dead.
-function M.check(call_, flow, first, repairs)
+function M.check(tx, workflow, first, repairs)
   local found, members, open, dead = {}, {}, 0, 0
   for number = first, first + states.CHUNK - 1 do
-    local c = M.read(flow, call.number(number))
+    local c = M.read(workflow, transaction.number(number))
     if not c then
       break
     end
     found[#found + 1] = c
-    members[#members + 1] = M.member(flow, c.number)
+    members[#members + 1] = M.member(workflow, c.number)
     open, dead = open + OPEN[c.status], dead + DEAD[c.status]
   end
-  local scores = #found > 0 and command("ZMSCORE", call_.keys[keyslots.OUTBOX], unpack(members))
+  local scores = #found > 0 and command("ZMSCORE", tx.keys[keyslots.OUTBOX], unpack(members))
   for i = 1, #found do
-    local right, is = tonumber(M.score(flow, found[i]) or nil), tonumber(scores[i] or nil)
+    local right, is = tonumber(M.score(workflow, found[i]) or nil), tonumber(scores[i] or nil)
     if right ~= is then
-      M.place(call_, flow, found[i])
+      M.place(tx, workflow, found[i])
       repairs[#repairs + 1] = { right and "callback_entry_missing" or "callback_entry_wrong", "" }
     end
   end

@@ -20,46 +20,46 @@ local MESSAGES = {
   input_unreadable = " cannot read what the step's input is made of",
 }
 
-local function mark_of(flow, name, step)
-  local wait, put_off = waits.latest(flow, name), rows.put_off(flow, name)
-  return step.reported .. ":" .. (wait and call.number(wait.n) or "0") .. ":" .. (put_off and put_off.stamp or "0")
+local function mark_of(workflow, name, step)
+  local wait, put_off = waits.latest(workflow, name), results.put_off(workflow, name)
+  return step.reported .. ":" .. (wait and transaction.number(wait.n) or "0") .. ":" .. (put_off and put_off.stamp or "0")
 end
 
 -- How many pauses for this reason a step has had in a row.
-local function in_a_row(flow, name, code, mark)
-  local before = command("HGET", flow.p, "z:" .. name) or ""
+local function in_a_row(workflow, name, code, mark)
+  local before = command("HGET", workflow.p, "z:" .. name) or ""
   local number, was, had = match(before, "^(%d+),([%l_]+),%d+,([%d:]+),")
   return was == code and had == mark and tonumber(number) or 0
 end
 
 -- Gives a claimed step back for a while. Only the first pause in a row is evidence: a step may be given back for
 -- ever. Where somebody has overwritten the payload hash, the pause is as long as any, and nothing is noted.
-function M.begin(call_, flow, name, step, code)
+function M.begin(tx, workflow, name, step, code)
   if not MESSAGES[code] then
     error("a step is given back for no reason that there is")
   end
-  local worker, known = claims.worker(step), call.is_type(flow.p, "hash")
-  local mark = known and mark_of(flow, name, step)
-  local number = known and in_a_row(flow, name, code, mark) + 1 or MANY
-  claims.hand_back(call_, flow, name, step)
+  local worker, known = claims.worker(step), transaction.is_type(workflow.p, "hash")
+  local mark = known and mark_of(workflow, name, step)
+  local number = known and in_a_row(workflow, name, code, mark) + 1 or MANY
+  claims.hand_back(tx, workflow, name, step)
   if step.state ~= "a" then
     return -- a cancel request has ended it
   end
   local order, claim = step.order, step.claim
-  moves.withdraw(call_, flow, name, step)
-  moves.become(call_, flow, name, step, PAUSED)
+  transitions.withdraw(tx, workflow, name, step)
+  transitions.become(tx, workflow, name, step, PAUSED)
   local delay = min(states.LONGEST_PAUSE_MS, states.FIRST_PAUSE_MS * 2 ^ (number - 1))
-  step.order, step.claim, step.due = order, claim, call.number(flow.since + delay)
-  call.set_timer(call_, flow, "r", name, flow.h.inserted + step.due)
+  step.order, step.claim, step.due = order, claim, transaction.number(workflow.since + delay)
+  transaction.set_timer(tx, workflow, "r", name, workflow.h.inserted + step.due)
   if not known then
     return
   end
-  rows.set(
-    flow, "z:" .. name, call.number(number) .. "," .. code .. "," .. step.due .. "," .. mark .. "," .. worker
+  results.set(
+    workflow, "z:" .. name, transaction.number(number) .. "," .. code .. "," .. step.due .. "," .. mark .. "," .. worker
   )
   if number == 1 then
     local item = { action = "claim", scope = "step", step = name, call = "", note = NOTE }
-    evidence.accept(call_, flow, item, "accepted", code, worker .. MESSAGES[code])
+    evidence.accept(tx, workflow, item, "accepted", code, worker .. MESSAGES[code])
   end
 end
 

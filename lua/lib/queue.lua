@@ -26,72 +26,72 @@ end
 
 -- The round that a step joins. A class that is empty is noted: whoever puts a step into it wakes the
 -- workers.
-local function present_round(call_, class)
-  local round = call_.heads[class]
+local function present_round(tx, class)
+  local round = tx.heads[class]
   if round then
     return round
   end
   local first = command(
-    "ZRANGEBYLEX", call_.keys[keyslots.READY], "[" .. class .. "|", "(" .. class .. "}", "LIMIT", "0", "1"
+    "ZRANGEBYLEX", tx.keys[keyslots.READY], "[" .. class .. "|", "(" .. class .. "}", "LIMIT", "0", "1"
   )[1]
   if first then
     round = tonumber(sub(first, #class + 2, #class + 1 + ROUND_DIGITS), 16)
   else
-    round = tonumber(command("HGET", call_.keys[keyslots.STATS], round_field(match(class, "%d+$"))) or 0)
-    call_.woken = call_.woken or {}
-    call_.woken[#call_.woken + 1] = class
+    round = tonumber(command("HGET", tx.keys[keyslots.STATS], round_field(match(class, "%d+$"))) or 0)
+    tx.woken = tx.woken or {}
+    tx.woken[#tx.woken + 1] = class
   end
-  call_.heads[class] = round
+  tx.heads[class] = round
   return round
 end
 
 -- The next of the workflow's turns in a class, counted in steps; the last is in its field ":tclass". A
 -- small workflow needs no account: its steps fit the present round.
-local function next_turn(flow, class)
-  flow.turns = flow.turns or {}
-  local last = flow.turns[class]
+local function next_turn(workflow, class)
+  workflow.turns = workflow.turns or {}
+  local last = workflow.turns[class]
   if not last then
-    last = not flow.created and command("HGET", flow.w, ":t" .. class) or -1
+    last = not workflow.created and command("HGET", workflow.w, ":t" .. class) or -1
   end
   return last + 1
 end
 
-local function round_for(call, flow, class)
-  local round = present_round(call, class)
-  if flow.h.steps <= states.ROUND_SHARE then
+local function round_for(tx, workflow, class)
+  local round = present_round(tx, class)
+  if workflow.h.steps <= states.ROUND_SHARE then
     return round
   end
-  local turn = max(next_turn(flow, class), round * states.ROUND_SHARE)
-  flow.turns[class] = turn
+  local turn = max(next_turn(workflow, class), round * states.ROUND_SHARE)
+  workflow.turns[class] = turn
   return floor(turn / states.ROUND_SHARE)
 end
 
-function M.member(flow, name, class, order)
-  return class .. "|" .. order .. "|" .. flow.id .. "|" .. name
+function M.member(workflow, name, class, order)
+  return class .. "|" .. order .. "|" .. workflow.id .. "|" .. name
 end
 
 -- Puts a step into the queue, at an order that it had before, if given; returns its order there.
-function M.add(call, flow, name, class, order)
+function M.add(tx, workflow, name, class, order)
   if order then
-    present_round(call, class)
+    present_round(tx, class)
   else
-    call.serial = call.serial + 1
-    order = format(ORDER, round_for(call, flow, class), call.us + 0, call.serial)
+    tx.serial = tx.serial + 1
+    order = format(ORDER, round_for(tx, workflow, class), tx.us + 0, tx.serial)
   end
-  call.queued[M.member(flow, name, class, order)] = true
+  tx.queued[M.member(workflow, name, class, order)] = true
   return order
 end
 
-local function take_out(call_, member)
-  if call_.queued[member] then
-    call_.queued[member] = nil -- it was added by this very call
+local function take_out(tx, member)
+  if tx.queued[member] then
+    tx.queued[member] = nil -- it was added by this very call
   else
-    call_.queued[member] = false
+    tx.queued[member] = false
   end
 end
 
-function M.remove(call_, flow, name, class, order)
-  take_out(call_, M.member(flow, name, class, order))
+function M.remove(tx, workflow, name, class, order)
+  take_out(tx, M.member(workflow, name, class, order))
 end
 
 -- The earlier of a time (ms), or nil, and that when the step of an entry came in.
@@ -109,14 +109,14 @@ local RESERVED_PER_CALL = "100"
 
 -- Since when the longest waiting of the steps that come next, each in its class, have been available; nil
 -- when there are none. Looks at some classes, from a bound on; returns the bound to go on from, or false.
-function M.oldest(call_, from)
+function M.oldest(tx, from)
   local oldest
-  local reserved = command("ZRANGE", call_.keys[keyslots.RESERVED], "0", RESERVED_PER_CALL)
+  local reserved = command("ZRANGE", tx.keys[keyslots.RESERVED], "0", RESERVED_PER_CALL)
   for i = 1, #reserved do
     oldest = earlier(oldest, reserved[i])
   end
   for _ = 1, CLASSES_PER_CALL do
-    local first = command("ZRANGEBYLEX", call_.keys[keyslots.READY], from, "+", "LIMIT", "0", "1")[1]
+    local first = command("ZRANGEBYLEX", tx.keys[keyslots.READY], from, "+", "LIMIT", "0", "1")[1]
     if not first then
       return oldest, false
     end
@@ -129,13 +129,13 @@ end
 -- Entries that nobody has come back for.
 local RETURNED_PER_CALL = "100"
 
-local function take_back(call_)
+local function take_back(tx)
   local left = command(
-    "ZRANGEBYSCORE", call_.keys[keyslots.RESERVED], "-inf", call.number(call_.ms), "LIMIT", "0", RETURNED_PER_CALL
+    "ZRANGEBYSCORE", tx.keys[keyslots.RESERVED], "-inf", transaction.number(tx.ms), "LIMIT", "0", RETURNED_PER_CALL
   )
   for i = 1, #left do
-    if call_.queued[left[i]] == nil then
-      call_.queued[left[i]], call_.reserved[left[i]] = true, false
+    if tx.queued[left[i]] == nil then
+      tx.queued[left[i]], tx.reserved[left[i]] = true, false
     end
   end
 end
@@ -145,10 +145,10 @@ end
 -- queues, so that a call reads about as many entries.
 local PAGE, ENTRIES_PER_CALL = 16, 500
 
-local function advance(call_, cursor)
+local function advance(tx, cursor)
   if cursor.at == #cursor.page and cursor.from then
     cursor.page = command(
-      "ZRANGEBYLEX", call_.keys[keyslots.READY], cursor.from, cursor.to, "LIMIT", "0", cursor.size
+      "ZRANGEBYLEX", tx.keys[keyslots.READY], cursor.from, cursor.to, "LIMIT", "0", cursor.size
     )
     cursor.at, cursor.from = 0, #cursor.page == cursor.size and "(" .. cursor.page[cursor.size]
   end
@@ -158,12 +158,12 @@ local function advance(call_, cursor)
 end
 
 -- What this call puts into the queues, in the order in which it is to be claimed.
-local function added(call_, names)
+local function added(tx, names)
   local wanted, ranks, found = {}, {}, {}
   for i = 1, #names do
     wanted[names[i]] = true
   end
-  for member, stands in pairs(call_.queued) do
+  for member, stands in pairs(tx.queued) do
     if stands and wanted[match(member, "^[^:]+")] then
       found[#found + 1], ranks[member] = member, rank(member)
     end
@@ -172,10 +172,10 @@ local function added(call_, names)
   return found
 end
 
-local function cursors_on(call_, names, limit)
+local function cursors_on(tx, names, limit)
   local alone = #names == 1
   local size = max(min(PAGE, floor(ENTRIES_PER_CALL / #names)), 2)
-  local cursors = { { page = added(call_, names), at = 0, alone = alone } }
+  local cursors = { { page = added(tx, names), at = 0, alone = alone } }
   for i = 1, #names do
     cursors[i + 1] = {
       page = {}, at = 0, size = alone and limit or size, alone = alone,
@@ -183,14 +183,14 @@ local function cursors_on(call_, names, limit)
     }
   end
   for i = 1, #cursors do
-    advance(call_, cursors[i])
+    advance(tx, cursors[i])
   end
   return cursors
 end
 
 -- The first entries of these queues as this call leaves them, in the order in which they are to be claimed.
-local function first_of(call_, names, limit)
-  local cursors, found = cursors_on(call_, names, limit), {}
+local function first_of(tx, names, limit)
+  local cursors, found = cursors_on(tx, names, limit), {}
   while #found < limit do
     local first
     for i = 1, #cursors do
@@ -202,10 +202,10 @@ local function first_of(call_, names, limit)
     if not first then
       break
     end
-    if call_.queued[first.entry] ~= false then
+    if tx.queued[first.entry] ~= false then
       found[#found + 1] = first.entry
     end
-    advance(call_, first)
+    advance(tx, first)
   end
   return found
 end
@@ -213,74 +213,74 @@ end
 -- Forgets some of the queues that nobody has asked for in a long time, and of too many the longest unasked.
 local FORGOTTEN_PER_CALL = 300
 
-local function forget_unserved(call_)
-  local served = call_.keys[keyslots.SERVED]
+local function forget_unserved(tx)
+  local served = tx.keys[keyslots.SERVED]
   local old = command(
-    "ZRANGEBYSCORE", served, "-inf", call.number(call_.ms - states.SERVED_KEPT_MS), "LIMIT", "0", FORGOTTEN_PER_CALL
+    "ZRANGEBYSCORE", served, "-inf", transaction.number(tx.ms - states.SERVED_KEPT_MS), "LIMIT", "0", FORGOTTEN_PER_CALL
   )
   local over = min(command("ZCARD", served) - states.SERVED_KEPT, FORGOTTEN_PER_CALL)
   if over > #old then
-    old = command("ZRANGE", served, "0", call.number(over - 1))
+    old = command("ZRANGE", served, "0", transaction.number(over - 1))
   end
   for i = 1, #old do
-    call_.served[old[i]] = call_.served[old[i]] or false
+    tx.served[old[i]] = tx.served[old[i]] or false
   end
 end
 
 -- Notes that somebody serves the queues, unless that was noted lately; or, by a clock that was set back since,
 -- seems to be yet to come.
-local function note_served(call_, names)
-  local noted = command("ZMSCORE", call_.keys[keyslots.SERVED], unpack(names))
+local function note_served(tx, names)
+  local noted = command("ZMSCORE", tx.keys[keyslots.SERVED], unpack(names))
   for i = 1, #names do
     local at = noted[i] and noted[i] + 0
-    if not at or at + states.SERVED_NOTED_MS < call_.ms or at > call_.ms + states.SERVED_NOTED_MS then
-      call_.served[names[i]] = call.number(call_.ms)
+    if not at or at + states.SERVED_NOTED_MS < tx.ms or at > tx.ms + states.SERVED_NOTED_MS then
+      tx.served[names[i]] = transaction.number(tx.ms)
     end
   end
-  if next(call_.served) then
-    forget_unserved(call_)
+  if next(tx.served) then
+    forget_unserved(tx)
   end
 end
 
 -- Notes the latest order that entries of each urgency were taken of.
-local function note_rounds(call_, latest)
+local function note_rounds(tx, latest)
   for urgency, order in pairs(latest) do
     local field = round_field(urgency)
-    local before = command("HGET", call_.keys[keyslots.STATS], field) or 0
-    call.count(call_, field, max(tonumber(sub(order, 1, ROUND_DIGITS), 16) - before, 0))
+    local before = command("HGET", tx.keys[keyslots.STATS], field) or 0
+    transaction.count(tx, field, max(tonumber(sub(order, 1, ROUND_DIGITS), 16) - before, 0))
   end
 end
 
 -- Those of these queues that come first, for whoever decides where to take some.
-function M.peek(call_, names, limit)
-  call_.reserved, call_.served = {}, {}
-  take_back(call_)
-  note_served(call_, names)
-  return first_of(call_, names, limit)
+function M.peek(tx, names, limit)
+  tx.reserved, tx.served = {}, {}
+  take_back(tx)
+  note_served(tx, names)
+  return first_of(tx, names, limit)
 end
 
--- Takes the first entries of these queues out, reserved for the caller; those of its own workflows (flows
--- by id) are left for it to start. Returns the entries, and what handout.start takes of each, or false.
-function M.take(call_, names, limit, flows)
-  call_.reserved, call_.served = {}, {}
-  take_back(call_)
-  note_served(call_, names)
-  local found, own = first_of(call_, names, limit), {}
-  local latest, due = {}, call.number(call_.ms + states.RESERVED_MS)
+-- Takes the first entries of these queues out, reserved for the caller; those of its own workflows (workflows
+-- by id) are left for it to start. Returns the entries, and what dispatch.start takes of each, or false.
+function M.take(tx, names, limit, workflows)
+  tx.reserved, tx.served = {}, {}
+  take_back(tx)
+  note_served(tx, names)
+  local found, own = first_of(tx, names, limit), {}
+  local latest, due = {}, transaction.number(tx.ms + states.RESERVED_MS)
   for i = 1, #found do
     local member = found[i]
     local place, urgency, order, id, step = match(member, "^([^:]*:(%d+)|(%x+))|([^|]+)|(.*)$")
-    local flow = flows[id]
+    local workflow = workflows[id]
     if order > (latest[urgency] or "") then
       latest[urgency] = order
     end
-    own[i] = flow and { flow = flow, step = step, place = place } or false
-    if not flow then
-      take_out(call_, member)
-      call_.reserved[member] = due
+    own[i] = workflow and { workflow = workflow, step = step, place = place } or false
+    if not workflow then
+      take_out(tx, member)
+      tx.reserved[member] = due
     end
   end
-  note_rounds(call_, latest)
+  note_rounds(tx, latest)
   return found, own
 end
 

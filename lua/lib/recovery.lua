@@ -1,7 +1,7 @@
 -- Recovery sessions: an operator has a step run again, skips it, or cancels it, and its descendants are
 -- placed anew from their parents' present states (SPEC section 6).
 --
--- A session begins when nothing else is left to be walked, and is an entry itself (walk.lua):
+-- A session begins when nothing else is left to be walked, and is an entry itself (propagate.lua):
 --   *recover|n,phase,position,chunk,count,length,note
 --   n          its number; the record is "v:n" in the payload hash:
 --              stamp,call,command,step,action,scope,reopen,done,count|step:before:after,...|client's note
@@ -14,7 +14,7 @@
 -- Marking holds what the session is to place: pending, with walked "h" and the state before in its claim,
 -- "<f" ("<a=" when a signal has woken it), so that none of it runs and the workflow does not end before all
 -- is marked. Placing judges every pending step by its parents. What ends meanwhile is walked behind the
--- session (walk.descend), and counts as unresolved until then: no edge is counted twice, and none is missed.
+-- session (propagate.descend), and counts as unresolved until then: no edge is counted twice, and none is missed.
 local M = {}
 
 M.ORIGIN = "*recover"
@@ -35,13 +35,13 @@ end
 
 function M.text(s)
   return s.stamp .. "," .. s.call .. "," .. s.command .. "," .. s.step .. "," .. s.action .. ","
-    .. s.scope .. "," .. s.reopen .. "," .. s.done .. "," .. call.number(s.count) .. "|" .. s.changes
+    .. s.scope .. "," .. s.reopen .. "," .. s.done .. "," .. transaction.number(s.count) .. "|" .. s.changes
     .. "|" .. s.note
 end
 
 -- The record of one session as text, or nil.
-function M.stored(flow, number)
-  return command("HGET", flow.p, "v:" .. number) or nil
+function M.stored(workflow, number)
+  return command("HGET", workflow.p, "v:" .. number) or nil
 end
 
 local function changed(s, name, before, after)
@@ -62,13 +62,13 @@ local function grant(step)
 end
 
 -- Takes a step out of where it stands, until it is placed. One that a signal has woken stays so.
-local function hold(call_, flow, name, step)
+local function hold(tx, workflow, name, step)
   local before, woken = step.state, step.claim == claims.UNCOUNTED
-  moves.withdraw(call_, flow, name, step)
+  transitions.withdraw(tx, workflow, name, step)
   if before == "t" then
-    waits.revive(call_, flow, name)
+    waits.revive(tx, workflow, name)
   end
-  moves.become(call_, flow, name, step, PENDING)
+  transitions.become(tx, workflow, name, step, PENDING)
   step.finished, step.walked = "", "h"
   step.claim = "<" .. before .. (woken and claims.UNCOUNTED or "")
 end
@@ -79,8 +79,8 @@ end
 
 -- Marking: what a step's parents say of it. "a": a member or the recovered step holds it by a cancel edge;
 -- "t": an ended step that it depended on is revived; "c": another one cancels it.
-local function mark_parent(flow, s, name, continues, note)
-  local parent = call.step(flow, name)
+local function mark_parent(workflow, s, name, continues, note)
+  local parent = transaction.step(workflow, name)
   local held = parent and parent.walked == "h"
   local anchor = held or name == s.step
   if anchor and (not continues or s.scope == DOWNSTREAM) then
@@ -104,20 +104,20 @@ local function is_member(s, step, note)
   return s.scope == BLOCKED and by_others and note.a and not note.c
 end
 
-local function mark(call_, flow, s, name, step, note)
+local function mark(tx, workflow, s, name, step, note)
   if is_member(s, step, note) then
     if step.state ~= "p" then
       grant(step)
     end
-    hold(call_, flow, name, step)
+    hold(tx, workflow, name, step)
   elseif note.t and (step.state == "a" or step.state == "r") then
-    hold(call_, flow, name, step)
+    hold(tx, workflow, name, step)
   end
 end
 
 -- Placing: how many parents are unresolved, and whether one cancels.
-local function place_parent(flow, _, name, continues, note)
-  local parent = call.step(flow, name)
+local function place_parent(workflow, _, name, continues, note)
+  local parent = transaction.step(workflow, name)
   if not states.TERMINAL[parent.state] or find(parent.walked, "%d") then
     note.u = note.u + 1
   elseif parent.state ~= "c" and not continues then
@@ -125,23 +125,23 @@ local function place_parent(flow, _, name, continues, note)
   end
 end
 
-local function place(call_, flow, s, name, step, note)
+local function place(tx, workflow, s, name, step, note)
   local before = match(step.claim, "^<(.)") or "p"
   local held = step.walked == "h" or step.walked == "b"
   if note.c then
-    local outcome = flow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED
-    moves.become(call_, flow, name, step, outcome, before)
+    local outcome = workflow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED
+    transitions.become(tx, workflow, name, step, outcome, before)
   elseif note.u == 0 and step.walked == "b" and name ~= s.step then
     return -- what it lacks has not been recovered, nor the step itself
   elseif note.u == 0 then
-    if moves.enqueue(call_, flow, name, step) then
-      call.count(call_, states.COUNTER_RECOVERED, 1)
+    if transitions.enqueue(tx, workflow, name, step) then
+      transaction.count(tx, states.COUNTER_RECOVERED, 1)
     end
   elseif not held and tonumber(step.remaining) == note.u then
     return
   else
-    step.remaining = call.number(note.u)
-    flow.dirty[name] = true
+    step.remaining = transaction.number(note.u)
+    workflow.dirty[name] = true
   end
   step.walked = ""
   step.claim = match(step.claim, claims.UNCOUNTED .. "$") or ""
@@ -169,80 +169,80 @@ local function read_note(text)
 end
 
 local function write_note(note)
-  return (note.a and "a" or "") .. (note.t and "t" or "") .. (note.c and "c" or "") .. call.number(note.u)
+  return (note.a and "a" or "") .. (note.t and "t" or "") .. (note.c and "c" or "") .. transaction.number(note.u)
 end
 
 -- Looks at the parents of a step as far as the budget goes. Returns the chunk to go on with, or nil when
 -- all have been seen.
-local function ask_parents(call_, flow, s, phase, step, name, chunk, note)
+local function ask_parents(tx, workflow, s, phase, step, name, chunk, note)
   local text = record.parents(step.static)
   local total = byte(text) == 35 and tonumber(sub(text, 2))
   repeat
-    local part = total and command("HGET", flow.p, "u:" .. name .. ":" .. call.number(chunk)) or text
+    local part = total and command("HGET", workflow.p, "u:" .. name .. ":" .. transaction.number(chunk)) or text
     local names, continues = {}, {}
     for sign, parent in gmatch(part, "(%+?)([^,+]+)") do
       names[#names + 1] = parent
       continues[#names] = sign == "+"
     end
-    call.fetch(flow, names)
+    transaction.fetch(workflow, names)
     for i = 1, #names do
-      phase.parent(flow, s, names[i], continues[i], note)
+      phase.parent(workflow, s, names[i], continues[i], note)
     end
-    call_.budget = call_.budget - #names
+    tx.budget = tx.budget - #names
     chunk = chunk + 1
     if not total or chunk * states.CHUNK >= total then
       return nil
     end
-  until call_.budget <= 0
+  until tx.budget <= 0
   return chunk
 end
 
 -- The steps of a chunk, with their records present.
-local function chunk_at(flow, cache, position)
+local function chunk_at(workflow, cache, position)
   local number = floor(position / states.CHUNK)
   if cache.number ~= number then
     local names = {}
-    for name in gmatch(command("HGET", flow.w, "#" .. call.number(number)) or "", "[^,]+") do
+    for name in gmatch(command("HGET", workflow.w, "#" .. transaction.number(number)) or "", "[^,]+") do
       names[#names + 1] = name
     end
-    call.fetch(flow, names)
+    transaction.fetch(workflow, names)
     cache.number, cache.names = number, names
   end
   return cache.names[position % states.CHUNK + 1]
 end
 
-local function finish(call_, flow, s, number)
+local function finish(tx, workflow, s, number)
   s.done = "1"
-  flow.h.recovering = ""
-  walk.drop_first(flow)
+  workflow.h.recovering = ""
+  propagate.drop_first(workflow)
   outbox.write(
-    call_, flow, "workflow.recovery_completed",
-    '"session_id":"' .. flow.id .. "/" .. number .. '","step":"' .. s.step .. '","action":"' .. s.action
-      .. '","change_count":' .. call.number(s.count)
+    tx, workflow, "workflow.recovery_completed",
+    '"session_id":"' .. workflow.id .. "/" .. number .. '","step":"' .. s.step .. '","action":"' .. s.action
+      .. '","change_count":' .. transaction.number(s.count)
   )
 end
 
-local function write_entry(flow, number, s, at)
-  walk.put(
-    flow, flow.h.head,
-    M.ORIGIN .. "|" .. number .. "," .. at.phase .. "," .. call.number(at.position) .. ","
-      .. call.number(at.chunk) .. "," .. call.number(s.count) .. "," .. call.number(#s.changes) .. "," .. at.note
+local function write_entry(workflow, number, s, at)
+  propagate.put(
+    workflow, workflow.h.head,
+    M.ORIGIN .. "|" .. number .. "," .. at.phase .. "," .. transaction.number(at.position) .. ","
+      .. transaction.number(at.chunk) .. "," .. transaction.number(s.count) .. "," .. transaction.number(#s.changes) .. "," .. at.note
   )
 end
 
 -- Goes on with the step at a place; false when its parents are more than the budget allows.
-local function take_step(call_, flow, s, at, cache)
-  local phase, name = PHASES[at.phase], chunk_at(flow, cache, at.position)
-  local step = call.step(flow, name)
-  call_.budget = call_.budget - 1
+local function take_step(tx, workflow, s, at, cache)
+  local phase, name = PHASES[at.phase], chunk_at(workflow, cache, at.position)
+  local step = transaction.step(workflow, name)
+  tx.budget = tx.budget - 1
   if phase.concerns(s, name, step) then
     local note = read_note(at.note)
-    local more = ask_parents(call_, flow, s, phase, step, name, at.chunk, note)
+    local more = ask_parents(tx, workflow, s, phase, step, name, at.chunk, note)
     if more then
       at.chunk, at.note = more, write_note(note)
       return false
     end
-    phase.decide(call_, flow, s, name, step, note)
+    phase.decide(tx, workflow, s, name, step, note)
   end
   at.position, at.chunk, at.note = at.position + 1, 0, ""
   return true
@@ -250,65 +250,65 @@ end
 
 -- Takes a session further, within the call's budget. A cancel request that has come meanwhile ends the
 -- marking: what it has not come to keeps its course.
-local function run(call_, flow, number, s, at)
+local function run(tx, workflow, number, s, at)
   local cache = {}
-  while call_.budget > 0 and s.done == "" do
-    local superseded = at.phase == "m" and flow.h.cancel ~= ""
-    if at.position < flow.h.steps and not superseded then
-      if not take_step(call_, flow, s, at, cache) then
+  while tx.budget > 0 and s.done == "" do
+    local superseded = at.phase == "m" and workflow.h.cancel ~= ""
+    if at.position < workflow.h.steps and not superseded then
+      if not take_step(tx, workflow, s, at, cache) then
         break
       end
     elseif at.phase == "p" then
-      finish(call_, flow, s, number)
+      finish(tx, workflow, s, number)
     else
-      at.phase, at.position = "p", record.position(call.step(flow, s.step).static)
+      at.phase, at.position = "p", record.position(transaction.step(workflow, s.step).static)
       at.chunk, at.note = 0, ""
     end
   end
-  rows.set(flow, "v:" .. number, M.text(s))
+  results.set(workflow, "v:" .. number, M.text(s))
   if s.done == "" then
-    write_entry(flow, number, s, at)
+    write_entry(workflow, number, s, at)
   end
-  flow.moved = true
+  workflow.moved = true
 end
 
 -- The same for the session of the workflow's first entry.
-function M.advance(call_, flow, text)
+function M.advance(tx, workflow, text)
   local number, phase, position, chunk, count, length, note =
     match(text, "^(%d+),(%a),(%d+),(%d+),(%d+),(%d+),(%w*)$")
-  local s = M.read(M.stored(flow, number))
+  local s = M.read(M.stored(workflow, number))
   s.done, s.count, s.changes = "", tonumber(count), sub(s.changes, 1, tonumber(length))
-  run(call_, flow, number, s, {
+  run(tx, workflow, number, s, {
     phase = phase, position = tonumber(position), chunk = tonumber(chunk), note = note,
   })
 end
 
 -- What the command does to its own step.
-local function change_step(call_, flow, s, step)
+local function change_step(tx, workflow, s, step)
   local before = step.state
   if s.action == RETRY then
     grant(step)
-    flow.dirty[s.step] = true
+    workflow.dirty[s.step] = true
     if before ~= "p" and before ~= "a" then
-      hold(call_, flow, s.step, step)
+      hold(tx, workflow, s.step, step)
     end
     return
   end
-  moves.withdraw(call_, flow, s.step, step)
+  transitions.withdraw(tx, workflow, s.step, step)
   if before == "t" then
-    waits.revive(call_, flow, s.step)
+    waits.revive(tx, workflow, s.step)
   end
   step.walked, step.claim = "", s.action == CANCEL and M.SINGLED_OUT or ""
   local outcome = s.action == SKIP and states.SKIPPED or states.CANCELLED_BY_REQUEST
-  moves.become(call_, flow, s.step, step, outcome)
+  transitions.become(tx, workflow, s.step, step, outcome)
   changed(s, s.step, before, step.state)
 end
 
 -- Begins a session, where nothing else is left to be walked. Returns its number and record.
-function M.begin(call_, flow, item, step)
-  local h = flow.h
+function M.begin(tx, workflow, item, step)
+  local h = workflow.h
   local s = {
-    stamp = call.stamp(call_), call = item.call, command = item.command, step = item.step,
+    stamp = transaction.stamp(tx), call = item.call, command = item.command, step = item.step,
     action = item.recovery, scope = item.reach, done = "", count = 0, changes = "", note = item.note,
     reopen = item.reopen ~= "" and h.cancel ~= "" and "1" or "",
   }
@@ -316,9 +316,9 @@ function M.begin(call_, flow, item, step)
     h.cancel = ""
   end
   h.recoveries, h.review, h.recovering, h.tail = h.recoveries + 1, "", "1", h.tail + 1
-  local number = call.number(h.recoveries)
-  change_step(call_, flow, s, step)
-  run(call_, flow, number, s, {
+  local number = transaction.number(h.recoveries)
+  change_step(tx, workflow, s, step)
+  run(tx, workflow, number, s, {
     phase = s.action == CANCEL and "p" or "m", position = record.position(step.static), chunk = 0, note = "",
   })
   return number, s

@@ -31,22 +31,22 @@ local RECORD_ALONE = 2 -- a field and its value: nothing but ":" is to be set
 
 -- Keys are the partition's, then the topic's; with a place, those of several topics. Without a name the
 -- topic is called what its record says, if there is one.
-function M.open(call_, name, key, place)
-  local at = keyslots.FIRST_FLOW + 2 * ((place or 1) - 1)
-  local hash = call_.keys[at]
+function M.open(tx, name, key, place)
+  local at = keyslots.FIRST_WORKFLOW + 2 * ((place or 1) - 1)
+  local hash = tx.keys[at]
   local text = command("HGET", hash, ":")
   local t = {
-    hash = hash, set = call_.keys[at + 1], digest = match(hash, ":sig:(%x+)$"),
-    first = call_.us + 1, last = tonumber(call_.us), counted = tonumber(call_.us), handed = false,
+    hash = hash, set = tx.keys[at + 1], digest = match(hash, ":sig:(%x+)$"),
+    first = tx.us + 1, last = tonumber(tx.us), counted = tonumber(tx.us), handed = false,
     topic = name and name .. "|" .. key or text and match(text, "^[^|]*|(.*)$"),
     fields = {}, members = {}, gone = {}, moved = false, expired = 0,
   }
   if text then
-    local first, last, counted, number, workflow, step, n =
+    local first, last, counted, number, workflow_id, step, n =
       match(text, "^(%d+),(%d+),(%d+),(%d*),([^,]*),([^,]*),(%d*)|")
     t.first, t.last, t.counted = tonumber(first), tonumber(last), tonumber(counted)
     t.handed = number ~= ""
-      and { number = tonumber(number), workflow = workflow, step = step, n = n }
+      and { number = tonumber(number), workflow_id = workflow_id, step = step, n = n }
   end
   return t
 end
@@ -57,14 +57,14 @@ function M.signal(t, number)
   if planned ~= nil then
     return planned or nil
   end
-  local text = command("HGET", t.hash, "s" .. call.number(number))
+  local text = command("HGET", t.hash, "s" .. transaction.number(number))
   if not text then
     return nil
   end
-  local status, stamp, id, actor, workflow, step, n, dedupe =
+  local status, stamp, id, actor, workflow_id, step, n, dedupe =
     match(text, "^(%a),(%d+),([^,~]*)~?([^,]*),([^,]*),([^,]*),(%d*)|(.*)$")
   return {
-    number = number, status = status, stamp = stamp, call = id, actor = actor, workflow = workflow,
+    number = number, status = status, stamp = stamp, call = id, actor = actor, workflow_id = workflow_id,
     step = step, n = n, dedupe = dedupe,
   }
 end
@@ -84,43 +84,43 @@ end
 local function put_signal(t, signal)
   t.signals = t.signals or {}
   t.signals[signal.number] = signal
-  put(t, "s" .. call.number(signal.number), M.signal_text(signal))
+  put(t, "s" .. transaction.number(signal.number), M.signal_text(signal))
 end
 
 function M.signal_text(signal)
   local actor = signal.actor ~= "" and "~" .. signal.actor or ""
-  return signal.status .. "," .. signal.stamp .. "," .. signal.call .. actor .. "," .. signal.workflow
+  return signal.status .. "," .. signal.stamp .. "," .. signal.call .. actor .. "," .. signal.workflow_id
     .. "," .. signal.step .. "," .. signal.n .. "|" .. signal.dedupe
 end
 
 -- Plans a new signal; returns it.
-function M.add(call_, t, id, actor, dedupe, payload)
+function M.add(tx, t, id, actor, dedupe, payload)
   t.last = t.last + 1
   local signal = {
-    number = t.last, status = "k", stamp = call.stamp(call_), call = id, actor = actor, workflow = "",
+    number = t.last, status = "k", stamp = transaction.stamp(tx), call = id, actor = actor, workflow_id = "",
     step = "", n = "", dedupe = dedupe,
   }
   put_signal(t, signal)
-  put(t, "d" .. dedupe, call.number(t.last))
+  put(t, "d" .. dedupe, transaction.number(t.last))
   if payload then
-    put(t, "p" .. call.number(t.last), payload)
+    put(t, "p" .. transaction.number(t.last), payload)
     t.payload = payload
   end
   return signal
 end
 
 -- Plans that a signal was consumed by a wait, once.
-function M.consume(call_, t, number, workflow, step, n)
+function M.consume(tx, t, number, workflow_id, step, n)
   local signal = M.signal(t, number)
   if signal and signal.status == "k" then
-    signal.status, signal.workflow, signal.step, signal.n = "c", workflow, step, n
+    signal.status, signal.workflow_id, signal.step, signal.n = "c", workflow_id, step, n
     put_signal(t, signal)
-    call.count(call_, "sg|consumed", 1)
+    transaction.count(tx, "sg|consumed", 1)
   end
 end
 
 local function remove(t, signal)
-  local number = call.number(signal.number)
+  local number = transaction.number(signal.number)
   drop(t, "s" .. number)
   drop(t, "p" .. number)
   drop(t, "d" .. signal.dedupe)
@@ -130,21 +130,21 @@ end
 
 -- Plans the removal of a kept signal that somebody takes back, and with it of its dedupe record. What is
 -- kept behind it must have been judged once: that goes by numbers without a gap.
-function M.withdraw(call_, t, signal)
+function M.withdraw(tx, t, signal)
   remove(t, signal)
-  call.count(call_, "sg|withdrawn", 1)
+  transaction.count(tx, "sg|withdrawn", 1)
 end
 
 -- Plans the removal of a signal that this workflow has consumed.
-function M.remove(t, number, workflow)
+function M.remove(t, number, workflow_id)
   local signal = M.signal(t, number)
-  if signal and signal.status == "c" and signal.workflow == workflow then
+  if signal and signal.status == "c" and signal.workflow_id == workflow_id then
     remove(t, signal)
   end
 end
 
-function M.member(state, workflow, stamp, step, n)
-  return state .. "|" .. workflow .. "|" .. stamp .. "|" .. step .. "|" .. n
+function M.member(state, workflow_id, stamp, step, n)
+  return state .. "|" .. workflow_id .. "|" .. stamp .. "|" .. step .. "|" .. n
 end
 
 -- What the topic was last told of a step's wait, from its field "l...": number, state, stamp.
@@ -154,18 +154,18 @@ end
 
 -- Which member of the set stands for such a field: nil for a wait that is over.
 function M.registration(field, text)
-  local workflow, step = match(field, "^l(.*)|(.*)$")
+  local workflow_id, step = match(field, "^l(.*)|(.*)$")
   local n, state, stamp = read_known(text)
-  if workflow and RANK[state] and not OVER[state] then
-    return M.member(state, workflow, stamp, step, n), workflow, step, n, state
+  if workflow_id and RANK[state] and not OVER[state] then
+    return M.member(state, workflow_id, stamp, step, n), workflow_id, step, n, state
   end
   return nil
 end
 
 -- Whether the topic's record implies a member of the set.
 function M.implies(t, place)
-  local workflow, step = match(place, "^%a|([^|]+)|%d+|([^|]+)|%d+$")
-  local field = workflow and "l" .. workflow .. "|" .. step
+  local workflow_id, step = match(place, "^%a|([^|]+)|%d+|([^|]+)|%d+$")
+  local field = workflow_id and "l" .. workflow_id .. "|" .. step
   return field and M.registration(field, command("HGET", t.hash, field)) == place
 end
 
@@ -175,20 +175,20 @@ end
 
 -- Plans what became of a wait: "w", "x", "r" or "g". Returns whether that was news. Where it ``stands`` by
 -- its workflow's record, it does so here, whatever the topic knew: a failover took that workflow back.
-function M.tell(t, state, workflow, step, n, stamp, stands)
-  local field = "l" .. workflow .. "|" .. step
+function M.tell(t, state, workflow_id, step, n, stamp, stands)
+  local field = "l" .. workflow_id .. "|" .. step
   local known = command("HGET", t.hash, field)
   local last, was, before = read_known(known)
   local age = tonumber(last or 0) - tonumber(n)
   if not stands and (age > 0 or (age == 0 and RANK[was] > RANK[state])) then
     return false
   end
-  local place = not OVER[state] and M.member(state, workflow, stamp, step, n)
+  local place = not OVER[state] and M.member(state, workflow_id, stamp, step, n)
   if age == 0 and RANK[was] == RANK[state] and (not place or command("ZSCORE", t.set, place)) then
     return false
   end
   if known and not OVER[was] then
-    t.members[M.member(was, workflow, before, step, last)] = false
+    t.members[M.member(was, workflow_id, before, step, last)] = false
   end
   if place then
     t.members[place] = true
@@ -198,31 +198,31 @@ function M.tell(t, state, workflow, step, n, stamp, stands)
 end
 
 local function payload(t, number)
-  return number == t.last and t.payload or command("HGET", t.hash, "p" .. call.number(number))
+  return number == t.last and t.payload or command("HGET", t.hash, "p" .. transaction.number(number))
 end
 
 -- What a client has to carry out: {number, workflow, step, n, payload, who has delivered the signal}.
-function M.hand_off(t, number, workflow, step, n)
-  return { call.number(number), workflow, step, n, payload(t, number), M.signal(t, number).actor }
+function M.hand_off(t, number, workflow_id, step, n)
+  return { transaction.number(number), workflow_id, step, n, payload(t, number), M.signal(t, number).actor }
 end
 
 -- The signal that this wait has consumed, as a client has to hand it over once more; or false.
-function M.taken(t, workflow, step, n)
-  local last, state, number = read_known(command("HGET", t.hash, "l" .. workflow .. "|" .. step))
+function M.taken(t, workflow_id, step, n)
+  local last, state, number = read_known(command("HGET", t.hash, "l" .. workflow_id .. "|" .. step))
   if state ~= "r" or last ~= n or not M.signal(t, tonumber(number)) then
     return false
   end
-  return M.hand_off(t, tonumber(number), workflow, step, n)
+  return M.hand_off(t, tonumber(number), workflow_id, step, n)
 end
 
 -- Plans that nothing is known any more of a step's waits: its workflow is gone. Returns whether anything was.
-function M.forget(t, workflow, step)
-  local field = "l" .. workflow .. "|" .. step
+function M.forget(t, workflow_id, step)
+  local field = "l" .. workflow_id .. "|" .. step
   local known = command("HGET", t.hash, field)
   if known then
     local n, state, stamp = read_known(known)
     if not OVER[state] then
-      t.members[M.member(state, workflow, stamp, step, n)] = false
+      t.members[M.member(state, workflow_id, stamp, step, n)] = false
     end
     drop(t, field)
   end
@@ -230,9 +230,9 @@ function M.forget(t, workflow, step)
 end
 
 -- Ends the outstanding hand-off, if it is to this wait: what became of that is known.
-function M.settle(t, workflow, step, n)
+function M.settle(t, workflow_id, step, n)
   local handed = t.handed
-  if handed and handed.workflow == workflow and handed.step == step and handed.n == n then
+  if handed and handed.workflow_id == workflow_id and handed.step == step and handed.n == n then
     t.handed = false
     t.moved = true
   end
@@ -247,7 +247,7 @@ local function edge(t, kind, last)
   for _, stays in pairs(t.members) do
     gone = gone + (stays and 0 or 1)
   end
-  local found, best = command(verb, t.set, from, to, "LIMIT", "0", call.number(gone + 1)), nil
+  local found, best = command(verb, t.set, from, to, "LIMIT", "0", transaction.number(gone + 1)), nil
   for i = #found, 1, -1 do
     if t.members[found[i]] ~= false then
       best = found[i]
@@ -268,8 +268,8 @@ function M.verdict(t)
   if not first then
     return edge(t, "x", false) and "late" or "unmatched"
   end
-  local workflow = "^w|([^|]+)|"
-  return match(first, workflow) ~= match(edge(t, "w", true), workflow) and "ambiguous" or "recorded"
+  local workflow_id = "^w|([^|]+)|"
+  return match(first, workflow_id) ~= match(edge(t, "w", true), workflow_id) and "ambiguous" or "recorded"
 end
 
 -- When a kept signal has to leave, in milliseconds.
@@ -278,14 +278,14 @@ local function end_ms(signal)
 end
 
 -- Leaves behind the signals that were consumed, and removes those that nobody took in time.
-local function skip(call_, t)
+local function skip(tx, t)
   for _ = 1, SKIPPED_PER_CALL do
     if t.first > t.last then
       return
     end
     local signal = M.signal(t, t.first)
     if signal and signal.status == "k" then
-      if end_ms(signal) > call_.ms then
+      if end_ms(signal) > tx.ms then
         return
       end
       remove(t, signal)
@@ -306,10 +306,10 @@ local function json(quoted)
 end
 
 -- Leaves evidence of a kept signal that somebody had meant for a step.
-local function leave_evidence(call_, t, number, found)
+local function leave_evidence(tx, t, number, found)
   local name, key = match(t.topic, "^([^|]*)|(.*)$")
   local signal = M.signal(t, number)
-  evidence.log(call_, {
+  evidence.log(tx, {
     action = "deliver_signal", scope = "signal", step = "", call = "",
     note = '{"source":"server","signal":"' .. name .. '","correlation_key":' .. json(key)
       .. ',"dedupe_key":' .. json(signal.dedupe)
@@ -318,12 +318,12 @@ local function leave_evidence(call_, t, number, found)
 end
 
 -- Notes the first verdict on signals kept: in the statistics, and as evidence when one is late or ambiguous.
-local function note_first(call_, t, found)
+local function note_first(tx, t, found)
   local from = max(t.first, t.counted + 1)
   local last = min(t.last, from + NOTED_PER_CALL - 1)
-  call.count(call_, "sg|" .. found, last - from + 1)
+  transaction.count(tx, "sg|" .. found, last - from + 1)
   for number = from, REASON[found] and last or 0 do
-    leave_evidence(call_, t, number, found)
+    leave_evidence(tx, t, number, found)
   end
   t.counted = last
   t.moved = true
@@ -331,18 +331,18 @@ end
 
 -- Hands the oldest signal kept to the oldest wait of the only workflow that waits, if these exist and no
 -- other hand-off is outstanding. Else it is known what all signals kept are, which is noted once of each.
-function M.judge(call_, t)
+function M.judge(tx, t)
   if t.handed then
     return
   end
-  skip(call_, t)
+  skip(tx, t)
   local found = t.first <= t.last and M.verdict(t)
   if found == "recorded" then
-    local workflow, step, n = match(edge(t, "w", false), "^w|([^|]+)|%d+|([^|]+)|(%d+)$")
-    t.handed = { number = t.first, workflow = workflow, step = step, n = n }
+    local workflow_id, step, n = match(edge(t, "w", false), "^w|([^|]+)|%d+|([^|]+)|(%d+)$")
+    t.handed = { number = t.first, workflow_id = workflow_id, step = step, n = n }
     t.moved = true
   elseif found and t.counted < t.last then
-    note_first(call_, t, found)
+    note_first(tx, t, found)
   end
 end
 
@@ -358,7 +358,7 @@ end
 -- the status, where the caller knows it already.
 function M.answer(t, signal, status)
   return {
-    call.number(signal.number), status or M.status(t, signal), signal.workflow, signal.step,
+    transaction.number(signal.number), status or M.status(t, signal), signal.workflow_id, signal.step,
     signal.stamp, signal.dedupe, signal.actor, payload(t, signal.number),
   }
 end
@@ -366,7 +366,7 @@ end
 -- The outstanding hand-off as a client has to carry it out, or false.
 function M.handed(t)
   local handed = t.handed
-  return handed and M.hand_off(t, handed.number, handed.workflow, handed.step, handed.n)
+  return handed and M.hand_off(t, handed.number, handed.workflow_id, handed.step, handed.n)
 end
 
 -- The timer that a topic must have, by its hash's key: nil while no hand-off is outstanding.
@@ -376,16 +376,16 @@ function M.handed_timer(hash)
 end
 
 -- When the topic's timer is due at the latest, as text; false for never.
-function M.due(call_, t)
+function M.due(tx, t)
   if t.handed then
-    return call.number(call_.ms + states.GRACE_MS)
+    return transaction.number(tx.ms + states.GRACE_MS)
   end
   if t.first > t.last then
     return false
   end
   local oldest = M.signal(t, t.first)
   -- Where the oldest is not kept, there is more to be left behind than a call may.
-  return call.number(oldest and oldest.status == "k" and end_ms(oldest) or call_.ms)
+  return transaction.number(oldest and oldest.status == "k" and end_ms(oldest) or tx.ms)
 end
 
 -- Removes fields or, when nothing would be left but the record of a topic that holds nothing, the topic.
@@ -406,19 +406,19 @@ local function clear(t)
 end
 
 -- Writes what was planned, the record of truth last.
-function M.commit(call_, t, verb)
+function M.commit(tx, t, verb)
   if t.moved then
-    local handed = t.handed or { number = "", workflow = "", step = "", n = "" }
-    call_.timers = { [M.timer(t)] = M.due(call_, t) }
+    local handed = t.handed or { number = "", workflow_id = "", step = "", n = "" }
+    tx.timers = { [M.timer(t)] = M.due(tx, t) }
     put(
       t, ":",
-      call.number(t.first) .. "," .. call.number(t.last) .. "," .. call.number(t.counted) .. ","
-        .. (t.handed and call.number(handed.number) or "") .. "," .. handed.workflow .. ","
+      transaction.number(t.first) .. "," .. transaction.number(t.last) .. "," .. transaction.number(t.counted) .. ","
+        .. (t.handed and transaction.number(handed.number) or "") .. "," .. handed.workflow_id .. ","
         .. handed.step .. "," .. handed.n .. "|" .. t.topic
     )
     flush.write_members(t.set, t.members)
   end
-  flush.commit(call_, verb)
+  flush.commit(tx, verb)
   -- What leaves does so before the record says so: a number without a signal is passed over, a signal out of
   -- the record's bounds would never leave.
   local gone = #t.gone > 0 and clear(t)

@@ -49,7 +49,7 @@ function M.read(text)
 end
 
 function M.write(wait)
-  return call.number(wait.n) .. "," .. wait.status .. "," .. wait.stamp .. "," .. wait.deadline .. ","
+  return transaction.number(wait.n) .. "," .. wait.status .. "," .. wait.stamp .. "," .. wait.deadline .. ","
     .. wait.resolved .. "," .. wait.signal .. "," .. wait.told .. "," .. wait.left .. "," .. wait.asked
     .. "," .. wait.call .. (wait.actor ~= "" and "~" .. wait.actor or "") .. "," .. wait.lease .. "|"
     .. wait.topic
@@ -62,43 +62,43 @@ function M.untold(wait)
 end
 
 -- Makes the latest waits of these steps present with one read; most workflows never have any.
-function M.load(flow, names)
-  flow.waits = flow.waits or {}
+function M.load(workflow, names)
+  workflow.waits = workflow.waits or {}
   local missing = {}
   for i = 1, #names do
-    if flow.waits[names[i]] == nil then
+    if workflow.waits[names[i]] == nil then
       missing[#missing + 1] = "~" .. names[i]
     end
   end
   if #missing > 0 then
-    local found = flow.waited and command("HMGET", flow.w, unpack(missing)) or NONE
+    local found = workflow.waited and command("HMGET", workflow.w, unpack(missing)) or NONE
     for i = 1, #missing do
-      flow.waits[sub(missing[i], 2)] = found[i] and M.read(found[i]) or false
+      workflow.waits[sub(missing[i], 2)] = found[i] and M.read(found[i]) or false
     end
   end
 end
 
 -- The step's latest wait, or false.
-function M.latest(flow, name)
-  M.load(flow, { name })
-  return flow.waits[name]
+function M.latest(workflow, name)
+  M.load(workflow, { name })
+  return workflow.waits[name]
 end
 
 -- One of the step's waits, or nil.
-function M.numbered(flow, name, n)
-  local wait = M.latest(flow, name)
+function M.numbered(workflow, name, n)
+  local wait = M.latest(workflow, name)
   if not wait or wait.n == n then
     return wait or nil
   end
-  local text = command("HGET", flow.p, "a:" .. name .. ":" .. call.number(n))
+  local text = command("HGET", workflow.p, "a:" .. name .. ":" .. transaction.number(n))
   return text and M.read(text) or nil
 end
 
 -- Plans the writing of the step's latest wait, and of its places in the agenda.
-local function keep(call_, flow, name, wait)
-  flow.waits[name] = wait
-  call.set(flow, "~" .. name, M.write(wait))
-  M.place(call_, flow, name, wait)
+local function keep(tx, workflow, name, wait)
+  workflow.waits[name] = wait
+  transaction.set(workflow, "~" .. name, M.write(wait))
+  M.place(tx, workflow, name, wait)
 end
 
 -- When the wait's deadline passes, in whole milliseconds; nil without one.
@@ -107,99 +107,99 @@ local function due_ms(wait)
 end
 
 -- The scores of the wait's places in the agenda, as they should be; false for a place it has not.
-local function places(call_, wait)
+local function places(tx, wait)
   local waiting = wait and wait.status == "w" and due_ms(wait)
   local untold = wait and (wait.left ~= "" or M.untold(wait))
-  return waiting and call.number(waiting) or false,
-    untold and call.number(call_.ms + states.GRACE_MS - OFFSET) or false
+  return waiting and transaction.number(waiting) or false,
+    untold and transaction.number(tx.ms + states.GRACE_MS - OFFSET) or false
 end
 
-function M.place(call_, flow, name, wait)
-  flow.agenda = flow.agenda or {}
-  flow.agenda[name], flow.agenda["!" .. name] = places(call_, wait)
+function M.place(tx, workflow, name, wait)
+  workflow.agenda = workflow.agenda or {}
+  workflow.agenda[name], workflow.agenda["!" .. name] = places(tx, wait)
 end
 
 -- The score that the waits imply of a member of the agenda, or false; and whether it may stand at an
 -- earlier one.
-function M.implied(call_, flow, member)
+function M.implied(tx, workflow, member)
   local is_told = byte(member) == 33
-  local waiting, untold = places(call_, M.latest(flow, is_told and sub(member, 2) or member))
+  local waiting, untold = places(tx, M.latest(workflow, is_told and sub(member, 2) or member))
   return is_told and untold or not is_told and waiting, is_told
 end
 
 -- What became of one of a step's waits, as its topic is to be told, with the wait's stamp and signal.
-function M.fate(flow, name, n)
-  local wait = M.numbered(flow, name, n)
+function M.fate(workflow, name, n)
+  local wait = M.numbered(workflow, name, n)
   return wait and WANTED[wait.status] or "g", wait and wait.stamp or "0", wait and wait.signal or ""
 end
 
-local function note(call_, flow, name, wait)
+local function note(tx, workflow, name, wait)
   local item = {
     action = "await_step", scope = "step", step = name, call = "",
-    note = '{"source":"server","wait":' .. call.number(wait.n) .. "}",
+    note = '{"source":"server","wait":' .. transaction.number(wait.n) .. "}",
   }
   local message = format(MESSAGE[wait.status], wait.n)
-  evidence.accept(call_, flow, item, STATUS_NAME[wait.status], REASON[wait.status], message)
+  evidence.accept(tx, workflow, item, STATUS_NAME[wait.status], REASON[wait.status], message)
 end
 
 -- Puts a step that was taken out of where it stood into a wait, in place of its last one.
-function M.begin(call_, flow, name, wait)
-  local before = M.latest(flow, name)
+function M.begin(tx, workflow, name, wait)
+  local before = M.latest(workflow, name)
   wait.n, wait.left = 1, ""
   if before then
     wait.n, wait.left = before.n + 1, before.left
     if M.untold(before) then
-      wait.left = before.left .. (before.left == "" and "" or "+") .. call.number(before.n)
+      wait.left = before.left .. (before.left == "" and "" or "+") .. transaction.number(before.n)
     end
     before.left = ""
-    local field = "a:" .. name .. ":" .. call.number(before.n)
-    flow.rows[#flow.rows + 1] = field
-    flow.rows[#flow.rows + 1] = M.write(before)
-    flow.unset = flow.unset or {} -- what woke the step before
-    flow.unset[#flow.unset + 1] = "s:" .. name
+    local field = "a:" .. name .. ":" .. transaction.number(before.n)
+    workflow.rows[#workflow.rows + 1] = field
+    workflow.rows[#workflow.rows + 1] = M.write(before)
+    workflow.unset = workflow.unset or {} -- what woke the step before
+    workflow.unset[#workflow.unset + 1] = "s:" .. name
   else
-    call.set(flow, M.ANY, "1")
-    flow.waited = "1"
+    transaction.set(workflow, M.ANY, "1")
+    workflow.waited = "1"
   end
   if wait.lease ~= "" then
-    flow.rows[#flow.rows + 1] = "l:" .. name .. ":" .. wait.lease
-    flow.rows[#flow.rows + 1] = call.number(wait.n)
+    workflow.rows[#workflow.rows + 1] = "l:" .. name .. ":" .. wait.lease
+    workflow.rows[#workflow.rows + 1] = transaction.number(wait.n)
   end
-  keep(call_, flow, name, wait)
+  keep(tx, workflow, name, wait)
 end
 
 -- The step leaves its wait other than by its signal or its deadline.
-function M.abandon(call_, flow, name)
-  local wait = M.latest(flow, name)
-  wait.status, wait.resolved = "a", call_.us
-  keep(call_, flow, name, wait)
-  note(call_, flow, name, wait)
+function M.abandon(tx, workflow, name)
+  local wait = M.latest(workflow, name)
+  wait.status, wait.resolved = "a", tx.us
+  keep(tx, workflow, name, wait)
+  note(tx, workflow, name, wait)
 end
 
 -- A step that had expired is placed anew by a recovery. What woke a step stays: `retry` keeps it.
-function M.revive(call_, flow, name)
-  local wait = M.latest(flow, name)
+function M.revive(tx, workflow, name)
+  local wait = M.latest(workflow, name)
   if wait.status == "x" then
     wait.status = "y"
-    keep(call_, flow, name, wait)
+    keep(tx, workflow, name, wait)
   end
 end
 
 -- The step's wait is over: a signal has come.
-function M.resolve(call_, flow, name, signal, payload)
-  local wait = M.latest(flow, name)
-  wait.status, wait.resolved, wait.signal = "r", call_.us, signal
-  keep(call_, flow, name, wait)
-  flow.rows[#flow.rows + 1] = "s:" .. name
-  flow.rows[#flow.rows + 1] = payload
+function M.resolve(tx, workflow, name, signal, payload)
+  local wait = M.latest(workflow, name)
+  wait.status, wait.resolved, wait.signal = "r", tx.us, signal
+  keep(tx, workflow, name, wait)
+  workflow.rows[#workflow.rows + 1] = "s:" .. name
+  workflow.rows[#workflow.rows + 1] = payload
   return wait
 end
 
 -- Notes that the topic of a wait was told of it; what was told later is not taken back.
-function M.tell(call_, flow, name, n, told)
-  local wait = M.latest(flow, name)
+function M.tell(tx, workflow, name, n, told)
+  local wait = M.latest(workflow, name)
   if not wait then
-    M.place(call_, flow, name, false)
+    M.place(tx, workflow, name, false)
     return
   end
   if wait.n == n then
@@ -215,21 +215,21 @@ function M.tell(call_, flow, name, n, told)
     end
     wait.left = concat(left, "+")
   end
-  keep(call_, flow, name, wait)
+  keep(tx, workflow, name, wait)
 end
 
 -- What the topics of a step's waits have to be told: appends {step, n, what, stamp, signal, name|key}
 -- of each. With known, also of a wait that its topic knows of, to be told again.
-function M.list(flow, name, known, found)
-  local wait = M.latest(flow, name)
+function M.list(workflow, name, known, found)
+  local wait = M.latest(workflow, name)
   for n in gmatch(wait and wait.left or "", "%d+") do
-    local earlier = M.numbered(flow, name, tonumber(n))
+    local earlier = M.numbered(workflow, name, tonumber(n))
     found[#found + 1] = { name, n, WANTED[earlier.status], earlier.stamp, earlier.signal, earlier.topic, "" }
   end
   local untold = wait and M.untold(wait)
   if untold or (wait and known and (wait.status == "w" or wait.status == "x")) then
     found[#found + 1] = {
-      name, call.number(wait.n), WANTED[wait.status], wait.stamp, wait.signal, wait.topic,
+      name, transaction.number(wait.n), WANTED[wait.status], wait.stamp, wait.signal, wait.topic,
       untold and "" or "1",
     }
   end
@@ -241,21 +241,21 @@ function M.is_shown(text)
 end
 
 -- That wait, or false.
-function M.shown(flow, name, text)
-  local wait = M.is_shown(text) and M.latest(flow, name)
+function M.shown(workflow, name, text)
+  local wait = M.is_shown(text) and M.latest(workflow, name)
   return wait and M.write(wait)
 end
 
 -- Whether a lease of the step has ended in a wait.
-function M.has_lease(flow, name, lease)
-  return command("HEXISTS", flow.p, "l:" .. name .. ":" .. lease) == 1
+function M.has_lease(workflow, name, lease)
+  return command("HEXISTS", workflow.p, "l:" .. name .. ":" .. lease) == 1
 end
 
 -- What deadlines have passed: those up to now or, while a cancel request stands, up to that. What still
 -- waited then is the request's to end.
-local function passed_us(call_, flow)
-  local requested = match(flow.h.cancel, "^%d+")
-  return requested and (flow.h.inserted + requested) * 1000 or tonumber(call_.us)
+local function passed_us(tx, workflow)
+  local requested = match(workflow.h.cancel, "^%d+")
+  return requested and (workflow.h.inserted + requested) * 1000 or tonumber(tx.us)
 end
 
 local function is_due(wait, passed)
@@ -263,17 +263,17 @@ local function is_due(wait, passed)
 end
 
 -- Ends those of the named steps whose deadline has passed. Returns their names.
-function M.expire_named(call_, flow, names)
-  M.load(flow, names)
-  local expired, parents, passed = {}, {}, passed_us(call_, flow)
+function M.expire_named(tx, workflow, names)
+  M.load(workflow, names)
+  local expired, parents, passed = {}, {}, passed_us(tx, workflow)
   for i = 1, #names do
     local name = names[i]
-    local step, wait = call.step(flow, name), flow.waits[name]
+    local step, wait = transaction.step(workflow, name), workflow.waits[name]
     if step and step.state == "w" and is_due(wait, passed) then
-      wait.status, wait.resolved = "x", call_.us
-      moves.become(call_, flow, name, step, states.WAIT_EXPIRED)
-      keep(call_, flow, name, wait)
-      note(call_, flow, name, wait)
+      wait.status, wait.resolved = "x", tx.us
+      transitions.become(tx, workflow, name, step, states.WAIT_EXPIRED)
+      keep(tx, workflow, name, wait)
+      note(tx, workflow, name, wait)
       expired[#expired + 1] = name
       if record.children(step) ~= "" then
         step.walked = "0"
@@ -282,47 +282,47 @@ function M.expire_named(call_, flow, names)
     end
   end
   if #expired > 0 then
-    call_.budget = max(call_.budget - #expired, 0)
-    local done = walk.descend(call_, flow, parents)
-    walk.append(flow, "", done, done.at)
+    tx.budget = max(tx.budget - #expired, 0)
+    local done = propagate.descend(tx, workflow, parents)
+    propagate.append(workflow, "", done, done.at)
   end
   return expired
 end
 
 -- Ends waits whose deadline has passed, before anything else is judged: of the named steps first, whose
 -- records are present, then of others, as many as a call may. Returns whether there may be more.
-function M.expire(call_, flow, names)
-  if not flow.h or flow.h.w == 0 or flow.h.semantics ~= states.VERSION then
+function M.expire(tx, workflow, names)
+  if not workflow.h or workflow.h.w == 0 or workflow.h.semantics ~= states.VERSION then
     return false
   end
   if #names > 0 then
-    M.expire_named(call_, flow, names)
+    M.expire_named(tx, workflow, names)
   end
   -- Of several workflows in one call, those that come last go on with a later one.
-  local most = max(min(EXPIRED_PER_CALL, call_.budget), 1)
+  local most = max(min(EXPIRED_PER_CALL, tx.budget), 1)
   local due = command(
-    "ZRANGEBYSCORE", flow.d, "0", call.number(call_.ms), "LIMIT", "0", call.number(most)
+    "ZRANGEBYSCORE", workflow.d, "0", transaction.number(tx.ms), "LIMIT", "0", transaction.number(most)
   )
   if #due == 0 then
     return false
   end
-  call.fetch(flow, due)
-  M.expire_named(call_, flow, due)
+  transaction.fetch(workflow, due)
+  M.expire_named(tx, workflow, due)
   for i = 1, #due do
-    M.place(call_, flow, due[i], flow.waits[due[i]])
+    M.place(tx, workflow, due[i], workflow.waits[due[i]])
   end
   return #due == most
 end
 
 -- Those of some steps with waits whose places in the agenda are not what they should be.
-function M.misplaced(call_, flow, names)
+function M.misplaced(tx, workflow, names)
   local members, found = {}, {}
   for i = 1, #names do
     members[2 * i - 1], members[2 * i] = names[i], "!" .. names[i]
   end
-  local scores = command("ZMSCORE", flow.d, unpack(members))
+  local scores = command("ZMSCORE", workflow.d, unpack(members))
   for i = 1, #names do
-    local due, untold = places(call_, flow.waits[names[i]])
+    local due, untold = places(tx, workflow.waits[names[i]])
     local same = tonumber(scores[2 * i - 1] or -1) == tonumber(due or -1)
     if not same or (not scores[2 * i]) ~= (not untold) then
       found[#found + 1] = names[i]
@@ -333,65 +333,65 @@ end
 
 -- The same of one chunk of steps, and what their places in the agenda lack. Returns what the topics of
 -- their waits are to be told.
-function M.check(call_, flow, names, repairs)
-  M.load(flow, names)
+function M.check(tx, workflow, names, repairs)
+  M.load(workflow, names)
   local waiting, found = {}, {}
   for i = 1, #names do
-    if flow.waits[names[i]] then
+    if workflow.waits[names[i]] then
       waiting[#waiting + 1] = names[i]
     end
   end
   if #waiting == 0 then
     return found
   end
-  local expired, changed = M.expire_named(call_, flow, waiting), {}
+  local expired, changed = M.expire_named(tx, workflow, waiting), {}
   for i = 1, #expired do
     changed[expired[i]] = true
     repairs[#repairs + 1] = { "wait_expired", expired[i] }
   end
-  local misplaced = M.misplaced(call_, flow, waiting)
+  local misplaced = M.misplaced(tx, workflow, waiting)
   for i = 1, #misplaced do
     local name = misplaced[i]
     if not changed[name] then
-      M.place(call_, flow, name, flow.waits[name])
+      M.place(tx, workflow, name, workflow.waits[name])
       repairs[#repairs + 1] = { "wait_timer_missing", name }
     end
   end
   for i = 1, #waiting do
-    M.list(flow, waiting[i], true, found)
+    M.list(workflow, waiting[i], true, found)
   end
   return found
 end
 
 -- When the agenda wants somebody, in milliseconds; nil when it is empty.
-function M.next_due(flow)
-  local first = command("ZRANGE", flow.d, "0", "0", "WITHSCORES")
+function M.next_due(workflow)
+  local first = command("ZRANGE", workflow.d, "0", "0", "WITHSCORES")
   if not first[1] then
     return nil
   end
   local due = tonumber(first[2])
   if due < 0 then
-    local deadline = command("ZRANGEBYSCORE", flow.d, "0", "+inf", "WITHSCORES", "LIMIT", "0", "1")
+    local deadline = command("ZRANGEBYSCORE", workflow.d, "0", "+inf", "WITHSCORES", "LIMIT", "0", "1")
     due = min(due + OFFSET, tonumber(deadline[2]) or due + OFFSET)
   end
   return due
 end
 
-function M.timer(flow)
-  return "w|" .. flow.id
+function M.timer(workflow)
+  return "w|" .. workflow.id
 end
 
 -- Writes the planned places; called by flush only.
-function M.commit(call_, flow)
-  flush.write_members(flow.d, flow.agenda)
-  local due = M.next_due(flow)
-  call_.timers = call_.timers or {}
-  call_.timers[M.timer(flow)] = due and call.number(due) or false
+function M.commit(tx, workflow)
+  flush.write_members(workflow.d, workflow.agenda)
+  local due = M.next_due(workflow)
+  tx.timers = tx.timers or {}
+  tx.timers[M.timer(workflow)] = due and transaction.number(due) or false
 end
 
 -- "1" while the topics of some waits have not been told all, else "".
-function M.flag(flow)
-  local first = flow.waited and command("ZRANGE", flow.d, "0", "0")[1]
+function M.flag(workflow)
+  local first = workflow.waited and command("ZRANGE", workflow.d, "0", "0")[1]
   return first and byte(first) == 33 and "1" or ""
 end
 

@@ -25,7 +25,7 @@ from rwf.cli.common import (
 from rwf.cli.faults import Refused, file_errors
 from rwf.cli.text import escaped
 from rwf.model.names import shown
-from rwf.model.operator import step_status
+from rwf.model.operator_status import step_status
 from rwf.model.payload import path_text
 from rwf.model.states import CompletionStatus
 from rwf.model.views import CommandResult, WorkflowView

@@ -13,7 +13,7 @@ import click
 
 from rwf import Client
 from rwf.cli.text import escaped, moment
-from rwf.model.operator import step_status, workflow_status
+from rwf.model.operator_status import step_status, workflow_status
 from rwf.model.states import OperatorStatus, StepState
 from rwf.model.views import GraphView, StepView, View, WorkflowView
 

@@ -16,7 +16,7 @@ import orjson
 
 from rwf.errors import WorkflowInvalid
 from rwf.model.names import shown
-from rwf.model.ref import RESULT_KEY, Ref
+from rwf.model.references import RESULT_KEY, Ref
 
 MAX_DEPTH: Final = 200
 MIN_INT: Final = -(2**63)

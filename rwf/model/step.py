@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from rwf.errors import WorkflowInvalid
 from rwf.model.names import checked_name, shown
 from rwf.model.payload import decode, encode
-from rwf.model.ref import Ref
+from rwf.model.references import Ref
 from rwf.model.retry import DEFAULT, Backoff, seconds
 
 # The largest payload that is ever held, in bytes; a client's own limit is checked when it compiles.
@@ -53,7 +53,7 @@ Handler = Named | Callable[..., Any]
 class StepDef:
     """One step of a definition.
 
-    Parameters are those of :meth:`rwf.model.workflow.Workflow.add`, which states their rules and
+    Parameters are those of :meth:`rwf.model.builder.Workflow.add`, which states their rules and
     errors. Values are captured as bytes: changing them later changes no step.
     """
 

@@ -100,12 +100,10 @@ class SignalView(View):
 
 
 class SignalPage(View):
-    """A page of kept signals; ``cursor`` is None on the last one. ``unreachable`` are the
-    partitions that did not answer: what they have is missing."""
+    """A page of kept signals; ``cursor`` is None on the last one."""
 
     signals: tuple[SignalView, ...]
     cursor: str | None
-    unreachable: tuple[int, ...] = ()
 
 
 class StepView(View):
@@ -312,12 +310,10 @@ class CallbackView(View):
 
 
 class DispatchReport(View):
-    """How many callbacks a dispatch has delivered, and how many have failed; ``unreachable`` are
-    the partitions that did not answer."""
+    """How many callbacks a dispatch has delivered, and how many have failed."""
 
     delivered: int
     failed: int
-    unreachable: tuple[int, ...] = ()
 
 
 class PruneReport(View):

@@ -27,6 +27,7 @@ from itertools import product
 from typing import Final
 
 from rwf.aio import AsyncClient
+from rwf.availability import Outage
 from rwf.client import Client
 from rwf.dispatching import Deliveries, deliver_async
 from rwf.errors import CommandRejected, RwfError, StoreUnavailable
@@ -34,13 +35,12 @@ from rwf.model.limits import CALLBACKS_AT_ONCE
 from rwf.model.retry import seconds
 from rwf.model.states import Reason
 from rwf.model.views import ReconcileReport
-from rwf.outage import Outage
+from rwf.ops.callbacks import Dispatch, Handler
+from rwf.ops.timer_pages import Due, Page, PassedOver
+from rwf.repair import daemons as members
+from rwf.repair.sweep import Kind, Place, sweep
+from rwf.repair.timers import fire, fire_due
 from rwf.runtime import Runtime, ended_by_signals
-from rwf.store.ops import members
-from rwf.store.ops.callbacks import Dispatch, Handler
-from rwf.store.ops.due import Due, Page, PassedOver
-from rwf.store.ops.sweep import Kind, Place, sweep
-from rwf.store.ops.timers import fire, fire_due
 from rwf.webhook import Webhook
 
 _Loop = Callable[[], Awaitable[None]]
@@ -175,7 +175,7 @@ class Reconciler:
                 tasks.create_task(self._kept_up(loop))
         if self._outage.error is None:  # else it would only be waited for once more
             with suppress(RwfError):
-                op = members.leave(self._runtime.scope, self._member, self._lease_ms)
+                op = members.leave(self._runtime.ctx, self._member, self._lease_ms)
                 await self._runtime.run(op)
 
     def stop(self) -> None:
@@ -217,7 +217,7 @@ class Reconciler:
         """Tells that this daemon runs, and learns which partitions are its own."""
         self._next_join = time.monotonic() + self._interval
         numbers = await self._runtime.run(
-            members.join(self._runtime.scope, self._member, self._lease_ms)
+            members.join(self._runtime.ctx, self._member, self._lease_ms)
         )
         self._outage.answered(_MEMBERSHIP)
         if numbers != list(self._owned):
@@ -238,7 +238,7 @@ class Reconciler:
 
     async def tick(self) -> None:
         """One tick of all partitions, whoever looks after them."""
-        numbers = await self._runtime.run(members.partitions(self._runtime.scope))
+        numbers = await self._runtime.run(members.partitions(self._runtime.ctx))
         partitions = [_Partition(number) for number in numbers]
         while partitions:
             await self._fire_all(partitions)
@@ -300,7 +300,7 @@ class Reconciler:
         """Carries out a page of what is due in a partition."""
         page, partition.page = partition.page, None
         if page is None:
-            op = fire_due(self._runtime.scope, partition.number, partition.passed)
+            op = fire_due(self._runtime.ctx, partition.number, partition.passed)
         else:
             op = fire(self._due(partition), page)
         try:
@@ -318,7 +318,7 @@ class Reconciler:
         partition.next_look = time.monotonic() + wait
 
     def _due(self, partition: _Partition) -> Due:
-        return Due(self._runtime.scope, partition.number, partition.passed)
+        return Due(self._runtime.ctx, partition.number, partition.passed)
 
     def _wait(self, next_in: float | None) -> float:
         """For how long nothing is due in a partition, as far as is known."""
@@ -328,13 +328,13 @@ class Reconciler:
 
     async def sweep(self) -> list[ReconcileReport]:
         """One whole round of all workflows of all partitions; what was mended."""
-        scope = self._runtime.scope
+        ctx = self._runtime.ctx
         mended: list[ReconcileReport] = []
-        for number in await self._runtime.run(members.partitions(scope)):
+        for number in await self._runtime.run(members.partitions(ctx)):
             for kind in Kind:
                 place, anew, ended = Place(number, kind), True, False
                 while not ended:
-                    op = sweep(scope, place, self._sweep_interval, anew=anew)
+                    op = sweep(ctx, place, self._sweep_interval, anew=anew)
                     _, reports, ended, _ = await self._runtime.run(op)
                     mended += reports
                     anew = False
@@ -351,7 +351,7 @@ class Reconciler:
             await self._pause(max(wait, _SHORTEST_PAUSE[kind]))
 
     async def _slice(self, partition: _Partition, kind: Kind) -> None:
-        op = sweep(self._runtime.scope, partition.places[kind], self._sweep_interval)
+        op = sweep(self._runtime.ctx, partition.places[kind], self._sweep_interval)
         # Apart from the ticks: where these go well and a sweep does not, it is told once.
         place = kind, partition.number
         try:
@@ -382,7 +382,7 @@ class Reconciler:
         if isinstance(handler, Webhook):
             # A host has several addresses at times, each of which may be tried for that long.
             lease = max(lease, 3 * handler.timeout)
-        return Dispatch(self._runtime.scope, handler, _CALLBACKS_PER_RUN, lease, partitions)
+        return Dispatch(self._runtime.ctx, handler, _CALLBACKS_PER_RUN, lease, partitions)
 
     async def _callbacks(self, handler: Handler) -> None:
         """Delivers callbacks of its partitions; those that it has begun to are finished at the
@@ -397,8 +397,7 @@ class Reconciler:
 
     async def _deliver_once(self, handler: Handler, deliveries: Deliveries) -> None:
         """Delivers until nothing more is due or can be begun, then waits until that may change."""
-        reached = [number for number in self.partitions if self._outage.stands(number)]
-        dispatch = self._dispatch(handler, reached)
+        dispatch = self._dispatch(handler, self.partitions)
         try:
             while not self._stopping.is_set() and await deliveries.turn(dispatch):
                 pass

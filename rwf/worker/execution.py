@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
-from rwf.store.ops.complete import Completion
+from rwf.ops.complete import Completion
 from rwf.threads import Job, Threads
 from rwf.worker import verdict
 from rwf.worker.context import StepContext

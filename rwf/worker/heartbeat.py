@@ -15,13 +15,13 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from rwf.model.views import ClaimedStep, HeartbeatReport
+from rwf.ops.base import OpContext
+from rwf.ops.claims import heartbeat
 from rwf.runtime import Beside
-from rwf.store.ops.base import Scope
-from rwf.store.ops.claims import heartbeat
-from rwf.worker.bench import Bench, key_of
+from rwf.worker.availability import PAUSE, Link
 from rwf.worker.context import StepContext
 from rwf.worker.execution import Execution
-from rwf.worker.link import PAUSE, Link
+from rwf.worker.inflight import Bench, key_of
 
 _log = logging.getLogger("rwf.worker")
 
@@ -49,9 +49,9 @@ class Heartbeat:
     """
 
     def __init__(
-        self, scope: Scope, beside: Beside, link: Link, bench: Bench, lease: float
+        self, ctx: OpContext, beside: Beside, link: Link, bench: Bench, lease: float
     ) -> None:
-        self._scope = scope
+        self._ctx = ctx
         self._beside = beside
         self._link = link
         self._bench = bench
@@ -142,7 +142,7 @@ class Heartbeat:
 
     def _beat_in(self, partition: str, executions: Sequence[Execution]) -> None:
         until = time.monotonic() + self._lease
-        op = heartbeat(self._scope, [each.context.claim for each in executions], self._lease)
+        op = heartbeat(self._ctx, [each.context.claim for each in executions], self._lease)
         try:
             report = self._beside.run(op)
         except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rwf.model.states import CompletionStatus
 from rwf.model.views import ClaimedStep
-from rwf.store.ops.complete import MAX_SUMMARY, Completion
+from rwf.ops.complete import MAX_SUMMARY, Completion
 from rwf.worker.outcomes import Await, Ended, Outcome, Retry
 
 # How much of an exception's text is kept with the result.

@@ -12,11 +12,11 @@ from types import FrameType
 from typing import Final
 
 from rwf.errors import RwfError
+from rwf.ops.base import OpContext
+from rwf.ops.claims import release
 from rwf.runtime import Beside
-from rwf.store.ops.base import Scope
-from rwf.store.ops.claims import release
-from rwf.worker.bench import Bench
 from rwf.worker.execution import Execution
+from rwf.worker.inflight import Bench
 
 _log = logging.getLogger("rwf.worker")
 
@@ -31,10 +31,10 @@ class Watchdog:
     To be made in the event loop; its thread goes on when that does not.
     """
 
-    def __init__(self, scope: Scope, beside: Beside, bench: Bench, overdue: Callable[[], None]):
+    def __init__(self, ctx: OpContext, beside: Beside, bench: Bench, overdue: Callable[[], None]):
         self.blocked: str | None = None
         """What blocks the loop just now."""
-        self._scope = scope
+        self._ctx = ctx
         self._beside = beside
         self._bench = bench
         self._overdue = overdue
@@ -101,7 +101,7 @@ class Watchdog:
         for execution in list(self._bench.running.values()):
             execution.context._taken_away()
         try:
-            self._beside.run(release(self._scope, claims))
+            self._beside.run(release(self._ctx, claims))
         except RwfError as error:
             _log.warning("%d steps go back when their leases end: %s", len(claims), error)
         self._overdue()

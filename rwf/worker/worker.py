@@ -17,13 +17,13 @@ from typing import Final, TypeVar
 from rwf.aio import AsyncClient
 from rwf.client import Client
 from rwf.errors import RwfError
+from rwf.ops.claims import Claimer
+from rwf.ops.reads import channels
 from rwf.reconciler import Reconciler
 from rwf.runtime import Runtime, end_tasks, ended_by_signals, run_to_end
-from rwf.store.ops.claims import Claimer
-from rwf.store.ops.reads import channels
+from rwf.worker.availability import Link
 from rwf.worker.handler import Function, Handler
-from rwf.worker.link import Link
-from rwf.worker.shift import Shift, Terms
+from rwf.worker.runner import Shift, Terms
 
 F = TypeVar("F", bound=Function)
 
@@ -225,7 +225,7 @@ class Worker:
 
     async def _connected(self, runtime: Runtime) -> bool:
         """Makes the first call; false when the worker is told to end before there is an answer."""
-        connecting = asyncio.create_task(runtime.run(channels(runtime.scope)))
+        connecting = asyncio.create_task(runtime.run(channels(runtime.ctx)))
         try:
             while not connecting.done() and not self._stopped:
                 await asyncio.wait([connecting], timeout=_LOOK)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
-from rwf.model.workflow import Workflow, result
+from rwf.model.builder import Workflow, result
 
 STEPS = 100_000
 WIDTH = 300

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from rwf import Client, Completion, Workflow
 from rwf.model.views import ClaimedStep
-from rwf.store.ops.claims import Claimer
-from rwf.store.ops.complete import Item, prepared, turn
+from rwf.ops.claims import Claimer
+from rwf.ops.complete import Item, prepared, turn
 from tests.benchmarks.transitions import Meter, diamond, layered
 from tests.contract.flows import chain, fan_out
 from tests.servers import Server
@@ -42,7 +42,7 @@ class Loop:
 
     def run(self, steps: int) -> None:
         """Runs until so many steps are reported."""
-        scope, done = self.client._scope, 0
+        scope, done = self.client._ctx, 0
         while done < steps:
             items = [self.reports.popleft() for _ in range(min(self.batch, len(self.reports)))]
             free = self.batch - len(self.reports) - len(self.reserved)

@@ -19,4 +19,4 @@ def cli(one_server: AnyServer, tmp_path: Path) -> Cli:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that gives up at once when its server is away."""
-    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.0,))
+    monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.0,))

@@ -10,8 +10,8 @@ from typing import Any
 
 from rwf import AsyncClient, Client, Reconciler
 from rwf.model.views import ReconcileReport
-from rwf.store.ops.due import PassedOver
-from rwf.store.ops.timers import Fired, fire_due
+from rwf.ops.timer_pages import PassedOver
+from rwf.repair.timers import Fired, fire_due
 from tests.contract.flows import own_key, raw
 
 
@@ -28,7 +28,7 @@ def ticked(client: Client) -> None:
 
 def fired(client: Client, passed: PassedOver | None = None, partition: int = 0) -> Fired:
     """A page of what is due in a partition, carried out."""
-    return client._run(fire_due(client._scope, partition, passed or PassedOver()))
+    return client._run(fire_due(client._ctx, partition, passed or PassedOver()))
 
 
 @contextmanager

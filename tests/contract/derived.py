@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from rwf import Client
 from rwf.model.limits import INSERT_MS, RESERVED_MS
-from rwf.store.ops.claims import Claimer, claim_in
-from rwf.store.ops.insert import insert
+from rwf.ops.claims import Claimer, claim_in
+from rwf.ops.insert import insert
 from tests.contract.flows import drive, fan_out, flow, raw
 
 Entries = dict[bytes, float]
@@ -46,10 +46,10 @@ class Store:
         taken = client.insert(flow("taken", queue="reserving"))
         claimer = Claimer.checked(["reserving"], "w", 30.0)
         partition = int(taken.id.partition("-")[0])
-        drive(client, claim_in(client._scope, partition, claimer, 1), 1)
+        drive(client, claim_in(client._ctx, partition, claimer, 1), 1)
         client.insert(flow("running", queue="running"))
         client.claim(["running"], worker_id="w", lease=600)
-        drive(client, insert(client._scope, fan_out(3000), None, None), 2)
+        drive(client, insert(client._ctx, fan_out(3000), None, None), 2)
         return cls(client, view.id)
 
     def keys(self, kind: str) -> list[tuple[int, bytes]]:

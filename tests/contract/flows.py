@@ -8,8 +8,8 @@ import pytest
 
 from rwf import Client, CommandRejected, Completion, Workflow
 from rwf.model.views import CommandResult
-from rwf.store.catalog import Op, Request
-from rwf.store.ops.complete import complete_step
+from rwf.ops.complete import complete_step
+from rwf.protocol.requests import Op, Request
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ def drive(client: Client, op: Op[T], calls: int) -> T | None:
 def first_call_only(client: Client, workflow_id: str, step: str, status: str) -> None:
     """Completes a step, under the command id "cut", and dies before any further slice."""
     item = Completion(workflow_id=workflow_id, step=step, status=status, command_id="cut")
-    assert drive(client, complete_step(client._scope, item), 1) is None
+    assert drive(client, complete_step(client._ctx, item), 1) is None
 
 
 def one_call(call: Request) -> Op[Any]:

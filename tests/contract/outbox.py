@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from rwf import Client
 from rwf.model.views import Callback
-from rwf.store.ops.callbacks import Claim, Dispatch, Outcome
+from rwf.ops.callbacks import Claim, Dispatch, Outcome
 from tests.contract.flows import flow, own_key, partition_key, raw
 
 
@@ -70,19 +70,19 @@ def ignore(envelope: Callback) -> None:
 
 def claimed(client: Client, lease: float = 30.0) -> Claim:
     """A claim that a dispatcher took and then died with."""
-    [claim] = client._run(Dispatch(client._scope, ignore, 1, lease).claim(1))
+    [claim] = client._run(Dispatch(client._ctx, ignore, 1, lease).claim(1))
     return claim
 
 
 def settled(client: Client, claim: Claim, error: Exception | None = None) -> None:
     """The acknowledgement of that dispatcher after all."""
-    client._run(Dispatch(client._scope, ignore, 1, 30.0).settle([Outcome(claim, error)]))
+    client._run(Dispatch(client._ctx, ignore, 1, 30.0).settle([Outcome(claim, error)]))
 
 
 def stat(client: Client, name: str) -> int:
     """One of the fleet's numbers, over all partitions."""
     redis = raw(client)
-    keys = [client._scope.keys.partition(n)[3] for n in range(client._scope.keys.partitions)]
+    keys = [client._ctx.keys.partition(n)[3] for n in range(client._ctx.keys.partitions)]
     return sum(int(redis.hget(key, name) or 0) for key in keys)
 
 

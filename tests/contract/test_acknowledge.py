@@ -9,8 +9,8 @@ import pytest
 
 from rwf import Client, WorkflowView
 from rwf.model.limits import CALLBACK_ATTEMPTS
-from rwf.store.catalog import Call
-from rwf.store.ops.acknowledge import acknowledge
+from rwf.ops.acknowledge import acknowledge
+from rwf.protocol.requests import Call
 from tests.contract.commandline import Cli
 from tests.contract.flows import (
     flow,
@@ -199,7 +199,7 @@ def test_who_and_why_must_be_given(one_client: Client, name: str, text: Any) -> 
 def test_one_that_is_sent_twice_is_done_once(one_client: Client) -> None:
     """And is answered so even when a recovery has come between."""
     workflow_id = failed(one_client)
-    call = next(acknowledge(one_client._scope, workflow_id, "ann", "why"))
+    call = next(acknowledge(one_client._ctx, workflow_id, "ann", "why"))
     assert isinstance(call, Call)
     assert one_client._run(one_call(call))[0] == b"accepted"
     one_client.recover_step(workflow_id, "a", "retry")

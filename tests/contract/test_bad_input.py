@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rwf import Client, CommandRejected, Completion, RwfError, Workflow, WorkflowInvalid, result
-from rwf.store.ops.complete import MAX_SUMMARY
+from rwf.ops.complete import MAX_SUMMARY
 from tests.conftest import connect
 from tests.contract.flows import flow, raw, refused, stored
 from tests.servers import AnyServer, free_port
@@ -364,7 +364,7 @@ def test_urls_that_are_none(url: Any) -> None:
 def test_no_error_tells_a_password(
     url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01,))
+    monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01,))
     with pytest.raises(RwfError) as caught:
         Client.from_url(url.format(port=free_port())).list()
     seen: BaseException | None = caught.value
@@ -432,4 +432,4 @@ def test_a_namespaces_record_that_is_none_is_told(
     raw(one_client).hset("rwf:{0}:meta", "partitions", partitions)
     with connect(one_server) as other, pytest.raises(RwfError, match="number of partitions"):
         other.list()
-    raw(one_client).hset("rwf:{0}:meta", "partitions", one_client._scope.keys.partitions)
+    raw(one_client).hset("rwf:{0}:meta", "partitions", one_client._ctx.keys.partitions)

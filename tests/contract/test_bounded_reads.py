@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from rwf import Client, Completion, Workflow
-from rwf.store.catalog import Op
-from rwf.store.ops import reads
+from rwf.ops import reads
+from rwf.protocol.requests import Op
 from tests.contract.flows import flow, one_call
 
 T = TypeVar("T")
@@ -59,12 +59,12 @@ def test_the_results_of_many_large_attempts_come_in_pages(client: Client) -> Non
     view = client.insert(flow("a b", max_attempts=1000))
     client.complete_many(attempts(view.id, 30, LARGE, "s"))
     client.complete_step(view.id, "b", payload="last")
-    found, calls = bounded(client, reads.results(client._scope, view.id, None))
+    found, calls = bounded(client, reads.results(client._ctx, view.id, None))
     assert [row.attempt for row in found] == [*range(1, 31), 1]
     assert [row.payload[0] for row in found[:-1]] == list(range(30))
     assert found[-1].payload == "last"
     assert 8 <= calls <= 20
-    latest, _ = bounded(client, reads.result(client._scope, view.id, "a", None))
+    latest, _ = bounded(client, reads.result(client._ctx, view.id, "a", None))
     assert latest is not None
     assert latest.attempt == 30
 
@@ -72,9 +72,9 @@ def test_the_results_of_many_large_attempts_come_in_pages(client: Client) -> Non
 def test_the_rows_of_many_attempts_come_in_pages(one_client: Client) -> None:
     view = one_client.insert(flow("a", max_attempts=1000))
     one_client.complete_many(attempts(view.id, 901, None, "s"))
-    found, _ = bounded(one_client, reads.results(one_client._scope, view.id, "a"))
+    found, _ = bounded(one_client, reads.results(one_client._ctx, view.id, "a"))
     assert [row.attempt for row in found] == list(range(1, 902))
-    told, _ = bounded(one_client, reads.evidence(one_client._scope, view.id, None))
+    told, _ = bounded(one_client, reads.evidence(one_client._ctx, view.id, None))
     assert [entry.metadata["attempt"] for entry in told] == list(range(1, 902))
 
 
@@ -84,13 +84,13 @@ def test_steps_with_large_inputs_and_contexts_come_in_pages(client: Client) -> N
         payload: dict[str, Any] = {"input": [number, LARGE], "context": LARGE} if number % 3 else {}
         workflow.add(f"s{number}", worker="work", **payload)
     view = client.insert(workflow)
-    found, calls = bounded(client, reads.steps(client._scope, view.id, None, 0))
+    found, calls = bounded(client, reads.steps(client._ctx, view.id, None, 0))
     assert [step.name for step in found] == [f"s{number}" for number in range(24)]
     for number, step in enumerate(found):
         wanted = ([number, LARGE], LARGE) if number % 3 else (None, None)
         assert (step.input, step.context) == wanted
     assert calls <= 20
-    graph, _ = bounded(client, reads.graph(client._scope, view.id))
+    graph, _ = bounded(client, reads.graph(client._ctx, view.id))
     assert list(graph.steps) == found
 
 
@@ -103,11 +103,11 @@ def test_large_evidence_comes_in_pages(client: Client) -> None:
             workflow_id=view.id, step="a", status="failed", summary=summary, actor=f"u{number}"
         )
         client.complete_many([refused])
-    found, _ = bounded(client, reads.evidence(client._scope, view.id, None))
+    found, _ = bounded(client, reads.evidence(client._ctx, view.id, None))
     assert [entry.actor for entry in found[1:]] == [f"u{number}" for number in range(60)]
-    latest, _ = bounded(client, reads.latest_rejection(client._scope, view.id, "a"))
+    latest, _ = bounded(client, reads.latest_rejection(client._ctx, view.id, "a"))
     assert latest is not None
     assert latest.actor == "u59"
-    none, calls = bounded(client, reads.latest_rejection(client._scope, view.id, "b"))
+    none, calls = bounded(client, reads.latest_rejection(client._ctx, view.id, "b"))
     assert none is None
     assert calls >= 2

@@ -15,7 +15,7 @@ import pytest
 from rwf import AsyncClient, Client, Completion, NotFound
 from rwf.model.limits import CALLBACK_ATTEMPTS, CALLBACKS_AT_ONCE
 from rwf.model.views import Callback, CallbackPosture, DispatchReport, WorkflowTerminal
-from rwf.store.ops.complete import complete_step
+from rwf.ops.complete import complete_step
 from tests.conftest import connect
 from tests.contract.commandline import NO_ID, Cli
 from tests.contract.flows import (
@@ -123,7 +123,7 @@ def test_an_end_that_changes_is_told_and_one_that_stays_is_not(one_client: Clien
 def test_the_end_of_a_walk_in_slices_is_told_once(client: Client) -> None:
     view = client.insert(fan_out(900))
     item = Completion(workflow_id=view.id, step="root", status="failed")
-    assert drive(client, complete_step(client._scope, item), 1) is None
+    assert drive(client, complete_step(client._ctx, item), 1) is None
     assert client.callbacks(view.id) == []
     client.reconcile(view.id)
     assert client.get(view.id).state == "failed"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from rwf import Client, Completion
-from rwf.store.ops.cancel import request_cancel
-from rwf.store.ops.complete import complete_step
-from rwf.store.ops.due import PassedOver
-from rwf.store.ops.timers import fire_due
+from rwf.ops.cancel import request_cancel
+from rwf.ops.complete import complete_step
+from rwf.ops.timer_pages import PassedOver
+from rwf.repair.timers import fire_due
 from tests.contract.flows import (
     chain,
     drive,
@@ -101,7 +101,7 @@ def test_nothing_becomes_available_any_more(one_client: Client) -> None:
     assert one_client.release(claims[:1]) == 1
     until(
         lambda: (
-            one_client._run(fire_due(one_client._scope, 0, PassedOver()))
+            one_client._run(fire_due(one_client._ctx, 0, PassedOver()))
             and one_client.get(view.id).finished_at
         ),
         what="the lease to lapse",
@@ -162,7 +162,7 @@ def test_bad_input(one_client: Client) -> None:
 
 def test_a_large_graph_in_slices_that_anyone_continues(client: Client) -> None:
     view = client.insert(chain(1_000))
-    assert drive(client, request_cancel(client._scope, view.id, None, None), 2) is None
+    assert drive(client, request_cancel(client._ctx, view.id, None, None), 2) is None
     middle = client.get(view.id)
     assert middle.state == "cancel_requested"
     assert 0 < middle.cancelled_step_count < 1_000
@@ -185,9 +185,9 @@ def test_no_step_that_the_slices_have_not_come_to_is_released(one_client: Client
     view = one_client.insert(flow("a " + " ".join(f"s{n}" for n in range(400)) + " b:a"))
     (held,) = one_client.claim(["default"], worker_id="w")
     assert held.step == "a"
-    assert drive(one_client, request_cancel(one_client._scope, view.id, None, None), 1) is None
+    assert drive(one_client, request_cancel(one_client._ctx, view.id, None, None), 1) is None
     item = Completion(workflow_id=view.id, step="a", lease=held.lease)
-    drive(one_client, complete_step(one_client._scope, item), 1)
+    drive(one_client, complete_step(one_client._ctx, item), 1)
     assert one_client.step(view.id, "b").terminal_cause == "operator_cancelled"
 
 
@@ -198,7 +198,7 @@ def waiting_behind(client: Client, deadline: timedelta | None) -> str:
     """A workflow whose last step waits, and is not reached by the request's first slice."""
     view = client.insert(flow(" ".join(f"s{n}" for n in range(400)) + " a b:+a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=deadline)
-    assert drive(client, request_cancel(client._scope, view.id, None, None), 1) is None
+    assert drive(client, request_cancel(client._ctx, view.id, None, None), 1) is None
     assert client.step(view.id, "a").state == "awaiting_signal"
     return view.id
 

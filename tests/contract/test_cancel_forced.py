@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rwf import Client
-from rwf.store.ops.cancel import request_cancel
+from rwf.ops.cancel import request_cancel
 from tests.contract.flows import drive, flow, noted, own_key, raw, refused, states
 
 
@@ -100,7 +100,7 @@ def test_a_later_request_is_not_forced_by_an_earlier_one(client: Client) -> None
 def test_many_running_steps_are_taken_in_slices(one_client: Client) -> None:
     view = one_client.insert(wide(1_000))
     claim_all(one_client, 700)
-    op = request_cancel(one_client._scope, view.id, None, None, True)
+    op = request_cancel(one_client._ctx, view.id, None, None, True)
     assert drive(one_client, op, 1) is None
     assert one_client.get(view.id).state == "cancel_requested"
     # Whoever comes next goes on with it, and takes leases away as well.
@@ -115,7 +115,7 @@ def test_what_an_earlier_release_has_swept_is_swept_again(one_client: Client) ->
     """It goes on with the request, and leaves what runs alone."""
     view = one_client.insert(wide(450))
     claim_all(one_client, 450)
-    op = request_cancel(one_client._scope, view.id, None, None, True)
+    op = request_cancel(one_client._ctx, view.id, None, None, True)
     drive(one_client, op, 1)
     forced = raw(one_client).hget(own_key(view.id), ":f")
     raw(one_client).hdel(own_key(view.id), ":f")

@@ -7,10 +7,10 @@ from typing import Any
 
 from rwf import Client, Completion
 from rwf.model.views import ClaimedStep
-from rwf.store.catalog import Call
-from rwf.store.ops.claims import Claimer
-from rwf.store.ops.complete import complete_many, prepared, turn
-from rwf.store.records import Record
+from rwf.ops.claims import Claimer
+from rwf.ops.complete import complete_many, prepared, turn
+from rwf.protocol.records import Record
+from rwf.protocol.requests import Call
 from tests.contract.flows import fan_out, flow, one_call, refused, states
 from tests.waiting import until
 
@@ -80,9 +80,9 @@ def test_a_workers_turn_starts_what_the_last_has_reserved(one_client: Client) ->
     done: list[ClaimedStep] = []
     reserved: list[bytes] = []
     while True:
-        scope = one_client._scope
-        items = [prepared(scope, report(one)) for one in done]
-        answer = one_client._run(turn(scope, 0, items, reserved, claimer, 2))
+        ctx = one_client._ctx
+        items = [prepared(ctx, report(one)) for one in done]
+        answer = one_client._run(turn(ctx, 0, items, reserved, claimer, 2))
         assert answer.refusals == [None] * len(done)
         done, reserved = answer.claimed, answer.reserved
         if not (done or reserved):
@@ -94,7 +94,7 @@ def test_a_batch_sent_again_is_told_its_own_claims_only(one_client: Client) -> N
     one_client.insert(flow("a b:a c:a"))
     (held,) = one_client.claim(["default"], worker_id="first")
     claimer = Claimer.checked(["default"], "first", 30.0)
-    call = next(complete_many(one_client._scope, [report(held)], claimer, 2))
+    call = next(complete_many(one_client._ctx, [report(held)], claimer, 2))
     assert isinstance(call, Call)
     both = one_client._run(one_call(call))[3]
     raced = {one.rpartition(b"|")[2].decode() for one in both}
@@ -110,8 +110,8 @@ def test_a_turn_sent_again_tells_each_step_once(one_client: Client) -> None:
     (held,) = one_client.claim(["default"], worker_id="w")
     claimer = Claimer.checked(["default"], "w", 30)
     reserved = reserve_one(one_client)
-    items = [prepared(one_client._scope, report(held))]
-    call = next(turn(one_client._scope, 0, items, reserved, claimer, 5))
+    items = [prepared(one_client._ctx, report(held))]
+    call = next(turn(one_client._ctx, 0, items, reserved, claimer, 5))
     assert isinstance(call, Call)
     first = told_of(one_client._run(one_call(call)))
     again = told_of(one_client._run(one_call(call.repeated())))
@@ -123,8 +123,8 @@ def test_a_turn_sent_again_tells_no_lease_that_has_passed(one_client: Client) ->
     (held,) = one_client.claim(["default"], worker_id="w")
     claimer = Claimer.checked(["default"], "w", 0.01)
     reserved = reserve_one(one_client)
-    items = [prepared(one_client._scope, report(held))]
-    call = next(turn(one_client._scope, 0, items, reserved, claimer, 5))
+    items = [prepared(one_client._ctx, report(held))]
+    call = next(turn(one_client._ctx, 0, items, reserved, claimer, 5))
     assert isinstance(call, Call)
     assert told_of(one_client._run(one_call(call))) == ["b", "c"]
     ends = one_client.step(held.workflow_id, "c").lease_expires_at
@@ -137,8 +137,8 @@ def test_a_turn_sent_again_finds_claims_that_a_timeout_has_shortened(one_client:
     view = one_client.insert(flow("a b:a", timeout=20))
     (held,) = one_client.claim(["default"], worker_id="w")
     claimer = Claimer.checked(["default"], "w", 3600)
-    items = [prepared(one_client._scope, report(held))]
-    call = next(turn(one_client._scope, 0, items, [], claimer, 5))
+    items = [prepared(one_client._ctx, report(held))]
+    call = next(turn(one_client._ctx, 0, items, [], claimer, 5))
     assert isinstance(call, Call)
     assert told_of(one_client._run(one_call(call))) == ["b"]
     assert told_of(one_client._run(one_call(call.repeated()))) == ["b"]
@@ -147,7 +147,7 @@ def test_a_turn_sent_again_finds_claims_that_a_timeout_has_shortened(one_client:
 
 def reserve_one(client: Client) -> list[bytes]:
     """Reserves an entry of the queue, as a worker's earlier trip has."""
-    take = Call("take", client._scope.keys.partition(0), [1, "default"])
+    take = Call("take", client._ctx.keys.partition(0), [1, "default"])
     entries: list[bytes] = client._run(one_call(take))
     return entries
 
@@ -174,9 +174,9 @@ def test_a_workers_turn_tells_refusals_and_finishes_releases(one_client: Client)
         Completion(workflow_id=wide.id, step="root"),
         Completion(workflow_id=other.id, step="a", lease="9-x"),
     ]
-    items = [prepared(one_client._scope, one) for one in completions]
+    items = [prepared(one_client._ctx, one) for one in completions]
     claimer = Claimer.checked(["default"], "w", 30)
-    done = one_client._run(turn(one_client._scope, 0, items, [], claimer, 0))
+    done = one_client._run(turn(one_client._ctx, 0, items, [], claimer, 0))
     accepted, refusal = done.refusals
     assert accepted is None
     assert refusal is not None

@@ -8,12 +8,13 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from rwf.protocol.declare import Arg
 
 from rwf import Client, Completion, StoreUnavailable, Workflow
 from rwf.model.views import ClaimedStep
-from rwf.store.catalog import Arg, Call
-from rwf.store.ops.claims import Claimer, claim_in, start
-from rwf.store.session import Session
+from rwf.ops.claims import Claimer, claim_in, start
+from rwf.protocol.requests import Call
+from rwf.transport.session import Session
 from tests.conftest import connect
 from tests.contract.flows import drive, flow, one_call, partition_key, raw, refused, states
 from tests.servers import AnyServer
@@ -226,7 +227,7 @@ def _soon(status: str) -> dict[str, Any]:
 def reserved(one_client: Client) -> Iterator[bytes]:
     """An entry that a claimer has taken; one without a step is never handed out."""
     one_client.insert(flow("a b:a", name="reserved"))
-    take = Call("take", one_client._scope.keys.partition(0), [1, *ANYBODY.queues])
+    take = Call("take", one_client._ctx.keys.partition(0), [1, *ANYBODY.queues])
     (entry,) = one_client._run(one_call(take))
     yield entry
     assert one_client.queues()[0].available == 0
@@ -248,7 +249,7 @@ def test_a_reserved_step_is_nobody_elses_and_still_waits(
     (queue,) = one_client.queues()
     assert (queue.name, queue.available, queue.oldest_at is not None) == ("default", 1, True)
     assert one_client.get(_workflow_of(reserved)).state == "available"
-    assert len(one_client._run(start(one_client._scope, 0, ANYBODY, [reserved]))) == 1
+    assert len(one_client._run(start(one_client._ctx, 0, ANYBODY, [reserved]))) == 1
 
 
 def test_a_claimer_that_died_in_between_has_counted_nothing(
@@ -261,11 +262,11 @@ def test_a_claimer_that_died_in_between_has_counted_nothing(
 def test_a_start_that_comes_late_gets_the_step_only_while_nobody_has_it(
     one_client: Client, reserved: bytes
 ) -> None:
-    scope = one_client._scope
+    ctx = one_client._ctx
     _pass_reservation(one_client, reserved)
-    assert drive(one_client, claim_in(scope, 0, ANYBODY, 1), 1) is None  # another took, and died
-    (late,) = one_client._run(start(scope, 0, ANYBODY, [reserved]))
-    assert one_client._run(start(scope, 0, ANYBODY, [reserved])) == []
+    assert drive(one_client, claim_in(ctx, 0, ANYBODY, 1), 1) is None  # another took, and died
+    (late,) = one_client._run(start(ctx, 0, ANYBODY, [reserved]))
+    assert one_client._run(start(ctx, 0, ANYBODY, [reserved])) == []
     assert one_client.complete(late).released == ("b",)
     claim(one_client)
 
@@ -284,7 +285,7 @@ def test_a_step_that_moves_meanwhile_is_not_started(
     one_client: Client, reserved: bytes, move: str
 ) -> None:
     MOVES[move](one_client, _workflow_of(reserved))
-    assert one_client._run(start(one_client._scope, 0, ANYBODY, [reserved])) == []
+    assert one_client._run(start(one_client._ctx, 0, ANYBODY, [reserved])) == []
     assert one_client.claim(["default"], worker_id="w") == []
 
 
@@ -293,7 +294,7 @@ def test_a_step_that_came_back_meanwhile_has_another_entry(
 ) -> None:
     workflow_id = _workflow_of(reserved)
     woken(one_client, workflow_id)
-    assert one_client._run(start(one_client._scope, 0, ANYBODY, [reserved])) == []
+    assert one_client._run(start(one_client._ctx, 0, ANYBODY, [reserved])) == []
     assert claim(one_client).signal is not None
 
 
@@ -303,7 +304,7 @@ def test_entries_that_may_not_be_started_hide_none_behind_them(one_client: Clien
     claimed = one_client.claim(["default"], worker_id="w", limit=5)
     other = one_client.insert(flow("late", priority=-1))
     args: list[Arg] = ["call", "", b"{}"]
-    one_client._run(one_call(one_client._scope.on_workflow("cancel", wide.id, args)))
+    one_client._run(one_call(one_client._ctx.on_workflow("cancel", wide.id, args)))
     found = []
     for one in claimed:
         batch = one_client.complete_many([report(one)], claim_next=64, worker_id="w")
@@ -384,7 +385,7 @@ def test_a_start_sent_again_gets_no_step_that_has_gone_to_another(one_client: Cl
     entries = one_client._run(
         one_call(Call("take", one_client._session.keys.partition(0), [1, "default"]))
     )
-    call = next(start(one_client._scope, 0, claimer, entries))
+    call = next(start(one_client._ctx, 0, claimer, entries))
     assert isinstance(call, Call)
     raw(one_client).zadd(partition_key(view.id, "reserved"), {entries[0]: 1})
     (held,) = one_client.claim(["default"], worker_id="second")

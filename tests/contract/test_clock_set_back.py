@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rwf import Client
-from rwf.store.ops.due import PassedOver
+from rwf.ops.timer_pages import PassedOver
 from tests.clocks import set_back
 from tests.contract.daemons import fired, serving, swept
 from tests.contract.flows import flow, own_key, raw, states

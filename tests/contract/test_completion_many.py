@@ -10,7 +10,7 @@ import pytest
 from rwf import Client, CommandRejected, Completion
 from rwf.model.limits import EDGES_PER_CALL, LISTED
 from rwf.model.views import CommandResult
-from rwf.store.ops.complete import complete_many
+from rwf.ops.complete import complete_many
 from tests.contract.flows import drive, effect, fan_in, fan_out, first_call_only, flow, refused
 from tests.servers import AnyServer
 
@@ -42,7 +42,7 @@ def test_a_wide_completion_is_whole_when_it_returns(
 def test_a_batch_walks_no_more_edges_in_a_call_than_one_completion(one_client: Client) -> None:
     views = [one_client.insert(fan_out(EDGES_PER_CALL)) for _ in range(3)]
     items = [Completion(workflow_id=view.id, step="root") for view in views]
-    assert drive(one_client, complete_many(one_client._scope, items), 1) is None
+    assert drive(one_client, complete_many(one_client._ctx, items), 1) is None
     released = sum(one_client.get(view.id).runnable_step_count for view in views)
     assert 0 < released <= EDGES_PER_CALL
     for view in views:

@@ -66,7 +66,7 @@ def test_what_waits(one_client: Client, broken_on_purpose: None) -> None:
     assert "--resend" in str(finding(one_client, "callbacks").advice)
     one_client.dispatch_callbacks(lambda envelope: None)
     raw(one_client).hset(partition_key(view.id, "stats"), "gc|dead", 0)
-    meta = one_client._scope.keys.meta()
+    meta = one_client._ctx.keys.meta()
     raw(one_client).hset(meta, "dispatcher", hours_ago(one_client, 0.06))
     seen = "a dispatcher was last seen"
     assert found(one_client, "callbacks") == f"ok: none dead, 3 pending; {seen} 4 min ago"

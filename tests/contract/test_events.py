@@ -13,8 +13,8 @@ import pytest
 
 from rwf import AsyncClient, Client, Workflow
 from rwf.model.views import Event
-from rwf.store import events
-from rwf.store.ops import reads
+from rwf.ops import reads
+from rwf.transport import events
 from tests.conftest import connect
 from tests.contract.workers import CLIENTS
 from tests.proxy import Proxy
@@ -71,14 +71,14 @@ def heard_by(kind: str, url: str, found: list[Event]) -> Iterator[None]:
 
     def listen() -> None:
         with Client.from_url(url) as client:
-            for event in events.hints(client._store, client._run(reads.channels(client._scope))):
+            for event in events.hints(client._store, client._run(reads.channels(client._ctx))):
                 if ended.is_set():
                     return
                 found.extend([event] if event else [])
 
     async def listen_on_asyncio() -> None:
         async with AsyncClient.from_url(url) as client:
-            channels = await client._run(reads.channels(client._scope))
+            channels = await client._run(reads.channels(client._ctx))
             async with aclosing(events.async_hints(client._store, channels)) as heard:
                 async for event in heard:
                     if ended.is_set():
@@ -155,7 +155,7 @@ def test_a_connection_whose_peer_has_vanished_is_found_out_and_made_anew(
     kind: str, one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is said on it: no end, no reply. It is pinged."""
-    monkeypatch.setattr("rwf.store.events._PING_EVERY", 0.5)
+    monkeypatch.setattr("rwf.transport.events._PING_EVERY", 0.5)
     assert isinstance(one_server, Server)
     found: list[Event] = []
     with Proxy(one_server.port) as proxy, heard_by(kind, proxy.url, found):
@@ -169,7 +169,7 @@ def test_a_connection_whose_peer_has_vanished_is_found_out_and_made_anew(
 def test_a_quiet_connection_is_kept(
     kind: str, one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.events._PING_EVERY", 0.1)
+    monkeypatch.setattr("rwf.transport.events._PING_EVERY", 0.1)
     assert isinstance(one_server, Server)
     found: list[Event] = []
     with Proxy(one_server.port) as proxy, heard_by(kind, proxy.url, found):
@@ -187,7 +187,7 @@ def test_rights_to_the_channels_that_are_taken_away_end_nobody(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("rwf.store.events._PAUSE_REFUSED", 0.1)
+    monkeypatch.setattr("rwf.transport.events._PAUSE_REFUSED", 0.1)
     redis: Any = one_server.client()
     redis.acl_setuser("deaf", enabled=True, nopass=True, keys=["*"], commands=["+@all"])
     redis.execute_command("ACL", "SETUSER", "deaf", "allchannels")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rwf import Client, Completion
-from rwf.store.keys import partition_of
+from rwf.protocol.keys import partition_of
 from tests.contract.flows import flow, noted, own_key, partition_key, raw, refused, stored
 
 

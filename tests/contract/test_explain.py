@@ -11,9 +11,9 @@ import pytest
 from rwf import Client, Completion, result
 from rwf.model.states import StepState
 from rwf.model.views import RootCause, StepExplanation
-from rwf.store.ops.complete import complete_step
-from rwf.store.ops.insert import insert
-from rwf.store.ops.recover import Recovery, recover_step
+from rwf.ops.complete import complete_step
+from rwf.ops.insert import insert
+from rwf.ops.recover import Recovery, recover_step
 from tests.conftest import connect
 from tests.contract.flows import chain, drive, fan_in, fan_out, flow, raw, refused, stored
 from tests.servers import AnyServer
@@ -179,7 +179,7 @@ def test_a_release_that_is_in_progress(client: Client, status: str) -> None:
     wf.add("after", worker="w", deps=["c899"])
     view = client.insert(wf)
     item = Completion(workflow_id=view.id, step="root", status=status)
-    drive(client, complete_step(client._scope, item), 1)
+    drive(client, complete_step(client._ctx, item), 1)
     told = client.explain_step(view.id, "c899")
     assert told.state == "pending"
     assert told.operator_status == "Waiting"
@@ -198,11 +198,11 @@ def test_a_release_that_is_in_progress(client: Client, status: str) -> None:
 def test_an_insert_whose_release_is_in_progress(client: Client) -> None:
     client.list()
     wf = flow(" ".join(f"s{n}" for n in range(900)))
-    op = insert(client._scope, wf, None, None)
+    op = insert(client._ctx, wf, None, None)
     calls = 0
     while not client.list().workflows:
         calls += 1
-        op = insert(client._scope, wf, None, None)
+        op = insert(client._ctx, wf, None, None)
         drive(client, op, calls)
     [view] = client.list().workflows
     assert view.runnable_step_count < 900
@@ -595,7 +595,7 @@ def test_what_an_unfinished_recovery_holds(one_client: Client) -> None:
     view = one_client.insert(chain(1_000))
     one_client.complete_step(view.id, "s0", "failed")
     asked = Recovery(workflow_id=view.id, step="s0", action="retry")
-    assert drive(one_client, recover_step(one_client._scope, asked, False), 2) is None
+    assert drive(one_client, recover_step(one_client._ctx, asked, False), 2) is None
     told = one_client.explain_step(view.id, "s5")
     assert codes(told) == ["release_in_progress", "waiting_on_dependencies"]
     latest = one_client.explain(view.id).latest_recovery

@@ -9,7 +9,7 @@ import pytest
 
 from rwf import Client, Workflow
 from rwf.model.views import ClaimedStep
-from rwf.store.ops.claims import Claimer, claim_in
+from rwf.ops.claims import Claimer, claim_in
 from tests.contract.flows import drive, fan_out, flow, partition_key, raw
 from tests.contract.test_claim_next import report
 from tests.waiting import until
@@ -78,7 +78,7 @@ def test_what_is_given_back_keeps_its_place(one_client: Client) -> None:
 def test_what_a_dead_claimer_had_reserved_keeps_its_place(one_client: Client) -> None:
     first = insert(one_client, "first")
     claimer = Claimer.checked(["default"], "w", 30)
-    assert drive(one_client, claim_in(one_client._scope, 0, claimer, 1), 1) is None
+    assert drive(one_client, claim_in(one_client._ctx, 0, claimer, 1), 1) is None
     insert(one_client, "second")
     (entry,) = raw(one_client).zrange(partition_key(first, "reserved"), 0, -1)
     raw(one_client).zadd(partition_key(first, "reserved"), {entry: 1})

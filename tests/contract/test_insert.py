@@ -15,9 +15,9 @@ from rwf import Backoff, Client, CommandRejected, NotFound, Workflow, result
 from rwf.model.limits import CHUNK, INLINE_EDGES
 from rwf.model.states import EdgePolicy
 from rwf.model.views import WorkflowView
-from rwf.store.catalog import Op
-from rwf.store.keys import key_digest
-from rwf.store.ops.insert import insert as insert_op
+from rwf.ops.insert import insert as insert_op
+from rwf.protocol.keys import key_digest
+from rwf.protocol.requests import Op
 from tests import invariants
 from tests.conftest import connect
 from tests.contract.flows import (
@@ -422,7 +422,7 @@ def test_the_same_key_with_two_definitions_from_many_threads(
 
 
 def _reserve_only(client: Client, wf: Workflow, key: str, calls: int = 1) -> None:
-    assert drive(client, insert_op(client._scope, wf, key, WEEK), calls) is None
+    assert drive(client, insert_op(client._ctx, wf, key, WEEK), calls) is None
 
 
 def _age_reservations(client: Client) -> None:
@@ -476,7 +476,7 @@ def test_a_crash_amid_a_keyed_insert(client: Client) -> None:
 def test_an_insert_that_lost_its_key_meanwhile_is_refused(client: Client) -> None:
     """Another definition takes the key while the first insert is not visible; then that goes on."""
     client.list()
-    pause, goes_on = _parts(client, insert_op(client._scope, fan_out(1500), "k", WEEK))
+    pause, goes_on = _parts(client, insert_op(client._ctx, fan_out(1500), "k", WEEK))
     pause()
     _age_reservations(client)
     winner = client.insert(flow("a"), key="k")
@@ -487,7 +487,7 @@ def test_an_insert_that_lost_its_key_meanwhile_is_refused(client: Client) -> Non
 
 def test_an_insert_that_another_finished_is_a_duplicate(client: Client) -> None:
     client.list()
-    pause, goes_on = _parts(client, insert_op(client._scope, fan_out(1500), "k", WEEK))
+    pause, goes_on = _parts(client, insert_op(client._ctx, fan_out(1500), "k", WEEK))
     pause()
     winner = client.insert(fan_out(1500), key="k")
     assert not winner.duplicate

@@ -11,7 +11,7 @@ import pytest
 
 from rwf import Client, CommandRejected, NotFound, Workflow
 from rwf.model.views import WorkflowView
-from rwf.store.ops.insert import insert as insert_op
+from rwf.ops.insert import insert as insert_op
 from tests.contract.flows import drive, flow, noted, refused, states
 
 BADLY = "ended_badly"
@@ -59,7 +59,7 @@ def test_what_can_be_no_key(one_client: Client, key: Any) -> None:
 
 def test_a_key_of_which_no_workflow_is_visible_yet(client: Client) -> None:
     client.list()
-    assert drive(client, insert_op(client._scope, flow("a"), "k", NOW), 1) is None
+    assert drive(client, insert_op(client._ctx, flow("a"), "k", NOW), 1) is None
     with pytest.raises(NotFound):
         client.find("k")
     view = client.insert(flow("a"), key="k")
@@ -193,7 +193,7 @@ def test_of_many_replacements_at_once_one_wins(client: Client, same: bool) -> No
 @pytest.mark.parametrize("calls", [1, 2, 3, 4, 5])
 def test_a_replacement_that_died_is_finished_by_the_next(client: Client, calls: int) -> None:
     old = ended(client, "k")
-    op = insert_op(client._scope, flow("a b"), "k", NOW, BADLY)
+    op = insert_op(client._ctx, flow("a b"), "k", NOW, BADLY)
     drive(client, op, calls)
     if calls > 2:
         assert ("insert", None, "accepted", "key_replaced") in noted(client, old.id)

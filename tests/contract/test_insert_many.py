@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rwf import Client, Workflow, WorkflowInvalid
-from rwf.store.ops.insert import insert_many
+from rwf.ops.insert import insert_many
 from tests.contract.flows import chain, drive, flow, noted, refused, states
 
 
@@ -24,7 +24,7 @@ def test_each_is_inserted_as_by_itself(client: Client) -> None:
 
 def test_sixty_four_travel_together(one_client: Client) -> None:
     one_client.list()  # connects
-    op = insert_many(one_client._scope, [flow("a")] * 64, None, None)
+    op = insert_many(one_client._ctx, [flow("a")] * 64, None, None)
     views = drive(one_client, op, 1)
     assert views is not None
     assert len(views) == 64

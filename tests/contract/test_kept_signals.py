@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from rwf import Client, CommandRejected, SignalView
-from rwf.store.catalog import Call
-from rwf.store.keys import topic_digest
-from rwf.store.ops.cancel import request_cancel
-from rwf.store.ops.kept import list_signals, withdraw_signal
-from rwf.store.ops.signals import await_step, deliver_signal
+from rwf.ops.cancel import request_cancel
+from rwf.ops.kept import list_signals, withdraw_signal
+from rwf.ops.signals import await_step, deliver_signal
+from rwf.protocol.keys import topic_digest
+from rwf.protocol.requests import Call
 from tests.contract.flows import (
     drive,
     flow,
@@ -141,7 +141,7 @@ def test_the_empty_correlation_key_is_one_like_any_other(one_client: Client) -> 
 def test_a_signal_that_is_being_handed_over_is_recorded(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     wait(one_client, view.id)
-    drive(one_client, deliver_signal(one_client._scope, "go", "k", None, "1"), 1)
+    drive(one_client, deliver_signal(one_client._ctx, "go", "k", None, "1"), 1)
     deliver(one_client, "other", "1")
     (found,) = every(one_client, status="recorded")
     assert (found.dedupe_key, found.status) == ("1", "recorded")
@@ -170,7 +170,7 @@ def test_a_page_is_read_in_calls_of_bounded_size(one_client: Client) -> None:
     for number in range(30):
         one_client.insert(flow("a"), retention=timedelta(days=1))
         deliver(one_client, "k", str(number), payload="x" * 200_000)
-    op, reply, sizes = list_signals(one_client._scope, None, None, None, None), None, []
+    op, reply, sizes = list_signals(one_client._ctx, None, None, None, None), None, []
     page = None
     while page is None:
         try:
@@ -190,7 +190,7 @@ def test_a_page_is_read_in_calls_of_bounded_size(one_client: Client) -> None:
 def test_many_timers_that_are_no_topics_end_a_page_early(
     one_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.ops.kept._SCANNED_PER_PAGE", 200)
+    monkeypatch.setattr("rwf.ops.kept._SCANNED_PER_PAGE", 200)
     for _ in range(500):
         view = one_client.insert(flow("a"))
         one_client.complete_step(view.id, "a", "retryable", retry_in=600)
@@ -228,7 +228,7 @@ def test_a_topic_that_somebody_has_overwritten_hides_no_other(
 ) -> None:
     deliver(one_client, "spoilt", "1")
     good = deliver(one_client, "good", "1")
-    record = one_client._scope.keys.topic(topic_digest("go", "spoilt"))[-2]
+    record = one_client._ctx.keys.topic(topic_digest("go", "spoilt"))[-2]
     raw(one_client).delete(record)
     raw(one_client).set(record, "x")
     assert every(one_client) == [good]
@@ -332,13 +332,6 @@ def test_ids_that_no_signal_can_have(one_client: Client, signal_id: Any) -> None
     assert stored(one_client) == before
 
 
-@pytest.mark.parametrize("cursor", ["", "x", 5, "0-0--", f"0-{2**64}--0", f"0-{'9' * 20}--0"])
-def test_what_is_no_cursor(one_client: Client, cursor: Any) -> None:
-    with refused("invalid_argument"):
-        one_client.signals(cursor=cursor)
-    assert every(one_client) == []
-
-
 def test_an_id_of_another_partition_finds_nothing(client: Client) -> None:
     signal = client.deliver_signal("go", "k")
     home, _, rest = signal.id.partition("-")
@@ -351,7 +344,7 @@ def test_a_signal_on_its_way_to_a_wait_is_handed_over_first(client: Client) -> N
     """Whoever delivered it died after the first call."""
     view = client.insert(flow("a"))
     wait(client, view.id)
-    drive(client, deliver_signal(client._scope, "go", "k", 1, "1"), 1)
+    drive(client, deliver_signal(client._ctx, "go", "k", 1, "1"), 1)
     (signal,) = every(client)
     with refused("already_consumed_signal"):
         client.withdraw_signal(signal.id)
@@ -362,8 +355,8 @@ def test_a_signal_on_its_way_to_a_wait_is_handed_over_first(client: Client) -> N
 def test_a_signal_whose_wait_has_ended_on_the_way_is_withdrawn(client: Client) -> None:
     view = client.insert(flow("a"))
     wait(client, view.id)
-    drive(client, deliver_signal(client._scope, "go", "k", 1, "1"), 1)
-    drive(client, request_cancel(client._scope, view.id, None, None), 1)
+    drive(client, deliver_signal(client._ctx, "go", "k", 1, "1"), 1)
+    drive(client, request_cancel(client._ctx, view.id, None, None), 1)
     (signal,) = every(client)
     assert client.withdraw_signal(signal.id).status == "withdrawn"
     client.reconcile(view.id)
@@ -374,9 +367,9 @@ def test_one_behind_a_signal_that_is_being_handed_over_is_withdrawn(client: Clie
     """It has not been judged yet, and what is judged goes by numbers without a gap."""
     view = client.insert(flow("a"))
     wait(client, view.id)
-    drive(client, deliver_signal(client._scope, "go", "k", 1, "1"), 1)
+    drive(client, deliver_signal(client._ctx, "go", "k", 1, "1"), 1)
     for dedupe in ("2", "3"):
-        drive(client, deliver_signal(client._scope, "go", "k", None, dedupe), 1)
+        drive(client, deliver_signal(client._ctx, "go", "k", None, dedupe), 1)
     _, second, third = every(client, "go", "k")
     assert client.withdraw_signal(second.id).status == "withdrawn"
     assert states(client, view.id) == "a=available"
@@ -388,7 +381,7 @@ def test_many_that_have_not_been_judged_are_first(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     wait(one_client, view.id)
     for number in range(350):
-        drive(one_client, deliver_signal(one_client._scope, "go", "k", None, str(number)), 1)
+        drive(one_client, deliver_signal(one_client._ctx, "go", "k", None, str(number)), 1)
     last = every(one_client, "go", "k")[-1]
     assert one_client.withdraw_signal(last.id).dedupe_key == "349"
     assert len(every(one_client, "go", "k")) == 348
@@ -400,7 +393,7 @@ def test_a_hand_off_that_this_release_may_not_carry_out_holds_its_signal(
 ) -> None:
     view = one_client.insert(flow("a"))
     wait(one_client, view.id)
-    drive(one_client, deliver_signal(one_client._scope, "go", "k", 1, "1"), 1)
+    drive(one_client, deliver_signal(one_client._ctx, "go", "k", 1, "1"), 1)
     other_semantics(one_client, view.id)
     (signal,) = every(one_client)
     with refused("illegal_transition") as caught:
@@ -413,7 +406,7 @@ def test_a_hand_off_that_this_release_may_not_carry_out_holds_its_signal(
 def test_a_withdrawal_that_is_sent_twice_is_done_once(one_client: Client) -> None:
     """The reply to the first was lost; meanwhile the same key has brought another signal."""
     signal = one_client.deliver_signal("go", "k")
-    op: Any = withdraw_signal(one_client._scope, signal.id, "bob", None)
+    op: Any = withdraw_signal(one_client._ctx, signal.id, "bob", None)
     call = op.send(one_client._run(one_call(next(op))))
     assert call.function == "withdraw"
     assert one_client._run(one_call(call)) == [b"accepted"]
@@ -427,7 +420,7 @@ def test_a_withdrawal_that_is_sent_twice_is_done_once(one_client: Client) -> Non
 def test_a_refusal_that_is_sent_twice_is_noted_once(one_client: Client) -> None:
     signal = one_client.deliver_signal("go", "k")
     one_client.withdraw_signal(signal.id)
-    op: Any = withdraw_signal(one_client._scope, signal.id, None, None)
+    op: Any = withdraw_signal(one_client._ctx, signal.id, None, None)
     call = op.send(one_client._run(one_call(next(op))))
     first = one_client._run(one_call(call))
     assert one_client._run(one_call(call.repeated()))[:4] == first[:4]
@@ -437,7 +430,7 @@ def test_a_refusal_that_is_sent_twice_is_noted_once(one_client: Client) -> None:
 def test_a_wait_that_comes_between_a_look_and_the_withdrawal_wins(client: Client) -> None:
     view = client.insert(flow("a"))
     signal = client.deliver_signal("go", "k")
-    op: Any = withdraw_signal(client._scope, signal.id, None, None)
+    op: Any = withdraw_signal(client._ctx, signal.id, None, None)
     call = op.send(client._run(one_call(next(op))))
     assert wait(client, view.id) == "resolved"
     with pytest.raises(CommandRejected, match="already_consumed_signal"):
@@ -447,7 +440,7 @@ def test_a_wait_that_comes_between_a_look_and_the_withdrawal_wins(client: Client
 def test_a_withdrawal_between_a_waits_calls_leaves_it_waiting(client: Client) -> None:
     view = client.insert(flow("a"))
     signal = client.deliver_signal("go", "k")
-    drive(client, await_step(client._scope, view.id, "a", "go", "k", None, None), 1)
+    drive(client, await_step(client._ctx, view.id, "a", "go", "k", None, None), 1)
     assert client.withdraw_signal(signal.id).status == "withdrawn"
     client.reconcile(view.id)
     assert states(client, view.id) == "a=awaiting_signal"
@@ -458,7 +451,7 @@ def test_records_of_the_release_before_are_read(one_client: Client) -> None:
     """And one that tells who has delivered a signal is read by that release: what it takes for a
     call's id is longer."""
     one_client.deliver_signal("go", "k", actor="ann")
-    record = one_client._scope.keys.topic(topic_digest("go", "k"))[-2]
+    record = one_client._ctx.keys.topic(topic_digest("go", "k"))[-2]
     (field,) = (name for name in raw(one_client).hkeys(record) if name[:1] == b"s")
     text = raw(one_client).hget(record, field)
     head, _, _ = text.partition(b"|")

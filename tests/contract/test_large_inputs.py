@@ -9,10 +9,10 @@ import pytest
 
 from rwf import Client, Completion, StoreUnavailable, Workflow, result
 from rwf.model.views import ClaimedStep, CommandResult
-from rwf.store.catalog import Call, Op, Together
-from rwf.store.ops import claims
-from rwf.store.ops.claims import Claimer
-from rwf.store.ops.complete import complete_many, turn
+from rwf.ops import claims
+from rwf.ops.claims import Claimer
+from rwf.ops.complete import complete_many, turn
+from rwf.protocol.requests import Call, Op, Together
 from tests.contract.flows import flow, one_call, own_key, raw, states
 from tests.contract.test_bounded_reads import MOST_BYTES, longest, size_of
 from tests.servers import AnyServer
@@ -62,7 +62,7 @@ def completed(client: Client, workflow: Workflow, payload: Any) -> str:
 
 
 def claim(client: Client, limit: int = 1) -> tuple[list[ClaimedStep], Counter[str]]:
-    return driven(client, claims.claim(client._scope, ["late"], "w", limit, 30))
+    return driven(client, claims.claim(client._ctx, ["late"], "w", limit, 30))
 
 
 @pytest.mark.parametrize("count", [63, 64, 65, 500, 1_300])
@@ -154,7 +154,7 @@ def test_the_next_claims_of_a_batch_are_filled_in(client: Client) -> None:
     (held,) = client.claim(["first"], worker_id="w")
     report = Completion(workflow_id=view.id, step="first", lease=held.lease)
     claimer = Claimer.checked(["late"], "w", 30)
-    batch, calls = driven(client, complete_many(client._scope, [report], claimer, 5))
+    batch, calls = driven(client, complete_many(client._ctx, [report], claimer, 5))
     assert [claimed.input for claimed in batch.claimed] == [list(range(100))]
     assert (calls["complete"], calls["inputs"]) == (1, 1)
 
@@ -169,7 +169,7 @@ def test_what_a_batch_of_reports_shows_is_bounded(client: Client) -> None:
         for workflow_id in ids
         for number in range(10)
     ]
-    done, calls = driven(client, complete_many(client._scope, reports))
+    done, calls = driven(client, complete_many(client._ctx, reports))
     for answer, report in zip(done, reports, strict=True):
         assert isinstance(answer, CommandResult)
         assert (answer.step.name, answer.workflow.id) == (report.step, report.workflow_id)
@@ -182,12 +182,12 @@ def test_a_workers_trip_leaves_what_is_to_be_read_to_the_worker(one_client: Clie
     completed(one_client, joined(100), "r")
     one_client.insert(flow("a", queue="late"))
     claimer = Claimer.checked(["late"], "w", 30)
-    take = Call("take", one_client._scope.keys.partition(0), [5, "late"])
+    take = Call("take", one_client._ctx.keys.partition(0), [5, "late"])
     reserved = one_client._run(one_call(take))
-    done, calls = driven(one_client, turn(one_client._scope, 0, [], reserved, claimer, 0))
+    done, calls = driven(one_client, turn(one_client._ctx, 0, [], reserved, claimer, 0))
     assert ([held.step for held in done.claimed], len(done.lacking)) == (["a"], 1)
     assert calls == {"complete": 1}
-    (held,), calls = driven(one_client, claims.fill_in(one_client._scope, done.lacking))
+    (held,), calls = driven(one_client, claims.fill_in(one_client._ctx, done.lacking))
     assert (held.step, len(held.input), calls["inputs"]) == ("last", 100, 1)
 
 
@@ -278,7 +278,7 @@ def test_a_result_that_is_missing_behind_the_first_holds_its_step(client: Client
 def test_what_needs_no_more_is_returned_when_the_rest_cannot_be_read(one_client: Client) -> None:
     completed(one_client, joined(100), "r")
     one_client.insert(flow("a", queue="late"))
-    op = claims.claim(one_client._scope, ["late"], "w", 5, 30)
+    op = claims.claim(one_client._ctx, ["late"], "w", 5, 30)
 
     def cut_off() -> Op[list[ClaimedStep]]:
         reply: Any = None

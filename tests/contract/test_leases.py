@@ -9,9 +9,9 @@ import pytest
 
 from rwf import Client
 from rwf.model.views import ClaimedStep, EvidenceView
-from rwf.store.ops.claims import lease_ms
-from rwf.store.ops.due import PassedOver
-from rwf.store.ops.timers import fire_due
+from rwf.ops.claims import lease_ms
+from rwf.ops.timer_pages import PassedOver
+from rwf.repair.timers import fire_due
 from tests.contract.flows import flow, own_key, partition_key, raw, refused, states
 from tests.waiting import until
 
@@ -137,7 +137,7 @@ def test_timers_take_passed_leases_away(one_client: Client) -> None:
     (kept,) = one_client.heartbeat(held[:1], lease=60).extended
     pass_by(held[-1])
     until(
-        lambda: one_client._run(fire_due(one_client._scope, 0, PassedOver())).done == 0,
+        lambda: one_client._run(fire_due(one_client._ctx, 0, PassedOver())).done == 0,
         what="all that is due",
     )
     again = claim(one_client, 1_000)

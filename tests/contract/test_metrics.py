@@ -22,9 +22,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from rwf import AsyncClient, Client, CommandRejected, metrics
 from rwf.model.states import Action, CallbackOutcome, RepairKind
 from rwf.model.views import Callback
-from rwf.store.library import lua_folder
-from rwf.store.ops.stats import fleet
-from rwf.store.ops.sweep import Kind, Place, sweep
+from rwf.ops.stats import fleet
+from rwf.protocol.library import lua_folder
+from rwf.repair.sweep import Kind, Place, sweep
 from tests.conftest import Pool
 from tests.contract.counted import Counts, Watched, counted, sample, samples, standing
 from tests.contract.flows import drive, flow, own_key, partition_key, raw
@@ -278,17 +278,17 @@ def test_how_long_a_sweep_takes(client: Client, broken_on_purpose: None) -> None
     raw(client).zadd(index, dict.fromkeys(of_others, 0))
     assert told() is None
     place = Place(partition, Kind.OPEN)
-    client._run(sweep(client._scope, place, 60.0, anew=True))
+    client._run(sweep(client._ctx, place, 60.0, anew=True))
     key = partition_key(view.id, "sweep")
     assert told() == 60
-    client._run(sweep(client._scope, place, 60.0))
+    client._run(sweep(client._ctx, place, 60.0))
     # It has come to the 256th of 2,000 entries, which it says took it a minute.
     raw(client).hset(key, "open:began", int(raw(client).hget(key, "open:seen")) - 60_000)
     assert told() == pytest.approx(60 * 2000 / 256)
     raw(client).zremrangebylex(index, "-", "[" + of_others[-1])
     ended = False
     while not ended:
-        ended = client._run(sweep(client._scope, place, 60.0)).ended
+        ended = client._run(sweep(client._ctx, place, 60.0)).ended
     took = float(raw(client).hget(key, "open:took")) / 1000
     assert told() == took
     assert 60 <= took < 600
@@ -438,7 +438,7 @@ def test_a_scrape_asks_all_partitions_at_once(one_server: AnyServer) -> None:
     with Client.from_url(one_server.url, partitions=64) as client:
         for _ in range(8):
             client.insert(flow("a"))
-        found = drive(client, fleet(client._scope.keys), 2)
+        found = drive(client, fleet(client._ctx.keys), 2)
         assert found is not None
         assert found.counts["gs|available"] == 8
 

@@ -227,7 +227,7 @@ def test_a_cancelled_task_leaves_no_reply_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Cancelled at any moment, a command's late reply must reach nobody else."""
-    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 1)
+    monkeypatch.setattr("rwf.transport.durability._LONGEST_MS", 1)
     assert isinstance(one_server, Server)
     view = one_client.insert(fan_out(300))
     one_client.complete_step(view.id, "root")

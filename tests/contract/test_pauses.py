@@ -10,7 +10,7 @@ import pytest
 from rwf import Client, CommandRejected, Workflow
 from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
-from rwf.store.ops.claims import pause
+from rwf.ops.claims import pause
 from tests.contract.flows import end_pause, flow, own_key, raw, refused, states
 from tests.waiting import until
 
@@ -22,7 +22,7 @@ def claim(client: Client, worker: str = "w", limit: int = 1) -> list[ClaimedStep
 def give_back(
     client: Client, claims: Sequence[ClaimedStep], reason: PauseReason = PauseReason.NO_HANDLER
 ) -> int:
-    return client._run(pause(client._scope, claims, reason))
+    return client._run(pause(client._ctx, claims, reason))
 
 
 def hurry(client: Client, workflow_id: str, step: str = "a") -> None:

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from rwf import AsyncClient, Client, StoreMisconfigured
-from rwf.store.catalog import Read
+from rwf.protocol.requests import Read
 from tests.contract.flows import flow, one_call, own_key, partition_key, raw
 from tests.servers import AnyServer, Server
 

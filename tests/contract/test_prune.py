@@ -13,14 +13,14 @@ import pytest
 from rwf import AsyncClient, Client, NotFound, Reconciler, StoreUnavailable, Workflow
 from rwf.model.limits import CALLBACK_ATTEMPTS, CALLBACK_KEPT_MS, SIGNAL_KEPT_MS
 from rwf.model.views import PruneReport, WorkflowView
-from rwf.store.catalog import Call, Op
-from rwf.store.keys import topic_digest
-from rwf.store.ops import prune as pruning_ops
-from rwf.store.ops.complete import Completion, complete_step
-from rwf.store.ops.due import PassedOver
-from rwf.store.ops.insert import insert
-from rwf.store.ops.signals import await_step, deliver_signal
-from rwf.store.ops.timers import fire_due
+from rwf.ops import prune as pruning_ops
+from rwf.ops.complete import Completion, complete_step
+from rwf.ops.insert import insert
+from rwf.ops.signals import await_step, deliver_signal
+from rwf.ops.timer_pages import PassedOver
+from rwf.protocol.keys import topic_digest
+from rwf.protocol.requests import Call, Op
+from rwf.repair.timers import fire_due
 from tests.contract.commandline import NO_ID
 from tests.contract.daemons import swept, ticked
 from tests.contract.flows import (
@@ -68,7 +68,7 @@ def prune(client: Client, workflows: int = 0, signals: int = 0) -> None:
 
 def op_of(client: Client, workflow_id: str) -> Op[bool | pruning_ops.Undelivered]:
     """The operation that removes one workflow."""
-    return pruning_ops.prune(client._scope, workflow_id)
+    return pruning_ops.prune(client._ctx, workflow_id)
 
 
 class Paused(Generic[T]):
@@ -246,7 +246,7 @@ def test_what_is_due_carries_it_out_too(client: Client) -> None:
     workflow_id = finish(client, flow("a"), retention=timedelta(milliseconds=20))
     partition = int(workflow_id.partition("-")[0])
     until(
-        lambda: client._run(fire_due(client._scope, partition, PassedOver())).done,
+        lambda: client._run(fire_due(client._ctx, partition, PassedOver())).done,
         what="the retention",
     )
     assert keys_of(client, workflow_id) == []
@@ -362,10 +362,10 @@ def test_a_callback_that_came_after_the_look_for_dispatchers_holds_back(client: 
     client.complete_step(view.id, "a", "failed")
     asked = drive(client, op_of(client, view.id), 1)
     assert asked is not None
-    assert client._run(pruning_ops.dispatcher_seen(client._scope.keys)) is None
+    assert client._run(pruning_ops.dispatcher_seen(client._ctx.keys)) is None
     client.recover_step(view.id, "a", "skip")
     client.dispatch_callbacks(ignore, limit=1)
-    again = drive(client, pruning_ops.prune(client._scope, view.id, "none:1"), 1)
+    again = drive(client, pruning_ops.prune(client._ctx, view.id, "none:1"), 1)
     assert again == pruning_ops.Undelivered(view.id, 3)
     prune(client)
     assert len(client.callbacks(view.id)) == 3
@@ -513,7 +513,7 @@ def test_its_key_while_it_is_removed(client: Client, definition: str) -> None:
 def test_an_insert_that_found_the_key_just_before(client: Client) -> None:
     """It may go on only after all was removed, and does not come in under the old id."""
     first = finish(client, flow("a"), key="k", retention=NOW)
-    inserting = Paused(client, insert(client._scope, flow("a"), "k", NOW))
+    inserting = Paused(client, insert(client._ctx, flow("a"), "k", NOW))
     inserting.go_on(1)  # it has read whose the key is
     prune(client, workflows=1)
     second = inserting.go_on()
@@ -558,7 +558,7 @@ def test_a_signal_that_another_has_consumed_stays_and_twice_is_once(one_client: 
     signal = one_client.deliver_signal("go", "k")
     one_client.complete_step(view.id, "a")
     one_client.dispatch_callbacks(ignore)
-    keys = one_client._scope.keys.topic(topic_digest("go", "k"))
+    keys = one_client._ctx.keys.topic(topic_digest("go", "k"))
     number = signal.id.rpartition("/")[2]
     record = raw(one_client).hgetall(keys[-2])
     drive(one_client, op_of(one_client, view.id), 1)
@@ -598,9 +598,9 @@ def test_what_its_topics_were_not_told_is_told_first(client: Client) -> None:
     first, second = (client.insert(flow("a"), retention=NOW).id for _ in range(2))
     client.await_step(first, "a", signal="go", correlation_key="k")
     # Wakes the step, and dies before it tells the topic.
-    drive(client, deliver_signal(client._scope, "go", "k", None, "d"), 2)
+    drive(client, deliver_signal(client._ctx, "go", "k", None, "d"), 2)
     item = Completion(workflow_id=first, step="a")
-    assert drive(client, complete_step(client._scope, item), 1) is None
+    assert drive(client, complete_step(client._ctx, item), 1) is None
     client.dispatch_callbacks(ignore)
     prune(client, workflows=1)
     assert client.await_step(second, "a", signal="go", correlation_key="k").status == "waiting"
@@ -609,7 +609,7 @@ def test_what_its_topics_were_not_told_is_told_first(client: Client) -> None:
 def test_a_registration_that_comes_after_it_is_gone(client: Client) -> None:
     """Who tells a topic of a wait and then finds no workflow has it forget that."""
     view = client.insert(flow("a"), retention=NOW)
-    waiting = Paused(client, await_step(client._scope, view.id, "a", "go", "k", None, None))
+    waiting = Paused(client, await_step(client._ctx, view.id, "a", "go", "k", None, None))
     waiting.go_on(1)
     client.complete_step(view.id, "a")
     client.dispatch_callbacks(ignore)
@@ -622,7 +622,7 @@ def test_a_delivery_that_reaches_it_after_it_is_gone(client: Client) -> None:
     """The signal is kept for others, and the topic knows nothing of what was removed."""
     view = client.insert(flow("a"), retention=NOW)
     client.await_step(view.id, "a", signal="go", correlation_key="k")
-    delivery = Paused(client, deliver_signal(client._scope, "go", "k", None, None))
+    delivery = Paused(client, deliver_signal(client._ctx, "go", "k", None, None))
     delivery.go_on(1)
     client.complete_step(view.id, "a")
     client.dispatch_callbacks(ignore)

@@ -8,8 +8,8 @@ import pytest
 
 from rwf import Client
 from rwf.model.limits import SERVED_KEPT, SERVED_KEPT_MS
-from rwf.store.catalog import Together
-from rwf.store.ops.queues import queues
+from rwf.ops.queues import queues
+from rwf.protocol.requests import Together
 from tests.contract.flows import flow, one_call, partition_key, raw
 
 MANY = 1500
@@ -18,7 +18,7 @@ MANY = 1500
 def replies(client: Client) -> list[Any]:
     """The replies that listing the queues takes, of one partition."""
     found: list[Any] = []
-    op, reply = queues(client._scope), None
+    op, reply = queues(client._ctx), None
     while True:
         try:
             call = op.send(reply)

@@ -13,13 +13,13 @@ import pytest
 
 from rwf import Client, RwfError, StoreUnavailable
 from rwf.model.views import RebuildProgress
-from rwf.store.catalog import Scan
-from rwf.store.keys import PARTITION_SLOTS, topic_digest
-from rwf.store.ops.gauges import mend_gauges
-from rwf.store.ops.rebuild import rebuild, restore
-from rwf.store.ops.signals import deliver_signal
-from rwf.store.ops.surplus import remove_surplus
-from rwf.store.ops.topics import check_topic
+from rwf.ops.signals import deliver_signal
+from rwf.protocol.keys import PARTITION_SLOTS, topic_digest
+from rwf.protocol.requests import Scan
+from rwf.repair.gauges import mend_gauges
+from rwf.repair.orphans import remove_surplus
+from rwf.repair.rebuild import rebuild, restore
+from rwf.repair.topics import check_topic
 from tests.conftest import Pool, connect
 from tests.contract.commandline import Cli
 from tests.contract.daemons import serving, swept
@@ -122,15 +122,15 @@ def test_what_is_surplus_goes_without_a_rebuild(client: Client, damage: Damage) 
             for partition, key in store.keys(kind):
                 damage(store, partition, key)
     assert store.snapshot() != before
-    for partition in range(client._scope.keys.partitions):
-        repairs = client._run(remove_surplus(client._scope, partition))
+    for partition in range(client._ctx.keys.partitions):
+        repairs = client._run(remove_surplus(client._ctx, partition))
         counted = raw(client).hgetall(f"rwf:{{{partition}}}:stats")
         assert all(
             int(counted[f"rr|{kind}".encode()]) == count > 0 for kind, count in repairs.items()
         )
     assert store.snapshot() == before
-    for partition in range(client._scope.keys.partitions):
-        assert client._run(remove_surplus(client._scope, partition)) == {}
+    for partition in range(client._ctx.keys.partitions):
+        assert client._run(remove_surplus(client._ctx, partition)) == {}
 
 
 @pytest.mark.parametrize("kind", ["ready", "reserved", "index"])
@@ -139,7 +139,7 @@ def test_what_stands_at_a_wrong_score_is_noticed_by_itself(one_client: Client, k
     before = store.snapshot()
     for partition, key in store.keys(kind):
         move(store, partition, key)
-    assert one_client._run(remove_surplus(one_client._scope, 0)) != {}
+    assert one_client._run(remove_surplus(one_client._ctx, 0)) != {}
     assert store.snapshot() == before
 
 
@@ -149,13 +149,13 @@ def test_what_is_too_many_is_noticed_by_itself(one_client: Client) -> None:
     missing = f"0-{'a' * 16}"
     for name, member in (("ready", f"default:1000|0|{missing}|a"), ("index", f"o|0|{missing}")):
         raw(one_client).zadd(f"rwf:{{0}}:{name}", {member: 0})
-    found = one_client._run(remove_surplus(one_client._scope, 0))
+    found = one_client._run(remove_surplus(one_client._ctx, 0))
     assert found == {"ready_entry_wrong": 1, "index_entry_wrong": 1}
     assert store.snapshot() == before
 
 
 def test_a_scan_of_many_pages(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rwf.store.session._KEYS_PER_SCAN", 1)
+    monkeypatch.setattr("rwf.transport.session._KEYS_PER_SCAN", 1)
     store = Store.busy(client)
     before = store.snapshot()
     for kind in CLASSES:
@@ -172,8 +172,8 @@ def test_one_partition_alone(client: Client, damage: Damage) -> None:
     for kind in CLASSES:
         for partition, key in store.keys(kind):
             damage(store, partition, key)
-    for partition in range(client._scope.keys.partitions):
-        client._run(restore(client._scope, partition))
+    for partition in range(client._ctx.keys.partitions):
+        client._run(restore(client._ctx, partition))
     assert store.snapshot() == before
 
 
@@ -190,7 +190,7 @@ def test_timers_of_kinds_that_a_newer_release_has_stay(
 def test_keys_that_belong_to_nothing(client: Client) -> None:
     view = client.insert(flow("a"))
     partition = int(view.id.partition("-")[0])
-    nobody = client._scope.keys.topic(topic_digest("nobody", "k"))[-1]
+    nobody = client._ctx.keys.topic(topic_digest("nobody", "k"))[-1]
     for key in (own_key(f"{partition}-{'a' * 16}", "d"), nobody):
         raw(client).zadd(key, {"something": 1})
     assert client.rebuild().repairs == {"agenda_entry_wrong": 1, "key_overwritten": 1}
@@ -201,7 +201,7 @@ def test_an_entry_that_is_reserved_and_ready(client: Client) -> None:
     ready, reserved = (partition_key(view.id, name) for name in ("ready", "reserved"))
     [member] = raw(client).zrange(ready, 0, -1)
     raw(client).zadd(reserved, {member: 1})
-    found = client._run(remove_surplus(client._scope, int(view.id.partition("-")[0])))
+    found = client._run(remove_surplus(client._ctx, int(view.id.partition("-")[0])))
     assert found == {"reserved_entry_wrong": 1}
     assert raw(client).zrange(ready, 0, -1) == [member]
 
@@ -210,7 +210,7 @@ def test_where_all_is_well_little_is_looked_at(one_client: Client) -> None:
     one_client.insert(fan_out(300))
     one_client.complete_step(one_client.insert(flow("a"), retention=None).id, "a")
     # The sizes, then the timers and the unfinished inserts, of which there are none.
-    assert drive(one_client, remove_surplus(one_client._scope, 0), 3) == {}
+    assert drive(one_client, remove_surplus(one_client._ctx, 0), 3) == {}
 
 
 def test_served_queues_that_somebody_has_overwritten(one_client: Client) -> None:
@@ -247,7 +247,7 @@ def test_a_wait_that_its_topic_alone_believes_in(client: Client) -> None:
     client.await_step(view.id, "a", signal="go", correlation_key="k")
     ghost = f"{view.id.partition('-')[0]}-{'a' * 16}"
     digest = topic_digest("go", "k")
-    sig, reg = client._scope.keys.topic(digest)[-2:]
+    sig, reg = client._ctx.keys.topic(digest)[-2:]
     raw(client).hset(sig, f"l{ghost}|a", "1,w,16")
     raw(client).zadd(reg, {f"w|{ghost}|16|a|1": 0})
     assert client.deliver_signal("go", "k").status == "ambiguous"
@@ -262,9 +262,9 @@ def test_a_topic_that_fell_back_to_an_earlier_state(client: Client, calls: int) 
     view = client.insert(flow("a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k")
     redis = raw(client)
-    keys = client._scope.keys.topic(topic_digest("go", "k"))[-2:]
+    keys = client._ctx.keys.topic(topic_digest("go", "k"))[-2:]
     if calls:
-        drive(client, deliver_signal(client._scope, "go", "k", None, None), calls)
+        drive(client, deliver_signal(client._ctx, "go", "k", None, None), calls)
     before = [redis.dump(key) for key in keys]
     assert client.deliver_signal("go", "k").status == "consumed"
     for key, dump in zip(keys, before, strict=True):
@@ -278,14 +278,14 @@ def test_a_topic_that_fell_back_to_an_earlier_state(client: Client, calls: int) 
 def test_an_outstanding_hand_off_whose_timer_is_lost(client: Client) -> None:
     view = client.insert(flow("a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k")
-    drive(client, deliver_signal(client._scope, "go", "k", None, None), 1)
+    drive(client, deliver_signal(client._ctx, "go", "k", None, None), 1)
     digest = topic_digest("go", "k")
-    timers = client._scope.keys.topic(digest)[PARTITION_SLOTS.index("timers")]
+    timers = client._ctx.keys.topic(digest)[PARTITION_SLOTS.index("timers")]
     assert raw(client).zrem(timers, f"s|{digest}") == 1
-    assert client._run(check_topic(client._scope, digest)) == {"handoff_timer_missing": 1}
+    assert client._run(check_topic(client._ctx, digest)) == {"handoff_timer_missing": 1}
     placed = raw(client).zscore(timers, f"s|{digest}")
     raw(client).zadd(timers, {f"s|{digest}": 9e14})
-    assert client._run(check_topic(client._scope, digest)) == {"handoff_timer_missing": 1}
+    assert client._run(check_topic(client._ctx, digest)) == {"handoff_timer_missing": 1}
     assert placed <= raw(client).zscore(timers, f"s|{digest}") < 9e14
     client.rebuild()
     assert client.step(view.id, "a").state == "available"
@@ -338,7 +338,7 @@ def test_gauges_are_left_while_others_are_at_work(one_client: Client) -> None:
     view = one_client.insert(flow("a b"))
     stats = partition_key(view.id, "stats")
     raw(one_client).hincrby(stats, "gs|available", 3)
-    op: Any = mend_gauges(one_client._scope, 0)
+    op: Any = mend_gauges(one_client._ctx, 0)
     reply: Any = None
     with suppress(StopIteration):
         while True:
@@ -369,7 +369,7 @@ def test_a_rebuild_cut_off_and_run_again(one_client: Client, calls: int) -> None
     for kind in CLASSES:
         for partition, key in store.keys(kind):
             delete(store, partition, key)
-    drive(one_client, rebuild(one_client._scope, None), calls)
+    drive(one_client, rebuild(one_client._ctx, None), calls)
     one_client.rebuild()
     assert store.snapshot() == before
 

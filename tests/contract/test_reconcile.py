@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rwf import Client, Completion, NotFound
-from rwf.store.ops.complete import complete_step
+from rwf.ops.complete import complete_step
 from tests import invariants
 from tests.conftest import connect
 from tests.contract.flows import (
@@ -205,7 +205,7 @@ def test_an_unfinished_release_is_finished(client: Client, status: str, calls: i
     wf.add("after", worker="w", deps=[f"c{n}" for n in range(1500)])
     view = client.insert(wf)
     item = Completion(workflow_id=view.id, step="root", status=status, command_id="one")
-    assert drive(client, complete_step(client._scope, item), calls) is None
+    assert drive(client, complete_step(client._ctx, item), calls) is None
     assert ("release_unfinished", None) in kinds(client, view.id)
     now = client.get(view.id)
     if status == "completed":
@@ -225,7 +225,7 @@ def test_many_unfinished_releases_at_once(one_client: Client) -> None:
     for number, root in enumerate(roots):
         status = "completed" if number % 2 else "failed"
         item = Completion(workflow_id=view.id, step=root, status=status)
-        drive(one_client, complete_step(one_client._scope, item), 1)
+        drive(one_client, complete_step(one_client._ctx, item), 1)
     assert ("release_unfinished", None) in kinds(one_client, view.id)
     now = one_client.get(view.id)
     assert (now.runnable_step_count, now.cancelled_step_count) == (1400, 2100)
@@ -257,7 +257,7 @@ def test_reconciling_while_others_complete(client: Client, server: AnyServer) ->
 def test_two_who_finish_the_same_release(client: Client, server: AnyServer) -> None:
     view = client.insert(fan_out(3000))
     item = Completion(workflow_id=view.id, step="root", command_id="one")
-    drive(client, complete_step(client._scope, item), 1)
+    drive(client, complete_step(client._ctx, item), 1)
     start = threading.Barrier(3)
 
     def finish() -> None:

@@ -21,9 +21,9 @@ import pytest
 
 from rwf import AsyncClient, Client, Reconciler, StoreMisconfigured
 from rwf.model.views import Callback
-from rwf.store.catalog import Op
-from rwf.store.ops import members
-from rwf.store.ops.base import Scope
+from rwf.ops.base import OpContext
+from rwf.protocol.requests import Op
+from rwf.repair import daemons as members
 from tests.conftest import connect
 from tests.contract.commandline import Cli
 from tests.contract.daemons import backlog, derived, serving, swept, ticked
@@ -95,7 +95,7 @@ def test_it_carries_out_restores_and_tells_of_itself(client: Client) -> None:
         until(lambda: states(client, late.id) == "a=available b=pending", what="the retry")
         until(lambda: raw(client).zcard(partition_key(lost.id, "ready")), what="the ready entry")
         until(lambda: daemon.sweep_age is not None, what="a whole round")
-        assert daemon.partitions == tuple(range(client._scope.keys.partitions))
+        assert daemon.partitions == tuple(range(client._ctx.keys.partitions))
         assert daemon.tick_age is not None
         assert daemon.sweep_age is not None
         assert 0 <= daemon.tick_age < 5
@@ -374,10 +374,10 @@ def test_it_takes_no_leave_of_a_server_that_is_away(
     """One that hangs would hold it up for longer than a supervisor waits."""
     leave, left = members.leave, 0
 
-    def counted(scope: Scope, member: str, lease_ms: int) -> Op[None]:
+    def counted(ctx: OpContext, member: str, lease_ms: int) -> Op[None]:
         nonlocal left
         left += 1
-        return leave(scope, member, lease_ms)
+        return leave(ctx, member, lease_ms)
 
     monkeypatch.setattr(members, "leave", counted)
     with Server.start("valkey91") as server, Client.from_url(server.url) as client:
@@ -455,7 +455,7 @@ def test_five_at_once_change_nothing(client: Client, server: AnyServer) -> None:
             for workflow_id in ids:
                 until(partial(is_available, client, workflow_id, step), what="the retry")
                 client.complete_step(workflow_id, step)
-        every = range(client._scope.keys.partitions)
+        every = range(client._ctx.keys.partitions)
 
         def shared() -> bool:
             return sorted(p for one in daemons for p in one.partitions) == list(every)

@@ -9,8 +9,8 @@ import pytest
 
 from rwf import Client, result
 from rwf.model.views import RecoveryResult
-from rwf.store.catalog import Call
-from rwf.store.ops.recover import Recovery, recover_step
+from rwf.ops.recover import Recovery, recover_step
+from rwf.protocol.requests import Call
 from tests.contract.commandline import NO_ID
 from tests.contract.flows import (
     chain,
@@ -387,7 +387,7 @@ def test_a_long_chain_in_slices_that_anyone_continues(client: Client, calls: int
     view = client.insert(chain(1_000))
     client.complete_step(view.id, "s0", "failed")
     asked = Recovery(workflow_id=view.id, step="s0", action="retry")
-    assert drive(client, recover_step(client._scope, asked, False), calls) is None
+    assert drive(client, recover_step(client._ctx, asked, False), calls) is None
     middle = client.get(view.id)
     assert middle.state == "pending"
     assert middle.finished_at is None
@@ -428,7 +428,7 @@ def test_what_completes_meanwhile_is_walked_behind_it(one_client: Client) -> Non
     one_client.complete_step(view.id, "x", "failed")
     assert one_client.get(view.id).runnable_step_count == 500
     asked = Recovery(workflow_id=view.id, step="x", action="retry")
-    assert drive(one_client, recover_step(one_client._scope, asked, False), 1) is None
+    assert drive(one_client, recover_step(one_client._ctx, asked, False), 1) is None
     free = [step.name for step in one_client.steps(view.id) if step.state == "available"]
     one_client.complete_step(view.id, free[-1])
     one_client.reconcile(view.id)
@@ -442,7 +442,7 @@ def test_a_cancel_request_supersedes_the_marking(one_client: Client) -> None:
         (claimed,) = one_client.claim(["default"], worker_id="w")
         one_client.complete(claimed)
     asked = Recovery(workflow_id=view.id, step="s0", action="retry", scope="downstream")
-    assert drive(one_client, recover_step(one_client._scope, asked, False), 2) is None
+    assert drive(one_client, recover_step(one_client._ctx, asked, False), 2) is None
     unmarked = one_client.get(view.id).completed_step_count
     one_client.request_cancel(view.id)
     after = one_client.get(view.id)
@@ -456,7 +456,7 @@ def test_a_newer_recovery_decides(one_client: Client) -> None:
     view = one_client.insert(chain(450))
     one_client.complete_step(view.id, "s0", "failed")
     asked = Recovery(workflow_id=view.id, step="s0", action="retry")
-    assert drive(one_client, recover_step(one_client._scope, asked, False), 2) is None
+    assert drive(one_client, recover_step(one_client._ctx, asked, False), 2) is None
     assert one_client.recover_step(view.id, "s0", "cancel").change_count == 450
     after = one_client.get(view.id)
     assert (after.terminal_cause, after.cancelled_step_count) == ("step_cancelled", 450)
@@ -466,7 +466,7 @@ def test_the_same_command_finishes_what_it_had_begun(one_client: Client) -> None
     view = one_client.insert(chain(450))
     one_client.complete_step(view.id, "s0", "failed")
     asked = Recovery(workflow_id=view.id, step="s0", action="retry", command_id="one")
-    assert drive(one_client, recover_step(one_client._scope, asked, False), 2) is None
+    assert drive(one_client, recover_step(one_client._ctx, asked, False), 2) is None
     again = one_client.recover_step(view.id, "s0", "retry", command_id="one")
     assert (again.duplicate, again.session_id, again.change_count) == (True, f"{view.id}/1", 450)
     assert again.workflow.state == "available"
@@ -572,7 +572,7 @@ def test_a_call_that_is_repeated_after_another_recovery_is_found(one_client: Cli
     for step in "ab":
         one_client.complete_step(view.id, step, "failed")
     asked = Recovery(workflow_id=view.id, step="a", action="retry")
-    call = next(recover_step(one_client._scope, asked, False))
+    call = next(recover_step(one_client._ctx, asked, False))
     assert isinstance(call, Call)
     one_client._run(one_call(call))
     one_client.recover_step(view.id, "b", "retry")

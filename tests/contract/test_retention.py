@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rwf import Client, NotFound
-from rwf.store.catalog import Call
-from rwf.store.ops.retaining import set_retention
+from rwf.ops.retaining import set_retention
+from rwf.protocol.requests import Call
 from tests.contract.commandline import NO_ID
 from tests.contract.flows import (
     flow,
@@ -107,7 +107,7 @@ def test_it_is_evidence(client: Client) -> None:
 
 def test_a_call_that_is_repeated_says_so_once(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
-    call = next(set_retention(one_client._scope, view.id, NOW, None))
+    call = next(set_retention(one_client._ctx, view.id, NOW, None))
     assert isinstance(call, Call)
     for sent in (call, call.repeated()):
         assert one_client._run(one_call(sent))[0] == b"accepted"

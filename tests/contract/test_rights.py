@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rwf import Client, CommandRejected, Completion, StoreMisconfigured, Workflow
-from rwf.store import events
-from rwf.store.ops import reads
-from rwf.store.ops.due import PassedOver
-from rwf.store.ops.timers import fire_due
+from rwf.ops import reads
+from rwf.ops.timer_pages import PassedOver
+from rwf.repair.timers import fire_due
+from rwf.transport import events
 from tests import invariants
 from tests.contract.commandline import Cli
 from tests.contract.daemons import serving, swept
@@ -116,7 +116,7 @@ def test_a_worker(quiet: AnyServer) -> None:
 
 def test_events(quiet: AnyServer) -> None:
     with opened(quiet, "worker") as worker, opened(quiet, "client") as client:
-        heard = events.hints(worker._store, worker._run(reads.channels(worker._scope)))
+        heard = events.hints(worker._store, worker._run(reads.channels(worker._ctx)))
         found: list[Any] = []
 
         def hint() -> bool:
@@ -134,7 +134,7 @@ def test_a_daemon(quiet: AnyServer) -> None:
         client.complete_step(view.id, "a", "retryable", retry_in=0)
     with opened(quiet, "daemon") as daemon:
         for partition in range(4):
-            daemon._run(fire_due(daemon._scope, partition, PassedOver()))
+            daemon._run(fire_due(daemon._ctx, partition, PassedOver()))
         assert daemon.step(view.id, "a").state == "available"
         daemon.reconcile(view.id)
         assert swept(daemon) == set()

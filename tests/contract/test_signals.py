@@ -10,13 +10,13 @@ import pytest
 
 from rwf import Client
 from rwf.model.views import AwaitView, SignalView
-from rwf.store.catalog import Call
-from rwf.store.keys import topic_digest
-from rwf.store.ops.due import PassedOver
-from rwf.store.ops.signals import await_step, deliver_signal
-from rwf.store.ops.timers import fire_due
-from rwf.store.ops.topics import check_topic
-from rwf.store.ops.waits import settle_waits
+from rwf.ops.signals import await_step, deliver_signal
+from rwf.ops.timer_pages import PassedOver
+from rwf.ops.waits import settle_waits
+from rwf.protocol.keys import topic_digest
+from rwf.protocol.requests import Call
+from rwf.repair.timers import fire_due
+from rwf.repair.topics import check_topic
 from tests.contract.flows import (
     drive,
     fan_out,
@@ -253,7 +253,7 @@ def test_the_await_of_a_lease_again_is_evidence(one_client: Client) -> None:
 
 def test_a_duplicate_that_is_sent_twice_is_noted_once(one_client: Client) -> None:
     deliver(one_client, "d")
-    call = next(deliver_signal(one_client._scope, "go", "k", None, "d"))
+    call = next(deliver_signal(one_client._ctx, "go", "k", None, "d"))
     assert isinstance(call, Call)
     for one in (call, call.repeated(), call.repeated()):
         assert one_client._run(one_call(one))[0] == b"duplicate"
@@ -262,7 +262,7 @@ def test_a_duplicate_that_is_sent_twice_is_noted_once(one_client: Client) -> Non
 
 def test_a_registration_that_is_finished_by_another_is_counted(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
-    drive(one_client, await_step(one_client._scope, view.id, "a", "go", "k", None, None), 1)
+    drive(one_client, await_step(one_client._ctx, view.id, "a", "go", "k", None, None), 1)
     repairs = one_client.reconcile(view.id).repairs
     assert [repair.kind for repair in repairs] == ["registration_unfinished"]
     assert stat(one_client, "rr|registration_unfinished") == 1
@@ -285,7 +285,7 @@ def test_the_default_dedupe_key_is_the_correlation_key(client: Client) -> None:
 
 def test_a_repeated_signal_whose_call_is_sent_again_is_noted_once(one_client: Client) -> None:
     deliver(one_client, "d")
-    call = next(deliver_signal(one_client._scope, "go", "k", None, "d"))
+    call = next(deliver_signal(one_client._ctx, "go", "k", None, "d"))
     assert isinstance(call, Call)
     for sent in (call, call.repeated()):
         assert one_client._run(one_call(sent))[0] == b"duplicate"
@@ -308,7 +308,7 @@ def test_what_woke_a_step_goes_when_it_waits_again(one_client: Client) -> None:
 def test_a_wait_that_is_registered_late_is_not(one_client: Client) -> None:
     """Its end was told before; else the signal would be ambiguous."""
     first, second = (one_client.insert(flow("a")).id for _ in range(2))
-    op = await_step(one_client._scope, first, "a", "go", "k", None, None)
+    op = await_step(one_client._ctx, first, "a", "go", "k", None, None)
     registration = op.send(one_client._run(one_call(next(op))))
     assert isinstance(registration, Call)
     assert registration.function == "sync"
@@ -321,7 +321,7 @@ def test_a_wait_that_is_registered_late_is_not(one_client: Client) -> None:
 def test_a_wait_that_its_topic_believes_to_be_over_is_registered_again(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     wait(one_client, view.id)
-    record, places = one_client._scope.keys.topic(topic_digest("go", "k"))[-2:]
+    record, places = one_client._ctx.keys.topic(topic_digest("go", "k"))[-2:]
     field, redis = f"l{view.id}|a", raw(one_client)
     n, _, stamp = redis.hget(record, field).split(b",")
     redis.hset(record, field, b",".join((n, b"g", stamp)))
@@ -335,7 +335,7 @@ def test_a_wait_that_its_topic_believes_to_be_over_is_registered_again(one_clien
 
 def test_who_finds_a_hand_off_outstanding_hands_over_its_own_payload(one_client: Client) -> None:
     wait(one_client, one_client.insert(flow("a")).id)
-    drive(one_client, deliver_signal(one_client._scope, "go", "k", "first", "1"), 1)
+    drive(one_client, deliver_signal(one_client._ctx, "go", "k", "first", "1"), 1)
     assert deliver(one_client, "2", payload="second").status == "unmatched"
     (claimed,) = one_client.claim(["default"], worker_id="w")
     assert claimed.signal is not None
@@ -346,7 +346,7 @@ def test_a_signal_is_not_handed_to_the_next_wait_of_its_step(one_client: Client)
     view = one_client.insert(flow("a"))
     wait(one_client, view.id)
     deliver(one_client, "1")
-    drive(one_client, await_step(one_client._scope, view.id, "a", "go", "k", None, None), 1)
+    drive(one_client, await_step(one_client._ctx, view.id, "a", "go", "k", None, None), 1)
     (repair,) = one_client.reconcile(view.id).repairs
     assert repair.kind == "registration_unfinished"
     assert states(one_client, view.id) == "a=awaiting_signal"
@@ -358,7 +358,7 @@ def test_an_agenda_that_has_nothing_to_tell_is_emptied(one_client: Client) -> No
     view = one_client.insert(flow("a"))
     agenda = own_key(view.id, "d")
     raw(one_client).zadd(agenda, {"!a": -5})
-    one_client._run(settle_waits(one_client._scope, view.id))
+    one_client._run(settle_waits(one_client._ctx, view.id))
     assert not raw(one_client).exists(agenda)
 
 
@@ -374,10 +374,10 @@ def test_what_was_noted_of_a_signal_is_not_noted_again(one_client: Client) -> No
 def test_only_the_signal_that_is_handed_over_is_recorded(one_client: Client) -> None:
     first, second = (one_client.insert(flow("a")).id for _ in range(2))
     wait(one_client, first)
-    drive(one_client, deliver_signal(one_client._scope, "go", "k", None, "1"), 1)
-    drive(one_client, await_step(one_client._scope, second, "a", "go", "k", None, None), 2)
+    drive(one_client, deliver_signal(one_client._ctx, "go", "k", None, "1"), 1)
+    drive(one_client, await_step(one_client._ctx, second, "a", "go", "k", None, None), 2)
     for dedupe, status in (("1", b"recorded"), ("2", b"ambiguous")):
-        call = next(deliver_signal(one_client._scope, "go", "k", None, dedupe))
+        call = next(deliver_signal(one_client._ctx, "go", "k", None, dedupe))
         _, answer, _ = one_client._run(one_call(call))
         assert answer[1] == status
     one_client.reconcile(first)
@@ -386,7 +386,7 @@ def test_only_the_signal_that_is_handed_over_is_recorded(one_client: Client) -> 
 
 def test_forgetting_what_was_not_known_is_no_repair(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
-    keys = one_client._scope.keys.topic(topic_digest("go", "k"))
+    keys = one_client._ctx.keys.topic(topic_digest("go", "k"))
     args = ["go", "k", view.id, "a", "1", "0", "n", "", "", "1"]
     assert one_client._run(one_call(Call("sync", keys, args)))[0] == b""
     assert not raw(one_client).exists(*keys[-2:])
@@ -395,7 +395,7 @@ def test_forgetting_what_was_not_known_is_no_repair(one_client: Client) -> None:
 def test_a_topic_that_fell_back_learns_that_a_wait_has_expired(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     wait(one_client, view.id, deadline=timedelta(0))
-    record, places = one_client._scope.keys.topic(topic_digest("go", "k"))[-2:]
+    record, places = one_client._ctx.keys.topic(topic_digest("go", "k"))[-2:]
     field, redis = f"l{view.id}|a", raw(one_client)
     expired = redis.hget(record, field)
     n, state, stamp = expired.decode().split(",")
@@ -404,7 +404,7 @@ def test_a_topic_that_fell_back_learns_that_a_wait_has_expired(one_client: Clien
     redis.delete(places)
     redis.zadd(places, {f"w|{view.id}|{stamp}|a|{n}": 0})
     digest = topic_digest("go", "k")
-    assert one_client._run(check_topic(one_client._scope, digest)) == {"handoff_unfinished": 1}
+    assert one_client._run(check_topic(one_client._ctx, digest)) == {"handoff_unfinished": 1}
     assert redis.hget(record, field) == expired
     assert deliver(one_client, "1").status == "late"
 
@@ -413,7 +413,7 @@ def test_a_workflow_that_fell_back_gets_its_signal_again(one_client: Client) -> 
     """A failover may take the workflow's partition back, and not the topic's."""
     view = one_client.insert(flow("a"))
     wait(one_client, view.id)
-    topic = set(one_client._scope.keys.topic(topic_digest("go", "k"))[-2:])
+    topic = set(one_client._ctx.keys.topic(topic_digest("go", "k"))[-2:])
     redis = raw(one_client)
     before = {key: redis.dump(key) for key in redis.scan_iter("rwf:*") if key.decode() not in topic}
     signal = deliver(one_client, "1", payload="x")
@@ -434,10 +434,10 @@ def test_a_topic_whose_hand_off_came_too_late_knows_the_wait_by_its_stamp(
     view = one_client.insert(flow("a"))
     end = datetime.now(UTC) + timedelta(milliseconds=50)
     wait(one_client, view.id, deadline=end)
-    record = one_client._scope.keys.topic(topic_digest("go", "k"))[-2]
+    record = one_client._ctx.keys.topic(topic_digest("go", "k"))[-2]
     field, redis = f"l{view.id}|a", raw(one_client)
     n, _, stamp = redis.hget(record, field).split(b",")
-    delivery = deliver_signal(one_client._scope, "go", "k", None, None)
+    delivery = deliver_signal(one_client._ctx, "go", "k", None, None)
     drive(one_client, delivery, 1)
     until(lambda: datetime.now(UTC) > end, what="the deadline")
     assert one_client.deliver_signal("go", "k").status == "late"
@@ -497,7 +497,7 @@ def test_a_wait_that_has_run_out_is_replaced_by_none(one_client: Client) -> None
 
 def test_a_call_that_is_repeated_behind_another_wait_is_found(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
-    call = next(await_step(one_client._scope, view.id, "a", "go", "k", None, None))
+    call = next(await_step(one_client._ctx, view.id, "a", "go", "k", None, None))
     assert isinstance(call, Call)
     assert call.function == "await"
     one_client._run(one_call(call))
@@ -584,15 +584,15 @@ def test_a_workflow_of_other_semantics_is_left_alone(
     workflow_id = client.insert(fan_out(900)).id
     first_call_only(client, workflow_id, "root", "completed")
     wait(client, workflow_id, "c0")
-    drive(client, await_step(client._scope, workflow_id, "c1", "go", "k", None, None), 1)
+    drive(client, await_step(client._ctx, workflow_id, "c1", "go", "k", None, None), 1)
     other_semantics(client, workflow_id)
     assert deliver(client, "1").status == "recorded"
     before = raw(client).hgetall(own_key(workflow_id))
     with refused("unsupported_semantics"):
-        drive(client, await_step(client._scope, workflow_id, "c2", "go", "k", None, None), 20)
+        drive(client, await_step(client._ctx, workflow_id, "c2", "go", "k", None, None), 20)
     raw(client).zadd(partition_key(workflow_id, "timers"), {f"w|{workflow_id}": 1})
     partition = int(workflow_id.partition("-")[0])
-    assert drive(client, fire_due(client._scope, partition, PassedOver()), 20) is not None
+    assert drive(client, fire_due(client._ctx, partition, PassedOver()), 20) is not None
     assert raw(client).hgetall(own_key(workflow_id)) == before
 
 
@@ -601,7 +601,7 @@ def test_a_check_reads_payloads_a_few_at_a_time(client: Client) -> None:
     for number in range(20):
         client.deliver_signal("go", "k", payload="x" * 200_000, dedupe_key=f"d{number}")
     digest = topic_digest("go", "k")
-    op, pages = check_topic(client._scope, digest), 0
+    op, pages = check_topic(client._ctx, digest), 0
     reply: Any = None
     with contextlib.suppress(StopIteration):
         while True:

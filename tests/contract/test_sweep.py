@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from rwf import Client, RwfError
-from rwf.store.ops.signals import deliver_signal
-from rwf.store.ops.sweep import Kind, Place, Slice, sweep
+from rwf.ops.signals import deliver_signal
+from rwf.repair.sweep import Kind, Place, Slice, sweep
 from tests import invariants
 from tests.contract.daemons import contents, corrupt, derived, swept
 from tests.contract.flows import (
@@ -194,7 +194,7 @@ def test_a_release_that_is_left_amid_a_check_gets_its_timer(one_client: Client) 
     timers, timer = partition_key(view.id, "timers"), f"u|{view.id}"
 
     def checked() -> list[list[bytes]]:
-        call = client._scope.on_workflow("check", view.id, ["0"])
+        call = client._ctx.on_workflow("check", view.id, ["0"])
         found: list[list[bytes]] = client._run(one_call(call))[0]
         return found
 
@@ -221,7 +221,7 @@ def test_a_check_of_other_semantics_touches_nothing(
     other_semantics(one_client, view.id)
     raw(one_client).delete(partition_key(view.id, "ready"), partition_key(view.id, "index"))
     before = contents(one_client)
-    check = one_client._scope.on_workflow("check", view.id, ["0"])
+    check = one_client._ctx.on_workflow("check", view.id, ["0"])
     assert one_client._run(one_call(check)) == []
     assert contents(one_client) == before
 
@@ -229,7 +229,7 @@ def test_a_check_of_other_semantics_touches_nothing(
 def test_a_hand_off_without_its_timer_is_carried_out(client: Client) -> None:
     view = client.insert(flow("a b:a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k")
-    cut = deliver_signal(client._scope, "go", "k", None, None)
+    cut = deliver_signal(client._ctx, "go", "k", None, None)
     assert drive(client, cut, 1) is None
     assert swept(client) == set()  # its timer stands: somebody may be at it
     redis = raw(client)
@@ -315,7 +315,7 @@ def test_one_that_is_overwritten_in_the_middle_of_a_round(one_client: Client, na
     before, place = derived(one_client), Place(0, Kind.OPEN)
 
     def slice_(*, anew: bool = False) -> Slice:
-        return one_client._run(sweep(one_client._scope, place, 60.0, anew=anew))
+        return one_client._run(sweep(one_client._ctx, place, 60.0, anew=anew))
 
     slice_(anew=True)
     raw(one_client).set(f"rwf:{{0}}:{name}", "x")
@@ -347,7 +347,7 @@ def test_one_that_cannot_be_reconciled_holds_up_nobody(
     raw(client).delete(own_key(ids[4]))
     redis = raw(client)
     garbage = [b"", b"a", b"|", b"o", b"o|", b"o|x|y", b"z|1a20fe4d331|0-a", b"\xe4|0|0-b"]
-    for number in range(client._scope.keys.partitions):
+    for number in range(client._ctx.keys.partitions):
         redis.zadd(f"rwf:{{{number}}}:index", dict.fromkeys([*garbage, b"o|\xff|\xfe"], 0))
     redis.delete(*[key for key in derived(client) if key.endswith(b":ready")])
     assert ("ready_entry_missing", "a") in swept(client)
@@ -366,7 +366,7 @@ def test_one_that_cannot_be_reconciled_holds_up_nobody(
 def test_a_round_goes_on_where_another_daemon_has_left_it(one_client: Client) -> None:
     for _ in range(600):
         one_client.insert(flow("a"))
-    scope, first = one_client._scope, Place(0, Kind.OPEN)
+    scope, first = one_client._ctx, Place(0, Kind.OPEN)
     one_client._run(sweep(scope, first, 60.0, anew=True))
     one_client._run(sweep(scope, first, 60.0))
     second = Place(0, Kind.OPEN)
@@ -389,7 +389,7 @@ def test_a_round_is_paced_over_its_interval(one_client: Client) -> None:
     for _ in range(256 * 3 + 1):
         one_client.insert(flow("a"))
     place = Place(0, Kind.OPEN)
-    first = one_client._run(sweep(one_client._scope, place, 60.0, anew=True))
+    first = one_client._run(sweep(one_client._ctx, place, 60.0, anew=True))
     assert 14 < first.pause <= 15  # three more pages, and its end
-    second = one_client._run(sweep(one_client._scope, place, 60.0))
+    second = one_client._run(sweep(one_client._ctx, place, 60.0))
     assert 19 < second.pause <= 20

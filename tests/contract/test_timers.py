@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from rwf import Client
-from rwf.store.catalog import Call, Together
-from rwf.store.ops.cancel import request_cancel
-from rwf.store.ops.due import PassedOver
-from rwf.store.ops.recover import Recovery, recover_step
-from rwf.store.ops.timers import fire_due
+from rwf.ops.cancel import request_cancel
+from rwf.ops.recover import Recovery, recover_step
+from rwf.ops.timer_pages import PassedOver
+from rwf.protocol.requests import Call, Together
+from rwf.repair.timers import fire_due
 from tests.contract.daemons import backlog, corrupt, fired
 from tests.contract.flows import (
     drive,
@@ -61,7 +61,7 @@ def test_a_release_that_was_left_is_finished_when_its_timer_is_due(client: Clien
 
 def test_a_cancel_request_that_was_left(client: Client) -> None:
     view = client.insert(flow(" ".join(f"s{n}" for n in range(700))))
-    assert drive(client, request_cancel(client._scope, view.id, None, None), 1) is None
+    assert drive(client, request_cancel(client._ctx, view.id, None, None), 1) is None
     assert walk_timer(client, view.id) is not None
     fire_until(client, view.id, "cancelled")
     assert walk_timer(client, view.id) is None
@@ -71,7 +71,7 @@ def test_a_recovery_that_was_left(client: Client) -> None:
     view = client.insert(fan_out(600))
     client.complete_step(view.id, "root", "failed")
     asked = Recovery(workflow_id=view.id, step="root", action="retry")
-    assert drive(client, recover_step(client._scope, asked, False), 1) is None
+    assert drive(client, recover_step(client._ctx, asked, False), 1) is None
     assert walk_timer(client, view.id) is not None
     fire_until(client, view.id, "available")
     assert walk_timer(client, view.id) is None
@@ -85,7 +85,7 @@ def test_whoever_walks_puts_the_timer_off(one_client: Client) -> None:
     assert before is not None
 
     def moved() -> bool:
-        one_client._run(one_call(one_client._scope.on_workflow("advance", view.id, [""])))
+        one_client._run(one_call(one_client._ctx.on_workflow("advance", view.id, [""])))
         now = walk_timer(one_client, view.id)
         assert now is not None
         return now > before
@@ -97,7 +97,7 @@ def test_whoever_walks_puts_the_timer_off(one_client: Client) -> None:
 def calls_of(client: Client, passed: PassedOver) -> list[str]:
     """The functions that one look at what is due calls."""
     called: list[str] = []
-    op = fire_due(client._scope, 0, passed)
+    op = fire_due(client._ctx, 0, passed)
     reply = None
     while True:
         try:
@@ -229,7 +229,7 @@ def test_timers_that_nothing_implies_are_dropped_or_passed_over(client: Client) 
 
 def fire(client: Client, workflow_id: str, kind: str, step: str = "") -> None:
     """As a daemon does for a timer that is due."""
-    client._run(one_call(client._scope.on_workflow("fire", workflow_id, ["", 1, kind, step])))
+    client._run(one_call(client._ctx.on_workflow("fire", workflow_id, ["", 1, kind, step])))
 
 
 def test_a_lease_timer_that_is_too_early_is_set_anew(one_client: Client) -> None:

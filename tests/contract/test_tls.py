@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from rwf import AsyncClient, Client, StoreUnavailable
-from rwf.store.actions import Send
+from rwf.transport.actions import Send
 from tests.contract.commandline import Cli
 from tests.contract.flows import flow
 from tests.sentinels import Sentinel
@@ -110,7 +110,7 @@ def test_a_cluster(guarded_cluster: str) -> None:
     with Client.from_url(guarded_cluster, partitions=16) as client:
         view = client.insert(flow("a"))
         sends = [
-            Send(("EXISTS", key), key) for key in (client._scope.keys.sweep(n) for n in range(16))
+            Send(("EXISTS", key), key) for key in (client._ctx.keys.sweep(n) for n in range(16))
         ]
         assert client._store._together(sends) == [0] * 16
 

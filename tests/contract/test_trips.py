@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rwf import Client, Completion, Workflow, result
-from rwf.store.actions import Send, SendEverywhere, SendInTurn, SendTogether
+from rwf.transport.actions import Send, SendEverywhere, SendInTurn, SendTogether
 from tests.contract.flows import fan_in, flow
 from tests.servers import AnyServer
 

@@ -138,17 +138,17 @@ def test_a_client_elsewhere_keeps_its_options(kind: Any, one_server: AnyServer) 
             session.durability,
             session.require_aof,
             session.wanted_partitions,
-            client._scope.max_payload,
+            client._ctx.max_payload,
             store.limits,
         )
 
     other = client_elsewhere(own, one_server.url, None)
     assert type(other) is kind
     assert options(other) == options(own)
-    assert other._scope.keys.namespace == "own"
+    assert other._ctx.keys.namespace == "own"
     renamed = client_elsewhere(own, None, "other")
     assert options(renamed) == options(own)
-    assert renamed._scope.keys.namespace == "other"
+    assert renamed._ctx.keys.namespace == "other"
     address = renamed._store._address
     assert address is not None
     assert address.url == "redis://127.0.0.1:1"

@@ -26,7 +26,7 @@ NOWHERE = "redis://127.0.0.1:1"
 
 APP = """
 import os
-from rwf import AsyncClient, Client, Worker
+from rwf import (AsyncClient, Client, Worker)
 
 bare = Worker(reconcile=False)
 own = Worker(AsyncClient.from_url(os.environ["APP_URL"]), reconcile=False)
@@ -95,9 +95,9 @@ def test_a_worker_of_the_library_without_a_client_takes_them_too(
     monkeypatch.setenv("RWF_URL", one_server.url)
     monkeypatch.delenv("RWF_NAMESPACE", raising=False)
     client = Worker(queues=["default"]).client
-    assert client._scope.keys.namespace == "rwf"
+    assert client._ctx.keys.namespace == "rwf"
     monkeypatch.setenv("RWF_NAMESPACE", "other")
-    assert Worker().client._scope.keys.namespace == "other"
+    assert Worker().client._ctx.keys.namespace == "other"
     monkeypatch.delenv("RWF_URL")
     address = Worker().client._store._address
     assert address is not None

@@ -12,9 +12,9 @@ import redis
 import redis.asyncio
 
 from rwf import AsyncClient, Client, StoreUnavailable, Worker
-from rwf.worker.carrier import Carrier
-from rwf.worker.finder import Finder
+from rwf.worker.completer import Carrier
 from rwf.worker.heartbeat import Heartbeat
+from rwf.worker.poller import Finder
 from tests.contract.flows import flow
 from tests.contract.workers import CLIENTS, at_work, client_of, until_ended
 from tests.servers import AnyServer

@@ -281,7 +281,7 @@ def test_heartbeats_do_not_wait_for_the_threads_of_handlers(
 def test_a_handlers_own_heartbeat_waits_for_a_server_that_is_away(
     kind: str, plain: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01,))
+    monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01,))
     with Server.start("valkey91", aof=True) as server, Client.from_url(server.url) as client:
         worker = Worker(client_of(kind, server), lease=20)
         started, away, beaten = threading.Event(), threading.Event(), threading.Event()
@@ -314,7 +314,7 @@ def test_a_handlers_own_heartbeat_waits_for_a_server_that_is_away(
 
 
 def test_a_handlers_own_heartbeat_ends_with_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01,))
+    monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01,))
     with Server.start("valkey91") as server, Client.from_url(server.url) as client:
         worker = Worker(AsyncClient.from_url(server.url), lease=1, grace=0)
         started, away = threading.Event(), threading.Event()

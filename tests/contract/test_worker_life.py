@@ -170,7 +170,7 @@ def test_a_hint_wakes_a_worker(client: Client, server: AnyServer, kind: str) -> 
 
 def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """No hint is heard any more."""
-    monkeypatch.setattr("rwf.store.events._event", lambda message: None)
+    monkeypatch.setattr("rwf.transport.events._event", lambda message: None)
 
 
 @pytest.mark.parametrize(("partitions", "longest"), [(1, 1.5), (64, 6.5)])
@@ -232,7 +232,7 @@ def test_many_steps_at_once(client: Client, server: AnyServer, kind: str) -> Non
 def test_a_server_that_restarts(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01,))
+    monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01,))
     with Server.start("valkey91", aof=True) as server, Client.from_url(server.url) as client:
         worker, gate = Worker(AsyncClient.from_url(server.url)), Gate()
         worker.step("work")(gate.coroutine)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rwf import Client, StepContext, Worker
-from rwf.store.catalog import Op
-from rwf.store.ops.claims import Claimer, take_each
+from rwf.ops.claims import Claimer, take_each
+from rwf.protocol.requests import Op
 from tests.contract.flows import fan_out, flow
 from tests.contract.workers import at_work, client_of, until_ended
 from tests.servers import AnyServer
@@ -24,7 +24,7 @@ PARTITIONS = 64
 @pytest.fixture
 def many(one_server: AnyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     """A client of a namespace with 64 partitions, in which no hint is heard."""
-    monkeypatch.setattr("rwf.store.events._event", lambda message: None)
+    monkeypatch.setattr("rwf.transport.events._event", lambda message: None)
     with Client.from_url(one_server.url, partitions=PARTITIONS) as client:
         client.list()
         yield client
@@ -40,7 +40,7 @@ def polls(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[int]]:
         assert limit >= 1
         return take_each(scope, partitions, claimer, limit)
 
-    monkeypatch.setattr("rwf.worker.finder.take_each", told)
+    monkeypatch.setattr("rwf.worker.poller.take_each", told)
     return asked
 
 
@@ -121,7 +121,7 @@ def test_a_step_that_is_handed_over_twice_runs_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As a call may that was repeated after a lost reply: at once, while it runs, or after it."""
-    from rwf.worker.shift import Shift
+    from rwf.worker.runner import Shift
 
     worker = Worker(client_of("async", one_server))
     begin: Callable[[Shift, Any], None] = Shift._begin

@@ -13,13 +13,13 @@ from typing import Any, Final, TypeVar
 from rwf import Client, Completion, RwfError
 from rwf.model.states import TERMINAL_STEPS, PauseReason, StepState
 from rwf.model.views import Callback
-from rwf.store.catalog import CONNECT, Call, Op, Read, Request, Scan, Together
-from rwf.store.ops import members
-from rwf.store.ops.claims import pause
-from rwf.store.ops.due import PassedOver
-from rwf.store.ops.insert import insert
-from rwf.store.ops.sweep import Kind, Place, sweep
-from rwf.store.ops.timers import fire_due
+from rwf.ops.claims import pause
+from rwf.ops.insert import insert
+from rwf.ops.timer_pages import PassedOver
+from rwf.protocol.requests import CONNECT, Call, Op, Read, Request, Scan, Together
+from rwf.repair import daemons as members
+from rwf.repair.sweep import Kind, Place, sweep
+from rwf.repair.timers import fire_due
 from tests.contract.flows import drive, fan_out, flow, one_call, raw, refused
 from tests.contract.outbox import hasten, ignore
 from tests.waiting import until
@@ -70,7 +70,7 @@ def inserts(client: Client) -> None:
     assert client.insert(flow("a b:a c:+a", input={"n": 1}), key="k").id == view.id
     with refused("key_conflict"):
         client.insert(flow("z"), key="k")
-    drive(client, insert(client._scope, fan_out(1100), "dead", None), 4)
+    drive(client, insert(client._ctx, fan_out(1100), "dead", None), 4)
     for partition in range(PARTITIONS):
         staged = f"rwf:{{{partition}}}:staged"
         if left := raw(client).zrange(staged, 0, -1):
@@ -113,7 +113,7 @@ def claims(client: Client) -> None:
     client.complete_step(retried.id, "a", "retryable", retry_in=SOON)
     fired(client)
     (held,) = client.claim(["default"], worker_id="w")
-    client._run(pause(client._scope, [held], PauseReason.NO_HANDLER))
+    client._run(pause(client._ctx, [held], PauseReason.NO_HANDLER))
     fired(client)
     (held,) = client.claim(["default"], worker_id="w")
     client.complete(held, "retryable", retry_in=SOON, count=False)
@@ -222,7 +222,7 @@ def upkeep(client: Client) -> None:
     client.complete_step(view.id, "b", "retryable", retry_in=600)
     client.await_step(view.id, "a", signal="go", correlation_key="1", deadline=HOUR)
     client.deliver_signal("go", "2")
-    client._run(members.join(client._scope, "daemon", 1000))
+    client._run(members.join(client._ctx, "daemon", 1000))
     lose(client, "ready", "timers", "index")
     client.reconcile(view.id)
     swept(client)
@@ -232,7 +232,7 @@ def upkeep(client: Client) -> None:
         raw(client).zadd(f"rwf:{{{partition}}}:timers", {f"r|{view.id}|nobody": 5})
         raw(client).hincrby(f"rwf:{{{partition}}}:stats", "gs|available", 2)
     client.rebuild()
-    client._run(members.leave(client._scope, "daemon", 1000))
+    client._run(members.leave(client._ctx, "daemon", 1000))
 
 
 HISTORIES: Final[dict[str, Callable[[Client], None]]] = {
@@ -254,7 +254,7 @@ def fired(client: Client) -> None:
 
     def done() -> bool:
         work = [
-            client._run(fire_due(client._scope, partition, PassedOver())).done
+            client._run(fire_due(client._ctx, partition, PassedOver())).done
             for partition in range(PARTITIONS)
         ]
         return any(work)
@@ -274,10 +274,10 @@ def swept(client: Client) -> None:
     for partition in range(PARTITIONS):
         for kind in Kind:
             place = Place(partition, kind)
-            ended = client._run(sweep(client._scope, place, 0, anew=True)).ended
+            ended = client._run(sweep(client._ctx, place, 0, anew=True)).ended
             slices = 1
             while not ended:
-                ended = client._run(sweep(client._scope, place, 0)).ended
+                ended = client._run(sweep(client._ctx, place, 0)).ended
                 slices += 1
                 assert slices < 100, "a sweep does not end"
 

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Final, Self
 
 from rwf import Client
-from rwf.store.library import Library, library
+from rwf.protocol.library import Library, library
 
 _COMMAND: Final = "redis.call\n"
 _BEFORE: Final = "local function resolved(callback)\n"

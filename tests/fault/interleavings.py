@@ -22,12 +22,12 @@ from typing import Any, Final
 
 from rwf import Client, CommandRejected, Completion
 from rwf.model.states import TERMINAL_STEPS, StepState
-from rwf.store.catalog import Call, Op
-from rwf.store.ops.cancel import request_cancel
-from rwf.store.ops.claims import Claimer, claim_in
-from rwf.store.ops.complete import complete_step
-from rwf.store.ops.reconcile import reconcile
-from rwf.store.records import Record, Row
+from rwf.ops.cancel import request_cancel
+from rwf.ops.claims import Claimer, claim_in
+from rwf.ops.complete import complete_step
+from rwf.protocol.records import Record, Row
+from rwf.protocol.requests import Call, Op
+from rwf.repair.reconcile import reconcile
 from tests import invariants
 from tests.contract.flows import one_call, raw
 from tests.model.graphs import CANCEL, CONTINUE, graph
@@ -71,24 +71,24 @@ def worker(client: Client, _workflow_id: str) -> Any:
     """Claims steps and reports them, for ever."""
     claimer = Claimer.checked(["default"], "w", _LEASE)
     while True:
-        _, claims = yield from claim_in(client._scope, 0, claimer, 1)
+        _, claims = yield from claim_in(client._ctx, 0, claimer, 1)
         for claim in claims:
             status = yield Choice(claim.step, claim.lease)
             item = Completion(
                 workflow_id=claim.workflow_id, step=claim.step, status=status, lease=claim.lease
             )
-            yield from complete_step(client._scope, item)
+            yield from complete_step(client._ctx, item)
 
 
 def canceller(client: Client, workflow_id: str) -> Op[Any]:
     """Asks the workflow to end, which may be too late."""
     with suppress(CommandRejected):
-        yield from request_cancel(client._scope, workflow_id, None, None)
+        yield from request_cancel(client._ctx, workflow_id, None, None)
 
 
 def reconciler(client: Client, workflow_id: str) -> Op[Any]:
     """Looks at the workflow once."""
-    return reconcile(client._scope, workflow_id)
+    return reconcile(client._ctx, workflow_id)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def retried_everywhere(client: Client, ids: list[str]) -> None:
 def one_in_each_partition(client: Client) -> list[str]:
     found: dict[str, str] = {}
     client.list()
-    while len(found) < client._scope.keys.partitions:
+    while len(found) < client._ctx.keys.partitions:
         workflow_id = client.insert(flow("a", max_attempts=50)).id
         if workflow_id.partition("-")[0] in found:
             client.complete_step(workflow_id, "a")
@@ -115,7 +115,7 @@ def test_a_killed_inserting_process_has_its_release_finished(
     program = f"""
 import os
 from rwf import Client
-from rwf.store.transport import SyncStore
+from rwf.transport.drivers import SyncStore
 perform, sent = SyncStore._perform, []
 def counted(self, action):
     sent.append(action)

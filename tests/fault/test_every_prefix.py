@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pytest
 
-from rwf.store.catalog import Call
+from rwf.protocol.requests import Call
 from tests import invariants
 from tests.fault.histories import DAMAGED, HISTORIES, PARTITIONS, Stepped, finish, swept
 from tests.servers import KINDS, Server

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from rwf.store.catalog import FUNCTIONS, Call
+from rwf.protocol.requests import FUNCTIONS, Call
 from tests.contract.flows import raw
 from tests.fault.histories import HISTORIES, PARTITIONS, Stepped
 from tests.fault.instrument import arm, digests, instrumented

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from rwf import Client, StoreUnavailable
-from rwf.store.keys import home_partition, partition_of, topic_digest
+from rwf.protocol.keys import home_partition, partition_of, topic_digest
 from tests import invariants
 from tests.conftest import Topology, connect
 from tests.contract.daemons import serving, swept
@@ -52,7 +52,7 @@ def parted(one_server: AnyServer) -> Iterator[Client]:
 
 def away_from_home(client: Client, signal: str, key: str) -> tuple[str, int]:
     """A new workflow, ``a b:a``, in another partition than a topic; its id and partition."""
-    home = home_partition(topic_digest(signal, key), client._scope.keys.homes)
+    home = home_partition(topic_digest(signal, key), client._ctx.keys.homes)
     while True:
         workflow_id = client.insert(flow("a b:a")).id
         if (partition := partition_of(workflow_id)) != home:
@@ -190,7 +190,7 @@ def test_what_a_failover_costs(
 
 def test_what_replicas_have_acknowledged_survives(monkeypatch: pytest.MonkeyPatch) -> None:
     """The link between primary and replica is cut, and comes back."""
-    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 150)
+    monkeypatch.setattr("rwf.transport.durability._LONGEST_MS", 150)
     with (
         followed() as (primary, replica, link),
         Client.from_url(primary.url, durability="replicas:1") as client,
@@ -218,7 +218,7 @@ def refusal(client: Client, workflow_id: str) -> str:
 def test_no_acknowledged_write_is_lost_with_replicas(
     topology: Topology, how: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 500)
+    monkeypatch.setattr("rwf.transport.durability._LONGEST_MS", 500)
     topology.be_patient()
     with connect(topology) as reader, blocking(kind, topology, durability="replicas:1") as client:
         view = client.insert(fan_out(500))

@@ -13,23 +13,23 @@ from typing import Any
 import pytest
 
 from rwf import Client, CommandRejected
-from rwf.store.catalog import Op
-from rwf.store.ops.cancel import request_cancel
-from rwf.store.ops.complete import Completion, complete_step
-from rwf.store.ops.due import PassedOver
-from rwf.store.ops.recover import Recovery, recover_step
-from rwf.store.ops.signals import await_step, deliver_signal
-from rwf.store.ops.timers import fire_due
+from rwf.ops.cancel import request_cancel
+from rwf.ops.complete import Completion, complete_step
+from rwf.ops.recover import Recovery, recover_step
+from rwf.ops.signals import await_step, deliver_signal
+from rwf.ops.timer_pages import PassedOver
+from rwf.protocol.requests import Op
+from rwf.repair.timers import fire_due
 from tests.contract.flows import drive, flow, noted, raw, states
 from tests.waiting import until
 
 
 def awaiting(client: Client, workflow_id: str, step: str = "a") -> Op[Any]:
-    return await_step(client._scope, workflow_id, step, "go", "k", None, None)
+    return await_step(client._ctx, workflow_id, step, "go", "k", None, None)
 
 
 def delivery(client: Client, dedupe: str = "d") -> Op[Any]:
-    return deliver_signal(client._scope, "go", "k", {"n": 1}, dedupe)
+    return deliver_signal(client._ctx, "go", "k", {"n": 1}, dedupe)
 
 
 ALL = 100
@@ -81,7 +81,7 @@ def test_the_end_of_a_wait_cut_off(client: Client, calls: int) -> None:
     """Two wait, one is ended: the other gets the signal that was ambiguous."""
     first, second = two_that_wait(client, None)
     item = Completion(workflow_id=first, step="a")
-    cut(client, lambda: complete_step(client._scope, item), calls)
+    cut(client, lambda: complete_step(client._ctx, item), calls)
     for workflow_id in (first, second):
         client.reconcile(workflow_id)
     assert states(client, second) == "a=available b=pending"
@@ -98,7 +98,7 @@ def test_a_wait_that_expires_cut_off(client: Client, calls: int, by: str) -> Non
     end = datetime.now(UTC) + ahead
     until(lambda: datetime.now(UTC) > end, what="the deadline")
     partition = int(first.partition("-")[0])
-    cut(client, lambda: fire_due(client._scope, partition, PassedOver()), calls)
+    cut(client, lambda: fire_due(client._ctx, partition, PassedOver()), calls)
     finish(client, first, by)
     assert states(client, first) == "a=expired b=cancelled"
     assert states(client, second) == "a=available b=pending"
@@ -108,7 +108,7 @@ def test_a_wait_that_expires_cut_off(client: Client, calls: int, by: str) -> Non
 @cuts(10)
 def test_a_wait_replaced_by_another_cut_off(client: Client, calls: int) -> None:
     first, second = two_that_wait(client, None)
-    other = await_step(client._scope, first, "a", "stop", "k", None, None)
+    other = await_step(client._ctx, first, "a", "stop", "k", None, None)
     cut(client, lambda: other, calls)
     finish(client, first, "timers")
     assert states(client, first) == "a=awaiting_signal b=pending"
@@ -130,7 +130,7 @@ def two_that_wait(client: Client, deadline: timedelta | None) -> tuple[str, str]
 def test_a_cancel_request_cut_off(client: Client, calls: int) -> None:
     view = client.insert(flow("a b:a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k")
-    cut(client, lambda: request_cancel(client._scope, view.id, None, None), calls)
+    cut(client, lambda: request_cancel(client._ctx, view.id, None, None), calls)
     client.reconcile(view.id)
     assert client.deliver_signal("go", "k").status == "unmatched"
     assert [callback.event for callback in client.callbacks(view.id)] == ["workflow.terminal"]
@@ -141,7 +141,7 @@ def test_a_recovery_of_a_waiting_step_cut_off(client: Client, calls: int) -> Non
     view = client.insert(flow("a b:a"))
     client.await_step(view.id, "a", signal="go", correlation_key="k")
     asked = Recovery(workflow_id=view.id, step="a", action="retry")
-    cut(client, lambda: recover_step(client._scope, asked, False), calls)
+    cut(client, lambda: recover_step(client._ctx, asked, False), calls)
     client.reconcile(view.id)
     assert states(client, view.id) == "a=available b=pending"
     assert client.deliver_signal("go", "k").status == "unmatched"
@@ -155,14 +155,14 @@ def finish(client: Client, workflow_id: str, by: str) -> None:
         client.reconcile(workflow_id)
         return
 
-    redis, partitions = raw(client), range(client._scope.keys.partitions)
+    redis, partitions = raw(client), range(client._ctx.keys.partitions)
     timers = [f"rwf:{{{partition}}}:timers" for partition in partitions]
 
     def told() -> bool:
         for partition, key in zip(partitions, timers, strict=True):
             if members := pending(key):
                 redis.zadd(key, dict.fromkeys(members, 1))  # due, without the wait
-            client._run(fire_due(client._scope, partition, PassedOver()))
+            client._run(fire_due(client._ctx, partition, PassedOver()))
         return not any(map(pending, timers))
 
     def pending(key: str) -> list[bytes]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rwf.store import library as assembled
+from rwf.protocol import library as assembled
 from tests.conftest import SCALE, connect
 from tests.fault.interleavings import (
     Explorer,
@@ -108,4 +108,4 @@ def with_edges_per_call(number: int, patch: pytest.MonkeyPatch, folder: Path) ->
     assert changed != text
     states.write_text(changed)
     patch.setattr(assembled, "lua_folder", lambda: copy)
-    patch.setattr("rwf.store.session.library", assembled.library.__wrapped__)
+    patch.setattr("rwf.transport.session.library", assembled.library.__wrapped__)

@@ -13,9 +13,9 @@ import pytest
 
 from rwf import Client, Completion, NotFound, Workflow
 from rwf.model.views import WorkflowView
-from rwf.store.catalog import Call, Op
-from rwf.store.ops.complete import complete_step
-from rwf.store.ops.insert import insert
+from rwf.ops.complete import complete_step
+from rwf.ops.insert import insert
+from rwf.protocol.requests import Call, Op
 from tests import invariants
 from tests.conftest import connect
 from tests.contract.flows import drive, flow, one_call, outdate_reservations, own_key, raw
@@ -35,7 +35,7 @@ def graph() -> Workflow:
 def calls_of(client: Client, wf: Workflow, key: str | None = None) -> list[Call]:
     """The calls that a whole insert makes."""
     made: list[Call] = []
-    op: Op[WorkflowView] = insert(client._scope, wf, key, WEEK)
+    op: Op[WorkflowView] = insert(client._ctx, wf, key, WEEK)
     reply: Any = None
     while True:
         try:
@@ -64,7 +64,7 @@ def _stopped(client: Client, key: str | None) -> None:
     for calls in range(count):
         own_key_ = None if key is None else f"{key}{calls}"
         before = {view.id for view in client.list().workflows}
-        assert drive(client, insert(client._scope, graph(), own_key_, WEEK), calls) is None
+        assert drive(client, insert(client._ctx, graph(), own_key_, WEEK), calls) is None
         new = {view.id for view in client.list().workflows} - before
         if not new:
             seen_absent += 1
@@ -85,7 +85,7 @@ def _stopped(client: Client, key: str | None) -> None:
 
 def test_a_staged_graph_cannot_be_read_or_touched(client: Client) -> None:
     client.list()
-    op = insert(client._scope, graph(), None, WEEK)
+    op = insert(client._ctx, graph(), None, WEEK)
     reply: Any = None
     found = ""
     for _ in range(4):
@@ -113,7 +113,7 @@ def test_what_a_dead_inserter_left_is_removed_by_a_later_one(one_client: Client)
     client = one_client
     client.list()
     for _ in range(12):
-        drive(client, insert(client._scope, graph(), None, WEEK), 4)
+        drive(client, insert(client._ctx, graph(), None, WEEK), 4)
     left = [key for key in raw(client).scan_iter() if b":w:" in key]
     assert len(left) == 12
     for key in raw(client).scan_iter(match="*:staged"):
@@ -132,7 +132,7 @@ def test_an_insert_that_took_too_long_begins_again(one_client: Client) -> None:
     """Its parts were given up while it slept; what it publishes is whole all the same."""
     client = one_client
     client.list()
-    op = insert(client._scope, graph(), None, WEEK)
+    op = insert(client._ctx, graph(), None, WEEK)
     reply: Any = None
     number = 0
     while True:
@@ -156,7 +156,7 @@ def test_an_insert_that_lost_its_payloads_alone_leaves_nothing_and_begins_again(
 ) -> None:
     client = one_client
     client.list()
-    op = insert(client._scope, graph(), None, WEEK)
+    op = insert(client._ctx, graph(), None, WEEK)
     reply: Any = None
     while True:
         call = op.send(reply)
@@ -176,7 +176,7 @@ def test_an_insert_that_lost_its_payloads_alone_leaves_nothing_and_begins_again(
 def test_what_was_staged_under_a_key_goes_when_its_id_is_made_unusable(one_client: Client) -> None:
     client = one_client
     client.list()
-    drive(client, insert(client._scope, graph(), "k", WEEK), 6)
+    drive(client, insert(client._ctx, graph(), "k", WEEK), 6)
     (staged,) = raw(client).scan_iter("rwf:*:p:*")
     outdate_reservations(client)
     assert client.insert(flow("a"), key="k").step_count == 1
@@ -193,7 +193,7 @@ def test_a_release_cut_after_each_of_its_slices(one_client: Client, status: str)
     while True:
         slices += 1
         view = client.insert(graph())
-        done = drive(client, complete_step(client._scope, item_of(item, view.id)), slices)
+        done = drive(client, complete_step(client._ctx, item_of(item, view.id)), slices)
         if done is not None:
             break
         assert client.get(view.id).terminal_cause is None
@@ -217,7 +217,7 @@ def test_another_completing_client_finishes_what_stands_before_it(client: Client
     words = ["a", "b", *(f"x{n}:a" for n in range(1500)), *(f"y{n}:b" for n in range(1500))]
     view = client.insert(flow(" ".join(words)))
     item = Completion(workflow_id=view.id, step="a")
-    assert drive(client, complete_step(client._scope, item), 1) is None
+    assert drive(client, complete_step(client._ctx, item), 1) is None
     result = client.complete_step(view.id, "b")
     assert result.released_count == 1500
     assert client.get(view.id).runnable_step_count == 3000
@@ -235,7 +235,7 @@ def _arguments(item: Completion) -> dict[str, Any]:
 
 CHILD = """
 import sys
-from rwf import Client, Workflow
+from rwf import (Client, Workflow)
 
 wf = Workflow("large")
 wf.add("root", worker="w")

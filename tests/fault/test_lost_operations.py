@@ -7,8 +7,8 @@ it, after it ran, and in the middle of its reply, once to three times in a row.
 from __future__ import annotations
 
 from rwf import Client, Completion, result
-from rwf.store.catalog import Call
-from rwf.store.ops.cancel import request_cancel
+from rwf.ops.cancel import request_cancel
+from rwf.protocol.requests import Call
 from tests.contract.flows import flow, noted, one_call, partition_key, raw, refused, states
 from tests.contract.test_claim_next import report
 from tests.fault.test_lost_replies import (  # noqa: F401 - fixtures
@@ -66,7 +66,7 @@ def test_cancel(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
 
 def test_a_cancel_request_that_was_closed_meanwhile(direct: Client) -> None:  # noqa: F811
     view = direct.insert(flow("a"))
-    call = next(request_cancel(direct._scope, view.id, None, None))
+    call = next(request_cancel(direct._ctx, view.id, None, None))
     assert isinstance(call, Call)
     direct._run(one_call(call))
     direct.recover_step(view.id, "a", "retry", reopen=True)

@@ -16,10 +16,10 @@ import redis
 from rwf import AsyncClient, Client, CommandRejected, Completion, StoreUnavailable, Workflow, result
 from rwf.model.states import PauseReason
 from rwf.model.views import Callback, CommandResult, WorkflowView
-from rwf.store import patience
-from rwf.store.catalog import Call
-from rwf.store.ops.claims import Claimer, pause
-from rwf.store.ops.complete import complete_step, prepared, turn
+from rwf.ops.claims import Claimer, pause
+from rwf.ops.complete import complete_step, prepared, turn
+from rwf.protocol.requests import Call
+from rwf.transport import patience
 from tests import invariants
 from tests.conftest import connect
 from tests.contract.daemons import swept
@@ -34,7 +34,7 @@ CUTS = [(where, times) for where in ("request", "reply", "mid_reply") for times 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many tries as ever, with shorter pauses between them."""
-    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01,) * len(patience._PAUSES))
+    monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01,) * len(patience._PAUSES))
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_retry_is_one_attempt(direct: Client, lossy: Client, cut: Cut, max_att
 def test_a_repeat_that_other_attempts_overtake(direct: Client) -> None:
     view = direct.insert(flow("a", max_attempts=100))
     item = Completion(workflow_id=view.id, step="a", status="retryable", retry_in=60)
-    call = next(complete_step(direct._scope, item))
+    call = next(complete_step(direct._ctx, item))
     assert isinstance(call, Call)
     first = direct._run(one_call(call))
     for _ in range(7):
@@ -405,7 +405,7 @@ def test_a_step_is_given_back_for_a_while_once(direct: Client, lossy: Client, cu
     view = direct.insert(flow("a"))
     held = direct.claim(["default"], worker_id="w")
     cut("heartbeat")
-    lossy._run(pause(lossy._scope, held, PauseReason.NO_HANDLER))
+    lossy._run(pause(lossy._ctx, held, PauseReason.NO_HANDLER))
     step = direct.step(view.id, "a")
     assert step.retry_at is not None
     assert (step.attempt, (step.retry_at - step.last_transition_at).total_seconds()) == (0, 0.5)
@@ -429,12 +429,12 @@ def test_a_workers_trip_hands_out_each_step_once(direct: Client, lossy: Client, 
     direct.insert(flow("a b c d"))
     (held,) = direct.claim(["default"], worker_id="w")
     claimer = Claimer.checked(["default"], "w", 30)
-    take = Call("take", direct._scope.keys.partition(0), [2, "default"])
+    take = Call("take", direct._ctx.keys.partition(0), [2, "default"])
     reserved = direct._run(one_call(take))
     report = Completion(workflow_id=held.workflow_id, step=held.step, lease=held.lease)
     cut("complete")
-    items = [prepared(lossy._scope, report)]
-    done = lossy._run(turn(lossy._scope, 0, items, reserved, claimer, 5))
+    items = [prepared(lossy._ctx, report)]
+    done = lossy._run(turn(lossy._ctx, 0, items, reserved, claimer, 5))
     assert sorted(claimed.step for claimed in done.claimed) == ["b", "c", "d"]
     assert len({claimed.lease for claimed in done.claimed}) == 1
 

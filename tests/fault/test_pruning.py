@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from rwf import Client
-from rwf.store.ops.due import PassedOver
-from rwf.store.ops.prune import prune
-from rwf.store.ops.timers import fire_due
+from rwf.ops.prune import prune
+from rwf.ops.timer_pages import PassedOver
+from rwf.repair.timers import fire_due
 from tests import invariants
 from tests.conftest import connect
 from tests.contract.flows import drive, flow, raw, stored
@@ -52,10 +52,10 @@ def leftovers(client: Client, workflow_id: str) -> list[bytes]:
 @pytest.mark.parametrize("calls", range(1, 7))
 def test_a_removal_cut_off(client: Client, calls: int) -> None:
     workflow_id = finished(client)
-    done = drive(client, prune(client._scope, workflow_id), calls)
+    done = drive(client, prune(client._ctx, workflow_id), calls)
     assert invariants.check(client) == []
     partition = int(workflow_id.partition("-")[0])
-    assert client._run(fire_due(client._scope, partition, PassedOver())).done == (0 if done else 1)
+    assert client._run(fire_due(client._ctx, partition, PassedOver())).done == (0 if done else 1)
     assert leftovers(client, workflow_id) == []
     assert client.deliver_signal("go", "2").status == "unmatched"
     assert not client.insert(flow("a b:a"), key="key").duplicate
@@ -64,15 +64,15 @@ def test_a_removal_cut_off(client: Client, calls: int) -> None:
 def test_the_cuts_were_everywhere(one_client: Client) -> None:
     """The removal above takes six calls."""
     workflow_id = finished(one_client)
-    assert drive(one_client, prune(one_client._scope, workflow_id), 5) is None
+    assert drive(one_client, prune(one_client._ctx, workflow_id), 5) is None
     assert one_client.prune().workflows == 1
 
 
 def test_a_removal_cut_off_among_many_waits(one_client: Client) -> None:
     """Who goes on begins where the other has stopped."""
     workflow_id = finished(one_client, waits=250)
-    drive(one_client, prune(one_client._scope, workflow_id), 210)
-    assert drive(one_client, prune(one_client._scope, workflow_id), 60)
+    drive(one_client, prune(one_client._ctx, workflow_id), 210)
+    assert drive(one_client, prune(one_client._ctx, workflow_id), 60)
     assert leftovers(one_client, workflow_id) == []
 
 

@@ -16,9 +16,10 @@ from contextlib import aclosing, contextmanager
 import pytest
 
 from rwf import Client, NotFound, StoreUnavailable
+from rwf.ops import reads
+from rwf.repair import daemons as members
 from rwf.runtime import Runtime
-from rwf.store import events
-from rwf.store.ops import members, reads
+from rwf.transport import events
 from tests import invariants
 from tests.conftest import Pool, connect
 from tests.contract.daemons import serving
@@ -106,7 +107,7 @@ def test_a_call_waits_until_its_keys_are_on_one_side(cluster: Cluster, kind: str
 
 
 def test_a_call_that_waits_for_too_long(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01,))
+    monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01,))
     with connect(cluster) as client:
         view = client.insert(flow("a"))
         key = own_key(view.id)
@@ -121,15 +122,15 @@ def test_a_call_that_waits_for_too_long(cluster: Cluster, monkeypatch: pytest.Mo
 def test_a_call_that_is_cut_short(cluster: Cluster) -> None:
     """A node that gives a slot away lets no function touch a key that it has just emptied."""
     with connect(cluster) as client:
-        leave = members.leave(client._scope, "daemon", 60_000)
-        client._run(members.join(client._scope, "daemon", 60_000))
+        leave = members.leave(client._ctx, "daemon", 60_000)
+        client._run(members.join(client._ctx, "daemon", 60_000))
         with ThreadPoolExecutor(1) as threads:
             with moving(cluster, META, another(cluster, META)) as found:
                 call = threads.submit(client._run, leave)
-                daemons = client._scope.keys.daemons()
+                daemons = client._ctx.keys.daemons()
                 until(lambda: daemons not in found.left(), what="the emptied key")
             call.result()
-        assert client._run(members.join(client._scope, "other", 60_000)) == list(range(16))
+        assert client._run(members.join(client._ctx, "other", 60_000)) == list(range(16))
 
 
 @pytest.mark.long
@@ -198,9 +199,9 @@ def test_hints_outlive_a_look_at_the_cluster(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By which redis-py connects anew, and would subscribe to several slots in one command."""
-    monkeypatch.setattr("rwf.store.events.FAULTS", ())
+    monkeypatch.setattr("rwf.transport.events.FAULTS", ())
     with connect(cluster) as client:
-        hints = events.hints(client._store, client._run(reads.channels(client._scope)))
+        hints = events.hints(client._store, client._run(reads.channels(client._ctx)))
         for _ in range(2):
             for _ in range(2 * 16):
                 next(hints)  # a word about each subscription, and nothing

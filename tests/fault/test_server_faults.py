@@ -19,9 +19,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rwf import Client, Completion, NotFound, RwfError, StoreMisconfigured, StoreUnavailable
-from rwf.store.catalog import Call
-from rwf.store.library import library
-from rwf.store.ops.complete import complete_step
+from rwf.ops.complete import complete_step
+from rwf.protocol.library import library
+from rwf.protocol.requests import Call
 from tests import invariants
 from tests.conftest import Pool, connect
 from tests.contract.flows import fan_out, flow, one_call, raw, refused
@@ -169,7 +169,7 @@ def test_replicas_acknowledge(
         view = client.insert(flow("a b:a"))
         assert _has(replica, view.id)
         assert client.complete_step(view.id, "a").outcome == "accepted"
-    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 150)
+    monkeypatch.setattr("rwf.transport.durability._LONGEST_MS", 150)
     with Client.from_url(one_server.url, durability="replicas:2") as client:
         assert client.get(view.id).state == "available"  # reading asks for no acknowledgement
         with pytest.raises(StoreUnavailable, match="2 replicas"):
@@ -180,7 +180,7 @@ def test_replicas_acknowledge(
 def test_a_replica_that_hangs_acknowledges_nothing(
     replica: Server, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 150)
+    monkeypatch.setattr("rwf.transport.durability._LONGEST_MS", 150)
     with Client.from_url(one_server.url, durability="replicas:1") as client:
         view = client.insert(flow("a b:a"))
         os.kill(replica.pid, signal.SIGSTOP)
@@ -194,7 +194,7 @@ def test_a_replica_that_hangs_acknowledges_nothing(
 def test_a_repeat_is_not_acknowledged_before_the_first_is_safe(
     replica: Server, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 150)
+    monkeypatch.setattr("rwf.transport.durability._LONGEST_MS", 150)
     assert isinstance(one_server, Server)
     with (
         Proxy(one_server.port) as proxy,
@@ -231,7 +231,7 @@ def test_the_append_only_file_acknowledges(with_aof: Server) -> None:
 @pytest.mark.parametrize("kind", ["redis82", "valkey81", "valkey91", "cluster"])
 def test_a_repeat_waits_for_the_file_too(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a connection of its own, and though the first try has left it nothing to write."""
-    monkeypatch.setattr("rwf.store.durability._LONGEST_MS", 150)
+    monkeypatch.setattr("rwf.transport.durability._LONGEST_MS", 150)
     start = Cluster.start if kind == "cluster" else functools.partial(Server.start, kind)
     with start(aof=True, extra=("--appendfsync", "always")) as server:
 
@@ -241,7 +241,7 @@ def test_a_repeat_waits_for_the_file_too(kind: str, monkeypatch: pytest.MonkeyPa
         with fresh() as client:
             view = client.insert(flow("a b:a"))
             item = Completion(workflow_id=view.id, step="a")
-            call = next(complete_step(client._scope, item))
+            call = next(complete_step(client._ctx, item))
             assert isinstance(call, Call)
             with configured(server, appendfsync="no"), pytest.raises(StoreUnavailable):
                 client._run(one_call(call))
@@ -606,7 +606,7 @@ class Speaker:
 def test_what_a_strange_server_says(
     answer: bytes, error: type[RwfError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rwf.store.patience._PAUSES", (0.01, 0.01))
+    monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01, 0.01))
     with (
         Speaker(answer) as speaker,
         Client.from_url(speaker.url, socket_timeout=0.2) as client,

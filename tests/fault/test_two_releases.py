@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from rwf import AsyncClient, Client, Worker
-from rwf.store.library import Library, library
+from rwf.protocol.library import Library, library
 from tests import invariants
 from tests.contract.counted import Counts, counted, sample
 from tests.contract.flows import flow

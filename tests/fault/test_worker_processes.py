@@ -22,7 +22,7 @@ from tests.waiting import until
 
 APP = """
 import os, pathlib, time
-from rwf import AsyncClient, Worker
+from rwf import (AsyncClient, Worker)
 
 worker = Worker(
     AsyncClient.from_url(os.environ["APP_URL"]),

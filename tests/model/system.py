@@ -20,7 +20,7 @@ from rwf.model.views import (
     StepView,
     WorkflowView,
 )
-from rwf.store.ops.claims import pause
+from rwf.ops.claims import pause
 from tests.contract.flows import end_pause
 from tests.model.operated import Deadline
 from tests.model.plain import (
@@ -127,7 +127,7 @@ class ClientSystem:
 
     def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
         claimed = self._held[workflow_id, step_name, lease]
-        op = pause(self._client._scope, [claimed], PauseReason.NO_HANDLER)
+        op = pause(self._client._ctx, [claimed], PauseReason.NO_HANDLER)
         return self._client._run(op)
 
     def hasten(self, workflow_id: str, step_name: str) -> object:

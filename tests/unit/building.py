@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from rwf.errors import WorkflowInvalid
-from rwf.model.workflow import Graph, GraphStep, Workflow, result
+from rwf.model.builder import Graph, GraphStep, Workflow, result
 
 
 def refused(act: Callable[[], object]) -> WorkflowInvalid:

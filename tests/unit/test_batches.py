@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rwf.store.ops import complete
-from rwf.store.ops.complete import Item, batches
+from rwf.ops import complete
+from rwf.ops.complete import Item, batches
 
 
 def cut(*items: Item) -> list[list[int]]:

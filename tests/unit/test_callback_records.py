@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from rwf.store.callbacks import CallbackRecord
+from rwf.protocol.callbacks import CallbackRecord
 
 AT = datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)
 STATIC = b"2,1,3,1700000000123,,,wf, of two words"

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from rwf import metrics
-from rwf.store.catalog import READING, WRITING
+from rwf.protocol.requests import READING, WRITING
 from tests.deploying import DEPLOY, ROLES
 
 ROOT: Final = DEPLOY.parent

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from rwf.model import operator
-from rwf.model.ref import Ref
+from rwf.model import operator_status as operator
+from rwf.model.references import Ref
 from rwf.model.states import StepState
 from rwf.model.views import Blocker, QueueView
-from rwf.store import explain
-from rwf.store.explain import Awaited, Holds
-from rwf.store.headers import Header
-from rwf.store.records import Record
-from rwf.store.waits import Wait
+from rwf.ops import explanation as explain
+from rwf.ops.explanation import Awaited, Holds
+from rwf.protocol.headers import Header
+from rwf.protocol.records import Record
+from rwf.protocol.waits import Wait
 
 AT = datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)
 STATIC = b"2,1,9,1700000000123,,,wf"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rwf.model.filling import ResultMissing, fill, references
-from rwf.model.ref import Ref
+from rwf.model.references import Ref
+from rwf.model.result_refs import ResultMissing, fill, references
 
 A, A_B = {"$result": "a"}, {"$result": "a", "path": "b.c"}
 

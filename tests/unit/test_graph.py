@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rwf.model import dag
+from rwf.model.builder import Workflow, result
 from rwf.model.retry import Backoff
 from rwf.model.states import EdgePolicy
-from rwf.model.workflow import Workflow, result
 from tests.unit.building import definitions, edges, node, order, refused, steps
 
 CANCEL = EdgePolicy.CANCEL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rwf.store.implied import SOON, Implied
+from rwf.repair.expected import SOON, Implied
 
 ID = "0-" + "a" * 16
 FIELDS = {

@@ -28,7 +28,7 @@ and those before it. A new module gets its place here."""
 FORBIDDEN: Final = {
     "rwf.errors": ("redis", "logging"),
     "rwf.model": ("redis", "logging", "time", "random", "socket", "asyncio", "threading"),
-    "rwf.store.ops": ("redis", "rwf.store.transport", "time", "socket", "asyncio", "threading"),
+    "rwf.ops": ("redis", "rwf.transport.drivers", "time", "socket", "asyncio", "threading"),
     "rwf.demo": ("redis", "rwf.store"),
     "rwf.cli": ("redis", "rwf.store"),
 }
@@ -124,18 +124,18 @@ def test_the_model_reads_no_clock(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "target", "wrong"),
     [
-        ("rwf.store.keys", "rwf.model.states.StepState", False),
+        ("rwf.protocol.keys", "rwf.model.states.StepState", False),
         ("rwf.errors", "rwf.model.states.Reason", False),
-        ("rwf.model.states", "rwf.store.keys", True),
-        ("rwf.store.ops", "rwf.Client", True),
-        ("rwf.store.ops.complete", "redis.Redis", True),
-        ("rwf.store.ops.complete", "rwf.store.transport.Driver", True),
-        ("rwf.store.library", "redis", False),
+        ("rwf.model.states", "rwf.protocol.keys", True),
+        ("rwf.ops", "rwf.Client", True),
+        ("rwf.ops.complete", "redis.Redis", True),
+        ("rwf.ops.complete", "rwf.transport.drivers.Driver", True),
+        ("rwf.protocol.library", "redis", False),
         ("rwf.model.views", "logging", True),
         ("rwf.model.views", "datetime.datetime", False),
         ("rwf.model.views", "timeit", False),
         ("rwf.cli", "rwf.Client", False),
-        ("rwf.cli.show", "rwf.store.keys", True),
+        ("rwf.cli.show", "rwf.protocol.keys", True),
     ],
 )
 def test_the_rule_itself(module: str, target: str, wrong: bool) -> None:

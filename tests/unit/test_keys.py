@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rwf.store import keys
-from rwf.store.keys import Keys
+from rwf.protocol import keys
+from rwf.protocol.keys import Keys
 
 DIGEST = "4e1243bd22c66e76c2ba9eddc1f91394e57f9f83"
 

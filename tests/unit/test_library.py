@@ -18,9 +18,9 @@ from redis.exceptions import ResponseError
 
 from rwf import Client
 from rwf.errors import RwfError
-from rwf.store import library as module
-from rwf.store.catalog import FUNCTIONS, READING, WRITING
-from rwf.store.library import keyslots_lua, library, lua_folder, states_lua
+from rwf.protocol import library as module
+from rwf.protocol.library import keyslots_lua, library, lua_folder, states_lua
+from rwf.protocol.requests import FUNCTIONS, READING, WRITING
 from tests.conftest import Pool, connect
 from tests.contract.flows import flow, own_key, raw
 from tests.servers import KINDS, AnyServer
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_generated_files_are_up_to_date() -> None:
-    advice = "run `python -m rwf.store.library`"
+    advice = "run `python -m rwf.protocol.library`"
     assert (lua_folder() / "lib" / "states.lua").read_text() == states_lua(), advice
     assert (lua_folder() / "lib" / "keyslots.lua").read_text() == keyslots_lua(), advice
 
@@ -45,7 +45,7 @@ def test_every_command_that_functions_run_is_declared() -> None:
     code = "\n".join(line.split("--")[0] for line in library().text.splitlines())
     run = set(re.findall(r'\bcommand\(\s*"([A-Z]+)"', code))
     declared = {*READING, *WRITING}
-    assert run <= declared, "declare it in rwf.store.catalog, and grant it in deploy/users.acl"
+    assert run <= declared, "declare it in rwf.protocol.requests, and grant it in deploy/users.acl"
     assert {name for name in declared if f'"{name}"' not in code} == set()
 
 
@@ -139,7 +139,7 @@ def test_two_releases_side_by_side(
         with monkeypatch.context() as patch:
             patch.setattr(module, "lua_folder", lambda: tmp_path)
             other = library.__wrapped__()
-            patch.setattr("rwf.store.session.library", lambda: other)
+            patch.setattr("rwf.transport.session.library", lambda: other)
             new = connect(one_server)
         with new:
             assert new._session.library.name != old._session.library.name
@@ -158,9 +158,7 @@ def test_two_releases_side_by_side(
 USER = """
 from datetime import timedelta
 
-from rwf import (
-    AsyncClient, Backoff, Client, CommandRejected, Completion, NotFound, Workflow, result,
-)
+from rwf import (AsyncClient, Backoff, Client, CommandRejected, Completion, NotFound, Workflow, result)
 
 
 def build() -> Workflow:
@@ -216,7 +214,7 @@ def test_a_users_code_is_checked_strictly(tmp_path: Path) -> None:
 def test_a_users_mistakes_are_found(tmp_path: Path) -> None:
     wrong = textwrap.dedent(
         """
-        from rwf import Client, Workflow
+        from rwf import (Client, Workflow)
 
         def run(client: Client) -> int:
             Workflow("w").add("a", worker="w", deps=5)
@@ -233,7 +231,7 @@ def test_a_users_mistakes_are_found(tmp_path: Path) -> None:
 OUTSIDE = """
 import rwf
 from pathlib import Path
-from rwf.store.library import library, lua_folder
+from rwf.protocol.library import library, lua_folder
 
 assert Path(rwf.__file__).is_relative_to(Path({folder!r}).resolve()), rwf.__file__
 assert lua_folder().is_relative_to(Path({folder!r}).resolve()), lua_folder()

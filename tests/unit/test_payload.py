@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from rwf.errors import WorkflowInvalid
 from rwf.model.payload import decode, encode
-from rwf.model.ref import Ref, result
+from rwf.model.references import Ref, result
 
 LIMIT = 262_144
 

@@ -9,10 +9,11 @@ import pytest
 
 from rwf import RecordUnreadable, Workflow, result
 from rwf.model.states import EdgePolicy, StepCause, StepState, WaitStatus
-from rwf.store import records, stored
-from rwf.store.headers import Header
-from rwf.store.records import Claim, Record, Row, fields_of
-from rwf.store.waits import Signal, Wait
+from rwf.protocol import codecs as stored
+from rwf.protocol import records
+from rwf.protocol.headers import Header
+from rwf.protocol.records import Claim, Record, Row, fields_of
+from rwf.protocol.waits import Signal, Wait
 
 CANCEL, CONTINUE = EdgePolicy.CANCEL, EdgePolicy.CONTINUE
 INSERTED = 1_700_000_000_123

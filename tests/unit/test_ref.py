@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rwf import WorkflowInvalid
-from rwf.model.ref import Ref, result
+from rwf.model.references import Ref, result
 
 
 @pytest.mark.parametrize(

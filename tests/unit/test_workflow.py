@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from rwf.model.builder import GraphStep, StepDef, Workflow, result
 from rwf.model.retry import Backoff
 from rwf.model.states import EdgePolicy
-from rwf.model.workflow import GraphStep, StepDef, Workflow, result
 from tests.unit.building import definitions, order, refused, steps
 
 CANCEL, CONTINUE = EdgePolicy.CANCEL, EdgePolicy.CONTINUE

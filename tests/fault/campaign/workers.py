@@ -25,7 +25,7 @@ from rwf import (
     Worker,
 )
 from rwf.model.views import ClaimedStep
-from rwf.store.ops.complete import Batch
+from rwf.ops.complete import Batch
 from tests.fault.campaign.plan import SIGNAL, Decision, plan
 from tests.fault.campaign.terms import LEASE, PAUSE, Terms, answered
 

@@ -13,8 +13,8 @@ from typing import Final
 import pytest
 from redis.exceptions import ResponseError
 
-from rwf.store import library as assembled
-from rwf.store.catalog import FUNCTIONS, Function
+from rwf.protocol import library as assembled
+from rwf.protocol.requests import FUNCTIONS, Function
 from tests.fault.mutation.campaign import Campaign, Mutant, changed
 
 GUARDED: Final = tuple(

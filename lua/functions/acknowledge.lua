@@ -1,0 +1,63 @@
+-- acknowledge: an operator has seen that a workflow ended badly, and leaves it at that.
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before, the call id, who (quoted), why (quoted), the client's
+--   note.
+-- Reply: {"accepted"|"duplicate", static, counts, context, flag}, or {"rejected", reason, stamp, message, next
+--   step where the reason does not tell it}.
+-- Writes: the acknowledgement (header.lua), the header when a refusal was to be reviewed, evidence, statistics.
+local function reject(kind, tx, workflow, item, message, next_step)
+  local reply = evidence[kind](tx, workflow, item, "illegal_transition", message)
+  reply[5] = next_step
+  return reply
+end
+
+local function judge(tx, workflow, item, again)
+  local refused = evidence.refuse_workflow(tx, workflow, item, again)
+  if refused then
+    return refused
+  end
+  if again and evidence.accepted_before(workflow, item) then
+    return { "accepted" }
+  end
+  local h, state = workflow.h, states.workflow_state(workflow.h)
+  if not states.WORKFLOW_CODE[state] then
+    return reject("reject_operator", tx, workflow, item, "the workflow is " .. state, "explain_workflow")
+  end
+  if header.is_acknowledged(h, command("HGET", workflow.w, header.ACKNOWLEDGED)) then
+    evidence.duplicate(tx, workflow, item)
+    return { "duplicate" }
+  end
+  if h.f + h.d + h.t + h.dead == 0 then
+    return reject("reject", tx, workflow, item, "the workflow is " .. state .. ": nothing has failed", "inspect_workflow")
+  end
+  return nil
+end
+
+local function accept(tx, workflow, item)
+  local h = workflow.h
+  transaction.set(
+    workflow, header.ACKNOWLEDGED,
+    transaction.number(h.recoveries) .. "," .. workflow.since .. "|" .. item.actor .. "|" .. item.reason
+  )
+  if h.review ~= "" then
+    h.review, workflow.marked = "", true
+  end
+  evidence.accept(tx, workflow, item, "accepted", "", "the end of the workflow is acknowledged")
+  return { "accepted" }
+end
+
+return function(keys, args)
+  local tx = transaction.open(keys)
+  local workflow = transaction.workflow(tx, 1, {})
+  local item = {
+    action = "acknowledge", scope = "workflow", step = "", call = args[3], actor = args[4], reason = args[5],
+    note = args[6],
+  }
+  local answer = judge(tx, workflow, item, args[2] == "1") or accept(tx, workflow, item)
+  flush.commit(tx, args[1])
+  if answer[1] == "rejected" then
+    return answer
+  end
+  return { answer[1], unpack(flush.header(workflow)) }
+end

@@ -1,0 +1,99 @@
+-- ancestry: what holds steps back, walked upwards from them.
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: places to go on from: a step's name, or "name#n" for the n-th chunk of its parents.
+-- Reply: {edges, records, places}. Edges are child, parent, child, parent, ...; records are name,
+--   record, ... of the parents told, each once. Only parents that hold their child are told: those
+--   that have not ended, for a child that waits, and those that ended other than completed over a
+--   cancel edge. places is where to go on: those not taken up yet. Reads only.
+-- Bound: its budget of 250, of which a place costs 3 and an edge 1, with the last chunk (200) begun before its
+--   end.
+--
+-- What one call walks: an edge costs one, and each place, for its reads, as much as a few.
+local BUDGET, PLACE = 250, 3
+
+-- A step whose parents are worth a look: it waits for them, or was cancelled by one.
+local function is_held(text)
+  local state, cause = match(text, "^(%a),%d+,%d*,%x*,%d+,%d+,%d+,%d*,%d*,(%a?),")
+  return state == "p" or (state == states.CASCADED.state and cause == states.CASCADED.cause)
+end
+
+-- The step and the marked parents of a place, and the place behind it when there are more.
+local function parents_of(workflow, place, text)
+  local name, chunk = match(place, "^([^#]+)#?(%d*)$")
+  local parents = record.parents(text)
+  local total = tonumber(match(parents, "^#(%d+)$"))
+  if not total then
+    return parents, nil
+  end
+  local number = tonumber(chunk) or 0
+  local more = (number + 1) * states.CHUNK < total and name .. "#" .. (number + 1) or nil
+  return command("HGET", workflow.p, "u:" .. name .. ":" .. number), more
+end
+
+-- Whether a parent holds a child that waits, or has cancelled one that was cancelled.
+local function holds(child, mark, parent)
+  local state = sub(parent, 1, 1)
+  if not states.TERMINAL[state] then
+    return sub(child, 1, 1) == "p"
+  end
+  return state ~= "c" and mark == ""
+end
+
+-- Tells the parents that hold a place's step, and appends those that are held themselves to places.
+-- Returns how many edges it has looked at.
+local function expand(workflow, place, seen, places, reply)
+  local name = match(place, "^[^#]+")
+  transaction.fetch(workflow, { name })
+  local own = workflow.raw[name]
+  if not own or not is_held(own) then
+    return 0
+  end
+  local text, more = parents_of(workflow, place, own)
+  if more and not seen[more] then
+    seen[more] = true
+    places[#places + 1] = more
+  end
+  local marks, parents = {}, {}
+  for mark, parent in gmatch(text, "(%+?)([^,+]+)") do
+    parents[#parents + 1] = parent
+    marks[#parents] = mark
+  end
+  transaction.fetch(workflow, parents)
+  for i = 1, #parents do
+    local parent, found = parents[i], workflow.raw[parents[i]]
+    if holds(own, marks[i], found) then
+      reply.edges[#reply.edges + 1] = name
+      reply.edges[#reply.edges + 1] = parent
+      if not workflow.told[parent] then
+        workflow.told[parent] = true
+        reply.records[#reply.records + 1] = parent
+        reply.records[#reply.records + 1] = found
+      end
+      if not seen[parent] and is_held(found) then
+        seen[parent] = true
+        places[#places + 1] = parent
+      end
+    end
+  end
+  return #parents
+end
+
+return function(keys, args)
+  local w, p = keyslots.workflow(keys, 1)
+  local workflow = { w = w, p = p, raw = {}, told = {} }
+  local places, seen, reply = args, {}, { edges = {}, records = {} }
+  for i = 1, #places do
+    seen[places[i]] = true
+  end
+  local at, budget = 1, BUDGET
+  while at <= #places and budget > 0 do
+    budget = budget - PLACE - expand(workflow, places[at], seen, places, reply)
+    at = at + 1
+  end
+  local left = {}
+  for i = at, #places do
+    left[#left + 1] = places[i]
+  end
+  return { reply.edges, reply.records, left }
+end

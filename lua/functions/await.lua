@@ -1,0 +1,135 @@
+-- await: puts a step into a wait for a signal.
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before, the step, call id, lease, deadline ("",
+--   "=" and microseconds, or "+" and microseconds from now), the signal's name, the correlation key
+--   (quoted), the client's note, who asks for it (quoted) or "".
+-- Reply: {answer, static, counts, context, flag}; the answer is {"accepted"|"duplicate", wait}, the wait
+--   as it is now, or {"rejected", reason, stamp, message}.
+-- Writes: the step and its wait, counts, evidence, ready queue, timers, index, statistics. The topic is
+--   then told by the client (told.lua).
+-- Publishes: step_available, workflow_terminal, when the deadline has passed.
+local WAITING = { state = "w", cause = "" }
+-- Deadlines are kept within the years that a client can show: microseconds of the years 1 and 9999.
+local EARLIEST, LATEST = -62135596800000000, 253402214400000000
+-- How many earlier waits are searched for a command that was sent again.
+local RECENT = 16
+
+-- The wait that this command is on record for, or nil: by its call when it was sent before, or by its
+-- lease.
+local function find(workflow, item, again)
+  local latest = waits.latest(workflow, item.step)
+  if not latest then
+    return nil
+  end
+  if item.lease ~= "" then
+    local n = command("HGET", workflow.p, "l:" .. item.step .. ":" .. item.lease)
+    local wait = n and waits.numbered(workflow, item.step, tonumber(n))
+    if wait then
+      return wait
+    end
+  end
+  local oldest = again and max(latest.n - RECENT, 1) or latest.n
+  for n = latest.n, oldest, -1 do
+    local wait = waits.numbered(workflow, item.step, n)
+    if wait and wait.call == item.call then
+      return wait
+    end
+  end
+  return nil
+end
+
+-- The answer that is already on record for this command, or nil.
+local function on_record(tx, workflow, item, again)
+  local wait = find(workflow, item, again)
+  if wait and wait.call == item.call then
+    return { "accepted", waits.write(wait) }
+  end
+  if wait and wait.topic == item.topic and wait.asked == item.deadline then
+    evidence.duplicate(tx, workflow, item)
+    return { "duplicate", waits.write(wait) }
+  end
+  if wait or (item.lease ~= "" and results.of_lease(workflow, item.step, item.lease)) then
+    return evidence.reject(
+      tx, workflow, item, "already_terminal", "the lease has reported another outcome"
+    )
+  end
+  return nil
+end
+
+-- Why the step may not wait in its present state, or nil.
+local function obstacle(workflow, step, lease)
+  if states.TERMINAL[step.state] then
+    return "already_terminal", "the step is " .. states.NAME[step.state]
+  end
+  if workflow.h.cancel ~= "" then
+    return "cancel_requested", "a cancel request stands"
+  end
+  if step.state == "p" then
+    return "dependencies_unresolved", "the step waits for " .. step.remaining .. " of its dependencies"
+  end
+  if step.state == "r" then
+    return "illegal_transition", "the step has failed, and waits to run again"
+  end
+  if step.state == "e" and lease == "" then
+    return "lease_required", "the step is executing"
+  end
+  return nil
+end
+
+-- The answer to a command that changes nothing, or nil when it is to be carried out.
+local function judge(tx, workflow, item, again)
+  local refused = evidence.refuse_workflow(tx, workflow, item, again)
+  if refused then
+    return refused
+  end
+  local step = transaction.step(workflow, item.step)
+  if not step then
+    return evidence.reject(tx, workflow, item, "step_not_found", "the workflow has no such step")
+  end
+  local known = on_record(tx, workflow, item, again)
+  if known then
+    return known
+  end
+  if item.lease ~= "" and item.lease ~= claims.lease(step) then
+    return evidence.reject(tx, workflow, item, "stale_lease", "the lease is not the step's current one")
+  end
+  local reason, message = obstacle(workflow, step, item.lease)
+  return reason and evidence.reject(tx, workflow, item, reason, message)
+end
+
+local function deadline(tx, asked)
+  local kind, number = match(asked, "^([=+])(.*)$")
+  if kind ~= "+" then
+    return number or ""
+  end
+  return transaction.number(max(EARLIEST, min(LATEST, tx.us + number)))
+end
+
+local function accept(tx, workflow, item)
+  local step = transaction.step(workflow, item.step)
+  transitions.withdraw(tx, workflow, item.step, step)
+  local wait = {
+    status = "w", stamp = transaction.stamp(tx), deadline = deadline(tx, item.deadline), resolved = "",
+    signal = "", told = "", asked = item.deadline, call = item.call, actor = item.actor,
+    lease = item.lease, topic = item.topic,
+  }
+  waits.begin(tx, workflow, item.step, wait)
+  transitions.become(tx, workflow, item.step, step, WAITING)
+  evidence.accept(tx, workflow, item, "accepted", "", format("wait %d has begun", wait.n))
+  waits.expire_named(tx, workflow, { item.step })
+  return { "accepted", waits.write(wait) }
+end
+
+return function(keys, args)
+  local tx = transaction.open(keys)
+  local item = {
+    action = "await_step", scope = "step", step = args[3], call = args[4], lease = args[5],
+    deadline = args[6], topic = args[7] .. "|" .. args[8], note = args[9], actor = args[10],
+  }
+  local workflow = transaction.workflow(tx, 1, { item.step })
+  waits.expire(tx, workflow, { item.step })
+  local answer = judge(tx, workflow, item, args[2] == "1") or accept(tx, workflow, item)
+  flush.commit(tx, args[1])
+  return { answer, unpack(flush.header(workflow)) }
+end

@@ -1,0 +1,69 @@
+-- cancel: asks a workflow to end. What does not run is cancelled, a slice at a time; when it is forced, what
+-- runs is cancelled too, and its lease taken away.
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before, the call id, the reason (quoted), the client's note,
+--   "1" to force it.
+-- Reply: {"accepted"|"duplicate", static, counts, context, flag}, or {"rejected", reason, stamp, message}.
+-- Bound: one chunk (200) of steps; 100 waits that expire.
+-- Writes: the header, records, counts, evidence, ready queue, timers, waits, statistics.
+-- Publishes: workflow_terminal.
+local FORCED = "a cancel request stands, and takes leases away"
+
+-- Whether a standing request leaves steps running that this one is to cancel. A sweep of an earlier release takes
+-- no leases away, so one that has ended may have left some.
+local function leaves_leases(workflow, item)
+  return item.force and workflow.h.e > 0 and not (workflow.h.head < workflow.h.tail and sweep.is_forced(workflow))
+end
+
+local function repeat_(tx, workflow, item)
+  evidence.duplicate(tx, workflow, item)
+  return { "duplicate" }
+end
+
+local function judge(tx, workflow, item, again)
+  local refused = evidence.refuse_workflow(tx, workflow, item, again)
+  if refused then
+    return refused
+  end
+  if again and evidence.accepted_before(workflow, item) then
+    return { "accepted" } -- even when a recovery has closed the request since
+  end
+  if workflow.h.cancel ~= "" then
+    return not leaves_leases(workflow, item) and repeat_(tx, workflow, item) or nil
+  end
+  local state = states.workflow_state(workflow.h)
+  if states.WORKFLOW_CODE[state] then
+    return evidence.reject_operator(tx, workflow, item, "already_terminal", "the workflow is " .. state)
+  end
+  return nil
+end
+
+local function accept(tx, workflow, item)
+  if workflow.h.cancel == "" then
+    workflow.h.cancel = workflow.since .. ":" .. item.reason
+  end
+  workflow.h.review = ""
+  evidence.accept(tx, workflow, item, "accepted", "", item.force and FORCED or "a cancel request stands")
+  sweep.begin(workflow, item.force)
+  if workflow.h.head + 1 == workflow.h.tail then
+    sweep.advance(tx, workflow, 0)
+  end
+  return { "accepted" }
+end
+
+return function(keys, args)
+  local tx = transaction.open(keys)
+  local workflow = transaction.workflow(tx, 1, {})
+  local item = {
+    action = "request_cancel", scope = "workflow", step = "", call = args[3], reason = args[4], note = args[5],
+    force = args[6] == "1",
+  }
+  waits.expire(tx, workflow, {})
+  local answer = judge(tx, workflow, item, args[2] == "1") or accept(tx, workflow, item)
+  flush.commit(tx, args[1])
+  if answer[1] == "rejected" then
+    return answer
+  end
+  return { answer[1], unpack(flush.header(workflow)) }
+end

@@ -1,0 +1,86 @@
+-- claim_callbacks: leases callbacks of the outbox to a dispatcher, which is to deliver and then settle them.
+--
+-- Keys: the partition's, then each workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before, the lease in milliseconds; then for each of at most
+--   64 callbacks: slot, number, a token that is made for this claim.
+-- Reply: for each {"claimed", number, record, static, insert key or false, state of the workflow}; {"other"}:
+--   of other semantics, left where it is; {"none"}: there is nothing to claim, and the outbox says so now.
+-- Bound: 64 callbacks.
+-- Writes: the callbacks' records, the outbox, statistics, the header when the number of dead ones changes,
+--   evidence. Publishes nothing.
+--
+-- The callbacks of a workflow go out in order: where an earlier one is still to be delivered, that is claimed
+-- instead when it is due; else the later one waits until it is. A claim ends by its settlement, or by the next
+-- claim once its lease has passed: then it counts as a failure.
+local FIRST_ITEM, WIDTH = 4, 3
+
+local function claimed(workflow, c)
+  return { "claimed", c.number, outbox.text(c), workflow.static, workflow.raw[":key"], workflow.was }
+end
+
+local function is_due(workflow, c)
+  return c.due ~= "" and tonumber(c.due) <= tonumber(workflow.since)
+end
+
+-- Whether this very claim has got the callback before: it was sent, and its reply was lost.
+local function is_held(item, c)
+  return c.status == "l" and c.token == item.call
+end
+
+-- Takes a claim back whose lease has passed; whether the callback is still to be delivered then.
+local function take_back(tx, workflow, item, c)
+  if c.status == "l" then
+    outbox.failed(tx, workflow, item, c, 0, "never acknowledged")
+  end
+  return c.status ~= "x"
+end
+
+local function lease(tx, workflow, item, c, lease_ms)
+  if not take_back(tx, workflow, item, c) then
+    return { "none" }
+  end
+  c.attempts, c.token = transaction.number(c.attempts + 1), item.call
+  outbox.move(tx, workflow, c, "l", transaction.number(workflow.since + lease_ms))
+  return claimed(workflow, c)
+end
+
+local function claim(tx, workflow, item, lease_ms)
+  if workflow.h and workflow.h.semantics ~= states.VERSION then
+    return { "other" }
+  end
+  local c = workflow.h and outbox.read(workflow, item.number)
+  if not c then
+    outbox.drop(tx, workflow, item.number)
+    return { "none" }
+  end
+  if is_held(item, c) then
+    return claimed(workflow, c)
+  end
+  if not is_due(workflow, c) then
+    outbox.place(tx, workflow, c)
+    return { "none" }
+  end
+  local before = outbox.open_before(workflow, c)
+  if before and is_held(item, before) then
+    return claimed(workflow, before)
+  end
+  if before and not is_due(workflow, before) then
+    if take_back(tx, workflow, item, c) then
+      outbox.move(tx, workflow, c, "p", before.due)
+    end
+    return { "none" }
+  end
+  return lease(tx, workflow, item, before or c, lease_ms)
+end
+
+return function(keys, args)
+  local tx, lease_ms, replies = transaction.open(keys), tonumber(args[3]), {}
+  for at = FIRST_ITEM, #args, WIDTH do
+    local slot = tonumber(args[at])
+    local workflow = tx.workflows[slot] or transaction.workflow(tx, slot, { ":key" })
+    local item = outbox.item(args[at + 1], args[at + 2])
+    replies[#replies + 1] = claim(tx, workflow, item, lease_ms)
+  end
+  flush.commit(tx, args[1])
+  return replies
+end

@@ -1,0 +1,14 @@
+-- discard: removes what an insert has staged and left, if its time is over.
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Reply: nothing. Of a workflow that is visible it removes nothing.
+-- Writes: the two hashes, the list of staged inserts.
+return function(keys)
+  local tx = transaction.open(keys)
+  local workflow, staged = transaction.workflow(tx, 1, {}), keys[keyslots.STAGED]
+  local due = tonumber(command("ZSCORE", staged, workflow.id) or nil)
+  if not workflow.h and due and due < tx.ms then
+    command("UNLINK", workflow.w, workflow.p)
+    command("ZREM", staged, workflow.id)
+  end
+end

@@ -1,0 +1,197 @@
+-- prune: removes a finished workflow whose retention is over, a call at a time.
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before; the place up to which the topics of its waits have
+--   forgotten it, as an earlier reply told, or "", by who has not begun; what an answer "undelivered" has led
+--   to, or "": "seen" when a dispatcher of callbacks was seen in the namespace, "none:" and how many callbacks
+--   the answer told of when none ever was; and the callback from which on such are to be given up.
+-- Reply: {"kept"}: it is not to be removed now; {"untold"}: topics have to be told first what became of
+--   its waits; {"undelivered", how many callbacks it has}: some are to be delivered yet, which holds it back if
+--   there is a dispatcher, as the caller has to find out after this; {"given up", how many callbacks are dead
+--   now, from where on to do so next}; {"removing", place, insert key or false, waits}: what the caller has to carry out, a wait
+--   as {step, signal or "", name|key}, and the place for the next call then; {"removed"} by the call that
+--   did it; {"gone"}.
+-- Bound: 100 waits of one chunk of steps, or one chunk (200) of callbacks; keys are unlinked, and freed beside
+--   the calls.
+-- Writes: with the first call, by which the workflow stops being there, index, statistics, header; with
+--   each, how far the removal has come; with the last, its keys. These are the same call where nothing
+--   belongs to the workflow elsewhere. The timer stands until then; that of a workflow which is kept is
+--   put to where it belongs.
+--
+-- Callbacks that are to be delivered yet hold a workflow back for 7 days after its retention; then they are
+-- dead. Where nobody has ever dispatched any they hold back nothing. That stands in the namespace's record,
+-- in another partition: it is read after this call has told how many callbacks there are, so none of these
+-- came after a dispatcher was seen.
+--
+-- The removal's record stands in place of the header:
+--   semantics,chunk,place,n        the next wait: chunk of steps, place in it, and the wait's number
+-- Of a workflow with an insert key stays for a while that its id is unusable: whoever found the key just
+-- before might still insert under that id.
+local START, END = "0,1,1", "end"
+local WAITS_PER_CALL = 100
+
+-- The answer for one that is kept until this time, or for ever.
+local function kept_until(tx, workflow, due)
+  tx.timers = { [header.removal_timer(workflow)] = due and transaction.number(due) or false }
+  return { "kept" }
+end
+
+-- Whether callbacks of the partition were tried: an earlier release's dispatcher leaves no other trace.
+local function were_tried(tx)
+  local fields = {}
+  for _, event in pairs(states.EVENT_NAME) do
+    fields[#fields + 1] = "cb|" .. event .. "|delivered"
+    fields[#fields + 1] = "cb|" .. event .. "|failed"
+  end
+  local counts = command("HMGET", tx.keys[keyslots.STATS], unpack(fields))
+  for i = 1, #fields do
+    if counts[i] then
+      return true
+    end
+  end
+  return false
+end
+
+-- Gives up the callbacks from this one on that are still to be delivered, as many as one call may look at.
+local function give_up(tx, workflow, first, counted)
+  if first > workflow.h.callbacks then
+    return { "kept" } -- the header's count is wrong, which a sweep puts right
+  end
+  local dead = 0
+  for number = first, min(first + states.CHUNK - 1, workflow.h.callbacks) do
+    local c = outbox.read(workflow, transaction.number(number))
+    if c and c.due ~= "" then
+      outbox.give_up(tx, workflow, c, counted)
+      dead = dead + 1
+    end
+  end
+  return { "given up", counted and dead or 0, transaction.number(first + states.CHUNK) }
+end
+
+-- What callbacks that are still to be delivered make of a removal; nil when nothing.
+local function undelivered(tx, workflow, found, first)
+  local callbacks = transaction.number(workflow.h.callbacks)
+  local nobody, seen = found == "none:" .. callbacks, found == "seen"
+  if nobody and were_tried(tx) then
+    nobody, seen = false, true
+  end
+  if nobody and workflow.h.callbacks <= states.CHUNK then
+    outbox.drop_all(tx, workflow)
+    return nil
+  elseif nobody then
+    return give_up(tx, workflow, first, false)
+  elseif not seen then
+    return { "undelivered", callbacks }
+  end
+  local due = workflow.removal + states.CALLBACK_KEPT_MS
+  return due > tx.ms and kept_until(tx, workflow, due) or give_up(tx, workflow, first, true)
+end
+
+-- Why the workflow cannot be removed now, as a reply, or nil.
+local function obstacle(tx, workflow, found, first)
+  if workflow.h.semantics ~= states.VERSION then
+    return { "kept" }
+  end
+  if workflow.listed then
+    return { "kept" } -- it is first brought to the clock, and its timer with it
+  end
+  if not workflow.removal or workflow.removal > tx.ms then
+    return kept_until(tx, workflow, workflow.removal)
+  end
+  local reply = workflow.h.open > 0 and undelivered(tx, workflow, found, first)
+  return reply or (waits.flag(workflow) ~= "" and { "untold" } or nil)
+end
+
+-- What the workflow was counted and listed in.
+local function withdraw(tx, workflow)
+  local h = workflow.h
+  tx.index = { [flush.index_member(workflow, states.WORKFLOW_CODE[workflow.was])] = false }
+  for i = 1, #states.CODES do
+    tx.gauges[states.CODES[i]] = -h[states.CODES[i]]
+  end
+  transaction.count(tx, states.WORKFLOW_GAUGE[workflow.was], -1)
+  transaction.count(tx, states.CALLBACK_GAUGE.x, -h.dead)
+  transaction.count(tx, states.CALLBACK_GAUGE.p, -h.open)
+  transaction.count(tx, states.CALLBACK_GAUGE.d, h.dead + h.open - h.callbacks)
+end
+
+local function record_at(place)
+  return states.VERSION .. "," .. place
+end
+
+-- The waits from a place on, within one chunk of steps, and the place behind them; nil behind the last.
+local function page(workflow, from)
+  local chunk, first, n = match(from, "^(%d+),(%d+),(%d+)$")
+  local text = chunk and workflow.waited and command("HGET", workflow.w, "#" .. chunk)
+  if not text then
+    return nil
+  end
+  local names, found = {}, {}
+  for name in gmatch(text, "[^,]+") do
+    names[#names + 1] = name
+  end
+  waits.load(workflow, names)
+  for at = tonumber(first), #names do
+    local latest = workflow.waits[names[at]]
+    for number = tonumber(n), latest and latest.n or 0 do
+      if #found == WAITS_PER_CALL then
+        return found, chunk .. "," .. transaction.number(at) .. "," .. transaction.number(number)
+      end
+      local wait = waits.numbered(workflow, names[at], number)
+      found[#found + 1] = { names[at], wait.signal, wait.topic }
+    end
+    n = 1
+  end
+  return found, transaction.number(chunk + 1) .. ",1,1"
+end
+
+local function remove(tx, workflow)
+  local keyed = command("HEXISTS", workflow.w, ":k") == 1
+  command("ZREM", tx.keys[keyslots.TIMERS], header.removal_timer(workflow))
+  command("UNLINK", workflow.w, workflow.p, workflow.e, workflow.n, workflow.d)
+  if keyed then
+    command("HSET", workflow.w, header.UNUSABLE, "1")
+    command("PEXPIRE", workflow.w, states.INSERT_MS)
+  end
+  return { "removed" }
+end
+
+local function go_on(tx, workflow, from)
+  local keyed, found, place = from == START and command("HGET", workflow.w, ":k"), page(workflow, from)
+  if not keyed and not found then
+    return remove(tx, workflow)
+  end
+  return { "removing", place or END, keyed, found or {} }
+end
+
+local function begin(tx, workflow, args)
+  local reply = obstacle(tx, workflow, args[4], tonumber(args[5]))
+  if not reply then
+    withdraw(tx, workflow)
+    transaction.set(workflow, header.UNUSABLE, record_at(START))
+    workflow.gone = { ":s", ":c" }
+  end
+  flush.commit(tx, args[1])
+  return reply or go_on(tx, workflow, START)
+end
+
+return function(keys, args)
+  local tx = transaction.open(keys)
+  local workflow = transaction.workflow(tx, 1, { header.UNUSABLE })
+  if workflow.h then
+    return begin(tx, workflow, args)
+  end
+  local semantics, from = match(workflow.raw[header.UNUSABLE] or "", "^(%d+),(.+)$")
+  if not semantics then
+    command("ZREM", keys[keyslots.TIMERS], header.removal_timer(workflow))
+    return { "gone" }
+  end
+  if semantics ~= states.VERSION then
+    return { "kept" }
+  end
+  if args[3] ~= "" then
+    from = args[3]
+    command("HSET", workflow.w, header.UNUSABLE, record_at(from))
+  end
+  return go_on(tx, workflow, from)
+end

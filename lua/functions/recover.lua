@@ -1,0 +1,150 @@
+-- recover: has an operator's retry, skip or cancel of a step carried out (recovery.lua).
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before, the step, call id, command id (quoted), action,
+--   scope, "1" to do without the lease of an executing step, "1" to close a standing cancel request, the
+--   client's note, the chunk of the step's parents that this call looks at.
+-- Reply: {"accepted"|"duplicate", number, session, static, counts, context, flag};
+--   {"rejected", reason, stamp, message, next steps separated by commas or ""}; {"more"} when the parents
+--   in this chunk do not cancel the step, and there is another; or {"busy"} while something else is left
+--   to be walked, which is to be done first.
+-- Bound: the call's budget of edges; of the changes at most 1,000 are told.
+-- Writes: records, header, counts, the session, evidence, ready queue, timers, waits, outbox, statistics.
+-- Publishes: step_available, workflow_terminal.
+local RECENT = 16
+local STAYS_COMPLETED = "inspect_step_result"
+
+-- The session that this command is on record for: by its command id, or by its call when it was sent
+-- before. Returns its number, text and how it was found. A number that the header does not count is what a call
+-- has left that was cut off before the header was written.
+local function on_record(workflow, item, again)
+  local number = item.command ~= "" and command("HGET", workflow.p, "!" .. item.step .. ":" .. item.command)
+  if number and tonumber(number) <= workflow.h.recoveries then
+    local text = recovery.stored(workflow, number)
+    return number, text, recovery.read(text).call == item.call and "accepted" or "duplicate"
+  end
+  for at = workflow.h.recoveries, again and max(workflow.h.recoveries - RECENT, 1) or workflow.h.recoveries, -1 do
+    local text = recovery.stored(workflow, at)
+    if text and recovery.read(text).call == item.call then
+      return transaction.number(at), text, "accepted"
+    end
+  end
+  return nil
+end
+
+-- The parent in a chunk of them that would cancel the step again, or nil; and whether there is a further
+-- chunk.
+local function cancelling_parent(workflow, name, step, chunk)
+  local text = record.parents(step.static)
+  local total = byte(text) == 35 and tonumber(sub(text, 2))
+  if total then
+    text = command("HGET", workflow.p, "u:" .. name .. ":" .. chunk)
+  end
+  local names = {}
+  for sign, name in gmatch(text, "(%+?)([^,+]+)") do
+    if sign == "" then
+      names[#names + 1] = name
+    end
+  end
+  transaction.fetch(workflow, names)
+  for i = 1, #names do
+    local state = transaction.step(workflow, names[i]).state
+    if states.TERMINAL[state] and state ~= "c" then
+      return names[i]
+    end
+  end
+  return nil, total and (chunk + 1) * states.CHUNK < total
+end
+
+-- Why the step may not be recovered so, its parents apart, and a next step that the reason alone does not
+-- tell.
+local function obstacle(workflow, item, step)
+  if workflow.h.cancel ~= "" and item.recovery ~= "cancel" and item.reopen == "" then
+    return "cancel_requested", "a cancel request stands"
+  end
+  if step.state == "e" and item.force == "" then
+    return "illegal_transition", "the step is executing", "recover_with_force"
+  end
+  if item.recovery == "cancel" then
+    if states.TERMINAL[step.state] then
+      return "already_terminal", "the step is " .. states.NAME[step.state]
+    end
+    return nil
+  end
+  if step.state == "c" and not (item.recovery == "retry" and item.reach == "downstream") then
+    return "illegal_transition", "the step has completed", STAYS_COMPLETED
+  end
+  return nil
+end
+
+local function reject(tx, workflow, item, reason, message, next_step)
+  local reply = evidence.reject_operator(tx, workflow, item, reason, message)
+  reply[5] = next_step or ""
+  return reply
+end
+
+-- A retry would be of no use where a parent cancels the step again.
+local function judge_parents(tx, workflow, item, step)
+  local parent, more = cancelling_parent(workflow, item.step, step, item.chunk)
+  if parent then
+    local message = parent .. ", which it depends on, has not completed"
+    return reject(tx, workflow, item, "dependencies_unresolved", message)
+  end
+  return more and { "more" }
+end
+
+local function judge(tx, workflow, item, again)
+  local refused = evidence.refuse_workflow(tx, workflow, item, again)
+  if refused then
+    return refused
+  end
+  local step = transaction.step(workflow, item.step)
+  if not step then
+    return reject(tx, workflow, item, "step_not_found", "the workflow has no such step")
+  end
+  local number, text, kind = on_record(workflow, item, again)
+  if number then
+    if kind == "duplicate" then
+      evidence.duplicate(tx, workflow, item)
+    end
+    return { kind, number, text }
+  end
+  if workflow.h.head < workflow.h.tail then
+    return { "busy" }
+  end
+  local reason, message, next_step = obstacle(workflow, item, step)
+  if reason then
+    return reject(tx, workflow, item, reason, message, next_step)
+  end
+  return item.recovery == "retry" and judge_parents(tx, workflow, item, step)
+end
+
+local function accept(tx, workflow, item)
+  local step = transaction.step(workflow, item.step)
+  local before = states.NAME[step.state]
+  local number, session = recovery.begin(tx, workflow, item, step)
+  if item.command ~= "" then
+    results.set(workflow, "!" .. item.step .. ":" .. item.command, number)
+  end
+  item.note = format('{"before":"%s","after":"%s",', before, states.NAME[transaction.step(workflow, item.step).state])
+    .. sub(item.note, 2)
+  evidence.accept(tx, workflow, item, "accepted", "", item.recovery .. " in session " .. number)
+  return { "accepted", number, recovery.text(session) }
+end
+
+return function(keys, args)
+  local tx = transaction.open(keys)
+  local item = {
+    action = "recover_step", scope = "step", step = args[3], call = args[4], command = args[5],
+    recovery = args[6], reach = args[7], force = args[8], reopen = args[9], note = args[10],
+    chunk = tonumber(args[11]),
+  }
+  local workflow = transaction.workflow(tx, 1, { item.step })
+  waits.expire(tx, workflow, { item.step })
+  local answer = judge(tx, workflow, item, args[2] == "1") or accept(tx, workflow, item)
+  flush.commit(tx, args[1])
+  if not answer[3] or answer[1] == "rejected" then
+    return answer
+  end
+  return { answer[1], answer[2], answer[3], unpack(flush.header(workflow)) }
+end

@@ -1,0 +1,39 @@
+-- registered: which topics lack a wait that they were told of or the timer of an outstanding hand-off, or hold
+-- something that their records do not imply.
+--
+-- Keys: the partition's (keyslots), then each topic's hash and sorted set (topic.lua).
+-- Arguments: for each of these topics, a member that its sorted set should have.
+-- Reply: the places, from 1, of those that lack something. Reads only. Of a topic with many waits only the
+--   member is looked at.
+local FEW = 16
+
+-- Whether all that stands in a topic's set is right.
+local function is_right(hash, set)
+  local found = command("ZRANGE", set, "0", "-1", "WITHSCORES")
+  for at = 1, #found, 2 do
+    if found[at + 1] ~= "0" or not topic.implies({ hash = hash }, found[at]) then
+      return false
+    end
+  end
+  return true
+end
+
+local function lacks(keys, hash, set, member)
+  if command("ZSCORE", set, member) ~= "0" or (command("ZCARD", set) <= FEW and not is_right(hash, set)) then
+    return true
+  end
+  local timer = topic.handed_timer(hash)
+  return timer and not command("ZSCORE", keys[keyslots.TIMERS], timer)
+end
+
+return function(keys, args)
+  local lacking = {}
+  for i = 1, #args do
+    local base = keyslots.FIRST_WORKFLOW + 2 * (i - 1)
+    local read, found = pcall(lacks, keys, keys[base], keys[base + 1], args[i])
+    if found or not read then
+      lacking[#lacking + 1] = i
+    end
+  end
+  return lacking
+end

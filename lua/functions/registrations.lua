@@ -1,0 +1,95 @@
+-- registrations: compares some of a topic's registrations with its record, and mends these; its timer too.
+--
+-- Keys: the partition's, then the topic's hash and sorted set (topic.lua).
+-- Arguments: which of the two keys to go through, "sig" or "reg"; where to go on, "0" at first.
+-- Reply: {kinds of repairs; where to go on, "0" at the end; "name|key", the key percent-quoted, nil where
+--   there is no topic; of the hash the waits that stand, each {workflow, step, n, state}}.
+-- Bound: about 100 fields or members, and of fields 250 KB with one scan of 2 beyond; all of a hash or set that
+--   the server keeps packed (512 of at most 64 bytes by default).
+-- Writes: the topic's sorted set, timers, statistics; nothing where all is right.
+local FIELDS_PER_PAGE = 100
+-- Signals' payloads stand among the fields, and are read with them: so it is a few at a time that are, up to as
+-- many bytes.
+local FIELDS_PER_SCAN, BYTES_PER_PAGE = "2", 250000
+
+local function change(plan, member, score, kind)
+  plan.members[member] = score
+  plan.repairs[#plan.repairs + 1] = kind
+end
+
+-- Entries of the set that the record does not imply.
+local function look_at_set(t, plan, cursor)
+  local found = command("ZSCAN", t.set, cursor, "COUNT", transaction.number(FIELDS_PER_PAGE))
+  for at = 1, #found[2], 2 do
+    local member = found[2][at]
+    if not topic.implies(t, member) then
+      change(plan, member, false, "registration_wrong")
+    elseif tonumber(found[2][at + 1]) ~= 0 then
+      change(plan, member, true, "registration_wrong")
+    end
+  end
+  return found[1], {}
+end
+
+-- What the record implies, and the set lacks.
+local function look_at_hash(t, plan, cursor)
+  local standing, fields, bytes = {}, 0, 0
+  repeat
+    local found = command("HSCAN", t.hash, cursor, "COUNT", FIELDS_PER_SCAN)
+    for at = 1, #found[2], 2 do
+      local member, workflow_id, step, n, state = topic.registration(found[2][at], found[2][at + 1])
+      if member then
+        standing[#standing + 1] = { workflow_id, step, n, state }
+        if not command("ZSCORE", t.set, member) then
+          change(plan, member, true, "registration_missing")
+        end
+      end
+      fields, bytes = fields + 1, bytes + #found[2][at + 1]
+    end
+    cursor = found[1]
+  until cursor == "0" or fields >= FIELDS_PER_PAGE or bytes >= BYTES_PER_PAGE
+  return cursor, standing
+end
+
+local function check_timer(tx, t, plan)
+  local stands = command("ZSCORE", tx.keys[keyslots.TIMERS], topic.timer(t))
+  local due = topic.due(tx, t)
+  if stands and not due then
+    plan.repairs[#plan.repairs + 1] = "timer_wrong"
+  elseif due and not (stands and tonumber(stands) <= tonumber(due)) then
+    plan.repairs[#plan.repairs + 1] = "handoff_timer_missing"
+  else
+    return
+  end
+  tx.timers = { [topic.timer(t)] = due }
+end
+
+-- Without its record, or overwritten with another type, the set is nothing.
+local function is_void(t)
+  return command("EXISTS", t.hash) == 0 or not transaction.is_type(t.set, "zset")
+end
+
+return function(keys, args)
+  local tx = transaction.open(keys)
+  local t = topic.open(tx, "", "")
+  local plan = { members = {}, repairs = {} }
+  local void, where, standing = is_void(t) and command("EXISTS", t.set) == 1, "0", {}
+  if void then
+    plan.repairs[1] = "key_overwritten"
+  else
+    where, standing = (args[1] == "sig" and look_at_hash or look_at_set)(t, plan, args[2])
+  end
+  check_timer(tx, t, plan)
+  if #plan.repairs > 0 then
+    if void then
+      command("UNLINK", t.set)
+    end
+    flush.write_members(t.set, plan.members)
+    for i = 1, #plan.repairs do
+      transaction.count(tx, "rr|" .. plan.repairs[i], 1)
+    end
+    flush.commit(tx)
+  end
+  local name = command("HGET", t.hash, ":")
+  return { plan.repairs, where, name and match(name, "^[^|]*|(.*)$"), standing }
+end

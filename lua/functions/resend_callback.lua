@@ -1,0 +1,72 @@
+-- resend_callback: has a callback that is dead or delivered sent once more.
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: the publishing verb, "1" when sent before, the callback's number, this call's id, the client's
+--   note.
+-- Reply: {"resent", record, static}, or {"rejected", reason, stamp, message}.
+-- Bound: one callback.
+-- Writes: the callback's record, the outbox, statistics, the header, evidence. Publishes nothing.
+
+-- Why a callback cannot be sent again: a reason and a message; nil when it can.
+local function refusal(workflow, c)
+  if not workflow.h then
+    return "workflow_not_found", "there is no workflow " .. workflow.id
+  end
+  if workflow.h.semantics ~= states.VERSION then
+    return "unsupported_semantics", "the workflow follows semantics version " .. workflow.h.semantics
+  end
+  if not c then
+    return "invalid_argument", "the workflow has no such callback"
+  end
+  if c.status == "l" or (c.status == "p" and c.attempts ~= "0") then
+    return "illegal_transition", "the callback is neither dead nor delivered, and comes again by itself"
+  end
+  return nil
+end
+
+local function review(workflow, text)
+  if workflow.h.review ~= text then
+    workflow.h.review = text
+    workflow.marked = true
+  end
+end
+
+local function resend(tx, workflow, item, again)
+  local c = workflow.h and outbox.read(workflow, item.number)
+  if again then
+    local before = evidence.refused_before(tx, workflow, item)
+    if before then
+      return before
+    end
+    if c and evidence.accepted_before(workflow, item) then
+      return { "resent", outbox.text(c), workflow.static }
+    end
+  end
+  local reason, message = refusal(workflow, c)
+  if reason then
+    if workflow.h and workflow.h.semantics == states.VERSION then
+      review(workflow, "1")
+    end
+    return evidence.reject(tx, workflow, item, reason, message)
+  end
+  if c.status == "p" then
+    evidence.duplicate(tx, workflow, item, "duplicate_resend")
+  else
+    evidence.accept(tx, workflow, item, "accepted", "", "callback " .. c.number .. " is sent again")
+    c.attempts, c.token = "0", ""
+    outbox.move(tx, workflow, c, "p", workflow.since)
+    review(workflow, "")
+  end
+  return { "resent", outbox.text(c), workflow.static }
+end
+
+return function(keys, args)
+  local tx = transaction.open(keys)
+  local workflow = transaction.workflow(tx, 1, {})
+  local item = {
+    action = "resend_callback", scope = "callback", step = "", number = args[3], call = args[4], note = args[5],
+  }
+  local reply = resend(tx, workflow, item, args[2] == "1")
+  flush.commit(tx, args[1])
+  return reply
+end

@@ -1,0 +1,87 @@
+-- restore: what some workflows' keys imply beside their steps. Derived keys that somebody has overwritten
+-- with another type leave; the agenda of a workflow that does not exist does too; an unfinished insert that
+-- nothing would give up is listed again, and so is a removal that nothing would finish.
+--
+-- Keys: the partition's, then each workflow's (keyslots).
+-- Arguments: none.
+-- Reply: {kinds of repairs; for each workflow its semantics, "" when it is not visible, "?" when it
+--   cannot be read}.
+-- Bound: 64 workflows, and the seven derived keys.
+-- Writes: the derived keys named above, statistics; nothing where all is right.
+local DERIVED = {
+  keyslots.READY, keyslots.TIMERS, keyslots.INDEX, keyslots.STAGED, keyslots.OUTBOX,
+  keyslots.RESERVED, keyslots.SERVED,
+}
+
+local UNREADABLE = "?" -- the semantics of such a record
+
+local function note(plan, kind)
+  plan.repairs[#plan.repairs + 1] = kind
+end
+
+local function check_type(plan, key)
+  if not transaction.is_type(key, "zset") then
+    note(plan, "key_overwritten")
+    plan.gone[#plan.gone + 1] = key
+    return false
+  end
+  return true
+end
+
+-- Whether an unfinished insert stands in the list of these.
+local function is_listed(tx, plan, id)
+  return plan.staged_stands and command("ZSCORE", tx.keys[keyslots.STAGED], id)
+end
+
+local function visit(tx, plan, slot)
+  local w, p, _, _, d = keyslots.workflow(tx.keys, slot)
+  if not transaction.is_type(w, "hash") then
+    return UNREADABLE
+  end
+  local static = command("HGET", w, ":s")
+  if check_type(plan, d) and not static and command("EXISTS", d) == 1 then
+    note(plan, "agenda_entry_wrong")
+    plan.gone[#plan.gone + 1] = d
+  end
+  if header.is_staged(w, p) and not is_listed(tx, plan, keyslots.id(w)) then
+    note(plan, "staged_entry_missing")
+    plan.staged[keyslots.id(w)] = transaction.number(tx.ms + states.INSERT_MS)
+  end
+  local timer = header.removal_timer({ id = keyslots.id(w) })
+  if
+    not static and header.is_being_removed(w)
+    and not (plan.timers_stand and command("ZSCORE", tx.keys[keyslots.TIMERS], timer))
+  then
+    note(plan, "retention_timer_missing")
+    plan.timers[timer] = transaction.number(tx.ms)
+  end
+  return static and (match(static, "^%d+") or UNREADABLE) or ""
+end
+
+return function(keys)
+  local tx = transaction.open(keys)
+  local plan, found = { repairs = {}, gone = {}, staged = {}, timers = {} }, {}
+  for i = 1, #DERIVED do
+    local stands = check_type(plan, keys[DERIVED[i]])
+    if DERIVED[i] == keyslots.STAGED then
+      plan.staged_stands = stands
+    elseif DERIVED[i] == keyslots.TIMERS then
+      plan.timers_stand = stands
+    end
+  end
+  for slot = 1, (#keys - keyslots.FIRST_WORKFLOW + 1) / keyslots.WORKFLOW_STRIDE do
+    found[slot] = visit(tx, plan, slot)
+  end
+  if #plan.repairs > 0 then
+    if #plan.gone > 0 then
+      command("UNLINK", unpack(plan.gone))
+    end
+    flush.write_members(keys[keyslots.STAGED], plan.staged)
+    flush.write_members(keys[keyslots.TIMERS], plan.timers)
+    for i = 1, #plan.repairs do
+      transaction.count(tx, "rr|" .. plan.repairs[i], 1)
+    end
+    flush.commit(tx)
+  end
+  return { plan.repairs, found }
+end

@@ -1,0 +1,63 @@
+-- steps: records of steps, by name or by chunk of the topological order.
+--
+-- Keys: the partition's, then the workflow's (keyslots).
+-- Arguments: "1" to have inputs and contexts too; the number of a chunk, or "" and names.
+-- Reply: {static, counts as told (header.lua), context, names, records, inputs, contexts, microseconds of the server, waits},
+--   or {} where there is no workflow; of the waits there are step, wait, step, wait, ... of the steps that
+--   wait or have expired. With inputs and contexts it may end early, and tell fewer steps than were asked
+--   for, but one. Reads only.
+
+-- The inputs and contexts of steps, as far as one reply holds them; the names and records of the others are
+-- left out.
+local function take_payloads(p, reply)
+  local names, records, room = reply[4], reply[5], states.REPLY_BYTES - #(reply[3] or "")
+  for i = 1, #names do
+    local input, context = false, false
+    if records[i] and record.payloads(records[i]) ~= "" then
+      input, context = unpack(command("HMGET", p, "i:" .. names[i], "c:" .. names[i]))
+    end
+    room = room - #(input or "") - #(context or "") - #(records[i] or "")
+    if room < 0 and i > 1 then
+      for left = #names, i, -1 do
+        names[left], records[left] = nil, nil
+      end
+      return
+    end
+    reply[6][i], reply[7][i] = input, context
+  end
+end
+
+local function waits_of(w, names, records)
+  local found = {}
+  for i = 1, #names do
+    if records[i] and waits.is_shown(records[i]) then
+      found[#found + 1] = names[i]
+      found[#found + 1] = command("HGET", w, "~" .. names[i])
+    end
+  end
+  return found
+end
+
+return function(keys, args)
+  local w, p = keyslots.workflow(keys, 1)
+  local found = command("HMGET", w, ":s", ":c", "#" .. args[2], header.ACKNOWLEDGED)
+  if not found[1] then
+    return {}
+  end
+  local names = { unpack(args, 3) }
+  if args[2] ~= "" then
+    for name in gmatch(found[3] or "", "[^,]+") do
+      names[#names + 1] = name
+    end
+  end
+  local counts = header.told(found[2], found[4])
+  local reply = { found[1], counts, command("HGET", p, ":"), names, {}, {}, {}, transaction.open(keys).us, {} }
+  if #names > 0 then
+    reply[5] = command("HMGET", w, unpack(names))
+    if args[1] == "1" then
+      take_payloads(p, reply)
+    end
+    reply[9] = waits_of(w, names, reply[5])
+  end
+  return reply
+end

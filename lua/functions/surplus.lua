@@ -1,0 +1,139 @@
+-- surplus: judges entries of a derived sorted set by the records: removes those that these do not imply,
+-- and moves those that stand at a wrong score.
+--
+-- Keys: the partition's, then each workflow's (keyslots).
+-- Arguments: the set's name, "agenda" for that which each workflow has; then for each entry: slot, step,
+--   member. Instead of the step stands the number of a callback, or "" where the set knows none. Slot 0
+--   is for an entry that no workflow of the partition can have.
+-- Reply: {the kind of repair, how many entries were removed or moved}.
+-- Bound: 200 entries of at most 64 workflows.
+-- Writes: the set, timers of workflows whose agenda has changed, statistics. Where all entries are right
+--   it only reads. What is gone, or belongs to a workflow of other semantics, is left alone.
+local FIRST_ENTRY, WIDTH = 2, 3
+local SLOT = {
+  ready = keyslots.READY, reserved = keyslots.RESERVED, timers = keyslots.TIMERS,
+  outbox = keyslots.OUTBOX, index = keyslots.INDEX, staged = keyslots.STAGED,
+}
+local KIND = {
+  ready = "ready_entry_wrong", reserved = "reserved_entry_wrong", timers = "timer_wrong",
+  outbox = "callback_entry_wrong", index = "index_entry_wrong", staged = "staged_entry_wrong",
+  agenda = "agenda_entry_wrong",
+}
+
+-- The score that the records imply of an entry, or false; and whether it may stand at an earlier one.
+local IMPLIED = {}
+
+local function is_queued(workflow, entry)
+  local step = transaction.step(workflow, entry.step)
+  return step and step.state == "a"
+    and queue.member(workflow, entry.step, step.class, step.order) == entry.member
+end
+
+function IMPLIED.ready(_, workflow, entry)
+  return is_queued(workflow, entry) and "0"
+end
+
+function IMPLIED.reserved(tx, workflow, entry)
+  local stands_twice = command("ZSCORE", tx.keys[keyslots.READY], entry.member)
+  return is_queued(workflow, entry) and not stands_twice and transaction.number(tx.ms + states.RESERVED_MS), true
+end
+
+-- When a timer is due, by its kind.
+local DUE = {
+  w = function(_, workflow) return waits.next_due(workflow) end,
+  u = function(tx, workflow) return workflow.h.head < workflow.h.tail and tx.ms + states.GRACE_MS end,
+  x = function(_, workflow, _, score) return header.removal_time(workflow.h, score) end,
+  r = function(_, workflow, step) return step and step.state == "r" and workflow.h.inserted + step.due end,
+  l = function(_, workflow, step) return step and step.state == "e" and claims.due(workflow, step) end,
+}
+
+function IMPLIED.timers(tx, workflow, entry, score)
+  local kind = sub(entry.member, 1, 1)
+  local due = DUE[kind](tx, workflow, entry.step ~= "" and transaction.step(workflow, entry.step), score)
+  return due and transaction.number(due), kind == "u"
+end
+
+function IMPLIED.outbox(_, workflow, entry)
+  local callback = outbox.read(workflow, entry.step)
+  return callback and outbox.score(workflow, callback)
+end
+
+function IMPLIED.index(_, workflow, entry)
+  return entry.member == flush.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o") and "0"
+end
+
+function IMPLIED.staged(tx, workflow)
+  return header.is_staged(workflow.w, workflow.p) and transaction.number(tx.ms + states.INSERT_MS), true
+end
+
+function IMPLIED.agenda(tx, workflow, entry)
+  return waits.implied(tx, workflow, entry.member)
+end
+
+-- What an entry is to become: a score, false to be removed, nil to stay as it is.
+local function judge(tx, set, workflow, entry, score)
+  if not workflow then
+    return false
+  end
+  if not workflow.h and set ~= "staged" then
+    if entry.member == header.removal_timer(workflow) and header.is_being_removed(workflow.w) then
+      return nil
+    end
+    return false
+  end
+  if workflow.h and workflow.h.semantics ~= states.VERSION then
+    return nil
+  end
+  local right, may_be_earlier = IMPLIED[set](tx, workflow, entry, score)
+  local due = tonumber(right or nil)
+  if due and (score == due or (may_be_earlier and score < due)) then
+    return nil
+  end
+  return right or false
+end
+
+local function read_entries(args)
+  local entries, names = {}, {}
+  for at = FIRST_ENTRY, #args, WIDTH do
+    local entry = { slot = tonumber(args[at]), step = args[at + 1], member = args[at + 2] }
+    entries[#entries + 1] = entry
+    if entry.slot > 0 then
+      names[entry.slot] = names[entry.slot] or {}
+      table.insert(names[entry.slot], entry.step)
+    end
+  end
+  return entries, names
+end
+
+-- Where the changes of an entry's set are planned.
+local function plan_of(set, workflow, changes)
+  if set == "agenda" then
+    workflow.agenda = workflow.agenda or {} -- the workflow's timer follows
+    return workflow.agenda
+  end
+  return changes
+end
+
+return function(keys, args)
+  local tx, set, key = transaction.open(keys), args[1], keys[SLOT[args[1]]]
+  local entries, names = read_entries(args)
+  for slot = 1, #names do
+    transaction.workflow(tx, slot, names[slot])
+  end
+  local changes, wrong = {}, 0
+  for i = 1, #entries do
+    local entry, workflow = entries[i], tx.workflows[entries[i].slot]
+    local score = command("ZSCORE", key or workflow.d, entry.member)
+    local place = score and judge(tx, set, workflow, entry, tonumber(score))
+    if score and place ~= nil then
+      plan_of(set, workflow, changes)[entry.member] = place
+      wrong = wrong + 1
+    end
+  end
+  if wrong > 0 then
+    flush.write_members(key, changes)
+    transaction.count(tx, "rr|" .. KIND[set], wrong)
+    flush.commit(tx)
+  end
+  return { KIND[set], wrong }
+end

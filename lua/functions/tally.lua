@@ -1,0 +1,64 @@
+-- tally: a partition's gauges, the sizes of its derived sets, and what some workflows add to the gauges.
+--
+-- Keys: the partition's, then each workflow's (keyslots).
+-- Arguments: none.
+-- Reply: {gauges, sizes, sums}, each name, number, name, number, ... A size "misplaced" is of entries whose
+--   score no entry of their set has. Among the sums are "callbacks", all that were written, and "unknown",
+--   workflows that are not visible or of other semantics. Reads only.
+-- Bound: 64 workflows; the statistics, whose fields are of fixed sets (and one for each of 1,999 priorities).
+local function flat(numbers)
+  local found = {}
+  for name, number in pairs(numbers) do
+    found[#found + 1], found[#found + 2] = name, transaction.number(number)
+  end
+  return found
+end
+
+local function gauges_of(stats)
+  local fields, found = command("HGETALL", stats), {}
+  for at = 1, #fields, 2 do
+    if find(fields[at], "^g[swc]|") then
+      found[fields[at]] = tonumber(fields[at + 1])
+    end
+  end
+  return found
+end
+
+local function sizes_of(tx)
+  local keys = tx.keys
+  local ready, index = keys[keyslots.READY], keys[keyslots.INDEX]
+  local reserved, latest = keys[keyslots.RESERVED], transaction.number(tx.ms + states.RESERVED_MS)
+  local found = {
+    ready = command("ZCARD", ready), reserved = command("ZCARD", reserved),
+    index = command("ZCARD", index), outbox = command("ZCARD", keys[keyslots.OUTBOX]),
+  }
+  found.misplaced = found.ready - command("ZCOUNT", ready, "0", "0") + found.index
+    - command("ZCOUNT", index, "0", "0") + command("ZCOUNT", reserved, "(" .. latest, "+inf")
+  return found
+end
+
+local function add(sums, name, by)
+  sums[name] = (sums[name] or 0) + by
+end
+
+local function count(sums, workflow)
+  local h = workflow.h
+  if not h or h.semantics ~= states.VERSION then
+    add(sums, "unknown", 1)
+    return
+  end
+  for code, gauge in pairs(states.STEP_GAUGE) do
+    add(sums, gauge, h[code])
+  end
+  add(sums, states.WORKFLOW_GAUGE[workflow.was], 1)
+  add(sums, states.CALLBACK_GAUGE.x, h.dead)
+  add(sums, "callbacks", h.callbacks)
+end
+
+return function(keys)
+  local tx, sums = transaction.open(keys), {}
+  for slot = 1, (#keys - keyslots.FIRST_WORKFLOW + 1) / keyslots.WORKFLOW_STRIDE do
+    count(sums, transaction.workflow(tx, slot, {}))
+  end
+  return { flat(gauges_of(keys[keyslots.STATS])), flat(sizes_of(tx)), flat(sums) }
+end

@@ -1,0 +1,70 @@
+-- withdraw: takes back a signal that no wait has consumed. Its dedupe key is free by that.
+--
+-- Keys: the partition's (keyslots), then the topic's hash and sorted set (topic.lua).
+-- Arguments: the publishing verb, "1" when sent before, the signal's number, the call id, the client's note,
+--   "1" when the caller has seen that it is kept, "1" to be refused rather than asked to wait once more.
+-- Reply: {"accepted"}; {"rejected", reason, stamp, message, next step where the reason does not tell it};
+--   or what has to be done before it is called again: {"busy", hand-off}, {"look"} at the signal, {"more"}.
+-- Writes: the topic, timers, statistics; to the partition's log evidence of a withdrawal and of a refusal.
+local function reject(tx, item, reason, message, next_step)
+  local reply = evidence.reject(tx, {}, item, reason, message)
+  reply[5] = next_step
+  return reply
+end
+
+-- Whether the signal may be on its way to a wait, or has not been judged yet because another one is.
+local function is_waiting(t, number)
+  return t.handed and (t.handed.number == number or number > t.counted)
+end
+
+local function judge(tx, t, item, number, seen, patience)
+  local signal = topic.signal(t, number)
+  if not signal then
+    return reject(tx, item, "signal_not_found", "there is no such signal, or no more")
+  end
+  if signal.status == "c" then
+    local message = "step " .. signal.step .. " of workflow_id " .. signal.workflow_id .. " has consumed it"
+    return reject(tx, item, "already_consumed_signal", message)
+  end
+  if not seen then
+    return { "look" }
+  end
+  if is_waiting(t, number) then
+    if patience then
+      return { "busy", topic.handed(t) }
+    end
+    local message = "a signal is being handed over to workflow_id " .. t.handed.workflow_id
+    return reject(tx, item, "illegal_transition", message, "reconcile")
+  end
+  if number > t.counted then
+    topic.judge(tx, t)
+    return { "more" }
+  end
+  return nil
+end
+
+local function accept(tx, t, item, number)
+  local signal = topic.signal(t, number)
+  topic.withdraw(tx, t, signal)
+  topic.judge(tx, t) -- it may have been the oldest, which the timer goes by
+  if not item.noted then
+    evidence.log(tx, item, "accepted", "", "signal " .. transaction.number(number) .. " is withdrawn")
+  end
+  return { "accepted" }
+end
+
+return function(keys, args)
+  local tx = transaction.open(keys)
+  local item = { action = "withdraw_signal", scope = "signal", step = "", call = args[4], note = args[5] }
+  local before = args[2] == "1" and evidence.refused_before(tx, {}, item)
+  if before then
+    return before
+  end
+  local t, number = topic.open(tx), tonumber(args[3])
+  if item.noted and not topic.signal(t, number) then
+    return { "accepted" }
+  end
+  local answer = judge(tx, t, item, number, args[6] == "1", args[7] ~= "1") or accept(tx, t, item, number)
+  topic.commit(tx, t, args[1])
+  return answer
+end

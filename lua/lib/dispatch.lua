@@ -1,0 +1,269 @@
+-- Handing steps out: an entry of the ready queue, taken out before, becomes a claim.
+-- A claim as it is told: {record, input, context, wait, signal's payload, references, when the workflow was
+-- inserted, its context, what is left}; references are step, what it is, payload, ...: "n" null, "v" a value, "m"
+-- missing. All claims of a call share what room its reply has; what is
+-- left for the claimer to read by itself (inputs.lua) is named by letters: "p" input and context, "w" the
+-- workflow's context, "s" the signal's payload, "r" the references behind those that are told; "!" when
+-- somebody has overwritten what it was given, and it cannot be told.
+local M = {}
+
+M.UNTOLD = "!"
+
+-- The claimer, from four arguments: token, worker (quoted), lease in milliseconds.
+function M.claimer(args, at)
+  return { token = args[at], worker = args[at + 1], lease_ms = args[at + 2] }
+end
+
+-- Whether steps of a workflow may be started at all.
+local function is_open(workflow)
+  return workflow.h.semantics == states.VERSION and workflow.h.cancel == ""
+end
+
+-- Starts an entry's step; false when it is not to be had. An entry whose step has gone elsewhere is
+-- dropped; one whose workflow may not be touched goes back by itself. With again, a claim that this very
+-- call made before is told once more. Notes what never changes of the step, for answer.
+function M.start(tx, workflow, entry, claimer, again)
+  local step = workflow.h and transaction.step(workflow, entry.step)
+  entry.static = step and step.static
+  if step and again and claims.is_held(workflow, step, claimer.token) then
+    return true
+  end
+  if not step or step.state ~= "a" or step.class .. "|" .. step.order ~= entry.place then
+    tx.queued[entry.place .. "|" .. workflow.id .. "|" .. entry.step] = false
+    return false
+  end
+  if not is_open(workflow) then
+    return false
+  end
+  claims.start(tx, workflow, entry.step, step, claimer.token, claimer.worker, claimer.lease_ms)
+  return true
+end
+
+-- The latest result of a completed step: what it is, and its payload. None was given for a null.
+local function result_of(workflow, name, step)
+  local attempt = name .. ":" .. step.reported
+  local payload = command("HGET", workflow.p, "o:" .. attempt)
+  if payload then
+    return "v", payload
+  end
+  if command("HEXISTS", workflow.p, "r:" .. attempt) == 1 then
+    return "v", "null"
+  end
+  return "m", false
+end
+
+-- What a reference to a step stands for: what it is, and its payload.
+function M.result(workflow, name)
+  local step = transaction.step(workflow, name)
+  if step.state == "c" and step.cause ~= states.SKIPPED.cause then
+    return result_of(workflow, name, step)
+  end
+  return "n", false
+end
+
+-- How much more of what claims are given goes into a reply: references, bytes of results, and bytes of all
+-- else.
+function M.room()
+  return { references = states.REFERENCES_TOLD, results = states.RESULTS_TOLD, others = states.OTHERS_TOLD }
+end
+
+-- Whether these payloads fit in as well. After the first that does not, nothing does: each was read, and is not
+-- to be read in vain time and again.
+local function fits(room, of, one, other)
+  local left = room[of] - #(one or "") - #(other or "")
+  room[of] = max(left, 0)
+  return left >= 0
+end
+
+-- What became of the steps that an input refers to, as far as there is room; and whether that is all.
+local function references(workflow, name, room)
+  if room.references == 0 or room.results == 0 then
+    return {}, false
+  end
+  local text = command("HGET", workflow.p, "f:" .. name) or ""
+  local names, found, all = {}, {}, true
+  for parent in gmatch(text, "[^,]+") do
+    all = #names < room.references
+    if not all then
+      break
+    end
+    names[#names + 1] = parent
+  end
+  transaction.fetch(workflow, names)
+  for i = 1, #names do
+    local kind, payload = M.result(workflow, names[i])
+    if not fits(room, "results", payload) then
+      return found, false
+    end
+    room.references = room.references - 1
+    found[#found + 1], found[#found + 2], found[#found + 3] = names[i], kind, payload
+  end
+  return found, all
+end
+
+-- A field of the payload hash, if there is room for it; and whether there is.
+function M.payload(workflow, field, room)
+  local payload = room.others > 0 and command("HGET", workflow.p, field)
+  if room.others > 0 and fits(room, "others", payload) then
+    return payload, true
+  end
+  return false, false
+end
+
+-- A step's input and context, if there is room for both; and whether there is.
+function M.own_payloads(workflow, name, room)
+  local found = room.others > 0 and command("HMGET", workflow.p, "i:" .. name, "c:" .. name)
+  if found and fits(room, "others", found[1], found[2]) then
+    return found[1], found[2], true
+  end
+  return false, false, false
+end
+
+-- Puts the step's own payloads, and the results that its input refers to, into a reply; returns what is left.
+local function take_payloads(workflow, name, payloads, reply, room)
+  local whole
+  reply[2], reply[3], whole = M.own_payloads(workflow, name, room)
+  local left = whole and "" or "p"
+  if find(payloads, "r", 1, true) then
+    local all
+    reply[6], all = references(workflow, name, room)
+    left = all and left or left .. "r"
+  end
+  return left
+end
+
+-- An entry whose step was started, as its claimer is told.
+local function answer(entry, room)
+  local workflow, name, payloads = entry.workflow, entry.step, record.payloads(entry.static)
+  local reply = { transaction.text(workflow, name), false, false, false, false, {}, workflow.h.inserted, false, "" }
+  local left = payloads ~= "" and take_payloads(workflow, name, payloads, reply, room) or ""
+  if workflow.h.context == "c" then
+    local whole
+    reply[8], whole = M.payload(workflow, ":", room)
+    left = whole and left or left .. "w"
+  end
+  local wait = workflow.waited and waits.latest(workflow, name)
+  if wait and wait.status == "r" then
+    local whole
+    reply[4] = waits.write(wait)
+    reply[5], whole = M.payload(workflow, "s:" .. name, room)
+    left = whole and left or left .. "s"
+  end
+  reply[9] = left
+  return reply
+end
+
+-- The call's workflows of which steps may be started, by id.
+local function open_workflows(tx)
+  local workflows = {}
+  for slot = 1, #tx.workflows do
+    local workflow = tx.workflows[slot]
+    if workflow.h and is_open(workflow) then
+      workflows[workflow.id] = workflow
+    end
+  end
+  return workflows
+end
+
+-- How far back, and among how many leases, the claims of a call are looked for whose reply was lost.
+local LOST_MS, LOST_AMONG = 60000, "1000"
+
+-- The claims that a call has made in these workflows before its reply was lost, beside those that it has
+-- started of reserved entries: entries without a place, and what start takes of each. They are found by when
+-- their leases end, which is sooner than asked for where a step has a timeout.
+local function claimed_before(tx, workflows, claimer, started)
+  local found, own, told, latest = {}, {}, {}, tx.ms + claimer.lease_ms
+  for i = 1, #started do
+    if started[i] then
+      told["l|" .. started[i].workflow.id .. "|" .. started[i].step] = true
+    end
+  end
+  local timers = command(
+    "ZREVRANGEBYSCORE", tx.keys[keyslots.TIMERS], transaction.number(latest),
+    transaction.number(min(latest - LOST_MS, tx.ms)), "LIMIT", "0", LOST_AMONG
+  )
+  for i = 1, #timers do
+    local id, name = match(timers[i], "^l|([^|]+)|(.+)$")
+    local workflow = not told[timers[i]] and workflows[id]
+    local step = workflow and transaction.step(workflow, name)
+    if step and claims.is_held(workflow, step, claimer.token) then
+      found[#found + 1] = "|" .. id .. "|" .. name
+      own[#found] = { workflow = workflow, step = name, place = "" }
+    end
+  end
+  return found, own
+end
+
+-- The steps' names of entries, by workflow.
+local function by_workflow(entries)
+  local names = {}
+  for i = 1, #entries do
+    local entry = entries[i]
+    if entry then
+      local some = names[entry.workflow] or {}
+      some[#some + 1], names[entry.workflow] = entry.step, some
+    end
+  end
+  return names
+end
+
+-- Makes the records of these entries' steps present, with one read for each workflow.
+local function fetch_records(entries)
+  for workflow, names in pairs(by_workflow(entries)) do
+    transaction.fetch(workflow, names)
+  end
+end
+
+-- Takes the next entries of the queues (separated by commas), and starts those whose workflows the call
+-- has opened; the others stay reserved. Returns the entries, and what became of each: what answer takes,
+-- or false. A call that was sent before tells once more what it had claimed, but for what is among started.
+function M.next(tx, queues, limit, claimer, again, started)
+  local names, workflows, found, own = {}, open_workflows(tx), {}, {}
+  for name in gmatch(queues, "[^,]+") do
+    names[#names + 1] = name
+  end
+  if again then
+    found, own = claimed_before(tx, workflows, claimer, started)
+  end
+  if #found < limit then
+    local fresh, entries = queue.take(tx, names, limit - #found, workflows)
+    for i = 1, #fresh do
+      found[#found + 1], own[#own + 1] = fresh[i], entries[i]
+    end
+  end
+  fetch_records(own)
+  for i = 1, #own do
+    own[i] = own[i] and M.start(tx, own[i].workflow, own[i], claimer, again) and own[i]
+  end
+  return found, own
+end
+
+-- Makes the waits of started steps present, with one read for each workflow.
+local function load_waits(started)
+  for workflow, names in pairs(by_workflow(started)) do
+    if workflow.waited then
+      waits.load(workflow, names)
+    end
+  end
+end
+
+-- The same for an entry of which something cannot be read.
+local function untold(entry)
+  local workflow = entry.workflow
+  return { transaction.text(workflow, entry.step), false, false, false, false, {}, workflow.h.inserted, false, M.UNTOLD }
+end
+
+-- Tells what became of entries that were started, or not, as far as there is room; only after the call's writes.
+-- One that cannot be told, as somebody has overwritten what it was given, takes no other with it.
+function M.tell(started, room)
+  pcall(load_waits, started)
+  for i = 1, #started do
+    if started[i] then
+      local told, reply = pcall(answer, started[i], room)
+      started[i] = told and reply or untold(started[i])
+    end
+  end
+  return started
+end
+
+return M

@@ -1,0 +1,235 @@
+-- Walking the edges of steps that have ended: children are released or cancelled, and the cancelled
+-- are walked in turn, breadth first and to any depth.
+--
+-- A call walks at most states.EDGES_PER_CALL edges. What is left is durable: each unfinished step's
+-- record says how many chunks of its edges have been walked, and a numbered entry of the workflow's
+-- hash (">n", from header.head up to header.tail) says which steps these are:
+--   origin|name,name,...           origin = step:attempt of the completion, empty for an insert
+-- A cancel request's entry is in sweep.lua, a recovery's in recovery.lua. Entries are finished in their order, by whoever calls advance. As every edge is walked exactly
+-- once, a child's count of unresolved parents is exact however the work is cut.
+local M = {}
+
+-- The timer of what is left to be walked: due a while after the latest call that has moved it, so that
+-- others go on when that call's client is gone, and leave it alone while it is not.
+function M.timer(workflow)
+  return "u|" .. workflow.id
+end
+
+-- Writes one of the entries; the timer follows (flush.lua).
+function M.put(workflow, number, text)
+  transaction.set(workflow, ">" .. number, text)
+  workflow.walked = true
+end
+
+-- Appends the edges in a list: children to names, and whether their edge resolves them to resolved.
+local function gather(text, completed, names, resolved)
+  local count = #names
+  for mark, name in gmatch(text, "(%+?)([^,+]+)") do
+    count = count + 1
+    names[count] = name
+    resolved[count] = completed or mark == "+"
+  end
+end
+
+local function release(tx, workflow, name, class, rest, since, released)
+  local order = queue.add(tx, workflow, name, record.class(class))
+  workflow.raw[name] = "a,0," .. since .. "," .. order .. "," .. rest
+  workflow.dirty[name] = true
+  released[#released + 1] = name
+end
+
+-- Ends a pending step; it is walked in turn when it has children, unless a cancel request stands, whose
+-- sweep ends them all.
+local function cancel(workflow, name, since, traversal)
+  local step, requested = transaction.step(workflow, name), workflow.h.cancel ~= ""
+  local outcome = requested and states.CANCELLED_BY_REQUEST or states.CASCADED
+  step.state, step.cause = outcome.state, outcome.cause
+  step.since, step.finished = since, since
+  workflow.dirty[name] = true
+  traversal.cancelled[#traversal.cancelled + 1] = name
+  if not requested and record.children(step) ~= "" then
+    step.walked = "0"
+    traversal.names[#traversal.names + 1] = name
+  end
+end
+
+-- Applies edges whose parents have ended. A child that is not pending keeps its course.
+local function apply(tx, workflow, traversal, names, resolved)
+  local since, raw, dirty, requested = workflow.since, workflow.raw, workflow.dirty, workflow.h.cancel ~= ""
+  for i = 1, #names do
+    local name = names[i]
+    local remaining, before, rest, class = match(transaction.text(workflow, name), "^p,(%d+),(%d*),,([^|]*|([^|]*).*)$")
+    if remaining then
+      if not resolved[i] or (remaining == "1" and requested) then
+        cancel(workflow, name, since, traversal)
+      elseif remaining == "1" then
+        release(tx, workflow, name, class, rest, since, traversal.released)
+      else
+        raw[name] = "p," .. transaction.number(remaining - 1) .. "," .. before .. ",," .. rest
+        dirty[name] = true
+      end
+    end
+  end
+end
+
+-- Gathers the edges of one step, or a chunk of them. Returns false when they are more than room.
+local function take(workflow, name, room, names, resolved)
+  local step = transaction.step(workflow, name)
+  if not find(step.walked, "%d") then
+    return true -- a recovery has revived it meanwhile
+  end
+  local text = record.children(step)
+  local completed = step.state == "c"
+  local total = byte(text) == 35 and tonumber(sub(text, 2))
+  if not total then
+    local before = #names
+    gather(text, completed, names, resolved)
+    if #names - before > room then
+      for i = #names, before + 1, -1 do
+        names[i], resolved[i] = nil, nil
+      end
+      return false
+    end
+    step.walked = ""
+  else
+    if room < states.CHUNK then
+      return false
+    end
+    local chunk = tonumber(step.walked) or 0
+    gather(command("HGET", workflow.p, "k:" .. name .. ":" .. chunk), completed, names, resolved)
+    step.walked = (chunk + 1) * states.CHUNK < total and tostring(chunk + 1) or ""
+  end
+  workflow.dirty[name] = true
+  return true
+end
+
+-- Takes up the walk's next steps as far as the budget goes; returns what is left of it.
+local function take_some(workflow, traversal, budget, names, resolved)
+  local most = budget
+  while traversal.at <= #traversal.names do
+    local name = traversal.names[traversal.at]
+    if not take(workflow, name, budget, names, resolved) then
+      return 0
+    end
+    budget = most - #names
+    if not find(workflow.steps[name].walked, "%d") then
+      traversal.at = traversal.at + 1
+    end
+  end
+  return budget
+end
+
+-- What a traversal means for the workflow's counts and the fleet's counters.
+local function count(tx, workflow, traversal)
+  local released, cancelled = #traversal.released, #traversal.cancelled
+  if released > 0 then
+    transaction.recount(tx, workflow, "p", "a", released)
+    transaction.count(tx, states.COUNTER_RELEASED, released)
+  end
+  if cancelled > 0 then
+    transaction.recount(tx, workflow, "p", states.CASCADED.state, cancelled)
+    local by_request = states.COUNTER_COMPLETED[states.CANCELLED_BY_REQUEST.state .. states.CANCELLED_BY_REQUEST.cause]
+    transaction.count(tx, workflow.h.cancel ~= "" and by_request or states.COUNTER_CASCADED, cancelled)
+  end
+end
+
+-- Walks from the named steps within the call's budget. Returns the walk: what was released and
+-- cancelled; names and at, from where they remain to be walked; and given, how many of these were
+-- given (the others, behind them, were found on the way).
+function M.run(tx, workflow, names)
+  local traversal = { names = names, at = 1, released = {}, cancelled = {}, given = #names }
+  local budget = tx.budget
+  while traversal.at <= #names and budget > 0 do
+    local children, resolved = {}, {}
+    budget = take_some(workflow, traversal, budget, children, resolved)
+    transaction.fetch(workflow, children)
+    budget = budget - 1 -- a read costs about as much as an edge
+    apply(tx, workflow, traversal, children, resolved)
+  end
+  count(tx, workflow, traversal)
+  tx.budget = budget
+  traversal.given = traversal.given - traversal.at + 1
+  return traversal
+end
+
+-- The same for steps that have just ended. While a recovery is unfinished they are walked behind it: it
+-- counts what it finds.
+function M.descend(tx, workflow, names)
+  if workflow.h.recovering ~= "" then
+    return { names = names, at = 1, released = {}, cancelled = {}, given = #names }
+  end
+  return M.run(tx, workflow, names)
+end
+
+-- Puts what remains of a traversal, from the given place on, behind all that is still to be walked.
+-- Returns how many entries that makes.
+function M.append(workflow, origin, traversal, at)
+  if at > #traversal.names then
+    return 0
+  end
+  M.put(workflow, workflow.h.tail, origin .. "|" .. concat(traversal.names, ",", at))
+  workflow.h.tail = workflow.h.tail + 1
+  workflow.moved = true
+  return 1
+end
+
+-- Removes the first entry.
+function M.drop_first(workflow)
+  local h = workflow.h
+  workflow.gone = { ">" .. h.head }
+  workflow.walked = true
+  h.head = h.head + 1
+  if h.head == h.tail then
+    h.head, h.tail = 0, 0
+  end
+end
+
+-- Rewrites or removes the first entry; returns by how many its origin's entries have changed.
+local function replace_first(workflow, origin, traversal)
+  local change = 0
+  if traversal.given > 0 then
+    M.put(workflow, workflow.h.head, origin .. "|" .. concat(traversal.names, ",", traversal.at, traversal.at + traversal.given - 1))
+  else
+    change = -1
+  end
+  change = change + M.append(workflow, origin, traversal, traversal.at + max(traversal.given, 0))
+  if traversal.given <= 0 then
+    M.drop_first(workflow)
+  end
+  workflow.moved = true
+  return change
+end
+
+-- Walks the first entry within the call's budget; false when there is none.
+function M.advance(tx, workflow)
+  if workflow.h.head >= workflow.h.tail then
+    return false
+  end
+  local entry = command("HGET", workflow.w, ">" .. workflow.h.head)
+  local origin, text = match(entry, "^([^|]*)|(.*)$")
+  if origin == sweep.ORIGIN then
+    sweep.advance(tx, workflow, tonumber(text))
+    return true
+  end
+  if origin == recovery.ORIGIN then
+    recovery.advance(tx, workflow, text)
+    return true
+  end
+  local names = {}
+  for name in gmatch(text, "[^,]+") do
+    names[#names + 1] = name
+  end
+  transaction.fetch(workflow, names)
+  local traversal = M.run(tx, workflow, names)
+  local change = replace_first(workflow, origin, traversal)
+  if origin ~= "" then
+    local row = results.read(command("HGET", workflow.p, "r:" .. origin))
+    -- The row is written before the steps: after a call that was cut off between them it may be ahead.
+    row.open = workflow.h.head < workflow.h.tail and max(row.open + change, 0) or 0
+    results.tally(row, traversal.released, traversal.cancelled)
+    results.put(workflow, origin, results.write(row))
+  end
+  return true
+end
+
+return M

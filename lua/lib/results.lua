@@ -1,0 +1,129 @@
+-- Result rows: one for each attempt that reported, in fields "r:step:attempt" of the payload hash,
+-- with the payload's bytes, when there are any, in "o:step:attempt". For each command id that a
+-- caller gave, "@step:command" says where it is on record: "r:attempt".
+--   asked,status,stamp,call,command,lease,open,released,cancelled|names released|names cancelled|note
+-- The latest retry that counted no attempt is "q:step": attempt|row.
+-- asked is the status the caller sent and status what the step became (state codes). open counts the
+-- walk entries that this completion still has; until it is 0 the numbers are not final. The note is
+-- the client's own, and may hold anything; of a step that was claimed, "by" (who ran it, percent-quoted) and "at" (when
+-- that was claimed, ms) are put in front of what it holds (claims.signed).
+local M = {}
+
+function M.read(text)
+  local asked, status, stamp, id, command, lease, open, released, cancelled, released_names, cancelled_names, note =
+    match(
+      text,
+      "^(%a),(%a),(%d+),([^,]*),([^,]*),([^,]*),(%d+),(%d+),(%d+)|([^|]*)|([^|]*)|(.*)$"
+    )
+  return {
+    asked = asked, status = status, stamp = stamp, call = id, command = command, lease = lease,
+    open = open, released = released, cancelled = cancelled, released_names = released_names,
+    cancelled_names = cancelled_names, note = note,
+  }
+end
+
+function M.write(row)
+  return row.asked .. "," .. row.status .. "," .. row.stamp .. "," .. row.call .. "," .. row.command
+    .. "," .. row.lease .. "," .. row.open .. "," .. row.released .. "," .. row.cancelled .. "|"
+    .. row.released_names .. "|" .. row.cancelled_names .. "|" .. row.note
+end
+
+-- Adds names to one of the row's two lists, as far as the list goes; count is that before them.
+local function listed(text, count, names)
+  local room = states.LISTED - count
+  if room <= 0 then
+    return text
+  end
+  local more = concat(names, ",", 1, min(room, #names))
+  return text == "" and more or text .. "," .. more
+end
+
+-- Adds what a walk has released and cancelled.
+function M.tally(row, released, cancelled)
+  if #released > 0 then
+    row.released_names = listed(row.released_names, row.released, released)
+    row.released = transaction.number(row.released + #released)
+  end
+  if #cancelled > 0 then
+    row.cancelled_names = listed(row.cancelled_names, row.cancelled, cancelled)
+    row.cancelled = transaction.number(row.cancelled + #cancelled)
+  end
+end
+
+-- Plans a row, as text, and, when given, its payload.
+function M.put(workflow, key, text, payload)
+  local fields = workflow.rows
+  local at = #fields
+  fields[at + 1], fields[at + 2] = "r:" .. key, text
+  if payload then
+    fields[at + 3], fields[at + 4] = "o:" .. key, payload
+  end
+end
+
+-- Plans another field of the payload hash.
+function M.set(workflow, field, value)
+  local fields = workflow.rows
+  local at = #fields
+  fields[at + 1], fields[at + 2] = field, value
+end
+
+-- The row of one of a step's attempts, or nil where it never reported.
+function M.of(workflow, name, attempt)
+  local text = command("HGET", workflow.p, "r:" .. name .. ":" .. attempt)
+  if not text then
+    return nil
+  end
+  local row = M.read(text)
+  row.attempt = attempt
+  return row
+end
+
+-- The row that a lease of a step has reported in, or nil. A lease begins with the number of its attempt;
+-- the next row is its own when it counted none, and that attempt had reported before (claims.lua).
+function M.of_lease(workflow, name, lease)
+  local attempt = tonumber(match(lease, "^(%d+)%-") or 0)
+  for n = max(attempt, 1), min(attempt + 1, tonumber(transaction.step(workflow, name).reported)) do
+    local row = M.of(workflow, name, transaction.number(n))
+    if row and row.lease == lease then
+      return row
+    end
+  end
+  return nil
+end
+
+-- Plans the row of a retry that counts no attempt, in place of the last one's.
+function M.keep_put_off(workflow, name, attempt, text)
+  M.set(workflow, "q:" .. name, attempt .. "|" .. text)
+end
+
+-- The row of the latest retry of a step that counted no attempt, or nil: also for one that a call left which was
+-- cut off before the step's record was written, as the record is older then.
+function M.put_off(workflow, name)
+  local attempt, text = match(command("HGET", workflow.p, "q:" .. name) or "", "^(%d+)|(.*)$")
+  local row = attempt and M.read(text)
+  if not row or workflow.h.inserted + (tonumber(transaction.step(workflow, name).since) or 0) < floor(sub(row.stamp, 1, -5) / 1000) then
+    return nil
+  end
+  row.attempt, row.text = attempt, text
+  return row
+end
+
+-- Plans where a step's command id is on record.
+function M.put_command(workflow, name, id, place)
+  local fields = workflow.rows
+  local at = #fields
+  fields[at + 1], fields[at + 2] = "@" .. name .. ":" .. id, place
+end
+
+-- The row that a step's command id is on record in, or nil: also for one that a call left which was cut off
+-- before the step's record was written.
+function M.of_command(workflow, name, id)
+  local place = command("HGET", workflow.p, "@" .. name .. ":" .. id)
+  local attempt = place and match(place, "^r:(%d+)$")
+  if attempt and tonumber(attempt) <= tonumber(transaction.step(workflow, name).reported) then
+    return M.of(workflow, name, attempt)
+  end
+  return nil
+end
+
+return M

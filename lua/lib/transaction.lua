@@ -1,0 +1,232 @@
+-- One call's view of its partition: what it has read, and what it is going to write.
+--
+-- A function reads and plans on the copies held here, and calls flush.commit once. Nothing is written
+-- before that, so a refusal, or an error while planning, leaves no trace.
+--
+-- Tables that few calls need (index, timers, reserved, served, outbox, log, woken, ended; of a workflow fields,
+-- gone, accepted, noise, turns, listed) are made when they are first put to: an empty table costs a good part of a
+-- microsecond.
+local M = {}
+
+-- Whole numbers as text, exact up to 2^53. As integers they take a quarter of the time that "%.0f" does;
+-- the small ones are kept.
+local TEXTS = {}
+
+function M.number(number)
+  local text = TEXTS[number]
+  if not text then
+    text = format("%d", number)
+    if number >= 0 and number < 1000 then
+      TEXTS[number] = text
+    end
+  end
+  return text
+end
+
+-- Whether a key is of this type, or does not exist.
+function M.is_type(key, kind)
+  local found = command("TYPE", key).ok
+  return found == kind or found == "none"
+end
+
+-- Drops a key that somebody has overwritten with another type; it holds nothing that is not told again.
+function M.drop_other(key, kind)
+  if not M.is_type(key, kind) then
+    command("UNLINK", key)
+  end
+end
+
+-- The namespace's own record: {partitions now, partitions at creation}, both false when there is none.
+function M.namespace(key)
+  local found = command("HMGET", key, "partitions", "homes")
+  for i = 1, 2 do
+    if found[i] and not find(found[i], "^[1-9]%d*$") then
+      error("the namespace's record holds a number of partitions that is none")
+    end
+  end
+  return found
+end
+
+function M.begin(keys, us, ms)
+  return {
+    keys = keys,
+    us = us,
+    ms = ms,
+    serial = 0,
+    budget = states.EDGES_PER_CALL, -- edges that may still be walked
+    workflows = {}, -- by slot
+    gauges = {}, -- changes of the step counts, by state
+    counters = {}, -- changes of the fleet's other counters, by field
+    queued = {}, -- members of the ready queue to add (true) or remove (false)
+    heads = {}, -- the present round of each class
+  }
+end
+
+-- Opens a call at the server's time, which is read here and nowhere else.
+function M.open(keys)
+  local time = command("TIME")
+  local us = time[1] * 1000000 + time[2]
+  return M.begin(keys, M.number(us), floor(us / 1000))
+end
+
+-- A number that is unique among the records of a partition and grows with time: microseconds, then
+-- a number within the tx.
+function M.stamp(tx)
+  tx.serial = tx.serial + 1
+  return tx.us .. format("%04d", tx.serial)
+end
+
+-- Brings a workflow to the clock whose latest transition lies that many milliseconds ahead of it: that was
+-- before the clock was set back. All its times count from its insertion, so it is that which moves: leases and
+-- retries keep what was left of them then, instead of what the clock was set back by as well. Its place in the
+-- listing follows, and so do the timers of those steps that this call touches; those of others when they are
+-- looked at (check, fire).
+local function bring_to_clock(tx, workflow, ahead)
+  local before, after = match(workflow.static, "^(%d+,%d+,%d+,)%d+(,.*)$")
+  workflow.listed = flush.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o")
+  workflow.h.inserted = workflow.h.inserted - ahead
+  workflow.since = workflow.h.last
+  workflow.static = before .. M.number(workflow.h.inserted) .. after
+  M.set(workflow, ":s", workflow.static)
+  evidence.accept(
+    tx, workflow, { action = "reconcile", scope = "workflow", step = "", call = "", note = '{"source":"server"}' },
+    "accepted", "clock_set_back", "all times count " .. format("%.1f", ahead / 1000) .. " s earlier from now on"
+  )
+end
+
+-- Opens the workflow in this slot of the keys, with the records of the named steps. workflow.h, its header, is
+-- nil when there is none.
+function M.workflow(tx, slot, names)
+  local w, p, e, n, d = keyslots.workflow(tx.keys, slot)
+  local found = command("HMGET", w, ":s", ":c", waits.ANY, unpack(names))
+  local static, counts, raw, h = found[1], found[2], {}, nil
+  for i = 1, #names do
+    raw[names[i]] = found[i + 3]
+  end
+  if static then
+    h = header.read(static, counts)
+  end
+  local was = h and states.workflow_state(h)
+  local workflow = {
+    id = keyslots.id(w), w = w, p = p, e = e, n = n, d = d,
+    static = static, counts = counts, h = h,
+    was = was, -- its state before this tx, and its cause when that was an end
+    cause = states.WORKFLOW_CODE[was] and states.workflow_cause(h),
+    since = h and M.number(max(tx.ms - h.inserted, 0)), -- the call's time, as records have it
+    waited = found[3], -- whether any of its steps has ever waited
+    removal = h and header.removal(h), -- when its retention was to end before this call
+    open = h and h.open > 0, -- whether callbacks were still to be delivered then
+    raw = raw, -- records as text, by step; false where there is none
+    steps = {}, -- records taken apart
+    dirty = {}, -- steps to write
+    rows = {}, -- fields of the payload hash to set
+    walked = false, -- whether its entries of what is still to be walked have changed
+    moved = false, -- whether the header is to be written, for a transition
+    marked = false, -- whether it is to be written, for no transition: dead callbacks, review
+  }
+  tx.workflows[slot] = workflow
+  local ahead = h and h.inserted + h.last - tx.ms
+  if h and ahead > states.AHEAD_MS and h.semantics == states.VERSION then
+    bring_to_clock(tx, workflow, ahead)
+  end
+  return workflow
+end
+
+-- Gives an invisible workflow its header: from this call on it exists.
+function M.create(tx, workflow, before, steps, after)
+  workflow.h = header.new(steps, tx.ms, match(after, "^,(%d*),(c?),"))
+  workflow.static = before .. M.number(tx.ms) .. after
+  M.set(workflow, ":s", workflow.static)
+  M.set(workflow, header.ORDER, sub(M.stamp(tx), -7))
+  workflow.since = "0"
+  workflow.moved = true
+  workflow.created = true
+  tx.gauges.p = (tx.gauges.p or 0) + steps
+end
+
+-- Makes the records of all these steps present with one read.
+function M.fetch(workflow, names)
+  local raw, missing, count = workflow.raw, {}, 0
+  for i = 1, #names do
+    local name = names[i]
+    if raw[name] == nil then
+      raw[name] = false
+      count = count + 1
+      missing[count] = name
+    end
+  end
+  if count > 0 then
+    local found = command("HMGET", workflow.w, unpack(missing))
+    for i = 1, #missing do
+      raw[missing[i]] = found[i]
+    end
+  end
+end
+
+-- The step's record taken apart, or nil. Put it into workflow.dirty to have its changes written. A step is held either
+-- taken apart or as text, never both.
+function M.step(workflow, name)
+  local step = workflow.steps[name]
+  if step then
+    return step
+  end
+  if workflow.raw[name] == nil then
+    M.fetch(workflow, { name })
+  end
+  local text = workflow.raw[name]
+  if not text then
+    return nil
+  end
+  step = record.read(text)
+  workflow.steps[name] = step
+  return step
+end
+
+-- The step's record as text.
+function M.text(workflow, name)
+  local step = workflow.steps[name]
+  if step then
+    workflow.raw[name] = record.write(step)
+    workflow.steps[name] = nil
+  end
+  return workflow.raw[name]
+end
+
+-- Sets another field of the workflow's hash.
+function M.set(workflow, field, value)
+  local fields = workflow.fields
+  if not fields then
+    fields = {}
+    workflow.fields = fields
+  end
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
+end
+
+-- Adds to one of the fleet's durable counters.
+function M.count(tx, field, by)
+  tx.counters[field] = (tx.counters[field] or 0) + by
+end
+
+-- Counts steps from one state to another, in their workflow and in the fleet's gauges.
+function M.recount(tx, workflow, from, to, by)
+  local h, gauges = workflow.h, tx.gauges
+  h[from] = h[from] - by
+  h[to] = h[to] + by
+  gauges[from] = (gauges[from] or 0) - by
+  gauges[to] = (gauges[to] or 0) + by
+  workflow.moved = true
+end
+
+-- Sets a timer of a step; kind "r": a retry is due, "l": a lease ends.
+function M.set_timer(tx, workflow, kind, name, due_ms)
+  tx.timers = tx.timers or {}
+  tx.timers[kind .. "|" .. workflow.id .. "|" .. name] = M.number(due_ms)
+end
+
+function M.drop_timer(tx, workflow, kind, name)
+  tx.timers = tx.timers or {}
+  tx.timers[kind .. "|" .. workflow.id .. "|" .. name] = false
+end
+
+return M

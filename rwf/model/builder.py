@@ -1,0 +1,273 @@
+"""Building a workflow, and its JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from rwf.errors import WorkflowInvalid
+from rwf.model.graph import Graph, GraphStep, compile_graph
+from rwf.model.limits import MAX_PAYLOAD, MAX_STEPS
+from rwf.model.names import checked_name, shown
+from rwf.model.payload import decode
+from rwf.model.references import Ref, result
+from rwf.model.retry import Backoff
+from rwf.model.states import EdgePolicy
+from rwf.model.step import (
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    Handler,
+    StepDef,
+    capture,
+    invalid,
+)
+
+__all__ = ["Graph", "GraphStep", "Handler", "Ref", "StepDef", "Workflow", "result"]
+
+DEFAULT_DEFINITION_VERSION: Final = 1
+_MAX_DEFINITION_VERSION: Final = 2**53 - 1
+
+
+class Workflow:
+    """A definition under construction: steps, and edges between them.
+
+    ``name`` matches ``[A-Za-z0-9._-]{1,128}``; ``context`` is any JSON value that the workflow
+    carries for its readers; ``definition_version`` is an integer from 0 to 2**53-1.
+
+    What a value alone shows to be wrong is refused when it is given, the rest by :meth:`compile`,
+    all as :class:`WorkflowInvalid`. Here: ``workflow_name_required``, ``invalid_name``,
+    ``invalid_step_definition`` for the version, and for the context ``non_serializable_payload``,
+    ``reserved_key`` and ``payload_too_large``.
+
+    Two workflows are equal when they were given the same steps in the same order and the same
+    edges. Definitions that mean the same have compiled graphs of the same ``digest``.
+    """
+
+    __slots__ = ("_context", "_definition_version", "_edges", "_name", "_steps")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        context: Any = None,
+        definition_version: int = DEFAULT_DEFINITION_VERSION,
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise WorkflowInvalid("workflow_name_required", f"not a name: {shown(name)}")
+        self._name = checked_name(name, "a workflow's name")
+        self._context = None if context is None else capture(context, "$.context")
+        self._definition_version = _checked_version(definition_version)
+        self._steps: dict[str, StepDef] = {}
+        # Only the keys count: an edge that is given twice is kept once.
+        self._edges: dict[tuple[str, str, EdgePolicy], None] = {}
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def definition_version(self) -> int:
+        return self._definition_version
+
+    @property
+    def steps(self) -> tuple[StepDef, ...]:
+        """The steps so far, in the order in which they were added."""
+        return tuple(self._steps.values())
+
+    def add(
+        self,
+        name: str,
+        *,
+        worker: str | Handler,
+        input: Any = None,
+        queue: str = DEFAULT_QUEUE,
+        deps: Iterable[str] = (),
+        context: Any = None,
+        priority: int = DEFAULT_PRIORITY,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        backoff: Backoff | Mapping[str, Any] | timedelta | float | None = None,
+        timeout: float | timedelta | None = None,
+    ) -> Workflow:
+        """Adds a step, and returns this workflow.
+
+        - ``name``, ``queue``: match ``[A-Za-z0-9._-]{1,128}``.
+        - ``worker``: what runs it: 1 to 256 characters without control characters, or a registered
+          handler (an object whose ``rwf_worker`` is such a name).
+        - ``input``: a JSON value, in which :func:`result` may stand anywhere; None for none.
+        - ``context``: a JSON value that explains the step to readers; None for none.
+        - ``deps``: names of steps that it waits for, over ``cancel`` edges, present or yet to add.
+        - ``priority``: -999 to 999, higher first. ``max_attempts``: 1 to 1,000.
+        - ``backoff``: what :meth:`Backoff.of` takes; None for the default.
+        - ``timeout``: positive seconds (at most 1e9) or timedelta; None for none.
+
+        Raises :class:`WorkflowInvalid`: ``invalid_name``, ``invalid_step_definition``,
+        ``duplicate_step_name``, ``self_loop``, ``non_serializable_payload``, ``reserved_key``, and
+        ``payload_too_large`` for more than 16 MiB (a client's own limit is checked later).
+        """
+        return self._add(
+            StepDef(
+                name,
+                worker=worker,
+                input=input,
+                queue=queue,
+                deps=deps,
+                context=context,
+                priority=priority,
+                max_attempts=max_attempts,
+                backoff=backoff,
+                timeout=timeout,
+            )
+        )
+
+    def add_many(self, steps: Iterable[StepDef | Mapping[str, Any]]) -> Workflow:
+        """Adds steps in turn: mappings of :meth:`add`'s parameters, or :class:`StepDef`.
+
+        Returns this workflow. Raises as :meth:`add` does, and ``invalid_step_definition`` for
+        unknown or missing fields; the steps before the refused one have then been added.
+        """
+        for step in steps:
+            self._add(step if isinstance(step, StepDef) else StepDef.from_mapping(step))
+        return self
+
+    def _add(self, step: StepDef) -> Workflow:
+        if self._steps.setdefault(step.name, step) is not step:
+            raise WorkflowInvalid(
+                "duplicate_step_name", f"there is a step {step.name!r} already", step=step.name
+            )
+        return self
+
+    def connect(
+        self, parent: str, child: str, policy: EdgePolicy | str = EdgePolicy.CANCEL
+    ) -> Workflow:
+        """Makes ``child`` wait for ``parent``, and returns this workflow.
+
+        ``policy`` says what a parent that ends other than completed does: ``cancel`` cancels the
+        child, ``continue`` releases it. Both steps may be added later. Raises
+        :class:`WorkflowInvalid`: ``invalid_name``, ``self_loop``, ``invalid_step_definition``.
+        """
+        parent = checked_name(parent, "an edge's parent")
+        child = checked_name(child, "an edge's child")
+        if parent == child:
+            raise WorkflowInvalid("self_loop", f"step {child!r} connects to itself", step=child)
+        if not isinstance(policy, str) or policy not in ("cancel", "continue"):
+            raise invalid(
+                f"the policy of an edge must be 'cancel' or 'continue', not {shown(policy)}",
+                parent=parent,
+                child=child,
+            )
+        self._edges[parent, child, EdgePolicy(policy)] = None
+        return self
+
+    def compile(self, *, max_payload: int = MAX_PAYLOAD, max_steps: int = MAX_STEPS) -> Graph:
+        """The validated graph. ``max_payload`` is in bytes, for each input and context.
+
+        Edges come from ``deps``, from :meth:`connect`, and from references: one to a step that the
+        other edges do not make an ancestor adds a ``cancel`` edge from it.
+
+        Raises :class:`WorkflowInvalid`: ``no_steps``, ``workflow_too_large``,
+        ``payload_too_large``, ``missing_dependency``, ``duplicate_edge`` (one pair with both
+        policies; ``deps`` means ``cancel``), ``unknown_result_step``, and ``cycle_detected``, whose
+        details hold the ``cycle``: names, each a parent of the next, the last one of the first,
+        none twice.
+        """
+        return compile_graph(
+            self._name,
+            self._definition_version,
+            self._context,
+            self.steps,
+            self._edges,
+            max_payload=max_payload,
+            max_steps=max_steps,
+        )
+
+    def validate(self, *, max_payload: int = MAX_PAYLOAD, max_steps: int = MAX_STEPS) -> None:
+        """Raises what :meth:`compile` raises; touches no server."""
+        self.compile(max_payload=max_payload, max_steps=max_steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, without what has its default; :meth:`from_dict` takes it back.
+
+        ``{"name", "context", "definition_version", "steps": [{"name", "worker", ...}],
+        "edges": [{"parent", "child", "policy"}]}``. References are ``{"$result": "step"}``, with
+        ``"path"`` where they have one.
+        """
+        form: dict[str, Any] = {"name": self._name}
+        if self._context is not None:
+            form["context"] = decode(self._context)
+        if self._definition_version != DEFAULT_DEFINITION_VERSION:
+            form["definition_version"] = self._definition_version
+        form["steps"] = [step.to_dict() for step in self._steps.values()]
+        if self._edges:
+            form["edges"] = [_edge_dict(*edge) for edge in self._edges]
+        return form
+
+    @classmethod
+    def from_dict(cls, form: Mapping[str, Any]) -> Workflow:
+        """A workflow from its JSON form.
+
+        Raises :class:`WorkflowInvalid` as building it by calls does; unknown keys and wrong shapes
+        are ``invalid_step_definition``. ``{"$result": ...}`` objects are references in inputs only.
+        """
+        _check_keys("a workflow", form, {"name", "context", "definition_version", "steps", "edges"})
+        workflow = cls(
+            form.get("name", ""),
+            context=form.get("context"),
+            definition_version=form.get("definition_version", DEFAULT_DEFINITION_VERSION),
+        )
+        for step in _listed(form, "steps"):
+            workflow._add(StepDef.from_dict(step))
+        for edge in _listed(form, "edges"):
+            _check_keys("an edge", edge, {"parent", "child", "policy"})
+            workflow.connect(
+                edge.get("parent"), edge.get("child"), edge.get("policy", EdgePolicy.CANCEL)
+            )
+        return workflow
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Workflow):
+            return NotImplemented
+        return (
+            self._name == other._name
+            and self._context == other._context
+            and self._definition_version == other._definition_version
+            and self.steps == other.steps
+            and self._edges == other._edges
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def __repr__(self) -> str:
+        return f"<Workflow {self._name!r}: {len(self._steps)} steps>"
+
+
+def _checked_version(version: int) -> int:
+    is_int = isinstance(version, int) and not isinstance(version, bool)
+    if not is_int or not 0 <= version <= _MAX_DEFINITION_VERSION:
+        raise invalid(
+            f"definition_version must be an integer from 0 to 2**53-1, not {shown(version)}"
+        )
+    return int(version)
+
+
+def _edge_dict(parent: str, child: str, policy: EdgePolicy) -> dict[str, str]:
+    edge = {"parent": parent, "child": child}
+    if policy is not EdgePolicy.CANCEL:
+        edge["policy"] = policy.value
+    return edge
+
+
+def _check_keys(what: str, form: object, known: set[str]) -> None:
+    if not isinstance(form, Mapping):
+        raise invalid(f"{what} must be an object, not {shown(form)}")
+    for key in form:
+        if key not in known:
+            raise invalid(f"{what} has no key {shown(key)}")
+
+
+def _listed(form: Mapping[str, Any], key: str) -> list[Any]:
+    value = form.get(key, [])
+    if not isinstance(value, list):
+        raise invalid(f"{key!r} must be a list, not {shown(value)}")
+    return value

@@ -1,0 +1,74 @@
+"""Filling the results of other steps into an input (SPEC section 3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from rwf.model.references import RESULT_KEY, Ref
+
+_WHOLE: Final = re.compile("0|[1-9][0-9]{0,15}")
+
+
+class ResultMissing(Exception):
+    """A reference leads nowhere: ``step`` has no result row, or its result no such field."""
+
+    def __init__(self, ref: Ref) -> None:
+        super().__init__(f"no result of {ref.step}{ref.place}")
+        self.ref = ref
+
+
+def references(value: Any) -> Iterator[Ref]:
+    """The references that a stored input holds, at any depth."""
+    if isinstance(value, list):
+        for item in value:
+            yield from references(item)
+    elif isinstance(value, dict):
+        ref = Ref.of_dict(value) if RESULT_KEY in value else None
+        if ref is not None:
+            yield ref
+            return
+        for item in value.values():
+            yield from references(item)
+
+
+def fill(value: Any, results: Mapping[str, Any], null: frozenset[str]) -> Any:
+    """The input with each reference replaced by the result it stands for, verbatim.
+
+    ``results`` has the decoded results by step; a reference to a step in ``null`` is null. What is
+    filled in is not searched for references. Raises :class:`ResultMissing`.
+    """
+    if isinstance(value, list):
+        return [fill(item, results, null) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if RESULT_KEY not in value:
+        return {key: fill(item, results, null) for key, item in value.items()}
+    ref = Ref.of_dict(value)
+    assert ref is not None, "an insert refuses what is no reference"
+    if ref.step in null:
+        return None
+    if ref.step not in results:
+        raise ResultMissing(ref)
+    return _at(results[ref.step], ref)
+
+
+def _at(found: Any, ref: Ref) -> Any:
+    """What a result holds at the path of a reference."""
+    path = ref.path.split(".") if isinstance(ref.path, str) else ref.path or ()
+    for part in path:
+        key = _index(part) if isinstance(found, list) and path is not ref.path else part
+        if isinstance(found, dict):
+            there = isinstance(key, str) and key in found
+        else:
+            there = isinstance(found, list) and isinstance(key, int) and key < len(found)
+        if not there:
+            raise ResultMissing(ref)
+        found = found[key]
+    return found
+
+
+def _index(part: str | int) -> str | int:
+    """What a part of a dotted path stands for in a list: a whole number for its place."""
+    return int(part) if _WHOLE.fullmatch(str(part)) else part

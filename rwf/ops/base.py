@@ -1,0 +1,354 @@
+"""What all operations share: a client's settings, and checks of what is asked."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import quote
+
+from rwf.errors import (
+    CommandRejected,
+    NamespaceMismatch,
+    NotFound,
+    RwfError,
+    StoreMisconfigured,
+    StoreUnavailable,
+    WorkflowInvalid,
+)
+from rwf.model.limits import MAX_INPUT
+from rwf.model.names import shown
+from rwf.model.payload import encode
+from rwf.model.states import Reason
+from rwf.model.views import PartialList
+from rwf.protocol.codecs import time_of_stamp
+from rwf.protocol.declare import Arg
+from rwf.protocol.keys import Keys, partition_of
+from rwf.protocol.requests import CONNECT, Call, Op, Reply, Together
+from rwf.reachability import Away
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+_log = logging.getLogger("rwf")
+
+_MAX_TEXT: Final = 512
+# Text that quoting would not change; most of it is.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
+# One character more than a name may have, so that none is cut to one that exists.
+_MAX_STEP: Final = 129
+
+
+@dataclass(frozen=True, slots=True)
+class OpContext:
+    """What an operation needs of its client."""
+
+    keys: Keys
+    max_payload: int
+    max_input: int = MAX_INPUT
+    away: Away = field(default_factory=Away, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("max_payload", "max_input"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise invalid("connect", f"{name} must be a number of bytes, 1 or more")
+
+    def on_workflow(self, function: str, workflow_id: str, args: list[Arg]) -> Call:
+        """A call that concerns one workflow."""
+        partition = int(workflow_id.partition("-")[0])
+        keys = [*self.keys.partition(partition), *self.keys.workflow(workflow_id)]
+        return Call(function, keys, args)
+
+
+class Slots:
+    """The keys of a call on several workflows of a partition, and which of them is where."""
+
+    def __init__(self, ctx: OpContext, partition: int, workflow_ids: Iterable[str] = ()) -> None:
+        self._ctx = ctx
+        self._slots: dict[str, int] = {}
+        self.keys = ctx.keys.partition(partition)
+        for workflow_id in workflow_ids:
+            self.of(workflow_id)
+
+    def of(self, workflow_id: str) -> int:
+        """The workflow's slot, from 1; its keys are added when it is new."""
+        slot = self._slots.get(workflow_id)
+        if slot is None:
+            slot = self._slots[workflow_id] = len(self._slots) + 1
+            self.keys += self._ctx.keys.workflow(workflow_id)
+        return slot
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._slots.items())
+
+
+def catch_errors(op: Op[T]) -> Op[T | Exception]:
+    """What an operation on one workflow or topic returns, or the error by which it failed.
+
+    The boundary that keeps a record which nothing can be made of from holding up all others. What
+    is wrong with the server itself is raised on.
+    """
+    try:
+        return (yield from op)
+    except (StoreUnavailable, StoreMisconfigured, NamespaceMismatch):
+        raise
+    except Exception as error:
+        return error
+
+
+def passing_over(op: Op[T], whose: str) -> Op[T | None]:
+    """The same; None, and a warning, when it failed."""
+    found = yield from catch_errors(op)
+    if not isinstance(found, Exception):
+        return found
+    warn_of(whose, found)
+    return None
+
+
+def warn_of(whose: str, error: Exception) -> None:
+    """Says that something was passed over, and why."""
+    # Only our own messages are sure to quote nothing that was stored.
+    why = str(error) if isinstance(error, RwfError) else type(error).__name__
+    _log.warning("%s was passed over: %s", whose, why)
+
+
+def catch_each(
+    op: Callable[[Sequence[S]], Op[list[T]]], items: Sequence[S], whose: Callable[[S], str]
+) -> Op[list[T]]:
+    """What an operation on several returns; when it fails, what it returns of each by itself, where
+    those are passed over that it fails on."""
+    together = yield from catch_errors(op(items))
+    if not isinstance(together, Exception):
+        return together
+    found: list[T] = []
+    for item in items:
+        found += (yield from passing_over(op([item]), whose(item))) or []
+    return found
+
+
+def ask_each(
+    ctx: OpContext, calls: Mapping[int, Call]
+) -> Op[tuple[dict[int, Reply], tuple[int, ...]]]:
+    """The replies to a call in each of some partitions, all in one round trip, and the partitions
+    that did not answer. Raises StoreUnavailable when none did, and another error of any."""
+    replies = reached((yield Together(list(calls.values()), partial=True)))
+    found = dict(zip(calls, replies, strict=True))
+    failed = {n: one for n, one in found.items() if isinstance(one, StoreUnavailable)}
+    answered = {n: one for n, one in found.items() if n not in failed}
+    ctx.away.note(failed, answered, all_asked=len(calls) >= ctx.keys.partitions)
+    return answered, tuple(sorted(failed))
+
+
+def reached(replies: list[Reply]) -> list[Reply]:
+    """These replies to calls that travelled together, those of them that could not be reached
+    among them; raises any other error."""
+    for reply in replies:
+        if isinstance(reply, RwfError) and not isinstance(reply, StoreUnavailable):
+            raise reply
+    return replies
+
+
+def all_partitions(ctx: OpContext, *, anew: bool = False) -> Op[range]:
+    """The numbers of all partitions; connects. ``anew`` has it ask whether others have added some:
+    without an answer it goes on with those that are known, unless there is but one."""
+    if not ctx.keys.partitions:
+        yield CONNECT
+    elif anew and 0 not in ctx.away.partitions:
+        try:
+            found = yield Call("meta", [ctx.keys.meta()])
+        except StoreUnavailable as error:
+            if ctx.keys.partitions == 1:
+                raise
+            ctx.away.note({0: error})
+        else:
+            ctx.keys.partitions = int(found[0] or ctx.keys.partitions)
+    return range(ctx.keys.partitions)
+
+
+def side_by_side(ops: Sequence[Op[T]], *, patient: bool = False) -> Op[list[T | Exception]]:
+    """What operations return, or the errors by which they failed; the calls that all of them make
+    next travel in one round trip. What cannot be reached is the error of those that ask there,
+    ``patient`` is how long that is tried (:class:`Together`); what else is wrong with the server
+    itself is raised."""
+    done: list[Any] = [None] * len(ops)
+    waiting: dict[int, Call | Together] = {}
+
+    def go_on(number: int, reply: Any) -> None:
+        op = ops[number]
+        try:
+            request = op.throw(reply) if isinstance(reply, Exception) else op.send(reply)
+        except StopIteration as end:
+            done[number] = end.value
+        except (StoreMisconfigured, NamespaceMismatch):
+            raise
+        except Exception as error:
+            done[number] = error
+        else:
+            assert isinstance(request, Call | Together)
+            waiting[number] = request
+
+    for number in range(len(ops)):
+        go_on(number, None)
+    while waiting:
+        asked = dict(waiting)
+        waiting.clear()
+        replies = yield from _replies(list(asked.values()), patient)
+        for number, reply in zip(asked, replies, strict=True):
+            go_on(number, reply)
+    return done
+
+
+def all_of(ops: Sequence[Op[T]]) -> Op[list[T]]:
+    """What operations return, side by side; the error of any is raised."""
+    done = yield from side_by_side(ops, patient=True)
+    for one in done:
+        if isinstance(one, Exception):
+            raise one
+    return cast(list[T], done)
+
+
+def both(one: Op[S], other: Op[T]) -> Op[tuple[S, T]]:
+    """What two operations return, side by side; the error of either is raised."""
+    ops: list[Op[Any]] = [one, other]
+    first, second = yield from all_of(ops)
+    return first, second
+
+
+def reach_each(ctx: OpContext, ops: Mapping[int, Op[T]]) -> Op[PartialList[T]]:
+    """What operations in some partitions return, with the calls of all in one round trip at a time,
+    as far as these can be reached. Raises StoreUnavailable when none can, and another error of
+    any."""
+    found: PartialList[T] = PartialList()
+    failed: dict[int, RwfError] = {}
+    done = yield from side_by_side(list(ops.values()))
+    for number, one in zip(ops, done, strict=True):
+        if isinstance(one, StoreUnavailable):
+            failed[number] = one
+        elif isinstance(one, Exception):
+            raise one
+        else:
+            found.append(one)
+    ctx.away.note(failed, ops.keys() - failed.keys())
+    for error in failed.values():
+        if not found:
+            raise error
+    found.unreachable = tuple(sorted(failed))
+    return found
+
+
+def _replies(requests: Sequence[Call | Together], patient: bool) -> Op[list[Any]]:
+    """The replies to requests in one round trip; the error of each stands in its place."""
+    calls = [call for request in requests for call in _calls_of(request)]
+    try:
+        replies: list[Any] = yield Together(calls, partial=True, patient=patient)
+    except StoreUnavailable as error:
+        replies = [error] * len(calls)
+    rest = iter(replies)
+    return [_reply_to(request, [next(rest) for _ in _calls_of(request)]) for request in requests]
+
+
+def _calls_of(request: Call | Together) -> Sequence[Call]:
+    return request.calls if isinstance(request, Together) else (request,)
+
+
+def _reply_to(request: Call | Together, replies: list[Any]) -> Any:
+    if isinstance(request, Call):
+        return replies[0]
+    errors = [reply for reply in replies if isinstance(reply, Exception)]
+    if errors and (not request.partial or len(errors) == len(replies)):
+        return errors[0]
+    return replies
+
+
+def new_call_id() -> str:
+    """The id of one call, which makes its repetition harmless."""
+    return secrets.token_urlsafe(9)
+
+
+def invalid(action: str, message: str, reason: Reason = Reason.INVALID_ARGUMENT) -> CommandRejected:
+    """A refusal before anything is sent."""
+    return CommandRejected(action, "client", reason, message)
+
+
+def checked_id(workflow_id: Any, action: str) -> str:
+    """A workflow id that can exist; raises CommandRejected, ``workflow_not_found``."""
+    if not isinstance(workflow_id, str) or partition_of(workflow_id) is None:
+        raise unknown_workflow(action, workflow_id)
+    return workflow_id
+
+
+def unknown_workflow(action: str, workflow_id: Any) -> CommandRejected:
+    """The refusal of an id that no workflow of this namespace can have; nothing was written."""
+    return CommandRejected(
+        action,
+        "workflow",
+        Reason.WORKFLOW_NOT_FOUND,
+        f"no workflow can have the id {shown(workflow_id)}",
+    )
+
+
+def is_partition(ctx: OpContext, partition: int) -> Op[bool]:
+    """Whether the namespace has this partition; asks again, as others may have added some."""
+    if partition >= ctx.keys.partitions:
+        yield from all_partitions(ctx, anew=True)
+    return partition < ctx.keys.partitions
+
+
+def readable_id(workflow_id: Any) -> str:
+    """The same for a read; raises NotFound."""
+    if not isinstance(workflow_id, str) or partition_of(workflow_id) is None:
+        raise NotFound(f"no workflow {shown(workflow_id)}")
+    return workflow_id
+
+
+def wire_name(step: Any, action: str) -> str:
+    """A step's name as it is sent. A name that no step can have stays one, and is harmless."""
+    if not isinstance(step, str):
+        raise invalid(action, f"a step's name must be a string, not {shown(step)}")
+    return wire_text(step[:_MAX_STEP])
+
+
+def wire_text(text: str) -> str:
+    """A user's text as records hold it: without the characters that separate their parts."""
+    return text if _PLAIN(text) else quote(text, safe="", errors="replace")
+
+
+def encoded_payload(ctx: OpContext, value: Any, action: str) -> bytes | None:
+    """A result's or a signal's payload as JSON; raises CommandRejected for what is none."""
+    if value is None:
+        return None
+    try:
+        return encode(value, path="$", max_bytes=ctx.max_payload, reserve=False)
+    except WorkflowInvalid as error:
+        # A reserved key is JSON, but no value that a user may give.
+        known = error.code in set(Reason)
+        reason = Reason(error.code) if known else Reason.INVALID_ARGUMENT
+        raise invalid(action, error.message, reason) from None
+
+
+def rejection(action: str, scope: str, reply: Sequence[bytes]) -> CommandRejected:
+    """A refusal as the server told it, with the next steps that the reason alone does not tell."""
+    _, reason, stamp, message, *further = (part.decode() for part in reply)
+    refusal = CommandRejected(
+        action, scope, Reason(reason), message, requested_at=time_of_stamp(stamp)
+    )
+    if further and further[0]:
+        refusal.legal_next_steps = (*further[0].split(","), *refusal.legal_next_steps)
+    return refusal
+
+
+def checked_text(value: Any, name: str, action: str) -> str | None:
+    """A short text or None; raises CommandRejected, ``invalid_argument``."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or len(value) > _MAX_TEXT:
+        raise invalid(action, f"{name} must be a string of 1 to {_MAX_TEXT} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise invalid(action, f"{name} must not hold lone surrogates") from None
+    return value

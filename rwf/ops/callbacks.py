@@ -1,0 +1,346 @@
+"""The outbox: handing callbacks to a handler, showing them, sending them again."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import random
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+from typing import Any, Final, NamedTuple, TypeVar
+
+import orjson
+
+from rwf.errors import NotFound, StoreUnavailable
+from rwf.model.limits import CHUNK, ITEMS_PER_CALL
+from rwf.model.names import shown
+from rwf.model.retry import seconds
+from rwf.model.states import CallbackStatus
+from rwf.model.views import Callback, CallbackPosture, CallbackView, DispatchReport
+from rwf.ops.base import (
+    OpContext,
+    Slots,
+    catch_errors,
+    checked_id,
+    checked_text,
+    invalid,
+    is_partition,
+    new_call_id,
+    passing_over,
+    readable_id,
+    rejection,
+    side_by_side,
+    unknown_workflow,
+    warn_of,
+)
+from rwf.protocol.callbacks import CallbackRecord
+from rwf.protocol.declare import Arg
+from rwf.protocol.keys import partition_of
+from rwf.protocol.requests import CONNECT, Call, Op, Together
+
+Handler = Callable[[Callback], object]
+"""What is called with each envelope; a coroutine function for ``AsyncClient`` only."""
+
+T = TypeVar("T")
+
+_DISPATCH: Final = "dispatch_callbacks"
+_RESEND: Final = "resend_callback"
+# How many callbacks of a partition are looked at together, however many partitions there are.
+_LEAST_PAGE: Final = 8
+_MEMBER: Final = re.compile(r"([^|]+)\|([1-9][0-9]{0,15})")
+_NUMBER: Final = re.compile("[1-9][0-9]{0,15}")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.]{1,128}")
+
+_log = logging.getLogger("rwf")
+
+
+# --- dispatching ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A callback that is leased to this dispatcher; the token is the claim's alone."""
+
+    envelope: Callback
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a claim: the handler was content, or this went wrong."""
+
+    claim: Claim
+    error: BaseException | None
+
+
+class _Due(NamedTuple):
+    """A callback that stands in a partition's outbox and is due."""
+
+    outbox: _Outbox
+    workflow_id: str
+    number: str
+
+
+@dataclass(slots=True)
+class _Outbox:
+    """What one partition has due, read page by page."""
+
+    partition: int
+    passed: set[str] = field(default_factory=set)
+    """Members that are not to be claimed in this run: they were, or are nothing to be claimed."""
+    offset: int = 0
+    """How many stand in front of the next page, all of them passed."""
+
+    def take(self, page: Sequence[bytes]) -> list[_Due]:
+        """Those of a page that are to be claimed."""
+        members = [member.decode(errors="replace") for member in page]
+        fresh = [member for member in members if member not in self.passed]
+        found: list[_Due] = []
+        for member in fresh:
+            match = _MEMBER.fullmatch(member)
+            if match is None or partition_of(match[1]) != self.partition:
+                self.passed.add(member)
+            else:
+                found.append(_Due(self, match[1], match[2]))
+        if not found:
+            self.offset += len(members)
+        return found
+
+
+class Dispatch:
+    """One run over the outboxes of these partitions, or of all.
+
+    Whoever runs it calls the handler between :meth:`claim` and :meth:`settle`; when they never get
+    to the latter, the lease ends by itself. No callback is claimed twice in one run.
+    """
+
+    def __init__(
+        self,
+        ctx: OpContext,
+        handler: Handler,
+        limit: int,
+        lease: float,
+        partitions: Sequence[int] | None = None,
+    ) -> None:
+        if not callable(handler):
+            raise invalid(_DISPATCH, "the handler must be callable")
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise invalid(_DISPATCH, "limit must be an integer of 1 or more")
+        try:
+            self._lease_ms = round(seconds(lease, "lease") * 1000)
+        except ValueError as error:
+            raise invalid(_DISPATCH, str(error)) from None
+        if self._lease_ms < 1:
+            raise invalid(_DISPATCH, "lease must be at least 0.001 seconds")
+        self.lease = self._lease_ms / 1000
+        self._ctx = ctx
+        self._partitions = partitions
+        self._left = limit
+        self._outboxes: list[_Outbox] | None = None
+        self._delivered = 0
+        self._failed = 0
+
+    def report(self) -> DispatchReport:
+        return DispatchReport(delivered=self._delivered, failed=self._failed)
+
+    def claim(self, room: int) -> Op[list[Claim]]:
+        """Leases up to so many of the callbacks that are due; none when none is, for now."""
+        room = min(room, self._left)
+        if room < 1:
+            return []
+        if self._outboxes is None:
+            self._outboxes = yield from self._begun()
+        while found := (yield from self._due(self._outboxes, room)):
+            if claims := (yield from self._claim(found)):
+                self._left -= len(claims)
+                return claims
+        return []
+
+    def _begun(self) -> Op[list[_Outbox]]:
+        """Tells that there is a dispatcher, before it claims anything; the outboxes to look at."""
+        keys, numbers = self._ctx.keys, self._partitions
+        if not keys.partitions:
+            yield CONNECT
+        try:
+            found = yield Call("dispatcher", [keys.meta()])
+        except StoreUnavailable:
+            # Who removes workflows has to ask there too: what nobody can read holds all of them
+            # back, and other partitions may be reachable.
+            _log.debug("the namespace's record is out of reach")
+        else:
+            # Others may have added some since this client has connected.
+            keys.partitions = int(found[0] or keys.partitions)
+        every = range(keys.partitions) if numbers is None else numbers
+        outboxes = [_Outbox(number) for number in every]
+        random.shuffle(outboxes)  # so that no partition comes first each time
+        return outboxes
+
+    def _due(self, outboxes: Sequence[_Outbox], room: int) -> Op[list[_Due]]:
+        """Up to so many that are due, of all partitions in turn."""
+        most = max(min(room, _LEAST_PAGE), room // (len(outboxes) or 1))
+        asked = outboxes
+        while asked:
+            calls = [self._look(outbox, most) for outbox in asked]
+            pages = yield Together(calls)
+            found = [one.take(page) for one, page in zip(asked, pages, strict=True)]
+            if any(found):
+                in_turn = chain.from_iterable(zip_longest(*found))
+                return [due for due in in_turn if due is not None][:room]
+            # Behind those that are not to be claimed others may stand.
+            asked = [one for one, page in zip(asked, pages, strict=True) if len(page) == most]
+        return []
+
+    def _look(self, outbox: _Outbox, most: int) -> Call:
+        args: list[Arg] = [outbox.offset, most]
+        return Call("due", self._ctx.keys.partition(outbox.partition), args)
+
+    def _claim(self, found: Sequence[_Due]) -> Op[list[Claim]]:
+        """Leases what was found, or what comes before it in its workflow."""
+        claims: list[Claim] = []
+        batches = _batches(found, lambda due: due.outbox.partition)
+        done = yield from side_by_side([self._claim_batch(batch) for batch in batches])
+        for batch, claimed in zip(batches, done, strict=True):
+            if not isinstance(claimed, Exception):
+                claims += claimed
+                continue
+            for due in batch:  # one of them cannot be read
+                one = yield from catch_errors(self._claim_batch([due]))
+                if isinstance(one, Exception):
+                    due.outbox.passed.add(f"{due.workflow_id}|{due.number}")
+                    warn_of("a callback", one)
+                else:
+                    claims += one
+        return claims
+
+    def _claim_batch(self, batch: Sequence[_Due]) -> Op[list[Claim]]:
+        slots = Slots(self._ctx, batch[0].outbox.partition)
+        tokens = [new_call_id() for _ in batch]
+        args: list[Arg] = [self._lease_ms]
+        for due, token in zip(batch, tokens, strict=True):
+            args += [slots.of(due.workflow_id), due.number, token]
+        replies = yield Call("claim_callbacks", slots.keys, args)
+        claims: list[Claim] = []
+        for due, token, (kind, *claimed) in zip(batch, tokens, replies, strict=True):
+            if kind == b"claimed":
+                number, record, *workflow = claimed
+                envelope = CallbackRecord.parse(record).envelope(
+                    due.workflow_id, int(number), *workflow
+                )
+                claims.append(Claim(envelope, token))
+                due.outbox.passed.add(f"{due.workflow_id}|{int(number)}")
+            elif kind == b"other":
+                due.outbox.passed.add(f"{due.workflow_id}|{due.number}")
+        return claims
+
+    def settle(self, outcomes: Sequence[Outcome]) -> Op[None]:
+        """Tells what became of claims, of this run or of another."""
+        batches = _batches(outcomes, lambda one: partition_of(one.claim.envelope.workflow_id))
+        done = yield from side_by_side([self._settle_batch(batch) for batch in batches])
+        for batch, failure in zip(batches, done, strict=True):
+            if isinstance(failure, Exception):  # one of them cannot be read
+                for one in batch:
+                    yield from passing_over(self._settle_batch([one]), "a callback")
+        for one in outcomes:
+            self._delivered += one.error is None
+            self._failed += one.error is not None
+
+    def _settle_batch(self, batch: Sequence[Outcome]) -> Op[None]:
+        partition = int(batch[0].claim.envelope.workflow_id.partition("-")[0])
+        slots = Slots(self._ctx, partition)
+        args: list[Arg] = []
+        for claim, error in ((one.claim, one.error) for one in batch):
+            workflow_id, _, number = claim.envelope.callback_id.partition("/")
+            args += [slots.of(workflow_id), number, claim.token, *_told(error)]
+        yield Call("settle_callbacks", slots.keys, args)
+
+
+def _told(error: BaseException | None) -> tuple[str, str]:
+    """The jitter of the next try and what has failed; nothing of both when nothing has."""
+    if error is None:
+        return "", ""
+    name = type(error).__name__
+    return f"{random.random():.6f}", name if _PLAIN.fullmatch(name) else "an error"  # noqa: S311
+
+
+def _batches(items: Sequence[T], partition: Callable[[T], int | None]) -> list[list[T]]:
+    """The items of each partition, cut into what one call takes."""
+    groups: dict[int | None, list[T]] = {}
+    for item in items:
+        groups.setdefault(partition(item), []).append(item)
+    return [
+        group[at : at + ITEMS_PER_CALL]
+        for group in groups.values()
+        for at in range(0, len(group), ITEMS_PER_CALL)
+    ]
+
+
+def is_async(handler: Handler) -> bool:
+    """Whether a handler has to be called in the event loop."""
+    return any(map(inspect.iscoroutinefunction, (handler, type(handler).__call__)))
+
+
+def blocking(handler: Handler) -> Handler:
+    """The handler where nobody awaits: raises CommandRejected for a coroutine function, and fails
+    when it returns something to be awaited, whose work would never be done."""
+    if is_async(handler):
+        raise invalid(_DISPATCH, "a coroutine function is a handler for AsyncClient only")
+
+    def checked(envelope: Callback) -> None:
+        outcome = handler(envelope)
+        if inspect.iscoroutine(outcome):
+            outcome.close()
+        if isinstance(outcome, Awaitable):
+            raise TypeError("the handler has to be awaited: use AsyncClient")
+
+    return checked
+
+
+# --- showing and sending again ----------------------------------------------------------------
+
+
+def callbacks(ctx: OpContext, workflow_id: str) -> Op[list[CallbackView]]:
+    """All callbacks of a workflow, oldest first."""
+    views: list[CallbackView] = []
+    while True:
+        first = len(views) + 1
+        args: list[Arg] = [first, first + CHUNK - 1]
+        reply = yield ctx.on_workflow("callbacks", readable_id(workflow_id), args)
+        if not reply:
+            raise NotFound(f"no workflow {workflow_id}")
+        static, _, records = reply
+        for number, text in enumerate(records, first):
+            views.append(CallbackRecord.parse(text).view(workflow_id, number, static))
+        if len(records) < CHUNK:
+            return views
+
+
+def posture(ctx: OpContext, workflow_id: str) -> Op[CallbackPosture]:
+    """How many callbacks of a workflow stand in each status."""
+    found = [view.status for view in (yield from callbacks(ctx, workflow_id))]
+    delivered, dead = found.count(CallbackStatus.DELIVERED), found.count(CallbackStatus.DEAD)
+    return CallbackPosture(pending=len(found) - delivered - dead, delivered=delivered, dead=dead)
+
+
+def resend(ctx: OpContext, callback_id: str, actor: str | None) -> Op[CallbackView]:
+    """Has a callback that is dead or delivered sent once more; raises CommandRejected."""
+    workflow_id, number = _checked_callback(callback_id)
+    who = checked_text(actor, "actor", _RESEND)
+    if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
+        raise unknown_workflow(_RESEND, workflow_id)
+    note = {"callback_id": callback_id} | ({} if who is None else {"actor": who})
+    args: list[Arg] = [number, new_call_id(), orjson.dumps(note)]
+    reply = yield ctx.on_workflow("resend_callback", workflow_id, args)
+    if reply[0] == b"rejected":
+        raise rejection(_RESEND, "callback", reply)
+    _, record, static = reply
+    return CallbackRecord.parse(record).view(workflow_id, int(number), static)
+
+
+def _checked_callback(callback_id: Any) -> tuple[str, str]:
+    given = callback_id if isinstance(callback_id, str) else ""
+    workflow_id, _, number = given.partition("/")
+    if not _NUMBER.fullmatch(number):
+        raise invalid(_RESEND, f"{shown(callback_id)} is not the id of a callback")
+    return checked_id(workflow_id, _RESEND), number

@@ -1,0 +1,59 @@
+"""Asking a workflow to end (SPEC section 6)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from rwf.model.states import StepState
+from rwf.model.views import WorkflowView
+from rwf.ops.advance import advance_all
+from rwf.ops.base import (
+    OpContext,
+    checked_id,
+    checked_text,
+    invalid,
+    is_partition,
+    new_call_id,
+    rejection,
+    unknown_workflow,
+    wire_text,
+)
+from rwf.ops.waits import settle_waits
+from rwf.protocol.declare import Arg
+from rwf.protocol.headers import Header
+from rwf.protocol.requests import Op
+
+_ACTION: Final = "request_cancel"
+
+
+def request_cancel(
+    ctx: OpContext, workflow_id: str, actor: str | None, reason: str | None, force: bool = False
+) -> Op[WorkflowView]:
+    """Records the request, and cancels all that does not run, or all that has not ended when it is
+    forced; raises CommandRejected."""
+    workflow_id = checked_id(workflow_id, _ACTION)
+    actor = checked_text(actor, "actor", _ACTION)
+    reason = checked_text(reason, "reason", _ACTION)
+    if not isinstance(force, bool):
+        raise invalid(_ACTION, "force must be True or False")
+    if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
+        raise unknown_workflow(_ACTION, workflow_id)
+    told = {"actor": actor, "reason": reason}
+    note = orjson.dumps({name: text for name, text in told.items() if text is not None})
+    asked: list[Arg] = [wire_text(reason or ""), note, "1" if force else ""]
+    while True:
+        reply = yield ctx.on_workflow("cancel", workflow_id, [new_call_id(), *asked])
+        if reply[0] == b"rejected":
+            raise rejection(_ACTION, "workflow", reply)
+        _, static, counts, context, flag = reply
+        header = Header.parse(static, counts)
+        if header.unwalked:
+            header, context = yield from advance_all(ctx, workflow_id)
+        elif flag:
+            yield from settle_waits(ctx, workflow_id)
+        # A client of an earlier release has gone on with it, and takes no lease away.
+        left = force and header.cancel is not None and header.counts[StepState.EXECUTING] > 0
+        if not left:
+            return header.view(workflow_id, context)

@@ -1,0 +1,379 @@
+"""Claiming steps, extending leases, and giving claims back (SPEC section 8)."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from rwf.errors import RecordUnreadable, StoreUnavailable, WorkflowInvalid
+from rwf.model.limits import ITEMS_PER_CALL, QUEUES_PER_CLAIM
+from rwf.model.names import checked_name
+from rwf.model.retry import seconds
+from rwf.model.states import PauseReason
+from rwf.model.views import ClaimedStep, HeartbeatReport, PartialList
+from rwf.ops.base import (
+    OpContext,
+    Slots,
+    all_partitions,
+    ask_each,
+    catch_each,
+    checked_id,
+    checked_text,
+    invalid,
+    new_call_id,
+    reach_each,
+    side_by_side,
+    warn_of,
+    wire_name,
+    wire_text,
+)
+from rwf.ops.inputs import Judged, place_of, read_inputs
+from rwf.ops.waits import settle_waits
+from rwf.protocol.codecs import time_of
+from rwf.protocol.declare import Arg
+from rwf.protocol.handed import Handed
+from rwf.protocol.keys import partition_of
+from rwf.protocol.requests import Call, Op
+
+_log = logging.getLogger("rwf")
+
+_CLAIM, _HEARTBEAT, _RELEASE = "claim", "heartbeat", "release"
+_MOST: Final = 1_000
+_LONGEST_LEASE: Final = 86_400.0
+_EXTEND, _GIVE_BACK, _MISSING = "x", "b", "m"
+
+
+Report = tuple[ClaimedStep, int | None, bool]
+"""Of a claim, when its lease ends now, None when it was lost; and whether its workflow was asked to
+cancel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimer:
+    """Who asks for steps, of which queues, and for how long at first."""
+
+    queues: tuple[str, ...]
+    worker: str
+    lease_ms: int
+
+    @classmethod
+    def checked(cls, queues: Iterable[str], worker_id: str, lease: float | timedelta) -> Claimer:
+        """Raises CommandRejected, ``invalid_argument``."""
+        if isinstance(queues, str) or not isinstance(queues, Iterable):
+            raise invalid(_CLAIM, "queues must be a list of names")
+        try:
+            names = tuple(dict.fromkeys(checked_name(queue, "a queue") for queue in queues))
+        except WorkflowInvalid as error:
+            raise invalid(_CLAIM, error.message) from None
+        worker = checked_text(worker_id, "worker_id", _CLAIM)
+        if not names or worker is None:
+            raise invalid(_CLAIM, "a claim names at least one queue, and its worker")
+        if len(names) > QUEUES_PER_CLAIM:
+            raise invalid(_CLAIM, f"a claim names at most {QUEUES_PER_CLAIM} queues")
+        return cls(names, wire_text(worker), lease_ms(lease, _CLAIM))
+
+
+def lease_ms(lease: float | timedelta, action: str) -> int:
+    """A lease in milliseconds; raises CommandRejected, ``invalid_argument``."""
+    try:
+        length = seconds(lease, "lease")
+    except ValueError as error:
+        raise invalid(action, str(error)) from None
+    if not 0 < length <= _LONGEST_LEASE:
+        raise invalid(action, f"lease must be more than 0 and at most {_LONGEST_LEASE:.0f} seconds")
+    return max(round(length * 1000), 1)
+
+
+def claimer_for(
+    limit: int, queues: Iterable[str], worker_id: str, lease: float | timedelta
+) -> Claimer | None:
+    """Who claims ``limit`` steps; None for 0. Raises CommandRejected, ``invalid_argument``."""
+    if type(limit) is not int or not 0 <= limit <= _MOST:
+        raise invalid(_CLAIM, f"claim_next must be an integer from 0 to {_MOST}")
+    return Claimer.checked(queues, worker_id, lease) if limit else None
+
+
+def claim(
+    ctx: OpContext,
+    queues: Iterable[str],
+    worker_id: str,
+    limit: int,
+    lease: float | timedelta,
+) -> Op[PartialList[ClaimedStep]]:
+    """Claims up to ``limit`` steps, those that come first of all partitions.
+
+    When a partition is away, what was claimed in others by then is returned: nobody else could
+    tell its holder of it. Raises StoreUnavailable when none answers.
+    """
+    claimer = Claimer.checked(queues, worker_id, lease)
+    if type(limit) is not int or not 1 <= limit <= _MOST:
+        raise invalid(_CLAIM, f"limit must be an integer from 1 to {_MOST}")
+    numbers = yield from all_partitions(ctx)
+    found: PartialList[ClaimedStep] = PartialList()
+    more = True
+    try:
+        while more and len(found) < limit:
+            wanted = limit - len(found)
+            if len(numbers) == 1:
+                asked = min(wanted, ITEMS_PER_CALL)
+                taken, claims = yield from claim_in(ctx, 0, claimer, asked)
+                found += claims
+                more = taken == asked
+            else:
+                more = yield from _claim_first(ctx, claimer, wanted, found)
+    except StoreUnavailable:
+        if not found:
+            raise
+    return found
+
+
+def _claim_first(
+    ctx: OpContext, claimer: Claimer, wanted: int, found: PartialList[ClaimedStep]
+) -> Op[bool]:
+    """Claims of all partitions together; whether there may be more.
+
+    It looks first where the entries are that come first, and takes only these: what somebody
+    reserves and does not start, others wait for.
+    """
+    keys = ctx.keys.partition
+    args: list[Arg] = [min(wanted, ITEMS_PER_CALL), *claimer.queues]
+    numbers = [n for n in range(ctx.keys.partitions) if n not in found.unreachable]
+    seen, away = yield from ask_each(ctx, {n: Call("peek", keys(n), args) for n in numbers})
+    found.unreachable = tuple(sorted({*found.unreachable, *away}))
+    # What comes behind the queue's name orders entries, whatever their queue.
+    entries = [(entry.partition(b":")[2], n) for n, some in seen.items() for entry in some]
+    shares = Counter(n for _, n in sorted(entries)[:wanted])
+    if not shares:
+        return False
+    calls = {n: Call("take", keys(n), [most, *claimer.queues]) for n, most in shares.items()}
+    taken, away = yield from ask_each(ctx, calls)
+    starts = {n: start(ctx, n, claimer, some) for n, some in taken.items() if some}
+    started = yield from reach_each(ctx, starts)
+    found.unreachable = tuple(sorted({*found.unreachable, *away, *started.unreachable}))
+    for claims in started:
+        found += claims
+    return bool(starts)
+
+
+def claim_in(
+    ctx: OpContext, partition: int, claimer: Claimer, limit: int
+) -> Op[tuple[int, list[ClaimedStep]]]:
+    """Claims in one partition: how many entries it had, and what became claims."""
+    keys = ctx.keys.partition(partition)
+    entries = yield Call("take", keys, [limit, *claimer.queues])
+    if not entries:
+        return 0, []
+    return len(entries), (yield from start(ctx, partition, claimer, entries))
+
+
+def take_each(
+    ctx: OpContext, partitions: Sequence[int], claimer: Claimer, limit: int
+) -> Op[dict[int, list[bytes]]]:
+    """Reserves up to ``limit`` entries in each of these partitions, in one round trip; by the
+    partitions that answer. Raises StoreUnavailable when none does."""
+    args: list[Arg] = [limit, *claimer.queues]
+    found, _ = yield from ask_each(
+        ctx, {n: Call("take", ctx.keys.partition(n), args) for n in partitions}
+    )
+    return found
+
+
+def start(
+    ctx: OpContext, partition: int, claimer: Claimer, entries: Sequence[bytes]
+) -> Op[list[ClaimedStep]]:
+    """Starts the steps of entries that ``take`` has reserved.
+
+    A workflow that nothing can be made of keeps nobody else from their steps: its entries are
+    passed over, and go back by themselves.
+    """
+    found = yield from catch_each(
+        lambda some: _start(ctx, partition, claimer, some), entries, _place_of
+    )
+    whole = [claimed for claimed in found if isinstance(claimed, ClaimedStep)]
+    left = [claimed for claimed in found if isinstance(claimed, Handed)]
+    return whole + (yield from fill_in(ctx, left))
+
+
+def _place_of(entry: bytes) -> str:
+    _, workflow_id, step = entry.decode().rsplit("|", 2)
+    return place_of((workflow_id, step))
+
+
+def _start(
+    ctx: OpContext, partition: int, claimer: Claimer, entries: Sequence[bytes]
+) -> Op[list[ClaimedStep | Handed]]:
+    slots = Slots(ctx, partition)
+    args: list[Arg] = [new_call_id(), claimer.worker, claimer.lease_ms]
+    for entry in entries:
+        place, workflow_id, step = entry.decode().rsplit("|", 2)
+        args += [slots.of(workflow_id), step, place]
+    replies, flags = yield Call("start", slots.keys, args)
+    whole, left = yield from told(ctx, entries, replies)
+    for workflow_id, slot in slots:
+        if flags[slot - 1]:
+            yield from settle_waits(ctx, workflow_id)
+    return [*whole, *left]
+
+
+def told(
+    ctx: OpContext, entries: Sequence[bytes], replies: Sequence[Any]
+) -> Op[tuple[list[ClaimedStep], list[Handed]]]:
+    """The claims that became of entries; and those of which something is still to be read.
+
+    Those that lack a result wait for it from now on, and those that cannot be read pause. One of
+    which nothing can be told is passed over: its lease ends, as that of a claimer that died.
+    """
+    judged = Judged(ctx.max_input)
+    left: list[Handed] = []
+    for entry, reply in zip(entries, replies, strict=True):
+        if not reply:
+            continue
+        try:
+            handed = Handed.parse(entry, reply)
+        except RecordUnreadable as error:
+            warn_of(_place_of(entry), error)
+        else:
+            if handed.left or judged.lacks(handed):
+                left.append(handed)
+    yield from _give_up(ctx, judged)
+    return list(judged.whole.values()), left
+
+
+def fill_in(ctx: OpContext, claims: Sequence[Handed]) -> Op[list[ClaimedStep]]:
+    """These claims, once what they lack was read; those that cannot be filled in are given up.
+
+    When their partition is away meanwhile, those are returned that were filled in by then: nobody
+    else could tell their holder of them.
+    """
+    judged = Judged(ctx.max_input)
+    try:
+        yield from read_inputs(ctx, claims, judged)
+        yield from _give_up(ctx, judged)
+    except StoreUnavailable as error:
+        _log.warning("what claimed steps were given could not be read: %s", error)
+    return list(judged.whole.values())
+
+
+def _give_up(ctx: OpContext, judged: Judged) -> Op[None]:
+    if judged.missing:
+        yield from _report(ctx, judged.missing, _MISSING, "")
+    for reason, claims in judged.paused.items():
+        yield from pause(ctx, claims, reason)
+
+
+def heartbeat(
+    ctx: OpContext, claims: Iterable[ClaimedStep], lease: float | timedelta
+) -> Op[HeartbeatReport]:
+    """Extends leases; a lost one changes nothing, and one of a workflow that nothing can be made of
+    is lost."""
+    length, held_by = lease_ms(lease, _HEARTBEAT), _checked(claims, _HEARTBEAT)
+    reports = yield from _report(ctx, held_by, _EXTEND, length)
+    told = {id(held): (end, cancel) for held, end, cancel in reports}
+    extended: list[ClaimedStep] = []
+    lost: list[ClaimedStep] = []
+    asked: list[ClaimedStep] = []
+    for held in held_by:
+        if partition_of(held.workflow_id) in reports.unreachable:
+            continue
+        end, cancel = told.get(id(held), (None, False))
+        if end is None:
+            lost.append(held)
+            continue
+        claimed = held.model_copy(update={"lease_expires_at": time_of(end)})
+        extended.append(claimed)
+        if cancel:
+            asked.append(claimed)
+    return HeartbeatReport(
+        extended=tuple(extended),
+        lost=tuple(lost),
+        cancel_requested=tuple(asked),
+        unreachable=reports.unreachable,
+    )
+
+
+def release(ctx: OpContext, claims: Iterable[ClaimedStep]) -> Op[int]:
+    """Gives unstarted work back, uncounted; how many leases still stood."""
+    reports = yield from _report(ctx, _checked(claims, _RELEASE), _GIVE_BACK, "")
+    return sum(end is not None for _, end, _ in reports)
+
+
+def pause(ctx: OpContext, claims: Sequence[ClaimedStep], reason: PauseReason) -> Op[int]:
+    """Gives steps that could not be begun back for a while, uncounted; how many leases still stood.
+
+    A step pauses for 0.5 s, and each time in a row for twice as long, up to 30 s (``pauses.lua``).
+    """
+    reports = yield from _report(ctx, claims, reason.value, "")
+    return sum(end is not None for _, end, _ in reports)
+
+
+def _checked(claims: Iterable[ClaimedStep], action: str) -> list[ClaimedStep]:
+    found = list(claims) if isinstance(claims, Iterable) else [None]
+    if not all(isinstance(claimed, ClaimedStep) for claimed in found):
+        raise invalid(action, "claims must be ClaimedStep items")
+    for claimed in found:
+        checked_id(claimed.workflow_id, action)
+        wire_name(claimed.step, action)
+        if not isinstance(claimed.lease, str):
+            raise invalid(action, "a claim's lease must be a string")
+    return found
+
+
+def _report(
+    ctx: OpContext, claims: Sequence[ClaimedStep], what: str, length: Arg
+) -> Op[PartialList[Report]]:
+    """What a heartbeat finds of each claim; of a workflow that nothing can be made of, nothing."""
+    found: PartialList[Report] = PartialList()
+    failed: dict[int, StoreUnavailable] = {}
+    batches = list(_by_partition(claims))
+    ops = [_reported_each(ctx, batch, what, length) for batch in batches]
+    done = yield from side_by_side(ops)
+    for batch, one in zip(batches, done, strict=True):
+        if isinstance(one, StoreUnavailable):
+            failed[int(batch[0].workflow_id.partition("-")[0])] = one
+        elif isinstance(one, Exception):
+            raise one
+        else:
+            found += one
+    ctx.away.note(failed)
+    if failed and not found:
+        raise next(iter(failed.values()))
+    found.unreachable = tuple(sorted(failed))
+    return found
+
+
+def _reported_each(
+    ctx: OpContext, batch: Sequence[ClaimedStep], what: str, length: Arg
+) -> Op[list[Report]]:
+    return catch_each(
+        lambda some: _reported(ctx, some, what, length),
+        batch,
+        lambda claimed: f"step {claimed.step} of {claimed.workflow_id}",
+    )
+
+
+def _reported(
+    ctx: OpContext, claims: Sequence[ClaimedStep], what: str, length: Arg
+) -> Op[list[Report]]:
+    slots = Slots(ctx, int(claims[0].workflow_id.partition("-")[0]))
+    args: list[Arg] = [what, length]
+    for claimed in claims:
+        step, lease = wire_name(claimed.step, _HEARTBEAT), wire_text(claimed.lease)
+        args += [slots.of(claimed.workflow_id), step, lease]
+    reply = yield Call("heartbeat", slots.keys, args)
+    return [
+        (claimed, None if end is None else int(end), bool(cancel))
+        for claimed, end, cancel in zip(claims, reply[::2], reply[1::2], strict=True)
+    ]
+
+
+def _by_partition(claims: Iterable[ClaimedStep]) -> Iterator[Sequence[ClaimedStep]]:
+    by_partition: dict[str, list[ClaimedStep]] = {}
+    for claimed in claims:
+        by_partition.setdefault(claimed.workflow_id.partition("-")[0], []).append(claimed)
+    for some in by_partition.values():
+        for start in range(0, len(some), ITEMS_PER_CALL):
+            yield some[start : start + ITEMS_PER_CALL]

@@ -1,0 +1,361 @@
+"""Completing steps, one or many."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import orjson
+
+from rwf.errors import CommandRejected
+from rwf.model.limits import ITEMS_PER_CALL
+from rwf.model.retry import seconds
+from rwf.model.states import STEP_CODE, CompletionStatus, StepState
+from rwf.model.views import ClaimedStep, CommandResult
+from rwf.ops.advance import advance_origin
+from rwf.ops.base import (
+    OpContext,
+    Slots,
+    catch_errors,
+    checked_id,
+    checked_text,
+    encoded_payload,
+    invalid,
+    is_partition,
+    new_call_id,
+    rejection,
+    unknown_workflow,
+    wire_name,
+    wire_text,
+)
+from rwf.ops.claims import Claimer, fill_in, start, told
+from rwf.ops.inputs import read_item
+from rwf.ops.waits import settle_waits, untold
+from rwf.protocol.declare import Arg
+from rwf.protocol.handed import Handed
+from rwf.protocol.headers import Header
+from rwf.protocol.records import Record, Row
+from rwf.protocol.requests import Call, Op
+from rwf.protocol.waits import Wait
+
+_ACTION: Final = "complete_step"
+_STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}
+MAX_SUMMARY: Final = 4096
+_BYTES_PER_CALL: Final = 262_144
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What one step's work came to; an item of ``complete_many``.
+
+    The fields are the parameters of :meth:`rwf.Client.complete_step`.
+    """
+
+    workflow_id: str
+    step: str
+    status: CompletionStatus | str = CompletionStatus.COMPLETED
+    payload: Any = None
+    summary: str | None = None
+    lease: str | None = None
+    retry_in: float | timedelta | None = None
+    actor: str | None = None
+    force: bool = False
+    command_id: str | None = None
+    count: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A completion as it is sent: its fields behind the slot of its workflow, payload and note."""
+
+    workflow_id: str
+    step: str
+    fields: str
+    payload: bytes
+    note: bytes
+
+
+def complete_step(ctx: OpContext, completion: Completion) -> Op[CommandResult]:
+    """One completion; raises CommandRejected when it is refused."""
+    results, _ = yield from _complete(ctx, [prepared(ctx, completion)], None, 0)
+    if isinstance(results[0], CommandRejected):
+        raise results[0]
+    return results[0]
+
+
+class Batch(list[CommandResult | CommandRejected]):
+    """What ``complete_many`` answers: a result or a refusal for each item, in the order given; and
+    in ``claimed`` the steps that it has claimed."""
+
+    claimed: list[ClaimedStep]
+
+    def __init__(self, answers: Iterable[CommandResult | CommandRejected]) -> None:
+        super().__init__(answers)
+        self.claimed = []
+
+
+def complete_many(
+    ctx: OpContext,
+    completions: Iterable[Completion],
+    claimer: Claimer | None = None,
+    limit: int = 0,
+) -> Op[Batch]:
+    """Many completions, in one round trip a partition and 64; a refusal stops no other. Nor does a
+    workflow that nothing can be made of: that is raised when all others have been reported.
+
+    With a claimer the next steps are claimed on the way, up to ``limit``, in the partitions that
+    are visited anyway.
+    """
+    if not isinstance(completions, Iterable):
+        raise invalid(_ACTION, "complete_many takes Completion items")
+    results: list[CommandResult | CommandRejected | None] = []
+    by_partition: dict[str, list[tuple[int, Item]]] = defaultdict(list)
+    for number, completion in enumerate(completions):
+        try:
+            item = prepared(ctx, completion)
+        except CommandRejected as refusal:
+            results.append(refusal)
+            continue
+        results.append(None)
+        by_partition[item.workflow_id.partition("-")[0]].append((number, item))
+    claimed: list[ClaimedStep] = []
+    failed: list[Exception] = []
+    for batch in [batch for items in by_partition.values() for batch in batches(items)]:
+        wanted = min(limit - len(claimed), ITEMS_PER_CALL)
+        replies, found = yield from _complete_each(
+            ctx, [item for _, item in batch], claimer if wanted > 0 else None, wanted
+        )
+        claimed += found
+        for (number, _), reply in zip(batch, replies, strict=True):
+            if isinstance(reply, CommandResult | CommandRejected):
+                results[number] = reply
+            else:
+                failed.append(reply)
+    if failed:
+        raise failed[0]
+    answer = Batch(result for result in results if result is not None)
+    answer.claimed += claimed
+    return answer
+
+
+def batches(items: Iterable[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]]]:
+    """Cuts numbered items into calls. A step stands once in a call: it is compared with stored
+    rows."""
+    batch: list[tuple[int, Item]] = []
+    seen: set[tuple[str, str]] = set()
+    size = 0
+    for number, item in items:
+        step = item.workflow_id, item.step
+        more = len(item.payload) + len(item.note)
+        full = len(batch) == ITEMS_PER_CALL or (batch and size + more > _BYTES_PER_CALL)
+        if full or step in seen:
+            yield batch
+            batch, seen, size = [], set(), 0
+        batch.append((number, item))
+        size += more
+        seen.add(step)
+    yield batch
+
+
+def prepared(ctx: OpContext, asked: Completion) -> Item:
+    """The completion as it is sent; raises CommandRejected for what can be judged here.
+
+    The same item may be sent again after a lost reply: it keeps its call's id.
+    """
+    if not isinstance(asked, Completion):
+        raise invalid(_ACTION, "complete_many takes Completion items")
+    workflow_id = checked_id(asked.workflow_id, _ACTION)
+    step = wire_name(asked.step, _ACTION)
+    code = _STATUSES.get(str(asked.status)) if isinstance(asked.status, str) else None
+    if code is None:
+        raise invalid(_ACTION, f"status must be one of {', '.join(_STATUSES)}")
+    if asked.retry_in is not None and code != STEP_CODE[StepState.RETRYABLE]:
+        raise invalid(_ACTION, "retry_in goes with status 'retryable' only")
+    if not isinstance(asked.force, bool) or not isinstance(asked.count, bool):
+        raise invalid(_ACTION, "force and count must be True or False")
+    if not asked.count and (code != STEP_CODE[StepState.RETRYABLE] or asked.payload is not None):
+        raise invalid(_ACTION, "count=False goes with status 'retryable', and without a payload")
+    payload = encoded_payload(ctx, asked.payload, _ACTION)
+    command = checked_text(asked.command_id, "command_id", _ACTION)
+    lease = checked_text(asked.lease, "lease", _ACTION)
+    fields = (
+        step,
+        code,
+        new_call_id(),
+        wire_text(command or ""),
+        wire_text(lease or ""),
+        "" if asked.retry_in is None else _delay_ms(asked.retry_in),
+        f"{random.random():.6f}",  # noqa: S311 - jitter
+        "" if payload is None else "1",
+        "1" if asked.force else "",
+        "" if asked.count else "1",
+    )
+    return Item(workflow_id, step, ",".join(fields), payload or b"", _note(asked, command))
+
+
+def _delay_ms(retry_in: float | timedelta) -> str:
+    try:
+        return f"{round(seconds(retry_in, 'retry_in') * 1000)}"
+    except ValueError as error:
+        raise invalid(_ACTION, str(error)) from None
+
+
+def _note(asked: Completion, command: str | None) -> bytes:
+    summary = asked.summary
+    if summary is not None and (not isinstance(summary, str) or len(summary) > MAX_SUMMARY):
+        raise invalid(_ACTION, f"summary must be a string of at most {MAX_SUMMARY} characters")
+    note = {
+        "status": str(asked.status),
+        "summary": summary,
+        "actor": checked_text(asked.actor, "actor", _ACTION),
+        "command_id": command,
+        "force": asked.force or None,
+        "count": None if asked.count else False,
+    }
+    try:
+        return orjson.dumps({key: value for key, value in note.items() if value is not None})
+    except TypeError:
+        raise invalid(_ACTION, "summary must not hold lone surrogates") from None
+
+
+Reply = CommandResult | CommandRejected | Exception
+
+
+def _complete_each(
+    ctx: OpContext, items: Sequence[Item], claimer: Claimer | None, limit: int
+) -> Op[tuple[Sequence[Reply], list[ClaimedStep]]]:
+    """One batch of one partition, or each of it by itself where that fails."""
+    done = yield from catch_errors(_complete(ctx, items, claimer, limit))
+    if not isinstance(done, Exception):
+        return done
+    replies: list[Reply] = []
+    for item in items:
+        alone = yield from catch_errors(_complete(ctx, [item], None, 0))
+        replies += [alone] if isinstance(alone, Exception) else alone[0]
+    return replies, []
+
+
+def _complete(
+    ctx: OpContext, items: Sequence[Item], claimer: Claimer | None, limit: int
+) -> Op[tuple[list[CommandResult | CommandRejected], list[ClaimedStep]]]:
+    """One batch of one partition; and the next claims there."""
+    partition = int(items[0].workflow_id.partition("-")[0])
+    if not (yield from is_partition(ctx, partition)):
+        return [unknown_workflow(_ACTION, item.workflow_id) for item in items], []
+    slots = Slots(ctx, partition)
+    args = _arguments(slots, items, (), claimer, limit, views=True)
+    replies, flows, _, found, claims = yield Call("complete", slots.keys, args)
+    for workflow_id, slot in slots:
+        if flows[slot - 1] and flows[slot - 1][3]:
+            flows[slot - 1][2], _ = yield from read_item(ctx, workflow_id, "", "w")
+    results: list[CommandResult | CommandRejected] = []
+    for item, reply in zip(items, replies, strict=True):
+        if reply[0] == b"rejected":
+            results.append(rejection(_ACTION, "step", reply))
+        else:
+            flow = flows[slots.of(item.workflow_id) - 1]
+            results.append((yield from _result(ctx, item, reply, flow)))
+    for workflow_id, slot in slots:
+        if untold(flows[slot - 1]):
+            yield from settle_waits(ctx, workflow_id)
+    if claimer is None:
+        return results, []
+    next_, left = yield from told(ctx, found, claims)
+    reserved = [entry for entry, reply in zip(found, claims, strict=True) if not reply]
+    if reserved:
+        next_ += yield from start(ctx, partition, claimer, reserved)
+    return results, next_ + (yield from fill_in(ctx, left))
+
+
+def _arguments(
+    slots: Slots,
+    items: Sequence[Item],
+    entries: Sequence[bytes],
+    claimer: Claimer | None,
+    limit: int,
+    *,
+    views: bool,
+) -> list[Arg]:
+    """What ``complete.lua`` takes."""
+    args: list[Arg] = ["1" if views else ""]
+    if claimer is None:
+        args += ["", "", "", "", ""]
+    else:
+        queues = ",".join(claimer.queues)
+        args += [limit or "", queues, new_call_id(), claimer.worker, claimer.lease_ms]
+    args.append(len(entries))
+    for entry in entries:
+        place, workflow_id, step = entry.decode().rsplit("|", 2)
+        args.append(f"{slots.of(workflow_id)},{step},{place}")
+    for item in items:
+        args += [f"{slots.of(item.workflow_id)},{item.fields}", item.payload, item.note]
+    return args
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one round trip of a worker brought: a refusal or None for each completion; claims;
+    claims of which something is still to be read (``fill_in``); entries that are reserved for it,
+    to be started with the next; and how many entries of the queues it found."""
+
+    refusals: list[CommandRejected | None]
+    claimed: list[ClaimedStep]
+    lacking: list[Handed]
+    reserved: list[bytes]
+    found: int
+
+
+def turn(
+    ctx: OpContext,
+    partition: int,
+    items: Sequence[Item],
+    reserved: Sequence[bytes],
+    claimer: Claimer,
+    limit: int,
+) -> Op[Turn]:
+    """A worker's round trip in a partition: reports steps, starts reserved ones, asks for more.
+
+    The items are one of ``batches``, and of this partition; at most 64 are reserved, and at most 64
+    asked for. The answers have no views, which would cost more than all else.
+    """
+    slots = Slots(ctx, partition)
+    args = _arguments(slots, items, reserved, claimer, limit, views=False)
+    replies, _, started, found, claims = yield Call("complete", slots.keys, args)
+    refusals: list[CommandRejected | None] = []
+    for item, reply in zip(items, replies, strict=True):
+        refused = reply[0] == b"rejected"
+        refusals.append(rejection(_ACTION, "step", reply) if refused else None)
+        if not refused and Row.is_open(reply[2]):
+            origin = f"{item.step}:{reply[1].decode()}"
+            yield from advance_origin(ctx, item.workflow_id, origin)
+    claimed, lacking = yield from told(ctx, [*reserved, *found], [*started, *claims])
+    left = [entry for entry, reply in zip(found, claims, strict=True) if not reply]
+    return Turn(refusals, claimed, lacking, left, len(found))
+
+
+def _result(
+    ctx: OpContext, item: Item, reply: Sequence[Any], flow: Sequence[Any]
+) -> Op[CommandResult]:
+    kind, attempt, row_text, record, input_, step_context, wait, left = reply
+    static, counts, context, _, _ = flow
+    if left:
+        input_, step_context = yield from read_item(ctx, item.workflow_id, item.step, "p")
+    header = Header.parse(static, counts)
+    awaiting = Wait.parse(wait).view(item.workflow_id, item.step) if wait else None
+    row = Row.parse(row_text)
+    if row.open:
+        origin = f"{item.step}:{attempt.decode()}"
+        row, header, context = yield from advance_origin(ctx, item.workflow_id, origin)
+    return CommandResult(
+        outcome=kind.decode(),
+        step=Record.parse(item.step, record).view(header, input_, step_context, awaiting),
+        workflow=header.view(item.workflow_id, context),
+        released=row.released,
+        released_count=row.released_count,
+        cancelled=row.cancelled,
+        cancelled_count=row.cancelled_count,
+    )

@@ -1,0 +1,297 @@
+"""Loading what an explanation needs, and explaining."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from rwf.model.limits import LISTED, REPLY_ITEMS
+from rwf.model.operator_status import step_status, workflow_status
+from rwf.model.references import Ref
+from rwf.model.result_refs import ResultMissing, fill, references
+from rwf.model.states import (
+    FAILED_STEPS,
+    OPEN_STEPS,
+    TERMINAL_STEPS,
+    EdgePolicy,
+    StepCause,
+    StepState,
+    resolves,
+)
+from rwf.model.views import (
+    CallbackPosture,
+    Dependency,
+    QueueView,
+    RootCause,
+    StepExplanation,
+    WorkflowExplanation,
+)
+from rwf.ops.base import OpContext, all_of, both, wire_name
+from rwf.ops.callbacks import posture
+from rwf.ops.explanation import (
+    Awaited,
+    Holds,
+    actions,
+    blockers,
+    is_held,
+    root_causes_of_step,
+    root_causes_of_workflow,
+    step_diagnosis,
+    workflow_diagnosis,
+)
+from rwf.ops.queues import queue_of
+from rwf.ops.reads import Loaded, edges, edges_of_all, latest_rejection, load, records, rows
+from rwf.ops.recover import latest_recovery
+from rwf.ops.signals import swallowed_by
+from rwf.protocol.codecs import value_of
+from rwf.protocol.declare import Arg
+from rwf.protocol.headers import Header
+from rwf.protocol.pauses import Pause
+from rwf.protocol.records import Record, Row
+from rwf.protocol.requests import Op, Read
+
+_PLACES_PER_CALL: Final = 250
+# Steps that may be root causes of a workflow whether they hold others or not.
+_CAUSING: Final = OPEN_STEPS | FAILED_STEPS
+
+
+def explain_step(ctx: OpContext, workflow_id: str, name: str) -> Op[StepExplanation]:
+    wire = wire_name(name, "explain_step")
+    loaded, rejection = yield from both(
+        load(ctx, workflow_id, names=[wire]), latest_rejection(ctx, workflow_id, name)
+    )
+    record, header = loaded.records[0], loaded.header
+    parts: list[Op[Any]] = [
+        _above(ctx, workflow_id, header, record),
+        _parents(ctx, workflow_id, record),
+        _queue(ctx, workflow_id, record),
+        _waiting(ctx, loaded, name),
+        _missing(ctx, workflow_id, record),
+    ]
+    holds, above, queue, waiting, missing = yield from all_of(parts)
+    parents, parent_records = above
+    holds.pauses = yield from _pauses(ctx, workflow_id, [name, *holds.retryable()], holds)
+    causes, cause_count = root_causes_of_step(holds, name)
+    reported = [*parent_records.values(), *(holds.records[cause.step] for cause in causes)]
+    latest = yield from _latest(ctx, workflow_id, reported)
+    causes = [_with_result(cause, latest) for cause in causes]
+    held_by = [holds.records[parent] for parent in holds.parents.get(name, ())]
+    why = blockers(
+        header,
+        record,
+        held_by,
+        loaded.now,
+        queue=queue,
+        wait=waiting,
+        missing=missing,
+        pause=holds.pauses.get(name),
+    )
+    dependencies = tuple(
+        _dependency(parent_records[parent], policy, latest) for parent, policy in parents
+    )
+    edges_up = [resolves(parent.state, parent.policy) for parent in dependencies]
+    held_down = False in edges_up or any(parent.state in TERMINAL_STEPS for parent in held_by)
+    return StepExplanation(
+        workflow_id=workflow_id,
+        step=name,
+        operator_status=step_status(
+            record.state,
+            frozenset(blocker.code for blocker in why),
+            deserted=queue is not None and queue.asked_at is not None and not queue.served,
+        ),
+        state=record.state,
+        diagnosis=step_diagnosis(record, why, causes),
+        blockers=tuple(why),
+        dependencies=dependencies,
+        dependency_count=record.parent_count,
+        root_causes=tuple(causes),
+        root_cause_count=cause_count,
+        executable_actions=actions(header, record, held_down=held_down),
+        latest_rejection=rejection,
+    )
+
+
+def _queue(ctx: OpContext, workflow_id: str, record: Record) -> Op[QueueView | None]:
+    """The queue that an available step waits in."""
+    if record.state is not StepState.AVAILABLE:
+        return None
+    return (yield from queue_of(ctx, workflow_id, record.queue))
+
+
+def _waiting(ctx: OpContext, loaded: Loaded, name: str) -> Op[Awaited | None]:
+    """What a step waits for, or has waited for."""
+    wait = loaded.waits.get(name)
+    if wait is None:
+        return None
+    swallowed = yield from swallowed_by(ctx, wait)
+    return Awaited(wait.view(loaded.workflow_id, name), swallowed)
+
+
+def _missing(ctx: OpContext, workflow_id: str, record: Record) -> Op[Ref | None]:
+    """The first reference of a step's input that leads nowhere now; None when all are there."""
+    if not record.lacks_result:
+        return None
+    name = record.name
+    loaded = yield from load(ctx, workflow_id, names=[name], payloads=True)
+    value = value_of(loaded.inputs[0])
+    names = list(dict.fromkeys(ref.step for ref in references(value)))
+    results: dict[str, Any] = {}
+    null: set[str] = set()
+    for step in names:
+        (parent,) = (yield from load(ctx, workflow_id, names=[step])).records
+        if parent.state is not StepState.COMPLETED or parent.cause is StepCause.OPERATOR_SKIPPED:
+            null.add(step)
+            continue
+        for _, _, _, payload in (
+            yield from rows(ctx, workflow_id, [step], payloads=True, which="latest")
+        ):
+            results[step] = value_of(payload)
+    try:
+        fill(value, results, frozenset(null))
+    except ResultMissing as error:
+        return error.ref
+    return None
+
+
+def _pauses(
+    ctx: OpContext, workflow_id: str, names: Sequence[str], holds: Holds
+) -> Op[dict[str, Pause]]:
+    """The latest pauses of those of these steps that are retryable; of at most as many as are
+    listed."""
+    retryable = [name for name in names if holds.records[name].state is StepState.RETRYABLE]
+    payloads = ctx.keys.payloads(workflow_id)
+    found: dict[str, Pause] = {}
+    for start in range(0, min(len(retryable), LISTED), REPLY_ITEMS):
+        some = retryable[start : start + REPLY_ITEMS]
+        fields = [Pause.field(name) for name in some]
+        (texts,) = yield Read(payloads, [("HMGET", payloads, *fields)])
+        if isinstance(texts, list):  # else somebody has overwritten the key
+            pairs = zip(some, texts, strict=True)
+            found |= {name: Pause.parse(text) for name, text in pairs if text is not None}
+    return found
+
+
+def _above(ctx: OpContext, workflow_id: str, header: Header, record: Record) -> Op[Holds]:
+    """What holds a step, all the way up."""
+    holds = Holds({record.name: record}, requested=header.cancel is not None)
+    if not is_held(record):
+        return holds
+    # Steps, and chunks of their parents ("name#n"), to be walked, and those that have been.
+    waiting = {record.name: None}
+    done: set[str] = set()
+    told: set[tuple[str, str]] = set()
+    while waiting:
+        asked: list[Arg] = list(islice(waiting, _PLACES_PER_CALL))
+        edges_, records_, left = yield ctx.on_workflow("ancestry", workflow_id, asked)
+        found = {
+            name.decode(): Record.parse(name.decode(), text)
+            for name, text in zip(records_[::2], records_[1::2], strict=True)
+        }
+        for child, parent in zip(edges_[::2], edges_[1::2], strict=True):
+            edge = child.decode(), parent.decode()
+            if edge not in told:
+                told.add(edge)
+                holds.add(edge[0], found[edge[1]])
+        further = {place.decode() for place in left}
+        walked = {str(place) for place in asked}
+        walked |= {name for name, parent in found.items() if is_held(parent)}
+        done |= walked - further
+        for place in done & waiting.keys():
+            del waiting[place]
+        waiting |= dict.fromkeys(sorted(further - done))
+    return holds
+
+
+def _parents(
+    ctx: OpContext, workflow_id: str, record: Record
+) -> Op[tuple[list[tuple[str, EdgePolicy]], dict[str, Record]]]:
+    """A step's edges from its parents, as many as are listed, and the parents' records."""
+    parents = yield from edges(ctx, workflow_id, record, up=True, limit=LISTED)
+    found: dict[str, Record] = {}
+    names = [name for name, _ in parents]
+    for start in range(0, len(names), _PLACES_PER_CALL):
+        some = names[start : start + _PLACES_PER_CALL]
+        for parent in (yield from load(ctx, workflow_id, names=some)).records:
+            found[parent.name] = parent
+    return parents, found
+
+
+def _latest(
+    ctx: OpContext, workflow_id: str, some: Iterable[Record]
+) -> Op[dict[str, tuple[int, Row]]]:
+    """The latest results of these steps, with their attempts, as far as they have reported."""
+    names = list(dict.fromkeys(record.name for record in some if record.reported))
+    found = yield from rows(ctx, workflow_id, names, payloads=False, which="latest")
+    return {name: (attempt, row) for name, attempt, row, _ in found}
+
+
+def _with_result(cause: RootCause, latest: Mapping[str, tuple[int, Row]]) -> RootCause:
+    if cause.step not in latest:
+        return cause
+    attempt, row = latest[cause.step]
+    return cause.model_copy(update={"attempt": attempt, "summary": row.note.get("summary")})
+
+
+def _dependency(
+    parent: Record, policy: EdgePolicy, latest: Mapping[str, tuple[int, Row]]
+) -> Dependency:
+    status = latest[parent.name][1].status if parent.name in latest else None
+    return Dependency(step=parent.name, state=parent.state, policy=policy, result_status=status)
+
+
+def explain(ctx: OpContext, workflow_id: str) -> Op[WorkflowExplanation]:
+    first, all_records = yield from records(ctx, workflow_id)
+    holds = yield from _whole(ctx, workflow_id, first.header, all_records)
+    holds.pauses = yield from _pauses(ctx, workflow_id, holds.retryable(), holds)
+    causes, cause_count = root_causes_of_workflow(holds)
+    latest = yield from _latest(ctx, workflow_id, (holds.records[one.step] for one in causes))
+    causes = [_with_result(cause, latest) for cause in causes]
+    view = first.workflow()
+    parts: list[Op[Any]] = [
+        _posture(ctx, workflow_id, first.header),
+        latest_recovery(ctx, workflow_id),
+        latest_rejection(ctx, workflow_id, None),
+    ]
+    callbacks, recovery, rejection = yield from all_of(parts)
+    return WorkflowExplanation(
+        workflow_id=workflow_id,
+        operator_status=workflow_status(view, review=first.header.needs_review),
+        state=view.state,
+        diagnosis=workflow_diagnosis(view, causes),
+        counts=first.header.counts,
+        root_causes=tuple(causes),
+        root_cause_count=cause_count,
+        callbacks=callbacks,
+        latest_recovery=recovery,
+        latest_rejection=rejection,
+    )
+
+
+def _posture(ctx: OpContext, workflow_id: str, header: Header) -> Op[CallbackPosture]:
+    if not header.callbacks:
+        return CallbackPosture()
+    return (yield from posture(ctx, workflow_id))
+
+
+def _whole(
+    ctx: OpContext, workflow_id: str, header: Header, all_records: list[Record]
+) -> Op[Holds]:
+    """What holds what in a whole workflow."""
+    by_name = {record.name: record for record in all_records}
+    holds = Holds(
+        {record.name: record for record in all_records if record.state in _CAUSING},
+        requested=header.cancel is not None,
+    )
+    held = [record for record in all_records if is_held(record)]
+    parents = yield from edges_of_all(ctx, workflow_id, held)
+    for record, edges_up in zip(held, parents, strict=True):
+        for name, policy in edges_up:
+            parent = by_name[name]
+            if parent.state in OPEN_STEPS:
+                holding = record.state is StepState.PENDING
+            else:
+                holding = resolves(parent.state, policy) is False
+            if holding:
+                holds.add(record.name, parent)
+    return holds

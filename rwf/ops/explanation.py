@@ -1,0 +1,490 @@
+"""Why a step waits: what stored records say, in words and codes (SPEC section 7).
+
+Pure: it reads what ``rwf.ops.explain`` has loaded. ``Holds`` is the part of the graph that
+holds something back: edges from parents that have not ended, or that cancelled their child.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from rwf.model.limits import LISTED
+from rwf.model.names import shown
+from rwf.model.references import Ref
+from rwf.model.states import (
+    COMPLETABLE,
+    FAILED_STEPS,
+    OPEN_STEPS,
+    SEMANTICS_VERSION,
+    TERMINAL_STEPS,
+    PauseReason,
+    StepCause,
+    StepState,
+    WorkflowState,
+)
+from rwf.model.views import AwaitView, Blocker, QueueView, RootCause, WorkflowView
+from rwf.protocol.headers import Header
+from rwf.protocol.pauses import Pause
+from rwf.protocol.records import Record
+
+# How many steps are visited, over all root causes, to count how many each one holds.
+_VISITS: Final = 200_000
+# How many names all paths of an explanation hold, about; a path is not cut below the second number.
+_PATH_NAMES: Final = 20_000
+_SHORTEST_CUT: Final = 100
+_GAP: Final = "..."
+
+_LEGAL: Final[Mapping[str, tuple[str, ...]]] = {
+    "waiting_for_worker": ("run_worker", "complete_step"),
+    "executing": ("wait", "complete_with_force"),
+    "retry_scheduled": ("wait", "complete_step", "recover_step"),
+    "waiting_on_signal": ("deliver_signal", "recover_step"),
+    "release_in_progress": ("reconcile",),
+    "step_failed": ("inspect_step_result", "recover_step"),
+    "expired_wait": ("recover_step",),
+    "cancelled": ("recover_step",),
+    "cancel_requested": ("wait",),
+    "cancelled_by_dependency": ("explain_step",),
+    "waiting_on_dependencies": ("explain_step",),
+    "missing_dependency_result": ("recover_step",),
+    PauseReason.NO_HANDLER: ("run_worker_with_handler", "complete_step", "recover_step"),
+    PauseReason.INPUT_TOO_LARGE: ("raise_max_input", "complete_step", "recover_step"),
+    PauseReason.INPUT_UNREADABLE: ("recover_step", "complete_step"),
+}
+
+_CODE_OF_STATE: Final = {
+    StepState.AVAILABLE: "waiting_for_worker",
+    StepState.EXECUTING: "executing",
+    StepState.RETRYABLE: "retry_scheduled",
+    StepState.AWAITING_SIGNAL: "waiting_on_signal",
+    StepState.FAILED: "step_failed",
+    StepState.DISCARDED: "step_failed",
+    StepState.EXPIRED: "expired_wait",
+    StepState.CANCELLED: "cancelled",
+}
+
+
+_WAITING_STATES: Final = frozenset({StepState.AWAITING_SIGNAL, StepState.RETRYABLE})
+
+
+def actions(header: Header, record: Record, *, held_down: bool) -> tuple[str, ...]:
+    """What an operator may do to a step now, by ``complete_step`` and ``recover_step``.
+
+    The options that it takes are part of the name: ``skip_with_force``. ``held_down``: a parent
+    would cancel the step again, so that a retry is refused.
+    """
+    if header.semantics_version != SEMANTICS_VERSION:
+        return ()
+    force = ("force",) if record.state is StepState.EXECUTING else ()
+    reopen = ("reopen",) if header.cancel is not None else ()
+    found = [_with("complete", force)] if record.state in COMPLETABLE else []
+    if record.state is not StepState.COMPLETED:
+        found += [] if held_down else [_with("retry", force + reopen)]
+        found.append(_with("skip", force + reopen))
+    if record.state in OPEN_STEPS:
+        found.append(_with("cancel", force))
+    return tuple(found)
+
+
+def _with(action: str, options: Sequence[str]) -> str:
+    return f"{action}_with_{'_and_'.join(options)}" if options else action
+
+
+def is_held(record: Record) -> bool:
+    """Whether a step is where it is because of others: pending, or cancelled by one."""
+    return record.state is StepState.PENDING or record.cause is StepCause.CANCELLED_BY_DEPENDENCY
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A step's wait; and the signal on record, if any, that would swallow the next one of the
+    default dedupe key."""
+
+    wait: AwaitView
+    swallowed_by: str | None
+
+    def details(self) -> dict[str, object]:
+        """What a blocker tells of it."""
+        return {
+            "signal": self.wait.signal,
+            "correlation_key": self.wait.correlation_key,
+            "deadline": self.wait.deadline,
+            "registered_at": self.wait.registered_at,
+            "swallowed_by": self.swallowed_by,
+        }
+
+
+@dataclass(slots=True)
+class Holds:
+    """Which steps hold which. ``children`` maps a step to those it holds directly; ``requested``:
+    a cancel request stands, which a recovery would have to close."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    parents: dict[str, list[str]] = field(default_factory=dict)
+    children: dict[str, list[str]] = field(default_factory=dict)
+    requested: bool = False
+    pauses: Mapping[str, Pause] = field(default_factory=dict)
+    """Those of root causes that wait for a retry."""
+
+    def add(self, child: str, parent: Record) -> None:
+        self.records[parent.name] = parent
+        self.parents.setdefault(child, []).append(parent.name)
+        self.children.setdefault(parent.name, []).append(child)
+
+    def roots(self) -> list[str]:
+        """The steps at the far end: those that hold others and are not held themselves, those that
+        have failed, whether they hold any or not, and held ones that no parent holds any more
+        (their release is in progress)."""
+        return [
+            name
+            for name, record in self.records.items()
+            if (name in self.children and not is_held(record))
+            or record.state in FAILED_STEPS
+            or (record.state is StepState.PENDING and not self._waits(name))
+        ]
+
+    def waiting(self) -> list[str]:
+        """The steps that hold no other, and wait for something else than a worker."""
+        return [
+            name
+            for name, record in self.records.items()
+            if name not in self.children and record.state in _WAITING_STATES
+        ]
+
+    def retryable(self) -> list[str]:
+        """The steps among root causes that wait for a retry."""
+        names = dict.fromkeys((*self.roots(), *self.waiting()))
+        return [name for name in names if self.records[name].state is StepState.RETRYABLE]
+
+    def _waits(self, name: str) -> bool:
+        return any(self.records[up].state in OPEN_STEPS for up in self.parents.get(name, ()))
+
+    def code(self, name: str) -> str:
+        """Why a root cause is one."""
+        record = self.records[name]
+        if record.lacks_result:
+            return "missing_dependency_result"
+        pause = self.pauses.get(name)
+        if pause is not None and pause.holds(record):
+            return pause.reason
+        return "release_in_progress" if is_held(record) else _CODE_OF_STATE[record.state]
+
+    def legal_next_steps(self, code: str) -> tuple[str, ...]:
+        """What somebody may do about a root cause."""
+        reopened = {"recover_step": "recover_with_reopen"} if self.requested else {}
+        return tuple(reopened.get(step, step) for step in _LEGAL[code])
+
+    def held_by(self, name: str, limit: int) -> int:
+        """How many steps this one holds; counts up to ``limit``."""
+        seen = {name}
+        queue = deque([name])
+        while queue and len(seen) <= limit:
+            for child in self.children.get(queue.popleft(), ()):
+                if child not in seen:
+                    seen.add(child)
+                    queue.append(child)
+        return min(len(seen) - 1, limit)
+
+    def paths(self, target: str) -> dict[str, str]:
+        """For each step above ``target``, the next step on a shortest way down to it."""
+        below: dict[str, str] = {}
+        queue = deque([target])
+        while queue:
+            name = queue.popleft()
+            for parent in self.parents.get(name, ()):
+                if parent not in below and parent != target:
+                    below[parent] = name
+                    queue.append(parent)
+        return below
+
+
+def root_causes_of_step(holds: Holds, target: str) -> tuple[list[RootCause], int]:
+    """The root causes that hold one step, nearest first, each with the way down; and how many."""
+    below = holds.paths(target)
+    roots = set(holds.roots())
+    order = [name for name in (target, *below) if name in roots]
+    longest = min(max(_PATH_NAMES // max(len(order), 1), _SHORTEST_CUT), LISTED)
+    causes = [
+        _root_cause(holds, name, _path(below, name, longest), 1, False) for name in order[:LISTED]
+    ]
+    return causes, len(order)
+
+
+def _path(below: Mapping[str, str], name: str, longest: int) -> tuple[str, ...]:
+    """The way down from a root cause; the middle of one that is too long is left out."""
+    path = [name]
+    while path[-1] in below:
+        path.append(below[path[-1]])
+    if len(path) > longest:
+        path[longest // 2 : 1 - longest // 2] = [_GAP]
+    return tuple(path)
+
+
+def root_causes_of_workflow(holds: Holds) -> tuple[list[RootCause], int]:
+    """A workflow's root causes, those that hold the most steps first; and how many.
+
+    Of those that hold none, steps that have failed come first, then those that hold up the workflow
+    alone.
+    """
+    budget = _VISITS
+    found: list[tuple[int, bool, str]] = []
+    roots = holds.roots()
+    for name in roots:
+        # Every root cause gets its share, so that one that holds much leaves some for the others.
+        allowed = max(budget // max(len(roots) - len(found), 1), len(holds.children.get(name, ())))
+        held = holds.held_by(name, allowed)
+        budget = max(budget - held, 0)
+        found.append((held, held == allowed and held > 0, name))
+    found += ((0, False, name) for name in holds.waiting())
+    found.sort(key=lambda row: -row[0])
+    listed = [
+        _root_cause(holds, name, (name,), held, truncated)
+        for held, truncated, name in found[:LISTED]
+    ]
+    return listed, len(found)
+
+
+def _root_cause(
+    holds: Holds, name: str, path: tuple[str, ...], held: int, truncated: bool
+) -> RootCause:
+    code = holds.code(name)
+    return RootCause(
+        step=name,
+        state=holds.records[name].state,
+        code=code,
+        path=path,
+        held_count=held,
+        truncated=truncated,
+        legal_next_steps=holds.legal_next_steps(code),
+    )
+
+
+# --- one step ---------------------------------------------------------------------------------
+
+
+def blockers(
+    header: Header,
+    record: Record,
+    parents: Sequence[Record],
+    now: int,
+    *,
+    queue: QueueView | None = None,
+    wait: Awaited | None = None,
+    missing: Ref | None = None,
+    pause: Pause | None = None,
+) -> list[Blocker]:
+    """Why a step does not run now, the weightiest reason first.
+
+    ``parents`` are those that hold the step; ``now`` is the server's time in milliseconds;
+    ``queue`` is that of an available step, ``wait`` what a waiting or expired one waits for,
+    ``missing`` the first reference of an input that leads nowhere, and ``pause`` the latest of a
+    retryable step.
+    """
+    found: list[Blocker] = []
+    if header.cancel is not None and record.state in OPEN_STEPS:
+        found.append(_cancel_requested(header))
+    match record.state:
+        case StepState.PENDING:
+            found += _waiting(header, record, parents, missing)
+        case StepState.AVAILABLE:
+            found.append(_for_worker(header, record, now, queue))
+        case StepState.RETRYABLE if pause is not None and pause.holds(record):
+            found.append(_paused(header, record, pause))
+        case StepState.RETRYABLE:
+            found.append(
+                _blocker(header, record, "retry_scheduled", "it failed, and will run again")
+            )
+        case StepState.AWAITING_SIGNAL:
+            found.append(_on_signal(header, record, wait))
+        case StepState.EXECUTING:
+            found.append(_executing(header, record))
+        case StepState.FAILED | StepState.DISCARDED:
+            found.append(_blocker(header, record, "step_failed", f"it has {record.state}"))
+        case StepState.EXPIRED:
+            details = {} if wait is None else wait.details()
+            found.append(
+                _blocker(header, record, "expired_wait", "its wait has expired", **details)
+            )
+        case StepState.CANCELLED if record.cause is StepCause.CANCELLED_BY_DEPENDENCY:
+            names = [parent.name for parent in parents]
+            found.append(
+                _blocker(
+                    header,
+                    record,
+                    "cancelled_by_dependency",
+                    f"cancelled because {_named(names)} did not complete",
+                    steps=names[:LISTED],
+                    count=len(names),
+                )
+            )
+    return found
+
+
+def _cancel_requested(header: Header) -> Blocker:
+    return Blocker(
+        code="cancel_requested",
+        summary="a cancel request stands",
+        scope="workflow",
+        since=header.at(header.cancel),
+        retry_at=None,
+        details={"reason": header.cancel_reason},
+    )
+
+
+def _waiting(
+    header: Header, record: Record, parents: Sequence[Record], missing: Ref | None
+) -> list[Blocker]:
+    # A parent that has ended still counts until its edges have been walked.
+    retryable = [parent.name for parent in parents if parent.state is StepState.RETRYABLE]
+    open_ = [
+        parent.name
+        for parent in parents
+        if parent.state in OPEN_STEPS and parent.state is not StepState.RETRYABLE
+    ]
+    ended = any(parent.state in TERMINAL_STEPS for parent in parents)
+    found = []
+    if record.lacks_result:
+        found.append(_for_result(header, record, missing))
+    elif not (open_ or retryable) or ended or record.recovering:
+        found.append(
+            _blocker(
+                header,
+                record,
+                "release_in_progress",
+                "what its dependencies released has not reached it yet",
+            )
+        )
+    if retryable:
+        found.append(
+            _blocker(
+                header,
+                record,
+                "waiting_on_retryable_dependency",
+                f"waits for {_named(retryable)} to run again",
+                steps=retryable[:LISTED],
+                count=len(retryable),
+            )
+        )
+    if open_:
+        found.append(
+            _blocker(
+                header,
+                record,
+                "waiting_on_dependencies",
+                f"waits for {_named(open_)}",
+                steps=open_[:LISTED],
+                count=len(open_),
+            )
+        )
+    return found
+
+
+def _named(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _for_result(header: Header, record: Record, missing: Ref | None) -> Blocker:
+    if missing is None:
+        summary = "the result that its input refers to was missing when it was claimed"
+        return _blocker(header, record, "missing_dependency_result", summary)
+    return _blocker(
+        header,
+        record,
+        "missing_dependency_result",
+        f"its input refers to the result of {missing.step}{missing.place}, which does not exist",
+        step=missing.step,
+        path=missing.json_path,
+    )
+
+
+def _for_worker(header: Header, record: Record, now: int, queue: QueueView | None) -> Blocker:
+    served = queue is not None and queue.served
+    return _blocker(
+        header,
+        record,
+        "waiting_for_worker",
+        f"available in queue {record.queue}, which "
+        + ("has not handed it out yet" if served else "no worker serves"),
+        queue=record.queue,
+        waiting_seconds=max(now - header.inserted - record.since, 0) / 1000,
+        served=served,
+        served_before=queue is not None and queue.asked_at is not None,
+    )
+
+
+def _on_signal(header: Header, record: Record, wait: Awaited | None) -> Blocker:
+    assert wait is not None
+    key = shown(wait.wait.correlation_key)
+    summary = f"waits for signal {wait.wait.signal}, correlation key {key}"
+    if wait.swallowed_by is not None:
+        summary += f"; {wait.swallowed_by} swallows the next one without a dedupe_key of its own"
+    return _blocker(header, record, "waiting_on_signal", summary, **wait.details())
+
+
+def _paused(header: Header, record: Record, pause: Pause) -> Blocker:
+    return _blocker(
+        header,
+        record,
+        pause.reason,
+        pause.summary(record.worker),
+        worker=record.worker,
+        given_back_by=pause.worker,
+        retry_at=header.at(pause.due),
+        times=pause.number,
+    )
+
+
+def _executing(header: Header, record: Record) -> Blocker:
+    assert record.claim is not None
+    ends = header.at(record.claim.expires)
+    return _blocker(
+        header,
+        record,
+        "executing",
+        f"{record.claim.worker} runs it",
+        leased_by=record.claim.worker,
+        lease_expires_at=ends,
+        attempt=record.attempt,
+    )
+
+
+def _blocker(header: Header, record: Record, code: str, summary: str, **details: object) -> Blocker:
+    return Blocker(
+        code=code,
+        summary=summary,
+        scope="step",
+        since=header.at(record.since),
+        retry_at=header.at(record.due) if record.state is StepState.RETRYABLE else None,
+        details=details,
+    )
+
+
+def step_diagnosis(record: Record, blockers: Sequence[Blocker], causes: Sequence[RootCause]) -> str:
+    """One sentence on a step."""
+    if record.state is StepState.COMPLETED:
+        return f"{record.name} has completed"
+    if not blockers:
+        return f"{record.name} is {record.state}: {record.cause}"
+    text = f"{record.name} is {record.state}: {blockers[0].summary}"
+    far = [cause for cause in causes if cause.step != record.name]
+    if far:
+        text += f"; held by {far[0].step} ({far[0].code})"
+    return text
+
+
+def workflow_diagnosis(view: WorkflowView, causes: Iterable[RootCause]) -> str:
+    """One sentence on a workflow."""
+    done = f"{view.completed_step_count} of {view.step_count} steps completed"
+    if view.terminal_cause is not None:
+        return f"ended {view.state} ({view.terminal_cause}): {done}"
+    first = next(iter(causes), None)
+    if view.state is WorkflowState.CANCEL_REQUESTED:
+        return f"a cancel request stands: {done}"
+    if first is None:
+        return f"{view.state}: {done}"
+    holds = f" holds {first.held_count}" if first.held_count else ""
+    return f"{view.state}: {done}; {first.step} ({first.code}){holds}"

@@ -1,0 +1,358 @@
+"""Inserting a graph: in slices, invisible until the last one, and once for each key."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import orjson
+
+from rwf.errors import CommandRejected, NotFound, RwfError, StoreUnavailable
+from rwf.model.builder import Workflow
+from rwf.model.graph import Graph
+from rwf.model.limits import ITEMS_PER_CALL
+from rwf.model.names import shown
+from rwf.model.states import SEMANTICS_VERSION, TERMINAL_WORKFLOWS, Reason, WorkflowState
+from rwf.model.views import WorkflowView
+from rwf.ops.advance import advance_all
+from rwf.ops.base import (
+    OpContext,
+    ask_each,
+    checked_text,
+    invalid,
+    new_call_id,
+    side_by_side,
+)
+from rwf.protocol.codecs import time_of_stamp
+from rwf.protocol.declare import Arg
+from rwf.protocol.headers import Header
+from rwf.protocol.keys import home_partition, key_digest, new_workflow_id, partition_of
+from rwf.protocol.records import Fields, fields_of
+from rwf.protocol.requests import CONNECT, Call, Op, Read
+
+# What one call stores at most: about 1 ms of the server's time.
+_FIELDS_PER_CALL: Final = 500
+_BYTES_PER_CALL: Final = 262_144
+# How often a staged insert begins again after its parts were given up as left behind.
+_RESTARTS: Final = 3
+_TIDIED: Final = 10
+
+# When a key goes over from the workflow that has it to a new one.
+_REPLACES: Final = ("ended_badly",)
+
+Pairs = list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What an insert asks for beside the graph and its key."""
+
+    kept_ms: int | None
+    replace: bool
+    actor: str | None
+
+    @classmethod
+    def checked(cls, retention: Any, replace: Any, actor: Any) -> Terms:
+        """Raises CommandRejected, ``invalid_argument``."""
+        if replace is not None and replace not in _REPLACES:
+            raise invalid("insert", f"replace must be {' or '.join(_REPLACES)}, or None")
+        return cls(
+            kept_ms=milliseconds(retention, "insert"),
+            replace=replace is not None,
+            actor=checked_text(actor, "actor", "insert"),
+        )
+
+    def note(self) -> bytes:
+        """What the evidence of the insert says of who asked for it."""
+        told = {"source": "client", "actor": self.actor}
+        return orjson.dumps({name: text for name, text in told.items() if text is not None})
+
+
+def insert(
+    ctx: OpContext,
+    workflow: Workflow,
+    key: str | None,
+    retention: timedelta | None,
+    replace: str | None = None,
+    actor: str | None = None,
+) -> Op[WorkflowView]:
+    op = _checked(ctx, workflow, key, Terms.checked(retention, replace, actor))
+    if not ctx.keys.partitions:
+        yield CONNECT
+    yield from _look_around(ctx)
+    return (yield from op)
+
+
+def insert_many(
+    ctx: OpContext,
+    workflows: Iterable[Workflow],
+    keys: Iterable[str] | None,
+    retention: timedelta | None,
+    replace: str | None = None,
+    actor: str | None = None,
+) -> Op[list[WorkflowView]]:
+    graphs, terms = _listed(workflows, "workflows"), Terms.checked(retention, replace, actor)
+    own_keys = [None] * len(graphs) if keys is None else _listed(keys, "keys")
+    if len(own_keys) != len(graphs):
+        raise invalid("insert", "there must be as many keys as workflows")
+    ops = [_checked(ctx, graph, key, terms) for graph, key in zip(graphs, own_keys, strict=True)]
+    if not ctx.keys.partitions:
+        yield CONNECT
+    yield from _look_around(ctx)
+    views: list[WorkflowView] = []
+    failed: list[Exception] = []
+    for start in range(0, len(ops), ITEMS_PER_CALL):
+        for done in (yield from side_by_side(ops[start : start + ITEMS_PER_CALL], patient=True)):
+            if isinstance(done, Exception):
+                failed.append(done)
+            else:
+                views.append(done)
+    if failed:
+        raise failed[0]
+    return views
+
+
+def _listed(items: Any, name: str) -> list[Any]:
+    if isinstance(items, str | Workflow) or not isinstance(items, Iterable):
+        raise invalid("insert", f"{name} must be a list")
+    return list(items)
+
+
+def _checked(ctx: OpContext, workflow: Workflow, key: str | None, terms: Terms) -> Op[WorkflowView]:
+    """The insert of what has been validated; to be begun when the partitions are known."""
+    if not isinstance(workflow, Workflow):
+        raise invalid("insert", "insert takes a Workflow")
+    key = checked_text(key, "key", "insert")
+    graph = workflow.compile(max_payload=ctx.max_payload)
+    if key is None:
+        return _insert_anew(ctx, graph, terms)
+    return _insert_once(ctx, key, graph, terms)
+
+
+def _insert_anew(ctx: OpContext, graph: Graph, terms: Terms) -> Op[WorkflowView]:
+    while True:
+        workflow_id = _anywhere(ctx)
+        try:
+            view = yield from _put(ctx, workflow_id, graph, terms, None)
+        except StoreUnavailable as error:
+            known = len(ctx.away.partitions)
+            ctx.away.note({partition_of(workflow_id) or 0: error})
+            # What may have been made is not made a second time elsewhere.
+            if not error.never_ran or len(ctx.away.partitions) in (known, ctx.keys.partitions):
+                raise
+        else:
+            assert view is not None
+            return view
+
+
+def _look_around(ctx: OpContext) -> Op[None]:
+    """Learns which partitions answer, where that was not known just before; a read, so that a
+    node which hangs is met by this and not by an insert, which might then have been made."""
+    if ctx.away.is_unsure(ctx.keys.partitions):
+        numbers = range(ctx.keys.partitions)
+        yield from ask_each(ctx, {n: Call("due", ctx.keys.partition(n), [0, 1]) for n in numbers})
+
+
+def milliseconds(retention: Any, action: str) -> int | None:
+    """A retention as it is stored; raises CommandRejected, ``invalid_argument``."""
+    if retention is None:
+        return None
+    if not isinstance(retention, timedelta) or retention < timedelta(0):
+        raise invalid(action, "retention must be a timedelta of 0 or more, or None")
+    return retention // timedelta(milliseconds=1)
+
+
+def _insert_once(ctx: OpContext, key: str, graph: Graph, terms: Terms) -> Op[WorkflowView]:
+    """The insert of a key: reserved at the key's home first, then made under the reserved id.
+
+    Whoever finds a reservation without a workflow (its inserter died, or is at it) inserts the same
+    definition under the same id. Another definition is refused, until the reservation is too old to
+    be anybody's; then its id is made unusable, and the key is free. So is the key of a workflow
+    that is being removed, and, when it may be replaced, that of one which ended badly: the
+    reservation goes over to a new id, by whoever is first. Each says so in the old one's evidence
+    before, so that none of them can die without a trace.
+    """
+    digest = key_digest(key)
+    home = home_partition(digest, ctx.keys.homes)
+    keyed = f"{home}:{digest}"
+    own_id, replaced = _anywhere(ctx), b""
+    while True:
+        held, old = yield Call(
+            "reserve", ctx.keys.partition(home), [digest, own_id, graph.digest, replaced]
+        )
+        workflow_id, definition, _ = held.decode().split(" ")
+        if workflow_id != own_id:
+            found = yield from _visible(ctx, workflow_id)
+            if found is not None and terms.replace and _ended_badly(found.state):
+                own_id, replaced = _anywhere(ctx), held
+                message = f"the key goes over to {own_id}, unless another insert is faster"
+                yield _note(ctx, workflow_id, "key_replaced", message, terms)
+                continue
+            if found is not None:
+                same = definition == graph.digest
+                existing = yield from _existing(ctx, workflow_id, same, terms)
+                if existing is not None:
+                    return existing
+            elif definition != graph.digest and not old:
+                raise (yield from _conflict(ctx, workflow_id, "a workflow being inserted", terms))
+        if definition == graph.digest:
+            view = yield from _put(ctx, workflow_id, graph, terms, keyed, key)
+            if view is not None:
+                return view
+        # No workflow will come under the id, unless another inserter was faster.
+        reply = yield ctx.on_workflow("insert", workflow_id, ["bury"])
+        own_id, replaced = _anywhere(ctx), held if reply[0] == b"buried" else b""
+
+
+def _anywhere(ctx: OpContext) -> str:
+    """A new workflow's id, in any partition that answers."""
+    partition = random.choice(ctx.away.living(ctx.keys.partitions))  # noqa: S311 - to spread
+    return new_workflow_id(partition)
+
+
+def find(ctx: OpContext, key: str) -> Op[WorkflowView]:
+    """The workflow that an insert key stands for; raises NotFound."""
+    if checked_text(key, "key", "read") is None:
+        raise invalid("read", "key must be a string")
+    if not ctx.keys.partitions:
+        yield CONNECT
+    digest = key_digest(key)
+    keys = ctx.keys.derived(home_partition(digest, ctx.keys.homes), "keys")
+    [held] = yield Read(keys, [("HGET", keys, digest)])
+    if isinstance(held, Exception):
+        raise held
+    found = (yield from _visible(ctx, held.decode().partition(" ")[0])) if held else None
+    if found is None:
+        raise NotFound(f"no workflow has the key {shown(key)}")
+    return found
+
+
+def _visible(ctx: OpContext, workflow_id: str) -> Op[WorkflowView | None]:
+    """The workflow of this id; None when there is none yet, or no more."""
+    found = yield ctx.on_workflow("show", workflow_id, [])
+    if not found[0]:
+        return None
+    static, counts, context, _ = found[0]
+    return Header.parse(static, counts).view(workflow_id, context)
+
+
+def _ended_badly(state: WorkflowState) -> bool:
+    return state in TERMINAL_WORKFLOWS and state is not WorkflowState.COMPLETED
+
+
+def _existing(
+    ctx: OpContext, workflow_id: str, same: bool, terms: Terms
+) -> Op[WorkflowView | None]:
+    """The workflow that an earlier insert of the key made; None when it has gone meanwhile.
+
+    Raises CommandRejected, ``key_conflict``, when its definition is another one.
+    """
+    if not same:
+        raise (yield from _conflict(ctx, workflow_id, "a workflow", terms))
+    _, *header = yield _note(ctx, workflow_id, "duplicate", "", terms)
+    if not header:
+        return None
+    static, counts, context, _ = header
+    return Header.parse(static, counts).view(workflow_id, context, duplicate=True)
+
+
+def _conflict(ctx: OpContext, workflow_id: str, owner: str, terms: Terms) -> Op[CommandRejected]:
+    """The refusal of a key that belongs to another definition, left as evidence."""
+    message = f"the key belongs to {owner} with another definition"
+    reply = yield _note(ctx, workflow_id, Reason.KEY_CONFLICT, message, terms)
+    return CommandRejected(
+        "insert",
+        "workflow",
+        Reason.KEY_CONFLICT,
+        f"{message}: {workflow_id}",
+        requested_at=time_of_stamp(reply[0].decode()),
+        workflow_id=workflow_id,
+    )
+
+
+def _note(ctx: OpContext, workflow_id: str, status: str, message: str, terms: Terms) -> Call:
+    args: list[Arg] = ["insert", status, new_call_id(), message, terms.note()]
+    return ctx.on_workflow("note", workflow_id, args)
+
+
+def _put(
+    ctx: OpContext,
+    workflow_id: str,
+    graph: Graph,
+    terms: Terms,
+    keyed: str | None,
+    key: str | None = None,
+) -> Op[WorkflowView | None]:
+    """Stores the graph under this id and shows it.
+
+    None when that was not to be: the id was made unusable, or another inserter of the key was
+    first.
+    """
+    fields, kept_ms = fields_of(graph), terms.kept_ms
+    # With the call that shows it, not staged before: it also tells whose insert it was.
+    mine = [] if keyed is None else [(":k", f"{keyed}:{new_call_id()}".encode())]
+    if key is not None:  # which callbacks tell
+        mine.append((":key", key.encode()))
+    head: list[Arg] = [
+        len(graph.steps),
+        f"{SEMANTICS_VERSION},{graph.definition_version},{len(graph.steps)},",
+        f",{'' if kept_ms is None else kept_ms},{'c' if graph.context else ''},{graph.name}",
+        len(fields.own) + len(mine),
+        len(fields.payload),
+        "" if terms.actor is None else terms.note(),
+    ]
+    slices = list(_slices(fields))
+    slices[-1][0].extend(mine)
+    if len(slices) > 1:
+        yield from tidy(ctx, int(workflow_id.partition("-")[0]))
+    for _ in range(_RESTARTS):
+        for own, payload in slices[:-1]:
+            args = ["stage", *_arguments(own, payload)]
+            reply = yield ctx.on_workflow("insert", workflow_id, args)
+            if reply[0] != b"staged":
+                break
+        phase = "whole" if len(slices) == 1 else "publish"
+        args = [phase, *head, *_arguments(*slices[-1])]
+        reply = yield ctx.on_workflow("insert", workflow_id, args)
+        if reply[0] == b"buried" or (reply[0] == b"exists" and mine and reply[4] != mine[0][1]):
+            return None
+        if reply[0] != b"incomplete":
+            static, counts, context = reply[1:4]
+            header = Header.parse(static, counts)
+            if header.unwalked:
+                header, context = yield from advance_all(ctx, workflow_id)
+            return header.view(workflow_id, context)
+    raise RwfError(f"the insert took too long {_RESTARTS} times: its parts were given up")
+
+
+def tidy(ctx: OpContext, partition: int) -> Op[None]:
+    """Removes what dead inserters have left in a partition; whoever stages much does this too."""
+    for left in (yield Call("overdue", ctx.keys.partition(partition), [_TIDIED])):
+        workflow_id = left.decode(errors="replace")
+        if partition_of(workflow_id) == partition:  # what is no id, is a sweep's to remove
+            yield ctx.on_workflow("discard", workflow_id, [])
+
+
+def _slices(fields: Fields) -> Iterator[tuple[Pairs, Pairs]]:
+    """Cuts the fields into what one call stores each."""
+    own: Pairs = []
+    payload: Pairs = []
+    size = 0
+    for target, pairs in ((own, fields.own), (payload, fields.payload)):
+        for pair in pairs:
+            full = len(own) + len(payload) >= _FIELDS_PER_CALL
+            if full or (size and size + len(pair[1]) > _BYTES_PER_CALL):
+                yield list(own), list(payload)
+                own.clear()
+                payload.clear()
+                size = 0
+            target.append(pair)
+            size += len(pair[0]) + len(pair[1])
+    yield own, payload
+
+
+def _arguments(own: Pairs, payload: Pairs) -> list[Any]:
+    return [len(own), *(part for pair in (*own, *payload) for part in pair)]

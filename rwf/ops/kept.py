@@ -1,0 +1,258 @@
+"""Signals that no wait has consumed: listing them, and taking them back.
+
+A topic that keeps a signal has a timer for when the oldest one leaves, so a listing goes through
+the timers of all home partitions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from rwf.errors import CommandRejected
+from rwf.model.names import shown
+from rwf.model.states import Reason, SignalStatus
+from rwf.model.views import SignalPage, SignalView
+from rwf.ops.base import OpContext, checked_text, invalid, new_call_id, rejection, wire_text
+from rwf.ops.signals import checked_key, checked_signal, note_of
+from rwf.ops.waits import Topic, Unsettled, hand_over, settle
+from rwf.protocol.declare import Arg
+from rwf.protocol.keys import home_partition, is_digest
+from rwf.protocol.requests import CONNECT, Call, Op, Together
+from rwf.protocol.waits import Signal
+
+_READ: Final = "read"
+_WITHDRAW: Final = "withdraw_signal"
+_PAGE: Final = 100
+_TOPICS_PER_CALL: Final = 50
+_PARTITIONS_PER_TRIP: Final = 64
+# A filter that matches little ends a page early, with a cursor to go on from: after so many timers.
+_SCANNED_PER_PAGE: Final = 10_000
+# How often a withdrawal waits for a hand-off to be carried out before it is refused.
+_PATIENCE: Final = 8
+
+_KEPT: Final = frozenset(SignalStatus) - {SignalStatus.CONSUMED, SignalStatus.WITHDRAWN}
+_ID: Final = re.compile(r"(0|[1-9][0-9]{0,4})-([0-9a-f]{40})/([1-9][0-9]{0,15})")
+_CURSOR: Final = re.compile(r"([0-9]{1,5})-([0-9]{1,20})-([0-9a-f]{40}|)-([0-9]{1,16})")
+
+Found = tuple[Topic, Signal]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a listing goes on: the partition, where its timers' scan is, and of the page there the
+    topic and the number of its signal."""
+
+    partition: int = 0
+    scan: int = 0
+    digest: str = ""
+    number: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.partition}-{self.scan}-{self.digest}-{self.number}"
+
+    @classmethod
+    def parse(cls, cursor: Any) -> _Place:
+        match = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
+        if match is None:
+            raise invalid(_READ, "not a cursor of a page of signals")
+        return cls(int(match[1]), int(match[2]), match[3], int(match[4]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """Which signals are asked for."""
+
+    signal: str | None
+    key: str | None
+    status: SignalStatus | None
+
+    @classmethod
+    def checked(cls, signal: Any, key: Any, status: Any) -> _Ask:
+        if status is not None and (not isinstance(status, str) or status not in _KEPT):
+            raise invalid(_READ, f"status must be one of {', '.join(sorted(_KEPT))}")
+        return cls(
+            None if signal is None else checked_signal(signal, _READ),
+            None if key is None else checked_key(key, "correlation_key", _READ),
+            None if status is None else SignalStatus(status),
+        )
+
+    @property
+    def args(self) -> list[Arg]:
+        key = "" if self.key is None else f"={wire_text(self.key)}"
+        return [self.signal or "", key, self.status or ""]
+
+
+def list_signals(
+    ctx: OpContext,
+    signal: str | None,
+    correlation_key: str | None,
+    status: SignalStatus | str | None,
+    cursor: str | None,
+) -> Op[SignalPage]:
+    """A page of the signals that are kept: of one topic, or of all."""
+    ask = _Ask.checked(signal, correlation_key, status)
+    place = _Place() if cursor is None else _Place.parse(cursor)
+    if not ctx.keys.partitions:
+        yield CONNECT
+    views: list[SignalView] = []
+    if ask.signal is not None and ask.key is not None:
+        digest = Topic(ask.signal, ask.key).digest
+        topics = [(digest, place.number)]
+        rest = yield from _take(ctx, home_partition(digest, ctx.keys.homes), topics, ask, views)
+        after = None if rest is None else replace(place, digest=rest[0], number=rest[1])
+    else:
+        after = yield from _take_from_all(ctx, place, ask, views)
+    return SignalPage(signals=tuple(views), cursor=None if after is None else str(after))
+
+
+def _take_from_all(
+    ctx: OpContext, place: _Place, ask: _Ask, views: list[SignalView]
+) -> Op[_Place | None]:
+    """Goes through the topics of all partitions; returns where to go on, or None at the end."""
+    scanned = 0
+    first_pages: dict[int, Any] = {}
+    while place.partition < ctx.keys.homes:
+        if scanned >= _SCANNED_PER_PAGE:
+            return place
+        if place.scan == 0:
+            if place.partition not in first_pages:
+                first_pages = yield from _first_pages(ctx, place.partition)
+            page = first_pages[place.partition]
+        else:
+            page = (yield _timers(ctx, place.partition, place.scan))[0]
+        scan, members = page or (b"0", [])
+        scanned += len(members)
+        topics = [
+            (digest, place.number if digest == place.digest else 0)
+            for digest in sorted(_digests(ctx, place.partition, members))
+            if digest >= place.digest
+        ]
+        rest = yield from _take(ctx, place.partition, topics, ask, views)
+        if rest is not None:
+            return replace(place, digest=rest[0], number=rest[1])
+        ended = int(scan) == 0
+        place = _Place(place.partition + ended, 0 if ended else int(scan))
+        if len(views) == _PAGE:
+            return place
+    return None
+
+
+def _first_pages(ctx: OpContext, first: int) -> Op[dict[int, Any]]:
+    """The first pages of the timers of some partitions, from this one on."""
+    partitions = range(first, min(first + _PARTITIONS_PER_TRIP, ctx.keys.homes))
+    replies = yield Together([_timers(ctx, partition, 0) for partition in partitions])
+    return {partition: reply[0] for partition, reply in zip(partitions, replies, strict=True)}
+
+
+def _timers(ctx: OpContext, partition: int, scan: int) -> Call:
+    return Call("page", [ctx.keys.derived(partition, "timers")], [scan])
+
+
+def _digests(ctx: OpContext, partition: int, members: Sequence[bytes]) -> Iterator[str]:
+    """The topics that have one of these timers."""
+    for member in members:
+        kind, _, digest = member.decode().partition("|")
+        if kind == "s" and is_digest(digest, partition, ctx.keys.homes):
+            yield digest
+
+
+def _take(
+    ctx: OpContext,
+    partition: int,
+    topics: Sequence[tuple[str, int]],
+    ask: _Ask,
+    views: list[SignalView],
+) -> Op[tuple[str, int] | None]:
+    """Appends the signals that some topics keep, each from a number on, until there is a page of
+    them; returns the topic and the number to go on from, or None when these were all."""
+    left = list(topics)
+    while left:
+        if len(views) == _PAGE:
+            return left[0]
+        some = left[:_TOPICS_PER_CALL]
+        call = _kept(ctx, partition, some, ask, _PAGE - len(views))
+        found, place, number = yield call
+        for at, name, answer in found:
+            topic, signal = Topic.stored(name), Signal.parse(answer)
+            signal_id = f"{partition}-{some[at - 1][0]}/{signal.number}"
+            views.append(signal.view(signal_id, topic.signal, topic.key))
+        if place == 0:
+            del left[: len(some)]
+        else:
+            left = [(left[place - 1][0], int(number)), *left[place:]]
+    return None
+
+
+def _kept(
+    ctx: OpContext, partition: int, topics: Sequence[tuple[str, int]], ask: _Ask, most: int
+) -> Call:
+    keys = ctx.keys.topics(partition, [digest for digest, _ in topics])
+    return Call("kept", keys, [most, *ask.args, *(number for _, number in topics)])
+
+
+# --- withdrawing ------------------------------------------------------------------------------
+
+
+def withdraw_signal(
+    ctx: OpContext, signal_id: str, actor: str | None, reason: str | None
+) -> Op[SignalView]:
+    """Takes a signal back that no wait has consumed; raises CommandRejected."""
+    told = {"actor": checked_text(actor, "actor", _WITHDRAW)}
+    told |= {"reason": checked_text(reason, "reason", _WITHDRAW)}
+    home, digest, number = _checked_id(signal_id)
+    if not ctx.keys.partitions:
+        yield CONNECT
+    if not is_digest(digest, home, ctx.keys.homes):
+        raise _unknown(signal_id)
+    call_id, hand_offs = new_call_id(), 0
+    unsettled: Unsettled = {}
+    while True:
+        found = yield from _look(ctx, home, digest, number)
+        note = _note(signal_id, found, told)
+        args: list[Arg] = [number, call_id, note, "1" if found else ""]
+        args.append("1" if hand_offs == _PATIENCE else "")
+        reply = yield Call("withdraw", ctx.keys.topic(digest), args)
+        if reply[0] == b"busy" and found:
+            # It may have a wait already, which is to be known first.
+            yield from hand_over(ctx, found[0], reply[1], unsettled, None)
+            yield from settle(ctx, unsettled)
+            hand_offs += 1
+        elif reply[0] == b"rejected":
+            raise rejection(_WITHDRAW, "signal", reply)
+        elif reply[0] == b"accepted" and found:
+            topic, signal = found
+            withdrawn = replace(signal, status=SignalStatus.WITHDRAWN)
+            return withdrawn.view(signal_id, topic.signal, topic.key)
+
+
+def _look(ctx: OpContext, home: int, digest: str, number: int) -> Op[Found | None]:
+    """A signal with its topic, if it is kept."""
+    found, _, _ = yield _kept(ctx, home, [(digest, number)], _Ask(None, None, None), 1)
+    for _, name, answer in found:
+        signal = Signal.parse(answer)
+        if signal.number == number:
+            return Topic.stored(name), signal
+    return None
+
+
+def _note(signal_id: str, found: Found | None, told: dict[str, str | None]) -> bytes:
+    if found is None:
+        return note_of(None, signal_id=signal_id, **told)
+    topic, signal = found
+    return note_of(topic, signal_id=signal_id, dedupe_key=signal.dedupe_key, **told)
+
+
+def _checked_id(signal_id: Any) -> tuple[int, str, int]:
+    match = _ID.fullmatch(signal_id) if isinstance(signal_id, str) else None
+    if match is None:
+        raise _unknown(signal_id)
+    return int(match[1]), match[2], int(match[3])
+
+
+def _unknown(signal_id: Any) -> CommandRejected:
+    """The refusal of an id that no signal of this namespace can have; nothing was written."""
+    message = f"no signal can have the id {shown(signal_id)}"
+    return CommandRejected(_WITHDRAW, "signal", Reason.SIGNAL_NOT_FOUND, message)

@@ -1,0 +1,196 @@
+"""Removing what is over: finished workflows after their retention, signals that nobody took.
+
+A workflow first stops being there, in one call; what belongs to it goes in further calls, each of
+them idempotent, and anybody can go on where a dead client has stopped:
+
+    its insert key        at the key's home, if the key is still its own
+    its waits' topics     at their homes: what they know of it, and the signals that it consumed
+    its own keys
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from rwf.errors import StoreUnavailable
+from rwf.model.views import PruneReport
+from rwf.ops.base import OpContext, all_partitions, invalid, side_by_side, warn_of
+from rwf.ops.timer_pages import Due, Page
+from rwf.ops.waits import (
+    Topic,
+    Unsettled,
+    hand_over,
+    judge_topic,
+    number_of,
+    settle,
+    settle_waits,
+)
+from rwf.protocol.declare import Arg
+from rwf.protocol.keys import Keys
+from rwf.protocol.requests import Call, Op
+
+T = TypeVar("T")
+Progress = Callable[[PruneReport], object]
+"""What is called now and then with what was removed so far."""
+
+_log = logging.getLogger("rwf")
+
+# How many workflows are removed side by side, each with a call of its own in a round trip.
+_SIDE_BY_SIDE: Final = 32
+
+
+class Undelivered(NamedTuple):
+    """A workflow whose time is over, and of whose callbacks some are to be delivered yet."""
+
+    workflow_id: str
+    callbacks: int
+
+
+def prune_all(ctx: OpContext, workflow_ids: Sequence[str]) -> Op[int]:
+    """Removes those of the workflows whose time is over; how many these were. One that cannot be
+    read is passed over, with a warning."""
+    found = yield from _side_by_side([(one, prune(ctx, one)) for one in workflow_ids])
+    undelivered = [one for one in found if isinstance(one, Undelivered)]
+    if undelivered:
+        try:
+            # Only now, so that none of their callbacks came after it was read (prune.lua).
+            seen = yield from dispatcher_seen(ctx.keys)
+        except StoreUnavailable:
+            return found.count(True)  # they are held back until that can be read
+        ops = [
+            (one, prune(ctx, one, f"none:{count}" if seen is None else "seen"))
+            for one, count in undelivered
+        ]
+        found += yield from _side_by_side(ops)
+    return found.count(True)
+
+
+def _side_by_side(ops: Sequence[tuple[str, Op[T]]]) -> Op[list[T]]:
+    done: list[T] = []
+    for start in range(0, len(ops), _SIDE_BY_SIDE):
+        some = ops[start : start + _SIDE_BY_SIDE]
+        results = yield from side_by_side([op for _, op in some])
+        for (workflow_id, _), result in zip(some, results, strict=True):
+            if isinstance(result, Exception):
+                warn_of(f"workflow {workflow_id}", result)
+            else:
+                done.append(result)
+    return done
+
+
+def prune(ctx: OpContext, workflow_id: str, dispatcher: str = "") -> Op[bool | Undelivered]:
+    """Removes a finished workflow, if its time is over; whether it was this that removed it.
+
+    ``dispatcher`` is what ``prune.lua`` is told of dispatchers, "" when nobody has asked yet.
+    """
+    unsettled: Unsettled = {}
+    place, first = b"", b"1"
+    while True:
+        args: list[Arg] = [place, dispatcher, first]
+        what, *rest = yield ctx.on_workflow("prune", workflow_id, args)
+        if what == b"untold":
+            yield from settle_waits(ctx, workflow_id)
+        elif what == b"undelivered":
+            return Undelivered(workflow_id, int(rest[0]))
+        elif what == b"given up":
+            dead, first = rest
+            if int(dead):
+                _log.warning("workflow %s: %d callbacks were never delivered", workflow_id, dead)
+        elif what == b"removing":
+            place, keyed, waits = rest
+            if keyed:
+                yield _unreserve(ctx, workflow_id, keyed)
+            yield from _forget(ctx, workflow_id, waits, unsettled)
+        else:
+            yield from settle(ctx, unsettled)
+            return bool(what == b"removed")
+
+
+def _unreserve(ctx: OpContext, workflow_id: str, keyed: bytes) -> Call:
+    home, digest, _ = keyed.decode().split(":")
+    return Call("unreserve", ctx.keys.partition(int(home)), [digest, workflow_id])
+
+
+def _forget(
+    ctx: OpContext, workflow_id: str, waits: Sequence[Any], unsettled: Unsettled
+) -> Op[None]:
+    """Has the topics of these waits forget them."""
+    by_topic: dict[bytes, list[Arg]] = {}
+    for step, signal_id, topic in waits:
+        number = number_of(signal_id.decode()) if signal_id else ""
+        by_topic.setdefault(topic, []).extend([step, number])
+    for text, args in by_topic.items():
+        topic = Topic.stored(text)
+        handed = yield topic.call(ctx, "forget", [*topic.names, workflow_id, *args])
+        yield from hand_over(ctx, topic, handed, unsettled, None)
+
+
+def dispatcher_seen(keys: Keys) -> Op[float | None]:
+    """How many seconds ago a dispatcher of callbacks was last seen in the namespace, None when none
+    ever was."""
+    ago = yield Call("dispatched", [keys.meta()])
+    return None if ago is None else int(ago) / 1000
+
+
+class Pruning:
+    """One run over all partitions, a page of timers of each at a time; ``done`` once it is over."""
+
+    def __init__(self, ctx: OpContext, progress: Progress | None) -> None:
+        if progress is not None and not callable(progress):
+            raise invalid("prune", "progress must be callable, or None")
+        self.done = False
+        self._ctx = ctx
+        self._progress = progress
+        self._dues: list[Due] | None = None
+        self._workflows = 0
+        self._signals = 0
+        self._unreachable: set[int] = set()
+
+    def report(self) -> PruneReport:
+        """What this run has removed so far."""
+        return PruneReport(
+            workflows=self._workflows,
+            signals=self._signals,
+            unreachable=tuple(sorted(self._unreachable)),
+        )
+
+    def tell(self) -> None:
+        """Tells the caller how far it is."""
+        if self._progress is not None:
+            self._progress(self.report())
+
+    def page(self) -> Op[None]:
+        """Removes what one page of the due timers of each partition names."""
+        if self._dues is None:
+            numbers = yield from all_partitions(self._ctx, anew=True)
+            self._dues = [Due(self._ctx, number) for number in numbers]
+        pages = yield from Due.pages(self._dues)
+        left: list[Due] = []
+        for due, page in zip(self._dues, pages, strict=True):
+            if isinstance(page, StoreUnavailable):
+                self._away(due, page)
+            elif page.members:
+                try:
+                    more = yield from self._remove(due, page)
+                except StoreUnavailable as error:
+                    self._away(due, error)
+                else:
+                    left += [due] if more else []
+        self._dues = left
+        self.done = not left
+
+    def _away(self, due: Due, error: StoreUnavailable) -> None:
+        self._unreachable.add(due.partition)
+        self._ctx.away.note({due.partition: error})
+
+    def _remove(self, due: Due, page: Page) -> Op[bool]:
+        """Removes what a page names; whether more is due there."""
+        timers = list(due.timers(page))
+        ended = [timer.owner for timer in timers if timer.kind == "x"]
+        self._workflows += yield from prune_all(self._ctx, ended)
+        for timer in timers:
+            if timer.kind == "s":
+                self._signals += yield from judge_topic(self._ctx, timer.owner)
+        return (yield from due.leave_behind(page)).more

@@ -1,0 +1,408 @@
+"""Reading what is stored. Nothing here writes, and no call is larger than a slice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from rwf.errors import NotFound
+from rwf.model.limits import CHUNK
+from rwf.model.names import shown
+from rwf.model.states import (
+    EdgePolicy,
+)
+from rwf.model.views import (
+    Edge,
+    EvidenceView,
+    GraphView,
+    PartialList,
+    ResultView,
+    StepView,
+    WorkflowView,
+)
+from rwf.ops.base import (
+    OpContext,
+    all_of,
+    all_partitions,
+    ask_each,
+    both,
+    invalid,
+    readable_id,
+    wire_name,
+)
+from rwf.protocol.declare import Arg
+from rwf.protocol.headers import Header
+from rwf.protocol.records import Record, Row, edge_count, edges_of, evidence_view, result_evidence
+from rwf.protocol.requests import CONNECT, Call, Op, Together
+from rwf.protocol.waits import Wait
+
+_EVIDENCE_PER_CALL: Final = 500
+_CHUNKS_PER_CALL: Final = 8
+# Calls that travel together: of small replies, and of those that may hold 1 MiB each.
+_CHUNKS_AT_ONCE: Final = 64
+_REPLIES_AT_ONCE: Final = 8
+
+_READ: Final = "read"
+
+Stamped = tuple[str, EvidenceView]
+"""Evidence with the stamp that orders it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Some of a workflow's steps as stored, with its header."""
+
+    workflow_id: str
+    header: Header
+    context: bytes | None
+    records: list[Record]
+    inputs: Sequence[bytes | None]
+    contexts: Sequence[bytes | None]
+    now: int
+    """The server's time in milliseconds."""
+    waits: dict[str, Wait]
+    """The latest waits of those steps that wait or have expired."""
+
+    def workflow(self) -> WorkflowView:
+        return self.header.view(self.workflow_id, self.context)
+
+    def views(self) -> Iterator[StepView]:
+        payloads = zip(self.records, self.inputs, self.contexts, strict=True)
+        return (self._view(record, input_, context) for record, input_, context in payloads)
+
+    def bare_view(self, record: Record) -> StepView:
+        """The view of a step that has neither input nor context."""
+        return self._view(record, None, None)
+
+    def _view(self, record: Record, input_: bytes | None, context: bytes | None) -> StepView:
+        wait = self.waits.get(record.name)
+        awaiting = None if wait is None else wait.view(self.workflow_id, record.name)
+        return record.view(self.header, input_, context, awaiting)
+
+
+def load(
+    ctx: OpContext,
+    workflow_id: str,
+    *,
+    chunk: int | None = None,
+    names: Sequence[str] = (),
+    payloads: bool = False,
+) -> Op[Loaded]:
+    """A chunk of the steps in topological order, or the named ones; raises NotFound.
+
+    With payloads, which may be large, it may be only the first of them, as many as one reply holds.
+    """
+    call = _loading(ctx, readable_id(workflow_id), chunk=chunk, names=names, payloads=payloads)
+    return _loaded(workflow_id, (yield call))
+
+
+def _loading(
+    ctx: OpContext,
+    workflow_id: str,
+    *,
+    chunk: int | None = None,
+    names: Sequence[str] = (),
+    payloads: bool = False,
+) -> Call:
+    args: list[Arg] = ["1" if payloads else "", "" if chunk is None else chunk, *names]
+    return ctx.on_workflow("steps", workflow_id, args)
+
+
+def _loaded(workflow_id: str, reply: Sequence[Any]) -> Loaded:
+    if not reply:
+        raise NotFound(f"no workflow {workflow_id}")
+    static, counts, context, found, records, inputs, contexts, micros, waits = reply
+    parsed = []
+    for name, text in zip(found, records, strict=True):
+        if text is None:
+            raise NotFound(f"workflow {workflow_id} has no step {shown(name.decode())}")
+        parsed.append(Record.parse(name.decode(), text))
+    return Loaded(
+        workflow_id,
+        Header.parse(static, counts),
+        context,
+        parsed,
+        inputs,
+        contexts,
+        int(micros) // 1000,
+        {
+            name.decode(): Wait.parse(text)
+            for name, text in zip(waits[::2], waits[1::2], strict=True)
+            if text
+        },
+    )
+
+
+def channels(ctx: OpContext) -> Op[list[str]]:
+    """The channels of all partitions."""
+    if not ctx.keys.partitions:
+        yield CONNECT
+    return [ctx.keys.events(partition) for partition in range(ctx.keys.partitions)]
+
+
+def get(ctx: OpContext, workflow_id: str) -> Op[WorkflowView]:
+    found = yield ctx.on_workflow("show", readable_id(workflow_id), [])
+    if not found[0]:
+        raise NotFound(f"no workflow {workflow_id}")
+    static, counts, context, _ = found[0]
+    return Header.parse(static, counts).view(workflow_id, context)
+
+
+def step(ctx: OpContext, workflow_id: str, name: str) -> Op[StepView]:
+    loaded = yield from load(ctx, workflow_id, names=[wire_name(name, _READ)], payloads=True)
+    return next(loaded.views())
+
+
+def steps(ctx: OpContext, workflow_id: str, limit: int | None, offset: int) -> Op[list[StepView]]:
+    first = _number("offset", offset, 0)
+    most = None if limit is None else first + _number("limit", limit, 0)
+    chunks = yield from _chunks(ctx, workflow_id, first, most)
+    return (yield from _views_of(ctx, chunks, slice(first % CHUNK, _behind(first, most))))
+
+
+def _behind(first: int, most: int | None) -> int | None:
+    """Where steps end among those of the chunks that begin with the first of them."""
+    return None if most is None else most - first // CHUNK * CHUNK
+
+
+def _chunks(ctx: OpContext, workflow_id: str, first: int, most: int | None) -> Op[list[Loaded]]:
+    """The chunks that have the steps from the first up to ``most``, without payloads; many in one
+    round trip, once the first has told how many there are."""
+    begin = first // CHUNK
+    loaded = [(yield from load(ctx, workflow_id, chunk=begin))]
+    total = loaded[0].header.steps
+    end = -(-(total if most is None else min(total, most)) // CHUNK)
+    for start in range(begin + 1, end, _CHUNKS_AT_ONCE):
+        numbers = range(start, min(start + _CHUNKS_AT_ONCE, end))
+        replies = yield Together([_loading(ctx, workflow_id, chunk=n) for n in numbers])
+        loaded += [_loaded(workflow_id, reply) for reply in replies]
+    return loaded
+
+
+def _views_of(ctx: OpContext, chunks: Sequence[Loaded], some: slice) -> Op[list[StepView]]:
+    """The views of some of these steps, with their payloads."""
+    places = [(loaded, record) for loaded in chunks for record in loaded.records][some]
+    names = [record.name for _, record in places if record.payloads]
+    found = yield from _with_payloads(ctx, chunks[0].workflow_id, names)
+    return [found.get(record.name) or loaded.bare_view(record) for loaded, record in places]
+
+
+def _with_payloads(
+    ctx: OpContext, workflow_id: str, names: Sequence[str]
+) -> Op[dict[str, StepView]]:
+    """The views of these steps; several replies, each of which may end early, in one round trip."""
+    found: dict[str, StepView] = {}
+    left = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    while left:
+        asked, left = left[:_REPLIES_AT_ONCE], left[_REPLIES_AT_ONCE:]
+        calls = [_loading(ctx, workflow_id, names=some, payloads=True) for some in asked]
+        for some, reply in zip(asked, (yield Together(calls)), strict=True):
+            part = _loaded(workflow_id, reply)
+            found |= {view.name: view for view in part.views()}
+            if len(part.records) < len(some):
+                left.insert(0, some[len(part.records) :])
+    return found
+
+
+def _number(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise invalid(_READ, f"{name} must be an integer of {least} or more")
+    return value
+
+
+def records(ctx: OpContext, workflow_id: str) -> Op[tuple[Loaded, list[Record]]]:
+    """All steps' records in topological order, without payloads; with the first chunk's load."""
+    chunks = yield from _chunks(ctx, workflow_id, 0, None)
+    return chunks[0], [record for loaded in chunks for record in loaded.records]
+
+
+def edges(
+    ctx: OpContext, workflow_id: str, record: Record, *, up: bool, limit: int | None = None
+) -> Op[list[tuple[str, EdgePolicy]]]:
+    """A step's parents (``up``) or children, however many; at most ``limit`` of them."""
+    text = record.parents if up else record.children
+    if not text.startswith("#"):
+        return edges_of(text)[:limit]
+    total = edge_count(text) if limit is None else min(limit, edge_count(text))
+    last = -(-total // CHUNK) - 1
+    found: list[tuple[str, EdgePolicy]] = []
+    for start in range(0, last + 1, _CHUNKS_PER_CALL):
+        args: list[Arg] = ["u" if up else "k", record.name, start]
+        args.append(min(start + _CHUNKS_PER_CALL - 1, last))
+        for chunk in (yield ctx.on_workflow("edges", workflow_id, args)):
+            found += edges_of(chunk.decode())
+    return found[:limit]
+
+
+def edges_of_all(
+    ctx: OpContext, workflow_id: str, some: Sequence[Record]
+) -> Op[list[list[tuple[str, EdgePolicy]]]]:
+    """The parents of each of these steps; those that take calls of their own side by side."""
+    found: list[list[tuple[str, EdgePolicy]]] = []
+    for start in range(0, len(some), _CHUNKS_AT_ONCE):
+        ops = [
+            edges(ctx, workflow_id, record, up=True)
+            for record in some[start : start + _CHUNKS_AT_ONCE]
+        ]
+        found += yield from all_of(ops)
+    return found
+
+
+def graph(ctx: OpContext, workflow_id: str) -> Op[GraphView]:
+    chunks = yield from _chunks(ctx, workflow_id, 0, None)
+    views = yield from _views_of(ctx, chunks, slice(None))
+    all_records = [record for loaded in chunks for record in loaded.records]
+    found: list[Edge] = []
+    for record, parents in zip(
+        all_records, (yield from edges_of_all(ctx, workflow_id, all_records)), strict=True
+    ):
+        found += [Edge(parent=name, child=record.name, policy=policy) for name, policy in parents]
+    return GraphView(workflow=chunks[0].workflow(), steps=tuple(views), edges=tuple(found))
+
+
+# --- results and evidence ---------------------------------------------------------------------
+
+
+def rows(
+    ctx: OpContext, workflow_id: str, names: Sequence[str], *, payloads: bool, which: int | str = ""
+) -> Op[list[tuple[str, int, Row, bytes | None]]]:
+    """The result rows of these steps: step, attempt, row, payload.
+
+    ``which`` is an attempt, or ``latest``; by default all.
+    """
+    parts: list[list[tuple[str, int, Row, bytes | None]]] = []
+    left: list[tuple[int, Sequence[str], str]] = []
+    for start in range(0, len(names), CHUNK):
+        left.append((len(parts), names[start : start + CHUNK], ""))
+        parts.append([])
+    while left:
+        asked, left = left[:_REPLIES_AT_ONCE], left[_REPLIES_AT_ONCE:]
+        calls = [
+            ctx.on_workflow("results", workflow_id, ["1" if payloads else "", which, at, *some])
+            for _, some, at in asked
+        ]
+        for (number, some, _), reply in zip(asked, (yield Together(calls)), strict=True):
+            for name, attempt, text, payload in reply[1] if reply else ():
+                if text is not None:
+                    row = Row.parse(text)
+                    parts[number].append((name.decode(), int(attempt), row, payload or None))
+            if end := reply[2] if reply else ():
+                left.insert(0, (number, some[int(end[0]) - 1 :], end[1]))
+    return [row for part in parts for row in part]
+
+
+def result(
+    ctx: OpContext, workflow_id: str, name: str, attempt: int | None
+) -> Op[ResultView | None]:
+    wire = wire_name(name, _READ)
+    if attempt is not None:
+        _number("attempt", attempt, 1)
+    _, found = yield from both(
+        load(ctx, workflow_id, names=[wire]),
+        rows(ctx, workflow_id, [wire], payloads=True, which=attempt or "latest"),
+    )
+    for _, number, row, payload in found:
+        if attempt in (None, number):
+            return row.view(name, number, payload)
+    return None
+
+
+def results(ctx: OpContext, workflow_id: str, name: str | None) -> Op[list[ResultView]]:
+    if name is not None:
+        names = [wire_name(name, _READ)]
+        yield from load(ctx, workflow_id, names=names)
+    else:
+        _, all_records = yield from records(ctx, workflow_id)
+        names = [record.name for record in all_records if record.reported]
+    found = yield from rows(ctx, workflow_id, names, payloads=True)
+    return [row.view(step_, attempt, payload) for step_, attempt, row, payload in found]
+
+
+def evidence(
+    ctx: OpContext, workflow_id: str | None, name: str | None
+) -> Op[PartialList[EvidenceView]]:
+    """All evidence of a workflow, or of what concerns none, oldest first."""
+    unreachable: tuple[int, ...] = ()
+    if workflow_id is None:
+        found: list[Stamped] = yield from _logged(ctx)
+        unreachable = getattr(found, "unreachable", ())
+    else:
+        found = yield from _of_workflow(ctx, workflow_id, name)
+    ordered = sorted(found, key=lambda pair: pair[0])
+    return PartialList([view for _, view in ordered if name in (None, view.step)], unreachable)
+
+
+def _of_workflow(ctx: OpContext, workflow_id: str, name: str | None) -> Op[list[Stamped]]:
+    """Result rows are the evidence of accepted completions."""
+    _, all_records = yield from records(ctx, workflow_id)
+    names = [
+        record.name for record in all_records if record.reported and name in (None, record.name)
+    ]
+    reported, entries = yield from both(
+        rows(ctx, workflow_id, names, payloads=False),
+        all_of(
+            [
+                _entries(ctx.on_workflow("evidence", workflow_id, [kind]), workflow_id)
+                for kind in ("accepted", "noise")
+            ]
+        ),
+    )
+    found = [
+        (row.stamp, result_evidence(workflow_id, step_, attempt, row))
+        for step_, attempt, row, _ in reported
+    ]
+    return [*found, *(entry for some in entries for entry in some)]
+
+
+def _logged(ctx: OpContext) -> Op[PartialList[Stamped]]:
+    """What the partitions' logs hold: commands on unknown workflows, and repeated signals."""
+    numbers = yield from all_partitions(ctx)
+    logs = {n: Call("evidence", ctx.keys.partition(n), ["log"]) for n in numbers}
+    found: PartialList[Stamped] = PartialList()
+    unread = dict.fromkeys(numbers, 0)
+    while unread:
+        replies, away = yield from ask_each(ctx, {n: _page_of(logs[n], unread[n]) for n in unread})
+        found.unreachable = tuple(sorted({*found.unreachable, *away}))
+        for number, (page, total, _) in replies.items():
+            found += [_stamped(str(number), entry) for entry in page]
+            unread[number] += len(page)
+            if not page or unread[number] >= total:
+                del unread[number]
+        for number in away:
+            del unread[number]
+    return found
+
+
+def _page_of(call: Call, first: int) -> Call:
+    """A call for a page of a list of evidence; ``call`` lacks which."""
+    return replace(call, args=[*call.args, first, first + _EVIDENCE_PER_CALL - 1])
+
+
+def _stamped(scope_id: str, entry: bytes) -> Stamped:
+    return entry.partition(b"|")[0].decode(), evidence_view(scope_id, entry)
+
+
+def _entries(call: Call, scope_id: str) -> Op[list[Stamped]]:
+    """The entries of a list of evidence; ``call`` asks for it, and lacks which of them."""
+    found: list[Stamped] = []
+    while True:
+        page, total, _ = yield _page_of(call, len(found))
+        found += [_stamped(scope_id, entry) for entry in page]
+        if not page or len(found) >= total:
+            return found
+
+
+def latest_rejection(ctx: OpContext, workflow_id: str, name: str | None) -> Op[EvidenceView | None]:
+    """The newest refusal that concerns the workflow or, with a name, the step."""
+    last = -1
+    while True:
+        first = last - _EVIDENCE_PER_CALL + 1
+        page, total, _ = yield ctx.on_workflow("evidence", workflow_id, ["noise", first, last])
+        for entry in reversed(page):
+            view = evidence_view(workflow_id, entry)
+            if view.status == "rejected" and name in (None, view.step):
+                return view
+        last -= len(page)
+        if not page or -last > total:
+            return None

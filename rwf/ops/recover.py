@@ -1,0 +1,263 @@
+"""Recovering a step: retry, skip or cancel, and placing its descendants anew (SPEC section 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from rwf.errors import CommandRejected, NotFound
+from rwf.model.limits import LISTED
+from rwf.model.recovery import Planned, cancelling_parent, plan
+from rwf.model.states import (
+    LEGAL_NEXT_STEPS,
+    SEMANTICS_VERSION,
+    TERMINAL_STEPS,
+    Reason,
+    RecoveryAction,
+    RecoveryScope,
+    StepState,
+)
+from rwf.model.views import Change, RecoveryResult
+from rwf.ops.advance import advance_all
+from rwf.ops.base import (
+    OpContext,
+    checked_id,
+    checked_text,
+    invalid,
+    is_partition,
+    new_call_id,
+    rejection,
+    unknown_workflow,
+    wire_name,
+    wire_text,
+)
+from rwf.ops.reads import edges, records
+from rwf.ops.waits import settle_waits
+from rwf.protocol.codecs import STATE_OF, reading
+from rwf.protocol.declare import Arg
+from rwf.protocol.headers import Header
+from rwf.protocol.requests import Op
+
+_ACTION: Final = "recover_step"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recovery:
+    """A recovery as it is asked for."""
+
+    workflow_id: str
+    step: str
+    action: RecoveryAction | str
+    scope: RecoveryScope | str = RecoveryScope.BLOCKED
+    actor: str | None = None
+    reason: str | None = None
+    force: bool = False
+    reopen: bool = False
+    command_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A recovery session's record, taken apart (``recovery.lua``)."""
+
+    step: str
+    action: RecoveryAction
+    scope: RecoveryScope
+    done: bool
+    changes: tuple[Change, ...]
+    change_count: int
+    stamp: str
+    note: dict[str, Any]
+
+    @classmethod
+    @reading
+    def parse(cls, text: bytes) -> Session:
+        head, listed, note = text.split(b"|", 2)
+        stamp, _, _, step, action, reach, _, done, count = head.decode().split(",")
+        parts = [item.split(":") for item in listed.decode().split(",") if item]
+        return cls(
+            step=step,
+            action=RecoveryAction(action),
+            scope=RecoveryScope(reach),
+            done=bool(done),
+            changes=tuple(
+                Change(step=name, before=STATE_OF[before], after=STATE_OF[after])
+                for name, before, after in parts
+            ),
+            change_count=int(count),
+            stamp=stamp,
+            note=orjson.loads(note),
+        )
+
+
+def recover_step(ctx: OpContext, asked: Recovery, dry_run: bool) -> Op[RecoveryResult]:
+    """Carries a recovery out, or plans it; raises CommandRejected."""
+    action, reach = _checked(asked)
+    workflow_id = checked_id(asked.workflow_id, _ACTION)
+    step = wire_name(asked.step, _ACTION)
+    told = {"reason": checked_text(asked.reason, "reason", _ACTION)}
+    told |= {"actor": checked_text(asked.actor, "actor", _ACTION)}
+    command = checked_text(asked.command_id, "command_id", _ACTION)
+    note = {"recovery": action, "scope": reach, **told, "command_id": command}
+    if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
+        raise unknown_workflow(_ACTION, workflow_id)
+    if dry_run:
+        return (yield from _planned(ctx, asked, step, action, reach))
+    args: list[Arg] = [
+        step,
+        new_call_id(),
+        wire_text(command or ""),
+        action,
+        reach,
+        "1" if asked.force else "",
+        "1" if asked.reopen else "",
+        orjson.dumps({name: text for name, text in note.items() if text is not None}),
+    ]
+    reply = yield from _begun(ctx, workflow_id, args)
+    if reply[0] == b"rejected":
+        raise rejection(_ACTION, "step", reply)
+    kind, number, text, static, counts, context, flag = reply
+    header, session = Header.parse(static, counts), Session.parse(text)
+    if header.unwalked:
+        header, context = yield from advance_all(ctx, workflow_id)
+        *_, text = yield ctx.on_workflow("session", workflow_id, [number])
+        session = Session.parse(text)
+    elif flag:
+        yield from settle_waits(ctx, workflow_id)
+    return RecoveryResult(
+        session_id=f"{workflow_id}/{number.decode()}",
+        workflow=header.view(workflow_id, context),
+        step=session.step,
+        action=session.action,
+        scope=session.scope,
+        dry_run=False,
+        duplicate=kind == b"duplicate",
+        changes=session.changes,
+        change_count=session.change_count,
+    )
+
+
+def _begun(ctx: OpContext, workflow_id: str, args: list[Arg]) -> Op[list[Any]]:
+    """The answer to the command, once nothing else is to be walked and all parents were seen."""
+    chunk = 0
+    while True:
+        reply: list[Any] = yield ctx.on_workflow("recover", workflow_id, [*args, chunk])
+        if reply[0] == b"busy":
+            yield from advance_all(ctx, workflow_id)
+            chunk = 0
+        elif reply[0] == b"more":
+            chunk += 1
+        else:
+            return reply
+
+
+def latest_recovery(ctx: OpContext, workflow_id: str) -> Op[dict[str, Any] | None]:
+    """The latest session, as explanations show it."""
+    reply = yield ctx.on_workflow("session", workflow_id, [""])
+    if len(reply) < 5 or not reply[3]:
+        return None
+    session = Session.parse(reply[4])
+    return {
+        "session_id": f"{workflow_id}/{reply[3].decode()}",
+        "step": session.step,
+        "action": session.action,
+        "scope": session.scope,
+        "finished": session.done,
+        "change_count": session.change_count,
+        "actor": session.note.get("actor"),
+        "reason": session.note.get("reason"),
+    }
+
+
+def _checked(asked: Recovery) -> tuple[RecoveryAction, RecoveryScope]:
+    if not isinstance(asked.action, str) or asked.action not in set(RecoveryAction):
+        message = f"action must be one of {', '.join(RecoveryAction)}"
+        raise invalid(_ACTION, message, Reason.UNSUPPORTED_RECOVERY_ACTION)
+    if not isinstance(asked.scope, str) or asked.scope not in set(RecoveryScope):
+        raise invalid(_ACTION, f"scope must be one of {', '.join(RecoveryScope)}")
+    action, reach = RecoveryAction(asked.action), RecoveryScope(asked.scope)
+    if action is RecoveryAction.SKIP and reach is RecoveryScope.DOWNSTREAM:
+        message = "skip takes scope step or blocked"
+        raise invalid(_ACTION, message, Reason.UNSUPPORTED_RECOVERY_ACTION)
+    for name, value in (("force", asked.force), ("reopen", asked.reopen)):
+        if not isinstance(value, bool):
+            raise invalid(_ACTION, f"{name} must be True or False")
+    return action, reach
+
+
+def _planned(
+    ctx: OpContext, asked: Recovery, name: str, action: RecoveryAction, reach: RecoveryScope
+) -> Op[RecoveryResult]:
+    """A dry run: what the same command would change now; refused as it would be."""
+    try:
+        loaded, found = yield from records(ctx, asked.workflow_id)
+    except NotFound:
+        message = f"there is no workflow {asked.workflow_id}"
+        raise _refusal(Reason.WORKFLOW_NOT_FOUND, message) from None
+    if (version := loaded.header.semantics_version) != SEMANTICS_VERSION:
+        message = f"the workflow follows semantics version {version}"
+        raise _refusal(Reason.UNSUPPORTED_SEMANTICS, message)
+    steps = []
+    for record in found:
+        parents = yield from edges(ctx, asked.workflow_id, record, up=True)
+        steps.append(
+            Planned(
+                name=record.name,
+                state=record.state,
+                cause=record.cause,
+                parents=parents,
+                singled_out=record.singled_out,
+                lacks_result=record.lacks_result,
+            )
+        )
+    by_name = {step.name: step for step in steps}
+    if name not in by_name:
+        raise _refusal(Reason.STEP_NOT_FOUND, "the workflow has no such step")
+    cancel = loaded.header.cancel is not None
+    _judge(by_name[name], by_name, asked, action, reach, cancel)
+    changes = plan(steps, asked.step, action, reach, cancel=cancel, reopen=asked.reopen)
+    return RecoveryResult(
+        session_id=None,
+        workflow=loaded.workflow(),
+        step=asked.step,
+        action=action,
+        scope=reach,
+        dry_run=True,
+        duplicate=False,
+        changes=tuple(changes[:LISTED]),
+        change_count=len(changes),
+    )
+
+
+def _judge(
+    target: Planned,
+    by_name: dict[str, Planned],
+    asked: Recovery,
+    action: RecoveryAction,
+    reach: RecoveryScope,
+    cancel: bool,
+) -> None:
+    """Refuses what ``recover.lua`` refuses; without evidence, as nothing is written."""
+    if cancel and action is not RecoveryAction.CANCEL and not asked.reopen:
+        raise _refusal(Reason.CANCEL_REQUESTED, "a cancel request stands")
+    if target.state is StepState.EXECUTING and not asked.force:
+        raise _refusal(Reason.ILLEGAL_TRANSITION, "the step is executing", "recover_with_force")
+    if action is RecoveryAction.CANCEL:
+        if target.state in TERMINAL_STEPS:
+            raise _refusal(Reason.ALREADY_TERMINAL, f"the step is {target.state}")
+        return
+    again = action is RecoveryAction.RETRY and reach is RecoveryScope.DOWNSTREAM
+    if target.state is StepState.COMPLETED and not again:
+        message = "the step has completed"
+        raise _refusal(Reason.ILLEGAL_TRANSITION, message, "inspect_step_result")
+    if action is RecoveryAction.RETRY and (parent := cancelling_parent(target, by_name)):
+        message = f"{parent}, which it depends on, has not completed"
+        raise _refusal(Reason.DEPENDENCIES_UNRESOLVED, message)
+
+
+def _refusal(reason: Reason, message: str, first: str | None = None) -> CommandRejected:
+    usual = LEGAL_NEXT_STEPS[reason]
+    steps = usual if first is None else (first, *usual)
+    return CommandRejected(_ACTION, "step", reason, message, legal_next_steps=steps)

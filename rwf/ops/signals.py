@@ -1,0 +1,162 @@
+"""Waiting for signals, and delivering them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+
+from rwf.errors import WorkflowInvalid
+from rwf.model.names import checked_name
+from rwf.model.views import AwaitView, SignalView
+from rwf.ops.base import (
+    OpContext,
+    checked_id,
+    checked_text,
+    encoded_payload,
+    invalid,
+    is_partition,
+    new_call_id,
+    rejection,
+    unknown_workflow,
+    wire_name,
+    wire_text,
+)
+from rwf.ops.waits import (
+    Fate,
+    Topic,
+    Unsettled,
+    hand_over,
+    note_unsettled,
+    settle,
+    sync,
+    tell,
+)
+from rwf.protocol.codecs import EPOCH
+from rwf.protocol.declare import Arg
+from rwf.protocol.requests import CONNECT, Op
+from rwf.protocol.waits import Signal, Wait
+
+_AWAIT: Final = "await_step"
+_DELIVER: Final = "deliver_signal"
+_MICROSECOND: Final = timedelta(microseconds=1)
+# What a server's time can be shown as: the same bounds as in await.lua.
+_EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def await_step(
+    ctx: OpContext,
+    workflow_id: str,
+    step: str,
+    signal: str,
+    correlation_key: str,
+    deadline: datetime | timedelta | None,
+    lease: str | None,
+    actor: str | None = None,
+) -> Op[AwaitView]:
+    """Puts a step into a wait; raises CommandRejected when that is refused."""
+    workflow_id = checked_id(workflow_id, _AWAIT)
+    name = wire_name(step, _AWAIT)
+    topic = _topic(signal, correlation_key, _AWAIT)
+    lease = checked_text(lease, "lease", _AWAIT)
+    actor = checked_text(actor, "actor", _AWAIT)
+    asked = _deadline(deadline)
+    if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
+        raise unknown_workflow(_AWAIT, workflow_id)
+    args: list[Arg] = [name, new_call_id(), wire_text(lease or ""), asked, *topic.names]
+    args += [note_of(topic, actor=actor), wire_text(actor or "")]
+    reply, *header = yield ctx.on_workflow("await", workflow_id, args)
+    unsettled: Unsettled = {}
+    note_unsettled(workflow_id, header, unsettled)
+    if reply[0] == b"rejected":
+        yield from settle(ctx, unsettled)
+        raise rejection(_AWAIT, "step", reply)
+    wait = Wait.parse(reply[1])
+    if (what := wait.untold) is not None:
+        fate = Fate.of(workflow_id, name, wait, what)
+        yield from sync(ctx, topic, fate, unsettled)
+        wait = (yield from tell(ctx, workflow_id, [(topic, fate)], unsettled)) or wait
+    yield from settle(ctx, unsettled)
+    return wait.view(workflow_id, step)
+
+
+def deliver_signal(
+    ctx: OpContext,
+    signal: str,
+    correlation_key: str,
+    payload: Any,
+    dedupe_key: str | None,
+    actor: str | None = None,
+) -> Op[SignalView]:
+    """Delivers a signal, and carries out what follows from it."""
+    topic = _topic(signal, correlation_key, _DELIVER)
+    dedupe = topic.key if dedupe_key is None else checked_key(dedupe_key, "dedupe_key", _DELIVER)
+    encoded = encoded_payload(ctx, payload, _DELIVER)
+    actor = checked_text(actor, "actor", _DELIVER)
+    if not ctx.keys.partitions:
+        yield CONNECT
+    note = note_of(topic, dedupe_key=dedupe, actor=actor)
+    args: list[Arg] = [*topic.names, wire_text(dedupe), new_call_id()]
+    args += ["" if encoded is None else "1", encoded or b"", note, wire_text(actor or "")]
+    kind, answer, handed = yield topic.call(ctx, "signal", args)
+    found = Signal.parse(answer)
+    if kind == b"duplicate" and found.workflow_id is not None:
+        args = [_DELIVER, "already_consumed", new_call_id(), "", note, "signal", found.step or ""]
+        yield ctx.on_workflow("note", found.workflow_id, args)
+    unsettled: Unsettled = {}
+    found = (yield from hand_over(ctx, topic, handed, unsettled, found.number)) or found
+    yield from settle(ctx, unsettled)
+    return found.view(
+        topic.signal_id(ctx, found.number), topic.signal, topic.key, duplicate=kind != b"accepted"
+    )
+
+
+def swallowed_by(ctx: OpContext, wait: Wait) -> Op[str | None]:
+    """The id of a signal on record that the next one of the default dedupe key would repeat."""
+    topic = Topic(wait.signal, wait.key)
+    number = yield topic.call(ctx, "dedupe", [wire_text(wait.key)])
+    return None if number is None else topic.signal_id(ctx, int(number))
+
+
+def _topic(signal: Any, correlation_key: Any, action: str) -> Topic:
+    name = checked_signal(signal, action)
+    return Topic(name, checked_key(correlation_key, "correlation_key", action))
+
+
+def checked_signal(signal: Any, action: str) -> str:
+    """A signal's name; raises CommandRejected, ``invalid_argument``."""
+    try:
+        return checked_name(signal, "a signal's name")
+    except WorkflowInvalid as error:
+        raise invalid(action, error.message) from None
+
+
+def note_of(topic: Topic | None, **told: str | None) -> bytes:
+    """What the evidence of a command on a topic, if it is known, tells beside its action."""
+    given = {**told}
+    if topic is not None:
+        given |= {"signal": topic.signal, "correlation_key": topic.key}
+    return orjson.dumps({name: text for name, text in given.items() if text is not None})
+
+
+def checked_key(value: Any, name: str, action: str) -> str:
+    """A correlation or dedupe key: keys are data, any text of up to 512 characters, also none."""
+    if value == "":
+        return ""
+    text = checked_text(value, name, action)
+    if text is None:
+        raise invalid(action, f"{name} must be a string")
+    return text
+
+
+def _deadline(value: datetime | timedelta | None) -> str:
+    """A deadline as ``await.lua`` takes it."""
+    if value is None:
+        return ""
+    if isinstance(value, timedelta):
+        return f"+{value // _MICROSECOND}"
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise invalid(_AWAIT, "deadline must be a datetime with a timezone, or a timedelta")
+    return f"={(min(max(value, _EARLIEST), _LATEST) - EPOCH) // _MICROSECOND}"

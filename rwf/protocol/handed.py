@@ -1,0 +1,177 @@
+"""A claim as a server's reply tells it (``handout.lua``), and what its input is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rwf.errors import RecordUnreadable
+from rwf.model.payload import decode
+from rwf.model.result_refs import fill, references
+from rwf.model.views import ClaimedStep, WakingSignal
+from rwf.protocol.codecs import UNREADABLE, reading, time_of, value_of
+from rwf.protocol.records import Record
+from rwf.protocol.waits import Wait
+
+_VALUE, _NULL = b"v", b"n"
+_OWN = "p"
+_RESULTS = "r"
+_UNTOLD = "!"
+
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Handed:
+    """What was told of a claim, with what was read of it since.
+
+    ``left`` are the letters of what is still to be read: "p" input and context, "w" the workflow's
+    context, "s" the signal's payload, "r" results; or "!" for what cannot be read. ``results`` has
+    the payloads of the steps that the input refers to, None for what is null; a result that is
+    missing is not in it.
+    """
+
+    workflow_id: str
+    step: str
+    record: Record
+    inserted: int
+    left: str = ""
+    input: bytes | None = None
+    context: bytes | None = None
+    workflow_context: bytes | None = None
+    wait: bytes | None = None
+    payload: bytes | None = None
+    results: dict[str, bytes | None] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
+    size: int = 0
+    """How many bytes the input has, with each result that it refers to, as far as is known."""
+    _names: list[str] | None = None
+
+    @classmethod
+    @reading
+    def parse(cls, entry: bytes, reply: Sequence[Any]) -> Handed:
+        """Takes a reply apart."""
+        _, workflow_id, step = entry.decode().rsplit("|", 2)
+        text, input_, context, wait, payload, told, inserted, workflow_context, left = reply
+        handed = cls(
+            workflow_id,
+            step,
+            Record.parse(step, text),
+            inserted,
+            left.decode(),
+            input_,
+            context,
+            workflow_context,
+            wait,
+            payload,
+        )
+        handed.size = len(input_ or b"")
+        if told:
+            parts = iter(told)
+            for name, kind, result in zip(parts, parts, parts, strict=True):
+                handed.take(name.decode(), kind, result)
+        return handed
+
+    def take(self, name: str, kind: bytes, payload: bytes | None) -> None:
+        """Takes in what a reference to a step stands for."""
+        if kind == _VALUE:
+            assert payload is not None
+            self.results[name] = payload
+            self.size += len(payload)
+        elif kind == _NULL:
+            self.results[name] = None
+        else:
+            self.missing.add(name)
+
+    def put(self, item: str, one: bytes | None, other: bytes | None) -> None:
+        """Takes in an item that was read (``inputs.lua``)."""
+        if item[0] == _RESULTS:
+            assert one is not None
+            self.take(item[1:], one, other)
+            return
+        if item == _OWN:
+            self.input, self.context = one, other
+            self.size += len(one or b"")
+        elif item == "w":
+            self.workflow_context = one
+        else:
+            self.payload = one
+        self.left = self.left.replace(item, "")
+
+    @property
+    def key(self) -> Key:
+        """Which step it is."""
+        return self.workflow_id, self.step
+
+    @reading
+    def items(self) -> list[str]:
+        """What is to be read next: what it was given itself, and then the results that its input
+        refers to. Raises RecordUnreadable."""
+        if self.left == _UNTOLD:
+            raise RecordUnreadable(UNREADABLE)
+        own = [item for item in self.left if item != _RESULTS]
+        if own or not self.left:
+            return own
+        if self._names is None:
+            found = (ref.step for ref in references(value_of(self.input)))
+            self._names = list(dict.fromkeys(found))
+        return [
+            f"{_RESULTS}{name}"
+            for name in self._names
+            if name not in self.results and name not in self.missing
+        ]
+
+    def bare(self) -> ClaimedStep:
+        """The claim without all that it was given, to be given back."""
+        return self._claimed(None, None, None, None)
+
+    @reading
+    def claim(self) -> ClaimedStep:
+        """The claim as its holder sees it. Raises ResultMissing, or RecordUnreadable."""
+        value = value_of(self.input)
+        if self.results or self.missing:
+            results = {
+                name: decode(payload)
+                for name, payload in self.results.items()
+                if payload is not None
+            }
+            null = frozenset(name for name, payload in self.results.items() if payload is None)
+            value = fill(value, results, null)
+        return self._claimed(
+            value, value_of(self.context), value_of(self.workflow_context), self._signal()
+        )
+
+    def _claimed(
+        self, input_: Any, context: Any, workflow_context: Any, signal: WakingSignal | None
+    ) -> ClaimedStep:
+        record = self.record
+        assert record.claim is not None
+        assert record.lease is not None
+        return ClaimedStep(
+            workflow_id=self.workflow_id,
+            step=self.step,
+            worker=record.worker,
+            queue=record.queue,
+            attempt=record.attempt,
+            max_attempts=record.max_attempts,
+            lease=record.lease,
+            lease_expires_at=time_of(self.inserted + record.claim.expires),
+            timeout=record.timeout,
+            input=input_,
+            context=context,
+            workflow_context=workflow_context,
+            signal=signal,
+        )
+
+    def _signal(self) -> WakingSignal | None:
+        if self.wait is None:
+            return None
+        woken = Wait.parse(self.wait)
+        assert woken.signal_id is not None
+        return WakingSignal(
+            id=woken.signal_id,
+            signal=woken.signal,
+            correlation_key=woken.key,
+            payload=value_of(self.payload or None),
+        )

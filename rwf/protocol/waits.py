@@ -1,0 +1,151 @@
+"""How waits and signals are stored: the text formats of ``lua/lib/waits.lua`` and ``topic.lua``,
+read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+from rwf.model.states import SignalStatus, WaitStatus
+from rwf.model.views import AwaitView, SignalView
+from rwf.protocol.codecs import optional_int, reading, time_of_micros, time_of_stamp, value_of
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A step's wait for a signal, taken apart (``waits.lua``); ``key`` is as the user gave it.
+
+    ``deadline`` and ``resolved`` are microseconds.
+    """
+
+    n: int
+    code: str
+    stamp: str
+    deadline: int | None
+    resolved: int | None
+    signal_id: str | None
+    told: str
+    left: tuple[int, ...]
+    signal: str
+    key: str
+    actor: str | None
+
+    @classmethod
+    @reading
+    def parse(cls, text: bytes) -> Wait:
+        head, signal, key = text.decode().split("|")
+        n, status, stamp, deadline, resolved, signal_id, told, left, _, call, _ = head.split(",")
+        return cls(
+            n=int(n),
+            code=status,
+            stamp=stamp,
+            deadline=optional_int(deadline),
+            resolved=optional_int(resolved),
+            signal_id=signal_id or None,
+            told=told,
+            left=tuple(map(int, left.split("+"))) if left else (),
+            signal=signal,
+            key=unquote(key),
+            actor=unquote(call.partition("~")[2]) or None,
+        )
+
+    @property
+    def due(self) -> int | None:
+        """When its deadline passes, in whole milliseconds; None when it is over, or has none."""
+        if self.code != "w" or self.deadline is None:
+            return None
+        return -(-self.deadline // 1000)
+
+    @property
+    def stands(self) -> bool:
+        """Whether its topic is to keep it: its step waits, or is expired by it."""
+        return self.code in ("w", "x")
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a topic has to be told something of it or of earlier waits of its step."""
+        return bool(self.left) or self.untold is not None
+
+    @property
+    def untold(self) -> str | None:
+        """What the wait's topic has to be told, or None when it knows."""
+        wanted = _WAIT_WANTED[self.code]
+        return wanted if _WAIT_RANK[self.told] < _WAIT_RANK[wanted] else None
+
+    def view(self, workflow_id: str, step: str) -> AwaitView:
+        return AwaitView(
+            id=f"{workflow_id}/{step}/{self.n}",
+            workflow_id=workflow_id,
+            step=step,
+            signal=self.signal,
+            correlation_key=self.key,
+            status=_WAIT_STATUS[self.code],
+            deadline=None if self.deadline is None else time_of_micros(self.deadline),
+            registered_at=time_of_stamp(self.stamp),
+            resolved_at=None if self.resolved is None else time_of_micros(self.resolved),
+            signal_id=self.signal_id,
+            actor=self.actor,
+        )
+
+
+_WAIT_STATUS: Final = {
+    "w": WaitStatus.WAITING,
+    "r": WaitStatus.RESOLVED,
+    "x": WaitStatus.EXPIRED,
+    "y": WaitStatus.EXPIRED,
+    "a": WaitStatus.ABANDONED,
+}
+_WAIT_WANTED: Final = {"w": "w", "r": "r", "x": "x", "y": "g", "a": "g"}
+_WAIT_RANK: Final = {"": 0, "w": 1, "x": 2, "r": 3, "g": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal as its topic tells it (``topic.lua``)."""
+
+    number: int
+    status: SignalStatus
+    workflow_id: str | None
+    step: str | None
+    stamp: str
+    dedupe_key: str
+    actor: str | None
+    payload: bytes | None
+
+    @classmethod
+    @reading
+    def parse(cls, answer: Sequence[bytes | None]) -> Signal:
+        *texts, payload = answer
+        number, status, workflow_id, step, stamp, dedupe, actor = (
+            text.decode() for text in texts if text is not None
+        )
+        return cls(
+            number=int(number),
+            status=SignalStatus(status),
+            workflow_id=workflow_id or None,
+            step=step or None,
+            stamp=stamp,
+            dedupe_key=unquote(dedupe),
+            actor=unquote(actor) or None,
+            payload=payload,
+        )
+
+    def view(
+        self, signal_id: str, signal: str, correlation_key: str, *, duplicate: bool = False
+    ) -> SignalView:
+        return SignalView(
+            id=signal_id,
+            signal=signal,
+            correlation_key=correlation_key,
+            dedupe_key=self.dedupe_key,
+            status=self.status,
+            payload=value_of(self.payload),
+            workflow_id=self.workflow_id,
+            step=self.step,
+            received_at=time_of_stamp(self.stamp),
+            actor=self.actor,
+            duplicate=duplicate,
+        )

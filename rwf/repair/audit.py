@@ -1,0 +1,262 @@
+"""Auditing workflows: their records are read, and what these imply is looked up in derived keys.
+
+Plain commands do that, many in one round trip: a server function that did it would cost the server
+three times as much. So it is no more than a guess: what moves between the two reads seems to
+differ, and ``reconcile`` judges it atomically.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from rwf.errors import RwfError
+from rwf.model.limits import CHUNK
+from rwf.ops.base import OpContext
+from rwf.protocol.declare import Arg
+from rwf.protocol.headers import Header
+from rwf.protocol.keys import home_partition
+from rwf.protocol.requests import Call, Op, Read
+from rwf.repair.expected import (
+    PRESENT,
+    UNREADABLE,
+    Implied,
+    Registration,
+    Scores,
+    Tally,
+)
+
+_FIELDS_AT_ONCE: Final = 2 * CHUNK
+_FIELDS_PER_READ: Final = 2000
+_CHUNKS_PER_READ: Final = _FIELDS_PER_READ // _FIELDS_AT_ONCE  # a step and its wait are two fields
+_TOPICS_PER_CALL: Final = 64
+
+_Found = dict[str, Scores | None]
+"""By key, what stands there of some entries; None where it is no sorted set."""
+
+Listed = tuple[str, str]
+"""A group of the listing, and the id of a workflow that stands in it."""
+
+
+@dataclass(slots=True)
+class Large:
+    """A large graph, which is audited a few chunks of its steps at a time."""
+
+    workflow_id: str
+    group: str
+    tally: Tally | None = None
+    """None before the first of it was read."""
+    chunks: deque[str] = field(default_factory=deque)
+    """The fields with the names of the steps that are still to be looked at."""
+    counts: bytes | None = None
+    """Its header's, as long as they are the same with all that was read."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What an audit came to."""
+
+    fields: int = 0
+    """How many fields of workflows were read, headers apart."""
+    suspects: dict[str, None] = field(default_factory=dict)
+    """Workflows that may differ from what their records imply."""
+    topics: dict[str, str] = field(default_factory=dict)
+    """Topics that may lack a wait, or hold something wrong; with each, a workflow that waits."""
+    large: list[Large] = field(default_factory=list)
+    """Workflows that are too large to be read at once."""
+
+
+def audit(ctx: OpContext, partition: int, listed: Sequence[Listed]) -> Op[Findings]:
+    """Audits workflows of a partition; of those that are large nothing is looked at yet.
+
+    Raises RwfError where somebody has overwritten a derived key of the partition.
+    """
+    found = Findings()
+    some: list[Listed] = []
+    fields = 0
+    for one, size in zip(listed, (yield from _sizes(ctx, partition, listed)), strict=True):
+        group, workflow_id = one
+        if isinstance(size, Exception):
+            found.suspects[workflow_id] = None
+        elif size > _FIELDS_AT_ONCE:
+            found.large.append(Large(workflow_id, group))
+        elif size:
+            if fields + size > _FIELDS_PER_READ:
+                yield from _audit_some(ctx, partition, some, found)
+                some, fields = [], 0
+            some.append(one)
+            fields += size
+    yield from _audit_some(ctx, partition, some, found)
+    return found
+
+
+def _sizes(ctx: OpContext, partition: int, listed: Sequence[Listed]) -> Op[list[Any]]:
+    commands = [("HLEN", ctx.keys.record(workflow_id)) for _, workflow_id in listed]
+    sizes: list[Any] = yield Read(ctx.keys.derived(partition, "index"), commands)
+    return sizes
+
+
+def _audit_some(
+    ctx: OpContext, partition: int, listed: Sequence[Listed], found: Findings
+) -> Op[None]:
+    """Audits workflows that are read as a whole."""
+    commands = [("HGETALL", ctx.keys.record(workflow_id)) for _, workflow_id in listed]
+    replies = yield Read(ctx.keys.derived(partition, "index"), commands)
+    implied = Implied()
+    for (group, workflow_id), fields in zip(listed, replies, strict=True):
+        if isinstance(fields, Exception):
+            implied.suspects[workflow_id] = None
+        else:
+            implied.workflow(workflow_id, group, fields)
+    yield from _compare(ctx, partition, implied, found)
+
+
+def audit_large(ctx: OpContext, partition: int, one: Large) -> Op[Findings]:
+    """Audits the next chunks of a large graph and, with the last, its counts; raises like
+    ``audit``. Nothing more is to be audited of it when no chunks are left.
+    """
+    found, implied = Findings(), Implied()
+    try:
+        if one.tally is None:
+            one.tally = yield from _begin(ctx, one, implied)
+        if one.tally is not None:
+            yield from _audit_chunks(ctx, one, one.tally, implied)
+            if not one.chunks and one.counts is not None and not one.tally.agrees(one.counts):
+                implied.suspects[one.workflow_id] = None
+    except UNREADABLE:
+        implied.suspects[one.workflow_id] = None
+    yield from _compare(ctx, partition, implied, found)
+    if found.suspects or found.topics:
+        one.chunks.clear()  # all of it is reconciled
+    return found
+
+
+def _begin(ctx: OpContext, one: Large, implied: Implied) -> Op[Tally | None]:
+    """Looks at the header of a large graph, at its callbacks, and at what its agenda has first."""
+    w, d = ctx.keys.record(one.workflow_id), ctx.keys.agenda(one.workflow_id)
+    first = ("ZRANGE", d, 0, 0), ("ZRANGEBYSCORE", d, 0, "+inf", "LIMIT", 0, 1)
+    (static, counts), *entries = yield from _lists(Read(w, [("HMGET", w, ":s", ":c"), *first]))
+    tally = implied.begin(one.workflow_id, static)
+    if tally is None:
+        return None
+    one.counts = counts or b""
+    implied.header(tally, one.group, static, one.counts)
+    implied.agendas[one.workflow_id] = {member: PRESENT for some in entries for member in some}
+    implied.wait_timers[one.workflow_id] = None
+    callbacks, *_ = Header.callbacks_of(one.counts)
+    names = [f"@{number}" for number in range(1, callbacks + 2)]  # with one that should not be
+    for start in range(0, len(names), _FIELDS_PER_READ):
+        groups = [names[start : start + _FIELDS_PER_READ]]
+        yield from _take_in(ctx, one, tally, implied, groups)
+    one.chunks.extend(f"#{number}" for number in range(-(-tally.steps // CHUNK)))
+    return tally
+
+
+def _audit_chunks(ctx: OpContext, one: Large, tally: Tally, implied: Implied) -> Op[None]:
+    count = min(_CHUNKS_PER_READ, len(one.chunks))
+    chunks = [one.chunks.popleft() for _ in range(count)]
+    w = ctx.keys.record(one.workflow_id)
+    [(waited, *stored)] = yield from _lists(Read(w, [("HMGET", w, ":w", *chunks)]))
+    groups = []
+    for chunk in stored:
+        names = (chunk or b"").decode().split(",")
+        groups.append(names + [f"~{name}" for name in names if waited])
+    yield from _take_in(ctx, one, tally, implied, groups)
+
+
+def _take_in(
+    ctx: OpContext, one: Large, tally: Tally, implied: Implied, groups: Sequence[Sequence[str]]
+) -> Op[None]:
+    """Reads groups of fields of a large graph, each together with the counts of its header."""
+    w = ctx.keys.record(one.workflow_id)
+    commands = [("HMGET", w, ":c", *names) for names in groups]
+    replies = yield from _lists(Read(w, commands))
+    for names, (counts, *texts) in zip(groups, replies, strict=True):
+        one.counts = counts if one.counts == counts else None
+        pairs = zip(names, texts, strict=True)
+        found = {name.encode(): text for name, text in pairs if text is not None}
+        implied.fields(tally, found)
+
+
+def _lists(read: Read) -> Op[list[list[Any]]]:
+    """The replies to commands that are each answered with a list; raises ValueError for another
+    type of key."""
+    replies: list[Any] = yield read
+    if any(isinstance(reply, Exception) for reply in replies):
+        raise ValueError("a key is of another type")
+    return replies
+
+
+def _compare(ctx: OpContext, partition: int, implied: Implied, found: Findings) -> Op[None]:
+    """Looks up what is implied, and tells whose entries are not so."""
+    keys = ctx.keys
+    names = "ready", "timers", "outbox"
+    ready, timers, outbox = (keys.derived(partition, name) for name in names)
+    agendas = {keys.agenda(workflow_id): workflow_id for workflow_id in implied.agendas}
+    scores, now = yield from _scores(
+        {ready: implied.ready, timers: implied.looked_up, outbox: implied.outbox}
+        | {key: implied.agendas[workflow_id] for key, workflow_id in agendas.items()}
+    )
+    for key, workflow_id in agendas.items():
+        agenda = scores.get(key, {})
+        if agenda is None:
+            implied.suspects[workflow_id] = None
+        else:
+            implied.judge_agenda(workflow_id, agenda)
+    implied.judge_timers(_those_of(scores, timers), now)
+    implied.judge_outbox(_those_of(scores, outbox))
+    queued = _those_of(scores, ready)
+    if missing := [member for member, score in queued.items() if score is None]:
+        reserved = keys.derived(partition, "reserved")
+        taken, _ = yield from _scores({reserved: missing})
+        queued = {**queued, **_those_of(taken, reserved)}
+    implied.judge_ready(queued)
+    found.fields += implied.taken_in
+    found.suspects |= implied.suspects
+    found.topics |= yield from _lacking(ctx, implied.registrations)
+
+
+def _scores(wanted: Mapping[str, Collection[bytes]]) -> Op[tuple[_Found, int]]:
+    """What stands in these keys of a partition, and the server's time in milliseconds."""
+    asked = {key: list(members) for key, members in wanted.items() if members}
+    if not asked:
+        return {}, 0
+    commands: list[tuple[Arg, ...]] = [("ZMSCORE", key, *some) for key, some in asked.items()]
+    *replies, (seconds, micros) = yield Read(next(iter(asked)), [*commands, ("TIME",)])
+    return {
+        key: None if isinstance(reply, Exception) else dict(zip(members, reply, strict=True))
+        for (key, members), reply in zip(asked.items(), replies, strict=True)
+    }, 1000 * seconds + micros // 1000
+
+
+def overwritten(key: str) -> RwfError:
+    """What is raised for a derived key of another type."""
+    return RwfError(f"{key} is no sorted set: somebody has overwritten it")
+
+
+def _those_of(found: _Found, key: str) -> Scores:
+    """What was found in a derived key of the partition."""
+    scores = found.get(key, {})
+    if scores is None:
+        raise overwritten(key)
+    return scores
+
+
+def _lacking(ctx: OpContext, registrations: Sequence[Registration]) -> Op[dict[str, str]]:
+    """The topics that lack a wait which they were told of, or hold something wrong; for each, a
+    workflow that waits there. They are asked at their homes, many at once.
+    """
+    by_home: defaultdict[int, list[Registration]] = defaultdict(list)
+    for one in registrations:
+        by_home[home_partition(one.digest, ctx.keys.homes)].append(one)
+    found: dict[str, str] = {}
+    for home, waits in by_home.items():
+        for start in range(0, len(waits), _TOPICS_PER_CALL):
+            some = waits[start : start + _TOPICS_PER_CALL]
+            keys = ctx.keys.topics(home, [one.digest for one in some])
+            places = yield Call("registered", keys, [one.member for one in some])
+            for one in (some[place - 1] for place in places):
+                found[one.digest] = one.workflow_id
+    return found

@@ -1,0 +1,276 @@
+"""What the records of workflows imply for the derived keys of their partition.
+
+Nothing is asked here: the fields of workflows' hashes go in, and what their header, their steps,
+waits and callbacks imply comes out, to be looked up together. What shows by itself that something
+is wrong, or cannot be read, makes a workflow suspect at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from rwf.errors import RecordUnreadable
+from rwf.model.limits import AHEAD_MS, CALLBACK_KEPT_MS, GRACE_MS
+from rwf.model.states import (
+    OPEN_STEPS,
+    SEMANTICS_VERSION,
+    STEP_CODE,
+    WORKFLOW_CODE,
+    CallbackStatus,
+    StepState,
+    workflow_state,
+)
+from rwf.protocol.callbacks import CallbackRecord
+from rwf.protocol.headers import Header
+from rwf.protocol.keys import topic_digest
+from rwf.protocol.records import Record
+from rwf.protocol.waits import Wait
+
+OPEN_GROUP: Final = "o"
+"""Where open workflows stand in the listing; the others stand in that of their state's code."""
+
+UNREADABLE: Final = (RecordUnreadable, ValueError, LookupError)
+"""What is raised for a record that nothing can be made of."""
+
+_CODES: Final = tuple(STEP_CODE[state].encode()[0] for state in StepState)
+_OPEN: Final = frozenset(STEP_CODE[state].encode()[0] for state in OPEN_STEPS)
+_PENDING: Final = STEP_CODE[StepState.PENDING].encode()[0]
+_AVAILABLE: Final = STEP_CODE[StepState.AVAILABLE].encode()[0]
+_TIMED: Final = {
+    STEP_CODE[StepState.EXECUTING].encode()[0]: b"l",
+    STEP_CODE[StepState.RETRYABLE].encode()[0]: b"r",
+}
+"""The states in which a step has a timer, and of which kind."""
+
+# Fields of a workflow's hash by the first byte of their name; all others are steps.
+_WAIT: Final = ord("~")
+_CALLBACK: Final = ord("@")
+# The header, chunks of names, the start, and what is left to be walked: found nowhere else.
+_OTHERS: Final = frozenset(b":#^>")
+
+# Less this, the scores of an agenda's entries for what topics have not been told (``waits.lua``).
+_UNTOLD_OFFSET: Final = 1e15
+
+SOON: Final = math.inf
+"""Stands for when the timer of a walk is due: in a while, but no longer than is set anew."""
+
+PRESENT: Final = -math.inf
+"""Stands for any score."""
+
+
+Scores = Mapping[bytes, float | None]
+"""Entries of a sorted set with their scores, None for one that does not stand there."""
+
+
+class Entry(NamedTuple):
+    """What an entry implies: whose it is, and its score."""
+
+    owner: str
+    score: float
+
+
+class Registration(NamedTuple):
+    """A wait that its topic was told of, and as which member of the topic's sorted set."""
+
+    workflow_id: str
+    digest: str
+    member: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was found of a workflow's steps and callbacks so far."""
+
+    workflow_id: str
+    steps: int
+    inserted: int
+    states: dict[int, int] = field(default_factory=dict)
+    """How many steps are in a state, by its code."""
+    callbacks: int = 0
+    open: int = 0
+    dead: int = 0
+
+    def agrees(self, counts: bytes) -> bool:
+        """Whether a header counts what was found, once that is all."""
+        states = self.states
+        text = b"".join([b"%c%d" % (code, states[code]) for code in _CODES if code in states])
+        return (
+            counts.startswith(text + b";")
+            and sum(states.values()) == self.steps
+            and Header.callbacks_of(counts) == [self.callbacks, self.open, self.dead]
+        )
+
+
+class Implied:
+    """What some workflows of a partition imply."""
+
+    def __init__(self) -> None:
+        self.suspects: dict[str, None] = {}
+        self.taken_in = 0
+        """How many fields were taken in, headers apart."""
+        self.ready: dict[bytes, str] = {}
+        self.timers: dict[bytes, Entry] = {}
+        self.held_back: set[bytes] = set()
+        """Those of the timers that callbacks may have put off."""
+        self.outbox: dict[bytes, Entry] = {}
+        self.agendas: dict[str, dict[bytes, float | None]] = {}
+        """By workflow, the scores of its agenda's entries; None for one that must not stand."""
+        self.wait_timers: dict[str, None] = {}
+        """Workflows whose timer of the agenda is to be looked up; it follows what stands there."""
+        self.registrations: list[Registration] = []
+        self.latest: dict[str, int] = {}
+        """By workflow, the time of its latest transition, in milliseconds."""
+
+    def workflow(self, workflow_id: str, group: str, fields: dict[bytes, bytes]) -> None:
+        """Takes in a whole workflow, which stands in this group of the listing."""
+        static, counts = fields.pop(b":s", None), fields.pop(b":c", b"")
+        try:
+            tally = self.begin(workflow_id, static)
+            if tally is None:
+                return
+            self.header(tally, group, static or b"", counts)
+            self.fields(tally, fields)
+            if workflow_id in self.agendas:
+                self.wait_timers[workflow_id] = None
+            if not tally.agrees(counts):
+                self.suspects[workflow_id] = None
+        except UNREADABLE:
+            self.suspects[workflow_id] = None
+
+    def begin(self, workflow_id: str, static: bytes | None) -> Tally | None:
+        """Begins with a workflow; None for one that is gone, or follows other semantics."""
+        if static is None:
+            return None
+        version, steps, inserted = Header.fixed_of(static)
+        return Tally(workflow_id, steps, inserted) if version == SEMANTICS_VERSION else None
+
+    def header(self, tally: Tally, group: str, static: bytes, counts: bytes) -> None:
+        """Takes in a header."""
+        self.latest[tally.workflow_id] = tally.inserted + Header.last_of(counts)
+        if Header.has_nothing_but_counts(counts):
+            right, wrong = OPEN_GROUP, _OPEN.isdisjoint(counts.partition(b";")[0])
+        else:
+            header = Header.parse(static, counts)
+            right = self._ends(tally.workflow_id, header)
+            wrong = (right == OPEN_GROUP) != (header.finished is None)
+        if wrong or group != right:
+            self.suspects[tally.workflow_id] = None
+
+    def _ends(self, workflow_id: str, header: Header) -> str:
+        """Takes in what is left to be walked, and the removal; the group that is the right one."""
+        unfinished = header.unwalked > 0
+        if unfinished:
+            self.timers[f"u|{workflow_id}".encode()] = Entry(workflow_id, SOON)
+        if header.removal is not None:
+            timer = f"x|{workflow_id}".encode()
+            self.timers[timer] = Entry(workflow_id, header.removal)
+            if header.open:
+                self.held_back.add(timer)
+        state = workflow_state(
+            header.counts, cancel=header.cancel is not None, unfinished=unfinished
+        )
+        return WORKFLOW_CODE.get(state, OPEN_GROUP)
+
+    def fields(self, tally: Tally, fields: Mapping[bytes, bytes]) -> None:
+        """Takes in some of a workflow's fields. Most are steps that are pending, which imply
+        nothing."""
+        self.taken_in += len(fields)
+        pending = 0
+        for name, text in fields.items():
+            first = name[0]
+            if first in _OTHERS:
+                continue
+            if text[0] == _PENDING:
+                pending += 1
+            elif first == _WAIT:
+                self._wait(tally.workflow_id, name[1:], text)
+            elif first == _CALLBACK:
+                self._callback(tally, name[1:], text)
+            else:
+                self._step(tally, name, text)
+        if pending:
+            tally.states[_PENDING] = tally.states.get(_PENDING, 0) + pending
+
+    def _step(self, tally: Tally, name: bytes, text: bytes) -> None:
+        state, owner = text[0], tally.workflow_id
+        tally.states[state] = tally.states.get(state, 0) + 1
+        if state == _AVAILABLE:
+            class_, order = Record.place_of(text)
+            self.ready[b"|".join((class_, order, owner.encode(), name))] = owner
+        elif state in _TIMED:
+            member = b"|".join((_TIMED[state], owner.encode(), name))
+            self.timers[member] = Entry(owner, tally.inserted + Record.timer_of(text))
+
+    def _wait(self, owner: str, name: bytes, text: bytes) -> None:
+        wait = Wait.parse(text)
+        agenda = self.agendas.setdefault(owner, {})
+        agenda[name] = wait.due
+        agenda[b"!" + name] = PRESENT if wait.has_news else None
+        if wait.stands and wait.untold is None:
+            member = f"{wait.code}|{owner}|{wait.stamp}|{name.decode()}|{wait.n}"
+            digest = topic_digest(wait.signal, wait.key)
+            self.registrations.append(Registration(owner, digest, member))
+
+    def _callback(self, tally: Tally, number: bytes, text: bytes) -> None:
+        callback = CallbackRecord.parse(text)
+        tally.callbacks += 1
+        tally.dead += callback.status is CallbackStatus.DEAD
+        if callback.due is not None:
+            tally.open += 1
+            member = b"%b|%b" % (tally.workflow_id.encode(), number)
+            self.outbox[member] = Entry(tally.workflow_id, tally.inserted + callback.due)
+
+    # --- what stands there
+
+    @property
+    def looked_up(self) -> list[bytes]:
+        """The timers that are to be looked up."""
+        return [*self.timers, *map(_wait_timer, self.wait_timers)]
+
+    def judge_agenda(self, workflow_id: str, scores: Scores) -> None:
+        """Compares an agenda; the timer that stands for it follows from what is there."""
+        for member, implied in self.agendas[workflow_id].items():
+            score = scores[member]
+            if score != implied and (score is None or implied != PRESENT):
+                self.suspects[workflow_id] = None
+        stand = [score for score in scores.values() if score is not None]
+        if stand and workflow_id in self.wait_timers:
+            due = min(score if score >= 0 else score + _UNTOLD_OFFSET for score in stand)
+            self.timers[_wait_timer(workflow_id)] = Entry(workflow_id, due)
+
+    def judge_timers(self, scores: Scores, now: int) -> None:
+        """Compares timers at this time of the server, in milliseconds. One that should have gone
+        off a while ago is as good as none; and a workflow that was moved before the clock was set
+        back is to be brought to it."""
+        for owner, at in self.latest.items():
+            if at > now + AHEAD_MS:
+                self.suspects[owner] = None
+        for member, (owner, implied) in self.timers.items():
+            score, due = scores[member], implied
+            if member in self.held_back and score == due + CALLBACK_KEPT_MS:
+                due = score
+            if due == SOON:
+                right = score is not None and now < score <= now + GRACE_MS
+            else:
+                right = score == due and now < due + GRACE_MS
+            if not right:
+                self.suspects[owner] = None
+
+    def judge_outbox(self, scores: Scores) -> None:
+        """Compares callbacks."""
+        for member, (owner, due) in self.outbox.items():
+            if scores[member] != due:
+                self.suspects[owner] = None
+
+    def judge_ready(self, scores: Scores) -> None:
+        """Compares entries of the ready queue, of which each stands there or is reserved."""
+        for member, owner in self.ready.items():
+            if scores[member] is None:
+                self.suspects[owner] = None
+
+
+def _wait_timer(workflow_id: str) -> bytes:
+    return f"w|{workflow_id}".encode()

@@ -1,0 +1,78 @@
+"""Putting right the gauges of a partition, which transitions count and nothing else implies.
+
+They are counted anew from the workflows' headers, a page at a time. What others do meanwhile shows
+in the gauges themselves, but for changes that undo each other between two looks: so a difference
+counts only when a second count finds the same, and a gauge is set only while it is still what it
+was. Where others are at work all the time, a gauge that is off stays so until they are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from rwf.model.limits import ITEMS_PER_CALL
+from rwf.model.states import WORKFLOW_CODE, CallbackStatus
+from rwf.model.views import GaugeDifference
+from rwf.ops.base import OpContext, catch_errors
+from rwf.protocol.declare import Arg
+from rwf.protocol.requests import Call, Op
+from rwf.repair.orphans import tally
+
+_GROUPS: Final = ("o", *WORKFLOW_CODE.values())
+
+
+def mend_gauges(ctx: OpContext, partition: int) -> Op[list[GaugeDifference]]:
+    """Sets the gauges that were off; what they were, and are now."""
+    found = yield from _differences(ctx, partition)
+    if not found:
+        return []
+    again = yield from _differences(ctx, partition)
+    return (yield from _set(ctx, partition, [one for one in found if one in again]))
+
+
+def _set(
+    ctx: OpContext, partition: int, wrong: Sequence[GaugeDifference]
+) -> Op[list[GaugeDifference]]:
+    if not wrong:
+        return []
+    args: list[Arg] = []
+    for one in wrong:
+        args += [one.gauge, one.stored, one.implied]
+    places = yield Call("gauges", ctx.keys.partition(partition), args)
+    return [wrong[place - 1] for place in places]
+
+
+def _differences(ctx: OpContext, partition: int) -> Op[list[GaugeDifference]]:
+    """Gauges that differ from what the listed workflows add up to; none when something has
+    happened meanwhile, or when a workflow cannot be read.
+    """
+    before, sizes, sums = yield from tally(ctx, partition, ())
+    for group in _GROUPS:
+        place = ""
+        while page := (yield from _listed(ctx, partition, group, place)):
+            *_, place = page
+            ids = [entry.rpartition("|")[2] for entry in page]
+            found = yield from catch_errors(tally(ctx, partition, ids))
+            if isinstance(found, Exception) or found[0] != before:
+                return []
+            sums += found[2]
+    if sums.pop("unknown", 0):
+        return []
+    pending, dead = f"gc|{CallbackStatus.PENDING}", f"gc|{CallbackStatus.DEAD}"
+    sums[pending] = sizes["outbox"]
+    delivered = sums.pop("callbacks", 0) - sums[pending] - sums[dead]
+    sums[f"gc|{CallbackStatus.DELIVERED}"] = delivered
+    return [
+        GaugeDifference(partition=partition, gauge=name, stored=before[name], implied=sums[name])
+        for name in sorted(before.keys() | sums.keys())
+        if before[name] != sums[name]
+    ]
+
+
+def _listed(ctx: OpContext, partition: int, group: str, place: str) -> Op[list[str]]:
+    """The next entries of a group of the listing, "inserted|id", newest first."""
+    # Up to twice as many come, to the end of a millisecond.
+    args: list[Any] = [group, place, ITEMS_PER_CALL // 2]
+    [page] = yield Call("list", ctx.keys.partition(partition), args)
+    return [entry.decode() for entry in page]

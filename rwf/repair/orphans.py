@@ -1,0 +1,233 @@
+"""What is surplus: entries of derived sorted sets that the records do not imply.
+
+``reconcile`` adds what a workflow's records imply and a derived set lacks. The other direction
+starts from the entries: each names its owner, whose records are asked and, in the same call, the
+entry is removed or moved. So nothing is removed that a transition has just made right. An entry
+that cannot be read, or that names an owner of another partition, goes too; a timer of a kind that
+this release does not know stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rwf.model.limits import ITEMS_PER_CALL
+from rwf.model.states import CallbackStatus, StepState
+from rwf.ops.base import OpContext, Slots, catch_errors
+from rwf.protocol.declare import Arg
+from rwf.protocol.keys import home_partition, partition_of
+from rwf.protocol.requests import Call, Op
+from rwf.repair.topics import check_topic
+
+Repairs = Counter[str]
+"""How many differences of each kind were mended."""
+
+_ENTRIES_PER_CALL: Final = 200
+_READY: Final = re.compile(rb"[^|:]+:[^|]+\|[0-9a-f]+\|(?P<owner>[^|]+)\|(?P<step>[^|]+)")
+_FORMS: Final = {
+    "ready": _READY,
+    "reserved": _READY,
+    "timers": re.compile(rb"[rl]\|(?P<owner>[^|]+)\|(?P<step>[^|]+)|[wux]\|(?P<whole>[^|]+)"),
+    "outbox": re.compile(rb"(?P<owner>[^|]+)\|(?P<step>[1-9][0-9]{0,9})"),
+    "index": re.compile(rb"[a-z]\|[0-9a-f]+\|(?P<owner>[^|]+)"),
+    "staged": re.compile(rb"(?P<owner>.+)"),
+}
+"""What the entries of each set look like; ``step`` is an outbox entry's number."""
+
+DERIVED_SETS: Final = tuple(_FORMS)
+
+NO_VERSION: Final = "?"
+"""What stands for the semantics of a workflow whose record cannot be read."""
+
+_TOPIC_TIMER: Final = re.compile(rb"s\|([0-9a-f]{40})")
+_UNKNOWN_TIMER: Final = re.compile(rb"[a-z](?<![rlwuxs])\|.+", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An entry of a derived set; ``owner`` is None when no workflow of the partition can be it."""
+
+    member: bytes
+    owner: str | None
+    step: bytes
+
+
+def remove_surplus(ctx: OpContext, partition: int) -> Op[Repairs]:
+    """Removes what is surplus in a partition whose workflows lack nothing.
+
+    Ready queue, listing and outbox are gone through only when their size or their scores show
+    that there is something. Topics are looked at when they have a timer.
+    """
+    repairs: Repairs = Counter()
+    for name in (yield from _suspects(ctx, partition)):
+        repairs += yield from remove_from(ctx, partition, name)
+    return repairs
+
+
+def _suspects(ctx: OpContext, partition: int) -> Op[list[str]]:
+    """The derived sets that may hold something surplus, if none lacks anything."""
+    gauges, sizes, _ = yield from tally(ctx, partition, ())
+    misplaced = sizes["misplaced"] > 0
+    queued = sizes["ready"] + sizes["reserved"] > gauges[f"gs|{StepState.AVAILABLE}"]
+    suspected = {
+        "ready": misplaced or queued,
+        "reserved": misplaced or queued,
+        "index": misplaced or _unlisted(gauges, sizes) < 0,
+        "outbox": sizes["outbox"] > gauges[f"gc|{CallbackStatus.PENDING}"],
+    }
+    return [name for name in DERIVED_SETS if suspected.get(name, True)]
+
+
+def unlisted(ctx: OpContext, partition: int) -> Op[int]:
+    """How many workflows the listing lacks, by the gauges."""
+    gauges, sizes, _ = yield from tally(ctx, partition, ())
+    return _unlisted(gauges, sizes)
+
+
+def _unlisted(gauges: Counter[str], sizes: Counter[str]) -> int:
+    workflows = sum(count for name, count in gauges.items() if name.startswith("gw|"))
+    return workflows - sizes["index"]
+
+
+def tally(
+    ctx: OpContext, partition: int, workflow_ids: Iterable[str]
+) -> Op[tuple[Counter[str], Counter[str], Counter[str]]]:
+    """A partition's gauges, its derived sets' sizes, and what the workflows add to gauges."""
+    reply = yield Call("tally", Slots(ctx, partition, workflow_ids).keys)
+    gauges, sizes, sums = (_numbers(part) for part in reply)
+    return gauges, sizes, sums
+
+
+def _numbers(part: Sequence[bytes]) -> Counter[str]:
+    pairs = zip(part[::2], part[1::2], strict=True)
+    return Counter({name.decode(): int(number) for name, number in pairs})
+
+
+def remove_from(ctx: OpContext, partition: int, name: str) -> Op[Repairs]:
+    """Removes what is surplus in one of the ``DERIVED_SETS``, a page at a time."""
+    repairs: Repairs = Counter()
+    key = ctx.keys.derived(partition, name)
+    cursor: Arg = 0
+    while cursor != b"0":
+        [page] = yield Call("page", [key], [cursor])
+        if not page:
+            # Somebody has overwritten the key.
+            return repairs + (yield from restore_keys(ctx, partition, ()))[0]
+        cursor, members = page
+        if name == "timers":
+            members, digests = _without_topics(ctx, partition, members)
+            for digest in digests:
+                repairs += _repairs((yield from catch_errors(check_topic(ctx, digest))))
+        entries = [_entry(name, partition, member) for member in members]
+        if name == "timers":
+            repairs += yield from _check_agendas(ctx, partition, entries)
+        repairs += yield from _judge(ctx, partition, name, entries)
+    return repairs
+
+
+def _without_topics(
+    ctx: OpContext, partition: int, members: Sequence[bytes]
+) -> tuple[list[bytes], list[str]]:
+    """The timers that are to be judged by workflows, and the topics that others belong to."""
+    others: list[bytes] = []
+    digests: list[str] = []
+    for member in members:
+        topic = _TOPIC_TIMER.fullmatch(member)
+        if topic and home_partition(topic[1].decode(), ctx.keys.homes) == partition:
+            digests.append(topic[1].decode())
+        elif topic or not _UNKNOWN_TIMER.fullmatch(member):
+            others.append(member)
+    return others, digests
+
+
+def _entry(name: str, partition: int, member: bytes) -> _Entry:
+    match = _FORMS[name].fullmatch(member)
+    parts = match.groupdict() if match else {}
+    owner = (parts.get("owner") or parts.get("whole") or b"").decode(errors="replace")
+    if partition_of(owner) != partition:
+        return _Entry(member, None, b"")
+    return _Entry(member, owner, parts.get("step") or b"")
+
+
+def _check_agendas(ctx: OpContext, partition: int, timers: Sequence[_Entry]) -> Op[Repairs]:
+    """Removes what is surplus in the agendas of the workflows whose waits have a timer.
+
+    A workflow whose agenda holds anything has one.
+    """
+    repairs: Repairs = Counter()
+    owners = {
+        entry.owner: b"0" for entry in timers if entry.owner and entry.member.startswith(b"w|")
+    }
+    while owners:
+        some = list(owners)[:ITEMS_PER_CALL]
+        keys = [ctx.keys.agenda(owner) for owner in some]
+        pages = yield Call("page", keys, [owners.pop(owner) for owner in some])
+        entries = []
+        for owner, page in zip(some, pages, strict=True):
+            if not page:
+                repairs += (yield from restore_keys(ctx, partition, [owner]))[0]
+                continue
+            cursor, members = page
+            entries += [_Entry(member, owner, member.lstrip(b"!")) for member in members]
+            if cursor != b"0":
+                owners[owner] = cursor
+        repairs += yield from _judge(ctx, partition, "agenda", entries)
+    return repairs
+
+
+def _judge(ctx: OpContext, partition: int, name: str, entries: Sequence[_Entry]) -> Op[Repairs]:
+    repairs: Repairs = Counter()
+    for some in _calls(entries):
+        found = yield from catch_errors(_judge_some(ctx, partition, name, some))
+        repairs += _repairs(found)
+        if isinstance(found, Exception):
+            for entry in some:
+                one = _judge_some(ctx, partition, name, [entry])
+                repairs += _repairs((yield from catch_errors(one)))
+    return repairs
+
+
+def _repairs(found: Repairs | Exception) -> Repairs:
+    """None where records cannot be read: what they imply is not known."""
+    return Counter() if isinstance(found, Exception) else found
+
+
+def _calls(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
+    """Cuts entries into what one call judges."""
+    some: list[_Entry] = []
+    owners: set[str | None] = set()
+    for entry in entries:
+        if len(some) == _ENTRIES_PER_CALL or len(owners | {entry.owner}) > ITEMS_PER_CALL:
+            yield some
+            some, owners = [], set()
+        some.append(entry)
+        owners.add(entry.owner)
+    if some:
+        yield some
+
+
+def _judge_some(
+    ctx: OpContext, partition: int, name: str, entries: Sequence[_Entry]
+) -> Op[Repairs]:
+    slots = Slots(ctx, partition)
+    args: list[Arg] = [name]
+    for entry in entries:
+        slot = 0 if entry.owner is None else slots.of(entry.owner)
+        args += [slot, entry.step, entry.member]
+    kind, count = yield Call("surplus", slots.keys, args)
+    return Counter({kind.decode(): count} if count else {})
+
+
+def restore_keys(
+    ctx: OpContext, partition: int, workflow_ids: Sequence[str]
+) -> Op[tuple[Repairs, list[str]]]:
+    """What some workflows' keys imply beside their steps (``restore.lua``), and each one's
+    semantics version: "" when it is not visible, or NO_VERSION where
+    the record cannot be read.
+    """
+    kinds, found = yield Call("restore", Slots(ctx, partition, workflow_ids).keys)
+    return Counter(kind.decode() for kind in kinds), [version.decode() for version in found]

@@ -1,0 +1,300 @@
+"""The driver of sessions on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, TypeVar
+
+import redis.asyncio
+import redis.asyncio.client
+
+from rwf.protocol.requests import Op
+from rwf.transport.actions import (
+    Action,
+    Command,
+    Reconnect,
+    Revive,
+    Send,
+    SendEverywhere,
+    SendInTurn,
+    SendTogether,
+    Steps,
+    Wait,
+)
+from rwf.transport.connecting import (
+    MAX_CONNECTIONS,
+    async_node_client,
+    connect_async,
+    sentinels,
+)
+from rwf.transport.drivers import Store
+from rwf.transport.faults import FAULTS, UNREACHED
+from rwf.transport.nodes import (
+    asked,
+    asking,
+    by_node,
+    chosen,
+    filled,
+    is_behind,
+    packed,
+    replaced,
+    settled,
+    taken_out,
+    unmoved,
+    unpacked,
+)
+from rwf.transport.session import DEFAULT_TIMEOUT, Session
+
+T = TypeVar("T")
+
+
+class AsyncStore(Store):
+    """A client on asyncio, and the driver on it."""
+
+    def __init__(
+        self,
+        client: Any = None,
+        url: str = "",
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        super().__init__(client, url, max_connections, timeout)
+
+    async def run(self, session: Session, op: Op[T]) -> T:
+        """Carries out an operation in this task."""
+        return await self.drive(session.run(op))
+
+    async def drive(self, steps: Steps[T]) -> T:
+        """Does what a session asks for, until it ends."""
+        reply: Any = None
+        fault: Exception | None = None
+        while True:
+            try:
+                action = steps.send(reply) if fault is None else steps.throw(fault)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            try:
+                reply, fault = await self._perform(action), None
+            except FAULTS as error:
+                reply, fault = None, error
+
+    async def close(self) -> None:
+        """Closes what this store has opened; a client that was given stays open."""
+        for node in self._nodes.values():
+            await node.aclose()
+        self._nodes.clear()
+        if self._client is not None and not self._given:
+            await self._client.aclose()
+            # Behind it: what it still connects asks them.
+            for sentinel in sentinels(self._client, self._address):
+                await sentinel.aclose()
+            self._client = None
+        if self._embedded is not None:
+            await asyncio.to_thread(self._embedded.close)
+
+    async def _perform(self, action: Action) -> Any:
+        match action:
+            case Send(args, _, ()) if not self.cluster:
+                client = await self.client()
+                async with self._limited():
+                    return await client.execute_command(*args, NEVER_DECODE=True)
+            case Send(args, key, behind):
+                return settled(await self._redirected([args, *behind], key))
+            case SendInTurn(commands, key):
+                return await self._in_turn(commands, key)
+            case SendTogether(sends):
+                return await self._together(sends)
+            case SendEverywhere(args, node):
+                return await self._everywhere(args, node)
+            case Wait(seconds):
+                await asyncio.sleep(seconds)
+            case Revive() if self._embedded is not None:
+                await asyncio.to_thread(self._embedded.ensure_running)
+            case Reconnect(key):
+                await self._reconnect(key)
+        return None
+
+    def _limited(self) -> asyncio.Timeout:
+        """One time limit for all that a node is asked, beginning with a free connection; a client
+        that was given has limits of its own."""
+        return asyncio.timeout(None if self._given else self.limits.timeout)
+
+    async def client(self) -> Any:
+        """The redis-py client."""
+        if self._client is None:
+            assert self._address is not None
+            if self._embedded is not None:
+                await asyncio.to_thread(self._embedded.ensure_running)
+            if self._client is None:
+                self._client = connect_async(self._address, self._embedded, self.limits)
+        return self._client
+
+    async def look_anew(self) -> None:
+        """Has a cluster's client ask who has which slots, but no node that is silent; nothing for
+        any other."""
+        if not self.cluster:
+            return
+        client = await self._ready()
+        nodes = client.nodes_manager.startup_nodes
+        taken = taken_out(self._silences.names, nodes)
+        try:
+            if nodes:
+                async with self._limited():
+                    await client.nodes_manager.initialize()
+        finally:
+            for node in replaced(taken, client.nodes_manager.startup_nodes):
+                await node.disconnect()
+
+    async def _everywhere(self, args: Command, only: str | None) -> dict[str, Any]:
+        client = await self._ready()
+        if not self.cluster:
+            async with self._limited():
+                return {"": await client.execute_command(*args, NEVER_DECODE=True)}
+        nodes = chosen(client.get_primaries(), only)
+
+        async def ask(node: Any, patient: bool) -> Any:
+            try:
+                self._check(node, patient)
+                with self._watching(node):
+                    async with self._limited():
+                        # The cluster's own client of the node reads replies as redis-py would.
+                        return await node.execute_command(*args, NEVER_DECODE=True)
+            except FAULTS as error:
+                return error
+
+        found = await self._at_once(ask, nodes)
+        await self._look_anew_after(found)
+        return {node.name: reply for node, reply in zip(nodes, found, strict=True)}
+
+    async def _ready(self) -> Any:
+        """The client, knowing the nodes of its cluster."""
+        client = await self.client()
+        if self.cluster:
+            async with self._limited():
+                await client.initialize()
+        return client
+
+    async def _in_turn(self, commands: Sequence[Command], key: str) -> list[Any]:
+        client = await self._ready()
+        node = client.get_node_from_key(key) if self.cluster else None
+        async with self._looking_anew():
+            return unmoved(await self._pipelined(node, commands))
+
+    async def _redirected(self, commands: Sequence[Command], key: str) -> list[Any]:
+        """The replies to commands about a key, also while its slot is on its way to another
+        node."""
+        client = await self._ready()
+        node = client.get_node_from_key(key) if self.cluster else None
+        async with self._looking_anew():
+            replies = await self._pipelined(node, commands)
+        if other := asked(client, replies[0]):
+            replies = (await self._pipelined(other, asking(commands)))[1::2]
+        return replies
+
+    async def _together(self, sends: Sequence[Send]) -> list[Any]:
+        groups = by_node(await self._ready(), [send.key for send in sends], self.cluster)
+
+        async def ask(group: tuple[Any, list[int]], patient: bool) -> list[Any]:
+            node, numbers = group
+            own = [sends[number] for number in numbers]
+            try:
+                if isinstance(node, Exception):
+                    raise node
+                return unpacked(own, await self._pipelined(node, packed(own), patient=patient))
+            except FAULTS as error:
+                return [error] * len(own)
+
+        replies: list[Any] = [None] * len(sends)
+        for (_, numbers), found in zip(groups, await self._at_once(ask, groups), strict=True):
+            for number, reply in zip(numbers, found, strict=True):
+                replies[number] = reply
+        await self._look_anew_after(replies)
+        return replies
+
+    async def _at_once(
+        self, ask: Callable[[Any, bool], Awaitable[Any]], nodes: Sequence[Any]
+    ) -> list[Any]:
+        """What comes of asking each, all at the same time; a silent one is not asked, unless it is
+        the only one."""
+        return await asyncio.gather(*(ask(node, len(nodes) == 1) for node in nodes))
+
+    async def _pipelined(
+        self, node: Any, commands: Sequence[Command], *, patient: bool = False
+    ) -> list[Any]:
+        self._check(node, patient)
+        pipeline = filled((await self._node(node)).pipeline(transaction=False), commands)
+        with self._watching(node):
+            async with self._limited():
+                replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        if is_behind(self._client, replies):
+            await self.look_anew()
+        return replies
+
+    async def _reconnect(self, key: str) -> None:
+        client = await self.client()
+        if not self.cluster:
+            await client.connection_pool.disconnect(inuse_connections=False)
+            return
+        for node, _ in by_node(client, [key], True):
+            own = None if isinstance(node, Exception) else self._nodes.get(node.name)
+            if own is not None:
+                await own.connection_pool.disconnect(inuse_connections=False)
+
+    async def pubsubs(self, channels: Sequence[str]) -> list[tuple[Any, list[str]]]:
+        """A redis-py PubSub for each node, not yet subscribed, and the channels to hear there.
+
+        Each on a connection of its own, which takes no place in the pool. Raises what a node's
+        absence raises.
+        """
+        groups = by_node(await self._ready(), channels, self.cluster)
+        return [(await self._pubsub(node), [channels[n] for n in found]) for node, found in groups]
+
+    async def _pubsub(self, node: Any) -> Any:
+        if isinstance(node, Exception):
+            raise node
+        pool = (await self._node(node)).connection_pool
+        own: Any = redis.asyncio.ConnectionPool
+        return redis.asyncio.client.PubSub(
+            own(connection_class=pool.connection_class, **pool.connection_kwargs)
+        )
+
+    @contextmanager
+    def _watching(self, node: Any) -> Iterator[None]:
+        """Notes whether a cluster's node answers."""
+        try:
+            yield
+        except UNREACHED as error:
+            if node is not None:
+                self._silences.failed(node.name, error)
+            raise
+        if node is not None:
+            self._silences.answered(node.name)
+
+    @asynccontextmanager
+    async def _looking_anew(self) -> AsyncIterator[None]:
+        """Has a cluster's client ask who has which slots when a node does not answer: redis-py does
+        that by itself only where it chooses the node."""
+        try:
+            yield
+        except UNREACHED:
+            with suppress(*FAULTS):
+                await self.look_anew()
+            raise
+
+    async def _look_anew_after(self, replies: Sequence[Any]) -> None:
+        """The same when one of several nodes has not answered; once they have been asked."""
+        if any(isinstance(reply, UNREACHED) for reply in replies):
+            with suppress(*FAULTS):
+                await self.look_anew()
+
+    async def _node(self, node: Any) -> Any:
+        """The client of a node; None stands for the only one."""
+        if node is None:
+            return await self.client()
+        if node.name not in self._nodes:
+            self._nodes[node.name] = async_node_client(node, self.limits)
+        return self._nodes[node.name]

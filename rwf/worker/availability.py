@@ -1,0 +1,59 @@
+"""Whether the server answers, as a worker's loops see it: waited out together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Hashable
+from typing import Final
+
+from rwf.availability import Outage
+from rwf.errors import NamespaceMismatch, RwfError, StoreMisconfigured, StoreUnavailable
+
+_log = logging.getLogger("rwf.worker")
+
+PAUSE: Final = 0.5
+"""Seconds between two tries of a server that is away."""
+_AWAY: Final = (StoreUnavailable, StoreMisconfigured, NamespaceMismatch)
+
+
+class Link:
+    """The state of the connection, told by the worker's loops and threads. They go on for ever: a
+    server comes back. A ``place`` is what is asked, such as a partition."""
+
+    def __init__(self) -> None:
+        self._outage = Outage(_log)
+        self._fault: str | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def error(self) -> str | None:
+        """What keeps the worker from its server, or what its latest call failed by."""
+        return self._outage.error or self._fault
+
+    def stands(self, place: Hashable) -> None:
+        """The server has answered there."""
+        if self._fault is not None or self._outage.error is not None:
+            with self._lock:
+                self._fault = None
+                self._outage.answered(place)
+
+    def failed(self, error: Exception, place: Hashable) -> bool:
+        """A call has failed there: whether that is the server's state, which is to be waited for,
+        and not the call's own fault."""
+        with self._lock:
+            if isinstance(error, _AWAY):
+                self._outage.failed(error, place)
+                return True
+            self._fault = str(error) if isinstance(error, RwfError) else type(error).__name__
+        expected = isinstance(error, RwfError)
+        _log.error("a call has failed: %s", self._fault, exc_info=None if expected else error)
+        return False
+
+    async def broken(self, error: Exception, place: Hashable) -> bool:
+        """Tells of a failed call like :meth:`failed`, and pauses before the next try."""
+        away = self.failed(error, place)
+        if away:
+            await asyncio.sleep(PAUSE)
+        return away

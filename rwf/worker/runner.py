@@ -1,0 +1,227 @@
+"""One run of a worker, from its first claim until all is reported or handed back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from rwf.model.states import PauseReason
+from rwf.model.views import ClaimedStep
+from rwf.ops.claims import Claimer
+from rwf.runtime import Beside, Runtime, end_tasks
+from rwf.threads import Threads
+from rwf.worker.availability import Link
+from rwf.worker.completer import Carrier
+from rwf.worker.execution import Execution, Report
+from rwf.worker.handler import Handler
+from rwf.worker.heartbeat import Heartbeat
+from rwf.worker.inflight import Bench, key_of
+from rwf.worker.poller import Finder
+from rwf.worker.watchdog import Watchdog
+
+_log = logging.getLogger("rwf.worker")
+
+# Round trips under way at once: one brings steps while the results of the last are worked on.
+_TRIPS: Final = 2
+# Loops that read the inputs which claims have come without: a large one holds up no small one.
+_FILLS: Final = 2
+# Of how many handlers that it lacks a worker warns.
+_NAMES_WARNED_OF: Final = 1_000
+# How long, in seconds, a worker that ends tries to tell its server what it has done. It is a part
+# of the grace time, or half of one that is short.
+_LAST_WORDS: Final = 2.0
+# How long its own tasks may take to end after that.
+_TASKS_END: Final = 0.5
+# Pauses, in seconds, before a loop begins again that has ended by an error nobody expected.
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a worker was asked to be; ``lease`` and ``grace`` are in seconds."""
+
+    claimer: Claimer
+    concurrency: int
+    grace: float
+
+    @property
+    def lease(self) -> float:
+        return self.claimer.lease_ms / 1000
+
+
+class Shift:
+    """The loops and threads of a worker, and the steps that they have in hand. To be made in the
+    event loop. ``overdue`` is called when the loop is blocked so long that it cannot end in time.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        link: Link,
+        terms: Terms,
+        handlers: Mapping[str, Handler],
+        overdue: Callable[[], None],
+    ) -> None:
+        scope, beside = runtime.ctx, Beside(runtime.client)
+        self._terms = terms
+        self._handlers = handlers
+        self._threads = Threads(terms.concurrency, "rwf-step", self._freed)
+        self._left_behind: set[Execution] = set()
+        self.bench = Bench(scope.keys.partitions, terms.concurrency, self._hung)
+        self.ended = 0
+        self._unknown: set[str] = set()
+        self._heartbeat = Heartbeat(scope, beside, link, self.bench, terms.lease)
+        self._watchdog = Watchdog(scope, Beside(runtime.client), self.bench, overdue)
+        self._finder = Finder(runtime, link, self.bench, terms.claimer)
+        self._carrier = Carrier(runtime, link, self.bench, terms.claimer, self._begin)
+        self._finish = asyncio.Event()
+        self._hurry = False
+        self._end_at: float | None = None
+
+    @property
+    def abandoned(self) -> int:
+        """How many handlers go on though their attempts are over."""
+        return self._threads.abandoned + len(self._left_behind)
+
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with the handlers, if anything is."""
+        if self._hung() >= self._terms.concurrency:
+            return f"all {self._terms.concurrency} threads hang in handlers: nothing can run"
+        return self._watchdog.blocked
+
+    def tell_end(self) -> None:
+        """Says that it is going to end, and the second time at once, so that it does even if
+        something blocks the event loop; from any thread."""
+        now, reserve = time.monotonic(), _LAST_WORDS + 2 * _TASKS_END
+        if self._end_at is None:
+            self._end_at = now + self._terms.grace
+            self._watchdog.end_by(max(self._end_at + _TASKS_END, now + reserve))
+        else:
+            self._watchdog.end_by(now + reserve)
+
+    def end(self) -> None:
+        """Has the shift end gracefully; the second time at once."""
+        self._hurry = self._finish.is_set()
+        self._finish.set()
+        self.bench.changed()
+
+    async def work(self) -> None:
+        """Works until :meth:`end`, or until its task is cancelled, which hands back at once."""
+        loops = [self._finder.listen, self._finder.poll]
+        loops += [self._carrier.run for _ in range(_TRIPS)]
+        loops += [self._carrier.fill for _ in range(_FILLS)]
+        tasks = [asyncio.create_task(kept_going(loop)) for loop in loops]
+        self._heartbeat.start()
+        self._watchdog.start()
+        try:
+            await self._finish.wait()
+        except BaseException:
+            self._hurry = True
+            raise
+        finally:
+            if self._end_at is None:
+                self.tell_end()
+            await self._leave()
+            self._watchdog.stop()
+            self._heartbeat.stop()
+            self._threads.close()
+            await end_tasks(tasks, _TASKS_END)
+            with suppress(TimeoutError):  # a server that hangs keeps it
+                await asyncio.wait_for(self._heartbeat.over.wait(), _TASKS_END)
+
+    def _begin(self, claim: ClaimedStep) -> None:
+        if not self.bench.claiming:
+            self._carrier.put(Report(claim, None))
+            return
+        if not self.bench.begins(claim):
+            _log.warning(
+                "step %s of %s, attempt %d, was handed over a second time, and runs once",
+                claim.step,
+                claim.workflow_id,
+                claim.attempt,
+            )
+            return
+        handler = self._handlers.get(claim.worker)
+        if handler is None:
+            self._not_ours(claim)
+            return
+        execution = Execution(claim, handler, self._threads, self._heartbeat.ask, self._terms.lease)
+        self.bench.running[key_of(claim)] = execution
+        execution.start(self._ended)
+
+    def _not_ours(self, claim: ClaimedStep) -> None:
+        """Gives a step back, for a while, that asks for a handler which others may have."""
+        if claim.worker not in self._unknown and len(self._unknown) < _NAMES_WARNED_OF:
+            self._unknown.add(claim.worker)
+            _log.warning(
+                "this worker has no handler named %r, which step %s of %s asks for: such steps are"
+                " given back for a while",
+                claim.worker,
+                claim.step,
+                claim.workflow_id,
+            )
+        self._carrier.put(Report(claim, PauseReason.NO_HANDLER))
+
+    def _ended(self, execution: Execution, report: Report | None) -> None:
+        self.bench.running.pop(key_of(execution.context.claim), None)
+        if report is not None:
+            self.ended += report.outcome is not None
+            self._carrier.put(report)
+        if execution.left_behind:
+            self._left_behind.add(execution)
+            execution.when_done(self._left_behind.discard)
+        if self._hung() >= self._terms.concurrency:
+            _log.error("%s; the worker waits for one of them to end", self.trouble)
+        self.bench.changed()
+
+    def _hung(self) -> int:
+        """Threads that handlers do not leave."""
+        return self._threads.abandoned
+
+    def _freed(self) -> None:
+        self.bench.changed()
+
+    async def _leave(self) -> None:
+        """Lets running steps end, stops those that do not, and sees to it that the server learns of
+        all, as long as there is time."""
+        bench, grace = self.bench, self._terms.grace
+        bench.claiming = False
+        assert self._end_at is not None
+        reserve = min(_LAST_WORDS + 2 * _TASKS_END, grace / 2)
+        patience = max(self._end_at - reserve - time.monotonic(), 0.0)
+        await bench.until(lambda: self._hurry or not bench.running, patience)
+        for execution in list(bench.running.values()):
+            self._carrier.put(Report(execution.context.claim, None))
+            execution.lose()
+        until = time.monotonic() + _LAST_WORDS
+        if not self._hurry:
+            until = max(until, self._end_at - 3 * _TASKS_END)
+        await bench.until(lambda: not bench.unreported, until - time.monotonic())
+        # What else is on the way is claims: worth less patience.
+        await bench.until(lambda: bench.settled, min(until - time.monotonic(), _LAST_WORDS))
+        if bench.unreported:
+            _log.error("%d outcomes could not be reported", bench.unreported)
+        if back := sum(len(desk.back) for desk in bench.desks):
+            _log.warning("%d steps go back when their leases end", back)
+
+
+async def kept_going(loop: Callable[[], Awaitable[object]]) -> None:
+    """Runs a loop that never ends: what nobody expected is logged, and it begins again."""
+    pause = _FIRST_PAUSE
+    while True:
+        begun = time.monotonic()
+        try:
+            await loop()
+        except Exception:
+            _log.exception("the worker goes on after an error that was not expected")
+        if time.monotonic() - begun > _LONGEST_PAUSE:
+            pause = _FIRST_PAUSE
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
