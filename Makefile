@@ -5,24 +5,38 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install
 export RWF_TEST_SCALE
 
-.PHONY: help test test-long test-oldest demo bench clean
+.PHONY: help check lint test test-long test-oldest demo bench clean
 
 help:
-	@echo "make test       lint, types, and the tests (some minutes)"
+	@echo "make check      lint, types, and the unit tests (about a minute)"
+	@echo "make test       lint, types, and the tests (some minutes); T=FILE for the tests of a file, or T='-k NAME'"
 	@echo "make test-long  the long tests; RWF_TEST_SCALE=slice for a short slice of each"
 	@echo "make test-oldest  tests with the oldest version of each dependency that is allowed"
 	@echo "make demo       workers, a daemon and an embedded server, each killed once"
 	@echo "make bench      server time and memory of each transition, and what idling costs"
 	@echo "make clean      remove .venv, caches and demo-data"
 
-test: .venv/dev
+lint: .venv/dev
 	@echo "== ruff"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@echo "== mypy"
 	@$(BIN)/mypy
+	@echo "== what is generated is up to date"
+	@$(BIN)/python tools/states.py --check
+
+check: lint
+	@echo "== pytest, unit tests"
+	@$(BIN)/pytest -q -n 2 -m "not long" tests/unit
+
+ifdef T
+test: .venv/dev
+	@$(BIN)/pytest -q -n 2 $(T)
+else
+test: lint
 	@echo "== pytest"
 	@$(BIN)/pytest -q -n 2 -m "not long"
+endif
 
 test-long: RWF_TEST_SCALE ?= long
 test-long: .venv/dev

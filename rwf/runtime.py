@@ -78,7 +78,7 @@ class Runtime:
 
     async def hints(self) -> AsyncGenerator[Event | None, None]:
         """The client's events, for ever, and None now and then while none comes."""
-        channels = await self.run(reads.channels(self.scope))
+        channels = await self.run(reads.channels(self.ctx))
         if isinstance(self._client, AsyncClient):
             heard = events.async_hints(self._client._store, channels)
         else:

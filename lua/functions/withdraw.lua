@@ -23,7 +23,7 @@ local function judge(tx, t, item, number, seen, patience)
     return reject(tx, item, "signal_not_found", "there is no such signal, or no more")
   end
   if signal.status == "c" then
-    local message = "step " .. signal.step .. " of workflow_id " .. signal.workflow_id .. " has consumed it"
+    local message = "step " .. signal.step .. " of workflow " .. signal.workflow_id .. " has consumed it"
     return reject(tx, item, "already_consumed_signal", message)
   end
   if not seen then
@@ -33,7 +33,7 @@ local function judge(tx, t, item, number, seen, patience)
     if patience then
       return { "busy", topic.handed(t) }
     end
-    local message = "a signal is being handed over to workflow_id " .. t.handed.workflow_id
+    local message = "a signal is being handed over to workflow " .. t.handed.workflow_id
     return reject(tx, item, "illegal_transition", message, "reconcile")
   end
   if number > t.counted then

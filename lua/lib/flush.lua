@@ -246,7 +246,7 @@ function M.commit(tx, verb)
     command("HSET", keys[keyslots.STATS], unpack(stats))
   end
   if tx.woken or tx.ended then
-    publish(tx, verb)
+    publish(tx, verb or tx.verb)
   end
 end
 

@@ -47,9 +47,11 @@ function M.namespace(key)
   return found
 end
 
-function M.begin(keys, us, ms)
+function M.begin(keys, us, ms, verb, again)
   return {
     keys = keys,
+    verb = verb, -- what publishes; nil for a function that does not
+    again = again, -- whether this very call was sent before
     us = us,
     ms = ms,
     serial = 0,
@@ -63,10 +65,10 @@ function M.begin(keys, us, ms)
 end
 
 -- Opens a call at the server's time, which is read here and nowhere else.
-function M.open(keys)
+function M.open(keys, verb, again)
   local time = command("TIME")
   local us = time[1] * 1000000 + time[2]
-  return M.begin(keys, M.number(us), floor(us / 1000))
+  return M.begin(keys, M.number(us), floor(us / 1000), verb, again)
 end
 
 -- A number that is unique among the records of a partition and grows with time: microseconds, then

@@ -8,6 +8,7 @@ import redis.exceptions as errors
 
 from rwf.doctor.findings import ask, failed, ok, unreadable, warning
 from rwf.model.views import Check
+from rwf.protocol.functions.namespace import Namespace
 from rwf.protocol.requests import READING, WRITING
 from rwf.transport.actions import Steps
 from rwf.transport.session import Session
@@ -57,7 +58,7 @@ def _commands(session: Session) -> Iterator[tuple[str, ...]]:
     """Each command that rwf sends, or has a function run, on a key or a channel of its own."""
     key, channel = session.keys.meta(), session.keys.events(0)
     for function in ("FCALL_RO", "FCALL"):
-        yield (function, session.library.function("meta"), "1", key)
+        yield (function, session.library.function(Namespace.name), "1", key)
     both: Mapping[str, int] = {**READING, **WRITING}
     for command, arguments in both.items():
         yield (command, *([key] if arguments else []), *["0"] * (arguments - 1))

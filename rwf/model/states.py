@@ -189,6 +189,7 @@ class Action(StrEnum):
     REQUEST_CANCEL = "request_cancel"
     RECOVER_STEP = "recover_step"
     ACKNOWLEDGE = "acknowledge"
+    SET_RETENTION = "set_retention"
     DISPATCH_CALLBACKS = "dispatch_callbacks"
     RESEND_CALLBACK = "resend_callback"
     CLAIM = "claim"
@@ -232,11 +233,11 @@ class RepairKind(StrEnum):
     REGISTRATION_WRONG = "registration_wrong"
     HANDOFF_UNFINISHED = "handoff_unfinished"
     HANDOFF_TIMER_MISSING = "handoff_timer_missing"
-    WALK_TIMER_MISSING = "walk_timer_missing"
+    SLICE_TIMER_MISSING = "slice_timer_missing"
     RETENTION_TIMER_MISSING = "retention_timer_missing"
     READY_ENTRY_WRONG = "ready_entry_wrong"
     RESERVED_ENTRY_WRONG = "reserved_entry_wrong"
-    AGENDA_ENTRY_WRONG = "agenda_entry_wrong"
+    WAIT_NOTICE_WRONG = "wait_notice_wrong"
     STAGED_ENTRY_MISSING = "staged_entry_missing"
     STAGED_ENTRY_WRONG = "staged_entry_wrong"
     KEY_OVERWRITTEN = "key_overwritten"
@@ -348,6 +349,58 @@ CANCELLED_BY_DEPENDENCY: Final = Outcome(StepState.CANCELLED, StepCause.CANCELLE
 CANCELLED_BY_REQUEST: Final = Outcome(StepState.CANCELLED, StepCause.OPERATOR_CANCELLED)
 SKIPPED: Final = Outcome(StepState.COMPLETED, StepCause.OPERATOR_SKIPPED)
 WAIT_EXPIRED: Final = Outcome(StepState.EXPIRED, StepCause.EXPIRED_WAIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What may move a step: from any of these states to any of those."""
+
+    event: str
+    sources: frozenset[StepState]
+    targets: frozenset[StepState]
+
+
+def _transition(event: str, sources: str, targets: str) -> Transition:
+    return Transition(
+        event,
+        frozenset(map(StepState, sources.split())),
+        frozenset(map(StepState, targets.split())),
+    )
+
+
+_REVIVABLE = "failed discarded cancelled expired retryable awaiting_signal"
+_PLACED = "available pending cancelled"
+
+# Every move that a step can make; whatever is not here does not happen.
+TRANSITIONS: Final[tuple[Transition, ...]] = (
+    _transition("all dependencies are resolved", "pending", "available"),
+    _transition("a parent ends over a cancel edge", "pending", "cancelled"),
+    _transition("claimed", "available", "executing"),
+    *(
+        Transition(f"reported {status}", COMPLETABLE, frozenset({outcome.state}))
+        for status, outcome in COMPLETION.items()
+    ),
+    Transition(
+        "reported retryable, no attempt left", COMPLETABLE, frozenset({ATTEMPTS_EXHAUSTED.state})
+    ),
+    _transition("the retry is due", "retryable", "available"),
+    _transition("the lease has passed", "executing", "available discarded"),
+    _transition("given back", "executing", "available"),
+    _transition("given back, no handler", "executing", "retryable"),
+    _transition("given back, a result is missing", "executing", "pending"),
+    _transition("awaits a signal", "available executing", "awaiting_signal"),
+    _transition("the signal is consumed", "awaiting_signal", "available"),
+    _transition("the wait's deadline passes", "awaiting_signal", "expired"),
+    _transition("cancel request", "pending available retryable awaiting_signal", "cancelled"),
+    _transition("cancel request, forced", "executing", "cancelled"),
+    _transition("recovery: retry", f"{_REVIVABLE} executing", _PLACED),
+    _transition("recovery: a descendant is placed anew", f"{_REVIVABLE} completed", _PLACED),
+    _transition("recovery: a parent is revived", "available retryable", "pending"),
+    _transition("recovery: skip", f"pending available executing {_REVIVABLE}", "completed"),
+    _transition(
+        "recovery: cancel", "pending available executing retryable awaiting_signal", "cancelled"
+    ),
+)
 
 
 def resolves(parent: StepState, policy: EdgePolicy) -> bool | None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 from rwf.errors import NotFound
 from rwf.ops.base import OpContext
 from rwf.ops.waits import settle_waits
+from rwf.protocol.functions.workflows import Advance, HeaderReply
 from rwf.protocol.headers import Header
 from rwf.protocol.records import Row
-from rwf.protocol.requests import Op
-
-_FULL_REPLY: Final = 6
+from rwf.protocol.requests import Op, ask
 
 
 def advance_all(ctx: OpContext, workflow_id: str) -> Op[tuple[Header, bytes | None]]:
     """Walks all that is left of a workflow; returns its header and context then."""
     while True:
-        more, _, static, counts, context, flag = yield from _advance(ctx, workflow_id, "")
+        more, _, header = yield from _advance(ctx, workflow_id, None)
         if not more:
-            if flag:
+            if header.has_notices:
                 yield from settle_waits(ctx, workflow_id)
-            return Header.parse(static, counts), context
+            return Header.parse(header.static, header.counts), header.context
 
 
 def advance_origin(
@@ -32,14 +29,18 @@ def advance_origin(
     Where a call was cut off between the row and the steps, the row may tell of more than is left.
     """
     while True:
-        more, text, static, counts, context, _ = yield from _advance(ctx, workflow_id, origin)
+        more, text, header = yield from _advance(ctx, workflow_id, origin)
+        if text is None:
+            raise NotFound(f"workflow {workflow_id} is gone")
         row = Row.parse(text)
         if not row.open or not more:
-            return row, Header.parse(static, counts), context
+            return row, Header.parse(header.static, header.counts), header.context
 
 
-def _advance(ctx: OpContext, workflow_id: str, origin: str) -> Op[list[Any]]:
-    reply: list[Any] = yield ctx.on_workflow("advance", workflow_id, [origin])
-    if len(reply) < _FULL_REPLY or reply[1] is None:
+def _advance(
+    ctx: OpContext, workflow_id: str, origin: str | None
+) -> Op[tuple[bool, bytes | None, HeaderReply]]:
+    found = yield from ask(ctx.workflow_keys(workflow_id), Advance(origin))
+    if found.header is None:
         raise NotFound(f"workflow {workflow_id} is gone")
-    return reply
+    return found.more, found.row, found.header

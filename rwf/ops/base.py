@@ -26,8 +26,9 @@ from rwf.model.states import Reason
 from rwf.model.views import PartialList
 from rwf.protocol.codecs import time_of_stamp
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.namespace import Namespace
 from rwf.protocol.keys import Keys, partition_of
-from rwf.protocol.requests import CONNECT, Call, Op, Reply, Together
+from rwf.protocol.requests import CONNECT, Call, Op, Reply, Together, ask
 from rwf.reachability import Away
 
 S = TypeVar("S")
@@ -57,11 +58,14 @@ class OpContext:
             if type(value) is not int or value < 1:
                 raise invalid("connect", f"{name} must be a number of bytes, 1 or more")
 
+    def workflow_keys(self, workflow_id: str) -> list[str]:
+        """The keys of a function that concerns one workflow."""
+        partition = int(workflow_id.partition("-")[0])
+        return [*self.keys.partition(partition), *self.keys.workflow(workflow_id)]
+
     def on_workflow(self, function: str, workflow_id: str, args: list[Arg]) -> Call:
         """A call that concerns one workflow."""
-        partition = int(workflow_id.partition("-")[0])
-        keys = [*self.keys.partition(partition), *self.keys.workflow(workflow_id)]
-        return Call(function, keys, args)
+        return Call(function, self.workflow_keys(workflow_id), args)
 
 
 class Slots:
@@ -159,13 +163,13 @@ def all_partitions(ctx: OpContext, *, anew: bool = False) -> Op[range]:
         yield CONNECT
     elif anew and 0 not in ctx.away.partitions:
         try:
-            found = yield Call("meta", [ctx.keys.meta()])
+            found = yield from ask([ctx.keys.meta()], Namespace())
         except StoreUnavailable as error:
             if ctx.keys.partitions == 1:
                 raise
             ctx.away.note({0: error})
         else:
-            ctx.keys.partitions = int(found[0] or ctx.keys.partitions)
+            ctx.keys.partitions = found.now or ctx.keys.partitions
     return range(ctx.keys.partitions)
 
 

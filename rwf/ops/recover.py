@@ -37,8 +37,9 @@ from rwf.ops.reads import edges, records
 from rwf.ops.waits import settle_waits
 from rwf.protocol.codecs import STATE_OF, reading
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.workflows import RecoverySession
 from rwf.protocol.headers import Header
-from rwf.protocol.requests import Op
+from rwf.protocol.requests import Op, ask
 
 _ACTION: Final = "recover_step"
 
@@ -122,8 +123,10 @@ def recover_step(ctx: OpContext, asked: Recovery, dry_run: bool) -> Op[RecoveryR
     header, session = Header.parse(static, counts), Session.parse(text)
     if header.unwalked:
         header, context = yield from advance_all(ctx, workflow_id)
-        *_, text = yield ctx.on_workflow("session", workflow_id, [number])
-        session = Session.parse(text)
+        stored = yield from ask(ctx.workflow_keys(workflow_id), RecoverySession(number.decode()))
+        if stored.record is None:
+            raise NotFound(f"workflow {workflow_id} is gone")
+        session = Session.parse(stored.record)
     elif flag:
         yield from settle_waits(ctx, workflow_id)
     return RecoveryResult(
@@ -155,12 +158,12 @@ def _begun(ctx: OpContext, workflow_id: str, args: list[Arg]) -> Op[list[Any]]:
 
 def latest_recovery(ctx: OpContext, workflow_id: str) -> Op[dict[str, Any] | None]:
     """The latest session, as explanations show it."""
-    reply = yield ctx.on_workflow("session", workflow_id, [""])
-    if len(reply) < 5 or not reply[3]:
+    stored = yield from ask(ctx.workflow_keys(workflow_id), RecoverySession(None))
+    if stored.record is None:
         return None
-    session = Session.parse(reply[4])
+    session = Session.parse(stored.record)
     return {
-        "session_id": f"{workflow_id}/{reply[3].decode()}",
+        "session_id": f"{workflow_id}/{stored.number}",
         "step": session.step,
         "action": session.action,
         "scope": session.scope,

@@ -34,7 +34,8 @@ from rwf.ops.waits import (
     tell,
 )
 from rwf.protocol.codecs import EPOCH
-from rwf.protocol.declare import Arg
+from rwf.protocol.declare import Arg, decoder_of
+from rwf.protocol.functions.workflows import HeaderReply
 from rwf.protocol.requests import CONNECT, Op
 from rwf.protocol.waits import Signal, Wait
 
@@ -69,7 +70,8 @@ def await_step(
     args += [note_of(topic, actor=actor), wire_text(actor or "")]
     reply, *header = yield ctx.on_workflow("await", workflow_id, args)
     unsettled: Unsettled = {}
-    note_unsettled(workflow_id, header, unsettled)
+    if header:
+        note_unsettled(workflow_id, decoder_of(HeaderReply)(header), unsettled)
     if reply[0] == b"rejected":
         yield from settle(ctx, unsettled)
         raise rejection(_AWAIT, "step", reply)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from rwf.errors import RwfError, StoreUnavailable
 from rwf.ops.base import reached
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.namespace import Namespace
 from rwf.protocol.keys import Keys
 from rwf.protocol.requests import CONNECT, Call, Op, Together
 
@@ -87,13 +88,13 @@ def fleet(keys: Keys) -> Op[Fleet]:
         yield CONNECT
     found = [_Partition(keys, number) for number in range(keys.partitions)]
     while unread := [one for one in found if one.bound is not None]:
-        calls = [Call("meta", [keys.meta()]), *(one.call() for one in unread)]
+        calls = [Call(Namespace.name, [keys.meta()]), *(one.call() for one in unread)]
         meta, *replies = reached((yield Together(calls, partial=True)))
         for one, reply in zip(unread, replies, strict=True):
             one.take(reply)
         # Others may have added some since.
-        known = len(found) if isinstance(meta, StoreUnavailable) else int(meta[0] or len(found))
-        found += [_Partition(keys, number) for number in range(len(found), known)]
+        known = None if isinstance(meta, StoreUnavailable) else Namespace.decoded(meta).now
+        found += [_Partition(keys, number) for number in range(len(found), known or 0)]
     if all(one.unreachable for one in found):
         raise StoreUnavailable("no partition answers")
     counts: Counter[str] = Counter()

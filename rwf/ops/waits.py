@@ -23,9 +23,11 @@ import orjson
 
 from rwf.ops.base import OpContext, wire_text
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.waits import AckedWait, AckWaitNotices, PendingWaitNotices, WaitNotice
+from rwf.protocol.functions.workflows import Advance, HeaderReply
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import home_partition, topic_digest
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.requests import Call, Op, ask
 from rwf.protocol.waits import Signal, Wait
 
 _STEPS_PER_CALL: Final = 50
@@ -107,9 +109,9 @@ def settle(ctx: OpContext, unsettled: Unsettled) -> Op[None]:
     while unsettled:
         workflow_id, unwalked = unsettled.popitem()
         while unwalked:
-            more, *_ = yield ctx.on_workflow("advance", workflow_id, [""])
-            unwalked = bool(more)
-        while found := (yield ctx.on_workflow("agenda", workflow_id, [_STEPS_PER_CALL])):
+            unwalked = (yield from ask(ctx.workflow_keys(workflow_id), Advance(None))).more
+        notices = PendingWaitNotices(_STEPS_PER_CALL)
+        while found := (yield from ask(ctx.workflow_keys(workflow_id), notices)):
             waits = [fate_of(workflow_id, entry) for entry in found]
             for topic, fate in waits:
                 if topic is not None:
@@ -117,15 +119,12 @@ def settle(ctx: OpContext, unsettled: Unsettled) -> Op[None]:
             yield from tell(ctx, workflow_id, waits, unsettled)
 
 
-def fate_of(workflow_id: str, entry: Sequence[bytes]) -> tuple[Topic | None, Fate]:
-    """An entry of ``agenda`` or ``check``: a wait's topic, and what it is to be told."""
-    step, n, what, *rest = (part.decode() for part in entry)
-    if not rest:
-        return None, Fate(workflow_id, step, int(n), "", what)
-    stamp, signal_id, _, known = rest
+def fate_of(workflow_id: str, notice: WaitNotice) -> tuple[Topic | None, Fate]:
+    """A wait's topic, and what it is to be told."""
+    step, n, outcome, stamp, signal_id, topic, known = notice
     number = number_of(signal_id) if signal_id else None
-    fate = Fate(workflow_id, step, int(n), stamp, what, number, bool(known))
-    return Topic.stored(entry[5]), fate
+    fate = Fate(workflow_id, step, n, stamp, outcome, number, known)
+    return None if topic is None else Topic.stored(topic), fate
 
 
 def number_of(signal_id: str) -> int:
@@ -200,21 +199,19 @@ def tell(
     unsettled: Unsettled,
 ) -> Op[Wait | None]:
     """Notes with a workflow what topics were told; returns the last of these waits."""
-    args: list[Arg] = [part for _, fate in fates for part in (fate.step, fate.n, fate.what)]
-    reply = yield ctx.on_workflow("told", workflow_id, args)
-    if not reply:
+    acked = [AckedWait(fate.step, fate.n, fate.what) for _, fate in fates]
+    found = yield from ask(ctx.workflow_keys(workflow_id), AckWaitNotices(acked))
+    if found.header is None:
         for topic, fate in fates:
             if topic is not None:
                 yield from sync(ctx, topic, replace(fate, what="n"), unsettled)
         return None
-    last, *header = reply
-    note_unsettled(workflow_id, header, unsettled)
-    return Wait.parse(last) if last else None
+    note_unsettled(workflow_id, found.header, unsettled)
+    return Wait.parse(found.wait) if found.wait else None
 
 
-def note_unsettled(workflow_id: str, header: Sequence[Any], unsettled: Unsettled) -> None:
+def note_unsettled(workflow_id: str, header: HeaderReply, unsettled: Unsettled) -> None:
     """Puts the workflow on the list when its header says so."""
-    if len(header) == _HEADER:
-        unwalked = Header.parse(header[0], header[1]).unwalked > 0
-        if unwalked or untold(header):
-            unsettled[workflow_id] = unwalked
+    unwalked = Header.parse(header.static, header.counts).unwalked > 0
+    if unwalked or header.has_notices:
+        unsettled[workflow_id] = unwalked

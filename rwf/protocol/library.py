@@ -43,14 +43,16 @@ from rwf.model.states import (
     WorkflowState,
 )
 from rwf.protocol.codecs import UNREADABLE
+from rwf.protocol.declare import FUNCTIONS as DECLARED
 from rwf.protocol.keys import PARTITION_SLOTS, WORKFLOW_SLOTS
+from rwf.protocol.lua_arguments import arguments_lua, check_signature
 from rwf.protocol.requests import FUNCTIONS
 
 # In the order in which they are loaded: each may use those before it, inside its functions any.
 LIBS: Final = (
     "states", "keyslots", "header", "record", "transaction", "backoff",
-    "queue", "results", "evidence", "waits", "outbox", "transitions", "propagate", "claims", "pauses",
-    "dispatch", "sweep", "recovery", "flush", "topic",
+    "queue", "results", "evidence", "waits", "outbox", "transitions", "propagate",
+    "claims", "pauses", "dispatch", "sweep", "recovery", "flush", "topic", "repair", "arguments",
 )  # fmt: skip
 
 # By whether a function only reads, and whether it is carried out past maxmemory.
@@ -102,13 +104,18 @@ def library() -> Library:
     for lib in LIBS:
         body += _wrapped(folder, f"lib/{lib}.lua", f"{lib} = (function()", "end)()")
     for function in FUNCTIONS.values():
+        before, after = "(function()", "end)()"
+        file = f"functions/{function.name}.lua"
+        if function.name in DECLARED:
+            check_signature(DECLARED[function.name], (folder / file).read_text())
+            before, after = f"arguments.{function.name}({before}", f"{after})"
         flags = _FLAGS[function.reads_only, function.when_full]
         body += _wrapped(
             folder,
-            f"functions/{function.name}.lua",
+            file,
             f"redis.register_function{{function_name = '@LIBRARY@_{function.name}', {flags}"
-            "callback = resolved((function()",
-            "end)())}",
+            f"callback = resolved({before}",
+            f"{after})}}",
         )
     code = "\n".join(line for _, _, line in body) + "\n"
     name = "rwf_" + hashlib.sha256(code.encode()).hexdigest()[:12]
@@ -275,10 +282,18 @@ def keyslots_lua() -> str:
     )
 
 
+def arguments_text() -> str:
+    """The text of ``lua/lib/arguments.lua``: each function's arguments by their names."""
+    return _GENERATED + "\n".join(arguments_lua(DECLARED.values())) + "\n"
+
+
 def main() -> None:
     folder = lua_folder() / "lib"
     (folder / "states.lua").write_text(states_lua())
     (folder / "keyslots.lua").write_text(keyslots_lua())
+    (folder / "arguments.lua").write_text(
+        _GENERATED + "\n".join(arguments_lua(DECLARED.values())) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
-Arg = str | bytes | int
+from rwf.protocol.declare import Arg, ServerFunction
+from rwf.protocol.functions import FUNCTIONS as DECLARED
+
 Reply = Any
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -25,81 +28,69 @@ class Function:
     when_full: bool = False
 
 
-FUNCTIONS: Final = {
-    function.name: function
-    for function in (
-        Function("create"),
-        Function("reserve"),
-        Function("unreserve", when_full=True),
-        Function("note"),
-        Function("insert"),
-        Function("discard", when_full=True),
-        Function("complete"),
-        Function("advance", when_full=True),
-        Function("check", when_full=True),
-        Function("dispatcher", when_full=True),
-        Function("dispatched", reads_only=True),
-        Function("claim_callbacks", when_full=True),
-        Function("settle_callbacks", when_full=True),
-        Function("resend_callback"),
-        Function("await"),
-        Function("wake", when_full=True),
-        Function("told", when_full=True),
-        Function("signal"),
-        Function("sync", when_full=True),
-        Function("forget", when_full=True),
-        Function("agenda", reads_only=True),
-        Function("dedupe", reads_only=True),
-        Function("kept", reads_only=True),
-        Function("withdraw", when_full=True),
-        Function("named", reads_only=True),
-        Function("peek"),
-        Function("take"),
-        Function("retain", when_full=True),
-        Function("prune", when_full=True),
-        Function("cancel", when_full=True),
-        Function("acknowledge"),
-        Function("recover"),
-        Function("session", reads_only=True),
-        Function("start"),
-        Function("heartbeat", when_full=True),
-        Function("fire", when_full=True),
-        Function("timers", reads_only=True),
-        Function("page", reads_only=True),
-        Function("surplus", when_full=True),
-        Function("restore", when_full=True),
-        Function("registrations", when_full=True),
-        Function("standing", reads_only=True),
-        Function("tally", reads_only=True),
-        Function("gauges", when_full=True),
-        Function("registered", reads_only=True),
-        Function("round", when_full=True),
-        Function("member", when_full=True),
-        Function("queues", reads_only=True),
-        Function("overdue", reads_only=True),
-        Function("meta", reads_only=True),
-        Function("show", reads_only=True),
-        Function("steps", reads_only=True),
-        Function("results", reads_only=True),
-        Function("inputs", reads_only=True),
-        Function("evidence", reads_only=True),
-        Function("list", reads_only=True),
-        Function("ancestry", reads_only=True),
-        Function("edges", reads_only=True),
-        Function("callbacks", reads_only=True),
-        Function("due", reads_only=True),
-        Function("stats", reads_only=True),
-    )
+FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
+    **DECLARED,
+    **{
+        function.name: function
+        for function in (
+            Function("reserve"),
+            Function("unreserve", when_full=True),
+            Function("note"),
+            Function("insert"),
+            Function("discard", when_full=True),
+            Function("complete"),
+            Function("dispatcher", when_full=True),
+            Function("dispatched", reads_only=True),
+            Function("claim_callbacks", when_full=True),
+            Function("settle_callbacks", when_full=True),
+            Function("resend_callback"),
+            Function("await"),
+            Function("wake", when_full=True),
+            Function("signal"),
+            Function("sync", when_full=True),
+            Function("forget", when_full=True),
+            Function("dedupe", reads_only=True),
+            Function("kept", reads_only=True),
+            Function("withdraw", when_full=True),
+            Function("named", reads_only=True),
+            Function("peek"),
+            Function("take"),
+            Function("retain", when_full=True),
+            Function("prune", when_full=True),
+            Function("cancel", when_full=True),
+            Function("acknowledge"),
+            Function("recover"),
+            Function("start"),
+            Function("heartbeat", when_full=True),
+            Function("fire", when_full=True),
+            Function("timers", reads_only=True),
+            Function("page", reads_only=True),
+            Function("round", when_full=True),
+            Function("queues", reads_only=True),
+            Function("overdue", reads_only=True),
+            Function("show", reads_only=True),
+            Function("steps", reads_only=True),
+            Function("results", reads_only=True),
+            Function("inputs", reads_only=True),
+            Function("evidence", reads_only=True),
+            Function("list", reads_only=True),
+            Function("ancestry", reads_only=True),
+            Function("edges", reads_only=True),
+            Function("callbacks", reads_only=True),
+            Function("due", reads_only=True),
+            Function("stats", reads_only=True),
+        )
+    },
 }
 
 # Functions that publish or leave evidence begin with these arguments, filled in by the transport:
 # the publishing verb, and whether this very call was sent before.
 PUBLISHING: Final = frozenset(
     {
-        "note", "insert", "complete", "advance", "check",
-        "claim_callbacks", "settle_callbacks", "resend_callback",
-        "await", "wake", "told", "signal", "sync", "start", "heartbeat", "fire",
+        "note", "insert", "complete", "claim_callbacks", "settle_callbacks", "resend_callback",
+        "await", "wake", "signal", "sync", "start", "heartbeat", "fire",
         "cancel", "recover", "retain", "prune", "forget", "withdraw", "acknowledge",
+        *(function.name for function in DECLARED.values() if function.publishes),
     }
 )  # fmt: skip
 
@@ -173,6 +164,12 @@ class Scan:
 Request = Call | Together | Read | Scan
 Op = Generator[Request, Reply, T]
 """An operation: it yields requests, receives their replies, and returns its result."""
+
+
+def ask(keys: Sequence[str], function: ServerFunction[R]) -> Op[R]:
+    """The reply to a call of a server function."""
+    return function.decoded((yield Call(function.name, keys, function.arguments())))
+
 
 # What an operation yields to have the client connected, when it has to know the partitions. All
 # others connect with their first call, after what can be judged without a server.

@@ -16,9 +16,10 @@ from rwf.errors import RwfError
 from rwf.model.limits import CHUNK
 from rwf.ops.base import OpContext
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.repairs import FaultyTopics
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import home_partition
-from rwf.protocol.requests import Call, Op, Read
+from rwf.protocol.requests import Op, Read, ask
 from rwf.repair.expected import (
     PRESENT,
     UNREADABLE,
@@ -256,7 +257,7 @@ def _lacking(ctx: OpContext, registrations: Sequence[Registration]) -> Op[dict[s
         for start in range(0, len(waits), _TOPICS_PER_CALL):
             some = waits[start : start + _TOPICS_PER_CALL]
             keys = ctx.keys.topics(home, [one.digest for one in some])
-            places = yield Call("registered", keys, [one.member for one in some])
+            places = yield from ask(keys, FaultyTopics([one.member for one in some]))
             for one in (some[place - 1] for place in places):
                 found[one.digest] = one.workflow_id
     return found

@@ -6,18 +6,19 @@ That is for economy only: two daemons at one partition, or none for a moment, ch
 from __future__ import annotations
 
 from rwf.ops.base import OpContext
-from rwf.protocol.declare import Arg
-from rwf.protocol.requests import CONNECT, Call, Op
+from rwf.protocol.functions.namespace import Fleet, RegisterDaemon
+from rwf.protocol.requests import CONNECT, Op, ask
 
 
 def join(ctx: OpContext, member: str, lease_ms: int) -> Op[list[int]]:
     """Tells that a daemon runs, for so long; the partitions that are then its own."""
     if not ctx.keys.partitions:
         yield CONNECT
-    count, rank, partitions = yield _member(ctx, [member, lease_ms, ""])
+    fleet = yield from _register(ctx, RegisterDaemon(member, lease_ms, stops=False))
     # Others may have added some.
-    ctx.keys.partitions = int(partitions or ctx.keys.partitions)
-    return [number for number in range(ctx.keys.partitions) if number % count == rank]
+    ctx.keys.partitions = fleet.partitions or ctx.keys.partitions
+    own = range(ctx.keys.partitions)
+    return [number for number in own if number % fleet.daemons == fleet.rank]
 
 
 def partitions(ctx: OpContext) -> Op[range]:
@@ -29,8 +30,8 @@ def partitions(ctx: OpContext) -> Op[range]:
 
 def leave(ctx: OpContext, member: str, lease_ms: int) -> Op[None]:
     """Tells that it does not run any more."""
-    yield _member(ctx, [member, lease_ms, "1"])
+    yield from _register(ctx, RegisterDaemon(member, lease_ms, stops=True))
 
 
-def _member(ctx: OpContext, args: list[Arg]) -> Call:
-    return Call("member", [ctx.keys.daemons(), ctx.keys.meta()], args)
+def _register(ctx: OpContext, daemon: RegisterDaemon) -> Op[Fleet]:
+    return (yield from ask([ctx.keys.daemons(), ctx.keys.meta()], daemon))

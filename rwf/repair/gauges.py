@@ -15,8 +15,8 @@ from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import WORKFLOW_CODE, CallbackStatus
 from rwf.model.views import GaugeDifference
 from rwf.ops.base import OpContext, catch_errors
-from rwf.protocol.declare import Arg
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.functions.repairs import SetGauges, WrongGauge
+from rwf.protocol.requests import Call, Op, ask
 from rwf.repair.orphans import tally
 
 _GROUPS: Final = ("o", *WORKFLOW_CODE.values())
@@ -36,10 +36,8 @@ def _set(
 ) -> Op[list[GaugeDifference]]:
     if not wrong:
         return []
-    args: list[Arg] = []
-    for one in wrong:
-        args += [one.gauge, one.stored, one.implied]
-    places = yield Call("gauges", ctx.keys.partition(partition), args)
+    gauges = [WrongGauge(one.gauge, one.stored, one.implied) for one in wrong]
+    places = yield from ask(ctx.keys.partition(partition), SetGauges(gauges))
     return [wrong[place - 1] for place in places]
 
 

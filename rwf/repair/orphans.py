@@ -19,8 +19,9 @@ from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import CallbackStatus, StepState
 from rwf.ops.base import OpContext, Slots, catch_errors
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.repairs import CountGauges, DerivedEntry, RemoveOrphans, RepairKeys
 from rwf.protocol.keys import home_partition, partition_of
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.requests import Call, Op, ask
 from rwf.repair.topics import check_topic
 
 Repairs = Counter[str]
@@ -97,14 +98,8 @@ def tally(
     ctx: OpContext, partition: int, workflow_ids: Iterable[str]
 ) -> Op[tuple[Counter[str], Counter[str], Counter[str]]]:
     """A partition's gauges, its derived sets' sizes, and what the workflows add to gauges."""
-    reply = yield Call("tally", Slots(ctx, partition, workflow_ids).keys)
-    gauges, sizes, sums = (_numbers(part) for part in reply)
-    return gauges, sizes, sums
-
-
-def _numbers(part: Sequence[bytes]) -> Counter[str]:
-    pairs = zip(part[::2], part[1::2], strict=True)
-    return Counter({name.decode(): int(number) for name, number in pairs})
+    found = yield from ask(Slots(ctx, partition, workflow_ids).keys, CountGauges())
+    return Counter(dict(found.gauges)), Counter(dict(found.sizes)), Counter(dict(found.sums))
 
 
 def remove_from(ctx: OpContext, partition: int, name: str) -> Op[Repairs]:
@@ -214,20 +209,20 @@ def _judge_some(
     ctx: OpContext, partition: int, name: str, entries: Sequence[_Entry]
 ) -> Op[Repairs]:
     slots = Slots(ctx, partition)
-    args: list[Arg] = [name]
-    for entry in entries:
-        slot = 0 if entry.owner is None else slots.of(entry.owner)
-        args += [slot, entry.step, entry.member]
-    kind, count = yield Call("surplus", slots.keys, args)
-    return Counter({kind.decode(): count} if count else {})
+    judged = [
+        DerivedEntry(0 if entry.owner is None else slots.of(entry.owner), entry.step, entry.member)
+        for entry in entries
+    ]
+    kind, count = yield from ask(slots.keys, RemoveOrphans(name, judged))
+    return Counter({kind: count} if count else {})
 
 
 def restore_keys(
     ctx: OpContext, partition: int, workflow_ids: Sequence[str]
 ) -> Op[tuple[Repairs, list[str]]]:
-    """What some workflows' keys imply beside their steps (``restore.lua``), and each one's
+    """What some workflows' keys imply beside their steps (``repair_keys.lua``), and each one's
     semantics version: "" when it is not visible, or NO_VERSION where
     the record cannot be read.
     """
-    kinds, found = yield Call("restore", Slots(ctx, partition, workflow_ids).keys)
-    return Counter(kind.decode() for kind in kinds), [version.decode() for version in found]
+    found = yield from ask(Slots(ctx, partition, workflow_ids).keys, RepairKeys())
+    return Counter(found.kinds), found.versions

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from rwf.errors import CommandRejected, NotFound
 from rwf.model.limits import CHUNK
@@ -14,8 +15,14 @@ from rwf.ops.reads import load
 from rwf.ops.waits import Fate, Topic, Unsettled, fate_of, settle, sync, tell
 from rwf.protocol.codecs import STATES, time_of_stamp
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.repairs import (
+    CorrectCounts,
+    FoundRepair,
+    RepairCallbacks,
+    RepairWorkflow,
+)
 from rwf.protocol.headers import Header
-from rwf.protocol.requests import Op
+from rwf.protocol.requests import Op, ask
 from rwf.repair.topics import check_topic
 
 _TOLD_PER_CALL: Final = 50
@@ -37,40 +44,61 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
     if header.unwalked:
         yield from advance_all(ctx, workflow_id)
         repairs.append(Repair(kind="release_unfinished", step=None, details={}))
-    # Of the steps in each state, then of callbacks, of open and of dead ones.
-    sums = [0] * (len(STATES) + 3)
-    before: bytes | None = None
-    undisturbed = True
+    sums = _Sums()
     waits: list[tuple[Topic | None, Fate]] = []
-    chunks: list[Arg] = list(range(-(-header.steps // CHUNK)))
-    # The first chunk of callbacks is looked at with the first of steps.
-    chunks += [f"@{first}" for first in range(CHUNK + 1, header.callbacks + 1, CHUNK)]
-    for chunk in chunks:
-        reply = yield ctx.on_workflow("check", workflow_id, [chunk])
-        if not reply:
+    keys = ctx.workflow_keys(workflow_id)
+    for chunk in range(-(-header.steps // CHUNK)):
+        steps = yield from ask(keys, RepairWorkflow(chunk))
+        if steps is None:
             raise NotFound(f"no workflow {workflow_id}")
-        found, counts, now, more, due = reply
-        waits += (fate_of(workflow_id, entry) for entry in due)
-        repairs += _repairs(found)
-        undisturbed = undisturbed and before in (None, counts) and now == counts
-        before = now
-        sums = [count + some for count, some in zip(sums, more, strict=True)]
-    # What others, or these calls, change meanwhile is counted in some chunks only; the next
-    # reconciliation sees it.
-    if before is not None and undisturbed and sums != _counted(before):
-        args: list[Arg] = ["", before, *sums]
-        found, *_ = yield ctx.on_workflow("check", workflow_id, args)
-        repairs += _repairs(found)
+        waits += (fate_of(workflow_id, notice) for notice in steps.notices)
+        repairs += _repairs(steps.repairs)
+        sums.add(steps.before, steps.after, [*steps.states, 0, 0, 0])
+    for first in range(1, max(header.callbacks, 1) + 1, CHUNK):
+        callbacks = yield from ask(keys, RepairCallbacks(first))
+        if callbacks is None:
+            raise NotFound(f"no workflow {workflow_id}")
+        repairs += _repairs(callbacks.repairs)
+        numbers = [callbacks.written, callbacks.open, callbacks.dead]
+        sums.add(callbacks.before, callbacks.after, [*(0 for _ in STATES), *numbers])
+    if sums.differ():
+        assert sums.before is not None
+        *states, written, open_, dead = sums.numbers
+        correction = CorrectCounts(sums.before, written, open_, dead, states)
+        repairs += _repairs((yield from ask(keys, correction)))
     if any(repair.kind in _ENDED_BY_IT for repair in repairs):
         yield from advance_all(ctx, workflow_id)
     repairs += yield from _told_again(ctx, workflow_id, waits)
     return ReconcileReport(workflow_id=workflow_id, repairs=tuple(repairs))
 
 
-def _counted(counts: bytes) -> list[int]:
-    """What a header says, in the order of what is summed."""
-    numbers = Header.counts_of(counts)
-    return [*(numbers[state] for state in STATES), *Header.callbacks_of(counts)]
+class _Sums:
+    """What the chunks of a workflow add up to: its steps in each state, then its callbacks, and
+    the open and the dead ones of these."""
+
+    def __init__(self) -> None:
+        self.numbers = [0] * (len(STATES) + 3)
+        self.before: bytes | None = None
+        self._undisturbed = True
+
+    def add(self, before: bytes, after: bytes, numbers: Sequence[int]) -> None:
+        """Counts a chunk, with the header's counts as they were found and left."""
+        found_as_left = self.before in (None, before) and after == before
+        self._undisturbed = self._undisturbed and found_as_left
+        self.before = after
+        self.numbers = [sum(pair) for pair in zip(self.numbers, numbers, strict=True)]
+
+    def differ(self) -> bool:
+        """Whether the header says something else.
+
+        What others, or these calls, have changed meanwhile is counted in some chunks only; the next
+        reconciliation sees it.
+        """
+        if self.before is None or not self._undisturbed:
+            return False
+        counts = Header.counts_of(self.before)
+        stated = [*(counts[state] for state in STATES), *Header.callbacks_of(self.before)]
+        return self.numbers != stated
 
 
 def _told_again(
@@ -106,7 +134,5 @@ def _refusal(ctx: OpContext, workflow_id: str, version: int) -> Op[CommandReject
     )
 
 
-def _repairs(found: list[Any]) -> list[Repair]:
-    return [
-        Repair(kind=kind.decode(), step=step.decode() or None, details={}) for kind, step in found
-    ]
+def _repairs(found: Sequence[FoundRepair]) -> list[Repair]:
+    return [Repair(kind=one.kind, step=one.step or None, details={}) for one in found]

@@ -12,8 +12,9 @@ from rwf.ops.prune import prune_all
 from rwf.ops.timer_pages import Due, Page, PassedOver, Timer
 from rwf.ops.waits import judge_topic, settle_waits
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.repairs import RepairCallbacks
 from rwf.protocol.keys import partition_of
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.requests import Call, Op, ask
 
 Batch = Mapping[str, Sequence[Timer]]
 """Timers that travel in one call, by their workflows."""
@@ -102,7 +103,7 @@ def _callbacks_compared(due: Due, members: Sequence[bytes]) -> Iterator[Work]:
 
 
 def _check_callbacks(ctx: OpContext, workflow_id: str) -> Op[None]:
-    yield ctx.on_workflow("check", workflow_id, ["@1"])
+    yield from ask(ctx.workflow_keys(workflow_id), RepairCallbacks(1))
 
 
 def _fire_workflows(

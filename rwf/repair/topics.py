@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.ops.base import OpContext, Slots
 from rwf.ops.waits import Fate, Topic, Unsettled, number_of, settle, sync
-from rwf.protocol.declare import Arg
+from rwf.protocol.functions.repairs import RegisteredWait, RepairTopic
+from rwf.protocol.functions.waits import AskedWait, WaitOutcomes
 from rwf.protocol.keys import partition_of
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.requests import Op, ask
+
+# Where a scan begins, and what it answers at its end.
+_END: Final = "0"
 
 _KNOWN_AS: Final = {"w": "w", "x": "x", "r": "g", "g": "g", "n": ""}
 """What a topic that was told of a wait knows of it."""
@@ -23,50 +27,46 @@ def check_topic(ctx: OpContext, digest: str) -> Op[Counter[str]]:
     """
     repairs: Counter[str] = Counter()
     unsettled: Unsettled = {}
-    for key in ("reg", "sig"):
-        cursor: Arg = 0
-        while cursor != b"0":
-            kinds, cursor, name, waits = yield Call(
-                "registrations", ctx.keys.topic(digest), [key, cursor]
-            )
-            repairs += Counter(kind.decode() for kind in kinds)
-            if waits:
-                topic = Topic.stored(name)
-                repairs += yield from _check_waits(ctx, topic, waits, unsettled)
+    for of_record in (False, True):
+        cursor = ""
+        while cursor != _END:
+            page = RepairTopic(of_record, cursor or _END)
+            found = yield from ask(ctx.keys.topic(digest), page)
+            cursor = found.cursor
+            repairs += Counter(found.kinds)
+            if found.waits and found.topic is not None:
+                topic = Topic.stored(found.topic)
+                repairs += yield from _check_waits(ctx, topic, found.waits, unsettled)
     yield from settle(ctx, unsettled)
     return repairs
 
 
 def _check_waits(
-    ctx: OpContext, topic: Topic, waits: Iterable[Any], unsettled: Unsettled
+    ctx: OpContext, topic: Topic, waits: Iterable[RegisteredWait], unsettled: Unsettled
 ) -> Op[Counter[str]]:
     """Compares waits that a topic believes in with their workflows' records."""
     repairs: Counter[str] = Counter()
-    by_partition: dict[int, list[list[str]]] = {}
+    by_partition: dict[int, list[RegisteredWait]] = {}
     for wait in waits:
-        parts = [part.decode() for part in wait]
-        if (partition := partition_of(parts[0])) is not None:
-            by_partition.setdefault(partition, []).append(parts)
+        if (partition := partition_of(wait.workflow_id)) is not None:
+            by_partition.setdefault(partition, []).append(wait)
     for partition, some in by_partition.items():
         for start in range(0, len(some), ITEMS_PER_CALL):
             page = some[start : start + ITEMS_PER_CALL]
             fates = yield from _fates(ctx, partition, page)
-            for (*_, known), fate in zip(page, fates, strict=True):
-                if _KNOWN_AS.get(fate.what, known) != known:
+            for wait, fate in zip(page, fates, strict=True):
+                if _KNOWN_AS.get(fate.what, wait.state) != wait.state:
                     kind = yield from sync(ctx, topic, fate, unsettled, repair="1")
                     repairs += Counter({kind: 1} if kind else {})
     return repairs
 
 
-def _fates(ctx: OpContext, partition: int, waits: list[list[str]]) -> Op[list[Fate]]:
+def _fates(ctx: OpContext, partition: int, waits: Sequence[RegisteredWait]) -> Op[list[Fate]]:
     slots = Slots(ctx, partition)
-    args: list[Arg] = []
-    for workflow_id, step, n, _ in waits:
-        args += [slots.of(workflow_id), step, n]
-    found = yield Call("standing", slots.keys, args)
+    asked = [AskedWait(slots.of(wait.workflow_id), wait.step, wait.n) for wait in waits]
+    found = yield from ask(slots.keys, WaitOutcomes(asked))
     fates = []
-    for (workflow_id, step, n, _), answer in zip(waits, found, strict=True):
-        what, stamp, signal_id = (part.decode() for part in answer)
-        number = number_of(signal_id) if what == "r" else None
-        fates.append(Fate(workflow_id, step, int(n), stamp, what, number))
+    for wait, (outcome, stamp, signal_id) in zip(waits, found, strict=True):
+        number = number_of(signal_id) if outcome == "r" else None
+        fates.append(Fate(wait.workflow_id, wait.step, wait.n, stamp, outcome, number))
     return fates

@@ -23,6 +23,8 @@ from rwf.errors import (
     StoreUnavailable,
 )
 from rwf.model.states import Reason, StepState
+from rwf.protocol.declare import ServerFunction
+from rwf.protocol.functions.namespace import CreateNamespace, Namespace, Partitions
 from rwf.protocol.keys import Keys, is_namespace
 from rwf.protocol.library import library
 from rwf.protocol.requests import CONNECT, Call, Op, Read, Reply, Request, Scan, Together
@@ -63,7 +65,7 @@ DEFAULT_TIMEOUT: Final = 5.0
 _KEYS_PER_SCAN: Final = 1000
 # How often one call may find the library gone.
 _LOADS: Final = 4
-_OPENING: Final = ("meta", "create")
+_OPENING: Final = (Namespace.name, CreateNamespace.name)
 
 
 def _invalid(name: str, message: str) -> CommandRejected:
@@ -193,12 +195,11 @@ class Session:
 
     def open(self) -> Steps[None]:
         """Reads the namespace's meta record, which is made when there is none."""
-        found = yield from self._call(Call("meta", [self.keys.meta()]))
-        if found[0] is None:
+        found = yield from self._asked(Namespace())
+        if found.now is None:
             created = self.wanted_partitions or (CLUSTER_PARTITIONS if self.cluster else 1)
-            args = [created, created]
-            found = yield from self._call(Call("create", [self.keys.meta()], args))
-        partitions, homes = (int(number) for number in found)
+            found = yield from self._asked(CreateNamespace(created, created))
+        partitions, homes = int(found.now or 0), int(found.at_creation or 0)
         if self.wanted_partitions not in (None, partitions):
             raise NamespaceMismatch(
                 f"namespace {self.keys.namespace!r} has {partitions} partitions, "
@@ -335,14 +336,19 @@ class Session:
     def _open_again(self) -> Steps[None]:
         """Sees to it that the namespace is still the one that this client knows."""
         partitions, homes = self.keys.partitions, self.keys.homes
-        found = yield from self._call(Call("meta", [self.keys.meta()]))
-        if found[0] is None:
-            found = yield from self._call(Call("create", [self.keys.meta()], [partitions, homes]))
-        if int(found[0]) < partitions or int(found[1]) != homes:
+        found = yield from self._asked(Namespace())
+        if found.now is None:
+            found = yield from self._asked(CreateNamespace(partitions, homes))
+        if found.now is None or found.now < partitions or found.at_creation != homes:
             raise NamespaceMismatch(
                 f"namespace {self.keys.namespace!r} had {partitions} partitions, "
-                f"and was created anew with {int(found[1])}"
+                f"and was created anew with {found.at_creation}"
             )
+
+    def _asked(self, function: ServerFunction[Partitions]) -> Steps[Partitions]:
+        """The answer of a function on the namespace's record."""
+        call = Call(function.name, [self.keys.meta()], function.arguments())
+        return function.decoded((yield from self._call(call)))
 
     def patiently(
         self, what: Send | SendInTurn | Call, patience: Patience | None = None

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from rwf.protocol.declare import Arg
 
 from rwf import Client, Completion, StoreUnavailable, Workflow
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer, claim_in, start
+from rwf.protocol.declare import Arg
 from rwf.protocol.requests import Call
 from rwf.transport.session import Session
 from tests.conftest import connect

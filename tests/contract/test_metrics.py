@@ -242,7 +242,7 @@ def test_every_stored_name_is_of_a_fixed_set() -> None:
     repairs |= set(re.findall(r'"(\w+_(?:missing|wrong|unfinished))"', code))
     assert repairs <= set(RepairKind)
     assert set(re.findall(r'\baction = "(\w+)"', code)) <= set(Action)
-    assert set(re.findall(r'\boutcome\(call_, c, "(\w+)"', code)) == set(CallbackOutcome)
+    assert set(re.findall(r'\boutcome\(tx, c, "(\w+)"', code)) == set(CallbackOutcome)
 
 
 def test_ages(one_client: Client, broken_on_purpose: None) -> None:

@@ -193,7 +193,7 @@ def test_keys_that_belong_to_nothing(client: Client) -> None:
     nobody = client._ctx.keys.topic(topic_digest("nobody", "k"))[-1]
     for key in (own_key(f"{partition}-{'a' * 16}", "d"), nobody):
         raw(client).zadd(key, {"something": 1})
-    assert client.rebuild().repairs == {"agenda_entry_wrong": 1, "key_overwritten": 1}
+    assert client.rebuild().repairs == {"wait_notice_wrong": 1, "key_overwritten": 1}
 
 
 def test_an_entry_that_is_reserved_and_ready(client: Client) -> None:
@@ -238,7 +238,7 @@ def test_a_large_agenda(one_client: Client) -> None:
     raw(one_client).zadd(agenda, {f"nobody{number}": number for number in range(500)})
     raw(one_client).zrem(agenda, *(f"s{number}" for number in range(0, 300, 3)))
     repairs = one_client.rebuild().repairs
-    assert (repairs["agenda_entry_wrong"], repairs["wait_timer_missing"]) == (500, 100)
+    assert (repairs["wait_notice_wrong"], repairs["wait_timer_missing"]) == (500, 100)
     assert raw(one_client).zrange(agenda, 0, -1, withscores=True) == before
 
 
@@ -343,7 +343,7 @@ def test_gauges_are_left_while_others_are_at_work(one_client: Client) -> None:
     with suppress(StopIteration):
         while True:
             call = op.send(reply)
-            if call.function == "gauges":
+            if call.function == "set_gauges":
                 one_client.complete_step(view.id, "a")
             reply = one_client._run(one_call(call))
     assert raw(one_client).hget(stats, "gs|available") == b"4"

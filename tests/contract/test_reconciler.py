@@ -347,7 +347,9 @@ def test_what_fails_each_time_is_told_once(
     with serving(one_client, **SHORT):
         until(lambda: "has another type" in caplog.text, what="word of it")
         calls.clear()
-        until(lambda: calls.count("timers") > 5 and calls.count("tally") > 2, what="more of it")
+        until(
+            lambda: calls.count("timers") > 5 and calls.count("count_gauges") > 2, what="more of it"
+        )
     assert caplog.text.count("the server is away") == 1
     assert "the server is back" not in caplog.text
 

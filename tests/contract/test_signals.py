@@ -13,6 +13,7 @@ from rwf.model.views import AwaitView, SignalView
 from rwf.ops.signals import await_step, deliver_signal
 from rwf.ops.timer_pages import PassedOver
 from rwf.ops.waits import settle_waits
+from rwf.protocol.functions.repairs import RepairTopic
 from rwf.protocol.keys import topic_digest
 from rwf.protocol.requests import Call
 from rwf.repair.timers import fire_due
@@ -607,5 +608,6 @@ def test_a_check_reads_payloads_a_few_at_a_time(client: Client) -> None:
         while True:
             call = op.send(reply)
             reply = client._run(one_call(call))
-            pages += isinstance(call, Call) and call.args[0] == "sig"
+            if isinstance(call, Call) and call.function == RepairTopic.name:
+                pages += call.args[0] == "1"  # of its record
     assert pages >= 5  # of 4 MB

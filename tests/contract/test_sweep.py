@@ -10,6 +10,8 @@ import pytest
 
 from rwf import Client, RwfError
 from rwf.ops.signals import deliver_signal
+from rwf.protocol.functions.repairs import RepairWorkflow
+from rwf.protocol.requests import ask
 from rwf.repair.sweep import Kind, Place, Slice, sweep
 from tests import invariants
 from tests.contract.daemons import contents, corrupt, derived, swept
@@ -19,7 +21,6 @@ from tests.contract.flows import (
     fan_out,
     first_call_only,
     flow,
-    one_call,
     other_semantics,
     own_key,
     partition_key,
@@ -193,23 +194,23 @@ def test_a_release_that_is_left_amid_a_check_gets_its_timer(one_client: Client) 
     first_call_only(client, view.id, "root", "completed")
     timers, timer = partition_key(view.id, "timers"), f"u|{view.id}"
 
-    def checked() -> list[list[bytes]]:
-        call = client._ctx.on_workflow("check", view.id, ["0"])
-        found: list[list[bytes]] = client._run(one_call(call))[0]
-        return found
+    def checked() -> list[str]:
+        found = client._run(ask(client._ctx.workflow_keys(view.id), RepairWorkflow(0)))
+        assert found is not None
+        return [repair.kind for repair in found.repairs]
 
     assert checked() == []
     due = redis.zscore(timers, timer)
     redis.zrem(timers, timer)
-    assert checked() == [[b"walk_timer_missing", b""]]
+    assert checked() == ["slice_timer_missing"]
     redis.zadd(timers, {timer: 9e14})
-    assert checked() == [[b"walk_timer_missing", b""]]
+    assert checked() == ["slice_timer_missing"]
     assert due <= redis.zscore(timers, timer) <= due + 60_000
     redis.zadd(timers, {timer: 5})
     assert checked() == []
     client.reconcile(view.id)
     redis.zadd(timers, {timer: 5})
-    assert checked() == [[b"timer_wrong", b""]]
+    assert checked() == ["timer_wrong"]
     assert redis.zscore(timers, timer) is None
 
 
@@ -221,8 +222,8 @@ def test_a_check_of_other_semantics_touches_nothing(
     other_semantics(one_client, view.id)
     raw(one_client).delete(partition_key(view.id, "ready"), partition_key(view.id, "index"))
     before = contents(one_client)
-    check = one_client._ctx.on_workflow("check", view.id, ["0"])
-    assert one_client._run(one_call(check)) == []
+    keys = one_client._ctx.workflow_keys(view.id)
+    assert one_client._run(ask(keys, RepairWorkflow(0))) is None
     assert contents(one_client) == before
 
 

@@ -11,7 +11,8 @@ from rwf import Client
 from rwf.ops.cancel import request_cancel
 from rwf.ops.recover import Recovery, recover_step
 from rwf.ops.timer_pages import PassedOver
-from rwf.protocol.requests import Call, Together
+from rwf.protocol.functions.workflows import Advance
+from rwf.protocol.requests import Call, Together, ask
 from rwf.repair.timers import fire_due
 from tests.contract.daemons import backlog, corrupt, fired
 from tests.contract.flows import (
@@ -85,7 +86,7 @@ def test_whoever_walks_puts_the_timer_off(one_client: Client) -> None:
     assert before is not None
 
     def moved() -> bool:
-        one_client._run(one_call(one_client._ctx.on_workflow("advance", view.id, [""])))
+        one_client._run(ask(one_client._ctx.workflow_keys(view.id), Advance(None)))
         now = walk_timer(one_client, view.id)
         assert now is not None
         return now > before

@@ -104,7 +104,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e ready timers",
         },
     },
-    "check": {
+    "repair_workflow": {
         "rebuild": {
             "index",
             "index timers",
@@ -217,7 +217,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "w",
         },
     },
-    "member": {
+    "register_daemon": {
         "rebuild": {
             "daemons",
         },
@@ -267,7 +267,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e outbox p ready w",
         },
     },
-    "registrations": {
+    "repair_topic": {
         "rebuild": {
             "stats timers",
             "timers",
@@ -286,7 +286,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e outbox",
         },
     },
-    "restore": {
+    "repair_keys": {
         "rebuild": {
             "ready",
         },
@@ -339,7 +339,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "reserved timers",
         },
     },
-    "surplus": {
+    "remove_orphans": {
         "rebuild": {
             "timers",
         },
@@ -367,7 +367,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "ready",
         },
     },
-    "told": {
+    "ack_wait_notices": {
         "nothing": {
             "d timers w",
             "d w",

@@ -35,9 +35,9 @@ Left = dict[str, set[tuple[str, str]]]
 """By function: the kinds of the keys that were changed, and what mends them."""
 
 WRITING: Final = {name for name, function in FUNCTIONS.items() if not function.reads_only}
-# A single write in these histories, or none, and so nothing to leave behind; "create" runs while a
-# client connects.
-SINGLE: Final = {"create", "dispatcher", "reserve", "unreserve", "gauges", "forget"}
+# A single write in these histories, or none, and so nothing to leave behind; "create_namespace"
+# runs while a client connects.
+SINGLE: Final = {"create_namespace", "dispatcher", "reserve", "unreserve", "set_gauges", "forget"}
 
 
 class Breaking(Stepped):

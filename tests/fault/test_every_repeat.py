@@ -20,14 +20,14 @@ REPEATS: Final = 3
 # A lost call's entries go back by themselves after 5 s, uncounted; its repeat reserves others.
 RESERVES: Final = ("take",)
 # Before any call of an operation; ``test_lost_replies.test_making_a_namespace`` repeats it.
-WHILE_CONNECTING: Final = ("create",)
+WHILE_CONNECTING: Final = ("create_namespace",)
 # "advance" walks a slice further, as whoever calls it does. Of these the first answer cannot be
 # given again: they tell in another way that it is done (a client's own insert, recovery, completion
 # and claims are known by their ids), or that nothing is left to be mended, removed or extended; and
 # a refusal is told again without the next step that its reason alone does not tell.
 OTHER_ANSWERS: Final = (
     "acknowledge", "advance", "insert", "complete", "heartbeat", "recover", "prune",
-    "check", "gauges", "restore", "registrations", "surplus", "sync",
+    "repair_workflow", "set_gauges", "repair_keys", "repair_topic", "remove_orphans", "sync",
 )  # fmt: skip
 
 

@@ -132,8 +132,8 @@ WAYS = pytest.mark.parametrize(
     [
         ("killed", "async"),
         pytest.param("killed", "sync", marks=(pytest.mark.long, pytest.mark.whole)),
-        pytest.param("told", "async", marks=(pytest.mark.long, pytest.mark.whole)),
-        pytest.param("told", "sync", marks=(pytest.mark.long, pytest.mark.whole)),
+        pytest.param("ack_wait_notices", "async", marks=(pytest.mark.long, pytest.mark.whole)),
+        pytest.param("ack_wait_notices", "sync", marks=(pytest.mark.long, pytest.mark.whole)),
     ],
 )
 
@@ -259,7 +259,7 @@ def test_a_new_primary_without_the_library_gets_it(topology: Topology) -> None:
     with connect(topology) as client:
         view = client.insert(flow("a b:a"))
         key = own_key(view.id)
-        end_primary(topology, key, "told")
+        end_primary(topology, key, "ack_wait_notices")
         until(lambda: role(topology.primary_of(key)) == "master", what="the new primary")
         ask(topology.primary_of(key), "FUNCTION FLUSH")
         assert insisting(lambda: client.complete_step(view.id, "a")).step.state == "completed"

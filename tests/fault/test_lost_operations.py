@@ -40,7 +40,7 @@ def test_await(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
 def test_registering(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     view = direct.insert(flow("a"))
     direct.deliver_signal("go", "k")
-    for function in ("sync", "told", "wake"):
+    for function in ("sync", "ack_wait_notices", "wake"):
         cut(function)
     assert lossy.await_step(view.id, "a", signal="go", correlation_key="k").status == "resolved"
     assert states(direct, view.id) == "a=available"

@@ -260,7 +260,7 @@ def test_reconcile(direct: Client, lossy: Client, cut: Cut) -> None:
     view = direct.insert(flow("a b"))
     direct.complete_step(view.id, "a", "retryable", retry_in=0)
     raw(direct).delete("rwf:{0}:ready")
-    cut("check")
+    cut("repair_workflow")
     lossy.reconcile(view.id)
     assert direct.get(view.id).runnable_step_count == 2
     assert direct.reconcile(view.id).repairs == ()
@@ -271,7 +271,7 @@ def test_counts_are_corrected_once(direct: Client, lossy: Client, cut: Cut) -> N
     key = own_key(view.id)
     counts = raw(direct).hget(key, ":c")
     raw(direct).hset(key, ":c", counts.replace(b"a2", b"a1c1", 1))
-    cut("check")
+    cut("repair_workflow")
     lossy.reconcile(view.id)
     assert direct.get(view.id).runnable_step_count == 2
 
@@ -349,7 +349,7 @@ def test_reads_come_back(direct: Client, lossy: Client, cut: Cut) -> None:
 
 def test_connecting(proxy: Proxy, direct: Client, lossy: Client, cut: Cut) -> None:
     view = direct.insert(flow("a"))
-    cut("meta")
+    cut("namespace")
     proxy.cut_reply(b"INFO", 2)
     proxy.cut_reply(b"FUNCTION", 2)
     with Client.from_url(proxy.url) as client:
@@ -357,7 +357,7 @@ def test_connecting(proxy: Proxy, direct: Client, lossy: Client, cut: Cut) -> No
 
 
 def test_making_a_namespace(proxy: Proxy, direct: Client, lossy: Client, cut: Cut) -> None:
-    cut("create")
+    cut("create_namespace")
     with Client.from_url(proxy.url, namespace="new", partitions=3) as client:
         assert client.list().workflows == ()
         assert raw(direct).hgetall("new:{0}:meta") == {b"partitions": b"3", b"homes": b"3"}

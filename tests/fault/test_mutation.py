@@ -22,7 +22,7 @@ from tests.fault.mutation.survivors import SURVIVORS
             marks=pytest.mark.long,
             id="slice_of_lua",
         ),
-        pytest.param(("rwf/model/ref.py", "tests/unit/test_ref.py"), id="slice_of_python"),
+        pytest.param(("rwf/model/references.py", "tests/unit/test_ref.py"), id="slice_of_python"),
     ],
 )
 def test_every_survivor_has_its_reason(arguments: tuple[str, ...]) -> None:
@@ -45,13 +45,13 @@ def test_those_on_the_list_still_exist() -> None:
 
 def test_what_is_changed_in_lua() -> None:
     found = {one.change for one in LuaCampaign.mutants("lua/lib/claims.lua")}
-    whole = "moves.enqueue(call_, flow, name, step, order)"
+    whole = "transitions.enqueue(tx, workflow, name, step, order)"
     assert 'if step.state [-==-]{+~=+} "a" then' in found
     assert f"if [-{whole}-]{{+not ({whole})+}} then" in found
-    assert "[-flow.dirty[name] = true-]" in found
+    assert "[-workflow.dirty[name] = true-]" in found
 
 
 def test_what_is_changed_in_python() -> None:
-    found = {one.change for one in PythonCampaign.mutants("rwf/model/filling.py")}
-    assert "if not isinstance(found, dict) or name [-not in-]{+in+} found:" in found
+    found = {one.change for one in PythonCampaign.mutants("rwf/model/result_refs.py")}
+    assert "there = isinstance(key, str) and key [-in-]{+not in+} found" in found
     assert "[-raise ResultMissing(ref)-]{+pass+}" in found

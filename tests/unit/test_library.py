@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from rwf import Client
 from rwf.errors import RwfError
 from rwf.protocol import library as module
-from rwf.protocol.library import keyslots_lua, library, lua_folder, states_lua
+from rwf.protocol.library import arguments_text, keyslots_lua, library, lua_folder, states_lua
 from rwf.protocol.requests import FUNCTIONS, READING, WRITING
 from tests.conftest import Pool, connect
 from tests.contract.flows import flow, own_key, raw
@@ -32,10 +32,11 @@ def test_generated_files_are_up_to_date() -> None:
     advice = "run `python -m rwf.protocol.library`"
     assert (lua_folder() / "lib" / "states.lua").read_text() == states_lua(), advice
     assert (lua_folder() / "lib" / "keyslots.lua").read_text() == keyslots_lua(), advice
+    assert (lua_folder() / "lib" / "arguments.lua").read_text() == arguments_text(), advice
 
 
 def test_every_file_is_in_the_library_and_every_function_has_a_file() -> None:
-    files = {path.stem for path in lua_folder().glob("*.lua")}
+    files = {path.stem for path in (lua_folder() / "functions").glob("*.lua")}
     assert files == set(FUNCTIONS)
     libs = {path.stem for path in (lua_folder() / "lib").glob("*.lua")}
     assert libs - {"prelude"} == set(module.LIBS)
@@ -50,13 +51,11 @@ def test_every_command_that_functions_run_is_declared() -> None:
 
 
 def test_every_function_says_what_it_is() -> None:
-    paths = list(lua_folder().glob("*.lua"))
+    paths = list((lua_folder() / "functions").glob("*.lua"))
     assert {path.stem for path in paths} == set(FUNCTIONS)
     for path in paths:
         head = path.read_text().split("\nlocal ")[0].split("\nreturn ")[0]
         assert head.startswith(f"-- {path.stem}: "), path.name
-        assert "-- Keys: " in head, path.name
-        assert "-- Reply: " in head, path.name
 
 
 def test_the_name_is_the_hash_of_the_text() -> None:
@@ -79,7 +78,8 @@ def test_another_text_has_another_name(monkeypatch: pytest.MonkeyPatch, tmp_path
         target.write_text(path.read_text())
     monkeypatch.setattr(module, "lua_folder", lambda: tmp_path)
     assert library.__wrapped__().name == library().name
-    (tmp_path / "show.lua").write_text((tmp_path / "show.lua").read_text() + "-- changed\n")
+    changed = tmp_path / "functions" / "show.lua"
+    changed.write_text(changed.read_text() + "-- changed\n")
     assert library.__wrapped__().name != library().name
 
 
@@ -158,7 +158,8 @@ def test_two_releases_side_by_side(
 USER = """
 from datetime import timedelta
 
-from rwf import (AsyncClient, Backoff, Client, CommandRejected, Completion, NotFound, Workflow, result)
+from rwf import (
+    AsyncClient, Backoff, Client, CommandRejected, Completion, NotFound, Workflow, result)
 
 
 def build() -> Workflow:

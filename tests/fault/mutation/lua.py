@@ -20,8 +20,9 @@ from tests.fault.mutation.campaign import Campaign, Mutant, changed
 GUARDED: Final = tuple(
     f"lua/{name}.lua"
     for name in (
-        "complete", "start", "heartbeat", "fire", "cancel", "lib/claims", "lib/walk", "lib/moves",
-        "lib/handout", "lib/recovery", "lib/sweep", "recover",
+        "functions/complete", "functions/start", "functions/heartbeat", "functions/fire",
+        "functions/cancel", "functions/recover", "lib/claims", "lib/propagate", "lib/transitions",
+        "lib/dispatch", "lib/recovery", "lib/sweep",
     )
 )  # fmt: skip
 
@@ -109,7 +110,7 @@ def instrument(folder: Path) -> None:
         path.write_text("\n".join(noted) + "\n")
     prelude = folder / "lib/prelude.lua"
     prelude.write_text("local ENTERED = {}\n" + prelude.read_text())
-    (folder / f"{_ENTERED}.lua").write_text(
+    (folder / f"functions/{_ENTERED}.lua").write_text(
         "return function()\n  local found = {}\n"
         "  for place in pairs(ENTERED) do found[#found + 1] = place; ENTERED[place] = nil end\n"
         "  return found\nend\n"

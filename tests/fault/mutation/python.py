@@ -26,11 +26,12 @@ from tests.fault.mutation.campaign import Campaign, Mutant, changed
 CORE: Final = (
     *map(str, sorted(Path("rwf/model").glob("*.py"))),
     *(
-        f"rwf/store/{name}.py"
-        for name in ("stored", "headers", "records", "waits", "callbacks", "keys", "explain")
+        f"rwf/protocol/{name}.py"
+        for name in ("codecs", "headers", "records", "waits", "callbacks", "keys")
     ),
+    "rwf/ops/explanation.py",
 )
-"""What needs no server, nor do its tests. ``rwf/store/ops`` is tested by ``tests/contract``."""
+"""What needs no server, nor do its tests. ``rwf/ops`` is tested by ``tests/contract``."""
 
 _OPERATORS: Final[dict[type[ast.AST], tuple[str, str]]] = {
     ast.Eq: ("==", "!="), ast.NotEq: ("!=", "=="), ast.Is: ("is", "is not"),

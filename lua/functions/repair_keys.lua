@@ -1,11 +1,7 @@
--- restore: what some workflows' keys imply beside their steps. Derived keys that somebody has overwritten
--- with another type leave; the agenda of a workflow that does not exist does too; an unfinished insert that
--- nothing would give up is listed again, and so is a removal that nothing would finish.
+-- repair_keys: what some workflows' keys imply beside their steps. Derived keys that somebody has overwritten
+-- with another type leave; the pending notices of a workflow that does not exist do too; an unfinished insert
+-- that nothing would give up is listed again, and so is a removal that nothing would finish.
 --
--- Keys: the partition's, then each workflow's (keyslots).
--- Arguments: none.
--- Reply: {kinds of repairs; for each workflow its semantics, "" when it is not visible, "?" when it
---   cannot be read}.
 -- Bound: 64 workflows, and the seven derived keys.
 -- Writes: the derived keys named above, statistics; nothing where all is right.
 local DERIVED = {
@@ -15,13 +11,13 @@ local DERIVED = {
 
 local UNREADABLE = "?" -- the semantics of such a record
 
-local function note(plan, kind)
+local function add_repair(plan, kind)
   plan.repairs[#plan.repairs + 1] = kind
 end
 
 local function check_type(plan, key)
   if not transaction.is_type(key, "zset") then
-    note(plan, "key_overwritten")
+    add_repair(plan, "key_overwritten")
     plan.gone[#plan.gone + 1] = key
     return false
   end
@@ -40,11 +36,11 @@ local function visit(tx, plan, slot)
   end
   local static = command("HGET", w, ":s")
   if check_type(plan, d) and not static and command("EXISTS", d) == 1 then
-    note(plan, "agenda_entry_wrong")
+    add_repair(plan, "wait_notice_wrong")
     plan.gone[#plan.gone + 1] = d
   end
   if header.is_staged(w, p) and not is_listed(tx, plan, keyslots.id(w)) then
-    note(plan, "staged_entry_missing")
+    add_repair(plan, "staged_entry_missing")
     plan.staged[keyslots.id(w)] = transaction.number(tx.ms + states.INSERT_MS)
   end
   local timer = header.removal_timer({ id = keyslots.id(w) })
@@ -52,7 +48,7 @@ local function visit(tx, plan, slot)
     not static and header.is_being_removed(w)
     and not (plan.timers_stand and command("ZSCORE", tx.keys[keyslots.TIMERS], timer))
   then
-    note(plan, "retention_timer_missing")
+    add_repair(plan, "retention_timer_missing")
     plan.timers[timer] = transaction.number(tx.ms)
   end
   return static and (match(static, "^%d+") or UNREADABLE) or ""

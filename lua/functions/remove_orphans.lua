@@ -1,15 +1,9 @@
--- surplus: judges entries of a derived sorted set by the records: removes those that these do not imply,
+-- remove_orphans: judges entries of a derived sorted set by the records: removes those that these do not imply,
 -- and moves those that stand at a wrong score.
 --
--- Keys: the partition's, then each workflow's (keyslots).
--- Arguments: the set's name, "agenda" for that which each workflow has; then for each entry: slot, step,
---   member. Instead of the step stands the number of a callback, or "" where the set knows none. Slot 0
---   is for an entry that no workflow of the partition can have.
--- Reply: {the kind of repair, how many entries were removed or moved}.
 -- Bound: 200 entries of at most 64 workflows.
--- Writes: the set, timers of workflows whose agenda has changed, statistics. Where all entries are right
---   it only reads. What is gone, or belongs to a workflow of other semantics, is left alone.
-local FIRST_ENTRY, WIDTH = 2, 3
+-- Writes: the set, timers of workflows whose pending notices have changed, statistics. Where all entries are
+--   right it only reads. What is gone, or belongs to a workflow of other semantics, is left alone.
 local SLOT = {
   ready = keyslots.READY, reserved = keyslots.RESERVED, timers = keyslots.TIMERS,
   outbox = keyslots.OUTBOX, index = keyslots.INDEX, staged = keyslots.STAGED,
@@ -17,11 +11,11 @@ local SLOT = {
 local KIND = {
   ready = "ready_entry_wrong", reserved = "reserved_entry_wrong", timers = "timer_wrong",
   outbox = "callback_entry_wrong", index = "index_entry_wrong", staged = "staged_entry_wrong",
-  agenda = "agenda_entry_wrong",
+  agenda = "wait_notice_wrong",
 }
 
--- The score that the records imply of an entry, or false; and whether it may stand at an earlier one.
-local IMPLIED = {}
+-- The score that the records have an entry stand at, or false; and whether it may stand at an earlier one.
+local EXPECTED = {}
 
 local function is_queued(workflow, entry)
   local step = transaction.step(workflow, entry.step)
@@ -29,11 +23,11 @@ local function is_queued(workflow, entry)
     and queue.member(workflow, entry.step, step.class, step.order) == entry.member
 end
 
-function IMPLIED.ready(_, workflow, entry)
+function EXPECTED.ready(_, workflow, entry)
   return is_queued(workflow, entry) and "0"
 end
 
-function IMPLIED.reserved(tx, workflow, entry)
+function EXPECTED.reserved(tx, workflow, entry)
   local stands_twice = command("ZSCORE", tx.keys[keyslots.READY], entry.member)
   return is_queued(workflow, entry) and not stands_twice and transaction.number(tx.ms + states.RESERVED_MS), true
 end
@@ -47,26 +41,26 @@ local DUE = {
   l = function(_, workflow, step) return step and step.state == "e" and claims.due(workflow, step) end,
 }
 
-function IMPLIED.timers(tx, workflow, entry, score)
+function EXPECTED.timers(tx, workflow, entry, score)
   local kind = sub(entry.member, 1, 1)
   local due = DUE[kind](tx, workflow, entry.step ~= "" and transaction.step(workflow, entry.step), score)
   return due and transaction.number(due), kind == "u"
 end
 
-function IMPLIED.outbox(_, workflow, entry)
+function EXPECTED.outbox(_, workflow, entry)
   local callback = outbox.read(workflow, entry.step)
   return callback and outbox.score(workflow, callback)
 end
 
-function IMPLIED.index(_, workflow, entry)
+function EXPECTED.index(_, workflow, entry)
   return entry.member == flush.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o") and "0"
 end
 
-function IMPLIED.staged(tx, workflow)
+function EXPECTED.staged(tx, workflow)
   return header.is_staged(workflow.w, workflow.p) and transaction.number(tx.ms + states.INSERT_MS), true
 end
 
-function IMPLIED.agenda(tx, workflow, entry)
+function EXPECTED.agenda(tx, workflow, entry)
   return waits.implied(tx, workflow, entry.member)
 end
 
@@ -84,7 +78,7 @@ local function judge(tx, set, workflow, entry, score)
   if workflow.h and workflow.h.semantics ~= states.VERSION then
     return nil
   end
-  local right, may_be_earlier = IMPLIED[set](tx, workflow, entry, score)
+  local right, may_be_earlier = EXPECTED[set](tx, workflow, entry, score)
   local due = tonumber(right or nil)
   if due and (score == due or (may_be_earlier and score < due)) then
     return nil
@@ -92,17 +86,17 @@ local function judge(tx, set, workflow, entry, score)
   return right or false
 end
 
-local function read_entries(args)
-  local entries, names = {}, {}
-  for at = FIRST_ENTRY, #args, WIDTH do
-    local entry = { slot = tonumber(args[at]), step = args[at + 1], member = args[at + 2] }
-    entries[#entries + 1] = entry
+-- The steps that the entries name, by slot.
+local function steps_of(entries)
+  local names = {}
+  for i = 1, #entries do
+    local entry = entries[i]
     if entry.slot > 0 then
       names[entry.slot] = names[entry.slot] or {}
       table.insert(names[entry.slot], entry.step)
     end
   end
-  return entries, names
+  return names
 end
 
 -- Where the changes of an entry's set are planned.
@@ -114,9 +108,8 @@ local function plan_of(set, workflow, changes)
   return changes
 end
 
-return function(keys, args)
-  local tx, set, key = transaction.open(keys), args[1], keys[SLOT[args[1]]]
-  local entries, names = read_entries(args)
+return function(keys, set, entries)
+  local tx, key, names = transaction.open(keys), keys[SLOT[set]], steps_of(entries)
   for slot = 1, #names do
     transaction.workflow(tx, slot, names[slot])
   end

@@ -1,10 +1,5 @@
--- registered: which topics lack a wait that they were told of or the timer of an outstanding hand-off, or hold
--- something that their records do not imply.
---
--- Keys: the partition's (keyslots), then each topic's hash and sorted set (topic.lua).
--- Arguments: for each of these topics, a member that its sorted set should have.
--- Reply: the places, from 1, of those that lack something. Reads only. Of a topic with many waits only the
---   member is looked at.
+-- faulty_topics: which topics lack a wait that they were told of or the timer of an outstanding hand-off, or
+-- hold something that their records do not imply. Of a topic with many waits only the member is looked at.
 local FEW = 16
 
 -- Whether all that stands in a topic's set is right.
@@ -26,11 +21,11 @@ local function lacks(keys, hash, set, member)
   return timer and not command("ZSCORE", keys[keyslots.TIMERS], timer)
 end
 
-return function(keys, args)
+return function(keys, members)
   local lacking = {}
-  for i = 1, #args do
+  for i = 1, #members do
     local base = keyslots.FIRST_WORKFLOW + 2 * (i - 1)
-    local read, found = pcall(lacks, keys, keys[base], keys[base + 1], args[i])
+    local read, found = pcall(lacks, keys, keys[base], keys[base + 1], members[i])
     if found or not read then
       lacking[#lacking + 1] = i
     end

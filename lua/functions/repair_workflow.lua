@@ -1,16 +1,8 @@
--- check: compares one chunk of a workflow's steps with what its derived keys say, and mends these; tells
--- what the topics of its waits are to be told.
+-- repair_workflow: compares one chunk of a workflow's steps with what its derived keys say, and mends these;
+-- tells what the topics of its waits are to be told. With the first chunk, what is no single step's too.
 --
--- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before, the number of the chunk of steps; or "@n" for
---   the callbacks from the n-th on; or "" and then the counts as they were read before the first chunk,
---   and as the records imply, to be put right if nothing has changed meanwhile.
--- Reply: {repairs, counts as found, counts as left, a count for each step state in this chunk, of
---   callbacks, of open and of dead ones, waits}; a repair is {kind, step}, a wait as in agenda, and "1" behind it
---   when its topic was told of it before. {} where there is no workflow.
--- Bound: one chunk (200) of steps with their waits, or of callbacks; the budget of edges for leases that end by
---   it.
--- Writes: ready queue, timers, agenda, outbox, index, counts; retries that are due become available,
+-- Bound: one chunk (200) of steps with their waits; the budget of edges for leases that end by it.
+-- Writes: ready queue, timers, pending notices, index, counts; retries that are due become available,
 --   leases that have passed are taken away, waits whose deadline has passed expire. On a healthy workflow
 --   it writes nothing.
 
@@ -61,31 +53,6 @@ local function timers_of(tx, workflow, kind, names)
   return timers
 end
 
--- A workflow stands in the listing once: in the group of the state that it had before this call.
-local function check_index(tx, workflow, repairs)
-  if workflow.listed then
-    return -- it moves with this call
-  end
-  local index = tx.keys[keyslots.INDEX]
-  local groups = { states.WORKFLOW_CODE[workflow.was] or "o" }
-  for _, group in ipairs(states.GROUPS) do
-    if group ~= groups[1] then
-      groups[#groups + 1] = group
-    end
-  end
-  for i, group in ipairs(groups) do
-    local member = flush.index_member(workflow, group)
-    local stands = command("ZSCORE", index, member)
-    if i == 1 and not stands then
-      command("ZADD", index, "0", member)
-      repairs[#repairs + 1] = { "index_entry_missing", "" }
-    elseif i > 1 and stands then
-      command("ZREM", index, member)
-      repairs[#repairs + 1] = { "index_entry_wrong", "" }
-    end
-  end
-end
-
 -- The timer that stands for all deadlines of the workflow.
 local function check_wait_timer(tx, workflow, repairs)
   local due = not workflow.agenda and waits.next_due(workflow)
@@ -117,7 +84,7 @@ local function check_walk_timer(tx, workflow, repairs)
   if workflow.h.head < workflow.h.tail and not (stands and stands <= latest) then
     tx.timers = tx.timers or {}
     tx.timers[propagate.timer(workflow)] = transaction.number(latest)
-    repairs[#repairs + 1] = { "walk_timer_missing", "" }
+    repairs[#repairs + 1] = { "slice_timer_missing", "" }
   elseif stands and workflow.h.head == workflow.h.tail then
     tx.timers = tx.timers or {}
     tx.timers[propagate.timer(workflow)] = false
@@ -144,7 +111,7 @@ end
 
 local function check_steps(tx, workflow, chunk, repairs)
   local counts, names = {}, {}
-  for name in gmatch(command("HGET", workflow.w, "#" .. chunk) or "", "[^,]+") do
+  for name in gmatch(command("HGET", workflow.w, "#" .. transaction.number(chunk)) or "", "[^,]+") do
     names[#names + 1] = name
   end
   transaction.fetch(workflow, names)
@@ -164,78 +131,34 @@ local function check_steps(tx, workflow, chunk, repairs)
     end
     counts[state] = (counts[state] or 0) + 1
   end
-  return counts, found
-end
-
-local function check_chunk(tx, workflow, chunk, repairs)
-  local counts, found, callbacks, open, dead = {}, {}, 0, 0, 0
-  local from = match(chunk, "^@(%d+)$")
-  if from then
-    callbacks, open, dead = outbox.check(tx, workflow, tonumber(from), repairs)
-  else
-    counts, found = check_steps(tx, workflow, chunk, repairs)
-  end
-  if chunk == "0" then
-    check_index(tx, workflow, repairs)
-    callbacks, open, dead = outbox.check(tx, workflow, 1, repairs)
-    check_wait_timer(tx, workflow, repairs)
-    check_removal_timer(tx, workflow, repairs)
-    check_walk_timer(tx, workflow, repairs)
-  end
-  local reply = {}
+  local in_order = {}
   for i = 1, #states.CODES do
-    reply[i] = counts[states.CODES[i]] or 0
+    in_order[i] = counts[states.CODES[i]] or 0
   end
-  reply[#reply + 1] = callbacks
-  reply[#reply + 1] = open
-  reply[#reply + 1] = dead
-  return reply, found
+  return in_order, found
 end
 
--- The counts are a sum over all chunks, which no single call sees; they are put right only if they
--- are still what they were when the sum was begun.
-local function correct_counts(tx, workflow, before, counts, repairs)
-  if workflow.counts ~= before then
-    return
-  end
-  for i = 1, #states.CODES do
-    workflow.h[states.CODES[i]] = tonumber(counts[i])
-  end
-  workflow.h.callbacks = max(workflow.h.callbacks, tonumber(counts[#states.CODES + 1]))
-  workflow.h.open = tonumber(counts[#states.CODES + 2])
-  workflow.h.dead = tonumber(counts[#states.CODES + 3])
-  -- The gauges were right: each transition counts into them apart from the header.
-  workflow.was = states.workflow_state(workflow.h)
-  workflow.moved = true
-  local ended = states.WORKFLOW_CODE[workflow.was]
-  workflow.cause = ended and states.workflow_cause(workflow.h)
-  if not ended or workflow.h.finished == "" then
-    workflow.h.finished = ended and workflow.since or ""
-  end
-  check_index(tx, workflow, repairs)
-  repairs[#repairs + 1] = { "counts_wrong", "" }
+-- What is no single step's; looked at with the first chunk.
+local function check_whole(tx, workflow, repairs)
+  repair.check_index(tx, workflow, repairs)
+  check_wait_timer(tx, workflow, repairs)
+  check_removal_timer(tx, workflow, repairs)
+  check_walk_timer(tx, workflow, repairs)
 end
 
-return function(keys, args)
-  local tx = transaction.open(keys)
+return function(tx, chunk)
   local workflow = transaction.workflow(tx, 1, {})
   if not workflow.h or workflow.h.semantics ~= states.VERSION then
-    return {}
+    return false
   end
-  local repairs, counts, found, due = {}, {}, workflow.counts, {}
+  local repairs, before = {}, workflow.counts
   if workflow.listed then
     repairs[1] = { "clock_set_back", "" }
   end
-  if args[3] ~= "" then
-    counts, due = check_chunk(tx, workflow, args[3], repairs)
-  else
-    correct_counts(tx, workflow, args[4], { unpack(args, 5) }, repairs)
+  local counts, notices = check_steps(tx, workflow, chunk, repairs)
+  if chunk == 0 then
+    check_whole(tx, workflow, repairs)
   end
-  for i = 1, #repairs do
-    transaction.count(tx, "rr|" .. repairs[i][1], 1)
-  end
-  if #repairs > 0 then
-    flush.commit(tx, args[1])
-  end
-  return { repairs, found, workflow.counts, counts, due }
+  repair.finish(tx, repairs)
+  return { repairs, before, workflow.counts, counts, notices }
 end

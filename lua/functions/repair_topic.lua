@@ -1,9 +1,5 @@
--- registrations: compares some of a topic's registrations with its record, and mends these; its timer too.
+-- repair_topic: compares some of a topic's registrations with its record, and mends these; its timer too.
 --
--- Keys: the partition's, then the topic's hash and sorted set (topic.lua).
--- Arguments: which of the two keys to go through, "sig" or "reg"; where to go on, "0" at first.
--- Reply: {kinds of repairs; where to go on, "0" at the end; "name|key", the key percent-quoted, nil where
---   there is no topic; of the hash the waits that stand, each {workflow, step, n, state}}.
 -- Bound: about 100 fields or members, and of fields 250 KB with one scan of 2 beyond; all of a hash or set that
 --   the server keeps packed (512 of at most 64 bytes by default).
 -- Writes: the topic's sorted set, timers, statistics; nothing where all is right.
@@ -69,7 +65,7 @@ local function is_void(t)
   return command("EXISTS", t.hash) == 0 or not transaction.is_type(t.set, "zset")
 end
 
-return function(keys, args)
+return function(keys, of_record, cursor)
   local tx = transaction.open(keys)
   local t = topic.open(tx, "", "")
   local plan = { members = {}, repairs = {} }
@@ -77,7 +73,7 @@ return function(keys, args)
   if void then
     plan.repairs[1] = "key_overwritten"
   else
-    where, standing = (args[1] == "sig" and look_at_hash or look_at_set)(t, plan, args[2])
+    where, standing = (of_record and look_at_hash or look_at_set)(t, plan, cursor)
   end
   check_timer(tx, t, plan)
   if #plan.repairs > 0 then

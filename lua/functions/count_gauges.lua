@@ -1,15 +1,12 @@
--- tally: a partition's gauges, the sizes of its derived sets, and what some workflows add to the gauges.
+-- count_gauges: a partition's gauges, the sizes of its derived sets, and what some workflows add to the gauges.
 --
--- Keys: the partition's, then each workflow's (keyslots).
--- Arguments: none.
--- Reply: {gauges, sizes, sums}, each name, number, name, number, ... A size "misplaced" is of entries whose
---   score no entry of their set has. Among the sums are "callbacks", all that were written, and "unknown",
---   workflows that are not visible or of other semantics. Reads only.
+-- A size "misplaced" is of entries whose score no entry of their set has. Among the sums are "callbacks", all
+-- that were written, and "unknown", workflows that are not visible or of other semantics.
 -- Bound: 64 workflows; the statistics, whose fields are of fixed sets (and one for each of 1,999 priorities).
-local function flat(numbers)
+local function listed(numbers)
   local found = {}
   for name, number in pairs(numbers) do
-    found[#found + 1], found[#found + 2] = name, transaction.number(number)
+    found[#found + 1] = { name, transaction.number(number) }
   end
   return found
 end
@@ -60,5 +57,5 @@ return function(keys)
   for slot = 1, (#keys - keyslots.FIRST_WORKFLOW + 1) / keyslots.WORKFLOW_STRIDE do
     count(sums, transaction.workflow(tx, slot, {}))
   end
-  return { flat(gauges_of(keys[keyslots.STATS])), flat(sizes_of(tx)), flat(sums) }
+  return { listed(gauges_of(keys[keyslots.STATS])), listed(sizes_of(tx)), listed(sums) }
 end

@@ -1,0 +1,17 @@
+-- ack_wait_notices: notes that the topics of waits were told what became of them.
+--
+-- Writes: waits, the workflow's pending notices, timers.
+return function(tx, acked)
+  local workflow = transaction.workflow(tx, 1, {})
+  if not workflow.h or workflow.h.semantics ~= states.VERSION then
+    return { false, false }
+  end
+  local last
+  for i = 1, #acked do
+    local wait = acked[i]
+    waits.tell(tx, workflow, wait.step, wait.n, wait.outcome)
+    last = waits.numbered(workflow, wait.step, wait.n)
+  end
+  flush.commit(tx)
+  return { last and waits.write(last) or false, flush.header(workflow) }
+end

@@ -1,0 +1,28 @@
+-- correct_counts: puts a workflow's counts right.
+--
+-- They are a sum over all chunks, which no single call sees; so they are set only if they are still what
+-- they were when the sum was begun.
+-- Writes: counts, index, statistics.
+return function(tx, before, callbacks, open, dead, steps)
+  local workflow = transaction.workflow(tx, 1, {})
+  if not workflow.h or workflow.h.semantics ~= states.VERSION or workflow.counts ~= before then
+    return {}
+  end
+  local h, repairs = workflow.h, {}
+  for i = 1, #states.CODES do
+    h[states.CODES[i]] = steps[i]
+  end
+  h.callbacks, h.open, h.dead = max(h.callbacks, callbacks), open, dead
+  -- The gauges were right: each transition counts into them apart from the header.
+  workflow.was = states.workflow_state(h)
+  workflow.moved = true
+  local ended = states.WORKFLOW_CODE[workflow.was]
+  workflow.cause = ended and states.workflow_cause(h)
+  if not ended or h.finished == "" then
+    h.finished = ended and workflow.since or ""
+  end
+  repair.check_index(tx, workflow, repairs)
+  repairs[#repairs + 1] = { "counts_wrong", "" }
+  repair.finish(tx, repairs)
+  return repairs
+end

@@ -1,0 +1,19 @@
+-- pending_wait_notices: what the topics of a workflow's waits have not been told (waits.lua).
+--
+-- Nothing of a workflow of other semantics. Bound: limit, in steps.
+return function(keys, limit)
+  local workflow = transaction.workflow(transaction.open(keys), 1, {})
+  local found = {}
+  if not workflow.h or workflow.h.semantics ~= states.VERSION then
+    return found
+  end
+  local steps = command("ZRANGEBYSCORE", workflow.d, "-inf", "(0", "LIMIT", "0", limit)
+  for i = 1, #steps do
+    local name, before = sub(steps[i], 2), #found
+    waits.list(workflow, name, false, found)
+    if #found == before then
+      found[#found + 1] = { name, "0", "" }
+    end
+  end
+  return found
+end

@@ -1,0 +1,39 @@
+-- What the repairs of a workflow share. A repair is {kind, step}, the step empty for the workflow as a whole.
+local M = {}
+
+-- A workflow stands in the listing once: in the group of the state that it had before this call.
+function M.check_index(tx, workflow, repairs)
+  if workflow.listed then
+    return -- it moves with this call
+  end
+  local index = tx.keys[keyslots.INDEX]
+  local groups = { states.WORKFLOW_CODE[workflow.was] or "o" }
+  for _, group in ipairs(states.GROUPS) do
+    if group ~= groups[1] then
+      groups[#groups + 1] = group
+    end
+  end
+  for i, group in ipairs(groups) do
+    local member = flush.index_member(workflow, group)
+    local stands = command("ZSCORE", index, member)
+    if i == 1 and not stands then
+      command("ZADD", index, "0", member)
+      repairs[#repairs + 1] = { "index_entry_missing", "" }
+    elseif i > 1 and stands then
+      command("ZREM", index, member)
+      repairs[#repairs + 1] = { "index_entry_wrong", "" }
+    end
+  end
+end
+
+-- Counts the repairs, and writes what was planned; nothing on a healthy workflow.
+function M.finish(tx, repairs)
+  for i = 1, #repairs do
+    transaction.count(tx, "rr|" .. repairs[i][1], 1)
+  end
+  if #repairs > 0 then
+    flush.commit(tx)
+  end
+end
+
+return M

@@ -1,0 +1,121 @@
+"""Generates ``lua/lib/arguments.lua``: how each function's arguments are read, by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rwf.protocol.declare import Item, Parameter, ServerFunction, item_fields
+
+# The transport fills in the publishing verb, and whether the call was sent before.
+_FILLED_IN = 2
+
+
+def signature(function: type[ServerFunction[Any]]) -> str:
+    """The parameters that a function's file has to name: ``tx, step, lease``."""
+    first = "tx" if function.publishes else "keys"
+    return ", ".join([first, *(parameter.name for parameter in function.parameters)])
+
+
+def check_signature(function: type[ServerFunction[Any]], text: str) -> None:
+    """Raises TypeError where a function's file does not take what its declaration says."""
+    found = re.findall(r"^return function\(([^)]*)\)", text, re.MULTILINE)
+    if found != [signature(function)]:
+        raise TypeError(
+            f"lua/functions/{function.name}.lua must return function({signature(function)}), "
+            f"and returns {found}"
+        )
+
+
+def arguments_lua(functions: Iterable[type[ServerFunction[Any]]]) -> Iterator[str]:
+    """The lines of a library module that has a reader for each function."""
+    yield "local M = {}"
+    for function in functions:
+        yield ""
+        yield from _reader(function)
+    yield ""
+    yield "return M"
+
+
+def _reader(function: type[ServerFunction[Any]]) -> Iterator[str]:
+    yield f"-- {function.name}({signature(function)})"
+    yield f"function M.{function.name}(body)"
+    yield "  return function(keys, argv)"
+    at = 1
+    if function.publishes:
+        at += _FILLED_IN
+    values = ['transaction.open(keys, argv[1], argv[2] == "1")' if function.publishes else "keys"]
+    place: str | None = None
+    for parameter in function.parameters:
+        if parameter.items is None:
+            values.append(_value(parameter.kind, parameter.optional, _at(place, at)))
+            at += 1
+        else:
+            yield from (f"    {line}" for line in _list(parameter, place, at))
+            values.append(parameter.name)
+            place, at = "at", 0
+    yield f"    return body({', '.join(values)})"
+    yield "  end"
+    yield "end"
+
+
+def _at(place: str | None, offset: int) -> str:
+    if place is None:
+        return f"argv[{offset}]"
+    return f"argv[{place} + {offset}]" if offset else f"argv[{place}]"
+
+
+def _value(kind: type, optional: bool, text: str) -> str:
+    if kind is bool:
+        return f'{text} == "1"'
+    if kind is int:
+        return f"tonumber({text})"
+    return f'{text} ~= "" and {text} or nil' if optional else text
+
+
+def _list(parameter: Parameter, place: str | None, offset: int) -> Iterator[str]:
+    """Reads a list into a table of its name; ``at`` is then where the next argument stands."""
+    assert parameter.items is not None
+    start = str(offset) if place is None else f"{place} + {offset}" if offset else place
+    declare = "local at" if place is None else "at"
+    width, element = _element(parameter.items)
+    yield f"local {parameter.name} = {{}}"
+    if parameter.last:
+        yield f"for at = {start}, #argv{f', {width}' if width > 1 else ''} do"
+        yield from _appended(parameter, element)
+        yield "end"
+        return
+    count = _at(place, offset)
+    yield f"local {parameter.name}_end = {start} + tonumber({count}) * {width}"
+    yield f"for at = {start} + 1, {parameter.name}_end{f', {width}' if width > 1 else ''} do"
+    yield from _appended(parameter, element)
+    yield "end"
+    yield f"{declare} = {parameter.name}_end + 1"
+
+
+def _appended(parameter: Parameter, element: list[str]) -> Iterator[str]:
+    *before, value = element
+    yield from (f"  {line}" for line in before)
+    yield f"  {parameter.name}[#{parameter.name} + 1] = {value}"
+
+
+def _element(items: type) -> tuple[int, list[str]]:
+    """How many arguments an element takes, and the lines that read one at ``at``."""
+    if not issubclass(items, Item):
+        return 1, [_value(items, False, "argv[at]")]
+    fields = item_fields(items)
+    packed, others = fields[: items.packed], fields[items.packed :]
+    lines = []
+    offset = 0
+    values = []
+    if packed:
+        names = ", ".join(name for name, _, _ in packed)
+        pattern = ",".join(["([^,]*)"] * len(packed))
+        lines.append(f'local {names} = match(argv[at], "^{pattern}$")')
+        values += [f"{name} = {_value(kind, optional, name)}" for name, kind, optional in packed]
+        offset = 1
+    for name, kind, optional in others:
+        values.append(f"{name} = {_value(kind, optional, _at('at', offset))}")
+        offset += 1
+    return offset, [*lines, "{ " + ", ".join(values) + " }"]

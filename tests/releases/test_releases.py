@@ -1,0 +1,162 @@
+"""What each release has stored is read, carried on, repaired and removed by the present release,
+also while the old one works on the same data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from rwf import AsyncClient, Client, Worker, Workflow
+from rwf.model.states import TERMINAL_WORKFLOWS
+from tests import invariants
+from tests.contract.workers import at_work
+from tests.releases.data import load, order
+from tests.releases.freeze import FOLDER
+from tests.servers import AnyServer
+from tests.waiting import until
+
+RELEASES: Final = sorted(path for path in FOLDER.iterdir() if (path / "data.jsonl").exists())
+HANDLERS: Final = ("work", "pack", "ship")
+QUEUES: Final = ("default", "slow")
+
+OLD: Final = """
+import sys
+from rwf import Client, Worker, Workflow
+
+url, queues = sys.argv[1], sys.argv[2].split(",")
+worker = Worker(Client.from_url(url), queues=queues, worker_id="old")
+for name in sys.argv[3].split(","):
+    worker.step(name)(lambda ctx: {"id": ctx.step})
+with Client.from_url(url) as client:
+    client.insert(Workflow("by-the-old").add("a", worker="work"), key="by the old")
+print("up", flush=True)
+worker.run()
+"""
+
+
+@pytest.fixture(params=RELEASES, ids=lambda path: path.name)
+def release(request: pytest.FixtureRequest) -> Path:
+    """The folder of a release."""
+    folder: Path = request.param
+    return folder
+
+
+@pytest.fixture
+def client(server: AnyServer, release: Path) -> Iterator[Client]:
+    """A client of the present release on the data of that one."""
+    with Client.from_url(server.url, partitions=4) as found:
+        load(found, release / "data.jsonl")
+        yield found
+        assert invariants.check(found) == []
+
+
+@pytest.fixture
+def old(server: AnyServer, release: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A worker of the old release, with its own reconciler, in a process of its own."""
+    with zipfile.ZipFile(release / "package.zip") as package:
+        package.extractall(tmp_path)
+    command = [sys.executable, "-c", OLD, server.url, ",".join(QUEUES), ",".join(HANDLERS)]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    yield process
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def by_the_old() -> Workflow:
+    """What the old release inserts, too."""
+    return Workflow("by-the-old").add("a", worker="work")
+
+
+def ids(client: Client) -> list[str]:
+    found, cursor = [], None
+    while True:
+        page = client.list(limit=100, cursor=cursor)
+        found += [view.id for view in page.workflows]
+        if (cursor := page.cursor) is None:
+            return found
+
+
+def release_all(client: Client) -> None:
+    """Ends what would wait for a person, a signal or a lease of a day."""
+    for view in ids(client):
+        if client.get(view).state in TERMINAL_WORKFLOWS:
+            continue
+        for step in client.steps(view):
+            if step.state == "executing":
+                client.complete_step(view, step.name, payload={"id": 1}, force=True)
+            elif step.state == "awaiting_signal":
+                client.recover_step(view, step.name, "skip")
+
+
+def new_worker(server: AnyServer) -> Worker:
+    worker = Worker(AsyncClient.from_url(server.url, partitions=4), queues=QUEUES, worker_id="new")
+    for name in HANDLERS:
+        worker.step(name)(lambda ctx: {"id": ctx.step})
+    return worker
+
+
+def until_all_ended(client: Client) -> None:
+    until(
+        lambda: all(client.get(one).state in TERMINAL_WORKFLOWS for one in ids(client)),
+        timeout=60,
+        what="the end of all workflows",
+    )
+
+
+def test_everything_that_it_stored_can_be_read(client: Client) -> None:
+    found = ids(client)
+    assert len(found) >= 20
+    for one in found:
+        view, steps = client.get(one), client.steps(one)
+        assert len(steps) == view.step_count
+        assert client.explain(one).diagnosis
+        assert len(client.graph(one).steps) == view.step_count
+        assert client.evidence(one) is not None
+        for step in steps[:5]:
+            assert client.explain_step(one, step.name).diagnosis
+            client.results(one, step=step.name)
+    assert client.insert(order(), key="fresh").duplicate
+
+
+def test_all_of_it_runs_to_its_end(client: Client, server: AnyServer) -> None:
+    release_all(client)
+    with at_work(new_worker(server)):
+        until_all_ended(client)
+    client.rebuild()
+    client.prune()
+
+
+def test_it_is_repaired(client: Client) -> None:
+    redis = client._store.client()
+    for name in ("ready", "timers", "index", "outbox"):
+        for key in redis.scan_iter(f"rwf:*:{name}"):
+            redis.delete(key)
+    client.rebuild()
+    assert client.rebuild().repairs == {}
+    for one in ids(client):
+        client.reconcile(one)
+
+
+def test_both_releases_work_on_it_at_once(
+    client: Client, server: AnyServer, old: subprocess.Popen[str]
+) -> None:
+    release_all(client)
+    assert old.stdout is not None
+    assert old.stdout.readline() == "up\n"
+    with at_work(new_worker(server)):
+        until_all_ended(client)
+    assert client.insert(by_the_old(), key="by the old").state == "completed"
