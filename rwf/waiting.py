@@ -24,6 +24,8 @@ _log = logging.getLogger("rwf")
 # How long a wait sleeps between two looks when no hint comes, in seconds.
 _FIRST_PAUSES: Final = (0.05, 0.1, 0.25, 0.5)
 _PAUSE: Final = 1.0
+# What no machine outlives is for ever; integers may be larger than any float.
+_LONGEST: Final = 1e15
 _TERMINAL: Final = "workflow_terminal"
 
 
@@ -35,7 +37,7 @@ def checked_timeout(timeout: Any) -> float:
         timeout = timeout.total_seconds()
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
         raise invalid("wait", "timeout must be seconds or a timedelta of 0 or more, or None")
-    return float(timeout)
+    return math.inf if timeout > _LONGEST else float(timeout)
 
 
 def pauses(workflow_id: str, timeout: float) -> Iterator[float]:

@@ -100,10 +100,12 @@ class SignalView(View):
 
 
 class SignalPage(View):
-    """A page of kept signals; ``cursor`` is None on the last one."""
+    """A page of kept signals; ``cursor`` is None on the last one. ``unreachable`` are the
+    partitions that did not answer: what they have is missing."""
 
     signals: tuple[SignalView, ...]
     cursor: str | None
+    unreachable: tuple[int, ...] = ()
 
 
 class StepView(View):
@@ -310,10 +312,12 @@ class CallbackView(View):
 
 
 class DispatchReport(View):
-    """How many callbacks a dispatch has delivered, and how many have failed."""
+    """How many callbacks a dispatch has delivered, and how many have failed; ``unreachable`` are
+    the partitions that did not answer."""
 
     delivered: int
     failed: int
+    unreachable: tuple[int, ...] = ()
 
 
 class PruneReport(View):

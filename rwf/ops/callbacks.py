@@ -6,7 +6,7 @@ import inspect
 import logging
 import random
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import Any, Final, NamedTuple, TypeVar
@@ -22,6 +22,7 @@ from rwf.model.views import Callback, CallbackPosture, CallbackView, DispatchRep
 from rwf.ops.base import (
     OpContext,
     Slots,
+    ask_each,
     catch_errors,
     checked_id,
     checked_text,
@@ -38,7 +39,7 @@ from rwf.ops.base import (
 from rwf.protocol.callbacks import CallbackRecord
 from rwf.protocol.declare import Arg
 from rwf.protocol.keys import partition_of
-from rwf.protocol.requests import CONNECT, Call, Op, Together
+from rwf.protocol.requests import CONNECT, Call, Op
 
 Handler = Callable[[Callback], object]
 """What is called with each envelope; a coroutine function for ``AsyncClient`` only."""
@@ -92,6 +93,8 @@ class _Outbox:
     """Members that are not to be claimed in this run: they were, or are nothing to be claimed."""
     offset: int = 0
     """How many stand in front of the next page, all of them passed."""
+    is_away: bool = False
+    """Whether it did not answer, and is left alone for the rest of this run."""
 
     def take(self, page: Sequence[bytes]) -> list[_Due]:
         """Those of a page that are to be claimed."""
@@ -141,9 +144,14 @@ class Dispatch:
         self._outboxes: list[_Outbox] | None = None
         self._delivered = 0
         self._failed = 0
+        self._unreachable: set[int] = set()
 
     def report(self) -> DispatchReport:
-        return DispatchReport(delivered=self._delivered, failed=self._failed)
+        return DispatchReport(
+            delivered=self._delivered,
+            failed=self._failed,
+            unreachable=tuple(sorted(self._unreachable)),
+        )
 
     def claim(self, room: int) -> Op[list[Claim]]:
         """Leases up to so many of the callbacks that are due; none when none is, for now."""
@@ -180,17 +188,25 @@ class Dispatch:
     def _due(self, outboxes: Sequence[_Outbox], room: int) -> Op[list[_Due]]:
         """Up to so many that are due, of all partitions in turn."""
         most = max(min(room, _LEAST_PAGE), room // (len(outboxes) or 1))
-        asked = outboxes
+        asked = [outbox for outbox in outboxes if not outbox.is_away]
         while asked:
-            calls = [self._look(outbox, most) for outbox in asked]
-            pages = yield Together(calls)
-            found = [one.take(page) for one, page in zip(asked, pages, strict=True)]
+            calls = {outbox.partition: self._look(outbox, most) for outbox in asked}
+            pages, away = yield from ask_each(self._ctx, calls)
+            self._leave(away)
+            asked = [outbox for outbox in asked if not outbox.is_away]
+            found = [one.take(pages[one.partition]) for one in asked]
             if any(found):
                 in_turn = chain.from_iterable(zip_longest(*found))
                 return [due for due in in_turn if due is not None][:room]
             # Behind those that are not to be claimed others may stand.
-            asked = [one for one, page in zip(asked, pages, strict=True) if len(page) == most]
+            asked = [one for one in asked if len(pages[one.partition]) == most]
         return []
+
+    def _leave(self, away: Iterable[int]) -> None:
+        """Leaves partitions that did not answer alone for the rest of this run."""
+        self._unreachable.update(away)
+        for outbox in self._outboxes or ():
+            outbox.is_away = outbox.is_away or outbox.partition in self._unreachable
 
     def _look(self, outbox: _Outbox, most: int) -> Call:
         args: list[Arg] = [outbox.offset, most]
@@ -204,6 +220,11 @@ class Dispatch:
         for batch, claimed in zip(batches, done, strict=True):
             if not isinstance(claimed, Exception):
                 claims += claimed
+                continue
+            if isinstance(claimed, StoreUnavailable):
+                # What it may have leased comes again when the lease has passed.
+                self._ctx.away.note({batch[0].outbox.partition: claimed})
+                self._leave([batch[0].outbox.partition])
                 continue
             for due in batch:  # one of them cannot be read
                 one = yield from catch_errors(self._claim_batch([due]))
@@ -235,16 +256,34 @@ class Dispatch:
         return claims
 
     def settle(self, outcomes: Sequence[Outcome]) -> Op[None]:
-        """Tells what became of claims, of this run or of another."""
+        """Tells what became of claims, of this run or of another.
+
+        Those of partitions that do not answer, while others do, come again when their leases have
+        passed. Raises StoreUnavailable when none answers.
+        """
         batches = _batches(outcomes, lambda one: partition_of(one.claim.envelope.workflow_id))
         done = yield from side_by_side([self._settle_batch(batch) for batch in batches])
+        away: dict[int, StoreUnavailable] = {}
         for batch, failure in zip(batches, done, strict=True):
-            if isinstance(failure, Exception):  # one of them cannot be read
+            if isinstance(failure, StoreUnavailable):
+                away[partition_of(batch[0].claim.envelope.workflow_id) or 0] = failure
+            elif isinstance(failure, Exception):  # one of them cannot be read
                 for one in batch:
                     yield from passing_over(self._settle_batch([one]), "a callback")
+        if away:
+            if all(isinstance(failure, StoreUnavailable) for failure in done):
+                yield from self._any_answer()
+            self._ctx.away.note(away)
+            self._leave(away)
         for one in outcomes:
             self._delivered += one.error is None
             self._failed += one.error is not None
+
+    def _any_answer(self) -> Op[None]:
+        """Raises StoreUnavailable when no partition answers."""
+        numbers = range(self._ctx.keys.partitions)
+        calls = {n: Call("due", self._ctx.keys.partition(n), [0, 1]) for n in numbers}
+        yield from ask_each(self._ctx, calls)
 
     def _settle_batch(self, batch: Sequence[Outcome]) -> Op[None]:
         partition = int(batch[0].claim.envelope.workflow_id.partition("-")[0])

@@ -15,12 +15,20 @@ from rwf.errors import CommandRejected
 from rwf.model.names import shown
 from rwf.model.states import Reason, SignalStatus
 from rwf.model.views import SignalPage, SignalView
-from rwf.ops.base import OpContext, checked_text, invalid, new_call_id, rejection, wire_text
+from rwf.ops.base import (
+    OpContext,
+    ask_each,
+    checked_text,
+    invalid,
+    new_call_id,
+    rejection,
+    wire_text,
+)
 from rwf.ops.signals import checked_key, checked_signal, note_of
 from rwf.ops.waits import Topic, Unsettled, hand_over, settle
 from rwf.protocol.declare import Arg
 from rwf.protocol.keys import home_partition, is_digest
-from rwf.protocol.requests import CONNECT, Call, Op, Together
+from rwf.protocol.requests import CONNECT, Call, Op
 from rwf.protocol.waits import Signal
 
 _READ: Final = "read"
@@ -35,6 +43,7 @@ _PATIENCE: Final = 8
 
 _KEPT: Final = frozenset(SignalStatus) - {SignalStatus.CONSUMED, SignalStatus.WITHDRAWN}
 _ID: Final = re.compile(r"(0|[1-9][0-9]{0,4})-([0-9a-f]{40})/([1-9][0-9]{0,15})")
+_LAST_SCAN: Final = 2**64 - 1
 _CURSOR: Final = re.compile(r"([0-9]{1,5})-([0-9]{1,20})-([0-9a-f]{40}|)-([0-9]{1,16})")
 
 Found = tuple[Topic, Signal]
@@ -56,7 +65,7 @@ class _Place:
     @classmethod
     def parse(cls, cursor: Any) -> _Place:
         match = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
-        if match is None:
+        if match is None or int(match[2]) > _LAST_SCAN:
             raise invalid(_READ, "not a cursor of a page of signals")
         return cls(int(match[1]), int(match[2]), match[3], int(match[4]))
 
@@ -98,20 +107,23 @@ def list_signals(
     if not ctx.keys.partitions:
         yield CONNECT
     views: list[SignalView] = []
+    away: set[int] = set()
     if ask.signal is not None and ask.key is not None:
         digest = Topic(ask.signal, ask.key).digest
         topics = [(digest, place.number)]
         rest = yield from _take(ctx, home_partition(digest, ctx.keys.homes), topics, ask, views)
         after = None if rest is None else replace(place, digest=rest[0], number=rest[1])
     else:
-        after = yield from _take_from_all(ctx, place, ask, views)
-    return SignalPage(signals=tuple(views), cursor=None if after is None else str(after))
+        after = yield from _take_from_all(ctx, place, ask, views, away)
+    cursor = None if after is None else str(after)
+    return SignalPage(signals=tuple(views), cursor=cursor, unreachable=tuple(sorted(away)))
 
 
 def _take_from_all(
-    ctx: OpContext, place: _Place, ask: _Ask, views: list[SignalView]
+    ctx: OpContext, place: _Place, ask: _Ask, views: list[SignalView], away: set[int]
 ) -> Op[_Place | None]:
-    """Goes through the topics of all partitions; returns where to go on, or None at the end."""
+    """Goes through the topics of all partitions, and notes those that are ``away``; returns where
+    to go on, or None at the end."""
     scanned = 0
     first_pages: dict[int, Any] = {}
     while place.partition < ctx.keys.homes:
@@ -119,7 +131,7 @@ def _take_from_all(
             return place
         if place.scan == 0:
             if place.partition not in first_pages:
-                first_pages = yield from _first_pages(ctx, place.partition)
+                first_pages = yield from _first_pages(ctx, place.partition, away)
             page = first_pages[place.partition]
         else:
             page = (yield _timers(ctx, place.partition, place.scan))[0]
@@ -140,11 +152,14 @@ def _take_from_all(
     return None
 
 
-def _first_pages(ctx: OpContext, first: int) -> Op[dict[int, Any]]:
-    """The first pages of the timers of some partitions, from this one on."""
+def _first_pages(ctx: OpContext, first: int, away: set[int]) -> Op[dict[int, Any]]:
+    """The first pages of the timers of some partitions, from this one on; None for those that are
+    ``away``."""
     partitions = range(first, min(first + _PARTITIONS_PER_TRIP, ctx.keys.homes))
-    replies = yield Together([_timers(ctx, partition, 0) for partition in partitions])
-    return {partition: reply[0] for partition, reply in zip(partitions, replies, strict=True)}
+    calls = {partition: _timers(ctx, partition, 0) for partition in partitions}
+    replies, unreached = yield from ask_each(ctx, calls)
+    away.update(unreached)
+    return {n: replies[n][0] if n in replies else None for n in partitions}
 
 
 def _timers(ctx: OpContext, partition: int, scan: int) -> Call:

@@ -397,7 +397,8 @@ class Reconciler:
 
     async def _deliver_once(self, handler: Handler, deliveries: Deliveries) -> None:
         """Delivers until nothing more is due or can be begun, then waits until that may change."""
-        dispatch = self._dispatch(handler, self.partitions)
+        reached = [number for number in self.partitions if self._outage.stands(number)]
+        dispatch = self._dispatch(handler, reached)
         try:
             while not self._stopping.is_set() and await deliveries.turn(dispatch):
                 pass

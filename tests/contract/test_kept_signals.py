@@ -332,6 +332,13 @@ def test_ids_that_no_signal_can_have(one_client: Client, signal_id: Any) -> None
     assert stored(one_client) == before
 
 
+@pytest.mark.parametrize("cursor", ["", "x", 5, "0-0--", f"0-{2**64}--0", f"0-{'9' * 20}--0"])
+def test_what_is_no_cursor(one_client: Client, cursor: Any) -> None:
+    with refused("invalid_argument"):
+        one_client.signals(cursor=cursor)
+    assert every(one_client) == []
+
+
 def test_an_id_of_another_partition_finds_nothing(client: Client) -> None:
     signal = client.deliver_signal("go", "k")
     home, _, rest = signal.id.partition("-")

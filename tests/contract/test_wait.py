@@ -55,6 +55,7 @@ def test_what_has_ended_is_returned_at_once(client: Client) -> None:
         client.complete_step(view.id, "a", status)
         assert client.wait(view.id) == client.get(view.id)
         assert client.wait(view.id, timeout=0).state == status
+        assert client.wait(view.id, timeout=10**400).state == status
 
 
 def test_a_wait_returns_when_the_workflow_ends(client: Client) -> None:

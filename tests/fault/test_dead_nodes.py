@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import queue
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -13,6 +15,8 @@ import pytest
 
 from rwf import AsyncClient, Client, StepContext, StoreUnavailable, Worker
 from rwf.metrics import FleetCollector
+from rwf.model.views import Callback
+from tests.contract.daemons import serving
 from tests.contract.flows import flow
 from tests.contract.workers import CLIENTS, at_work, blocking, client_of
 from tests.hanging import Stopwatch, hanging
@@ -141,6 +145,72 @@ def test_what_is_reachable_is_served_and_the_rest_is_named(
                 assert scraped(client) == len(lost)
         until(lambda: client.list(limit=500).unreachable == (), what="all partitions", timeout=30)
         assert {view.id for view in client.list(limit=500).workflows} == {*ids, *more}
+
+
+@HOW
+@CLIENTS
+@pytest.mark.parametrize("first", [True, False], ids=["with the record", "another"])
+def test_callbacks_and_signals_that_are_reachable_are_served(
+    kind: str, how: str, first: bool, partial_cluster: Cluster
+) -> None:
+    node = home(partial_cluster, 0) if first else another(partial_cluster)
+    lost = partitions_of(partial_cluster, node)
+    with connected(kind, partial_cluster) as client:
+        ids = one_in_each(client)
+        for one in ids:
+            client.complete_step(one, "a")
+            client.complete_step(one, "b")
+        sent = [client.deliver_signal("s", f"{n}") for n in range(60)]
+        living = {one for one in ids if partition_of(one) not in lost}
+        got: list[str] = []
+        with away(partial_cluster, node, how), Stopwatch() as watch:
+            page = client.signals()
+            report = client.dispatch_callbacks(lambda one: got.append(one.workflow_id), limit=500)
+        # The record of the namespace, which says that there is a dispatcher, is asked for alone.
+        assert watch.seconds < (4 * TIMEOUT if how == "hung" else 0) + SLACK
+        assert page.unreachable == report.unreachable == lost
+        assert {one.id for one in page.signals} == {
+            one.id for one in sent if partition_of(one.id) not in lost
+        }
+        assert set(got) == living
+        assert len(got) == report.delivered == len(living)
+        until(lambda: client.signals().unreachable == (), what="all partitions", timeout=30)
+        report = client.dispatch_callbacks(lambda one: got.append(one.workflow_id), limit=500)
+        assert (report.unreachable, set(got), len(got)) == ((), set(ids), len(ids))
+
+
+@CLIENTS
+def test_what_a_node_had_leased_when_it_died_holds_up_no_other_callback(
+    kind: str, partial_cluster: Cluster
+) -> None:
+    """A node dies while the handlers of its callbacks are at work; a daemon goes on with others."""
+    node = another(partial_cluster)
+    lost = partitions_of(partial_cluster, node)
+    dead, got = threading.Event(), queue.SimpleQueue[str]()
+    client = client_of(kind, partial_cluster, socket_timeout=TIMEOUT)
+
+    def handler(one: Callback) -> None:
+        got.put(one.workflow_id)
+        if partition_of(one.workflow_id) in lost:
+            dead.wait(60)
+
+    with connected("sync", partial_cluster) as other:
+        ids = one_in_each(other)
+        doomed = [one for one in ids if partition_of(one) in lost]
+        for one in doomed:
+            other.complete_step(one, "a", "failed")
+        with serving(client, interval=0.2, callbacks=handler, concurrency=len(doomed) + 4):
+            assert {got.get(timeout=60) for _ in doomed} == set(doomed)
+            with away(partial_cluster, node, "dead"):
+                dead.set()
+                living = [one for one in ids if one not in doomed]
+                for one in living:
+                    other.complete_step(one, "a", "failed")
+                assert {got.get(timeout=60) for _ in living} == set(living)
+                until(
+                    lambda: all(other.callbacks(one)[0].status == "delivered" for one in living),
+                    what="all that can be reached",
+                )
 
 
 @HOW
