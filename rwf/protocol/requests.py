@@ -38,7 +38,6 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
             Function("note"),
             Function("insert"),
             Function("discard", when_full=True),
-            Function("complete"),
             Function("dispatcher", when_full=True),
             Function("dispatched", reads_only=True),
             Function("claim_callbacks", when_full=True),
@@ -53,15 +52,11 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
             Function("kept", reads_only=True),
             Function("withdraw", when_full=True),
             Function("named", reads_only=True),
-            Function("peek"),
-            Function("take"),
             Function("retain", when_full=True),
             Function("prune", when_full=True),
             Function("cancel", when_full=True),
             Function("acknowledge"),
             Function("recover"),
-            Function("start"),
-            Function("heartbeat", when_full=True),
             Function("fire", when_full=True),
             Function("timers", reads_only=True),
             Function("page", reads_only=True),
@@ -87,8 +82,8 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
 # the publishing verb, and whether this very call was sent before.
 PUBLISHING: Final = frozenset(
     {
-        "note", "insert", "complete", "claim_callbacks", "settle_callbacks", "resend_callback",
-        "await", "wake", "signal", "sync", "start", "heartbeat", "fire",
+        "note", "insert", "claim_callbacks", "settle_callbacks", "resend_callback",
+        "await", "wake", "signal", "sync", "fire",
         "cancel", "recover", "retain", "prune", "forget", "withdraw", "acknowledge",
         *(function.name for function in DECLARED.values() if function.publishes),
     }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from rwf.ops import complete
 from rwf.ops.complete import Item, batches
+from rwf.protocol.functions.completion import ReportedStep
 
 
 def cut(*items: Item) -> list[list[int]]:
@@ -13,7 +16,21 @@ def cut(*items: Item) -> list[list[int]]:
 
 
 def item(step: str, payload: bytes = b"", note: bytes = b"", workflow_id: str = "0-x") -> Item:
-    return Item(workflow_id, step, "", payload, note)
+    report = partial(
+        ReportedStep,
+        step=step,
+        asked="c",
+        call="x",
+        command="",
+        lease="",
+        retry_ms=None,
+        jitter="0",
+        force=False,
+        uncounted=False,
+        payload=payload,
+        note=note,
+    )
+    return Item(workflow_id, step, len(payload) + len(note), report)
 
 
 def test_a_call_holds_64() -> None:
