@@ -26,8 +26,8 @@ WHILE_CONNECTING: Final = ("create_namespace",)
 # and claims are known by their ids), or that nothing is left to be mended, removed or extended; and
 # a refusal is told again without the next step that its reason alone does not tell.
 OTHER_ANSWERS: Final = (
-    "acknowledge", "advance", "insert", "complete", "recover", "prune",
-    "release_claims", "block_on_missing_result", "pause_claims",
+    "acknowledge", "advance", "insert", "complete", "recover", "prune", "release_claims",
+    "block_on_missing_result", "pause_claims",
     "repair_workflow", "set_gauges", "repair_keys", "repair_topic", "remove_orphans", "sync",
 )  # fmt: skip
 
