@@ -4,9 +4,10 @@ local M = {}
 -- peek_steps(keys, limit, queues)
 function M.peek_steps(body)
   return function(keys, argv)
-    local queues = {}
+    local queues, length = {}, 0
     for at = 2, #argv do
-      queues[#queues + 1] = argv[at]
+      length = length + 1
+      queues[length] = argv[at]
     end
     return body(keys, tonumber(argv[1]), queues)
   end
@@ -15,9 +16,10 @@ end
 -- reserve_steps(keys, limit, queues)
 function M.reserve_steps(body)
   return function(keys, argv)
-    local queues = {}
+    local queues, length = {}, 0
     for at = 2, #argv do
-      queues[#queues + 1] = argv[at]
+      length = length + 1
+      queues[length] = argv[at]
     end
     return body(keys, tonumber(argv[1]), queues)
   end
@@ -26,10 +28,11 @@ end
 -- start_steps(tx, token, worker, lease_ms, entries)
 function M.start_steps(body)
   return function(keys, argv)
-    local entries = {}
+    local entries, length = {}, 0
     for at = 6, #argv do
       local slot, step, place = match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
-      entries[#entries + 1] = { slot = tonumber(slot), step = step, place = place }
+      length = length + 1
+      entries[length] = { slot = tonumber(slot), step = step, place = place }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], tonumber(argv[5]), entries)
   end
@@ -38,10 +41,11 @@ end
 -- extend_leases(tx, lease_ms, held)
 function M.extend_leases(body)
   return function(keys, argv)
-    local held = {}
+    local held, length = {}, 0
     for at = 4, #argv do
       local slot, step, lease = match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
-      held[#held + 1] = { slot = tonumber(slot), step = step, lease = lease }
+      length = length + 1
+      held[length] = { slot = tonumber(slot), step = step, lease = lease }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), tonumber(argv[3]), held)
   end
@@ -50,10 +54,11 @@ end
 -- release_claims(tx, held)
 function M.release_claims(body)
   return function(keys, argv)
-    local held = {}
+    local held, length = {}, 0
     for at = 3, #argv do
       local slot, step, lease = match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
-      held[#held + 1] = { slot = tonumber(slot), step = step, lease = lease }
+      length = length + 1
+      held[length] = { slot = tonumber(slot), step = step, lease = lease }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), held)
   end
@@ -62,10 +67,11 @@ end
 -- block_on_missing_result(tx, held)
 function M.block_on_missing_result(body)
   return function(keys, argv)
-    local held = {}
+    local held, length = {}, 0
     for at = 3, #argv do
       local slot, step, lease = match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
-      held[#held + 1] = { slot = tonumber(slot), step = step, lease = lease }
+      length = length + 1
+      held[length] = { slot = tonumber(slot), step = step, lease = lease }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), held)
   end
@@ -74,10 +80,11 @@ end
 -- pause_claims(tx, reason, held)
 function M.pause_claims(body)
   return function(keys, argv)
-    local held = {}
+    local held, length = {}, 0
     for at = 4, #argv do
       local slot, step, lease = match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
-      held[#held + 1] = { slot = tonumber(slot), step = step, lease = lease }
+      length = length + 1
+      held[length] = { slot = tonumber(slot), step = step, lease = lease }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3], held)
   end
@@ -86,23 +93,26 @@ end
 -- complete(tx, with_views, limit, token, worker, lease_ms, queues, entries, reports)
 function M.complete(body)
   return function(keys, argv)
-    local queues = {}
+    local queues, length = {}, 0
     local queues_end = 8 + tonumber(argv[8]) * 1
     for at = 8 + 1, queues_end do
-      queues[#queues + 1] = argv[at]
+      length = length + 1
+      queues[length] = argv[at]
     end
     local at = queues_end + 1
-    local entries = {}
+    local entries, length = {}, 0
     local entries_end = at + tonumber(argv[at]) * 1
     for at = at + 1, entries_end do
       local slot, step, place = match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
-      entries[#entries + 1] = { slot = tonumber(slot), step = step, place = place }
+      length = length + 1
+      entries[length] = { slot = tonumber(slot), step = step, place = place }
     end
     at = entries_end + 1
-    local reports = {}
+    local reports, length = {}, 0
     for at = at, #argv, 3 do
       local slot, step, asked, call, command, lease, retry_ms, jitter, force, uncounted = match(argv[at], "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*)$")
-      reports[#reports + 1] = { slot = tonumber(slot), step = step, asked = asked, call = call, command = command, lease = lease, retry_ms = tonumber(retry_ms), jitter = jitter, force = force == "1", uncounted = uncounted == "1", payload = argv[at + 1] ~= "" and argv[at + 1] or nil, note = argv[at + 2] }
+      length = length + 1
+      reports[length] = { slot = tonumber(slot), step = step, asked = asked, call = call, command = command, lease = lease, retry_ms = tonumber(retry_ms), jitter = jitter, force = force == "1", uncounted = uncounted == "1", payload = argv[at + 1] ~= "" and argv[at + 1] or nil, note = argv[at + 2] }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3] == "1", tonumber(argv[4]), argv[5], argv[6], tonumber(argv[7]), queues, entries, reports)
   end
@@ -153,9 +163,10 @@ end
 -- ack_wait_notices(tx, acked)
 function M.ack_wait_notices(body)
   return function(keys, argv)
-    local acked = {}
+    local acked, length = {}, 0
     for at = 3, #argv, 3 do
-      acked[#acked + 1] = { step = argv[at], n = tonumber(argv[at + 1]), outcome = argv[at + 2] }
+      length = length + 1
+      acked[length] = { step = argv[at], n = tonumber(argv[at + 1]), outcome = argv[at + 2] }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), acked)
   end
@@ -164,9 +175,10 @@ end
 -- wait_outcomes(keys, asked)
 function M.wait_outcomes(body)
   return function(keys, argv)
-    local asked = {}
+    local asked, length = {}, 0
     for at = 1, #argv, 3 do
-      asked[#asked + 1] = { slot = tonumber(argv[at]), step = argv[at + 1], n = tonumber(argv[at + 2]) }
+      length = length + 1
+      asked[length] = { slot = tonumber(argv[at]), step = argv[at + 1], n = tonumber(argv[at + 2]) }
     end
     return body(keys, asked)
   end
@@ -189,9 +201,10 @@ end
 -- correct_counts(tx, before, callbacks, open, dead, steps)
 function M.correct_counts(body)
   return function(keys, argv)
-    local steps = {}
+    local steps, length = {}, 0
     for at = 7, #argv do
-      steps[#steps + 1] = tonumber(argv[at])
+      length = length + 1
+      steps[length] = tonumber(argv[at])
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3], tonumber(argv[4]), tonumber(argv[5]), tonumber(argv[6]), steps)
   end
@@ -200,9 +213,10 @@ end
 -- remove_orphans(keys, set, entries)
 function M.remove_orphans(body)
   return function(keys, argv)
-    local entries = {}
+    local entries, length = {}, 0
     for at = 2, #argv, 3 do
-      entries[#entries + 1] = { slot = tonumber(argv[at]), step = argv[at + 1], member = argv[at + 2] }
+      length = length + 1
+      entries[length] = { slot = tonumber(argv[at]), step = argv[at + 1], member = argv[at + 2] }
     end
     return body(keys, argv[1], entries)
   end
@@ -225,9 +239,10 @@ end
 -- faulty_topics(keys, members)
 function M.faulty_topics(body)
   return function(keys, argv)
-    local members = {}
+    local members, length = {}, 0
     for at = 1, #argv do
-      members[#members + 1] = argv[at]
+      length = length + 1
+      members[length] = argv[at]
     end
     return body(keys, members)
   end
@@ -243,9 +258,10 @@ end
 -- set_gauges(keys, gauges)
 function M.set_gauges(body)
   return function(keys, argv)
-    local gauges = {}
+    local gauges, length = {}, 0
     for at = 1, #argv, 3 do
-      gauges[#gauges + 1] = { field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]) }
+      length = length + 1
+      gauges[length] = { field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]) }
     end
     return body(keys, gauges)
   end

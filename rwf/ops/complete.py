@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -54,6 +53,8 @@ _ACTION: Final = "complete_step"
 _STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}
 MAX_SUMMARY: Final = 4096
 _BYTES_PER_CALL: Final = 262_144
+_NO_SLOT: Final = 0
+"""Of a report that is in no call yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +79,13 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A completion that was checked. ``report`` makes what is sent of it, in a call in which its
-    workflow has this slot; ``size``: how many bytes of payload and note that has."""
+    """A completion that was checked, and what is sent of it; ``size``: how many bytes of payload
+    and note that has."""
 
     workflow_id: str
     step: str
     size: int
-    report: Callable[[int], ReportedStep]
+    report: ReportedStep
 
 
 def complete_step(ctx: OpContext, completion: Completion) -> Op[CommandResult]:
@@ -190,8 +191,8 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
     command = checked_text(asked.command_id, "command_id", _ACTION)
     lease = checked_text(asked.lease, "lease", _ACTION)
     note = _note(asked, command)
-    report = partial(
-        ReportedStep,
+    report = ReportedStep(
+        slot=_NO_SLOT,
         step=step,
         asked=code,
         call=new_call_id(),
@@ -298,7 +299,9 @@ def _function(
     with_views: bool,
 ) -> Complete:
     reserved = [reserved_step(slots, entry) for entry in entries]
-    reports = [item.report(slots.of(item.workflow_id)) for item in items]
+    for item in items:
+        item.report.slot = slots.of(item.workflow_id)
+    reports = [item.report for item in items]
     if claimer is None:
         return Complete(with_views, 0, "", "", 0, (), reserved, reports)
     return Complete(

@@ -80,7 +80,7 @@ def _list(parameter: Parameter, place: str | None, offset: int) -> Iterator[str]
     start = str(offset) if place is None else f"{place} + {offset}" if offset else place
     declare = "local at" if place is None else "at"
     width, element = _element(parameter.items)
-    yield f"local {parameter.name} = {{}}"
+    yield f"local {parameter.name}, length = {{}}, 0"
     if parameter.last:
         yield f"for at = {start}, #argv{f', {width}' if width > 1 else ''} do"
         yield from _appended(parameter, element)
@@ -97,7 +97,8 @@ def _list(parameter: Parameter, place: str | None, offset: int) -> Iterator[str]
 def _appended(parameter: Parameter, element: list[str]) -> Iterator[str]:
     *before, value = element
     yield from (f"  {line}" for line in before)
-    yield f"  {parameter.name}[#{parameter.name} + 1] = {value}"
+    yield "  length = length + 1"
+    yield f"  {parameter.name}[length] = {value}"
 
 
 def _element(items: type) -> tuple[int, list[str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 
 from rwf.ops import complete
@@ -16,8 +14,8 @@ def cut(*items: Item) -> list[list[int]]:
 
 
 def item(step: str, payload: bytes = b"", note: bytes = b"", workflow_id: str = "0-x") -> Item:
-    report = partial(
-        ReportedStep,
+    report = ReportedStep(
+        slot=0,
         step=step,
         asked="c",
         call="x",
