@@ -25,12 +25,13 @@ from rwf.model.payload import encode
 from rwf.model.states import Reason
 from rwf.model.views import PartialList
 from rwf.protocol.codecs import time_of_stamp
-from rwf.protocol.declare import Arg
+from rwf.protocol.declare import Arg, ServerFunction
 from rwf.protocol.functions.namespace import Namespace
 from rwf.protocol.keys import Keys, partition_of
-from rwf.protocol.requests import CONNECT, Call, Op, Reply, Together, ask
+from rwf.protocol.requests import CONNECT, Call, Op, Reply, Together, ask, call_of
 from rwf.reachability import Away
 
+R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -145,6 +146,16 @@ def ask_each(
     answered = {n: one for n, one in found.items() if n not in failed}
     ctx.away.note(failed, answered, all_asked=len(calls) >= ctx.keys.partitions)
     return answered, tuple(sorted(failed))
+
+
+def ask_partitions(
+    ctx: OpContext, asked: Mapping[int, ServerFunction[R]]
+) -> Op[tuple[dict[int, R], tuple[int, ...]]]:
+    """The replies of some partitions to a function in each, all in one round trip, and the
+    partitions that did not answer. Raises like ``ask_each``."""
+    calls = {n: call_of(ctx.keys.partition(n), one) for n, one in asked.items()}
+    replies, unreached = yield from ask_each(ctx, calls)
+    return {n: asked[n].decoded(reply) for n, reply in replies.items()}, unreached
 
 
 def reached(replies: list[Reply]) -> list[Reply]:
