@@ -153,13 +153,19 @@ Op = Generator[Request, Reply, T]
 
 
 def call_of(keys: Sequence[str], function: ServerFunction[Any]) -> Call:
-    """A call of a server function."""
+    """A call of a server function on these keys."""
     return Call(function.name, keys, function.arguments())
 
 
 def ask(keys: Sequence[str], function: ServerFunction[R]) -> Op[R]:
     """The reply to a call of a server function."""
     return function.decoded((yield call_of(keys, function)))
+
+
+def ask_together(asked: Sequence[tuple[Sequence[str], ServerFunction[R]]]) -> Op[list[R]]:
+    """The replies to calls of server functions that travel in one round trip."""
+    replies = yield Together([call_of(keys, function) for keys, function in asked])
+    return [function.decoded(reply) for (_, function), reply in zip(asked, replies, strict=True)]
 
 
 # What an operation yields to have the client connected, when it has to know the partitions. All
