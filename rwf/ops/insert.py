@@ -141,6 +141,8 @@ def _insert_anew(ctx: OpContext, graph: Graph, terms: Terms) -> Op[WorkflowView]
         try:
             view = yield from _put(ctx, workflow_id, graph, terms, None)
         except StoreUnavailable as error:
+            if ctx.keys.partitions == 1:
+                raise
             known = len(ctx.away.partitions)
             ctx.away.note({partition_of(workflow_id) or 0: error})
             # What may have been made is not made a second time elsewhere.
