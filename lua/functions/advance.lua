@@ -9,7 +9,7 @@ return function(tx, origin)
   end
   local more = false
   if workflow.h.semantics == states.VERSION then
-    local due = waits.expire(tx, workflow, {})
+    local due = expiry.expire(tx, workflow, {})
     propagate.advance(tx, workflow)
     more = due or workflow.h.head < workflow.h.tail
   end

@@ -117,7 +117,7 @@ local function accept(tx, workflow, item)
   waits.begin(tx, workflow, item.step, wait)
   transitions.become(tx, workflow, item.step, step, WAITING)
   evidence.accept(tx, workflow, item, "accepted", "", format("wait %d has begun", wait.n))
-  waits.expire_named(tx, workflow, { item.step })
+  expiry.expire_named(tx, workflow, { item.step })
   return { "accepted", waits.write(wait) }
 end
 
@@ -128,7 +128,7 @@ return function(keys, args)
     deadline = args[6], topic = args[7] .. "|" .. args[8], note = args[9], actor = args[10],
   }
   local workflow = transaction.workflow(tx, 1, { item.step })
-  waits.expire(tx, workflow, { item.step })
+  expiry.expire(tx, workflow, { item.step })
   local answer = judge(tx, workflow, item, args[2] == "1") or accept(tx, workflow, item)
   flush.commit(tx, args[1])
   return { answer, unpack(flush.header(workflow)) }

@@ -59,7 +59,7 @@ return function(keys, args)
     action = "request_cancel", scope = "workflow", step = "", call = args[3], reason = args[4], note = args[5],
     force = args[6] == "1",
   }
-  waits.expire(tx, workflow, {})
+  expiry.expire(tx, workflow, {})
   local answer = judge(tx, workflow, item, args[2] == "1") or accept(tx, workflow, item)
   flush.commit(tx, args[1])
   if answer[1] == "rejected" then

@@ -322,7 +322,7 @@ return function(keys, args)
   local entries, items, names = read_items(args)
   local tx, claimer, again = transaction.open(keys), dispatch.claimer(args, 6), args[2] == "1"
   for slot = 1, #names do
-    waits.expire(tx, transaction.workflow(tx, slot, names[slot]), names[slot])
+    expiry.expire(tx, transaction.workflow(tx, slot, names[slot]), names[slot])
   end
   local replies, headers = {}, {}
   for i = 1, #items do

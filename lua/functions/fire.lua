@@ -83,7 +83,7 @@ return function(keys, args)
   local tx, more, reply, before = transaction.open(keys), {}, {}, tonumber(args[3])
   local names = open(tx, args)
   for slot = 1, #names do
-    more[slot] = waits.expire(tx, tx.workflows[slot], names[slot])
+    more[slot] = expiry.expire(tx, tx.workflows[slot], names[slot])
   end
   for at = FIRST_TIMER, #args, WIDTH do
     local workflow, kind = tx.workflows[tonumber(args[at])], args[at + 1]

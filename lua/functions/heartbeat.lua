@@ -34,7 +34,7 @@ return function(keys, args)
     table.insert(names[slot], args[at + 1])
   end
   for slot = 1, #names do
-    waits.expire(tx, transaction.workflow(tx, slot, names[slot]), {})
+    expiry.expire(tx, transaction.workflow(tx, slot, names[slot]), {})
   end
   local reply = {}
   for at = FIRST_CLAIM, #args, WIDTH do

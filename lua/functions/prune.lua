@@ -105,7 +105,7 @@ end
 -- What the workflow was counted and listed in.
 local function withdraw(tx, workflow)
   local h = workflow.h
-  tx.index = { [flush.index_member(workflow, states.WORKFLOW_CODE[workflow.was])] = false }
+  tx.index = { [header.index_member(workflow, states.WORKFLOW_CODE[workflow.was])] = false }
   for i = 1, #states.CODES do
     tx.gauges[states.CODES[i]] = -h[states.CODES[i]]
   end

@@ -140,7 +140,7 @@ return function(keys, args)
     chunk = tonumber(args[11]),
   }
   local workflow = transaction.workflow(tx, 1, { item.step })
-  waits.expire(tx, workflow, { item.step })
+  expiry.expire(tx, workflow, { item.step })
   local answer = judge(tx, workflow, item, args[2] == "1") or accept(tx, workflow, item)
   flush.commit(tx, args[1])
   if not answer[3] or answer[1] == "rejected" then

@@ -53,7 +53,7 @@ function EXPECTED.outbox(_, workflow, entry)
 end
 
 function EXPECTED.index(_, workflow, entry)
-  return entry.member == flush.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o") and "0"
+  return entry.member == header.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o") and "0"
 end
 
 function EXPECTED.staged(tx, workflow)
@@ -124,7 +124,7 @@ return function(keys, set, entries)
     end
   end
   if wrong > 0 then
-    flush.write_members(key, changes)
+    transaction.write_members(key, changes)
     transaction.count(tx, "rr|" .. KIND[set], wrong)
     flush.commit(tx)
   end

@@ -72,8 +72,8 @@ return function(keys)
     if #plan.gone > 0 then
       command("UNLINK", unpack(plan.gone))
     end
-    flush.write_members(keys[keyslots.STAGED], plan.staged)
-    flush.write_members(keys[keyslots.TIMERS], plan.timers)
+    transaction.write_members(keys[keyslots.STAGED], plan.staged)
+    transaction.write_members(keys[keyslots.TIMERS], plan.timers)
     for i = 1, #plan.repairs do
       transaction.count(tx, "rr|" .. plan.repairs[i], 1)
     end

@@ -80,7 +80,7 @@ return function(keys, of_record, cursor)
     if void then
       command("UNLINK", t.set)
     end
-    flush.write_members(t.set, plan.members)
+    transaction.write_members(t.set, plan.members)
     for i = 1, #plan.repairs do
       transaction.count(tx, "rr|" .. plan.repairs[i], 1)
     end

@@ -115,7 +115,7 @@ local function check_steps(tx, workflow, chunk, repairs)
     names[#names + 1] = name
   end
   transaction.fetch(workflow, names)
-  local found = waits.check(tx, workflow, names, repairs)
+  local found = expiry.check(tx, workflow, names, repairs)
   local retries, leases = timers_of(tx, workflow, "r", names), timers_of(tx, workflow, "l", names)
   for i = 1, #names do
     local name = names[i]

@@ -19,7 +19,7 @@ return function(keys, args)
     table.insert(names[slot], step)
   end
   for slot = 1, #names do
-    waits.expire(tx, transaction.workflow(tx, slot, names[slot]), {})
+    expiry.expire(tx, transaction.workflow(tx, slot, names[slot]), {})
   end
   local replies, flags = {}, {}
   for i = 1, #entries do

@@ -42,7 +42,7 @@ return function(keys, args)
   if workflow.h.semantics ~= states.VERSION then
     return { "", NEVER }
   end
-  waits.expire(tx, workflow, { item.step })
+  expiry.expire(tx, workflow, { item.step })
   local wait = waits.numbered(workflow, item.step, tonumber(args[4]))
   local answer = wait and fate(tx, workflow, item, wait, args[5], args[6]) or "g"
   flush.commit(tx, args[1])

@@ -28,7 +28,7 @@ end
 
 local function write(tx, workflow, name, step, token, expires, counted, worker)
   expires = min(expires, limit(step) or expires)
-  step.claim = token .. ":" .. transaction.number(expires) .. ":" .. counted .. ":" .. worker
+  step.claim = token .. ":" .. integer.text(expires) .. ":" .. counted .. ":" .. worker
   workflow.dirty[name] = true
   transaction.set_timer(tx, workflow, "l", name, workflow.h.inserted + expires)
 end
@@ -68,7 +68,7 @@ function M.signed(workflow, step, note)
   if step.state ~= "e" or byte(note, 2) ~= 34 then -- it holds nothing
     return note
   end
-  return '{"by":"' .. M.worker(step) .. '","at":' .. transaction.number(workflow.h.inserted + step.since) .. "," .. sub(note, 2)
+  return '{"by":"' .. M.worker(step) .. '","at":' .. integer.text(workflow.h.inserted + step.since) .. "," .. sub(note, 2)
 end
 
 -- Gives an available step to a worker.
@@ -78,7 +78,7 @@ function M.start(tx, workflow, name, step, token, worker, lease_ms)
   transitions.become(tx, workflow, name, step, EXECUTING)
   step.order = order
   if counted == "1" then
-    step.attempt = transaction.number(step.attempt + 1)
+    step.attempt = integer.text(step.attempt + 1)
   end
   if step.started == "" then
     step.started = workflow.since
@@ -107,7 +107,7 @@ function M.hand_back(tx, workflow, name, step)
   local order = step.order
   transitions.withdraw(tx, workflow, name, step)
   if counted == "1" then
-    step.attempt = transaction.number(step.attempt - 1)
+    step.attempt = integer.text(step.attempt - 1)
   end
   if transitions.enqueue(tx, workflow, name, step, order) then
     step.claim = counted == "0" and M.UNCOUNTED or ""

@@ -179,8 +179,8 @@ local function claimed_before(tx, workflows, claimer, started)
     end
   end
   local timers = command(
-    "ZREVRANGEBYSCORE", tx.keys[keyslots.TIMERS], transaction.number(latest),
-    transaction.number(min(latest - LOST_MS, tx.ms)), "LIMIT", "0", LOST_AMONG
+    "ZREVRANGEBYSCORE", tx.keys[keyslots.TIMERS], integer.text(latest),
+    integer.text(min(latest - LOST_MS, tx.ms)), "LIMIT", "0", LOST_AMONG
   )
   for i = 1, #timers do
     local id, name = match(timers[i], "^l|([^|]+)|(.+)$")

@@ -4,11 +4,6 @@
 -- which somebody has overwritten has written nothing that counts.
 local M = {}
 
--- The workflow's member in the listing, in a group: "o" while open, else the code of its state.
-function M.index_member(workflow, group)
-  return group .. "|" .. format("%011x", workflow.h.inserted) .. "|" .. workflow.id
-end
-
 -- What a change of the workflow's state means for the listing, the gauges and its end.
 local function turn(tx, workflow, was, now)
   local h, ended = workflow.h, states.WORKFLOW_CODE[now]
@@ -19,9 +14,9 @@ local function turn(tx, workflow, was, now)
   if not was or states.WORKFLOW_CODE[was] ~= ended then
     tx.index = tx.index or {}
     if was then
-      tx.index[M.index_member(workflow, states.WORKFLOW_CODE[was] or "o")] = false
+      tx.index[header.index_member(workflow, states.WORKFLOW_CODE[was] or "o")] = false
     end
-    tx.index[M.index_member(workflow, ended or "o")] = true
+    tx.index[header.index_member(workflow, ended or "o")] = true
   end
   if ended then
     h.finished = h.last
@@ -38,7 +33,7 @@ local function place_removal(tx, workflow)
   local nothing_holds = workflow.open and workflow.h.open == 0 -- any more: it may have been put off
   if due ~= workflow.removal or (due and nothing_holds) then
     tx.timers = tx.timers or {}
-    tx.timers[header.removal_timer(workflow)] = due and transaction.number(due) or false
+    tx.timers[header.removal_timer(workflow)] = due and integer.text(due) or false
   end
 end
 
@@ -46,14 +41,19 @@ end
 local function follow_walk(tx, workflow)
   local unfinished = workflow.h.head < workflow.h.tail
   tx.timers = tx.timers or {}
-  tx.timers[propagate.timer(workflow)] = unfinished and transaction.number(tx.ms + states.GRACE_MS)
+  tx.timers[propagate.timer(workflow)] = unfinished and integer.text(tx.ms + states.GRACE_MS)
 end
 
--- The entry of the listing follows the time of insertion, where that was moved.
-local function move_listing(tx, workflow)
+-- Where the time of insertion was moved with the clock, the entry of the listing follows, and evidence says so.
+local function follow_clock(tx, workflow)
   tx.index = tx.index or {}
   tx.index[workflow.listed] = false
-  tx.index[M.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o")] = true
+  tx.index[header.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o")] = true
+  evidence.accept(
+    tx, workflow, { action = "reconcile", scope = "workflow", step = "", call = "", note = '{"source":"server"}' },
+    "accepted", "clock_set_back",
+    "all times count " .. format("%.1f", workflow.set_back / 1000) .. " s earlier from now on"
+  )
 end
 
 local function settle(tx, workflow)
@@ -71,26 +71,6 @@ local function settle(tx, workflow)
     follow_walk(tx, workflow)
   end
   workflow.counts = header.write(workflow.h)
-end
-
--- Adds and removes members of a sorted set; the score is 0 where only the order of names matters.
--- Returns the members to be removed, when some of them did not stand there.
-function M.write_members(key, members)
-  local added, removed = {}, {}
-  for member, score in pairs(members) do
-    if score then
-      added[#added + 1] = score == true and "0" or score
-      added[#added + 1] = member
-    else
-      removed[#removed + 1] = member
-    end
-  end
-  -- Listed twice for a moment rather than not at all: a sweep finds it by its entry.
-  if #added > 0 then
-    command("ZADD", key, unpack(added))
-  end
-  local found = #removed > 0 and command("ZREM", key, unpack(removed)) or 0
-  return found < #removed and removed
 end
 
 -- The fields of the statistics as this call leaves them, one after the other with their names. They are read
@@ -113,7 +93,7 @@ local function plan_stats(tx)
   for i = 1, #fields do
     sets[2 * i - 1] = fields[i]
     -- One that somebody has spoilt begins anew: it holds up nothing, and of gauges a rebuild tells.
-    sets[2 * i] = transaction.number((tonumber(values[i] or nil) or 0) + changes[i])
+    sets[2 * i] = integer.text((tonumber(values[i] or nil) or 0) + changes[i])
   end
   return sets
 end
@@ -127,7 +107,7 @@ local function write_records(workflow)
   end
   if workflow.turns then
     for class, turn in pairs(workflow.turns) do
-      fields[at + 1], fields[at + 2] = ":t" .. class, transaction.number(turn)
+      fields[at + 1], fields[at + 2] = ":t" .. class, integer.text(turn)
       at = at + 2
     end
   end
@@ -197,7 +177,7 @@ function M.commit(tx, verb)
   for slot = 1, #workflows do
     local workflow = workflows[slot]
     if workflow.listed then
-      move_listing(tx, workflow)
+      follow_clock(tx, workflow)
     end
     if workflow.moved then
       settle(tx, workflow)
@@ -213,17 +193,17 @@ function M.commit(tx, verb)
     write_rows(workflows[slot])
   end
   if tx.index then
-    M.write_members(keys[keyslots.INDEX], tx.index)
+    transaction.write_members(keys[keyslots.INDEX], tx.index)
   end
   if next(tx.queued) then
-    local elsewhere = M.write_members(keys[keyslots.READY], tx.queued)
+    local elsewhere = transaction.write_members(keys[keyslots.READY], tx.queued)
     if elsewhere then
       command("ZREM", keys[keyslots.RESERVED], unpack(elsewhere))
     end
   end
   if tx.reserved then
-    M.write_members(keys[keyslots.RESERVED], tx.reserved)
-    M.write_members(keys[keyslots.SERVED], tx.served)
+    transaction.write_members(keys[keyslots.RESERVED], tx.reserved)
+    transaction.write_members(keys[keyslots.SERVED], tx.served)
   end
   for slot = 1, #workflows do
     if workflows[slot].agenda then
@@ -231,10 +211,10 @@ function M.commit(tx, verb)
     end
   end
   if tx.timers then
-    M.write_members(keys[keyslots.TIMERS], tx.timers)
+    transaction.write_members(keys[keyslots.TIMERS], tx.timers)
   end
   if tx.outbox then
-    M.write_members(keys[keyslots.OUTBOX], tx.outbox)
+    transaction.write_members(keys[keyslots.OUTBOX], tx.outbox)
   end
   if tx.log then
     evidence.write_log(tx)

@@ -89,7 +89,7 @@ end
 
 -- Whether an acknowledgement, as stored, is of the workflow's present end.
 function M.is_acknowledged(h, acknowledged)
-  return acknowledged and h.finished ~= "" and match(acknowledged, "^%d+") == transaction.number(h.recoveries)
+  return acknowledged and h.finished ~= "" and match(acknowledged, "^%d+") == integer.text(h.recoveries)
 end
 
 -- Whether these two are what an insert has left that is not finished, or was made unusable.
@@ -107,7 +107,7 @@ end
 function M.write(h)
   local rest = ""
   if h.finished ~= "" or h.cancel ~= "" or h.tail > 0 or h.callbacks > 0 or h.recoveries > 0 or h.review ~= "" then
-    local number = transaction.number
+    local number = integer.text
     rest = h.finished .. "," .. h.cancel .. "," .. number(h.head) .. "," .. number(h.tail) .. ","
       .. number(h.callbacks) .. "," .. number(h.open) .. "," .. number(h.dead) .. ","
       .. number(h.recoveries) .. "," .. h.review .. "," .. h.recovering
@@ -136,6 +136,11 @@ end
 
 function M.removal_timer(workflow)
   return "x|" .. workflow.id
+end
+
+-- The workflow's member in the listing, in a group: "o" while open, else the code of its state.
+function M.index_member(workflow, group)
+  return group .. "|" .. format("%011x", workflow.h.inserted) .. "|" .. workflow.id
 end
 
 return M

@@ -43,11 +43,11 @@ end
 local function first_open(workflow, from, to)
   local fields = {}
   for number = from, to do
-    fields[#fields + 1] = "@" .. transaction.number(number)
+    fields[#fields + 1] = "@" .. integer.text(number)
   end
   local texts = #fields > 0 and command("HMGET", workflow.w, unpack(fields))
   for i = 1, #fields do
-    local c = opened(workflow, transaction.number(from + i - 1), texts[i])
+    local c = opened(workflow, integer.text(from + i - 1), texts[i])
     if c and OPEN[c.status] == 1 then
       return c
     end
@@ -91,7 +91,7 @@ end
 
 -- The time of the callback's entry in the outbox, or false when it has none.
 function M.score(workflow, c)
-  return c.due ~= "" and transaction.number(workflow.h.inserted + c.due)
+  return c.due ~= "" and integer.text(workflow.h.inserted + c.due)
 end
 
 -- Puts the outbox entry where the record says.
@@ -118,7 +118,7 @@ function M.write(tx, workflow, event, fields)
   workflow.moved = true
   transaction.count(tx, states.CALLBACK_GAUGE.p, 1)
   save(tx, workflow, {
-    number = transaction.number(h.callbacks), event = states.EVENT_CODE[event], since = workflow.since, status = "p",
+    number = integer.text(h.callbacks), event = states.EVENT_CODE[event], since = workflow.since, status = "p",
     attempts = "0", due = workflow.since, token = "", fields = fields,
   })
 end
@@ -162,7 +162,7 @@ end
 -- Takes all entries of a workflow away.
 function M.drop_all(tx, workflow)
   for number = 1, workflow.h.callbacks do
-    M.drop(tx, workflow, transaction.number(number))
+    M.drop(tx, workflow, integer.text(number))
   end
 end
 
@@ -170,7 +170,7 @@ end
 function M.failed(tx, workflow, item, c, delay_ms, why)
   outcome(tx, c, "failed")
   if tonumber(c.attempts) < states.CALLBACK_ATTEMPTS then
-    M.move(tx, workflow, c, "p", transaction.number(workflow.since + delay_ms))
+    M.move(tx, workflow, c, "p", integer.text(workflow.since + delay_ms))
     return
   end
   outcome(tx, c, "dead")
@@ -187,7 +187,7 @@ end
 function M.check(tx, workflow, first, repairs)
   local found, members, open, dead = {}, {}, 0, 0
   for number = first, first + states.CHUNK - 1 do
-    local c = M.read(workflow, transaction.number(number))
+    local c = M.read(workflow, integer.text(number))
     if not c then
       break
     end

@@ -22,7 +22,7 @@ local MESSAGES = {
 
 local function mark_of(workflow, name, step)
   local wait, put_off = waits.latest(workflow, name), results.put_off(workflow, name)
-  return step.reported .. ":" .. (wait and transaction.number(wait.n) or "0") .. ":" .. (put_off and put_off.stamp or "0")
+  return step.reported .. ":" .. (wait and integer.text(wait.n) or "0") .. ":" .. (put_off and put_off.stamp or "0")
 end
 
 -- How many pauses for this reason a step has had in a row.
@@ -49,13 +49,13 @@ function M.begin(tx, workflow, name, step, code)
   transitions.withdraw(tx, workflow, name, step)
   transitions.become(tx, workflow, name, step, PAUSED)
   local delay = min(states.LONGEST_PAUSE_MS, states.FIRST_PAUSE_MS * 2 ^ (number - 1))
-  step.order, step.claim, step.due = order, claim, transaction.number(workflow.since + delay)
+  step.order, step.claim, step.due = order, claim, integer.text(workflow.since + delay)
   transaction.set_timer(tx, workflow, "r", name, workflow.h.inserted + step.due)
   if not known then
     return
   end
   results.set(
-    workflow, "z:" .. name, transaction.number(number) .. "," .. code .. "," .. step.due .. "," .. mark .. "," .. worker
+    workflow, "z:" .. name, integer.text(number) .. "," .. code .. "," .. step.due .. "," .. mark .. "," .. worker
   )
   if number == 1 then
     local item = { action = "claim", scope = "step", step = name, call = "", note = NOTE }

@@ -4,7 +4,7 @@
 local match, gmatch, find, sub, byte, format, concat, floor, max, min, command
 local next, pairs, tonumber, unpack
 
-local function resolved(callback)
+local function resolving(callback)
   return function(keys, args)
     if not match then
       match, gmatch, find, sub = string.match, string.gmatch, string.find, string.sub

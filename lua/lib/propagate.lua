@@ -9,6 +9,9 @@
 -- once, a child's count of unresolved parents is exact however the work is cut.
 local M = {}
 
+-- What goes on with an entry of another kind, by its origin: set by the modules that write such entries.
+M.resume = {}
+
 -- The timer of what is left to be walked: due a while after the latest call that has moved it, so that
 -- others go on when that call's client is gone, and leave it alone while it is not.
 function M.timer(workflow)
@@ -65,7 +68,7 @@ local function apply(tx, workflow, traversal, names, resolved)
       elseif remaining == "1" then
         release(tx, workflow, name, class, rest, since, traversal.released)
       else
-        raw[name] = "p," .. transaction.number(remaining - 1) .. "," .. before .. ",," .. rest
+        raw[name] = "p," .. integer.text(remaining - 1) .. "," .. before .. ",," .. rest
         dirty[name] = true
       end
     end
@@ -207,12 +210,9 @@ function M.advance(tx, workflow)
   end
   local entry = command("HGET", workflow.w, ">" .. workflow.h.head)
   local origin, text = match(entry, "^([^|]*)|(.*)$")
-  if origin == sweep.ORIGIN then
-    sweep.advance(tx, workflow, tonumber(text))
-    return true
-  end
-  if origin == recovery.ORIGIN then
-    recovery.advance(tx, workflow, text)
+  local resume = M.resume[origin]
+  if resume then
+    resume(tx, workflow, text)
     return true
   end
   local names = {}

@@ -131,7 +131,7 @@ local RETURNED_PER_CALL = "100"
 
 local function take_back(tx)
   local left = command(
-    "ZRANGEBYSCORE", tx.keys[keyslots.RESERVED], "-inf", transaction.number(tx.ms), "LIMIT", "0", RETURNED_PER_CALL
+    "ZRANGEBYSCORE", tx.keys[keyslots.RESERVED], "-inf", integer.text(tx.ms), "LIMIT", "0", RETURNED_PER_CALL
   )
   for i = 1, #left do
     if tx.queued[left[i]] == nil then
@@ -216,11 +216,11 @@ local FORGOTTEN_PER_CALL = 300
 local function forget_unserved(tx)
   local served = tx.keys[keyslots.SERVED]
   local old = command(
-    "ZRANGEBYSCORE", served, "-inf", transaction.number(tx.ms - states.SERVED_KEPT_MS), "LIMIT", "0", FORGOTTEN_PER_CALL
+    "ZRANGEBYSCORE", served, "-inf", integer.text(tx.ms - states.SERVED_KEPT_MS), "LIMIT", "0", FORGOTTEN_PER_CALL
   )
   local over = min(command("ZCARD", served) - states.SERVED_KEPT, FORGOTTEN_PER_CALL)
   if over > #old then
-    old = command("ZRANGE", served, "0", transaction.number(over - 1))
+    old = command("ZRANGE", served, "0", integer.text(over - 1))
   end
   for i = 1, #old do
     tx.served[old[i]] = tx.served[old[i]] or false
@@ -234,7 +234,7 @@ local function note_served(tx, names)
   for i = 1, #names do
     local at = noted[i] and noted[i] + 0
     if not at or at + states.SERVED_NOTED_MS < tx.ms or at > tx.ms + states.SERVED_NOTED_MS then
-      tx.served[names[i]] = transaction.number(tx.ms)
+      tx.served[names[i]] = integer.text(tx.ms)
     end
   end
   if next(tx.served) then
@@ -266,7 +266,7 @@ function M.take(tx, names, limit, workflows)
   take_back(tx)
   note_served(tx, names)
   local found, own = first_of(tx, names, limit), {}
-  local latest, due = {}, transaction.number(tx.ms + states.RESERVED_MS)
+  local latest, due = {}, integer.text(tx.ms + states.RESERVED_MS)
   for i = 1, #found do
     local member = found[i]
     local place, urgency, order, id, step = match(member, "^([^:]*:(%d+)|(%x+))|([^|]+)|(.*)$")

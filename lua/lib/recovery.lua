@@ -17,7 +17,7 @@
 -- session (propagate.descend), and counts as unresolved until then: no edge is counted twice, and none is missed.
 local M = {}
 
-M.ORIGIN = "*recover"
+local ORIGIN = "*recover"
 M.SINGLED_OUT = "!" -- what a step holds that an operator has cancelled, not a cancel request
 local PENDING = { state = "p", cause = "" }
 local RETRY, SKIP, CANCEL = "retry", "skip", "cancel"
@@ -35,7 +35,7 @@ end
 
 function M.text(s)
   return s.stamp .. "," .. s.call .. "," .. s.command .. "," .. s.step .. "," .. s.action .. ","
-    .. s.scope .. "," .. s.reopen .. "," .. s.done .. "," .. transaction.number(s.count) .. "|" .. s.changes
+    .. s.scope .. "," .. s.reopen .. "," .. s.done .. "," .. integer.text(s.count) .. "|" .. s.changes
     .. "|" .. s.note
 end
 
@@ -140,7 +140,7 @@ local function place(tx, workflow, s, name, step, note)
   elseif not held and tonumber(step.remaining) == note.u then
     return
   else
-    step.remaining = transaction.number(note.u)
+    step.remaining = integer.text(note.u)
     workflow.dirty[name] = true
   end
   step.walked = ""
@@ -169,7 +169,7 @@ local function read_note(text)
 end
 
 local function write_note(note)
-  return (note.a and "a" or "") .. (note.t and "t" or "") .. (note.c and "c" or "") .. transaction.number(note.u)
+  return (note.a and "a" or "") .. (note.t and "t" or "") .. (note.c and "c" or "") .. integer.text(note.u)
 end
 
 -- Looks at the parents of a step as far as the budget goes. Returns the chunk to go on with, or nil when
@@ -178,7 +178,7 @@ local function ask_parents(tx, workflow, s, phase, step, name, chunk, note)
   local text = record.parents(step.static)
   local total = byte(text) == 35 and tonumber(sub(text, 2))
   repeat
-    local part = total and command("HGET", workflow.p, "u:" .. name .. ":" .. transaction.number(chunk)) or text
+    local part = total and command("HGET", workflow.p, "u:" .. name .. ":" .. integer.text(chunk)) or text
     local names, continues = {}, {}
     for sign, parent in gmatch(part, "(%+?)([^,+]+)") do
       names[#names + 1] = parent
@@ -202,7 +202,7 @@ local function chunk_at(workflow, cache, position)
   local number = floor(position / states.CHUNK)
   if cache.number ~= number then
     local names = {}
-    for name in gmatch(command("HGET", workflow.w, "#" .. transaction.number(number)) or "", "[^,]+") do
+    for name in gmatch(command("HGET", workflow.w, "#" .. integer.text(number)) or "", "[^,]+") do
       names[#names + 1] = name
     end
     transaction.fetch(workflow, names)
@@ -218,15 +218,15 @@ local function finish(tx, workflow, s, number)
   outbox.write(
     tx, workflow, "workflow.recovery_completed",
     '"session_id":"' .. workflow.id .. "/" .. number .. '","step":"' .. s.step .. '","action":"' .. s.action
-      .. '","change_count":' .. transaction.number(s.count)
+      .. '","change_count":' .. integer.text(s.count)
   )
 end
 
 local function write_entry(workflow, number, s, at)
   propagate.put(
     workflow, workflow.h.head,
-    M.ORIGIN .. "|" .. number .. "," .. at.phase .. "," .. transaction.number(at.position) .. ","
-      .. transaction.number(at.chunk) .. "," .. transaction.number(s.count) .. "," .. transaction.number(#s.changes) .. "," .. at.note
+    ORIGIN .. "|" .. number .. "," .. at.phase .. "," .. integer.text(at.position) .. ","
+      .. integer.text(at.chunk) .. "," .. integer.text(s.count) .. "," .. integer.text(#s.changes) .. "," .. at.note
   )
 end
 
@@ -272,8 +272,8 @@ local function run(tx, workflow, number, s, at)
   workflow.moved = true
 end
 
--- The same for the session of the workflow's first entry.
-function M.advance(tx, workflow, text)
+-- Takes the session of the workflow's first entry further.
+propagate.resume[ORIGIN] = function(tx, workflow, text)
   local number, phase, position, chunk, count, length, note =
     match(text, "^(%d+),(%a),(%d+),(%d+),(%d+),(%d+),(%w*)$")
   local s = M.read(M.stored(workflow, number))
@@ -316,7 +316,7 @@ function M.begin(tx, workflow, item, step)
     h.cancel = ""
   end
   h.recoveries, h.review, h.recovering, h.tail = h.recoveries + 1, "", "1", h.tail + 1
-  local number = transaction.number(h.recoveries)
+  local number = integer.text(h.recoveries)
   change_step(tx, workflow, s, step)
   run(tx, workflow, number, s, {
     phase = s.action == CANCEL and "p" or "m", position = record.position(step.static), chunk = 0, note = "",

@@ -14,7 +14,7 @@ function M.check_index(tx, workflow, repairs)
     end
   end
   for i, group in ipairs(groups) do
-    local member = flush.index_member(workflow, group)
+    local member = header.index_member(workflow, group)
     local stands = command("ZSCORE", index, member)
     if i == 1 and not stands then
       command("ZADD", index, "0", member)

@@ -42,11 +42,11 @@ end
 function M.tally(row, released, cancelled)
   if #released > 0 then
     row.released_names = listed(row.released_names, row.released, released)
-    row.released = transaction.number(row.released + #released)
+    row.released = integer.text(row.released + #released)
   end
   if #cancelled > 0 then
     row.cancelled_names = listed(row.cancelled_names, row.cancelled, cancelled)
-    row.cancelled = transaction.number(row.cancelled + #cancelled)
+    row.cancelled = integer.text(row.cancelled + #cancelled)
   end
 end
 
@@ -83,7 +83,7 @@ end
 function M.of_lease(workflow, name, lease)
   local attempt = tonumber(match(lease, "^(%d+)%-") or 0)
   for n = max(attempt, 1), min(attempt + 1, tonumber(transaction.step(workflow, name).reported)) do
-    local row = M.of(workflow, name, transaction.number(n))
+    local row = M.of(workflow, name, integer.text(n))
     if row and row.lease == lease then
       return row
     end

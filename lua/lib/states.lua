@@ -52,16 +52,16 @@ M.OTHERS_TOLD = 524288
 
 -- h is a header (header.lua).
 function M.counts_text(h)
-  return (h.p > 0 and "p" .. transaction.number(h.p) or "")
-    .. (h.a > 0 and "a" .. transaction.number(h.a) or "")
-    .. (h.e > 0 and "e" .. transaction.number(h.e) or "")
-    .. (h.w > 0 and "w" .. transaction.number(h.w) or "")
-    .. (h.r > 0 and "r" .. transaction.number(h.r) or "")
-    .. (h.c > 0 and "c" .. transaction.number(h.c) or "")
-    .. (h.f > 0 and "f" .. transaction.number(h.f) or "")
-    .. (h.d > 0 and "d" .. transaction.number(h.d) or "")
-    .. (h.x > 0 and "x" .. transaction.number(h.x) or "")
-    .. (h.t > 0 and "t" .. transaction.number(h.t) or "")
+  return (h.p > 0 and "p" .. integer.text(h.p) or "")
+    .. (h.a > 0 and "a" .. integer.text(h.a) or "")
+    .. (h.e > 0 and "e" .. integer.text(h.e) or "")
+    .. (h.w > 0 and "w" .. integer.text(h.w) or "")
+    .. (h.r > 0 and "r" .. integer.text(h.r) or "")
+    .. (h.c > 0 and "c" .. integer.text(h.c) or "")
+    .. (h.f > 0 and "f" .. integer.text(h.f) or "")
+    .. (h.d > 0 and "d" .. integer.text(h.d) or "")
+    .. (h.x > 0 and "x" .. integer.text(h.x) or "")
+    .. (h.t > 0 and "t" .. integer.text(h.t) or "")
 end
 
 function M.workflow_state(h)

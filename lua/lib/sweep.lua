@@ -6,7 +6,7 @@
 -- says so, by the time of the request that is forced; it outlives a request that was closed, and is none of a later.
 local M = {}
 
-M.ORIGIN = "*cancel"
+local ORIGIN = "*cancel"
 
 local FORCED = ":f"
 local SERVER_NOTE = '{"source":"server"}'
@@ -26,7 +26,7 @@ function M.begin(workflow, forced)
     workflow.forced = true
     transaction.set(workflow, FORCED, requested_at(workflow))
   end
-  propagate.put(workflow, workflow.h.tail, M.ORIGIN .. "|0")
+  propagate.put(workflow, workflow.h.tail, ORIGIN .. "|0")
   workflow.h.tail = workflow.h.tail + 1
   workflow.moved = true
 end
@@ -49,15 +49,15 @@ local function take_lease(tx, workflow, name)
   M.cancel(tx, workflow, name)
 end
 
--- Sweeps the chunk that the workflow's first entry names.
+-- Sweeps this chunk, which the workflow's first entry names.
 function M.advance(tx, workflow, chunk)
   local names = {}
-  for name in gmatch(command("HGET", workflow.w, "#" .. transaction.number(chunk)), "[^,]+") do
+  for name in gmatch(command("HGET", workflow.w, "#" .. integer.text(chunk)), "[^,]+") do
     names[#names + 1] = name
   end
   transaction.fetch(workflow, names)
   if workflow.h.w > 0 then
-    waits.expire_named(tx, workflow, names) -- those that had expired before the request
+    expiry.expire_named(tx, workflow, names) -- those that had expired before the request
   end
   local forced = workflow.h.e > 0 and M.is_forced(workflow)
   for i = 1, #names do
@@ -71,12 +71,16 @@ function M.advance(tx, workflow, chunk)
     end
   end
   if (chunk + 1) * states.CHUNK < workflow.h.steps then
-    propagate.put(workflow, workflow.h.head, M.ORIGIN .. "|" .. transaction.number(chunk + 1))
+    propagate.put(workflow, workflow.h.head, ORIGIN .. "|" .. integer.text(chunk + 1))
   else
     propagate.drop_first(workflow)
   end
   workflow.moved = true
   tx.budget = 0
+end
+
+propagate.resume[ORIGIN] = function(tx, workflow, text)
+  M.advance(tx, workflow, tonumber(text))
 end
 
 return M

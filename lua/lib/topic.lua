@@ -57,7 +57,7 @@ function M.signal(t, number)
   if planned ~= nil then
     return planned or nil
   end
-  local text = command("HGET", t.hash, "s" .. transaction.number(number))
+  local text = command("HGET", t.hash, "s" .. integer.text(number))
   if not text then
     return nil
   end
@@ -84,7 +84,7 @@ end
 local function put_signal(t, signal)
   t.signals = t.signals or {}
   t.signals[signal.number] = signal
-  put(t, "s" .. transaction.number(signal.number), M.signal_text(signal))
+  put(t, "s" .. integer.text(signal.number), M.signal_text(signal))
 end
 
 function M.signal_text(signal)
@@ -101,9 +101,9 @@ function M.add(tx, t, id, actor, dedupe, payload)
     step = "", n = "", dedupe = dedupe,
   }
   put_signal(t, signal)
-  put(t, "d" .. dedupe, transaction.number(t.last))
+  put(t, "d" .. dedupe, integer.text(t.last))
   if payload then
-    put(t, "p" .. transaction.number(t.last), payload)
+    put(t, "p" .. integer.text(t.last), payload)
     t.payload = payload
   end
   return signal
@@ -120,7 +120,7 @@ function M.consume(tx, t, number, workflow_id, step, n)
 end
 
 local function remove(t, signal)
-  local number = transaction.number(signal.number)
+  local number = integer.text(signal.number)
   drop(t, "s" .. number)
   drop(t, "p" .. number)
   drop(t, "d" .. signal.dedupe)
@@ -198,12 +198,12 @@ function M.tell(t, state, workflow_id, step, n, stamp, stands)
 end
 
 local function payload(t, number)
-  return number == t.last and t.payload or command("HGET", t.hash, "p" .. transaction.number(number))
+  return number == t.last and t.payload or command("HGET", t.hash, "p" .. integer.text(number))
 end
 
 -- What a client has to carry out: {number, workflow, step, n, payload, who has delivered the signal}.
 function M.hand_off(t, number, workflow_id, step, n)
-  return { transaction.number(number), workflow_id, step, n, payload(t, number), M.signal(t, number).actor }
+  return { integer.text(number), workflow_id, step, n, payload(t, number), M.signal(t, number).actor }
 end
 
 -- The signal that this wait has consumed, as a client has to hand it over once more; or false.
@@ -247,7 +247,7 @@ local function edge(t, kind, last)
   for _, stays in pairs(t.members) do
     gone = gone + (stays and 0 or 1)
   end
-  local found, best = command(verb, t.set, from, to, "LIMIT", "0", transaction.number(gone + 1)), nil
+  local found, best = command(verb, t.set, from, to, "LIMIT", "0", integer.text(gone + 1)), nil
   for i = #found, 1, -1 do
     if t.members[found[i]] ~= false then
       best = found[i]
@@ -358,7 +358,7 @@ end
 -- the status, where the caller knows it already.
 function M.answer(t, signal, status)
   return {
-    transaction.number(signal.number), status or M.status(t, signal), signal.workflow_id, signal.step,
+    integer.text(signal.number), status or M.status(t, signal), signal.workflow_id, signal.step,
     signal.stamp, signal.dedupe, signal.actor, payload(t, signal.number),
   }
 end
@@ -378,14 +378,14 @@ end
 -- When the topic's timer is due at the latest, as text; false for never.
 function M.due(tx, t)
   if t.handed then
-    return transaction.number(tx.ms + states.GRACE_MS)
+    return integer.text(tx.ms + states.GRACE_MS)
   end
   if t.first > t.last then
     return false
   end
   local oldest = M.signal(t, t.first)
   -- Where the oldest is not kept, there is more to be left behind than a call may.
-  return transaction.number(oldest and oldest.status == "k" and end_ms(oldest) or tx.ms)
+  return integer.text(oldest and oldest.status == "k" and end_ms(oldest) or tx.ms)
 end
 
 -- Removes fields or, when nothing would be left but the record of a topic that holds nothing, the topic.
@@ -412,11 +412,11 @@ function M.commit(tx, t, verb)
     tx.timers = { [M.timer(t)] = M.due(tx, t) }
     put(
       t, ":",
-      transaction.number(t.first) .. "," .. transaction.number(t.last) .. "," .. transaction.number(t.counted) .. ","
-        .. (t.handed and transaction.number(handed.number) or "") .. "," .. handed.workflow_id .. ","
+      integer.text(t.first) .. "," .. integer.text(t.last) .. "," .. integer.text(t.counted) .. ","
+        .. (t.handed and integer.text(handed.number) or "") .. "," .. handed.workflow_id .. ","
         .. handed.step .. "," .. handed.n .. "|" .. t.topic
     )
-    flush.write_members(t.set, t.members)
+    transaction.write_members(t.set, t.members)
   end
   flush.commit(tx, verb)
   -- What leaves does so before the record says so: a number without a signal is passed over, a signal out of

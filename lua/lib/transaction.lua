@@ -8,20 +8,8 @@
 -- microsecond.
 local M = {}
 
--- Whole numbers as text, exact up to 2^53. As integers they take a quarter of the time that "%.0f" does;
--- the small ones are kept.
-local TEXTS = {}
-
-function M.number(number)
-  local text = TEXTS[number]
-  if not text then
-    text = format("%d", number)
-    if number >= 0 and number < 1000 then
-      TEXTS[number] = text
-    end
-  end
-  return text
-end
+M.number = integer.text
+M.ANY_WAIT = ":w" -- the field that is there once any step of the workflow has waited
 
 -- Whether a key is of this type, or does not exist.
 function M.is_type(key, kind)
@@ -68,7 +56,7 @@ end
 function M.open(keys, verb, again)
   local time = command("TIME")
   local us = time[1] * 1000000 + time[2]
-  return M.begin(keys, M.number(us), floor(us / 1000), verb, again)
+  return M.begin(keys, integer.text(us), floor(us / 1000), verb, again)
 end
 
 -- A number that is unique among the records of a partition and grows with time: microseconds, then
@@ -82,25 +70,22 @@ end
 -- before the clock was set back. All its times count from its insertion, so it is that which moves: leases and
 -- retries keep what was left of them then, instead of what the clock was set back by as well. Its place in the
 -- listing follows, and so do the timers of those steps that this call touches; those of others when they are
--- looked at (check, fire).
-local function bring_to_clock(tx, workflow, ahead)
+-- looked at (check, fire). Evidence of it is left with the rest (flush.lua).
+local function bring_to_clock(workflow, ahead)
   local before, after = match(workflow.static, "^(%d+,%d+,%d+,)%d+(,.*)$")
-  workflow.listed = flush.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o")
+  workflow.listed = header.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o")
+  workflow.set_back = ahead
   workflow.h.inserted = workflow.h.inserted - ahead
   workflow.since = workflow.h.last
-  workflow.static = before .. M.number(workflow.h.inserted) .. after
+  workflow.static = before .. integer.text(workflow.h.inserted) .. after
   M.set(workflow, ":s", workflow.static)
-  evidence.accept(
-    tx, workflow, { action = "reconcile", scope = "workflow", step = "", call = "", note = '{"source":"server"}' },
-    "accepted", "clock_set_back", "all times count " .. format("%.1f", ahead / 1000) .. " s earlier from now on"
-  )
 end
 
 -- Opens the workflow in this slot of the keys, with the records of the named steps. workflow.h, its header, is
 -- nil when there is none.
 function M.workflow(tx, slot, names)
   local w, p, e, n, d = keyslots.workflow(tx.keys, slot)
-  local found = command("HMGET", w, ":s", ":c", waits.ANY, unpack(names))
+  local found = command("HMGET", w, ":s", ":c", M.ANY_WAIT, unpack(names))
   local static, counts, raw, h = found[1], found[2], {}, nil
   for i = 1, #names do
     raw[names[i]] = found[i + 3]
@@ -114,7 +99,7 @@ function M.workflow(tx, slot, names)
     static = static, counts = counts, h = h,
     was = was, -- its state before this tx, and its cause when that was an end
     cause = states.WORKFLOW_CODE[was] and states.workflow_cause(h),
-    since = h and M.number(max(tx.ms - h.inserted, 0)), -- the call's time, as records have it
+    since = h and integer.text(max(tx.ms - h.inserted, 0)), -- the call's time, as records have it
     waited = found[3], -- whether any of its steps has ever waited
     removal = h and header.removal(h), -- when its retention was to end before this call
     open = h and h.open > 0, -- whether callbacks were still to be delivered then
@@ -129,7 +114,7 @@ function M.workflow(tx, slot, names)
   tx.workflows[slot] = workflow
   local ahead = h and h.inserted + h.last - tx.ms
   if h and ahead > states.AHEAD_MS and h.semantics == states.VERSION then
-    bring_to_clock(tx, workflow, ahead)
+    bring_to_clock(workflow, ahead)
   end
   return workflow
 end
@@ -137,7 +122,7 @@ end
 -- Gives an invisible workflow its header: from this call on it exists.
 function M.create(tx, workflow, before, steps, after)
   workflow.h = header.new(steps, tx.ms, match(after, "^,(%d*),(c?),"))
-  workflow.static = before .. M.number(tx.ms) .. after
+  workflow.static = before .. integer.text(tx.ms) .. after
   M.set(workflow, ":s", workflow.static)
   M.set(workflow, header.ORDER, sub(M.stamp(tx), -7))
   workflow.since = "0"
@@ -223,12 +208,32 @@ end
 -- Sets a timer of a step; kind "r": a retry is due, "l": a lease ends.
 function M.set_timer(tx, workflow, kind, name, due_ms)
   tx.timers = tx.timers or {}
-  tx.timers[kind .. "|" .. workflow.id .. "|" .. name] = M.number(due_ms)
+  tx.timers[kind .. "|" .. workflow.id .. "|" .. name] = integer.text(due_ms)
 end
 
 function M.drop_timer(tx, workflow, kind, name)
   tx.timers = tx.timers or {}
   tx.timers[kind .. "|" .. workflow.id .. "|" .. name] = false
+end
+
+-- Adds and removes members of a sorted set; the score is 0 where only the order of names matters.
+-- Returns the members to be removed, when some of them did not stand there.
+function M.write_members(key, members)
+  local added, removed = {}, {}
+  for member, score in pairs(members) do
+    if score then
+      added[#added + 1] = score == true and "0" or score
+      added[#added + 1] = member
+    else
+      removed[#removed + 1] = member
+    end
+  end
+  -- Listed twice for a moment rather than not at all: a sweep finds it by its entry.
+  if #added > 0 then
+    command("ZADD", key, unpack(added))
+  end
+  local found = #removed > 0 and command("ZREM", key, unpack(removed)) or 0
+  return found < #removed and removed
 end
 
 return M

@@ -23,9 +23,7 @@
 local M = {}
 local NONE = {}
 
-M.ANY = ":w"
 local OFFSET = 1e15
-local EXPIRED_PER_CALL = 100
 local RANK = { [""] = 0, w = 1, x = 2, g = 3, r = 3 }
 local WANTED = { w = "w", x = "x", r = "r", y = "g", a = "g" }
 local STATUS_NAME = { x = "expired", a = "abandoned" }
@@ -49,7 +47,7 @@ function M.read(text)
 end
 
 function M.write(wait)
-  return transaction.number(wait.n) .. "," .. wait.status .. "," .. wait.stamp .. "," .. wait.deadline .. ","
+  return integer.text(wait.n) .. "," .. wait.status .. "," .. wait.stamp .. "," .. wait.deadline .. ","
     .. wait.resolved .. "," .. wait.signal .. "," .. wait.told .. "," .. wait.left .. "," .. wait.asked
     .. "," .. wait.call .. (wait.actor ~= "" and "~" .. wait.actor or "") .. "," .. wait.lease .. "|"
     .. wait.topic
@@ -90,7 +88,7 @@ function M.numbered(workflow, name, n)
   if not wait or wait.n == n then
     return wait or nil
   end
-  local text = command("HGET", workflow.p, "a:" .. name .. ":" .. transaction.number(n))
+  local text = command("HGET", workflow.p, "a:" .. name .. ":" .. integer.text(n))
   return text and M.read(text) or nil
 end
 
@@ -110,8 +108,8 @@ end
 local function places(tx, wait)
   local waiting = wait and wait.status == "w" and due_ms(wait)
   local untold = wait and (wait.left ~= "" or M.untold(wait))
-  return waiting and transaction.number(waiting) or false,
-    untold and transaction.number(tx.ms + states.GRACE_MS - OFFSET) or false
+  return waiting and integer.text(waiting) or false,
+    untold and integer.text(tx.ms + states.GRACE_MS - OFFSET) or false
 end
 
 function M.place(tx, workflow, name, wait)
@@ -136,7 +134,7 @@ end
 local function note(tx, workflow, name, wait)
   local item = {
     action = "await_step", scope = "step", step = name, call = "",
-    note = '{"source":"server","wait":' .. transaction.number(wait.n) .. "}",
+    note = '{"source":"server","wait":' .. integer.text(wait.n) .. "}",
   }
   local message = format(MESSAGE[wait.status], wait.n)
   evidence.accept(tx, workflow, item, STATUS_NAME[wait.status], REASON[wait.status], message)
@@ -149,21 +147,21 @@ function M.begin(tx, workflow, name, wait)
   if before then
     wait.n, wait.left = before.n + 1, before.left
     if M.untold(before) then
-      wait.left = before.left .. (before.left == "" and "" or "+") .. transaction.number(before.n)
+      wait.left = before.left .. (before.left == "" and "" or "+") .. integer.text(before.n)
     end
     before.left = ""
-    local field = "a:" .. name .. ":" .. transaction.number(before.n)
+    local field = "a:" .. name .. ":" .. integer.text(before.n)
     workflow.rows[#workflow.rows + 1] = field
     workflow.rows[#workflow.rows + 1] = M.write(before)
     workflow.unset = workflow.unset or {} -- what woke the step before
     workflow.unset[#workflow.unset + 1] = "s:" .. name
   else
-    transaction.set(workflow, M.ANY, "1")
+    transaction.set(workflow, transaction.ANY_WAIT, "1")
     workflow.waited = "1"
   end
   if wait.lease ~= "" then
     workflow.rows[#workflow.rows + 1] = "l:" .. name .. ":" .. wait.lease
-    workflow.rows[#workflow.rows + 1] = transaction.number(wait.n)
+    workflow.rows[#workflow.rows + 1] = integer.text(wait.n)
   end
   keep(tx, workflow, name, wait)
 end
@@ -172,6 +170,14 @@ end
 function M.abandon(tx, workflow, name)
   local wait = M.latest(workflow, name)
   wait.status, wait.resolved = "a", tx.us
+  keep(tx, workflow, name, wait)
+  note(tx, workflow, name, wait)
+end
+
+-- The wait's deadline has passed.
+function M.expire(tx, workflow, name)
+  local wait = M.latest(workflow, name)
+  wait.status, wait.resolved = "x", tx.us
   keep(tx, workflow, name, wait)
   note(tx, workflow, name, wait)
 end
@@ -229,7 +235,7 @@ function M.list(workflow, name, known, found)
   local untold = wait and M.untold(wait)
   if untold or (wait and known and (wait.status == "w" or wait.status == "x")) then
     found[#found + 1] = {
-      name, transaction.number(wait.n), WANTED[wait.status], wait.stamp, wait.signal, wait.topic,
+      name, integer.text(wait.n), WANTED[wait.status], wait.stamp, wait.signal, wait.topic,
       untold and "" or "1",
     }
   end
@@ -251,69 +257,6 @@ function M.has_lease(workflow, name, lease)
   return command("HEXISTS", workflow.p, "l:" .. name .. ":" .. lease) == 1
 end
 
--- What deadlines have passed: those up to now or, while a cancel request stands, up to that. What still
--- waited then is the request's to end.
-local function passed_us(tx, workflow)
-  local requested = match(workflow.h.cancel, "^%d+")
-  return requested and (workflow.h.inserted + requested) * 1000 or tonumber(tx.us)
-end
-
-local function is_due(wait, passed)
-  return wait.status == "w" and wait.deadline ~= "" and tonumber(wait.deadline) <= passed
-end
-
--- Ends those of the named steps whose deadline has passed. Returns their names.
-function M.expire_named(tx, workflow, names)
-  M.load(workflow, names)
-  local expired, parents, passed = {}, {}, passed_us(tx, workflow)
-  for i = 1, #names do
-    local name = names[i]
-    local step, wait = transaction.step(workflow, name), workflow.waits[name]
-    if step and step.state == "w" and is_due(wait, passed) then
-      wait.status, wait.resolved = "x", tx.us
-      transitions.become(tx, workflow, name, step, states.WAIT_EXPIRED)
-      keep(tx, workflow, name, wait)
-      note(tx, workflow, name, wait)
-      expired[#expired + 1] = name
-      if record.children(step) ~= "" then
-        step.walked = "0"
-        parents[#parents + 1] = name
-      end
-    end
-  end
-  if #expired > 0 then
-    tx.budget = max(tx.budget - #expired, 0)
-    local done = propagate.descend(tx, workflow, parents)
-    propagate.append(workflow, "", done, done.at)
-  end
-  return expired
-end
-
--- Ends waits whose deadline has passed, before anything else is judged: of the named steps first, whose
--- records are present, then of others, as many as a call may. Returns whether there may be more.
-function M.expire(tx, workflow, names)
-  if not workflow.h or workflow.h.w == 0 or workflow.h.semantics ~= states.VERSION then
-    return false
-  end
-  if #names > 0 then
-    M.expire_named(tx, workflow, names)
-  end
-  -- Of several workflows in one call, those that come last go on with a later one.
-  local most = max(min(EXPIRED_PER_CALL, tx.budget), 1)
-  local due = command(
-    "ZRANGEBYSCORE", workflow.d, "0", transaction.number(tx.ms), "LIMIT", "0", transaction.number(most)
-  )
-  if #due == 0 then
-    return false
-  end
-  transaction.fetch(workflow, due)
-  M.expire_named(tx, workflow, due)
-  for i = 1, #due do
-    M.place(tx, workflow, due[i], workflow.waits[due[i]])
-  end
-  return #due == most
-end
-
 -- Those of some steps with waits whose places in the agenda are not what they should be.
 function M.misplaced(tx, workflow, names)
   local members, found = {}, {}
@@ -327,38 +270,6 @@ function M.misplaced(tx, workflow, names)
     if not same or (not scores[2 * i]) ~= (not untold) then
       found[#found + 1] = names[i]
     end
-  end
-  return found
-end
-
--- The same of one chunk of steps, and what their places in the agenda lack. Returns what the topics of
--- their waits are to be told.
-function M.check(tx, workflow, names, repairs)
-  M.load(workflow, names)
-  local waiting, found = {}, {}
-  for i = 1, #names do
-    if workflow.waits[names[i]] then
-      waiting[#waiting + 1] = names[i]
-    end
-  end
-  if #waiting == 0 then
-    return found
-  end
-  local expired, changed = M.expire_named(tx, workflow, waiting), {}
-  for i = 1, #expired do
-    changed[expired[i]] = true
-    repairs[#repairs + 1] = { "wait_expired", expired[i] }
-  end
-  local misplaced = M.misplaced(tx, workflow, waiting)
-  for i = 1, #misplaced do
-    local name = misplaced[i]
-    if not changed[name] then
-      M.place(tx, workflow, name, workflow.waits[name])
-      repairs[#repairs + 1] = { "wait_timer_missing", name }
-    end
-  end
-  for i = 1, #waiting do
-    M.list(workflow, waiting[i], true, found)
   end
   return found
 end
@@ -383,10 +294,10 @@ end
 
 -- Writes the planned places; called by flush only.
 function M.commit(tx, workflow)
-  flush.write_members(workflow.d, workflow.agenda)
+  transaction.write_members(workflow.d, workflow.agenda)
   local due = M.next_due(workflow)
   tx.timers = tx.timers or {}
-  tx.timers[M.timer(workflow)] = due and transaction.number(due) or false
+  tx.timers[M.timer(workflow)] = due and integer.text(due) or false
 end
 
 -- "1" while the topics of some waits have not been told all, else "".

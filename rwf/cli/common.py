@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -37,6 +37,17 @@ class Output:
     def document(self, value: Any) -> None:
         """Prints a value as JSON, in ASCII, on one line."""
         click.echo(json.dumps(value))
+
+    def without(self, unreachable: Sequence[int]) -> None:
+        """Says on stderr which partitions did not answer, if there are any: what they have is
+        missing in the answer."""
+        if not unreachable:
+            return
+        which = ", ".join(map(str, unreachable))
+        text = f"what partitions {which} have is missing: they did not answer"
+        if self.as_json:
+            text = json.dumps({"warning": "partitions_unreachable", "message": text})
+        click.echo(text if self.as_json else f"rwf: warning: {text}", err=True)
 
 
 def namespace_option(command: Command) -> Command:

@@ -71,9 +71,12 @@ def ls(
     """List workflows, newest first."""
     page = client.list(state=state, operator_status=status, name=name, limit=limit, cursor=cursor)
     found = list(zip(page.workflows, page.operator_statuses, strict=True))
+    out.without(page.unreachable)
     if out.as_json:
         workflows = [dumped(*pair) for pair in found]
-        out.document({"workflows": workflows, "cursor": page.cursor})
+        out.document(
+            {"workflows": workflows, "cursor": page.cursor, "unreachable": page.unreachable}
+        )
         return
     head = ("STATUS", "STATE", "ID", "NAME", "STEPS", "INSERTED")
     out.lines(table(head, [_listed(*pair) for pair in found]) or ["no workflows here"])
@@ -370,6 +373,7 @@ def evidence(client: Client, out: Output, *, workflow_id: str | None, step: str 
     Without an ID: commands on unknown workflows, and signals repeated before anybody took them.
     """
     entries = client.evidence(workflow_id, step=step)
+    out.without(entries.unreachable)
     if out.as_json:
         out.document([dumped(entry) for entry in entries])
         return

@@ -141,6 +141,7 @@ def retention(
 def queues(client: Client, out: Output) -> None:
     """List the queues: what waits in them, and whether anybody asks for it."""
     views = client.queues()
+    out.without(views.unreachable)
     if out.as_json:
         out.document([dumped(view) for view in views])
         return
@@ -175,6 +176,7 @@ def prune(client: Client, out: Output) -> None:
         told = report
 
     report = client.prune(progress=progress)
+    out.without(report.unreachable)
     if out.as_json:
         out.document(dumped(report))
     else:

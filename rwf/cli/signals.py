@@ -60,9 +60,10 @@ def signals(
 ) -> None:
     """List signals that no workflow has consumed: all, those NAMEd so, or those of one key."""
     page = client.signals(name, correlation_key, status=status, cursor=cursor)
+    out.without(page.unreachable)
     if out.as_json:
         kept = [dumped(view) for view in page.signals]
-        out.document({"signals": kept, "cursor": page.cursor})
+        out.document({"signals": kept, "cursor": page.cursor, "unreachable": page.unreachable})
         return
     head = ("STATUS", "SIGNAL", "KEY", "DEDUPE KEY", "RECEIVED", "ACTOR", "ID")
     rows = [

@@ -48,11 +48,12 @@ from rwf.protocol.keys import PARTITION_SLOTS, WORKFLOW_SLOTS
 from rwf.protocol.lua_arguments import arguments_lua, check_signature
 from rwf.protocol.requests import FUNCTIONS
 
-# In the order in which they are loaded: each may use those before it, inside its functions any.
+# In the order in which they are loaded: each uses only those before it.
 LIBS: Final = (
-    "states", "keyslots", "header", "record", "transaction", "backoff",
-    "queue", "results", "evidence", "waits", "outbox", "transitions", "propagate",
-    "claims", "pauses", "dispatch", "sweep", "recovery", "flush", "topic", "repair", "arguments",
+    "integer", "states", "keyslots", "header", "record", "transaction",
+    "backoff", "queue", "results", "evidence", "outbox", "waits", "transitions",
+    "propagate", "expiry", "claims", "pauses", "sweep", "recovery", "dispatch", "flush",
+    "topic", "repair", "arguments",
 )  # fmt: skip
 
 # By whether a function only reads, and whether it is carried out past maxmemory.
@@ -100,9 +101,9 @@ class Library:
 def library() -> Library:
     """The library of this release."""
     folder = lua_folder()
-    body = [*_wrapped(folder, "lib/prelude.lua", "", ""), ("", 0, f"local {', '.join(LIBS)}")]
+    body = [*_wrapped(folder, "lib/prelude.lua", "", "")]
     for lib in LIBS:
-        body += _wrapped(folder, f"lib/{lib}.lua", f"{lib} = (function()", "end)()")
+        body += _wrapped(folder, f"lib/{lib}.lua", f"local {lib} = (function()", "end)()")
     for function in FUNCTIONS.values():
         before, after = "(function()", "end)()"
         file = f"functions/{function.name}.lua"
@@ -114,7 +115,7 @@ def library() -> Library:
             folder,
             file,
             f"redis.register_function{{function_name = '@LIBRARY@_{function.name}', {flags}"
-            f"callback = resolved({before}",
+            f"callback = resolving({before}",
             f"{after})}}",
         )
     code = "\n".join(line for _, _, line in body) + "\n"
@@ -222,7 +223,7 @@ def _counters() -> Iterable[str]:
 def _counts_text(codes: Iterable[str]) -> Iterable[str]:
     """A Lua function that writes the counts which are not 0 ("p3a1")."""
     yield "function M.counts_text(h)"
-    parts = [f'(h.{code} > 0 and "{code}" .. transaction.number(h.{code}) or "")' for code in codes]
+    parts = [f'(h.{code} > 0 and "{code}" .. integer.text(h.{code}) or "")' for code in codes]
     yield "  return " + "\n    .. ".join(parts)
     yield "end"
     yield ""

@@ -86,7 +86,7 @@ def _literal(value: Any) -> str:
 
 def _written(field: Field) -> str:
     if field.kind is int:
-        return f"transaction.number(r.{field.name})"
+        return f"integer.text(r.{field.name})"
     return f"r.{field.name}"
 
 

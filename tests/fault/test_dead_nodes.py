@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from rwf import AsyncClient, Client, StepContext, StoreUnavailable, Worker
 from rwf.metrics import FleetCollector
 from rwf.model.views import Callback
+from tests.contract.commandline import Cli
 from tests.contract.daemons import serving
 from tests.contract.flows import flow
 from tests.contract.workers import CLIENTS, at_work, blocking, client_of
@@ -211,6 +214,26 @@ def test_what_a_node_had_leased_when_it_died_holds_up_no_other_callback(
                     lambda: all(other.callbacks(one)[0].status == "delivered" for one in living),
                     what="all that can be reached",
                 )
+
+
+@pytest.mark.parametrize("command", ["ls", "queues", "signals", "evidence", "prune"])
+def test_the_command_line_says_what_it_did_not_reach(
+    command: str, partial_cluster: Cluster, tmp_path: Path
+) -> None:
+    with connected("sync", partial_cluster) as client:
+        one_in_each(client)
+    node = another(partial_cluster)
+    lost = partitions_of(partial_cluster, node)
+    cli = Cli(f"redis+cluster://127.0.0.1:{home(partial_cluster, 0).port}", tmp_path)
+    with away(partial_cluster, node, "dead"):
+        plain, as_json = cli(command), cli(command, "--json")
+    assert plain.exit_code == as_json.exit_code == 0
+    which = ", ".join(map(str, lost))
+    message = f"what partitions {which} have is missing: they did not answer"
+    assert plain.stderr == f"rwf: warning: {message}\n"
+    warning = {"warning": "partitions_unreachable", "message": message}
+    assert json.loads(as_json.stderr) == warning
+    assert cli(command).stderr == ""
 
 
 @HOW
