@@ -11,7 +11,7 @@ local function page(index, group, from, count)
 end
 
 -- The others of the last one's millisecond.
-local function rest(index, group, last, count)
+local function rest(index, last, count)
   local inserted = match(last, "^.|%x+|")
   return command("ZREVRANGEBYLEX", index, "(" .. last, "[" .. inserted, "LIMIT", "0", count)
 end
@@ -21,7 +21,7 @@ return function(keys, args)
   local from, count = args[2] == "" and "}" or "|" .. args[2], args[3]
   for group in gmatch(args[1], "%a") do
     local found, places = page(index, group, from, count), {}
-    local others = #found == tonumber(count) and rest(index, group, found[#found], count) or {}
+    local others = #found == tonumber(count) and rest(index, found[#found], count) or {}
     for i = 1, #found do
       places[i] = sub(found[i], 3)
     end

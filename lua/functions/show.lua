@@ -1,8 +1,8 @@
 -- show: the headers of workflows.
 --
 -- Keys: the partition's, then each workflow's (keyslots).
--- Reply: for each workflow {static, counts as told (header.lua), context, order within its millisecond}; {} where there is none, and nil
---   when the contexts before it have filled the reply: it is to be asked for again. Reads only.
+-- Reply: for each workflow {static, counts as told (header.lua), context, order within its millisecond}; {} where
+--   there is none, and nil when the contexts before it have filled the reply: it is to be asked for again. Reads only.
 local NO_ORDER = "0000000" -- of what an earlier release has inserted
 
 return function(keys)
