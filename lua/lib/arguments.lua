@@ -22,6 +22,98 @@ function M.register_daemon(body)
   end
 end
 
+-- register_dispatcher(keys)
+function M.register_dispatcher(body)
+  return function(keys)
+    return body(keys)
+  end
+end
+
+-- dispatcher_seen(keys)
+function M.dispatcher_seen(body)
+  return function(keys)
+    return body(keys)
+  end
+end
+
+-- due_callbacks(keys, skip, limit)
+function M.due_callbacks(body)
+  return function(keys, argv)
+    return body(keys, tonumber(argv[1]), tonumber(argv[2]))
+  end
+end
+
+-- callbacks(keys, first, last)
+function M.callbacks(body)
+  return function(keys, argv)
+    return body(keys, tonumber(argv[1]), tonumber(argv[2]))
+  end
+end
+
+-- overdue_inserts(keys, limit)
+function M.overdue_inserts(body)
+  return function(keys, argv)
+    return body(keys, tonumber(argv[1]))
+  end
+end
+
+-- discard(keys)
+function M.discard(body)
+  return function(keys)
+    return body(keys)
+  end
+end
+
+-- show(keys)
+function M.show(body)
+  return function(keys)
+    return body(keys)
+  end
+end
+
+-- list(keys, groups, behind, limit)
+function M.list(body)
+  return function(keys, argv)
+    return body(keys, argv[1], argv[2] ~= "" and argv[2] or nil, tonumber(argv[3]))
+  end
+end
+
+-- evidence(keys, kind, first, last)
+function M.evidence(body)
+  return function(keys, argv)
+    return body(keys, argv[1], tonumber(argv[2]), tonumber(argv[3]))
+  end
+end
+
+-- edges(keys, of_parents, step, first, last)
+function M.edges(body)
+  return function(keys, argv)
+    return body(keys, argv[1] == "1", argv[2], tonumber(argv[3]), tonumber(argv[4]))
+  end
+end
+
+-- ancestry(keys, places)
+function M.ancestry(body)
+  return function(keys, argv)
+    local places = {}
+    for at = 1, #argv do
+      places[#places + 1] = argv[at]
+    end
+    return body(keys, places)
+  end
+end
+
+-- page(keys, cursors)
+function M.page(body)
+  return function(keys, argv)
+    local cursors = {}
+    for at = 1, #argv do
+      cursors[#cursors + 1] = argv[at]
+    end
+    return body(keys, cursors)
+  end
+end
+
 -- advance(tx, origin)
 function M.advance(body)
   return function(keys, argv)
@@ -144,6 +236,20 @@ function M.set_gauges(body)
       gauges[#gauges + 1] = { field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]) }
     end
     return body(keys, gauges)
+  end
+end
+
+-- topic_name(keys)
+function M.topic_name(body)
+  return function(keys)
+    return body(keys)
+  end
+end
+
+-- signal_of_dedupe_key(keys, dedupe_key)
+function M.signal_of_dedupe_key(body)
+  return function(keys, argv)
+    return body(keys, argv[1])
   end
 end
 

@@ -25,12 +25,13 @@ from rwf.model.payload import encode
 from rwf.model.states import Reason
 from rwf.model.views import PartialList
 from rwf.protocol.codecs import time_of_stamp
-from rwf.protocol.declare import Arg
+from rwf.protocol.declare import Arg, Refusal, ServerFunction, decoder_of
 from rwf.protocol.functions.namespace import Namespace
 from rwf.protocol.keys import Keys, partition_of
-from rwf.protocol.requests import CONNECT, Call, Op, Reply, Together, ask
+from rwf.protocol.requests import CONNECT, Call, Op, Reply, Together, ask, call_of
 from rwf.reachability import Away
 
+R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -145,6 +146,30 @@ def ask_each(
     answered = {n: one for n, one in found.items() if n not in failed}
     ctx.away.note(failed, answered, all_asked=len(calls) >= ctx.keys.partitions)
     return answered, tuple(sorted(failed))
+
+
+def ask_reachable(
+    asked: Sequence[tuple[Sequence[str], ServerFunction[R]]],
+) -> Op[list[R | StoreUnavailable]]:
+    """The replies to calls that travel in one round trip, or why one could not be reached; raises
+    any other error."""
+    calls = [call_of(keys, function) for keys, function in asked]
+    replies = reached((yield Together(calls, partial=True)))
+    return [
+        reply if isinstance(reply, StoreUnavailable) else function.decoded(reply)
+        for (_, function), reply in zip(asked, replies, strict=True)
+    ]
+
+
+def ask_partitions(
+    ctx: OpContext, asked: Mapping[int, ServerFunction[R]]
+) -> Op[tuple[dict[int, R], tuple[int, ...]]]:
+    """The replies to a call on the keys of each of some partitions, all in one round trip, and the
+    partitions that did not answer. Raises StoreUnavailable when none did, and another error of any.
+    """
+    calls = {n: call_of(ctx.keys.partition(n), function) for n, function in asked.items()}
+    replies, unreachable = yield from ask_each(ctx, calls)
+    return {n: asked[n].decoded(reply) for n, reply in replies.items()}, unreachable
 
 
 def reached(replies: list[Reply]) -> list[Reply]:
@@ -335,14 +360,22 @@ def encoded_payload(ctx: OpContext, value: Any, action: str) -> bytes | None:
 
 
 def rejection(action: str, scope: str, reply: Sequence[bytes]) -> CommandRejected:
-    """A refusal as the server told it, with the next steps that the reason alone does not tell."""
-    _, reason, stamp, message, *further = (part.decode() for part in reply)
-    refusal = CommandRejected(
-        action, scope, Reason(reason), message, requested_at=time_of_stamp(stamp)
+    """A refusal as the server told it, of a function that is not declared yet."""
+    return rejected(action, scope, decoder_of(Refusal)(reply))
+
+
+def rejected(action: str, scope: str, refusal: Refusal) -> CommandRejected:
+    """A refusal as it is raised, with the next steps that the reason alone does not tell."""
+    error = CommandRejected(
+        action,
+        scope,
+        Reason(refusal.reason),
+        refusal.message,
+        requested_at=time_of_stamp(refusal.stamp),
     )
-    if further and further[0]:
-        refusal.legal_next_steps = (*further[0].split(","), *refusal.legal_next_steps)
-    return refusal
+    if refusal.next_steps:
+        error.legal_next_steps = (*refusal.next_steps.split(","), *error.legal_next_steps)
+    return error
 
 
 def checked_text(value: Any, name: str, action: str) -> str | None:

@@ -22,7 +22,7 @@ from rwf.model.views import Callback, CallbackPosture, CallbackView, DispatchRep
 from rwf.ops.base import (
     OpContext,
     Slots,
-    ask_each,
+    ask_partitions,
     catch_errors,
     checked_id,
     checked_text,
@@ -38,8 +38,9 @@ from rwf.ops.base import (
 )
 from rwf.protocol.callbacks import CallbackRecord
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.callbacks import Callbacks, DueCallbacks, RegisterDispatcher
 from rwf.protocol.keys import partition_of
-from rwf.protocol.requests import CONNECT, Call, Op
+from rwf.protocol.requests import CONNECT, Call, Op, ask
 
 Handler = Callable[[Callback], object]
 """What is called with each envelope; a coroutine function for ``AsyncClient`` only."""
@@ -172,14 +173,14 @@ class Dispatch:
         if not keys.partitions:
             yield CONNECT
         try:
-            found = yield Call("dispatcher", [keys.meta()])
+            found = yield from ask([keys.meta()], RegisterDispatcher())
         except StoreUnavailable:
             # Who removes workflows has to ask there too: what nobody can read holds all of them
             # back, and other partitions may be reachable.
             _log.debug("the namespace's record is out of reach")
         else:
             # Others may have added some since this client has connected.
-            keys.partitions = int(found[0] or keys.partitions)
+            keys.partitions = found.now or keys.partitions
         every = range(keys.partitions) if numbers is None else numbers
         outboxes = [_Outbox(number) for number in every]
         random.shuffle(outboxes)  # so that no partition comes first each time
@@ -190,8 +191,8 @@ class Dispatch:
         most = max(min(room, _LEAST_PAGE), room // (len(outboxes) or 1))
         asked = [outbox for outbox in outboxes if not outbox.is_away]
         while asked:
-            calls = {outbox.partition: self._look(outbox, most) for outbox in asked}
-            pages, away = yield from ask_each(self._ctx, calls)
+            looks = {outbox.partition: DueCallbacks(outbox.offset, most) for outbox in asked}
+            pages, away = yield from ask_partitions(self._ctx, looks)
             self._leave(away)
             asked = [outbox for outbox in asked if not outbox.is_away]
             found = [one.take(pages[one.partition]) for one in asked]
@@ -207,10 +208,6 @@ class Dispatch:
         self._unreachable.update(away)
         for outbox in self._outboxes or ():
             outbox.is_away = outbox.is_away or outbox.partition in self._unreachable
-
-    def _look(self, outbox: _Outbox, most: int) -> Call:
-        args: list[Arg] = [outbox.offset, most]
-        return Call("due", self._ctx.keys.partition(outbox.partition), args)
 
     def _claim(self, found: Sequence[_Due]) -> Op[list[Claim]]:
         """Leases what was found, or what comes before it in its workflow."""
@@ -282,8 +279,7 @@ class Dispatch:
     def _any_answer(self) -> Op[None]:
         """Raises StoreUnavailable when no partition answers."""
         numbers = range(self._ctx.keys.partitions)
-        calls = {n: Call("due", self._ctx.keys.partition(n), [0, 1]) for n in numbers}
-        yield from ask_each(self._ctx, calls)
+        yield from ask_partitions(self._ctx, dict.fromkeys(numbers, DueCallbacks(0, 1)))
 
     def _settle_batch(self, batch: Sequence[Outcome]) -> Op[None]:
         partition = int(batch[0].claim.envelope.workflow_id.partition("-")[0])
@@ -344,14 +340,13 @@ def callbacks(ctx: OpContext, workflow_id: str) -> Op[list[CallbackView]]:
     views: list[CallbackView] = []
     while True:
         first = len(views) + 1
-        args: list[Arg] = [first, first + CHUNK - 1]
-        reply = yield ctx.on_workflow("callbacks", readable_id(workflow_id), args)
-        if not reply:
+        chunk = Callbacks(first, first + CHUNK - 1)
+        stored = yield from ask(ctx.workflow_keys(readable_id(workflow_id)), chunk)
+        if stored is None:
             raise NotFound(f"no workflow {workflow_id}")
-        static, _, records = reply
-        for number, text in enumerate(records, first):
-            views.append(CallbackRecord.parse(text).view(workflow_id, number, static))
-        if len(records) < CHUNK:
+        for number, text in enumerate(stored.records, first):
+            views.append(CallbackRecord.parse(text).view(workflow_id, number, stored.static))
+        if len(stored.records) < CHUNK:
             return views
 
 

@@ -20,7 +20,7 @@ from rwf.model.views import WorkflowView
 from rwf.ops.advance import advance_all
 from rwf.ops.base import (
     OpContext,
-    ask_each,
+    ask_partitions,
     checked_text,
     invalid,
     new_call_id,
@@ -28,10 +28,13 @@ from rwf.ops.base import (
 )
 from rwf.protocol.codecs import time_of_stamp
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.callbacks import DueCallbacks
+from rwf.protocol.functions.inserts import Discard, OverdueInserts
+from rwf.protocol.functions.reads import Show
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import home_partition, key_digest, new_workflow_id, partition_of
 from rwf.protocol.records import Fields, fields_of
-from rwf.protocol.requests import CONNECT, Call, Op, Read
+from rwf.protocol.requests import CONNECT, Call, Op, Read, ask
 
 # What one call stores at most: about 1 ms of the server's time.
 _FIELDS_PER_CALL: Final = 500
@@ -138,6 +141,8 @@ def _insert_anew(ctx: OpContext, graph: Graph, terms: Terms) -> Op[WorkflowView]
         try:
             view = yield from _put(ctx, workflow_id, graph, terms, None)
         except StoreUnavailable as error:
+            if ctx.keys.partitions == 1:
+                raise
             known = len(ctx.away.partitions)
             ctx.away.note({partition_of(workflow_id) or 0: error})
             # What may have been made is not made a second time elsewhere.
@@ -152,8 +157,9 @@ def _look_around(ctx: OpContext) -> Op[None]:
     """Learns which partitions answer, where that was not known just before; a read, so that a
     node which hangs is met by this and not by an insert, which might then have been made."""
     if ctx.away.is_unsure(ctx.keys.partitions):
-        numbers = range(ctx.keys.partitions)
-        yield from ask_each(ctx, {n: Call("due", ctx.keys.partition(n), [0, 1]) for n in numbers})
+        yield from ask_partitions(
+            ctx, dict.fromkeys(range(ctx.keys.partitions), DueCallbacks(0, 1))
+        )
 
 
 def milliseconds(retention: Any, action: str) -> int | None:
@@ -232,11 +238,10 @@ def find(ctx: OpContext, key: str) -> Op[WorkflowView]:
 
 def _visible(ctx: OpContext, workflow_id: str) -> Op[WorkflowView | None]:
     """The workflow of this id; None when there is none yet, or no more."""
-    found = yield ctx.on_workflow("show", workflow_id, [])
-    if not found[0]:
+    (found,) = yield from ask(ctx.workflow_keys(workflow_id), Show())
+    if found is None:
         return None
-    static, counts, context, _ = found[0]
-    return Header.parse(static, counts).view(workflow_id, context)
+    return Header.parse(found.static, found.counts).view(workflow_id, found.context)
 
 
 def _ended_badly(state: WorkflowState) -> bool:
@@ -330,10 +335,10 @@ def _put(
 
 def tidy(ctx: OpContext, partition: int) -> Op[None]:
     """Removes what dead inserters have left in a partition; whoever stages much does this too."""
-    for left in (yield Call("overdue", ctx.keys.partition(partition), [_TIDIED])):
+    for left in (yield from ask(ctx.keys.partition(partition), OverdueInserts(_TIDIED))):
         workflow_id = left.decode(errors="replace")
         if partition_of(workflow_id) == partition:  # what is no id, is a sweep's to remove
-            yield ctx.on_workflow("discard", workflow_id, [])
+            yield from ask(ctx.workflow_keys(workflow_id), Discard())
 
 
 def _slices(fields: Fields) -> Iterator[tuple[Pairs, Pairs]]:

@@ -28,8 +28,9 @@ from rwf.ops.waits import (
     settle_waits,
 )
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.callbacks import DispatcherSeen
 from rwf.protocol.keys import Keys
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.requests import Call, Op, ask
 
 T = TypeVar("T")
 Progress = Callable[[PruneReport], object]
@@ -130,8 +131,8 @@ def _forget(
 def dispatcher_seen(keys: Keys) -> Op[float | None]:
     """How many seconds ago a dispatcher of callbacks was last seen in the namespace, None when none
     ever was."""
-    ago = yield Call("dispatched", [keys.meta()])
-    return None if ago is None else int(ago) / 1000
+    ago = yield from ask([keys.meta()], DispatcherSeen())
+    return None if ago is None else ago / 1000
 
 
 class Pruning:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from rwf.errors import NotFound
@@ -25,16 +25,17 @@ from rwf.ops.base import (
     OpContext,
     all_of,
     all_partitions,
-    ask_each,
+    ask_partitions,
     both,
     invalid,
     readable_id,
     wire_name,
 )
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.reads import Edges, Evidence, Show
 from rwf.protocol.headers import Header
 from rwf.protocol.records import Record, Row, edge_count, edges_of, evidence_view, result_evidence
-from rwf.protocol.requests import CONNECT, Call, Op, Together
+from rwf.protocol.requests import CONNECT, Call, Op, Together, ask
 from rwf.protocol.waits import Wait
 
 _EVIDENCE_PER_CALL: Final = 500
@@ -142,11 +143,10 @@ def channels(ctx: OpContext) -> Op[list[str]]:
 
 
 def get(ctx: OpContext, workflow_id: str) -> Op[WorkflowView]:
-    found = yield ctx.on_workflow("show", readable_id(workflow_id), [])
-    if not found[0]:
+    (found,) = yield from ask(ctx.workflow_keys(readable_id(workflow_id)), Show())
+    if found is None:
         raise NotFound(f"no workflow {workflow_id}")
-    static, counts, context, _ = found[0]
-    return Header.parse(static, counts).view(workflow_id, context)
+    return Header.parse(found.static, found.counts).view(workflow_id, found.context)
 
 
 def step(ctx: OpContext, workflow_id: str, name: str) -> Op[StepView]:
@@ -228,10 +228,9 @@ def edges(
     last = -(-total // CHUNK) - 1
     found: list[tuple[str, EdgePolicy]] = []
     for start in range(0, last + 1, _CHUNKS_PER_CALL):
-        args: list[Arg] = ["u" if up else "k", record.name, start]
-        args.append(min(start + _CHUNKS_PER_CALL - 1, last))
-        for chunk in (yield ctx.on_workflow("edges", workflow_id, args)):
-            found += edges_of(chunk.decode())
+        some = Edges(up, record.name, start, min(start + _CHUNKS_PER_CALL - 1, last))
+        for chunk in (yield from ask(ctx.workflow_keys(workflow_id), some)):
+            found += edges_of(chunk)
     return found[:limit]
 
 
@@ -343,7 +342,7 @@ def _of_workflow(ctx: OpContext, workflow_id: str, name: str | None) -> Op[list[
         rows(ctx, workflow_id, names, payloads=False),
         all_of(
             [
-                _entries(ctx.on_workflow("evidence", workflow_id, [kind]), workflow_id)
+                _entries(ctx.workflow_keys(workflow_id), kind, workflow_id)
                 for kind in ("accepted", "noise")
             ]
         ),
@@ -358,38 +357,37 @@ def _of_workflow(ctx: OpContext, workflow_id: str, name: str | None) -> Op[list[
 def _logged(ctx: OpContext) -> Op[PartialList[Stamped]]:
     """What the partitions' logs hold: commands on unknown workflows, and repeated signals."""
     numbers = yield from all_partitions(ctx)
-    logs = {n: Call("evidence", ctx.keys.partition(n), ["log"]) for n in numbers}
     found: PartialList[Stamped] = PartialList()
     unread = dict.fromkeys(numbers, 0)
     while unread:
-        replies, away = yield from ask_each(ctx, {n: _page_of(logs[n], unread[n]) for n in unread})
+        pages = {n: _page_of("log", first) for n, first in unread.items()}
+        replies, away = yield from ask_partitions(ctx, pages)
         found.unreachable = tuple(sorted({*found.unreachable, *away}))
-        for number, (page, total, _) in replies.items():
-            found += [_stamped(str(number), entry) for entry in page]
-            unread[number] += len(page)
-            if not page or unread[number] >= total:
+        for number, page in replies.items():
+            found += [_stamped(str(number), entry) for entry in page.entries]
+            unread[number] += len(page.entries)
+            if not page.entries or unread[number] >= page.total:
                 del unread[number]
         for number in away:
             del unread[number]
     return found
 
 
-def _page_of(call: Call, first: int) -> Call:
-    """A call for a page of a list of evidence; ``call`` lacks which."""
-    return replace(call, args=[*call.args, first, first + _EVIDENCE_PER_CALL - 1])
+def _page_of(kind: str, first: int) -> Evidence:
+    return Evidence(kind, first, first + _EVIDENCE_PER_CALL - 1)
 
 
 def _stamped(scope_id: str, entry: bytes) -> Stamped:
     return entry.partition(b"|")[0].decode(), evidence_view(scope_id, entry)
 
 
-def _entries(call: Call, scope_id: str) -> Op[list[Stamped]]:
-    """The entries of a list of evidence; ``call`` asks for it, and lacks which of them."""
+def _entries(keys: Sequence[str], kind: str, scope_id: str) -> Op[list[Stamped]]:
+    """All entries of one kind of evidence."""
     found: list[Stamped] = []
     while True:
-        page, total, _ = yield _page_of(call, len(found))
-        found += [_stamped(scope_id, entry) for entry in page]
-        if not page or len(found) >= total:
+        page = yield from ask(keys, _page_of(kind, len(found)))
+        found += [_stamped(scope_id, entry) for entry in page.entries]
+        if not page.entries or len(found) >= page.total:
             return found
 
 
@@ -398,11 +396,11 @@ def latest_rejection(ctx: OpContext, workflow_id: str, name: str | None) -> Op[E
     last = -1
     while True:
         first = last - _EVIDENCE_PER_CALL + 1
-        page, total, _ = yield ctx.on_workflow("evidence", workflow_id, ["noise", first, last])
-        for entry in reversed(page):
+        page = yield from ask(ctx.workflow_keys(workflow_id), Evidence("noise", first, last))
+        for entry in reversed(page.entries):
             view = evidence_view(workflow_id, entry)
             if view.status == "rejected" and name in (None, view.step):
                 return view
-        last -= len(page)
-        if not page or -last > total:
+        last -= len(page.entries)
+        if not page.entries or -last > page.total:
             return None

@@ -35,8 +35,9 @@ from rwf.ops.waits import (
 )
 from rwf.protocol.codecs import EPOCH
 from rwf.protocol.declare import Arg, decoder_of
+from rwf.protocol.functions.topics import SignalOfDedupeKey
 from rwf.protocol.functions.workflows import HeaderReply
-from rwf.protocol.requests import CONNECT, Op
+from rwf.protocol.requests import CONNECT, Op, ask
 from rwf.protocol.waits import Signal, Wait
 
 _AWAIT: Final = "await_step"
@@ -118,8 +119,9 @@ def deliver_signal(
 def swallowed_by(ctx: OpContext, wait: Wait) -> Op[str | None]:
     """The id of a signal on record that the next one of the default dedupe key would repeat."""
     topic = Topic(wait.signal, wait.key)
-    number = yield topic.call(ctx, "dedupe", [wire_text(wait.key)])
-    return None if number is None else topic.signal_id(ctx, int(number))
+    asked = SignalOfDedupeKey(wire_text(wait.key))
+    number = yield from ask(ctx.keys.topic(topic.digest), asked)
+    return None if number is None else topic.signal_id(ctx, number)
 
 
 def _topic(signal: Any, correlation_key: Any, action: str) -> Topic:

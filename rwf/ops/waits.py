@@ -23,6 +23,7 @@ import orjson
 
 from rwf.ops.base import OpContext, wire_text
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.topics import TopicName
 from rwf.protocol.functions.waits import AckedWait, AckWaitNotices, PendingWaitNotices, WaitNotice
 from rwf.protocol.functions.workflows import Advance, HeaderReply
 from rwf.protocol.headers import Header
@@ -145,7 +146,7 @@ def sync(
 def judge_topic(ctx: OpContext, digest: str) -> Op[int]:
     """Carries out what a topic has outstanding, by its digest, and has the signals leave that
     nobody took in time; returns how many these were."""
-    text = yield Call("named", ctx.keys.topic(digest))
+    text = yield from ask(ctx.keys.topic(digest), TopicName())
     if text is None:
         return 0
     topic = Topic.stored(text)

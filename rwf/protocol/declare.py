@@ -13,11 +13,12 @@ their defaults.
 from __future__ import annotations
 
 import dataclasses
+import operator
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 Arg = str | bytes | int
 Decoder = Callable[[Any], Any]
@@ -26,12 +27,26 @@ F = TypeVar("F", bound="ServerFunction[Any]")
 E = TypeVar("E", bound="Item")
 
 _NOTHING: Final = ""
+_REJECTED: Final = b"rejected"
+
+
+class Refusal(NamedTuple):
+    """The reply of a command that was refused. ``outcome`` is ``rejected``; ``stamp``: when, as
+    evidence has it; ``next_steps``: those that the reason alone does not tell, with commas."""
+
+    outcome: str
+    reason: str
+    stamp: str
+    message: str
+    next_steps: str = ""
 
 
 class Item:
     """Base of the elements of list arguments, which :func:`item` makes of its subclasses."""
 
     packed: ClassVar[int]
+    values: ClassVar[Callable[[Any], tuple[Any, ...]]]
+    """All fields of an element, in their order."""
 
 
 class ServerFunction(Generic[R]):
@@ -99,9 +114,15 @@ def item(*, packed: int = 0) -> Callable[[type[E]], type[E]]:
     """
 
     def declare(cls: type[E]) -> type[E]:
-        declared = dataclasses.dataclass(frozen=True, slots=True)(cls)
+        # Type checkers take it for frozen; at run time that would make each of many slow to build.
+        declared: Any = dataclasses.dataclass(slots=True)(cls)
         declared.packed = packed
-        return declared
+        names = [field.name for field in dataclasses.fields(declared)]
+        if len(names) == 1:
+            raise TypeError(f"{cls.__name__} has one field: a list of its values will do")
+        declared.values = operator.attrgetter(*names)
+        made: type[E] = declared
+        return made
 
     return declare
 
@@ -138,12 +159,11 @@ def _sent(value: Any) -> Arg:
     return "1" if value is True else value
 
 
-def item_arguments(element: Any) -> Iterator[Arg]:
+def item_arguments(element: Any) -> list[Arg]:
     """What is sent for an element of a list."""
-    values = [_sent(getattr(element, field.name)) for field in dataclasses.fields(element)]
-    if element.packed:
-        yield ",".join(map(str, values[: element.packed]))
-    yield from values[element.packed :]
+    values = [_sent(value) for value in type(element).values(element)]
+    packed = element.packed
+    return [",".join(map(str, values[:packed])), *values[packed:]] if packed else values
 
 
 def _parameters(function: Any) -> tuple[Parameter, ...]:
@@ -209,12 +229,15 @@ def decoder_of(hint: Any) -> Decoder:
     """What makes a reply of a declared type out of what redis-py returns.
 
     An optional value is None where Lua answered nil or false, and a number also where it answered
-    an empty text.
+    an empty text. Where a union has :class:`Refusal`, the reply's first field says which it is.
     """
     if hint in _PLAIN:
         return _PLAIN[hint]
     if typing.get_origin(hint) is list:
         return _list_decoder(decoder_of(*typing.get_args(hint)))
+    if isinstance(hint, types.UnionType) and Refusal in typing.get_args(hint):
+        (answer,) = (each for each in typing.get_args(hint) if each is not Refusal)
+        return _refusable_decoder(decoder_of(answer), decoder_of(Refusal))
     if isinstance(hint, types.UnionType):
         kind, _ = _optional(hint)
         return _optional_decoder(kind, decoder_of(kind))
@@ -237,10 +260,24 @@ def _optional_decoder(kind: type, decode: Decoder) -> Decoder:
     return lambda raw: None if raw is None else decode(raw)
 
 
+def _refusable_decoder(answer: Decoder, refusal: Decoder) -> Decoder:
+    return lambda raw: refusal(raw) if raw[0] == _REJECTED else answer(raw)
+
+
 def _tuple_decoder(reply: Any) -> Decoder:
     hints = typing.get_type_hints(reply)
     decoders = [decoder_of(hints[name]) for name in reply._fields]
-    if all(decode is _as_is for decode in decoders):
-        return lambda raw: reply(*raw[: len(decoders)])
-    # A shorter reply comes from an older release: its missing fields have their defaults.
-    return lambda raw: reply(*(decode(each) for decode, each in zip(decoders, raw)))  # noqa: B905
+    count = len(decoders)
+    others = [(at, decode) for at, decode in enumerate(decoders) if decode is not _as_is]
+    if not others:
+        return lambda raw: reply(*raw[:count])
+
+    def decoded(raw: Any) -> Any:
+        # A shorter reply comes from an older release: its missing fields have their defaults.
+        values = list(raw[:count])
+        for at, decode in others:
+            if at < len(values):
+                values[at] = decode(values[at])
+        return reply(*values)
+
+    return decoded

@@ -37,10 +37,7 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
             Function("unreserve", when_full=True),
             Function("note"),
             Function("insert"),
-            Function("discard", when_full=True),
             Function("complete"),
-            Function("dispatcher", when_full=True),
-            Function("dispatched", reads_only=True),
             Function("claim_callbacks", when_full=True),
             Function("settle_callbacks", when_full=True),
             Function("resend_callback"),
@@ -49,10 +46,8 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
             Function("signal"),
             Function("sync", when_full=True),
             Function("forget", when_full=True),
-            Function("dedupe", reads_only=True),
             Function("kept", reads_only=True),
             Function("withdraw", when_full=True),
-            Function("named", reads_only=True),
             Function("peek"),
             Function("take"),
             Function("retain", when_full=True),
@@ -64,20 +59,11 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
             Function("heartbeat", when_full=True),
             Function("fire", when_full=True),
             Function("timers", reads_only=True),
-            Function("page", reads_only=True),
             Function("round", when_full=True),
             Function("queues", reads_only=True),
-            Function("overdue", reads_only=True),
-            Function("show", reads_only=True),
             Function("steps", reads_only=True),
             Function("results", reads_only=True),
             Function("inputs", reads_only=True),
-            Function("evidence", reads_only=True),
-            Function("list", reads_only=True),
-            Function("ancestry", reads_only=True),
-            Function("edges", reads_only=True),
-            Function("callbacks", reads_only=True),
-            Function("due", reads_only=True),
             Function("stats", reads_only=True),
         )
     },
@@ -166,9 +152,20 @@ Op = Generator[Request, Reply, T]
 """An operation: it yields requests, receives their replies, and returns its result."""
 
 
+def call_of(keys: Sequence[str], function: ServerFunction[Any]) -> Call:
+    """A call of a server function on these keys."""
+    return Call(function.name, keys, function.arguments())
+
+
 def ask(keys: Sequence[str], function: ServerFunction[R]) -> Op[R]:
     """The reply to a call of a server function."""
-    return function.decoded((yield Call(function.name, keys, function.arguments())))
+    return function.decoded((yield call_of(keys, function)))
+
+
+def ask_together(asked: Sequence[tuple[Sequence[str], ServerFunction[R]]]) -> Op[list[R]]:
+    """The replies to calls of server functions that travel in one round trip."""
+    replies = yield Together([call_of(keys, function) for keys, function in asked])
+    return [function.decoded(reply) for (_, function), reply in zip(asked, replies, strict=True)]
 
 
 # What an operation yields to have the client connected, when it has to know the partitions. All

@@ -15,6 +15,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from rwf.errors import NotFound
 from rwf.model.views import ReconcileReport
 from rwf.ops.base import OpContext, passing_over
 from rwf.ops.insert import tidy
@@ -180,12 +181,20 @@ def _mend(ctx: OpContext, place: Place, found: Findings) -> Op[list[ReconcileRep
     mended = []
     for workflow_id in found.suspects | dict.fromkeys(found.topics.values()):
         whose = f"workflow {workflow_id}"
-        report = yield from passing_over(reconcile(ctx, workflow_id), whose)
+        report = yield from passing_over(_reconciled(ctx, workflow_id), whose)
         if report is not None and report.repairs:
             mended.append(report)
     for digest in found.topics:
         yield from passing_over(check_topic(ctx, digest), f"topic {digest}")
     return mended
+
+
+def _reconciled(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport | None]:
+    """The workflow's reconciliation; None when it has been removed since it was listed."""
+    try:
+        return (yield from reconcile(ctx, workflow_id))
+    except NotFound:
+        return None
 
 
 def _listed(entries: Sequence[bytes], partition: int) -> Iterator[Listed]:

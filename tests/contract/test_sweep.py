@@ -11,9 +11,11 @@ import pytest
 from rwf import Client, RwfError
 from rwf.ops.signals import deliver_signal
 from rwf.protocol.functions.repairs import RepairWorkflow
-from rwf.protocol.requests import ask
+from rwf.protocol.requests import Op, ask
+from rwf.repair.audit import Findings
 from rwf.repair.sweep import Kind, Place, Slice, sweep
 from tests import invariants
+from tests.contract.commandline import NO_ID
 from tests.contract.daemons import contents, corrupt, derived, swept
 from tests.contract.flows import (
     chain,
@@ -362,6 +364,19 @@ def test_one_that_cannot_be_reconciled_holds_up_nobody(
     assert ready.isdisjoint(ids[:1])
     assert f"workflow {ids[3]} was passed over" in caplog.text
     assert client.evidence(ids[0]) == []  # a sweep is no command that anybody gave
+
+
+def test_a_workflow_that_is_removed_while_it_is_looked_at_is_no_trouble(
+    one_client: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def audited(*_: object) -> Op[Findings]:
+        yield from ()
+        return Findings(suspects={NO_ID: None})
+
+    monkeypatch.setattr("rwf.repair.sweep.audit", audited)
+    one_client.insert(flow("a"))
+    assert swept(one_client) == set()
+    assert "passed over" not in caplog.text
 
 
 def test_a_round_goes_on_where_another_daemon_has_left_it(one_client: Client) -> None:

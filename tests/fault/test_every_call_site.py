@@ -37,7 +37,14 @@ Left = dict[str, set[tuple[str, str]]]
 WRITING: Final = {name for name, function in FUNCTIONS.items() if not function.reads_only}
 # A single write in these histories, or none, and so nothing to leave behind; "create_namespace"
 # runs while a client connects.
-SINGLE: Final = {"create_namespace", "dispatcher", "reserve", "unreserve", "set_gauges", "forget"}
+SINGLE: Final = {
+    "create_namespace",
+    "register_dispatcher",
+    "reserve",
+    "unreserve",
+    "set_gauges",
+    "forget",
+}
 
 
 class Breaking(Stepped):

@@ -279,7 +279,7 @@ def test_counts_are_corrected_once(direct: Client, lossy: Client, cut: Cut) -> N
 def test_a_delivery(direct: Client, lossy: Client, cut: Cut) -> None:
     workflow_id = ended(direct)
     got: list[str] = []
-    cut("due")
+    cut("due_callbacks")
     cut("claim_callbacks")
     with counted(direct, delivered=1):
         report = lossy.dispatch_callbacks(lambda one: got.append(one.callback_id))

@@ -1,6 +1,25 @@
 """Every server function, declared: its name, arguments and reply. One module per subject."""
 
 from rwf.protocol.declare import FUNCTIONS
-from rwf.protocol.functions import namespace, repairs, waits, workflows
+from rwf.protocol.functions import (
+    callbacks,
+    inserts,
+    namespace,
+    reads,
+    repairs,
+    topics,
+    waits,
+    workflows,
+)
 
-__all__ = ["FUNCTIONS", "namespace", "repairs", "waits", "workflows"]
+__all__ = [
+    "FUNCTIONS",
+    "callbacks",
+    "inserts",
+    "namespace",
+    "reads",
+    "repairs",
+    "topics",
+    "waits",
+    "workflows",
+]

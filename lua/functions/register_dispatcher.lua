@@ -1,8 +1,6 @@
--- dispatcher: whoever is going to dispatch callbacks tells that there is such a one, before it claims any. From
+-- register_dispatcher: whoever is going to dispatch callbacks tells that there is such a one, before it claims any. From
 -- then on a callback that is still to be delivered holds its workflow's removal back (prune.lua).
 --
--- Keys: the meta record.
--- Reply: {partitions now, partitions at creation}, both nil when there is no record.
 -- Bound: two numbers.
 -- Writes: the record's field "dispatcher", when the latest was seen (ms), now and then.
 return function(keys)
