@@ -353,7 +353,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "timers",
         },
     },
-    "sync": {
+    "update_topic": {
         "nothing": {
             "reg sig stats timers",
             "reg sig timers",
@@ -391,7 +391,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "d timers",
         },
     },
-    "wake": {
+    "resolve_wait": {
         "nothing": {
             "d e p ready stats timers w",
             "e",
@@ -406,7 +406,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e p ready",
         },
     },
-    "withdraw": {
+    "withdraw_signal": {
         "nothing": {
             "log",
             "log sig stats",
