@@ -20,7 +20,7 @@ from rwf.protocol.requests import CONNECT, Call, Op, Read, Request, Scan, Togeth
 from rwf.repair import daemons as members
 from rwf.repair.sweep import Kind, Place, sweep
 from rwf.repair.timers import fire_due
-from tests.contract.flows import drive, fan_out, flow, one_call, raw, refused
+from tests.contract.flows import drive, fan_out, flow, one_call, own_key, raw, refused
 from tests.contract.outbox import hasten, ignore
 from tests.waiting import until
 
@@ -212,6 +212,10 @@ def prunes(client: Client) -> None:
     client.complete_step(view.id, "b")
     wide = client.insert(fan_out(450), retention=over)
     client.complete_step(wide.id, "root", "failed")
+    client.set_retention(view.id, None)
+    with refused("step_not_found"):
+        client.recover_step(view.id, "nobody", "retry")
+    client.set_retention(view.id, over)
     client.dispatch_callbacks(ignore)
     client.prune()
 
@@ -225,6 +229,12 @@ def upkeep(client: Client) -> None:
     client._run(members.join(client._ctx, "daemon", 1000))
     lose(client, "ready", "timers", "index")
     client.reconcile(view.id)
+    ended = client.insert(flow("a"))
+    client.complete_step(ended.id, "a")
+    lose(client, "outbox")
+    counts = raw(client).hget(own_key(ended.id), ":c")
+    raw(client).hset(own_key(ended.id), ":c", counts.replace(b"c1", b"f1", 1))
+    client.reconcile(ended.id)
     swept(client)
     lose(client, "index", "reg:*")
     for partition in range(PARTITIONS):
