@@ -17,7 +17,7 @@ local RECENT = 16
 
 -- The wait that this command is on record for, or nil: by its call when it was sent before, or by its
 -- lease.
-local function find(workflow, item, again)
+local function earlier_wait(workflow, item, again)
   local latest = waits.latest(workflow, item.step)
   if not latest then
     return nil
@@ -41,7 +41,7 @@ end
 
 -- The answer that is already on record for this command, or nil.
 local function on_record(tx, workflow, item, again)
-  local wait = find(workflow, item, again)
+  local wait = earlier_wait(workflow, item, again)
   if wait and wait.call == item.call then
     return { "accepted", waits.write(wait) }
   end

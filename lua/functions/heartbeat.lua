@@ -3,7 +3,8 @@
 --
 -- Keys: the partition's, then each workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, what to do ("x" extend, "b" give back, "m" a result
---   is missing, or why to give back for a while: pauses.lua), the lease in milliseconds, or ""; then for each claim: slot, step, lease.
+--   is missing, or why to give back for a while: pauses.lua), the lease in milliseconds, or ""; then for each
+--   claim: slot, step, lease.
 -- Reply: for each claim the time when its lease ends (ms), 0 for one that was given back, or nil when the
 --   lease was lost; and "1" behind it when the step's workflow is asked to end. A repeated giving back is
 --   told as lost, which it is.

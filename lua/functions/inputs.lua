@@ -4,8 +4,8 @@
 -- Arguments: how many bytes the reply may hold; "1" to have the first item whatever its size; the step; then the
 --   items: "p" its input and context, "w" the workflow's context, "s" the payload of the signal that woke it, or
 --   "r" and a name, the result of that step.
--- Reply: the first items that there is room for, none where there is no workflow, each as two values: input and context, or a payload and nothing, or
---   of a result what dispatch.result tells. Reads only.
+-- Reply: the first items that there is room for, none where there is no workflow, each as two values: input and
+--   context, or a payload and nothing, or of a result what dispatch.result tells. Reads only.
 local READ = {
   p = function(workflow, step)
     return unpack(command("HMGET", workflow.p, "i:" .. step, "c:" .. step))

@@ -6,7 +6,7 @@ local function page(index, group, from, count)
 end
 
 -- The others of the last one's millisecond.
-local function rest(index, group, last, count)
+local function rest(index, last, count)
   local inserted = match(last, "^.|%x+|")
   return command("ZREVRANGEBYLEX", index, "(" .. last, "[" .. inserted, "LIMIT", "0", count)
 end
@@ -16,7 +16,7 @@ return function(keys, groups, behind, limit)
   local from, count = behind and "|" .. behind or "}", transaction.number(limit)
   for group in gmatch(groups, "%a") do
     local found, places = page(index, group, from, count), {}
-    local others = #found == limit and rest(index, group, found[#found], count) or {}
+    local others = #found == limit and rest(index, found[#found], count) or {}
     for i = 1, #found do
       places[i] = sub(found[i], 3)
     end

@@ -1,6 +1,6 @@
 -- note: leaves evidence of a command that the client has judged: an insert that met an earlier one
--- under its key, or has taken the key over from one that ended badly, a signal that the workflow has consumed before, or what this library must not do to a
--- workflow of other semantics.
+-- under its key, or has taken the key over from one that ended badly, a signal that the workflow has consumed before,
+-- or what this library must not do to a workflow of other semantics.
 --
 -- Keys: the partition's, then the workflow's (keyslots).
 -- Arguments: the publishing verb, "1" when sent before, the action, "duplicate", "already_consumed", "key_replaced"

@@ -41,9 +41,9 @@ local function cancelling_parent(workflow, name, step, chunk)
     text = command("HGET", workflow.p, "u:" .. name .. ":" .. chunk)
   end
   local names = {}
-  for sign, name in gmatch(text, "(%+?)([^,+]+)") do
+  for sign, parent in gmatch(text, "(%+?)([^,+]+)") do
     if sign == "" then
-      names[#names + 1] = name
+      names[#names + 1] = parent
     end
   end
   transaction.fetch(workflow, names)

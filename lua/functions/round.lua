@@ -42,8 +42,8 @@ return function(keys, args)
   local now, index, hash = transaction.open(keys).ms, keys[keyslots.INDEX], keys[keyslots.FIRST_WORKFLOW]
   transaction.drop_other(hash, "hash")
   local sweep_, verb, reached, limit, interval = args[1], args[2], args[3], tonumber(args[4]), args[5]
-  local found = command("HMGET", hash, sweep_ .. ":at", sweep_ .. ":began")
-  local at, began = found[1], tonumber(found[2] or nil) or 0
+  local stored = command("HMGET", hash, sweep_ .. ":at", sweep_ .. ":began")
+  local at, began = stored[1], tonumber(stored[2] or nil) or 0
   -- By a clock that was set back since, nobody knows how long it takes already.
   local left = began <= now and began + interval - now or 0
   if verb == "end" then

@@ -27,7 +27,8 @@ return function(keys, args)
   local tx = transaction.open(keys)
   local t = topic.open(tx, args[3], args[4])
   local item = { action = "deliver_signal", scope = "signal", step = "", call = args[6], note = args[9] }
-  local number, kind, signal = command("HGET", t.hash, "d" .. args[5]), "accepted", nil
+  local number, kind = command("HGET", t.hash, "d" .. args[5]), "accepted"
+  local signal
   if number then
     signal = topic.signal(t, tonumber(number))
     kind = repeated(tx, item, signal, args[2] == "1")

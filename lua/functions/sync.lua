@@ -43,11 +43,11 @@ return function(keys, args)
   local again = args[9] == "w" and args[12] ~= "" and topic.taken(t, args[5], args[6], args[7])
   local outstanding, news = t.handed or again, args[9] ~= "" and not again and tell(tx, t, args)
   topic.judge(tx, t)
-  local repair = args[12] ~= "" and unfinished(args, news, outstanding) or ""
-  if repair ~= "" then
-    transaction.count(tx, "rr|" .. repair, 1)
+  local mended = args[12] ~= "" and unfinished(args, news, outstanding) or ""
+  if mended ~= "" then
+    transaction.count(tx, "rr|" .. mended, 1)
   end
   topic.commit(tx, t, args[1])
   local asked = args[11] ~= "" and topic.signal(t, tonumber(args[11]))
-  return { repair, asked and topic.answer(t, asked), again or topic.handed(t), t.expired }
+  return { mended, asked and topic.answer(t, asked), again or topic.handed(t), t.expired }
 end

@@ -106,8 +106,8 @@ local function write_records(workflow)
     at = at + 2
   end
   if workflow.turns then
-    for class, turn in pairs(workflow.turns) do
-      fields[at + 1], fields[at + 2] = ":t" .. class, integer.text(turn)
+    for class, number in pairs(workflow.turns) do
+      fields[at + 1], fields[at + 2] = ":t" .. class, integer.text(number)
       at = at + 2
     end
   end

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rwf.protocol.declare import Item, Parameter, ServerFunction, item_fields
+from rwf.protocol.lua_text import WIDTH, wrapped
 
 # The transport fills in the publishing verb, and whether the call was sent before.
 _FILLED_IN = 2
@@ -41,7 +42,8 @@ def arguments_lua(functions: Iterable[type[ServerFunction[Any]]]) -> Iterator[st
 def _reader(function: type[ServerFunction[Any]]) -> Iterator[str]:
     yield f"-- {function.name}({signature(function)})"
     yield f"function M.{function.name}(body)"
-    yield "  return function(keys, argv)"
+    takes_any = function.publishes or function.parameters
+    yield f"  return function(keys{', argv' if takes_any else ''})"
     at = 1
     if function.publishes:
         at += _FILLED_IN
@@ -55,9 +57,21 @@ def _reader(function: type[ServerFunction[Any]]) -> Iterator[str]:
             yield from (f"    {line}" for line in _list(parameter, place, at))
             values.append(parameter.name)
             place, at = "at", 0
-    yield f"    return body({', '.join(values)})"
+    yield from _call(values)
     yield "  end"
     yield "end"
+
+
+def _call(values: list[str]) -> Iterator[str]:
+    line = f"    return body({', '.join(values)})"
+    if len(line) <= WIDTH:
+        yield line
+        return
+    yield "    return body("
+    *before, last = wrapped(values, "      ")
+    yield from before
+    yield last.removesuffix(",")
+    yield "    )"
 
 
 def _at(place: str | None, offset: int) -> str:
