@@ -44,6 +44,7 @@ SINGLE: Final = {
     "unreserve",
     "set_gauges",
     "forget",
+    "peek",
 }
 
 
