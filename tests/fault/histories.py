@@ -16,6 +16,7 @@ from rwf.model.views import Callback
 from rwf.ops.claims import pause
 from rwf.ops.insert import insert
 from rwf.ops.timer_pages import PassedOver
+from rwf.protocol.keys import home_partition, key_digest
 from rwf.protocol.requests import CONNECT, Call, Op, Read, Request, Scan, Together
 from rwf.repair import daemons as members
 from rwf.repair.sweep import Kind, Place, sweep
@@ -71,6 +72,9 @@ def inserts(client: Client) -> None:
     with refused("key_conflict"):
         client.insert(flow("z"), key="k")
     drive(client, insert(client._ctx, fan_out(1100), "dead", None), 4)
+    drive(client, insert(client._ctx, flow("a"), "left", None), 1)
+    forgotten(client, "left")
+    client.insert(flow("b"), key="left")
     for partition in range(PARTITIONS):
         staged = f"rwf:{{{partition}}}:staged"
         if left := raw(client).zrange(staged, 0, -1):
@@ -270,6 +274,14 @@ def fired(client: Client) -> None:
         return any(work)
 
     until(done, what="a timer to be due")
+
+
+def forgotten(client: Client, key: str) -> None:
+    """An insert key was reserved long ago."""
+    digest = key_digest(key)
+    name = client._ctx.keys.derived(home_partition(digest, PARTITIONS), "keys")
+    workflow_id, definition, _ = raw(client).hget(name, digest).split(b" ")
+    raw(client).hset(name, digest, b"%b %b 1" % (workflow_id, definition))
 
 
 def lose(client: Client, *names: str) -> None:

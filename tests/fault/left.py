@@ -289,7 +289,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e outbox p ready w",
         },
     },
-    "retain": {
+    "set_retention": {
         "nothing": {
             "e",
             "e timers w",
