@@ -234,6 +234,30 @@ function M.edges(body)
   end
 end
 
+-- steps(keys, with_payloads, chunk, names)
+function M.steps(body)
+  return function(keys, argv)
+    local names = { unpack(argv, 3, #argv) }
+    return body(keys, argv[1] == "1", tonumber(argv[2]), names)
+  end
+end
+
+-- results(keys, with_payloads, latest, attempt, first_attempt, names)
+function M.results(body)
+  return function(keys, argv)
+    local names = { unpack(argv, 5, #argv) }
+    return body(keys, argv[1] == "1", argv[2] == "1", tonumber(argv[3]), tonumber(argv[4]), names)
+  end
+end
+
+-- inputs(keys, room, whole_first, step, items)
+function M.inputs(body)
+  return function(keys, argv)
+    local items = { unpack(argv, 4, #argv) }
+    return body(keys, tonumber(argv[1]), argv[2] == "1", argv[3], items)
+  end
+end
+
 -- ancestry(keys, places)
 function M.ancestry(body)
   return function(keys, argv)

@@ -41,9 +41,6 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
             Function("fire", when_full=True),
             Function("timers", reads_only=True),
             Function("queues", reads_only=True),
-            Function("steps", reads_only=True),
-            Function("results", reads_only=True),
-            Function("inputs", reads_only=True),
             Function("stats", reads_only=True),
         )
     },
