@@ -50,6 +50,109 @@ function M.callbacks(body)
   end
 end
 
+-- advance(tx, origin)
+function M.advance(body)
+  return function(keys, argv)
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3] ~= "" and argv[3] or nil)
+  end
+end
+
+-- recovery_session(keys, number)
+function M.recovery_session(body)
+  return function(keys, argv)
+    return body(keys, argv[1] ~= "" and argv[1] or nil)
+  end
+end
+
+-- cancel(tx, call_id, reason, note, force)
+function M.cancel(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6] == "1"
+    )
+  end
+end
+
+-- acknowledge(tx, call_id, actor, reason, note)
+function M.acknowledge(body)
+  return function(keys, argv)
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6])
+  end
+end
+
+-- set_retention(tx, call_id, kept_ms, note)
+function M.set_retention(body)
+  return function(keys, argv)
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5])
+  end
+end
+
+-- recover(tx, step, call_id, command_id, action, scope, force, reopen, note, parents_chunk)
+function M.recover(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6], argv[7],
+      argv[8] == "1", argv[9] == "1", argv[10], tonumber(argv[11])
+    )
+  end
+end
+
+-- record_evidence(tx, action, status, call_id, message, note, scope, step)
+function M.record_evidence(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6], argv[7],
+      argv[8], argv[9]
+    )
+  end
+end
+
+-- reserve_key(keys, digest, workflow_id, definition, replaces)
+function M.reserve_key(body)
+  return function(keys, argv)
+    return body(keys, argv[1], argv[2], argv[3], argv[4] ~= "" and argv[4] or nil)
+  end
+end
+
+-- release_key(keys, digest, workflow_id)
+function M.release_key(body)
+  return function(keys, argv)
+    return body(keys, argv[1], argv[2])
+  end
+end
+
+-- stage_insert(keys, own, payload)
+function M.stage_insert(body)
+  return function(keys, argv)
+    local own_end = 1 + tonumber(argv[1])
+    local own = { unpack(argv, 1 + 1, own_end) }
+    local at = own_end + 1
+    local payload = { unpack(argv, at, #argv) }
+    return body(keys, own, payload)
+  end
+end
+
+-- insert(tx, staged, steps, before, after, own_count, payload_count, note, own, payload)
+function M.insert(body)
+  return function(keys, argv)
+    local own_end = 10 + tonumber(argv[10])
+    local own = { unpack(argv, 10 + 1, own_end) }
+    local at = own_end + 1
+    local payload = { unpack(argv, at, #argv) }
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3] == "1", tonumber(argv[4]), argv[5],
+      argv[6], tonumber(argv[7]), tonumber(argv[8]), argv[9] ~= "" and argv[9] or nil, own, payload
+    )
+  end
+end
+
+-- block_id(keys)
+function M.block_id(body)
+  return function(keys)
+    return body(keys)
+  end
+end
+
 -- overdue_inserts(keys, limit)
 function M.overdue_inserts(body)
   return function(keys, argv)
@@ -95,10 +198,7 @@ end
 -- ancestry(keys, places)
 function M.ancestry(body)
   return function(keys, argv)
-    local places = {}
-    for at = 1, #argv do
-      places[#places + 1] = argv[at]
-    end
+    local places = { unpack(argv, 1, #argv) }
     return body(keys, places)
   end
 end
@@ -106,25 +206,8 @@ end
 -- page(keys, cursors)
 function M.page(body)
   return function(keys, argv)
-    local cursors = {}
-    for at = 1, #argv do
-      cursors[#cursors + 1] = argv[at]
-    end
+    local cursors = { unpack(argv, 1, #argv) }
     return body(keys, cursors)
-  end
-end
-
--- advance(tx, origin)
-function M.advance(body)
-  return function(keys, argv)
-    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3] ~= "" and argv[3] or nil)
-  end
-end
-
--- recovery_session(keys, number)
-function M.recovery_session(body)
-  return function(keys, argv)
-    return body(keys, argv[1] ~= "" and argv[1] or nil)
   end
 end
 
@@ -213,10 +296,7 @@ end
 -- faulty_topics(keys, members)
 function M.faulty_topics(body)
   return function(keys, argv)
-    local members = {}
-    for at = 1, #argv do
-      members[#members + 1] = argv[at]
-    end
+    local members = { unpack(argv, 1, #argv) }
     return body(keys, members)
   end
 end

@@ -29,8 +29,9 @@ from rwf.ops.waits import (
 )
 from rwf.protocol.declare import Arg
 from rwf.protocol.functions.callbacks import DispatcherSeen
+from rwf.protocol.functions.inserts import ReleaseKey
 from rwf.protocol.keys import Keys
-from rwf.protocol.requests import Call, Op, ask
+from rwf.protocol.requests import Op, ask
 
 T = TypeVar("T")
 Progress = Callable[[PruneReport], object]
@@ -102,16 +103,16 @@ def prune(ctx: OpContext, workflow_id: str, dispatcher: str = "") -> Op[bool | U
         elif what == b"removing":
             place, keyed, waits = rest
             if keyed:
-                yield _unreserve(ctx, workflow_id, keyed)
+                yield from _release_key(ctx, workflow_id, keyed)
             yield from _forget(ctx, workflow_id, waits, unsettled)
         else:
             yield from settle(ctx, unsettled)
             return bool(what == b"removed")
 
 
-def _unreserve(ctx: OpContext, workflow_id: str, keyed: bytes) -> Call:
+def _release_key(ctx: OpContext, workflow_id: str, keyed: bytes) -> Op[None]:
     home, digest, _ = keyed.decode().split(":")
-    return Call("unreserve", ctx.keys.partition(int(home)), [digest, workflow_id])
+    yield from ask(ctx.keys.partition(int(home)), ReleaseKey(digest, workflow_id))
 
 
 def _forget(

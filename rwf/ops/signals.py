@@ -35,6 +35,7 @@ from rwf.ops.waits import (
 )
 from rwf.protocol.codecs import EPOCH
 from rwf.protocol.declare import Arg, decoder_of
+from rwf.protocol.functions.commands import RecordEvidence
 from rwf.protocol.functions.topics import SignalOfDedupeKey
 from rwf.protocol.functions.workflows import HeaderReply
 from rwf.protocol.requests import CONNECT, Op, ask
@@ -106,8 +107,10 @@ def deliver_signal(
     kind, answer, handed = yield topic.call(ctx, "signal", args)
     found = Signal.parse(answer)
     if kind == b"duplicate" and found.workflow_id is not None:
-        args = [_DELIVER, "already_consumed", new_call_id(), "", note, "signal", found.step or ""]
-        yield ctx.on_workflow("note", found.workflow_id, args)
+        entry = RecordEvidence(
+            _DELIVER, "already_consumed", new_call_id(), "", note, "signal", found.step or ""
+        )
+        yield from ask(ctx.workflow_keys(found.workflow_id), entry)
     unsettled: Unsettled = {}
     found = (yield from hand_over(ctx, topic, handed, unsettled, found.number)) or found
     yield from settle(ctx, unsettled)

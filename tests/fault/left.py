@@ -205,7 +205,6 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "nothing": {
             "index p ready stats w",
             "index ready stats w",
-            "staged",
         },
         "rebuild": {
             "index p ready w",
@@ -217,12 +216,22 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "w",
         },
     },
+    "stage_insert": {
+        "nothing": {
+            "staged",
+        },
+    },
+    "block_id": {
+        "nothing": {
+            "staged",
+        },
+    },
     "register_daemon": {
         "rebuild": {
             "daemons",
         },
     },
-    "note": {
+    "record_evidence": {
         "nothing": {
             "n",
         },

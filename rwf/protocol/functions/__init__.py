@@ -3,6 +3,7 @@
 from rwf.protocol.declare import FUNCTIONS
 from rwf.protocol.functions import (
     callbacks,
+    commands,
     inserts,
     namespace,
     reads,
@@ -15,6 +16,7 @@ from rwf.protocol.functions import (
 __all__ = [
     "FUNCTIONS",
     "callbacks",
+    "commands",
     "inserts",
     "namespace",
     "reads",
