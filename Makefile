@@ -26,12 +26,11 @@ lint: .venv/dev
 	@echo "== what is generated is up to date"
 	@$(BIN)/python -m rwf.protocol.generate --check
 	@$(BIN)/python tools/states.py --check
-	@$(BIN)/python tools/blocking.py --check
 	@echo "== luacheck"
 	@$(BIN)/python tools/lint_lua.py
 	@echo "== actionlint"
 	@PATH="$(BIN):$$PATH"; if command -v actionlint >/dev/null; then actionlint; else \
-	  echo "SKIPPED: actionlint is missing ($(PIP) -e '.[actions]', which downloads it from GitHub)"; fi
+	  echo "SKIPPED: actionlint is missing ($(BIN)/pip install -e '.[actions]' downloads it from GitHub)"; fi
 
 check: lint
 	@echo "== pytest, unit tests without servers"
