@@ -18,7 +18,7 @@ local function on_record(workflow, item, again)
   for at = workflow.h.recoveries, again and max(workflow.h.recoveries - RECENT, 1) or workflow.h.recoveries, -1 do
     local text = recovery.stored(workflow, at)
     if text and recovery.read(text).call == item.call then
-      return transaction.number(at), text, "accepted"
+      return integer.text(at), text, "accepted"
     end
   end
   return nil

@@ -10,7 +10,7 @@ return function(keys, digest, workflow_id, definition, replaces)
     local made = tonumber(match(held, " (%d+)$"))
     return { held, made + states.INSERT_MS < now and "1" or "" }
   end
-  held = workflow_id .. " " .. definition .. " " .. transaction.number(now)
+  held = workflow_id .. " " .. definition .. " " .. integer.text(now)
   command("HSET", keys[keyslots.KEYS], digest, held)
   return { held, "" }
 end

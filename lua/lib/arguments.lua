@@ -167,6 +167,16 @@ function M.discard(body)
   end
 end
 
+-- prune(tx, place, dispatcher_seen, never_seen_for, first)
+function M.prune(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3] ~= "" and argv[3] or nil,
+      argv[4] == "1", tonumber(argv[5]), tonumber(argv[6])
+    )
+  end
+end
+
 -- show(keys)
 function M.show(body)
   return function(keys)
@@ -208,6 +218,26 @@ function M.page(body)
   return function(keys, argv)
     local cursors = { unpack(argv, 1, #argv) }
     return body(keys, cursors)
+  end
+end
+
+-- await(tx, step, call_id, lease, deadline, signal, correlation_key, note, actor)
+function M.await(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6], argv[7],
+      argv[8], argv[9], argv[10]
+    )
+  end
+end
+
+-- resolve_wait(tx, step, n, signal_id, payload, note)
+function M.resolve_wait(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], tonumber(argv[4]), argv[5], argv[6],
+      argv[7]
+    )
   end
 end
 
@@ -316,6 +346,70 @@ function M.set_gauges(body)
       gauges[#gauges + 1] = { field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]) }
     end
     return body(keys, gauges)
+  end
+end
+
+-- signal(tx, signal, correlation_key, dedupe_key, call_id, has_payload, payload, note, actor)
+function M.signal(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6],
+      argv[7] == "1", argv[8], argv[9], argv[10]
+    )
+  end
+end
+
+-- update_topic(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, repair, unrecorded)
+function M.update_topic(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6], argv[7],
+      argv[8], argv[9], tonumber(argv[10]), tonumber(argv[11]), argv[12] == "1", argv[13] == "1"
+    )
+  end
+end
+
+-- judge_topic(tx, signal, correlation_key)
+function M.judge_topic(body)
+  return function(keys, argv)
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4])
+  end
+end
+
+-- forget(tx, signal, correlation_key, workflow_id, forgotten)
+function M.forget(body)
+  return function(keys, argv)
+    local forgotten = {}
+    for at = 6, #argv, 2 do
+      forgotten[#forgotten + 1] = { step = argv[at], consumed = tonumber(argv[at + 1]) }
+    end
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], forgotten
+    )
+  end
+end
+
+-- withdraw_signal(tx, number, call_id, note, seen, patient)
+function M.withdraw_signal(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), tonumber(argv[3]), argv[4], argv[5],
+      argv[6] == "1", argv[7] == "1"
+    )
+  end
+end
+
+-- kept_signals(keys, limit, signal, any_key, key, status, first)
+function M.kept_signals(body)
+  return function(keys, argv)
+    local first = {}
+    for at = 6, #argv do
+      first[#first + 1] = tonumber(argv[at])
+    end
+    return body(
+      keys, tonumber(argv[1]), argv[2] ~= "" and argv[2] or nil, argv[3] == "1", argv[4],
+      argv[5] ~= "" and argv[5] or nil, first
+    )
   end
 end
 

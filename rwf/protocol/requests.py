@@ -37,16 +37,8 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
             Function("claim_callbacks", when_full=True),
             Function("settle_callbacks", when_full=True),
             Function("resend_callback"),
-            Function("await"),
-            Function("wake", when_full=True),
-            Function("signal"),
-            Function("sync", when_full=True),
-            Function("forget", when_full=True),
-            Function("kept", reads_only=True),
-            Function("withdraw", when_full=True),
             Function("peek"),
             Function("take"),
-            Function("prune", when_full=True),
             Function("start"),
             Function("heartbeat", when_full=True),
             Function("fire", when_full=True),
@@ -66,8 +58,8 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
 PUBLISHING: Final = frozenset(
     {
         "complete", "claim_callbacks", "settle_callbacks", "resend_callback",
-        "await", "wake", "signal", "sync", "start", "heartbeat", "fire",
-        "prune", "forget", "withdraw",
+        "start", "heartbeat", "fire",
+
         *(function.name for function in DECLARED.values() if function.publishes),
     }
 )  # fmt: skip
