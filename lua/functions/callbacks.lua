@@ -9,7 +9,7 @@ return function(keys, first, last)
   end
   local records = {}
   for number = first, last do
-    local text = command("HGET", w, "@" .. transaction.number(number))
+    local text = command("HGET", w, "@" .. integer.text(number))
     if not text then
       break
     end

@@ -2,6 +2,6 @@
 --
 -- Bound: as many as the caller asks for (500 at most).
 return function(keys, skip, limit)
-  local now = transaction.number(transaction.open(keys).ms)
+  local now = integer.text(transaction.open(keys).ms)
   return command("ZRANGEBYSCORE", keys[keyslots.OUTBOX], "-inf", now, "LIMIT", skip, limit)
 end

@@ -4,7 +4,7 @@
 return function(keys, of_parents, step, first, last)
   local fields = {}
   for chunk = first, last do
-    fields[#fields + 1] = (of_parents and "u:" or "k:") .. step .. ":" .. transaction.number(chunk)
+    fields[#fields + 1] = (of_parents and "u:" or "k:") .. step .. ":" .. integer.text(chunk)
   end
   local _, payloads = keyslots.workflow(keys, 1)
   return command("HMGET", payloads, unpack(fields))

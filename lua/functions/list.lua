@@ -13,7 +13,7 @@ end
 
 return function(keys, groups, behind, limit)
   local index, replies = keys[keyslots.INDEX], {}
-  local from, count = behind and "|" .. behind or "}", transaction.number(limit)
+  local from, count = behind and "|" .. behind or "}", integer.text(limit)
   for group in gmatch(groups, "%a") do
     local found, places = page(index, group, from, count), {}
     local others = #found == limit and rest(index, found[#found], count) or {}

@@ -2,6 +2,6 @@
 --
 -- Bound: as many as the caller asks for (64).
 return function(keys, limit)
-  local now = transaction.number(transaction.open(keys).ms)
+  local now = integer.text(transaction.open(keys).ms)
   return command("ZRANGEBYSCORE", keys[keyslots.STAGED], "-inf", "(" .. now, "LIMIT", "0", limit)
 end

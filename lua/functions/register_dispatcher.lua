@@ -7,7 +7,7 @@ return function(keys)
   local found, now = transaction.namespace(keys[1]), transaction.open(keys).ms
   local seen = tonumber(command("HGET", keys[1], "dispatcher") or nil)
   if found[1] and not (seen and seen <= now and now < seen + states.DISPATCHER_NOTED_MS) then
-    command("HSET", keys[1], "dispatcher", transaction.number(now))
+    command("HSET", keys[1], "dispatcher", integer.text(now))
   end
   return found
 end

@@ -50,6 +50,109 @@ function M.callbacks(body)
   end
 end
 
+-- advance(tx, origin)
+function M.advance(body)
+  return function(keys, argv)
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3] ~= "" and argv[3] or nil)
+  end
+end
+
+-- recovery_session(keys, number)
+function M.recovery_session(body)
+  return function(keys, argv)
+    return body(keys, argv[1] ~= "" and argv[1] or nil)
+  end
+end
+
+-- cancel(tx, call_id, reason, note, force)
+function M.cancel(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6] == "1"
+    )
+  end
+end
+
+-- acknowledge(tx, call_id, actor, reason, note)
+function M.acknowledge(body)
+  return function(keys, argv)
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6])
+  end
+end
+
+-- set_retention(tx, call_id, kept_ms, note)
+function M.set_retention(body)
+  return function(keys, argv)
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5])
+  end
+end
+
+-- recover(tx, step, call_id, command_id, action, scope, force, reopen, note, parents_chunk)
+function M.recover(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6], argv[7],
+      argv[8] == "1", argv[9] == "1", argv[10], tonumber(argv[11])
+    )
+  end
+end
+
+-- record_evidence(tx, action, status, call_id, message, note, scope, step)
+function M.record_evidence(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6], argv[7],
+      argv[8], argv[9]
+    )
+  end
+end
+
+-- reserve_key(keys, digest, workflow_id, definition, replaces)
+function M.reserve_key(body)
+  return function(keys, argv)
+    return body(keys, argv[1], argv[2], argv[3], argv[4] ~= "" and argv[4] or nil)
+  end
+end
+
+-- release_key(keys, digest, workflow_id)
+function M.release_key(body)
+  return function(keys, argv)
+    return body(keys, argv[1], argv[2])
+  end
+end
+
+-- stage_insert(keys, own, payload)
+function M.stage_insert(body)
+  return function(keys, argv)
+    local own_end = 1 + tonumber(argv[1])
+    local own = { unpack(argv, 1 + 1, own_end) }
+    local at = own_end + 1
+    local payload = { unpack(argv, at, #argv) }
+    return body(keys, own, payload)
+  end
+end
+
+-- insert(tx, staged, steps, before, after, own_count, payload_count, note, own, payload)
+function M.insert(body)
+  return function(keys, argv)
+    local own_end = 10 + tonumber(argv[10])
+    local own = { unpack(argv, 10 + 1, own_end) }
+    local at = own_end + 1
+    local payload = { unpack(argv, at, #argv) }
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3] == "1", tonumber(argv[4]), argv[5],
+      argv[6], tonumber(argv[7]), tonumber(argv[8]), argv[9] ~= "" and argv[9] or nil, own, payload
+    )
+  end
+end
+
+-- block_id(keys)
+function M.block_id(body)
+  return function(keys)
+    return body(keys)
+  end
+end
+
 -- overdue_inserts(keys, limit)
 function M.overdue_inserts(body)
   return function(keys, argv)
@@ -61,6 +164,16 @@ end
 function M.discard(body)
   return function(keys)
     return body(keys)
+  end
+end
+
+-- prune(tx, place, dispatcher_seen, never_seen_for, first)
+function M.prune(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3] ~= "" and argv[3] or nil,
+      argv[4] == "1", tonumber(argv[5]), tonumber(argv[6])
+    )
   end
 end
 
@@ -95,10 +208,7 @@ end
 -- ancestry(keys, places)
 function M.ancestry(body)
   return function(keys, argv)
-    local places = {}
-    for at = 1, #argv do
-      places[#places + 1] = argv[at]
-    end
+    local places = { unpack(argv, 1, #argv) }
     return body(keys, places)
   end
 end
@@ -106,25 +216,28 @@ end
 -- page(keys, cursors)
 function M.page(body)
   return function(keys, argv)
-    local cursors = {}
-    for at = 1, #argv do
-      cursors[#cursors + 1] = argv[at]
-    end
+    local cursors = { unpack(argv, 1, #argv) }
     return body(keys, cursors)
   end
 end
 
--- advance(tx, origin)
-function M.advance(body)
+-- await(tx, step, call_id, lease, deadline, signal, correlation_key, note, actor)
+function M.await(body)
   return function(keys, argv)
-    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3] ~= "" and argv[3] or nil)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6], argv[7],
+      argv[8], argv[9], argv[10]
+    )
   end
 end
 
--- recovery_session(keys, number)
-function M.recovery_session(body)
+-- resolve_wait(tx, step, n, signal_id, payload, note)
+function M.resolve_wait(body)
   return function(keys, argv)
-    return body(keys, argv[1] ~= "" and argv[1] or nil)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], tonumber(argv[4]), argv[5], argv[6],
+      argv[7]
+    )
   end
 end
 
@@ -213,10 +326,7 @@ end
 -- faulty_topics(keys, members)
 function M.faulty_topics(body)
   return function(keys, argv)
-    local members = {}
-    for at = 1, #argv do
-      members[#members + 1] = argv[at]
-    end
+    local members = { unpack(argv, 1, #argv) }
     return body(keys, members)
   end
 end
@@ -236,6 +346,70 @@ function M.set_gauges(body)
       gauges[#gauges + 1] = { field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]) }
     end
     return body(keys, gauges)
+  end
+end
+
+-- signal(tx, signal, correlation_key, dedupe_key, call_id, has_payload, payload, note, actor)
+function M.signal(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6],
+      argv[7] == "1", argv[8], argv[9], argv[10]
+    )
+  end
+end
+
+-- update_topic(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, repair, unrecorded)
+function M.update_topic(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6], argv[7],
+      argv[8], argv[9], tonumber(argv[10]), tonumber(argv[11]), argv[12] == "1", argv[13] == "1"
+    )
+  end
+end
+
+-- judge_topic(tx, signal, correlation_key)
+function M.judge_topic(body)
+  return function(keys, argv)
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4])
+  end
+end
+
+-- forget(tx, signal, correlation_key, workflow_id, forgotten)
+function M.forget(body)
+  return function(keys, argv)
+    local forgotten = {}
+    for at = 6, #argv, 2 do
+      forgotten[#forgotten + 1] = { step = argv[at], consumed = tonumber(argv[at + 1]) }
+    end
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], forgotten
+    )
+  end
+end
+
+-- withdraw_signal(tx, number, call_id, note, seen, patient)
+function M.withdraw_signal(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), tonumber(argv[3]), argv[4], argv[5],
+      argv[6] == "1", argv[7] == "1"
+    )
+  end
+end
+
+-- kept_signals(keys, limit, signal, any_key, key, status, first)
+function M.kept_signals(body)
+  return function(keys, argv)
+    local first = {}
+    for at = 6, #argv do
+      first[#first + 1] = tonumber(argv[at])
+    end
+    return body(
+      keys, tonumber(argv[1]), argv[2] ~= "" and argv[2] or nil, argv[3] == "1", argv[4],
+      argv[5] ~= "" and argv[5] or nil, first
+    )
   end
 end
 

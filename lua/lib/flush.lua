@@ -247,4 +247,9 @@ function M.header(workflow)
   return { workflow.static, M.counts(workflow), context, waits.flag(workflow) }
 end
 
+-- The reply to a command on a workflow: its refusal, or the outcome with the header as it is now.
+function M.reply(workflow, answer)
+  return answer[1] == "rejected" and answer or { answer[1], M.header(workflow) }
+end
+
 return M

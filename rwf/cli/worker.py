@@ -37,6 +37,10 @@ def _loaded(_context: click.Context, _parameter: click.Parameter, place: str) ->
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise click.BadParameter(f"cannot import {module_name}: {error}") from None
+    except Exception as error:  # whatever the user's module raises
+        raise click.BadParameter(
+            f"cannot import {module_name}: {type(error).__name__}: {error}"
+        ) from None
     found = getattr(module, name, None)
     if not isinstance(found, Worker):
         raise click.BadParameter(f"{module_name} has no Worker named {name}")

@@ -21,15 +21,16 @@ from rwf.ops.base import (
     checked_text,
     invalid,
     new_call_id,
-    rejection,
+    rejected,
     wire_text,
 )
 from rwf.ops.signals import checked_key, checked_signal, note_of
 from rwf.ops.waits import Topic, Unsettled, hand_over, settle
-from rwf.protocol.declare import Arg
+from rwf.protocol.declare import Refusal
 from rwf.protocol.functions.reads import ScannedPage, ScanSets
+from rwf.protocol.functions.topics import KeptSignals, ReadKeptSignals, WithdrawSignal
 from rwf.protocol.keys import home_partition, is_digest
-from rwf.protocol.requests import CONNECT, Call, Op, ask, call_of
+from rwf.protocol.requests import CONNECT, Op, ask, call_of
 from rwf.protocol.waits import Signal
 
 _READ: Final = "read"
@@ -90,11 +91,6 @@ class _Filter:
             None if key is None else checked_key(key, "correlation_key", _READ),
             None if status is None else SignalStatus(status),
         )
-
-    @property
-    def args(self) -> list[Arg]:
-        key = "" if self.key is None else f"={wire_text(self.key)}"
-        return [self.signal or "", key, self.status or ""]
 
 
 def list_signals(
@@ -194,24 +190,31 @@ def _take(
         if len(views) == _PAGE:
             return left[0]
         some = left[:_TOPICS_PER_CALL]
-        call = _kept(ctx, partition, some, wanted, _PAGE - len(views))
-        found, place, number = yield call
-        for at, name, answer in found:
-            topic, signal = Topic.stored(name), Signal.parse(answer)
+        found, place, number = yield from _kept(ctx, partition, some, wanted, _PAGE - len(views))
+        for at, name, reply in found:
+            topic, signal = Topic.stored(name), Signal.of(reply)
             signal_id = f"{partition}-{some[at - 1][0]}/{signal.number}"
             views.append(signal.view(signal_id, topic.signal, topic.key))
         if place == 0:
             del left[: len(some)]
         else:
-            left = [(left[place - 1][0], int(number)), *left[place:]]
+            left = [(left[place - 1][0], number), *left[place:]]
     return None
 
 
 def _kept(
     ctx: OpContext, partition: int, topics: Sequence[tuple[str, int]], wanted: _Filter, most: int
-) -> Call:
+) -> Op[KeptSignals]:
     keys = ctx.keys.topics(partition, [digest for digest, _ in topics])
-    return Call("kept", keys, [most, *wanted.args, *(number for _, number in topics)])
+    asked = ReadKeptSignals(
+        most,
+        wanted.signal,
+        wanted.key is None,
+        wire_text(wanted.key or ""),
+        wanted.status,
+        [number for _, number in topics],
+    )
+    return (yield from ask(keys, asked))
 
 
 # --- withdrawing ------------------------------------------------------------------------------
@@ -233,17 +236,18 @@ def withdraw_signal(
     while True:
         found = yield from _look(ctx, home, digest, number)
         note = _note(signal_id, found, told)
-        args: list[Arg] = [number, call_id, note, "1" if found else ""]
-        args.append("1" if hand_offs == _PATIENCE else "")
-        reply = yield Call("withdraw", ctx.keys.topic(digest), args)
-        if reply[0] == b"busy" and found:
+        asked = WithdrawSignal(
+            number, call_id, note, found is not None, patient=hand_offs < _PATIENCE
+        )
+        reply = yield from ask(ctx.keys.topic(digest), asked)
+        if isinstance(reply, Refusal):
+            raise rejected(_WITHDRAW, "signal", reply)
+        if reply.outcome == "busy" and found:
             # It may have a wait already, which is to be known first.
-            yield from hand_over(ctx, found[0], reply[1], unsettled, None)
+            yield from hand_over(ctx, found[0], reply.handed, unsettled, None)
             yield from settle(ctx, unsettled)
             hand_offs += 1
-        elif reply[0] == b"rejected":
-            raise rejection(_WITHDRAW, "signal", reply)
-        elif reply[0] == b"accepted" and found:
+        elif reply.outcome == "accepted" and found:
             topic, signal = found
             withdrawn = replace(signal, status=SignalStatus.WITHDRAWN)
             return withdrawn.view(signal_id, topic.signal, topic.key)
@@ -251,9 +255,9 @@ def withdraw_signal(
 
 def _look(ctx: OpContext, home: int, digest: str, number: int) -> Op[Found | None]:
     """A signal with its topic, if it is kept."""
-    found, _, _ = yield _kept(ctx, home, [(digest, number)], _Filter(None, None, None), 1)
-    for _, name, answer in found:
-        signal = Signal.parse(answer)
+    kept = yield from _kept(ctx, home, [(digest, number)], _Filter(None, None, None), 1)
+    for _, name, reply in kept.signals:
+        signal = Signal.of(reply)
         if signal.number == number:
             return Topic.stored(name), signal
     return None

@@ -33,28 +33,12 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
     **{
         function.name: function
         for function in (
-            Function("reserve"),
-            Function("unreserve", when_full=True),
-            Function("note"),
-            Function("insert"),
             Function("complete"),
             Function("claim_callbacks", when_full=True),
             Function("settle_callbacks", when_full=True),
             Function("resend_callback"),
-            Function("await"),
-            Function("wake", when_full=True),
-            Function("signal"),
-            Function("sync", when_full=True),
-            Function("forget", when_full=True),
-            Function("kept", reads_only=True),
-            Function("withdraw", when_full=True),
             Function("peek"),
             Function("take"),
-            Function("retain", when_full=True),
-            Function("prune", when_full=True),
-            Function("cancel", when_full=True),
-            Function("acknowledge"),
-            Function("recover"),
             Function("start"),
             Function("heartbeat", when_full=True),
             Function("fire", when_full=True),
@@ -73,9 +57,9 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
 # the publishing verb, and whether this very call was sent before.
 PUBLISHING: Final = frozenset(
     {
-        "note", "insert", "complete", "claim_callbacks", "settle_callbacks", "resend_callback",
-        "await", "wake", "signal", "sync", "start", "heartbeat", "fire",
-        "cancel", "recover", "retain", "prune", "forget", "withdraw", "acknowledge",
+        "complete", "claim_callbacks", "settle_callbacks", "resend_callback",
+        "start", "heartbeat", "fire",
+
         *(function.name for function in DECLARED.values() if function.publishes),
     }
 )  # fmt: skip

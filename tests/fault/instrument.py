@@ -13,7 +13,7 @@ from rwf import Client
 from rwf.protocol.library import Library, library
 
 _COMMAND: Final = "redis.call\n"
-_BEFORE: Final = "local function resolved(callback)\n"
+_BEFORE: Final = "local function resolving(callback)\n"
 _INSTRUMENT: Final = """
 local ran, failing, now = 0, 0, nil
 local function instrumented(name, ...)

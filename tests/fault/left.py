@@ -110,9 +110,21 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "index timers",
         },
     },
+    "repair_callbacks": {
+        "rebuild": {
+            "outbox",
+        },
+    },
+    "correct_counts": {
+        "rebuild": {
+            "index",
+            "index w",
+        },
+    },
     "claim_callbacks": {
         "sweep": {
             "outbox",
+            "outbox w",
         },
     },
     "complete": {
@@ -205,7 +217,6 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "nothing": {
             "index p ready stats w",
             "index ready stats w",
-            "staged",
         },
         "rebuild": {
             "index p ready w",
@@ -217,12 +228,22 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "w",
         },
     },
+    "stage_insert": {
+        "nothing": {
+            "staged",
+        },
+    },
+    "block_id": {
+        "nothing": {
+            "staged",
+        },
+    },
     "register_daemon": {
         "rebuild": {
             "daemons",
         },
     },
-    "note": {
+    "record_evidence": {
         "nothing": {
             "n",
         },
@@ -232,6 +253,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "index w",
         },
         "nothing": {
+            "e n p timers w",
             "e p timers w",
             "index stats w",
             "w",
@@ -265,6 +287,15 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e index outbox p ready timers w",
             "e index p timers w",
             "e outbox p ready w",
+        },
+    },
+    "set_retention": {
+        "nothing": {
+            "e",
+            "e timers w",
+        },
+        "sweep": {
+            "e timers",
         },
     },
     "repair_topic": {
@@ -344,7 +375,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "timers",
         },
     },
-    "sync": {
+    "update_topic": {
         "nothing": {
             "reg sig stats timers",
             "reg sig timers",
@@ -382,7 +413,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "d timers",
         },
     },
-    "wake": {
+    "resolve_wait": {
         "nothing": {
             "d e p ready stats timers w",
             "e",
@@ -397,7 +428,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e p ready",
         },
     },
-    "withdraw": {
+    "withdraw_signal": {
         "nothing": {
             "log",
             "log sig stats",

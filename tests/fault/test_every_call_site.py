@@ -40,10 +40,11 @@ WRITING: Final = {name for name, function in FUNCTIONS.items() if not function.r
 SINGLE: Final = {
     "create_namespace",
     "register_dispatcher",
-    "reserve",
-    "unreserve",
+    "reserve_key",
+    "release_key",
     "set_gauges",
     "forget",
+    "peek",
 }
 
 

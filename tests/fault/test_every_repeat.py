@@ -27,7 +27,8 @@ WHILE_CONNECTING: Final = ("create_namespace",)
 # a refusal is told again without the next step that its reason alone does not tell.
 OTHER_ANSWERS: Final = (
     "acknowledge", "advance", "insert", "complete", "heartbeat", "recover", "prune",
-    "repair_workflow", "set_gauges", "repair_keys", "repair_topic", "remove_orphans", "sync",
+    "repair_workflow", "repair_callbacks", "correct_counts", "set_gauges", "repair_keys",
+    "repair_topic", "remove_orphans", "update_topic",
 )  # fmt: skip
 
 

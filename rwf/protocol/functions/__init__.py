@@ -3,8 +3,10 @@
 from rwf.protocol.declare import FUNCTIONS
 from rwf.protocol.functions import (
     callbacks,
+    commands,
     inserts,
     namespace,
+    prune,
     reads,
     repairs,
     topics,
@@ -15,8 +17,10 @@ from rwf.protocol.functions import (
 __all__ = [
     "FUNCTIONS",
     "callbacks",
+    "commands",
     "inserts",
     "namespace",
+    "prune",
     "reads",
     "repairs",
     "topics",
