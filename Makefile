@@ -8,9 +8,10 @@ export RWF_TEST_SCALE
 .PHONY: help check lint test test-long test-oldest demo bench clean
 
 help:
-	@echo "make check      lint, types, and the unit tests (about a minute)"
-	@echo "make test       lint, types, and the tests (some minutes); T=FILE for the tests of a file, or T='-k NAME'"
-	@echo "make test-long  the long tests; RWF_TEST_SCALE=slice for a short slice of each"
+	@echo "make check      lint, types, and the unit tests that need no server (under a minute)"
+	@echo "make test       lint, types, and the tests (some minutes)"
+	@echo "make test T=... of these tests alone: a file, a folder, FILE::NAME, or '-k NAME'"
+	@echo "make test-long  the long tests, or those of T; RWF_TEST_SCALE=slice for a short slice of each"
 	@echo "make test-oldest  tests with the oldest version of each dependency that is allowed"
 	@echo "make demo       workers, a daemon and an embedded server, each killed once"
 	@echo "make bench      server time and memory of each transition, and what idling costs"
@@ -23,15 +24,22 @@ lint: .venv/dev
 	@echo "== mypy"
 	@$(BIN)/mypy
 	@echo "== what is generated is up to date"
+	@$(BIN)/python -m rwf.protocol.generate --check
 	@$(BIN)/python tools/states.py --check
+	@$(BIN)/python tools/functions.py --check
+	@echo "== luacheck"
+	@$(BIN)/python tools/lint_lua.py
+	@echo "== actionlint"
+	@PATH="$(BIN):$$PATH"; if command -v actionlint >/dev/null; then actionlint; else \
+	  echo "SKIPPED: actionlint is missing ($(BIN)/pip install -e '.[actions]' downloads it from GitHub)"; fi
 
 check: lint
-	@echo "== pytest, unit tests"
-	@$(BIN)/pytest -q -n 2 -m "not long" tests/unit
+	@echo "== pytest, unit tests without servers"
+	@$(BIN)/pytest -q -n 2 -m "not long and not server" tests/unit
 
 ifdef T
 test: .venv/dev
-	@$(BIN)/pytest -q -n 2 $(T)
+	@$(BIN)/pytest -q -n 2 -m "not long" $(T)
 else
 test: lint
 	@echo "== pytest"
@@ -41,7 +49,7 @@ endif
 test-long: RWF_TEST_SCALE ?= long
 test-long: .venv/dev
 	@echo "== pytest, long tests ($(RWF_TEST_SCALE))"
-	@$(BIN)/pytest -q -n 2 -m "long$(if $(filter slice,$(RWF_TEST_SCALE)), and not whole)"
+	@$(BIN)/pytest -q -n 2 -m "long$(if $(filter slice,$(RWF_TEST_SCALE)), and not whole)" $(T)
 
 # The newest versions are those of make test, in a .venv that was just made.
 test-oldest: .venv-oldest/dev

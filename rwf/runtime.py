@@ -174,8 +174,8 @@ def run_to_end(main: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine in an event loop of its own, and ends that whatever else runs in it.
 
     Unlike ``asyncio.run`` it goes on when a task that some handler has made raises SystemExit or
-    KeyboardInterrupt, and waits a second at most for tasks that do not let themselves be cancelled,
-    and for no thread. Raises RuntimeError where a loop runs already.
+    KeyboardInterrupt, or stops the loop; it waits a second at most for tasks that do not let
+    themselves be cancelled, and for no thread. Raises RuntimeError where a loop runs already.
     """
     if asyncio._get_running_loop() is not None:
         main.close()
@@ -190,6 +190,10 @@ def run_to_end(main: Coroutine[Any, Any, T]) -> T:
                 if task.done():
                     raise
                 _log.error("a task raised %s, and all others go on", type(raised).__name__)
+            except RuntimeError:
+                if task.done():
+                    raise
+                _log.error("a task has stopped the event loop, which goes on")
     finally:
         loop.run_until_complete(end_tasks(asyncio.all_tasks(loop), _PATIENCE))
         with suppress(TimeoutError):

@@ -148,6 +148,7 @@ class Threads:
         """Has a job never begin; false when it has begun."""
         if not job.take():
             return False
+        job.over = True
         self._state.busy -= 1
         return True
 

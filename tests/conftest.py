@@ -39,9 +39,11 @@ _ON_FEW: Final = frozenset(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where a scale is asked for, what scales is a long test; and so are some files' tests on
-    some kinds of servers."""
+    """Marks tests that start servers and, where a scale is asked for, what scales as long; and so
+    some files' tests on some kinds of servers."""
     for item in items:
+        if "pool" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.server)
         if SCALE and item.get_closest_marker("scaled"):
             item.add_marker(pytest.mark.long)
         if item.path.stem in _ON_FEW and _kind(item) not in (None, *_FEW):

@@ -157,7 +157,10 @@ def document() -> str:
 def main() -> int:
     text = document()
     if "--check" in sys.argv:
-        return int(DOCUMENT.read_text() != text)
+        if DOCUMENT.read_text() == text:
+            return 0
+        print("docs/states.md is not up to date; run `python tools/states.py`")
+        return 1
     DOCUMENT.write_text(text)
     return 0
 

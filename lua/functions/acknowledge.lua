@@ -1,10 +1,5 @@
 -- acknowledge: an operator has seen that a workflow ended badly, and leaves it at that.
 --
--- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before, the call id, who (quoted), why (quoted), the client's
---   note.
--- Reply: {"accepted"|"duplicate", static, counts, context, flag}, or {"rejected", reason, stamp, message, next
---   step where the reason does not tell it}.
 -- Writes: the acknowledgement (header.lua), the header when a refusal was to be reviewed, evidence, statistics.
 local function reject(kind, tx, workflow, item, message, next_step)
   local reply = evidence[kind](tx, workflow, item, "illegal_transition", message)
@@ -12,12 +7,12 @@ local function reject(kind, tx, workflow, item, message, next_step)
   return reply
 end
 
-local function judge(tx, workflow, item, again)
-  local refused = evidence.refuse_workflow(tx, workflow, item, again)
+local function judge(tx, workflow, item)
+  local refused = evidence.refuse_workflow(tx, workflow, item, tx.again)
   if refused then
     return refused
   end
-  if again and evidence.accepted_before(workflow, item) then
+  if tx.again and evidence.accepted_before(workflow, item) then
     return { "accepted" }
   end
   local h, state = workflow.h, states.workflow_state(workflow.h)
@@ -47,17 +42,13 @@ local function accept(tx, workflow, item)
   return { "accepted" }
 end
 
-return function(keys, args)
-  local tx = transaction.open(keys)
+return function(tx, call_id, actor, reason, note)
   local workflow = transaction.workflow(tx, 1, {})
   local item = {
-    action = "acknowledge", scope = "workflow", step = "", call = args[3], actor = args[4], reason = args[5],
-    note = args[6],
+    action = "acknowledge", scope = "workflow", step = "", call = call_id, actor = actor, reason = reason,
+    note = note,
   }
-  local answer = judge(tx, workflow, item, args[2] == "1") or accept(tx, workflow, item)
-  flush.commit(tx, args[1])
-  if answer[1] == "rejected" then
-    return answer
-  end
-  return { answer[1], unpack(flush.header(workflow)) }
+  local answer = judge(tx, workflow, item) or accept(tx, workflow, item)
+  flush.commit(tx)
+  return flush.reply(workflow, answer)
 end

@@ -1,11 +1,5 @@
 -- ancestry: what holds steps back, walked upwards from them.
 --
--- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: places to go on from: a step's name, or "name#n" for the n-th chunk of its parents.
--- Reply: {edges, records, places}. Edges are child, parent, child, parent, ...; records are name,
---   record, ... of the parents told, each once. Only parents that hold their child are told: those
---   that have not ended, for a child that waits, and those that ended other than completed over a
---   cancel edge. places is where to go on: those not taken up yet. Reads only.
 -- Bound: its budget of 250, of which a place costs 3 and an edge 1, with the last chunk (200) begun before its
 --   end.
 --
@@ -63,12 +57,10 @@ local function expand(workflow, place, seen, places, reply)
   for i = 1, #parents do
     local parent, found = parents[i], workflow.raw[parents[i]]
     if holds(own, marks[i], found) then
-      reply.edges[#reply.edges + 1] = name
-      reply.edges[#reply.edges + 1] = parent
+      reply.edges[#reply.edges + 1] = { name, parent }
       if not workflow.told[parent] then
         workflow.told[parent] = true
-        reply.records[#reply.records + 1] = parent
-        reply.records[#reply.records + 1] = found
+        reply.records[#reply.records + 1] = { parent, found }
       end
       if not seen[parent] and is_held(found) then
         seen[parent] = true
@@ -79,10 +71,10 @@ local function expand(workflow, place, seen, places, reply)
   return #parents
 end
 
-return function(keys, args)
+return function(keys, places)
   local w, p = keyslots.workflow(keys, 1)
   local workflow = { w = w, p = p, raw = {}, told = {} }
-  local places, seen, reply = args, {}, { edges = {}, records = {} }
+  local seen, reply = {}, { edges = {}, records = {} }
   for i = 1, #places do
     seen[places[i]] = true
   end

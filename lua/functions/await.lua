@@ -1,13 +1,7 @@
 -- await: puts a step into a wait for a signal.
 --
--- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before, the step, call id, lease, deadline ("",
---   "=" and microseconds, or "+" and microseconds from now), the signal's name, the correlation key
---   (quoted), the client's note, who asks for it (quoted) or "".
--- Reply: {answer, static, counts, context, flag}; the answer is {"accepted"|"duplicate", wait}, the wait
---   as it is now, or {"rejected", reason, stamp, message}.
 -- Writes: the step and its wait, counts, evidence, ready queue, timers, index, statistics. The topic is
---   then told by the client (told.lua).
+--   then told by the client (update_topic.lua).
 -- Publishes: step_available, workflow_terminal, when the deadline has passed.
 local WAITING = { state = "w", cause = "" }
 -- Deadlines are kept within the years that a client can show: microseconds of the years 1 and 9999.
@@ -17,7 +11,7 @@ local RECENT = 16
 
 -- The wait that this command is on record for, or nil: by its call when it was sent before, or by its
 -- lease.
-local function find(workflow, item, again)
+local function earlier_wait(workflow, item, again)
   local latest = waits.latest(workflow, item.step)
   if not latest then
     return nil
@@ -40,8 +34,8 @@ local function find(workflow, item, again)
 end
 
 -- The answer that is already on record for this command, or nil.
-local function on_record(tx, workflow, item, again)
-  local wait = find(workflow, item, again)
+local function on_record(tx, workflow, item)
+  local wait = earlier_wait(workflow, item, tx.again)
   if wait and wait.call == item.call then
     return { "accepted", waits.write(wait) }
   end
@@ -78,8 +72,8 @@ local function obstacle(workflow, step, lease)
 end
 
 -- The answer to a command that changes nothing, or nil when it is to be carried out.
-local function judge(tx, workflow, item, again)
-  local refused = evidence.refuse_workflow(tx, workflow, item, again)
+local function judge(tx, workflow, item)
+  local refused = evidence.refuse_workflow(tx, workflow, item, tx.again)
   if refused then
     return refused
   end
@@ -87,7 +81,7 @@ local function judge(tx, workflow, item, again)
   if not step then
     return evidence.reject(tx, workflow, item, "step_not_found", "the workflow has no such step")
   end
-  local known = on_record(tx, workflow, item, again)
+  local known = on_record(tx, workflow, item)
   if known then
     return known
   end
@@ -98,19 +92,19 @@ local function judge(tx, workflow, item, again)
   return reason and evidence.reject(tx, workflow, item, reason, message)
 end
 
-local function deadline(tx, asked)
+local function end_of(tx, asked)
   local kind, number = match(asked, "^([=+])(.*)$")
   if kind ~= "+" then
     return number or ""
   end
-  return transaction.number(max(EARLIEST, min(LATEST, tx.us + number)))
+  return integer.text(max(EARLIEST, min(LATEST, tx.us + number)))
 end
 
 local function accept(tx, workflow, item)
   local step = transaction.step(workflow, item.step)
   transitions.withdraw(tx, workflow, item.step, step)
   local wait = {
-    status = "w", stamp = transaction.stamp(tx), deadline = deadline(tx, item.deadline), resolved = "",
+    status = "w", stamp = transaction.stamp(tx), deadline = end_of(tx, item.deadline), resolved = "",
     signal = "", told = "", asked = item.deadline, call = item.call, actor = item.actor,
     lease = item.lease, topic = item.topic,
   }
@@ -121,15 +115,16 @@ local function accept(tx, workflow, item)
   return { "accepted", waits.write(wait) }
 end
 
-return function(keys, args)
-  local tx = transaction.open(keys)
+return function(tx, step, call_id, lease, deadline, signal, correlation_key, note, actor)
   local item = {
-    action = "await_step", scope = "step", step = args[3], call = args[4], lease = args[5],
-    deadline = args[6], topic = args[7] .. "|" .. args[8], note = args[9], actor = args[10],
+    action = "await_step", scope = "step", step = step, call = call_id, lease = lease, deadline = deadline,
+    topic = signal .. "|" .. correlation_key, note = note, actor = actor,
   }
-  local workflow = transaction.workflow(tx, 1, { item.step })
-  expiry.expire(tx, workflow, { item.step })
-  local answer = judge(tx, workflow, item, args[2] == "1") or accept(tx, workflow, item)
-  flush.commit(tx, args[1])
-  return { answer, unpack(flush.header(workflow)) }
+  local workflow = transaction.workflow(tx, 1, { step })
+  expiry.expire(tx, workflow, { step })
+  local answer = judge(tx, workflow, item) or accept(tx, workflow, item)
+  flush.commit(tx)
+  local refused = answer[1] == "rejected"
+  local header_ = workflow.h and flush.header(workflow) or false
+  return { answer[1], not refused and answer[2], refused and answer, header_ }
 end

@@ -1,10 +1,6 @@
 -- cancel: asks a workflow to end. What does not run is cancelled, a slice at a time; when it is forced, what
 -- runs is cancelled too, and its lease taken away.
 --
--- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before, the call id, the reason (quoted), the client's note,
---   "1" to force it.
--- Reply: {"accepted"|"duplicate", static, counts, context, flag}, or {"rejected", reason, stamp, message}.
 -- Bound: one chunk (200) of steps; 100 waits that expire.
 -- Writes: the header, records, counts, evidence, ready queue, timers, waits, statistics.
 -- Publishes: workflow_terminal.
@@ -21,12 +17,12 @@ local function repeat_(tx, workflow, item)
   return { "duplicate" }
 end
 
-local function judge(tx, workflow, item, again)
-  local refused = evidence.refuse_workflow(tx, workflow, item, again)
+local function judge(tx, workflow, item)
+  local refused = evidence.refuse_workflow(tx, workflow, item, tx.again)
   if refused then
     return refused
   end
-  if again and evidence.accepted_before(workflow, item) then
+  if tx.again and evidence.accepted_before(workflow, item) then
     return { "accepted" } -- even when a recovery has closed the request since
   end
   if workflow.h.cancel ~= "" then
@@ -52,18 +48,14 @@ local function accept(tx, workflow, item)
   return { "accepted" }
 end
 
-return function(keys, args)
-  local tx = transaction.open(keys)
+return function(tx, call_id, reason, note, force)
   local workflow = transaction.workflow(tx, 1, {})
   local item = {
-    action = "request_cancel", scope = "workflow", step = "", call = args[3], reason = args[4], note = args[5],
-    force = args[6] == "1",
+    action = "request_cancel", scope = "workflow", step = "", call = call_id, reason = reason, note = note,
+    force = force,
   }
   expiry.expire(tx, workflow, {})
-  local answer = judge(tx, workflow, item, args[2] == "1") or accept(tx, workflow, item)
-  flush.commit(tx, args[1])
-  if answer[1] == "rejected" then
-    return answer
-  end
-  return { answer[1], unpack(flush.header(workflow)) }
+  local answer = judge(tx, workflow, item) or accept(tx, workflow, item)
+  flush.commit(tx)
+  return flush.reply(workflow, answer)
 end

@@ -1,7 +1,5 @@
--- discard: removes what an insert has staged and left, if its time is over.
+-- discard: removes what an insert has staged and left, if its time is over; nothing of a visible workflow.
 --
--- Keys: the partition's, then the workflow's (keyslots).
--- Reply: nothing. Of a workflow that is visible it removes nothing.
 -- Writes: the two hashes, the list of staged inserts.
 return function(keys)
   local tx = transaction.open(keys)

@@ -1,10 +1,6 @@
 -- evidence: a page of a workflow's evidence, or of the partition's log of what concerns none.
 --
--- Keys: the partition's and, but for the log, the workflow's (keyslots).
--- Arguments: "accepted", "noise" or "log"; the first and the last index, both from the start, or negative
---   and from the end.
--- Reply: {entries, how many there are, how many were dropped to make room}. Of what was asked for, one reply
---   holds the first that it has room for; the last when the indices are from the end. Reads only.
+-- Bound: as many as are asked for (500), of 1 MB, or one that is larger.
 local AT_ONCE = 16
 
 -- Adds entries up to the last, in order.
@@ -49,10 +45,10 @@ local function turned_round(list)
   return found
 end
 
-return function(keys, args)
+return function(keys, kind, first, last)
   local w, _, accepted, noise = keyslots.workflow(keys, 1)
   local lists = { accepted = accepted, noise = noise, log = keys[keyslots.LOG] }
-  local list, first, last = lists[args[1]], tonumber(args[2]), tonumber(args[3])
+  local list = lists[kind]
   return {
     last < 0 and turned_round(backwards(list, first, last)) or forwards(list, first, last),
     command("LLEN", list),

@@ -1,16 +1,5 @@
 -- prune: removes a finished workflow whose retention is over, a call at a time.
 --
--- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before; the place up to which the topics of its waits have
---   forgotten it, as an earlier reply told, or "", by who has not begun; what an answer "undelivered" has led
---   to, or "": "seen" when a dispatcher of callbacks was seen in the namespace, "none:" and how many callbacks
---   the answer told of when none ever was; and the callback from which on such are to be given up.
--- Reply: {"kept"}: it is not to be removed now; {"untold"}: topics have to be told first what became of
---   its waits; {"undelivered", how many callbacks it has}: some are to be delivered yet, which holds it back if
---   there is a dispatcher, as the caller has to find out after this; {"given up", how many callbacks are dead
---   now, from where on to do so next}; {"removing", place, insert key or false, waits}: what the caller has to carry out, a wait
---   as {step, signal or "", name|key}, and the place for the next call then; {"removed"} by the call that
---   did it; {"gone"}.
 -- Bound: 100 waits of one chunk of steps, or one chunk (200) of callbacks; keys are unlinked, and freed beside
 --   the calls.
 -- Writes: with the first call, by which the workflow stops being there, index, statistics, header; with
@@ -30,10 +19,15 @@
 local START, END = "0,1,1", "end"
 local WAITS_PER_CALL = 100
 
+local function answer(outcome, found)
+  found = found or {}
+  return { outcome, found.place or "", found.key or false, found.waits or {}, found.callbacks or 0, found.first or 0 }
+end
+
 -- The answer for one that is kept until this time, or for ever.
 local function kept_until(tx, workflow, due)
-  tx.timers = { [header.removal_timer(workflow)] = due and transaction.number(due) or false }
-  return { "kept" }
+  tx.timers = { [header.removal_timer(workflow)] = due and integer.text(due) or false }
+  return answer("kept")
 end
 
 -- Whether callbacks of the partition were tried: an earlier release's dispatcher leaves no other trace.
@@ -55,23 +49,22 @@ end
 -- Gives up the callbacks from this one on that are still to be delivered, as many as one call may look at.
 local function give_up(tx, workflow, first, counted)
   if first > workflow.h.callbacks then
-    return { "kept" } -- the header's count is wrong, which a sweep puts right
+    return answer("kept") -- the header's count is wrong, which a sweep puts right
   end
   local dead = 0
   for number = first, min(first + states.CHUNK - 1, workflow.h.callbacks) do
-    local c = outbox.read(workflow, transaction.number(number))
+    local c = outbox.read(workflow, integer.text(number))
     if c and c.due ~= "" then
       outbox.give_up(tx, workflow, c, counted)
       dead = dead + 1
     end
   end
-  return { "given up", counted and dead or 0, transaction.number(first + states.CHUNK) }
+  return answer("given_up", { callbacks = counted and dead or 0, first = first + states.CHUNK })
 end
 
 -- What callbacks that are still to be delivered make of a removal; nil when nothing.
-local function undelivered(tx, workflow, found, first)
-  local callbacks = transaction.number(workflow.h.callbacks)
-  local nobody, seen = found == "none:" .. callbacks, found == "seen"
+local function undelivered(tx, workflow, asked)
+  local nobody, seen = asked.never_seen_for == workflow.h.callbacks, asked.dispatcher_seen
   if nobody and were_tried(tx) then
     nobody, seen = false, true
   end
@@ -79,27 +72,27 @@ local function undelivered(tx, workflow, found, first)
     outbox.drop_all(tx, workflow)
     return nil
   elseif nobody then
-    return give_up(tx, workflow, first, false)
+    return give_up(tx, workflow, asked.first, false)
   elseif not seen then
-    return { "undelivered", callbacks }
+    return answer("undelivered", { callbacks = workflow.h.callbacks })
   end
   local due = workflow.removal + states.CALLBACK_KEPT_MS
-  return due > tx.ms and kept_until(tx, workflow, due) or give_up(tx, workflow, first, true)
+  return due > tx.ms and kept_until(tx, workflow, due) or give_up(tx, workflow, asked.first, true)
 end
 
 -- Why the workflow cannot be removed now, as a reply, or nil.
-local function obstacle(tx, workflow, found, first)
+local function obstacle(tx, workflow, asked)
   if workflow.h.semantics ~= states.VERSION then
-    return { "kept" }
+    return answer("kept")
   end
   if workflow.listed then
-    return { "kept" } -- it is first brought to the clock, and its timer with it
+    return answer("kept") -- it is first brought to the clock, and its timer with it
   end
   if not workflow.removal or workflow.removal > tx.ms then
     return kept_until(tx, workflow, workflow.removal)
   end
-  local reply = workflow.h.open > 0 and undelivered(tx, workflow, found, first)
-  return reply or (waits.flag(workflow) ~= "" and { "untold" } or nil)
+  local reply = workflow.h.open > 0 and undelivered(tx, workflow, asked)
+  return reply or (waits.flag(workflow) ~= "" and answer("untold") or nil)
 end
 
 -- What the workflow was counted and listed in.
@@ -135,14 +128,14 @@ local function page(workflow, from)
     local latest = workflow.waits[names[at]]
     for number = tonumber(n), latest and latest.n or 0 do
       if #found == WAITS_PER_CALL then
-        return found, chunk .. "," .. transaction.number(at) .. "," .. transaction.number(number)
+        return found, chunk .. "," .. integer.text(at) .. "," .. integer.text(number)
       end
       local wait = waits.numbered(workflow, names[at], number)
       found[#found + 1] = { names[at], wait.signal, wait.topic }
     end
     n = 1
   end
-  return found, transaction.number(chunk + 1) .. ",1,1"
+  return found, integer.text(chunk + 1) .. ",1,1"
 end
 
 local function remove(tx, workflow)
@@ -153,7 +146,7 @@ local function remove(tx, workflow)
     command("HSET", workflow.w, header.UNUSABLE, "1")
     command("PEXPIRE", workflow.w, states.INSERT_MS)
   end
-  return { "removed" }
+  return answer("removed")
 end
 
 local function go_on(tx, workflow, from)
@@ -161,36 +154,36 @@ local function go_on(tx, workflow, from)
   if not keyed and not found then
     return remove(tx, workflow)
   end
-  return { "removing", place or END, keyed, found or {} }
+  return answer("removing", { place = place or END, key = keyed, waits = found })
 end
 
-local function begin(tx, workflow, args)
-  local reply = obstacle(tx, workflow, args[4], tonumber(args[5]))
+local function begin(tx, workflow, asked)
+  local reply = obstacle(tx, workflow, asked)
   if not reply then
     withdraw(tx, workflow)
     transaction.set(workflow, header.UNUSABLE, record_at(START))
     workflow.gone = { ":s", ":c" }
   end
-  flush.commit(tx, args[1])
+  flush.commit(tx)
   return reply or go_on(tx, workflow, START)
 end
 
-return function(keys, args)
-  local tx = transaction.open(keys)
+return function(tx, place, dispatcher_seen, never_seen_for, first)
   local workflow = transaction.workflow(tx, 1, { header.UNUSABLE })
   if workflow.h then
-    return begin(tx, workflow, args)
+    local asked = { dispatcher_seen = dispatcher_seen, never_seen_for = never_seen_for, first = first }
+    return begin(tx, workflow, asked)
   end
   local semantics, from = match(workflow.raw[header.UNUSABLE] or "", "^(%d+),(.+)$")
   if not semantics then
-    command("ZREM", keys[keyslots.TIMERS], header.removal_timer(workflow))
-    return { "gone" }
+    command("ZREM", tx.keys[keyslots.TIMERS], header.removal_timer(workflow))
+    return answer("gone")
   end
   if semantics ~= states.VERSION then
-    return { "kept" }
+    return answer("kept")
   end
-  if args[3] ~= "" then
-    from = args[3]
+  if place then
+    from = place
     command("HSET", workflow.w, header.UNUSABLE, record_at(from))
   end
   return go_on(tx, workflow, from)

@@ -1,13 +1,5 @@
 -- recover: has an operator's retry, skip or cancel of a step carried out (recovery.lua).
 --
--- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before, the step, call id, command id (quoted), action,
---   scope, "1" to do without the lease of an executing step, "1" to close a standing cancel request, the
---   client's note, the chunk of the step's parents that this call looks at.
--- Reply: {"accepted"|"duplicate", number, session, static, counts, context, flag};
---   {"rejected", reason, stamp, message, next steps separated by commas or ""}; {"more"} when the parents
---   in this chunk do not cancel the step, and there is another; or {"busy"} while something else is left
---   to be walked, which is to be done first.
 -- Bound: the call's budget of edges; of the changes at most 1,000 are told.
 -- Writes: records, header, counts, the session, evidence, ready queue, timers, waits, outbox, statistics.
 -- Publishes: step_available, workflow_terminal.
@@ -26,7 +18,7 @@ local function on_record(workflow, item, again)
   for at = workflow.h.recoveries, again and max(workflow.h.recoveries - RECENT, 1) or workflow.h.recoveries, -1 do
     local text = recovery.stored(workflow, at)
     if text and recovery.read(text).call == item.call then
-      return transaction.number(at), text, "accepted"
+      return integer.text(at), text, "accepted"
     end
   end
   return nil
@@ -41,9 +33,9 @@ local function cancelling_parent(workflow, name, step, chunk)
     text = command("HGET", workflow.p, "u:" .. name .. ":" .. chunk)
   end
   local names = {}
-  for sign, name in gmatch(text, "(%+?)([^,+]+)") do
+  for sign, parent in gmatch(text, "(%+?)([^,+]+)") do
     if sign == "" then
-      names[#names + 1] = name
+      names[#names + 1] = parent
     end
   end
   transaction.fetch(workflow, names)
@@ -59,10 +51,10 @@ end
 -- Why the step may not be recovered so, its parents apart, and a next step that the reason alone does not
 -- tell.
 local function obstacle(workflow, item, step)
-  if workflow.h.cancel ~= "" and item.recovery ~= "cancel" and item.reopen == "" then
+  if workflow.h.cancel ~= "" and item.recovery ~= "cancel" and not item.reopen then
     return "cancel_requested", "a cancel request stands"
   end
-  if step.state == "e" and item.force == "" then
+  if step.state == "e" and not item.force then
     return "illegal_transition", "the step is executing", "recover_with_force"
   end
   if item.recovery == "cancel" then
@@ -93,8 +85,8 @@ local function judge_parents(tx, workflow, item, step)
   return more and { "more" }
 end
 
-local function judge(tx, workflow, item, again)
-  local refused = evidence.refuse_workflow(tx, workflow, item, again)
+local function judge(tx, workflow, item)
+  local refused = evidence.refuse_workflow(tx, workflow, item, tx.again)
   if refused then
     return refused
   end
@@ -102,7 +94,7 @@ local function judge(tx, workflow, item, again)
   if not step then
     return reject(tx, workflow, item, "step_not_found", "the workflow has no such step")
   end
-  local number, text, kind = on_record(workflow, item, again)
+  local number, text, kind = on_record(workflow, item, tx.again)
   if number then
     if kind == "duplicate" then
       evidence.duplicate(tx, workflow, item)
@@ -132,19 +124,18 @@ local function accept(tx, workflow, item)
   return { "accepted", number, recovery.text(session) }
 end
 
-return function(keys, args)
-  local tx = transaction.open(keys)
+return function(tx, step, call_id, command_id, action, scope, force, reopen, note, parents_chunk)
   local item = {
-    action = "recover_step", scope = "step", step = args[3], call = args[4], command = args[5],
-    recovery = args[6], reach = args[7], force = args[8], reopen = args[9], note = args[10],
-    chunk = tonumber(args[11]),
+    action = "recover_step", scope = "step", step = step, call = call_id, command = command_id,
+    recovery = action, reach = scope, force = force, reopen = reopen, note = note, chunk = parents_chunk,
   }
-  local workflow = transaction.workflow(tx, 1, { item.step })
-  expiry.expire(tx, workflow, { item.step })
-  local answer = judge(tx, workflow, item, args[2] == "1") or accept(tx, workflow, item)
-  flush.commit(tx, args[1])
-  if not answer[3] or answer[1] == "rejected" then
+  local workflow = transaction.workflow(tx, 1, { step })
+  expiry.expire(tx, workflow, { step })
+  local answer = judge(tx, workflow, item) or accept(tx, workflow, item)
+  flush.commit(tx)
+  if answer[1] == "rejected" then
     return answer
   end
-  return { answer[1], answer[2], answer[3], unpack(flush.header(workflow)) }
+  local header_ = answer[2] and flush.header(workflow) or false
+  return { answer[1], answer[2] or false, answer[3] or false, header_ }
 end

@@ -106,8 +106,8 @@ local function write_records(workflow)
     at = at + 2
   end
   if workflow.turns then
-    for class, turn in pairs(workflow.turns) do
-      fields[at + 1], fields[at + 2] = ":t" .. class, integer.text(turn)
+    for class, number in pairs(workflow.turns) do
+      fields[at + 1], fields[at + 2] = ":t" .. class, integer.text(number)
       at = at + 2
     end
   end
@@ -245,6 +245,11 @@ function M.header(workflow)
   end
   local context = workflow.h.context == "c" and command("HGET", workflow.p, ":")
   return { workflow.static, M.counts(workflow), context, waits.flag(workflow) }
+end
+
+-- The reply to a command on a workflow: its refusal, or the outcome with the header as it is now.
+function M.reply(workflow, answer)
+  return answer[1] == "rejected" and answer or { answer[1], M.header(workflow) }
 end
 
 return M

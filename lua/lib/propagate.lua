@@ -5,8 +5,9 @@
 -- record says how many chunks of its edges have been walked, and a numbered entry of the workflow's
 -- hash (">n", from header.head up to header.tail) says which steps these are:
 --   origin|name,name,...           origin = step:attempt of the completion, empty for an insert
--- A cancel request's entry is in sweep.lua, a recovery's in recovery.lua. Entries are finished in their order, by whoever calls advance. As every edge is walked exactly
--- once, a child's count of unresolved parents is exact however the work is cut.
+-- A cancel request's entry is in sweep.lua, a recovery's in recovery.lua. Entries are finished in their order, by
+-- whoever calls advance. As every edge is walked exactly once, a child's count of unresolved parents is exact however
+-- the work is cut.
 local M = {}
 
 -- What goes on with an entry of another kind, by its origin: set by the modules that write such entries.
@@ -191,7 +192,8 @@ end
 local function replace_first(workflow, origin, traversal)
   local change = 0
   if traversal.given > 0 then
-    M.put(workflow, workflow.h.head, origin .. "|" .. concat(traversal.names, ",", traversal.at, traversal.at + traversal.given - 1))
+    local names = concat(traversal.names, ",", traversal.at, traversal.at + traversal.given - 1)
+    M.put(workflow, workflow.h.head, origin .. "|" .. names)
   else
     change = -1
   end

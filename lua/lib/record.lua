@@ -26,7 +26,7 @@ local M = {}
 M.DEFAULT_CLASS = "default:1000"
 
 function M.read(text)
-  local state, remaining, since, order, attempt, max, reported, started, finished, cause, due, walked, claim, static, class =
+  local state, remaining, since, order, attempt, most, reported, started, finished, cause, due, walked, claim, static, class =
     match(
       text,
       "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^|]*)(|([^|]*).*)$"
@@ -35,7 +35,7 @@ function M.read(text)
     error(states.UNREADABLE)
   end
   return {
-    state = state, remaining = remaining, since = since, order = order, attempt = attempt, max = max,
+    state = state, remaining = remaining, since = since, order = order, attempt = attempt, max = most,
     reported = reported, started = started, finished = finished, cause = cause, due = due,
     walked = walked, claim = claim, static = static, class = M.class(class), edges = false,
   }

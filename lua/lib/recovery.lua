@@ -310,7 +310,7 @@ function M.begin(tx, workflow, item, step)
   local s = {
     stamp = transaction.stamp(tx), call = item.call, command = item.command, step = item.step,
     action = item.recovery, scope = item.reach, done = "", count = 0, changes = "", note = item.note,
-    reopen = item.reopen ~= "" and h.cancel ~= "" and "1" or "",
+    reopen = item.reopen and h.cancel ~= "" and "1" or "",
   }
   if s.reopen ~= "" then
     h.cancel = ""

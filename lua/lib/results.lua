@@ -10,13 +10,13 @@
 local M = {}
 
 function M.read(text)
-  local asked, status, stamp, id, command, lease, open, released, cancelled, released_names, cancelled_names, note =
+  local asked, status, stamp, id, command_, lease, open, released, cancelled, released_names, cancelled_names, note =
     match(
       text,
       "^(%a),(%a),(%d+),([^,]*),([^,]*),([^,]*),(%d+),(%d+),(%d+)|([^|]*)|([^|]*)|(.*)$"
     )
   return {
-    asked = asked, status = status, stamp = stamp, call = id, command = command, lease = lease,
+    asked = asked, status = status, stamp = stamp, call = id, command = command_, lease = lease,
     open = open, released = released, cancelled = cancelled, released_names = released_names,
     cancelled_names = cancelled_names, note = note,
   }
@@ -101,7 +101,11 @@ end
 function M.put_off(workflow, name)
   local attempt, text = match(command("HGET", workflow.p, "q:" .. name) or "", "^(%d+)|(.*)$")
   local row = attempt and M.read(text)
-  if not row or workflow.h.inserted + (tonumber(transaction.step(workflow, name).since) or 0) < floor(sub(row.stamp, 1, -5) / 1000) then
+  if not row then
+    return nil
+  end
+  local since = tonumber(transaction.step(workflow, name).since) or 0
+  if workflow.h.inserted + since < floor(sub(row.stamp, 1, -5) / 1000) then
     return nil
   end
   row.attempt, row.text = attempt, text

@@ -406,7 +406,7 @@ local function clear(t)
 end
 
 -- Writes what was planned, the record of truth last.
-function M.commit(tx, t, verb)
+function M.commit(tx, t)
   if t.moved then
     local handed = t.handed or { number = "", workflow_id = "", step = "", n = "" }
     tx.timers = { [M.timer(t)] = M.due(tx, t) }
@@ -418,7 +418,7 @@ function M.commit(tx, t, verb)
     )
     transaction.write_members(t.set, t.members)
   end
-  flush.commit(tx, verb)
+  flush.commit(tx)
   -- What leaves does so before the record says so: a number without a signal is passed over, a signal out of
   -- the record's bounds would never leave.
   local gone = #t.gone > 0 and clear(t)

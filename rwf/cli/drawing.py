@@ -1,4 +1,4 @@
-"""A workflow's graph as text, Mermaid or DOT."""
+"""A workflow's graph as text, Mermaid or DOT; ``blocked`` is as ``status_of`` takes it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from rwf.model.states import EdgePolicy
 from rwf.model.views import Edge, GraphView
 
 
-def _status(graph: GraphView) -> Mapping[str, str]:
+def _status(graph: GraphView, blocked: Mapping[str, str]) -> Mapping[str, str]:
     """Each step's operator status and state."""
     held = held_by_retries(graph)
     return {
-        step.name: f"{status_of(step, graph.workflow, held)}, {step.state}" for step in graph.steps
+        step.name: f"{status_of(step, graph.workflow, held, blocked)}, {step.state}"
+        for step in graph.steps
     }
 
 
-def text(graph: GraphView) -> Iterator[str]:
+def text(graph: GraphView, blocked: Mapping[str, str]) -> Iterator[str]:
     """One line a step, in topological order, with what it depends on."""
     yield headline(graph.workflow)
     above: defaultdict[str, list[Edge]] = defaultdict(list)
     for edge in graph.edges:
         above[edge.child].append(edge)
-    for name, status in _status(graph).items():
+    for name, status in _status(graph, blocked).items():
         parents = [
             escaped(edge.parent) + (" (continue)" if edge.policy is EdgePolicy.CONTINUE else "")
             for edge in above[name]
@@ -35,23 +36,23 @@ def text(graph: GraphView) -> Iterator[str]:
         yield f"  {escaped(name)}  [{status}]{after}"
 
 
-def mermaid(graph: GraphView) -> Iterator[str]:
+def mermaid(graph: GraphView, blocked: Mapping[str, str]) -> Iterator[str]:
     """A Mermaid flowchart; ``continue`` edges are dotted."""
     numbers = _numbers(graph)
     yield "flowchart TD"
-    for name, status in _status(graph).items():
+    for name, status in _status(graph, blocked).items():
         yield f'  n{numbers[name]}["{_mermaid(name)}<br/>{status}"]'
     for edge in graph.edges:
         arrow = "-. continue .->" if edge.policy is EdgePolicy.CONTINUE else "-->"
         yield f"  n{numbers[edge.parent]} {arrow} n{numbers[edge.child]}"
 
 
-def dot(graph: GraphView) -> Iterator[str]:
+def dot(graph: GraphView, blocked: Mapping[str, str]) -> Iterator[str]:
     """A Graphviz digraph; ``continue`` edges are dashed."""
     numbers = _numbers(graph)
     yield f"digraph {_dot(graph.workflow.name)} {{"
     yield "  node [shape=box];"
-    for name, status in _status(graph).items():
+    for name, status in _status(graph, blocked).items():
         yield f"  n{numbers[name]} [label={_dot(name, status)}];"
     for edge in graph.edges:
         style = ' [style=dashed, label="continue"]' if edge.policy is EdgePolicy.CONTINUE else ""
@@ -75,7 +76,7 @@ def _dot(*lines: str) -> str:
     return '"' + "\\n".join(quoted) + '"'
 
 
-FORMS: Final[Mapping[str, Callable[[GraphView], Iterator[str]]]] = {
+FORMS: Final[Mapping[str, Callable[[GraphView, Mapping[str, str]], Iterator[str]]]] = {
     "text": text,
     "mermaid": mermaid,
     "dot": dot,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -14,6 +14,7 @@ from rwf.cli.common import (
     OnWorkflow,
     Output,
     acknowledgement_lines,
+    blocked_by_themselves,
     dumped,
     headline,
     held_by_retries,
@@ -56,7 +57,7 @@ _optional_step = click.argument("step", required=False)
 )
 @click.option("--name", help="Only those of this name.")
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
-@click.option("--cursor", help="Where a page before this one ended.")
+@click.option("--cursor", help="Go on after an earlier page: the cursor that it gave.")
 @on_client
 def ls(
     client: Client,
@@ -105,7 +106,7 @@ def _listed(view: WorkflowView, status: OperatorStatus) -> tuple[object, ...]:
     show_default=True,
     help="How many steps to show.",
 )
-@click.option("--offset", type=click.IntRange(min=0), default=0, help="How many to leave out.")
+@click.option("--offset", type=click.IntRange(min=0), default=0, help="How many to skip first.")
 @click.option("--all", "every", is_flag=True, help="Show all steps.")
 @on_client
 def show(
@@ -125,7 +126,8 @@ def show(
     why = client.explain(workflow_id)
     view = client.get(workflow_id)
     steps = client.steps(workflow_id, limit=None if every else limit, offset=offset)
-    statuses = _statuses(client, view, why, steps)
+    blocked = blocked_by_themselves(why)
+    statuses = _statuses(client, view, why, steps, blocked)
     # Of steps that have failed, or will run again: what they reported is why.
     summaries = {cause.step: cause.summary for cause in why.root_causes if cause.summary}
     left = max(view.step_count - offset - len(steps), 0)
@@ -142,7 +144,7 @@ def show(
     out.lines(_workflow_lines(view, why))
     head = ("STATUS", "STATE", "STEP", "ATTEMPT", "WHY")
     rows = (
-        _step_row(each, status, summaries.get(each.name))
+        _step_row(each, status, blocked.get(each.name), summaries.get(each.name))
         for each, status in zip(steps, statuses, strict=True)
     )
     out.lines(table(head, rows))
@@ -151,13 +153,17 @@ def show(
 
 
 def _statuses(
-    client: Client, view: WorkflowView, why: WorkflowExplanation, steps: Sequence[StepView]
+    client: Client,
+    view: WorkflowView,
+    why: WorkflowExplanation,
+    steps: Sequence[StepView],
+    blocked: Mapping[str, str],
 ) -> list[OperatorStatus]:
     """The steps' operator statuses, as ``explain`` gives them for each."""
     held: Collection[str] = ()
     if why.counts[StepState.RETRYABLE] and any(step.state is StepState.PENDING for step in steps):
         held = held_by_retries(client.graph(view.id))
-    return [status_of(step, view, held) for step in steps]
+    return [status_of(step, view, held, blocked) for step in steps]
 
 
 def _workflow_lines(view: WorkflowView, why: WorkflowExplanation) -> Iterator[str]:
@@ -178,7 +184,9 @@ def _workflow_lines(view: WorkflowView, why: WorkflowExplanation) -> Iterator[st
         yield f"  context {compact(view.context)}"
 
 
-def _step_row(step: StepView, status: str, summary: str | None) -> tuple[object, ...]:
+def _step_row(
+    step: StepView, status: str, blocker: str | None, summary: str | None
+) -> tuple[object, ...]:
     why = str(step.terminal_cause or "")
     if step.retry_at is not None:
         why = f"again at {moment(step.retry_at)}"
@@ -186,6 +194,8 @@ def _step_row(step: StepView, status: str, summary: str | None) -> tuple[object,
         why = f"{step.leased_by} until {moment(step.lease_expires_at)}"
     elif step.awaiting is not None and step.terminal_cause is None:
         why = f"waits for {step.awaiting.signal} {step.awaiting.correlation_key}"
+    if blocker is not None:
+        why = f"{blocker}, {why}" if why else blocker
     if summary is not None:
         why = f"{why}: {summary}"
     return status, step.state, step.name, f"{step.attempt}/{step.max_attempts}", why
@@ -269,7 +279,8 @@ def graph(client: Client, out: Output, *, workflow_id: str, form: str) -> None:
     if out.as_json:
         out.document(dumped(view))
     else:
-        out.lines(drawing.FORMS[form](view))
+        blocked = blocked_by_themselves(client.explain(workflow_id))
+        out.lines(drawing.FORMS[form](view, blocked))
 
 
 # --- explain ----------------------------------------------------------------------------------
@@ -280,7 +291,7 @@ def graph(client: Client, out: Output, *, workflow_id: str, form: str) -> None:
 @_optional_step
 @on_client
 def explain(client: Client, out: Output, *, workflow_id: str, step: str | None) -> None:
-    """Say why a workflow, or one STEP of it, is where it is."""
+    """Say what a workflow, or one STEP of it, waits for, and what can be done."""
     why = client.explain(workflow_id) if step is None else client.explain_step(workflow_id, step)
     if out.as_json:
         out.document(dumped(why))
@@ -370,7 +381,8 @@ def _rejection_lines(rejection: EvidenceView | None) -> Iterator[str]:
 def evidence(client: Client, out: Output, *, workflow_id: str | None, step: str | None) -> None:
     """List what was accepted, refused or repeated, oldest first.
 
-    Without an ID: commands on unknown workflows, and signals repeated before anybody took them.
+    Without an ID: what concerns no workflow, such as commands on unknown ones, signals repeated
+    before anybody took them, and withdrawn signals.
     """
     entries = client.evidence(workflow_id, step=step)
     out.without(entries.unreachable)

@@ -2,7 +2,7 @@
 
 Everything that decides on a transition reads these tables: the clients, the explanations, and the
 server's Lua, whose constants and derivation functions are generated from here
-(``rwf.protocol.library``). SPEC section 2 and section 4 are the rules they state.
+(``rwf.protocol.generate``). SPEC section 2 and section 4 are the rules they state.
 """
 
 from __future__ import annotations

@@ -14,12 +14,14 @@ from rwf.ops.base import (
     invalid,
     is_partition,
     new_call_id,
-    rejection,
+    rejected,
     unknown_workflow,
     wire_text,
 )
+from rwf.protocol.declare import Refusal
+from rwf.protocol.functions.commands import Acknowledge
 from rwf.protocol.headers import Header
-from rwf.protocol.requests import Op
+from rwf.protocol.requests import Op, ask
 
 _ACTION: Final = "acknowledge"
 
@@ -31,13 +33,11 @@ def acknowledge(ctx: OpContext, workflow_id: str, actor: str, reason: str) -> Op
     if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_ACTION, workflow_id)
     note = orjson.dumps({"actor": who, "reason": why})
-    reply = yield ctx.on_workflow(
-        "acknowledge", workflow_id, [new_call_id(), wire_text(who), wire_text(why), note]
-    )
-    if reply[0] == b"rejected":
-        raise rejection(_ACTION, "workflow", reply)
-    _, static, counts, context, _ = reply
-    return Header.parse(static, counts).view(workflow_id, context)
+    command = Acknowledge(new_call_id(), wire_text(who), wire_text(why), note)
+    reply = yield from ask(ctx.workflow_keys(workflow_id), command)
+    if isinstance(reply, Refusal):
+        raise rejected(_ACTION, "workflow", reply)
+    return Header.of(reply.header).view(workflow_id, reply.header.context)
 
 
 def _given(value: Any, name: str) -> str:

@@ -22,7 +22,7 @@ from rwf.model.views import Callback, CallbackPosture, CallbackView, DispatchRep
 from rwf.ops.base import (
     OpContext,
     Slots,
-    ask_each,
+    ask_partitions,
     catch_errors,
     checked_id,
     checked_text,
@@ -31,15 +31,25 @@ from rwf.ops.base import (
     new_call_id,
     passing_over,
     readable_id,
-    rejection,
+    rejected,
     side_by_side,
     unknown_workflow,
     warn_of,
 )
 from rwf.protocol.callbacks import CallbackRecord
-from rwf.protocol.declare import Arg
+from rwf.protocol.declare import Refusal
+from rwf.protocol.functions.callbacks import (
+    Callbacks,
+    CallbackToClaim,
+    ClaimCallbacks,
+    DueCallbacks,
+    RegisterDispatcher,
+    ResendCallback,
+    SettleCallbacks,
+    SettledCallback,
+)
 from rwf.protocol.keys import partition_of
-from rwf.protocol.requests import CONNECT, Call, Op
+from rwf.protocol.requests import CONNECT, Op, ask
 
 Handler = Callable[[Callback], object]
 """What is called with each envelope; a coroutine function for ``AsyncClient`` only."""
@@ -172,14 +182,14 @@ class Dispatch:
         if not keys.partitions:
             yield CONNECT
         try:
-            found = yield Call("dispatcher", [keys.meta()])
+            found = yield from ask([keys.meta()], RegisterDispatcher())
         except StoreUnavailable:
             # Who removes workflows has to ask there too: what nobody can read holds all of them
             # back, and other partitions may be reachable.
             _log.debug("the namespace's record is out of reach")
         else:
             # Others may have added some since this client has connected.
-            keys.partitions = int(found[0] or keys.partitions)
+            keys.partitions = found.now or keys.partitions
         every = range(keys.partitions) if numbers is None else numbers
         outboxes = [_Outbox(number) for number in every]
         random.shuffle(outboxes)  # so that no partition comes first each time
@@ -190,8 +200,8 @@ class Dispatch:
         most = max(min(room, _LEAST_PAGE), room // (len(outboxes) or 1))
         asked = [outbox for outbox in outboxes if not outbox.is_away]
         while asked:
-            calls = {outbox.partition: self._look(outbox, most) for outbox in asked}
-            pages, away = yield from ask_each(self._ctx, calls)
+            looks = {outbox.partition: DueCallbacks(outbox.offset, most) for outbox in asked}
+            pages, away = yield from ask_partitions(self._ctx, looks)
             self._leave(away)
             asked = [outbox for outbox in asked if not outbox.is_away]
             found = [one.take(pages[one.partition]) for one in asked]
@@ -207,10 +217,6 @@ class Dispatch:
         self._unreachable.update(away)
         for outbox in self._outboxes or ():
             outbox.is_away = outbox.is_away or outbox.partition in self._unreachable
-
-    def _look(self, outbox: _Outbox, most: int) -> Call:
-        args: list[Arg] = [outbox.offset, most]
-        return Call("due", self._ctx.keys.partition(outbox.partition), args)
 
     def _claim(self, found: Sequence[_Due]) -> Op[list[Claim]]:
         """Leases what was found, or what comes before it in its workflow."""
@@ -238,20 +244,20 @@ class Dispatch:
     def _claim_batch(self, batch: Sequence[_Due]) -> Op[list[Claim]]:
         slots = Slots(self._ctx, batch[0].outbox.partition)
         tokens = [new_call_id() for _ in batch]
-        args: list[Arg] = [self._lease_ms]
-        for due, token in zip(batch, tokens, strict=True):
-            args += [slots.of(due.workflow_id), due.number, token]
-        replies = yield Call("claim_callbacks", slots.keys, args)
+        wanted = [
+            CallbackToClaim(slots.of(due.workflow_id), due.number, token)
+            for due, token in zip(batch, tokens, strict=True)
+        ]
+        found = yield from ask(slots.keys, ClaimCallbacks(self._lease_ms, wanted))
         claims: list[Claim] = []
-        for due, token, (kind, *claimed) in zip(batch, tokens, replies, strict=True):
-            if kind == b"claimed":
-                number, record, *workflow = claimed
-                envelope = CallbackRecord.parse(record).envelope(
-                    due.workflow_id, int(number), *workflow
+        for due, token, one in zip(batch, tokens, found, strict=True):
+            if one.outcome == "claimed":
+                envelope = CallbackRecord.parse(one.record).envelope(
+                    due.workflow_id, one.number, one.static, one.key, one.state
                 )
                 claims.append(Claim(envelope, token))
-                due.outbox.passed.add(f"{due.workflow_id}|{int(number)}")
-            elif kind == b"other":
+                due.outbox.passed.add(f"{due.workflow_id}|{one.number}")
+            elif one.outcome == "other":
                 due.outbox.passed.add(f"{due.workflow_id}|{due.number}")
         return claims
 
@@ -282,25 +288,26 @@ class Dispatch:
     def _any_answer(self) -> Op[None]:
         """Raises StoreUnavailable when no partition answers."""
         numbers = range(self._ctx.keys.partitions)
-        calls = {n: Call("due", self._ctx.keys.partition(n), [0, 1]) for n in numbers}
-        yield from ask_each(self._ctx, calls)
+        yield from ask_partitions(self._ctx, dict.fromkeys(numbers, DueCallbacks(0, 1)))
 
     def _settle_batch(self, batch: Sequence[Outcome]) -> Op[None]:
         partition = int(batch[0].claim.envelope.workflow_id.partition("-")[0])
         slots = Slots(self._ctx, partition)
-        args: list[Arg] = []
+        settled = []
         for claim, error in ((one.claim, one.error) for one in batch):
             workflow_id, _, number = claim.envelope.callback_id.partition("/")
-            args += [slots.of(workflow_id), number, claim.token, *_told(error)]
-        yield Call("settle_callbacks", slots.keys, args)
+            jitter = f"{random.random():.6f}"  # noqa: S311 - to spread
+            slot = slots.of(workflow_id)
+            settled.append(SettledCallback(slot, number, claim.token, jitter, _failure(error)))
+        yield from ask(slots.keys, SettleCallbacks(settled))
 
 
-def _told(error: BaseException | None) -> tuple[str, str]:
-    """The jitter of the next try and what has failed; nothing of both when nothing has."""
+def _failure(error: BaseException | None) -> str | None:
+    """What has failed, as it may be stored."""
     if error is None:
-        return "", ""
+        return None
     name = type(error).__name__
-    return f"{random.random():.6f}", name if _PLAIN.fullmatch(name) else "an error"  # noqa: S311
+    return name if _PLAIN.fullmatch(name) else "an error"
 
 
 def _batches(items: Sequence[T], partition: Callable[[T], int | None]) -> list[list[T]]:
@@ -344,14 +351,13 @@ def callbacks(ctx: OpContext, workflow_id: str) -> Op[list[CallbackView]]:
     views: list[CallbackView] = []
     while True:
         first = len(views) + 1
-        args: list[Arg] = [first, first + CHUNK - 1]
-        reply = yield ctx.on_workflow("callbacks", readable_id(workflow_id), args)
-        if not reply:
+        chunk = Callbacks(first, first + CHUNK - 1)
+        stored = yield from ask(ctx.workflow_keys(readable_id(workflow_id)), chunk)
+        if stored is None:
             raise NotFound(f"no workflow {workflow_id}")
-        static, _, records = reply
-        for number, text in enumerate(records, first):
-            views.append(CallbackRecord.parse(text).view(workflow_id, number, static))
-        if len(records) < CHUNK:
+        for number, text in enumerate(stored.records, first):
+            views.append(CallbackRecord.parse(text).view(workflow_id, number, stored.static))
+        if len(stored.records) < CHUNK:
             return views
 
 
@@ -369,12 +375,11 @@ def resend(ctx: OpContext, callback_id: str, actor: str | None) -> Op[CallbackVi
     if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_RESEND, workflow_id)
     note = {"callback_id": callback_id} | ({} if who is None else {"actor": who})
-    args: list[Arg] = [number, new_call_id(), orjson.dumps(note)]
-    reply = yield ctx.on_workflow("resend_callback", workflow_id, args)
-    if reply[0] == b"rejected":
-        raise rejection(_RESEND, "callback", reply)
-    _, record, static = reply
-    return CallbackRecord.parse(record).view(workflow_id, int(number), static)
+    command = ResendCallback(number, new_call_id(), orjson.dumps(note))
+    reply = yield from ask(ctx.workflow_keys(workflow_id), command)
+    if isinstance(reply, Refusal):
+        raise rejected(_RESEND, "callback", reply)
+    return CallbackRecord.parse(reply.record).view(workflow_id, int(number), reply.static)
 
 
 def _checked_callback(callback_id: Any) -> tuple[str, str]:

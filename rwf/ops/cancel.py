@@ -16,14 +16,15 @@ from rwf.ops.base import (
     invalid,
     is_partition,
     new_call_id,
-    rejection,
+    rejected,
     unknown_workflow,
     wire_text,
 )
 from rwf.ops.waits import settle_waits
-from rwf.protocol.declare import Arg
+from rwf.protocol.declare import Refusal
+from rwf.protocol.functions.commands import Cancel
 from rwf.protocol.headers import Header
-from rwf.protocol.requests import Op
+from rwf.protocol.requests import Op, ask
 
 _ACTION: Final = "request_cancel"
 
@@ -42,16 +43,15 @@ def request_cancel(
         raise unknown_workflow(_ACTION, workflow_id)
     told = {"actor": actor, "reason": reason}
     note = orjson.dumps({name: text for name, text in told.items() if text is not None})
-    asked: list[Arg] = [wire_text(reason or ""), note, "1" if force else ""]
     while True:
-        reply = yield ctx.on_workflow("cancel", workflow_id, [new_call_id(), *asked])
-        if reply[0] == b"rejected":
-            raise rejection(_ACTION, "workflow", reply)
-        _, static, counts, context, flag = reply
-        header = Header.parse(static, counts)
+        asked = Cancel(new_call_id(), wire_text(reason or ""), note, force)
+        reply = yield from ask(ctx.workflow_keys(workflow_id), asked)
+        if isinstance(reply, Refusal):
+            raise rejected(_ACTION, "workflow", reply)
+        header, context = Header.of(reply.header), reply.header.context
         if header.unwalked:
             header, context = yield from advance_all(ctx, workflow_id)
-        elif flag:
+        elif reply.header.has_notices:
             yield from settle_waits(ctx, workflow_id)
         # A client of an earlier release has gone on with it, and takes no lease away.
         left = force and header.cancel is not None and header.counts[StepState.EXECUTING] > 0

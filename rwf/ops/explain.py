@@ -45,11 +45,11 @@ from rwf.ops.reads import Loaded, edges, edges_of_all, latest_rejection, load, r
 from rwf.ops.recover import latest_recovery
 from rwf.ops.signals import swallowed_by
 from rwf.protocol.codecs import value_of
-from rwf.protocol.declare import Arg
+from rwf.protocol.functions.reads import Ancestry
 from rwf.protocol.headers import Header
 from rwf.protocol.pauses import Pause
 from rwf.protocol.records import Record, Row
-from rwf.protocol.requests import Op, Read
+from rwf.protocol.requests import Op, Read, ask
 
 _PLACES_PER_CALL: Final = 250
 # Steps that may be root causes of a workflow whether they hold others or not.
@@ -144,7 +144,7 @@ def _missing(ctx: OpContext, workflow_id: str, record: Record) -> Op[Ref | None]
             null.add(step)
             continue
         for _, _, _, payload in (
-            yield from rows(ctx, workflow_id, [step], payloads=True, which="latest")
+            yield from rows(ctx, workflow_id, [step], payloads=True, latest=True)
         ):
             results[step] = value_of(payload)
     try:
@@ -182,19 +182,15 @@ def _above(ctx: OpContext, workflow_id: str, header: Header, record: Record) -> 
     done: set[str] = set()
     told: set[tuple[str, str]] = set()
     while waiting:
-        asked: list[Arg] = list(islice(waiting, _PLACES_PER_CALL))
-        edges_, records_, left = yield ctx.on_workflow("ancestry", workflow_id, asked)
-        found = {
-            name.decode(): Record.parse(name.decode(), text)
-            for name, text in zip(records_[::2], records_[1::2], strict=True)
-        }
-        for child, parent in zip(edges_[::2], edges_[1::2], strict=True):
-            edge = child.decode(), parent.decode()
+        asked = list(islice(waiting, _PLACES_PER_CALL))
+        ancestors = yield from ask(ctx.workflow_keys(workflow_id), Ancestry(asked))
+        found = {step.name: Record.parse(step.name, step.record) for step in ancestors.steps}
+        for edge in ancestors.edges:
             if edge not in told:
                 told.add(edge)
-                holds.add(edge[0], found[edge[1]])
-        further = {place.decode() for place in left}
-        walked = {str(place) for place in asked}
+                holds.add(edge.child, found[edge.parent])
+        further = set(ancestors.places)
+        walked = set(asked)
         walked |= {name for name, parent in found.items() if is_held(parent)}
         done |= walked - further
         for place in done & waiting.keys():
@@ -222,7 +218,7 @@ def _latest(
 ) -> Op[dict[str, tuple[int, Row]]]:
     """The latest results of these steps, with their attempts, as far as they have reported."""
     names = list(dict.fromkeys(record.name for record in some if record.reported))
-    found = yield from rows(ctx, workflow_id, names, payloads=False, which="latest")
+    found = yield from rows(ctx, workflow_id, names, payloads=False, latest=True)
     return {name: (attempt, row) for name, attempt, row, _ in found}
 
 

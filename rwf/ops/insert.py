@@ -20,18 +20,28 @@ from rwf.model.views import WorkflowView
 from rwf.ops.advance import advance_all
 from rwf.ops.base import (
     OpContext,
-    ask_each,
+    ask_partitions,
     checked_text,
     invalid,
     new_call_id,
     side_by_side,
 )
 from rwf.protocol.codecs import time_of_stamp
-from rwf.protocol.declare import Arg
+from rwf.protocol.functions.callbacks import DueCallbacks
+from rwf.protocol.functions.commands import RecordedEvidence, RecordEvidence
+from rwf.protocol.functions.inserts import (
+    BlockId,
+    Discard,
+    Insert,
+    OverdueInserts,
+    ReserveKey,
+    StageInsert,
+)
+from rwf.protocol.functions.reads import Show
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import home_partition, key_digest, new_workflow_id, partition_of
 from rwf.protocol.records import Fields, fields_of
-from rwf.protocol.requests import CONNECT, Call, Op, Read
+from rwf.protocol.requests import CONNECT, Op, Read, ask
 
 # What one call stores at most: about 1 ms of the server's time.
 _FIELDS_PER_CALL: Final = 500
@@ -154,8 +164,9 @@ def _look_around(ctx: OpContext) -> Op[None]:
     """Learns which partitions answer, where that was not known just before; a read, so that a
     node which hangs is met by this and not by an insert, which might then have been made."""
     if ctx.away.is_unsure(ctx.keys.partitions):
-        numbers = range(ctx.keys.partitions)
-        yield from ask_each(ctx, {n: Call("due", ctx.keys.partition(n), [0, 1]) for n in numbers})
+        yield from ask_partitions(
+            ctx, dict.fromkeys(range(ctx.keys.partitions), DueCallbacks(0, 1))
+        )
 
 
 def milliseconds(retention: Any, action: str) -> int | None:
@@ -180,18 +191,18 @@ def _insert_once(ctx: OpContext, key: str, graph: Graph, terms: Terms) -> Op[Wor
     digest = key_digest(key)
     home = home_partition(digest, ctx.keys.homes)
     keyed = f"{home}:{digest}"
-    own_id, replaced = _anywhere(ctx), b""
+    own_id: str = _anywhere(ctx)
+    replaced: str | None = None
     while True:
-        held, old = yield Call(
-            "reserve", ctx.keys.partition(home), [digest, own_id, graph.digest, replaced]
-        )
-        workflow_id, definition, _ = held.decode().split(" ")
+        reservation = ReserveKey(digest, own_id, graph.digest, replaced)
+        held, old = yield from ask(ctx.keys.partition(home), reservation)
+        workflow_id, definition, _ = held.split(" ")
         if workflow_id != own_id:
             found = yield from _visible(ctx, workflow_id)
             if found is not None and terms.replace and _ended_badly(found.state):
                 own_id, replaced = _anywhere(ctx), held
                 message = f"the key goes over to {own_id}, unless another insert is faster"
-                yield _note(ctx, workflow_id, "key_replaced", message, terms)
+                yield from _note(ctx, workflow_id, "key_replaced", message, terms)
                 continue
             if found is not None:
                 same = definition == graph.digest
@@ -205,8 +216,8 @@ def _insert_once(ctx: OpContext, key: str, graph: Graph, terms: Terms) -> Op[Wor
             if view is not None:
                 return view
         # No workflow will come under the id, unless another inserter was faster.
-        reply = yield ctx.on_workflow("insert", workflow_id, ["bury"])
-        own_id, replaced = _anywhere(ctx), held if reply[0] == b"buried" else b""
+        reply = yield from ask(ctx.workflow_keys(workflow_id), BlockId())
+        own_id, replaced = _anywhere(ctx), held if reply.outcome == "unusable" else None
 
 
 def _anywhere(ctx: OpContext) -> str:
@@ -234,11 +245,10 @@ def find(ctx: OpContext, key: str) -> Op[WorkflowView]:
 
 def _visible(ctx: OpContext, workflow_id: str) -> Op[WorkflowView | None]:
     """The workflow of this id; None when there is none yet, or no more."""
-    found = yield ctx.on_workflow("show", workflow_id, [])
-    if not found[0]:
+    (found,) = yield from ask(ctx.workflow_keys(workflow_id), Show())
+    if found is None:
         return None
-    static, counts, context, _ = found[0]
-    return Header.parse(static, counts).view(workflow_id, context)
+    return Header.parse(found.static, found.counts).view(workflow_id, found.context)
 
 
 def _ended_badly(state: WorkflowState) -> bool:
@@ -254,30 +264,31 @@ def _existing(
     """
     if not same:
         raise (yield from _conflict(ctx, workflow_id, "a workflow", terms))
-    _, *header = yield _note(ctx, workflow_id, "duplicate", "", terms)
-    if not header:
+    noted = yield from _note(ctx, workflow_id, "duplicate", "", terms)
+    if noted.header is None:
         return None
-    static, counts, context, _ = header
-    return Header.parse(static, counts).view(workflow_id, context, duplicate=True)
+    return Header.of(noted.header).view(workflow_id, noted.header.context, duplicate=True)
 
 
 def _conflict(ctx: OpContext, workflow_id: str, owner: str, terms: Terms) -> Op[CommandRejected]:
     """The refusal of a key that belongs to another definition, left as evidence."""
     message = f"the key belongs to {owner} with another definition"
-    reply = yield _note(ctx, workflow_id, Reason.KEY_CONFLICT, message, terms)
+    noted = yield from _note(ctx, workflow_id, Reason.KEY_CONFLICT, message, terms)
     return CommandRejected(
         "insert",
         "workflow",
         Reason.KEY_CONFLICT,
         f"{message}: {workflow_id}",
-        requested_at=time_of_stamp(reply[0].decode()),
+        requested_at=time_of_stamp(noted.stamp),
         workflow_id=workflow_id,
     )
 
 
-def _note(ctx: OpContext, workflow_id: str, status: str, message: str, terms: Terms) -> Call:
-    args: list[Arg] = ["insert", status, new_call_id(), message, terms.note()]
-    return ctx.on_workflow("note", workflow_id, args)
+def _note(
+    ctx: OpContext, workflow_id: str, status: str, message: str, terms: Terms
+) -> Op[RecordedEvidence]:
+    entry = RecordEvidence("insert", status, new_call_id(), message, terms.note())
+    return (yield from ask(ctx.workflow_keys(workflow_id), entry))
 
 
 def _put(
@@ -298,32 +309,32 @@ def _put(
     mine = [] if keyed is None else [(":k", f"{keyed}:{new_call_id()}".encode())]
     if key is not None:  # which callbacks tell
         mine.append((":key", key.encode()))
-    head: list[Arg] = [
-        len(graph.steps),
-        f"{SEMANTICS_VERSION},{graph.definition_version},{len(graph.steps)},",
-        f",{'' if kept_ms is None else kept_ms},{'c' if graph.context else ''},{graph.name}",
-        len(fields.own) + len(mine),
-        len(fields.payload),
-        "" if terms.actor is None else terms.note(),
-    ]
-    slices = list(_slices(fields))
-    slices[-1][0].extend(mine)
-    if len(slices) > 1:
+    *parts, (own, payload) = _slices(fields)
+    last = Insert(
+        staged=bool(parts),
+        steps=len(graph.steps),
+        before=f"{SEMANTICS_VERSION},{graph.definition_version},{len(graph.steps)},",
+        after=f",{'' if kept_ms is None else kept_ms},{'c' if graph.context else ''},{graph.name}",
+        own_count=len(fields.own) + len(mine),
+        payload_count=len(fields.payload),
+        note=None if terms.actor is None else terms.note(),
+        own=_flat([*own, *mine]),
+        payload=_flat(payload),
+    )
+    keys = ctx.workflow_keys(workflow_id)
+    if parts:
         yield from tidy(ctx, int(workflow_id.partition("-")[0]))
     for _ in range(_RESTARTS):
-        for own, payload in slices[:-1]:
-            args = ["stage", *_arguments(own, payload)]
-            reply = yield ctx.on_workflow("insert", workflow_id, args)
-            if reply[0] != b"staged":
+        for own, payload in parts:
+            reply = yield from ask(keys, StageInsert(_flat(own), _flat(payload)))
+            if reply.outcome != "staged":
                 break
-        phase = "whole" if len(slices) == 1 else "publish"
-        args = [phase, *head, *_arguments(*slices[-1])]
-        reply = yield ctx.on_workflow("insert", workflow_id, args)
-        if reply[0] == b"buried" or (reply[0] == b"exists" and mine and reply[4] != mine[0][1]):
+        reply = yield from ask(keys, last)
+        is_other = reply.outcome == "exists" and mine and reply.owner != mine[0][1]
+        if reply.outcome == "unusable" or is_other:
             return None
-        if reply[0] != b"incomplete":
-            static, counts, context = reply[1:4]
-            header = Header.parse(static, counts)
+        if reply.header is not None:
+            header, context = Header.of(reply.header), reply.header.context
             if header.unwalked:
                 header, context = yield from advance_all(ctx, workflow_id)
             return header.view(workflow_id, context)
@@ -332,10 +343,10 @@ def _put(
 
 def tidy(ctx: OpContext, partition: int) -> Op[None]:
     """Removes what dead inserters have left in a partition; whoever stages much does this too."""
-    for left in (yield Call("overdue", ctx.keys.partition(partition), [_TIDIED])):
+    for left in (yield from ask(ctx.keys.partition(partition), OverdueInserts(_TIDIED))):
         workflow_id = left.decode(errors="replace")
         if partition_of(workflow_id) == partition:  # what is no id, is a sweep's to remove
-            yield ctx.on_workflow("discard", workflow_id, [])
+            yield from ask(ctx.workflow_keys(workflow_id), Discard())
 
 
 def _slices(fields: Fields) -> Iterator[tuple[Pairs, Pairs]]:
@@ -356,5 +367,5 @@ def _slices(fields: Fields) -> Iterator[tuple[Pairs, Pairs]]:
     yield own, payload
 
 
-def _arguments(own: Pairs, payload: Pairs) -> list[Any]:
-    return [len(own), *(part for pair in (*own, *payload) for part in pair)]
+def _flat(pairs: Pairs) -> list[bytes]:
+    return [part for name, value in pairs for part in (name.encode(), value)]

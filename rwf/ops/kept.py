@@ -21,14 +21,16 @@ from rwf.ops.base import (
     checked_text,
     invalid,
     new_call_id,
-    rejection,
+    rejected,
     wire_text,
 )
 from rwf.ops.signals import checked_key, checked_signal, note_of
 from rwf.ops.waits import Topic, Unsettled, hand_over, settle
-from rwf.protocol.declare import Arg
+from rwf.protocol.declare import Refusal
+from rwf.protocol.functions.reads import ScannedPage, ScanSets
+from rwf.protocol.functions.topics import KeptSignals, ReadKeptSignals, WithdrawSignal
 from rwf.protocol.keys import home_partition, is_digest
-from rwf.protocol.requests import CONNECT, Call, Op
+from rwf.protocol.requests import CONNECT, Op, ask, call_of
 from rwf.protocol.waits import Signal
 
 _READ: Final = "read"
@@ -45,6 +47,8 @@ _KEPT: Final = frozenset(SignalStatus) - {SignalStatus.CONSUMED, SignalStatus.WI
 _ID: Final = re.compile(r"(0|[1-9][0-9]{0,4})-([0-9a-f]{40})/([1-9][0-9]{0,15})")
 _LAST_SCAN: Final = 2**64 - 1
 _CURSOR: Final = re.compile(r"([0-9]{1,5})-([0-9]{1,20})-([0-9a-f]{40}|)-([0-9]{1,16})")
+
+_NO_PAGE: Final = ScannedPage("0", [])
 
 Found = tuple[Topic, Signal]
 
@@ -71,7 +75,7 @@ class _Place:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ask:
+class _Filter:
     """Which signals are asked for."""
 
     signal: str | None
@@ -79,7 +83,7 @@ class _Ask:
     status: SignalStatus | None
 
     @classmethod
-    def checked(cls, signal: Any, key: Any, status: Any) -> _Ask:
+    def checked(cls, signal: Any, key: Any, status: Any) -> _Filter:
         if status is not None and (not isinstance(status, str) or status not in _KEPT):
             raise invalid(_READ, f"status must be one of {', '.join(sorted(_KEPT))}")
         return cls(
@@ -87,11 +91,6 @@ class _Ask:
             None if key is None else checked_key(key, "correlation_key", _READ),
             None if status is None else SignalStatus(status),
         )
-
-    @property
-    def args(self) -> list[Arg]:
-        key = "" if self.key is None else f"={wire_text(self.key)}"
-        return [self.signal or "", key, self.status or ""]
 
 
 def list_signals(
@@ -102,30 +101,30 @@ def list_signals(
     cursor: str | None,
 ) -> Op[SignalPage]:
     """A page of the signals that are kept: of one topic, or of all."""
-    ask = _Ask.checked(signal, correlation_key, status)
+    wanted = _Filter.checked(signal, correlation_key, status)
     place = _Place() if cursor is None else _Place.parse(cursor)
     if not ctx.keys.partitions:
         yield CONNECT
     views: list[SignalView] = []
     away: set[int] = set()
-    if ask.signal is not None and ask.key is not None:
-        digest = Topic(ask.signal, ask.key).digest
+    if wanted.signal is not None and wanted.key is not None:
+        digest = Topic(wanted.signal, wanted.key).digest
         topics = [(digest, place.number)]
-        rest = yield from _take(ctx, home_partition(digest, ctx.keys.homes), topics, ask, views)
+        rest = yield from _take(ctx, home_partition(digest, ctx.keys.homes), topics, wanted, views)
         after = None if rest is None else replace(place, digest=rest[0], number=rest[1])
     else:
-        after = yield from _take_from_all(ctx, place, ask, views, away)
+        after = yield from _take_from_all(ctx, place, wanted, views, away)
     cursor = None if after is None else str(after)
     return SignalPage(signals=tuple(views), cursor=cursor, unreachable=tuple(sorted(away)))
 
 
 def _take_from_all(
-    ctx: OpContext, place: _Place, ask: _Ask, views: list[SignalView], away: set[int]
+    ctx: OpContext, place: _Place, wanted: _Filter, views: list[SignalView], away: set[int]
 ) -> Op[_Place | None]:
     """Goes through the topics of all partitions, and notes those that are ``away``; returns where
     to go on, or None at the end."""
     scanned = 0
-    first_pages: dict[int, Any] = {}
+    first_pages: dict[int, ScannedPage | None] = {}
     while place.partition < ctx.keys.homes:
         if scanned >= _SCANNED_PER_PAGE:
             return place
@@ -134,15 +133,15 @@ def _take_from_all(
                 first_pages = yield from _first_pages(ctx, place.partition, away)
             page = first_pages[place.partition]
         else:
-            page = (yield _timers(ctx, place.partition, place.scan))[0]
-        scan, members = page or (b"0", [])
+            (page,) = yield from ask(*_timers(ctx, place.partition, place.scan))
+        scan, members = page or _NO_PAGE
         scanned += len(members)
         topics = [
             (digest, place.number if digest == place.digest else 0)
             for digest in sorted(_digests(ctx, place.partition, members))
             if digest >= place.digest
         ]
-        rest = yield from _take(ctx, place.partition, topics, ask, views)
+        rest = yield from _take(ctx, place.partition, topics, wanted, views)
         if rest is not None:
             return replace(place, digest=rest[0], number=rest[1])
         ended = int(scan) == 0
@@ -152,18 +151,21 @@ def _take_from_all(
     return None
 
 
-def _first_pages(ctx: OpContext, first: int, away: set[int]) -> Op[dict[int, Any]]:
+def _first_pages(ctx: OpContext, first: int, away: set[int]) -> Op[dict[int, ScannedPage | None]]:
     """The first pages of the timers of some partitions, from this one on; None for those that are
     ``away``."""
     partitions = range(first, min(first + _PARTITIONS_PER_TRIP, ctx.keys.homes))
-    calls = {partition: _timers(ctx, partition, 0) for partition in partitions}
+    calls = {partition: call_of(*_timers(ctx, partition, 0)) for partition in partitions}
     replies, unreached = yield from ask_each(ctx, calls)
     away.update(unreached)
-    return {n: replies[n][0] if n in replies else None for n in partitions}
+    found: dict[int, ScannedPage | None] = dict.fromkeys(partitions)
+    for partition, reply in replies.items():
+        (found[partition],) = ScanSets.decoded(reply)
+    return found
 
 
-def _timers(ctx: OpContext, partition: int, scan: int) -> Call:
-    return Call("page", [ctx.keys.derived(partition, "timers")], [scan])
+def _timers(ctx: OpContext, partition: int, scan: int) -> tuple[list[str], ScanSets]:
+    return [ctx.keys.derived(partition, "timers")], ScanSets([str(scan)])
 
 
 def _digests(ctx: OpContext, partition: int, members: Sequence[bytes]) -> Iterator[str]:
@@ -178,7 +180,7 @@ def _take(
     ctx: OpContext,
     partition: int,
     topics: Sequence[tuple[str, int]],
-    ask: _Ask,
+    wanted: _Filter,
     views: list[SignalView],
 ) -> Op[tuple[str, int] | None]:
     """Appends the signals that some topics keep, each from a number on, until there is a page of
@@ -188,24 +190,31 @@ def _take(
         if len(views) == _PAGE:
             return left[0]
         some = left[:_TOPICS_PER_CALL]
-        call = _kept(ctx, partition, some, ask, _PAGE - len(views))
-        found, place, number = yield call
-        for at, name, answer in found:
-            topic, signal = Topic.stored(name), Signal.parse(answer)
+        found, place, number = yield from _kept(ctx, partition, some, wanted, _PAGE - len(views))
+        for at, name, reply in found:
+            topic, signal = Topic.stored(name), Signal.of(reply)
             signal_id = f"{partition}-{some[at - 1][0]}/{signal.number}"
             views.append(signal.view(signal_id, topic.signal, topic.key))
         if place == 0:
             del left[: len(some)]
         else:
-            left = [(left[place - 1][0], int(number)), *left[place:]]
+            left = [(left[place - 1][0], number), *left[place:]]
     return None
 
 
 def _kept(
-    ctx: OpContext, partition: int, topics: Sequence[tuple[str, int]], ask: _Ask, most: int
-) -> Call:
+    ctx: OpContext, partition: int, topics: Sequence[tuple[str, int]], wanted: _Filter, most: int
+) -> Op[KeptSignals]:
     keys = ctx.keys.topics(partition, [digest for digest, _ in topics])
-    return Call("kept", keys, [most, *ask.args, *(number for _, number in topics)])
+    asked = ReadKeptSignals(
+        most,
+        wanted.signal,
+        wanted.key is None,
+        wire_text(wanted.key or ""),
+        wanted.status,
+        [number for _, number in topics],
+    )
+    return (yield from ask(keys, asked))
 
 
 # --- withdrawing ------------------------------------------------------------------------------
@@ -227,17 +236,18 @@ def withdraw_signal(
     while True:
         found = yield from _look(ctx, home, digest, number)
         note = _note(signal_id, found, told)
-        args: list[Arg] = [number, call_id, note, "1" if found else ""]
-        args.append("1" if hand_offs == _PATIENCE else "")
-        reply = yield Call("withdraw", ctx.keys.topic(digest), args)
-        if reply[0] == b"busy" and found:
+        asked = WithdrawSignal(
+            number, call_id, note, found is not None, patient=hand_offs < _PATIENCE
+        )
+        reply = yield from ask(ctx.keys.topic(digest), asked)
+        if isinstance(reply, Refusal):
+            raise rejected(_WITHDRAW, "signal", reply)
+        if reply.outcome == "busy" and found:
             # It may have a wait already, which is to be known first.
-            yield from hand_over(ctx, found[0], reply[1], unsettled, None)
+            yield from hand_over(ctx, found[0], reply.handed, unsettled, None)
             yield from settle(ctx, unsettled)
             hand_offs += 1
-        elif reply[0] == b"rejected":
-            raise rejection(_WITHDRAW, "signal", reply)
-        elif reply[0] == b"accepted" and found:
+        elif reply.outcome == "accepted" and found:
             topic, signal = found
             withdrawn = replace(signal, status=SignalStatus.WITHDRAWN)
             return withdrawn.view(signal_id, topic.signal, topic.key)
@@ -245,9 +255,9 @@ def withdraw_signal(
 
 def _look(ctx: OpContext, home: int, digest: str, number: int) -> Op[Found | None]:
     """A signal with its topic, if it is kept."""
-    found, _, _ = yield _kept(ctx, home, [(digest, number)], _Ask(None, None, None), 1)
-    for _, name, answer in found:
-        signal = Signal.parse(answer)
+    kept = yield from _kept(ctx, home, [(digest, number)], _Filter(None, None, None), 1)
+    for _, name, reply in kept.signals:
+        signal = Signal.of(reply)
         if signal.number == number:
             return Topic.stored(name), signal
     return None

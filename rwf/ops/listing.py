@@ -25,16 +25,16 @@ from rwf.ops.base import (
     OpContext,
     Slots,
     all_partitions,
-    ask_each,
+    ask_partitions,
     catch_each,
     checked_text,
     invalid,
     reach_each,
 )
-from rwf.protocol.declare import Arg
+from rwf.protocol.functions.reads import ListPlaces, Show
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import partition_of
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.requests import Op, ask
 
 _READ: Final = "read"
 _MAX_PAGE: Final = 500
@@ -88,7 +88,7 @@ def list_workflows(
     yield from all_partitions(ctx)
     groups = _groups(wanted_state)
     # The cursor's own millisecond is read again: it says how far in it the page before has come.
-    behind = "" if after is None else f"{after.inserted}|~"
+    behind = None if after is None else f"{after.inserted}|~"
     found: PartialList[_Listed] = PartialList()
     scanned = 0
     while scanned < _SCANNED_PER_PAGE:
@@ -150,7 +150,7 @@ def _groups(state: WorkflowState | None) -> str:
 
 
 def _next_milliseconds(
-    ctx: OpContext, groups: str, behind: str, wanted: int
+    ctx: OpContext, groups: str, behind: str | None, wanted: int
 ) -> Op[PartialList[Entry]]:
     """The next entries of all partitions, newest first: whole milliseconds, as many as have
     ``wanted`` entries together, if so many were read.
@@ -160,11 +160,11 @@ def _next_milliseconds(
     """
     partitions = ctx.keys.partitions
     count = min(wanted, REPLY_ITEMS // len(groups), 4 * wanted // partitions + 16)
-    args: list[Arg] = [groups, behind, count]
-    calls = {n: Call("list", ctx.keys.partition(n), args) for n in range(partitions)}
+    page = ListPlaces(groups, behind, count)
     entries: list[Entry] = []
     complete = ""
-    replies, unreachable = yield from ask_each(ctx, calls)
+    asked = dict.fromkeys(range(partitions), page)
+    replies, unreachable = yield from ask_partitions(ctx, asked)
     for partition, lists in replies.items():
         for group, places in zip(groups, lists, strict=True):
             some = [_entry(place) for place in places]
@@ -184,8 +184,8 @@ def _rest(ctx: OpContext, partition: int, group: str, last: Entry, count: int) -
     """What is left of the millisecond of an entry: more share it than one call reads."""
     found: list[Entry] = []
     while True:
-        args: list[Arg] = [group, "|".join(last), count]
-        [places] = yield Call("list", ctx.keys.partition(partition), args)
+        page = ListPlaces(group, "|".join(last), count)
+        [places] = yield from ask(ctx.keys.partition(partition), page)
         some = [_entry(place) for place in places]
         same = [entry for entry in some if entry[0] == last[0]]
         found += same
@@ -194,8 +194,8 @@ def _rest(ctx: OpContext, partition: int, group: str, last: Entry, count: int) -
         last = same[-1]
 
 
-def _entry(place: bytes) -> Entry:
-    inserted, _, workflow_id = place.decode().partition("|")
+def _entry(place: str) -> Entry:
+    inserted, _, workflow_id = place.partition("|")
     return inserted, workflow_id
 
 
@@ -229,15 +229,13 @@ def _shown(ctx: OpContext, entries: Sequence[Entry]) -> Op[list[_Listed]]:
     shown: list[_Listed] = []
     while entries:
         slots = Slots(ctx, int(entries[0][1].partition("-")[0]), [id_ for _, id_ in entries])
-        later = []
-        for entry, found in zip(entries, (yield Call("show", slots.keys)), strict=True):
-            if found is None:
-                later.append(entry)
-            elif found:
-                static, counts, context, order = found
-                header = Header.parse(static, counts)
-                view = header.view(entry[1], context)
+        headers = yield from ask(slots.keys, Show())
+        for (inserted, workflow_id), found in zip(entries, headers, strict=False):
+            if found is not None:
+                header = Header.parse(found.static, found.counts)
+                view = header.view(workflow_id, found.context)
                 status = workflow_status(view, review=header.needs_review)
-                shown.append(_Listed(_Place(entry[0], order.decode(), entry[1]), view, status))
-        entries = later
+                place = _Place(inserted, found.order, workflow_id)
+                shown.append(_Listed(place, view, status))
+        entries = entries[len(headers) :]
     return shown

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from rwf.errors import StoreUnavailable
 from rwf.model.views import PruneReport
@@ -27,9 +27,12 @@ from rwf.ops.waits import (
     settle,
     settle_waits,
 )
-from rwf.protocol.declare import Arg
+from rwf.protocol.functions.callbacks import DispatcherSeen
+from rwf.protocol.functions.inserts import ReleaseKey
+from rwf.protocol.functions.prune import Prune, PrunedWait
+from rwf.protocol.functions.topics import Forget, ForgottenWait
 from rwf.protocol.keys import Keys
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.requests import Op, ask
 
 T = TypeVar("T")
 Progress = Callable[[PruneReport], object]
@@ -60,7 +63,7 @@ def prune_all(ctx: OpContext, workflow_ids: Sequence[str]) -> Op[int]:
         except StoreUnavailable:
             return found.count(True)  # they are held back until that can be read
         ops = [
-            (one, prune(ctx, one, f"none:{count}" if seen is None else "seen"))
+            (one, prune(ctx, one, seen is not None, count if seen is None else None))
             for one, count in undelivered
         ]
         found += yield from _side_by_side(ops)
@@ -80,58 +83,65 @@ def _side_by_side(ops: Sequence[tuple[str, Op[T]]]) -> Op[list[T]]:
     return done
 
 
-def prune(ctx: OpContext, workflow_id: str, dispatcher: str = "") -> Op[bool | Undelivered]:
+def prune(
+    ctx: OpContext,
+    workflow_id: str,
+    dispatcher_seen: bool = False,
+    never_seen_for: int | None = None,
+) -> Op[bool | Undelivered]:
     """Removes a finished workflow, if its time is over; whether it was this that removed it.
 
-    ``dispatcher`` is what ``prune.lua`` is told of dispatchers, "" when nobody has asked yet.
+    ``dispatcher_seen`` and ``never_seen_for`` say of dispatchers what :class:`Prune` takes; neither
+    when nobody has asked yet.
     """
     unsettled: Unsettled = {}
-    place, first = b"", b"1"
+    place, first = None, 1
     while True:
-        args: list[Arg] = [place, dispatcher, first]
-        what, *rest = yield ctx.on_workflow("prune", workflow_id, args)
-        if what == b"untold":
+        asked = Prune(place, dispatcher_seen, never_seen_for, first)
+        pruned = yield from ask(ctx.workflow_keys(workflow_id), asked)
+        if pruned.outcome == "untold":
             yield from settle_waits(ctx, workflow_id)
-        elif what == b"undelivered":
-            return Undelivered(workflow_id, int(rest[0]))
-        elif what == b"given up":
-            dead, first = rest
-            if int(dead):
+        elif pruned.outcome == "undelivered":
+            return Undelivered(workflow_id, pruned.callbacks)
+        elif pruned.outcome == "given_up":
+            first = pruned.first
+            if dead := pruned.callbacks:
                 _log.warning("workflow %s: %d callbacks were never delivered", workflow_id, dead)
-        elif what == b"removing":
-            place, keyed, waits = rest
-            if keyed:
-                yield _unreserve(ctx, workflow_id, keyed)
-            yield from _forget(ctx, workflow_id, waits, unsettled)
+        elif pruned.outcome == "removing":
+            place = pruned.place
+            if pruned.key is not None:
+                yield from _release_key(ctx, workflow_id, pruned.key)
+            yield from _forget(ctx, workflow_id, pruned.waits, unsettled)
         else:
             yield from settle(ctx, unsettled)
-            return bool(what == b"removed")
+            return pruned.outcome == "removed"
 
 
-def _unreserve(ctx: OpContext, workflow_id: str, keyed: bytes) -> Call:
-    home, digest, _ = keyed.decode().split(":")
-    return Call("unreserve", ctx.keys.partition(int(home)), [digest, workflow_id])
+def _release_key(ctx: OpContext, workflow_id: str, key: str) -> Op[None]:
+    home, digest, _ = key.split(":")
+    yield from ask(ctx.keys.partition(int(home)), ReleaseKey(digest, workflow_id))
 
 
 def _forget(
-    ctx: OpContext, workflow_id: str, waits: Sequence[Any], unsettled: Unsettled
+    ctx: OpContext, workflow_id: str, waits: Sequence[PrunedWait], unsettled: Unsettled
 ) -> Op[None]:
     """Has the topics of these waits forget them."""
-    by_topic: dict[bytes, list[Arg]] = {}
-    for step, signal_id, topic in waits:
-        number = number_of(signal_id.decode()) if signal_id else ""
-        by_topic.setdefault(topic, []).extend([step, number])
-    for text, args in by_topic.items():
+    by_topic: dict[bytes, list[ForgottenWait]] = {}
+    for wait in waits:
+        number = number_of(wait.signal_id) if wait.signal_id else None
+        by_topic.setdefault(wait.topic, []).append(ForgottenWait(wait.step, number))
+    for text, forgotten in by_topic.items():
         topic = Topic.stored(text)
-        handed = yield topic.call(ctx, "forget", [*topic.names, workflow_id, *args])
+        forget = Forget(topic.signal, topic.quoted_key, workflow_id, forgotten)
+        handed = yield from ask(topic.keys(ctx), forget)
         yield from hand_over(ctx, topic, handed, unsettled, None)
 
 
 def dispatcher_seen(keys: Keys) -> Op[float | None]:
     """How many seconds ago a dispatcher of callbacks was last seen in the namespace, None when none
     ever was."""
-    ago = yield Call("dispatched", [keys.meta()])
-    return None if ago is None else int(ago) / 1000
+    ago = yield from ask([keys.meta()], DispatcherSeen())
+    return None if ago is None else ago / 1000
 
 
 class Pruning:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from rwf.errors import NotFound
@@ -25,16 +25,23 @@ from rwf.ops.base import (
     OpContext,
     all_of,
     all_partitions,
-    ask_each,
+    ask_partitions,
     both,
     invalid,
     readable_id,
     wire_name,
 )
-from rwf.protocol.declare import Arg
+from rwf.protocol.functions.reads import (
+    Edges,
+    Evidence,
+    ReadResults,
+    ReadSteps,
+    Show,
+    StoredSteps,
+)
 from rwf.protocol.headers import Header
 from rwf.protocol.records import Record, Row, edge_count, edges_of, evidence_view, result_evidence
-from rwf.protocol.requests import CONNECT, Call, Op, Together
+from rwf.protocol.requests import CONNECT, Op, ask, ask_together
 from rwf.protocol.waits import Wait
 
 _EVIDENCE_PER_CALL: Final = 500
@@ -93,44 +100,27 @@ def load(
 
     With payloads, which may be large, it may be only the first of them, as many as one reply holds.
     """
-    call = _loading(ctx, readable_id(workflow_id), chunk=chunk, names=names, payloads=payloads)
-    return _loaded(workflow_id, (yield call))
+    keys = ctx.workflow_keys(readable_id(workflow_id))
+    return _loaded(workflow_id, (yield from ask(keys, ReadSteps(payloads, chunk, names))))
 
 
-def _loading(
-    ctx: OpContext,
-    workflow_id: str,
-    *,
-    chunk: int | None = None,
-    names: Sequence[str] = (),
-    payloads: bool = False,
-) -> Call:
-    args: list[Arg] = ["1" if payloads else "", "" if chunk is None else chunk, *names]
-    return ctx.on_workflow("steps", workflow_id, args)
-
-
-def _loaded(workflow_id: str, reply: Sequence[Any]) -> Loaded:
-    if not reply:
+def _loaded(workflow_id: str, found: StoredSteps | None) -> Loaded:
+    if found is None:
         raise NotFound(f"no workflow {workflow_id}")
-    static, counts, context, found, records, inputs, contexts, micros, waits = reply
     parsed = []
-    for name, text in zip(found, records, strict=True):
+    for name, text in zip(found.names, found.records, strict=True):
         if text is None:
-            raise NotFound(f"workflow {workflow_id} has no step {shown(name.decode())}")
-        parsed.append(Record.parse(name.decode(), text))
+            raise NotFound(f"workflow {workflow_id} has no step {shown(name)}")
+        parsed.append(Record.parse(name, text))
     return Loaded(
         workflow_id,
-        Header.parse(static, counts),
-        context,
+        Header.parse(found.static, found.counts),
+        found.context,
         parsed,
-        inputs,
-        contexts,
-        int(micros) // 1000,
-        {
-            name.decode(): Wait.parse(text)
-            for name, text in zip(waits[::2], waits[1::2], strict=True)
-            if text
-        },
+        found.inputs,
+        found.contexts,
+        found.micros // 1000,
+        {wait.step: Wait.parse(wait.record) for wait in found.waits if wait.record},
     )
 
 
@@ -142,11 +132,10 @@ def channels(ctx: OpContext) -> Op[list[str]]:
 
 
 def get(ctx: OpContext, workflow_id: str) -> Op[WorkflowView]:
-    found = yield ctx.on_workflow("show", readable_id(workflow_id), [])
-    if not found[0]:
+    (found,) = yield from ask(ctx.workflow_keys(readable_id(workflow_id)), Show())
+    if found is None:
         raise NotFound(f"no workflow {workflow_id}")
-    static, counts, context, _ = found[0]
-    return Header.parse(static, counts).view(workflow_id, context)
+    return Header.parse(found.static, found.counts).view(workflow_id, found.context)
 
 
 def step(ctx: OpContext, workflow_id: str, name: str) -> Op[StepView]:
@@ -175,8 +164,9 @@ def _chunks(ctx: OpContext, workflow_id: str, first: int, most: int | None) -> O
     end = -(-(total if most is None else min(total, most)) // CHUNK)
     for start in range(begin + 1, end, _CHUNKS_AT_ONCE):
         numbers = range(start, min(start + _CHUNKS_AT_ONCE, end))
-        replies = yield Together([_loading(ctx, workflow_id, chunk=n) for n in numbers])
-        loaded += [_loaded(workflow_id, reply) for reply in replies]
+        keys = ctx.workflow_keys(workflow_id)
+        asked = [(keys, ReadSteps(with_payloads=False, chunk=n, names=())) for n in numbers]
+        loaded += [_loaded(workflow_id, found) for found in (yield from ask_together(asked))]
     return loaded
 
 
@@ -196,9 +186,10 @@ def _with_payloads(
     left = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     while left:
         asked, left = left[:_REPLIES_AT_ONCE], left[_REPLIES_AT_ONCE:]
-        calls = [_loading(ctx, workflow_id, names=some, payloads=True) for some in asked]
-        for some, reply in zip(asked, (yield Together(calls)), strict=True):
-            part = _loaded(workflow_id, reply)
+        keys = ctx.workflow_keys(workflow_id)
+        reads = [(keys, ReadSteps(with_payloads=True, chunk=None, names=some)) for some in asked]
+        for some, stored in zip(asked, (yield from ask_together(reads)), strict=True):
+            part = _loaded(workflow_id, stored)
             found |= {view.name: view for view in part.views()}
             if len(part.records) < len(some):
                 left.insert(0, some[len(part.records) :])
@@ -228,10 +219,9 @@ def edges(
     last = -(-total // CHUNK) - 1
     found: list[tuple[str, EdgePolicy]] = []
     for start in range(0, last + 1, _CHUNKS_PER_CALL):
-        args: list[Arg] = ["u" if up else "k", record.name, start]
-        args.append(min(start + _CHUNKS_PER_CALL - 1, last))
-        for chunk in (yield ctx.on_workflow("edges", workflow_id, args)):
-            found += edges_of(chunk.decode())
+        some = Edges(up, record.name, start, min(start + _CHUNKS_PER_CALL - 1, last))
+        for chunk in (yield from ask(ctx.workflow_keys(workflow_id), some)):
+            found += edges_of(chunk)
     return found[:limit]
 
 
@@ -265,30 +255,32 @@ def graph(ctx: OpContext, workflow_id: str) -> Op[GraphView]:
 
 
 def rows(
-    ctx: OpContext, workflow_id: str, names: Sequence[str], *, payloads: bool, which: int | str = ""
+    ctx: OpContext,
+    workflow_id: str,
+    names: Sequence[str],
+    *,
+    payloads: bool,
+    latest: bool = False,
+    attempt: int | None = None,
 ) -> Op[list[tuple[str, int, Row, bytes | None]]]:
-    """The result rows of these steps: step, attempt, row, payload.
-
-    ``which`` is an attempt, or ``latest``; by default all.
-    """
+    """The result rows of these steps: step, attempt, row, payload; those of all attempts, of the
+    latest, or of one."""
     parts: list[list[tuple[str, int, Row, bytes | None]]] = []
-    left: list[tuple[int, Sequence[str], str]] = []
+    left: list[tuple[int, Sequence[str], int | None]] = []
     for start in range(0, len(names), CHUNK):
-        left.append((len(parts), names[start : start + CHUNK], ""))
+        left.append((len(parts), names[start : start + CHUNK], None))
         parts.append([])
     while left:
         asked, left = left[:_REPLIES_AT_ONCE], left[_REPLIES_AT_ONCE:]
-        calls = [
-            ctx.on_workflow("results", workflow_id, ["1" if payloads else "", which, at, *some])
-            for _, some, at in asked
-        ]
-        for (number, some, _), reply in zip(asked, (yield Together(calls)), strict=True):
-            for name, attempt, text, payload in reply[1] if reply else ():
+        keys = ctx.workflow_keys(workflow_id)
+        reads = [(keys, ReadResults(payloads, latest, attempt, at, some)) for _, some, at in asked]
+        for (number, some, _), found in zip(asked, (yield from ask_together(reads)), strict=True):
+            for name, tried, text, payload in found.rows if found else ():
                 if text is not None:
-                    row = Row.parse(text)
-                    parts[number].append((name.decode(), int(attempt), row, payload or None))
-            if end := reply[2] if reply else ():
-                left.insert(0, (number, some[int(end[0]) - 1 :], end[1]))
+                    parts[number].append((name, tried, Row.parse(text), payload or None))
+            if found is not None and found.next_name:
+                rest = some[found.next_name - 1 :]
+                left.insert(0, (number, rest, found.next_attempt))
     return [row for part in parts for row in part]
 
 
@@ -300,7 +292,7 @@ def result(
         _number("attempt", attempt, 1)
     _, found = yield from both(
         load(ctx, workflow_id, names=[wire]),
-        rows(ctx, workflow_id, [wire], payloads=True, which=attempt or "latest"),
+        rows(ctx, workflow_id, [wire], payloads=True, latest=attempt is None, attempt=attempt),
     )
     for _, number, row, payload in found:
         if attempt in (None, number):
@@ -343,7 +335,7 @@ def _of_workflow(ctx: OpContext, workflow_id: str, name: str | None) -> Op[list[
         rows(ctx, workflow_id, names, payloads=False),
         all_of(
             [
-                _entries(ctx.on_workflow("evidence", workflow_id, [kind]), workflow_id)
+                _entries(ctx.workflow_keys(workflow_id), kind, workflow_id)
                 for kind in ("accepted", "noise")
             ]
         ),
@@ -358,38 +350,37 @@ def _of_workflow(ctx: OpContext, workflow_id: str, name: str | None) -> Op[list[
 def _logged(ctx: OpContext) -> Op[PartialList[Stamped]]:
     """What the partitions' logs hold: commands on unknown workflows, and repeated signals."""
     numbers = yield from all_partitions(ctx)
-    logs = {n: Call("evidence", ctx.keys.partition(n), ["log"]) for n in numbers}
     found: PartialList[Stamped] = PartialList()
     unread = dict.fromkeys(numbers, 0)
     while unread:
-        replies, away = yield from ask_each(ctx, {n: _page_of(logs[n], unread[n]) for n in unread})
+        pages = {n: _page_of("log", first) for n, first in unread.items()}
+        replies, away = yield from ask_partitions(ctx, pages)
         found.unreachable = tuple(sorted({*found.unreachable, *away}))
-        for number, (page, total, _) in replies.items():
-            found += [_stamped(str(number), entry) for entry in page]
-            unread[number] += len(page)
-            if not page or unread[number] >= total:
+        for number, page in replies.items():
+            found += [_stamped(str(number), entry) for entry in page.entries]
+            unread[number] += len(page.entries)
+            if not page.entries or unread[number] >= page.total:
                 del unread[number]
         for number in away:
             del unread[number]
     return found
 
 
-def _page_of(call: Call, first: int) -> Call:
-    """A call for a page of a list of evidence; ``call`` lacks which."""
-    return replace(call, args=[*call.args, first, first + _EVIDENCE_PER_CALL - 1])
+def _page_of(kind: str, first: int) -> Evidence:
+    return Evidence(kind, first, first + _EVIDENCE_PER_CALL - 1)
 
 
 def _stamped(scope_id: str, entry: bytes) -> Stamped:
     return entry.partition(b"|")[0].decode(), evidence_view(scope_id, entry)
 
 
-def _entries(call: Call, scope_id: str) -> Op[list[Stamped]]:
-    """The entries of a list of evidence; ``call`` asks for it, and lacks which of them."""
+def _entries(keys: Sequence[str], kind: str, scope_id: str) -> Op[list[Stamped]]:
+    """All entries of one kind of evidence."""
     found: list[Stamped] = []
     while True:
-        page, total, _ = yield _page_of(call, len(found))
-        found += [_stamped(scope_id, entry) for entry in page]
-        if not page or len(found) >= total:
+        page = yield from ask(keys, _page_of(kind, len(found)))
+        found += [_stamped(scope_id, entry) for entry in page.entries]
+        if not page.entries or len(found) >= page.total:
             return found
 
 
@@ -398,11 +389,11 @@ def latest_rejection(ctx: OpContext, workflow_id: str, name: str | None) -> Op[E
     last = -1
     while True:
         first = last - _EVIDENCE_PER_CALL + 1
-        page, total, _ = yield ctx.on_workflow("evidence", workflow_id, ["noise", first, last])
-        for entry in reversed(page):
+        page = yield from ask(ctx.workflow_keys(workflow_id), Evidence("noise", first, last))
+        for entry in reversed(page.entries):
             view = evidence_view(workflow_id, entry)
             if view.status == "rejected" and name in (None, view.step):
                 return view
-        last -= len(page)
-        if not page or -last > total:
+        last -= len(page.entries)
+        if not page.entries or -last > page.total:
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -28,7 +28,7 @@ from rwf.ops.base import (
     invalid,
     is_partition,
     new_call_id,
-    rejection,
+    rejected,
     unknown_workflow,
     wire_name,
     wire_text,
@@ -36,7 +36,8 @@ from rwf.ops.base import (
 from rwf.ops.reads import edges, records
 from rwf.ops.waits import settle_waits
 from rwf.protocol.codecs import STATE_OF, reading
-from rwf.protocol.declare import Arg
+from rwf.protocol.declare import Refusal
+from rwf.protocol.functions.commands import Recover, Recovered
 from rwf.protocol.functions.workflows import RecoverySession
 from rwf.protocol.headers import Header
 from rwf.protocol.requests import Op, ask
@@ -100,57 +101,62 @@ def recover_step(ctx: OpContext, asked: Recovery, dry_run: bool) -> Op[RecoveryR
     step = wire_name(asked.step, _ACTION)
     told = {"reason": checked_text(asked.reason, "reason", _ACTION)}
     told |= {"actor": checked_text(asked.actor, "actor", _ACTION)}
-    command = checked_text(asked.command_id, "command_id", _ACTION)
-    note = {"recovery": action, "scope": reach, **told, "command_id": command}
+    command_id = checked_text(asked.command_id, "command_id", _ACTION)
+    note = {"recovery": action, "scope": reach, **told, "command_id": command_id}
     if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_ACTION, workflow_id)
     if dry_run:
         return (yield from _planned(ctx, asked, step, action, reach))
-    args: list[Arg] = [
+    command = Recover(
         step,
         new_call_id(),
-        wire_text(command or ""),
+        wire_text(command_id or ""),
         action,
         reach,
-        "1" if asked.force else "",
-        "1" if asked.reopen else "",
+        asked.force,
+        asked.reopen,
         orjson.dumps({name: text for name, text in note.items() if text is not None}),
-    ]
-    reply = yield from _begun(ctx, workflow_id, args)
-    if reply[0] == b"rejected":
-        raise rejection(_ACTION, "step", reply)
-    kind, number, text, static, counts, context, flag = reply
-    header, session = Header.parse(static, counts), Session.parse(text)
+        parents_chunk=0,
+    )
+    reply = yield from _begun(ctx, workflow_id, command)
+    assert reply.header is not None
+    assert reply.session is not None
+    header, context = Header.of(reply.header), reply.header.context
+    session = Session.parse(reply.session)
     if header.unwalked:
         header, context = yield from advance_all(ctx, workflow_id)
-        stored = yield from ask(ctx.workflow_keys(workflow_id), RecoverySession(number.decode()))
+        stored = yield from ask(ctx.workflow_keys(workflow_id), RecoverySession(reply.number))
         if stored.record is None:
             raise NotFound(f"workflow {workflow_id} is gone")
         session = Session.parse(stored.record)
-    elif flag:
+    elif reply.header.has_notices:
         yield from settle_waits(ctx, workflow_id)
     return RecoveryResult(
-        session_id=f"{workflow_id}/{number.decode()}",
+        session_id=f"{workflow_id}/{reply.number}",
         workflow=header.view(workflow_id, context),
         step=session.step,
         action=session.action,
         scope=session.scope,
         dry_run=False,
-        duplicate=kind == b"duplicate",
+        duplicate=reply.outcome == "duplicate",
         changes=session.changes,
         change_count=session.change_count,
     )
 
 
-def _begun(ctx: OpContext, workflow_id: str, args: list[Arg]) -> Op[list[Any]]:
-    """The answer to the command, once nothing else is to be walked and all parents were seen."""
+def _begun(ctx: OpContext, workflow_id: str, command: Recover) -> Op[Recovered]:
+    """The answer to the command, once nothing else is to be walked and all parents were seen;
+    raises CommandRejected."""
     chunk = 0
     while True:
-        reply: list[Any] = yield ctx.on_workflow("recover", workflow_id, [*args, chunk])
-        if reply[0] == b"busy":
+        asked = replace(command, parents_chunk=chunk)
+        reply = yield from ask(ctx.workflow_keys(workflow_id), asked)
+        if isinstance(reply, Refusal):
+            raise rejected(_ACTION, "step", reply)
+        if reply.outcome == "busy":
             yield from advance_all(ctx, workflow_id)
             chunk = 0
-        elif reply[0] == b"more":
+        elif reply.outcome == "more":
             chunk += 1
         else:
             return reply

@@ -14,13 +14,14 @@ from rwf.ops.base import (
     checked_text,
     is_partition,
     new_call_id,
-    rejection,
+    rejected,
     unknown_workflow,
 )
 from rwf.ops.insert import milliseconds
-from rwf.protocol.declare import Arg
+from rwf.protocol.declare import Refusal
+from rwf.protocol.functions.commands import SetRetention
 from rwf.protocol.headers import Header
-from rwf.protocol.requests import Op
+from rwf.protocol.requests import Op, ask
 
 _ACTION: Final = "set_retention"
 
@@ -35,9 +36,8 @@ def set_retention(
     if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_ACTION, workflow_id)
     note = orjson.dumps({} if actor is None else {"actor": actor})
-    args: list[Arg] = [new_call_id(), "" if kept_ms is None else kept_ms, note]
-    reply = yield ctx.on_workflow("retain", workflow_id, args)
-    if reply[0] == b"rejected":
-        raise rejection(_ACTION, "workflow", reply)
-    _, static, counts, context, _ = reply
-    return Header.parse(static, counts).view(workflow_id, context)
+    command = SetRetention(new_call_id(), "" if kept_ms is None else str(kept_ms), note)
+    reply = yield from ask(ctx.workflow_keys(workflow_id), command)
+    if isinstance(reply, Refusal):
+        raise rejected(_ACTION, "workflow", reply)
+    return Header.of(reply.header).view(workflow_id, reply.header.context)

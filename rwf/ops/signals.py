@@ -18,7 +18,7 @@ from rwf.ops.base import (
     invalid,
     is_partition,
     new_call_id,
-    rejection,
+    rejected,
     unknown_workflow,
     wire_name,
     wire_text,
@@ -30,13 +30,14 @@ from rwf.ops.waits import (
     hand_over,
     note_unsettled,
     settle,
-    sync,
     tell,
+    update_topic,
 )
 from rwf.protocol.codecs import EPOCH
-from rwf.protocol.declare import Arg, decoder_of
-from rwf.protocol.functions.workflows import HeaderReply
-from rwf.protocol.requests import CONNECT, Op
+from rwf.protocol.functions.commands import RecordEvidence
+from rwf.protocol.functions.topics import RecordSignal, SignalOfDedupeKey
+from rwf.protocol.functions.waits import Await
+from rwf.protocol.requests import CONNECT, Op, ask
 from rwf.protocol.waits import Signal, Wait
 
 _AWAIT: Final = "await_step"
@@ -66,19 +67,28 @@ def await_step(
     asked = _deadline(deadline)
     if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_AWAIT, workflow_id)
-    args: list[Arg] = [name, new_call_id(), wire_text(lease or ""), asked, *topic.names]
-    args += [note_of(topic, actor=actor), wire_text(actor or "")]
-    reply, *header = yield ctx.on_workflow("await", workflow_id, args)
+    command = Await(
+        name,
+        new_call_id(),
+        wire_text(lease or ""),
+        asked,
+        topic.signal,
+        topic.quoted_key,
+        note_of(topic, actor=actor),
+        wire_text(actor or ""),
+    )
+    reply = yield from ask(ctx.workflow_keys(workflow_id), command)
     unsettled: Unsettled = {}
-    if header:
-        note_unsettled(workflow_id, decoder_of(HeaderReply)(header), unsettled)
-    if reply[0] == b"rejected":
+    if reply.header is not None:
+        note_unsettled(workflow_id, reply.header, unsettled)
+    if reply.refusal is not None:
         yield from settle(ctx, unsettled)
-        raise rejection(_AWAIT, "step", reply)
-    wait = Wait.parse(reply[1])
+        raise rejected(_AWAIT, "step", reply.refusal)
+    assert reply.wait is not None
+    wait = Wait.parse(reply.wait)
     if (what := wait.untold) is not None:
         fate = Fate.of(workflow_id, name, wait, what)
-        yield from sync(ctx, topic, fate, unsettled)
+        yield from update_topic(ctx, topic, fate, unsettled)
         wait = (yield from tell(ctx, workflow_id, [(topic, fate)], unsettled)) or wait
     yield from settle(ctx, unsettled)
     return wait.view(workflow_id, step)
@@ -100,26 +110,37 @@ def deliver_signal(
     if not ctx.keys.partitions:
         yield CONNECT
     note = note_of(topic, dedupe_key=dedupe, actor=actor)
-    args: list[Arg] = [*topic.names, wire_text(dedupe), new_call_id()]
-    args += ["" if encoded is None else "1", encoded or b"", note, wire_text(actor or "")]
-    kind, answer, handed = yield topic.call(ctx, "signal", args)
-    found = Signal.parse(answer)
-    if kind == b"duplicate" and found.workflow_id is not None:
-        args = [_DELIVER, "already_consumed", new_call_id(), "", note, "signal", found.step or ""]
-        yield ctx.on_workflow("note", found.workflow_id, args)
+    command = RecordSignal(
+        topic.signal,
+        topic.quoted_key,
+        wire_text(dedupe),
+        new_call_id(),
+        encoded is not None,
+        encoded or b"",
+        note,
+        wire_text(actor or ""),
+    )
+    outcome, signal_reply, handed = yield from ask(topic.keys(ctx), command)
+    found = Signal.of(signal_reply)
+    if outcome == "duplicate" and found.workflow_id is not None:
+        entry = RecordEvidence(
+            _DELIVER, "already_consumed", new_call_id(), "", note, "signal", found.step or ""
+        )
+        yield from ask(ctx.workflow_keys(found.workflow_id), entry)
     unsettled: Unsettled = {}
     found = (yield from hand_over(ctx, topic, handed, unsettled, found.number)) or found
     yield from settle(ctx, unsettled)
     return found.view(
-        topic.signal_id(ctx, found.number), topic.signal, topic.key, duplicate=kind != b"accepted"
+        topic.signal_id(ctx, found.number), topic.signal, topic.key, duplicate=outcome != "accepted"
     )
 
 
 def swallowed_by(ctx: OpContext, wait: Wait) -> Op[str | None]:
     """The id of a signal on record that the next one of the default dedupe key would repeat."""
     topic = Topic(wait.signal, wait.key)
-    number = yield topic.call(ctx, "dedupe", [wire_text(wait.key)])
-    return None if number is None else topic.signal_id(ctx, int(number))
+    asked = SignalOfDedupeKey(wire_text(wait.key))
+    number = yield from ask(topic.keys(ctx), asked)
+    return None if number is None else topic.signal_id(ctx, number)
 
 
 def _topic(signal: Any, correlation_key: Any, action: str) -> Topic:

@@ -5,29 +5,43 @@ a home partition of its own, where signals come in and waits are registered. Wha
 told to the other in calls of which each is idempotent, so that anybody can finish what a dead
 client has left:
 
-    a wait begins, or ends         the workflow's call, then ``sync`` to the topic, then ``told``
-    a topic hands a signal over    ``wake`` to the workflow, then ``sync``, then ``told``
+    a wait begins, or ends         the workflow's call, then ``update_topic``, then
+                                   ``ack_wait_notices`` to the workflow
+    a topic hands a signal over    ``resolve_wait`` to the workflow, then the same two
 
-``sync`` may answer with the topic's next hand-off, which is then carried out in turn. Who finds
-that the workflow was removed meanwhile has the topic forget it.
+``update_topic`` may answer with the topic's next hand-off, which is then carried out in turn. Who
+finds that the workflow was removed meanwhile has the topic forget it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from enum import Enum, auto
+from typing import Final
 from urllib.parse import unquote
 
 import orjson
 
 from rwf.ops.base import OpContext, wire_text
-from rwf.protocol.declare import Arg
-from rwf.protocol.functions.waits import AckedWait, AckWaitNotices, PendingWaitNotices, WaitNotice
+from rwf.protocol.functions.topics import (
+    HandOff,
+    JudgeTopic,
+    SignalReply,
+    TopicName,
+    UpdateTopic,
+)
+from rwf.protocol.functions.waits import (
+    AckedWait,
+    AckWaitNotices,
+    PendingWaitNotices,
+    ResolveWait,
+    WaitNotice,
+)
 from rwf.protocol.functions.workflows import Advance, HeaderReply
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import home_partition, topic_digest
-from rwf.protocol.requests import Call, Op, ask
+from rwf.protocol.requests import Op, ask
 from rwf.protocol.waits import Signal, Wait
 
 _STEPS_PER_CALL: Final = 50
@@ -48,13 +62,13 @@ class Topic:
         return cls(signal, unquote(key))
 
     @property
-    def names(self) -> list[Arg]:
-        """What functions take of it."""
-        return [self.signal, wire_text(self.key)]
+    def quoted_key(self) -> str:
+        """The key as functions take it."""
+        return wire_text(self.key)
 
-    def call(self, ctx: OpContext, function: str, args: Sequence[Arg]) -> Call:
-        """A call of a function at the topic's home."""
-        return Call(function, ctx.keys.topic(self.digest), args)
+    def keys(self, ctx: OpContext) -> list[str]:
+        """The keys of a function at the topic's home."""
+        return ctx.keys.topic(self.digest)
 
     def signal_id(self, ctx: OpContext, number: int) -> str:
         """The id of one of its signals."""
@@ -90,13 +104,16 @@ class Fate:
         return cls(workflow_id, step, wait.n, wait.stamp, what, number)
 
 
+class TopicRepair(Enum):
+    """Why a topic is told of a wait by whoever repairs: by its workflow's record the topic was told
+    before, or it was not."""
+
+    RECORDED = auto()
+    UNRECORDED = auto()
+
+
 Unsettled = dict[str, bool]
 """Workflows with something left to tell or, where true, to walk."""
-
-
-def untold(header: Sequence[Any]) -> bool:
-    """Whether the reply that ends with this header says that topics have not been told all."""
-    return bool(header and header[-1])
 
 
 def settle_waits(ctx: OpContext, workflow_id: str) -> Op[None]:
@@ -115,7 +132,7 @@ def settle(ctx: OpContext, unsettled: Unsettled) -> Op[None]:
             waits = [fate_of(workflow_id, entry) for entry in found]
             for topic, fate in waits:
                 if topic is not None:
-                    yield from sync(ctx, topic, fate, unsettled)
+                    yield from update_topic(ctx, topic, fate, unsettled)
             yield from tell(ctx, workflow_id, waits, unsettled)
 
 
@@ -132,64 +149,79 @@ def number_of(signal_id: str) -> int:
     return int(signal_id.rpartition("/")[2])
 
 
-def sync(
-    ctx: OpContext, topic: Topic, fate: Fate, unsettled: Unsettled, *, repair: str = ""
+def update_topic(
+    ctx: OpContext,
+    topic: Topic,
+    fate: Fate,
+    unsettled: Unsettled,
+    *,
+    repair: TopicRepair | None = None,
 ) -> Op[str]:
     """Tells a topic of a wait, and carries out what it then hands over; the kind of repair."""
-    found, _, handed, _ = yield _sync(ctx, topic, fate, None, repair)
-    yield from hand_over(ctx, topic, handed, unsettled, None)
-    kind: bytes = found
-    return kind.decode()
+    asked = _update(topic, fate, None, repair)
+    found = yield from ask(topic.keys(ctx), asked)
+    yield from hand_over(ctx, topic, found.handed, unsettled, None)
+    return found.repair
 
 
 def judge_topic(ctx: OpContext, digest: str) -> Op[int]:
     """Carries out what a topic has outstanding, by its digest, and has the signals leave that
     nobody took in time; returns how many these were."""
-    text = yield Call("named", ctx.keys.topic(digest))
+    text = yield from ask(ctx.keys.topic(digest), TopicName())
     if text is None:
         return 0
     topic = Topic.stored(text)
     unsettled: Unsettled = {}
-    args = [*topic.names, "", "", "", "", "", "", "", ""]
     left, more = 0, True
     while more:
-        _, _, handed, expired = yield topic.call(ctx, "sync", args)
-        yield from hand_over(ctx, topic, handed, unsettled, None)
-        left, more = left + int(expired), expired > 0
+        found = yield from ask(topic.keys(ctx), JudgeTopic(topic.signal, topic.quoted_key))
+        yield from hand_over(ctx, topic, found.handed, unsettled, None)
+        left, more = left + found.expired, found.expired > 0
     yield from settle(ctx, unsettled)
     return left
 
 
-def _sync(ctx: OpContext, topic: Topic, fate: Fate, asked: int | None, repair: str) -> Call:
-    args: list[Arg] = [*topic.names, fate.workflow_id, fate.step, fate.n, fate.stamp, fate.what]
-    args += ["" if number is None else number for number in (fate.number, asked)]
-    return topic.call(ctx, "sync", [*args, repair])
+def _update(
+    topic: Topic, fate: Fate, asked: int | None, repair: TopicRepair | None = None
+) -> UpdateTopic:
+    return UpdateTopic(
+        topic.signal,
+        topic.quoted_key,
+        fate.workflow_id,
+        fate.step,
+        str(fate.n),
+        fate.stamp,
+        fate.what,
+        fate.number,
+        asked,
+        repair is not None,
+        repair is TopicRepair.UNRECORDED,
+    )
 
 
 def hand_over(
-    ctx: OpContext, topic: Topic, handed: Any, unsettled: Unsettled, asked: int | None
+    ctx: OpContext, topic: Topic, handed: HandOff | None, unsettled: Unsettled, asked: int | None
 ) -> Op[Signal | None]:
     """Carries out a topic's hand-offs, one after the other, until none is outstanding.
 
     Returns what is then known of the signal that is asked after, None if there was no hand-off.
     """
-    answer: Any = None
-    while handed:
-        number, workflow_id, step, n = (part.decode() for part in handed[:4])
-        signal_id = topic.signal_id(ctx, int(number))
+    found: SignalReply | None = None
+    while handed is not None:
+        number, workflow_id, step, n, payload, actor = handed
+        signal_id = topic.signal_id(ctx, number)
         note = {"signal_id": signal_id, "signal": topic.signal, "correlation_key": topic.key}
-        if handed[5]:
-            note["actor"] = unquote(handed[5].decode())
-        args: list[Arg] = [step, n, signal_id, handed[4] or b"", orjson.dumps(note)]
-        what, stamp = yield ctx.on_workflow("wake", workflow_id, args)
-        if not what:
+        if actor:
+            note["actor"] = unquote(actor)
+        resolving = ResolveWait(step, n, signal_id, payload or b"", orjson.dumps(note))
+        outcome, stamp = yield from ask(ctx.workflow_keys(workflow_id), resolving)
+        if not outcome:
             # A workflow of other semantics: left to a client of a release that knows them.
             break
-        resolved = int(number) if what == b"r" else None
-        fate = Fate(workflow_id, step, int(n), stamp.decode(), what.decode(), resolved)
-        _, answer, handed, _ = yield _sync(ctx, topic, fate, asked, "")
+        fate = Fate(workflow_id, step, n, stamp, outcome, number if outcome == "r" else None)
+        _, found, handed = yield from ask(topic.keys(ctx), _update(topic, fate, asked))
         yield from tell(ctx, workflow_id, [(topic, fate)], unsettled)
-    return Signal.parse(answer) if answer else None
+    return None if found is None else Signal.of(found)
 
 
 def tell(
@@ -204,7 +236,7 @@ def tell(
     if found.header is None:
         for topic, fate in fates:
             if topic is not None:
-                yield from sync(ctx, topic, replace(fate, what="n"), unsettled)
+                yield from update_topic(ctx, topic, replace(fate, what="n"), unsettled)
         return None
     note_unsettled(workflow_id, found.header, unsettled)
     return Wait.parse(found.wait) if found.wait else None

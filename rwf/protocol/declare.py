@@ -237,8 +237,9 @@ def decoder_of(hint: Any) -> Decoder:
         return _PLAIN[hint]
     if typing.get_origin(hint) is list:
         return _list_decoder(decoder_of(*typing.get_args(hint)))
-    if isinstance(hint, types.UnionType) and Refusal in typing.get_args(hint):
-        (answer,) = (each for each in typing.get_args(hint) if each is not Refusal)
+    kinds = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else set()
+    if Refusal in kinds and types.NoneType not in kinds:
+        (answer,) = kinds - {Refusal}
         return _refusable_decoder(decoder_of(answer), decoder_of(Refusal))
     if isinstance(hint, types.UnionType):
         kind, _ = _optional(hint)

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from rwf.model.states import FAILED_STEPS, StepState, workflow_cause, workflow_state
 from rwf.model.views import WorkflowView
 from rwf.protocol.codecs import STATE_OF, STATES, optional_int, reading, time_of, value_of
+from rwf.protocol.functions.workflows import HeaderReply
 
 _COUNT: Final = re.compile(r"([a-z])([0-9]+)")
 
@@ -54,6 +55,11 @@ class Header:
     recoveries: int
     review: bool
     acknowledged: Acknowledgement | None
+
+    @classmethod
+    def of(cls, reply: HeaderReply) -> Header:
+        """A header as functions tell it; raises RecordUnreadable."""
+        return cls.parse(reply.static, reply.counts)
 
     @classmethod
     @reading

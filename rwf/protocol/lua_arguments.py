@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rwf.protocol.declare import Item, Parameter, ServerFunction, item_fields
+from rwf.protocol.lua_text import WIDTH, wrapped
 
 # The transport fills in the publishing verb, and whether the call was sent before.
 _FILLED_IN = 2
@@ -41,7 +42,8 @@ def arguments_lua(functions: Iterable[type[ServerFunction[Any]]]) -> Iterator[st
 def _reader(function: type[ServerFunction[Any]]) -> Iterator[str]:
     yield f"-- {function.name}({signature(function)})"
     yield f"function M.{function.name}(body)"
-    yield "  return function(keys, argv)"
+    takes_any = function.publishes or function.parameters
+    yield f"  return function(keys{', argv' if takes_any else ''})"
     at = 1
     if function.publishes:
         at += _FILLED_IN
@@ -55,9 +57,21 @@ def _reader(function: type[ServerFunction[Any]]) -> Iterator[str]:
             yield from (f"    {line}" for line in _list(parameter, place, at))
             values.append(parameter.name)
             place, at = "at", 0
-    yield f"    return body({', '.join(values)})"
+    yield from _call(values)
     yield "  end"
     yield "end"
+
+
+def _call(values: list[str]) -> Iterator[str]:
+    line = f"    return body({', '.join(values)})"
+    if len(line) <= WIDTH:
+        yield line
+        return
+    yield "    return body("
+    *before, last = wrapped(values, "      ")
+    yield from before
+    yield last.removesuffix(",")
+    yield "    )"
 
 
 def _at(place: str | None, offset: int) -> str:
@@ -77,21 +91,33 @@ def _value(kind: type, optional: bool, text: str) -> str:
 def _list(parameter: Parameter, place: str | None, offset: int) -> Iterator[str]:
     """Reads a list into a table of its name; ``at`` is then where the next argument stands."""
     assert parameter.items is not None
+    name = parameter.name
     start = str(offset) if place is None else f"{place} + {offset}" if offset else place
-    declare = "local at" if place is None else "at"
+    if parameter.last:
+        yield from _elements(parameter, start, "#argv")
+        return
+    width, _ = _element(parameter.items)
+    times = f" * {width}" if width > 1 else ""
+    yield f"local {name}_end = {start} + tonumber({_at(place, offset)}){times}"
+    yield from _elements(parameter, f"{start} + 1", f"{name}_end")
+    yield f"{'local at' if place is None else 'at'} = {name}_end + 1"
+
+
+def _elements(parameter: Parameter, first: str, last: str) -> Iterator[str]:
+    """Reads the elements that stand from one argument to another.
+
+    Texts are copied at once, which is quicker: no call has as many as Lua's stack has room for,
+    some 8,000.
+    """
+    assert parameter.items is not None
+    if parameter.items in (str, bytes):
+        yield f"local {parameter.name} = {{ unpack(argv, {first}, {last}) }}"
+        return
     width, element = _element(parameter.items)
     yield f"local {parameter.name}, length = {{}}, 0"
-    if parameter.last:
-        yield f"for at = {start}, #argv{f', {width}' if width > 1 else ''} do"
-        yield from _appended(parameter, element)
-        yield "end"
-        return
-    count = _at(place, offset)
-    yield f"local {parameter.name}_end = {start} + tonumber({count}) * {width}"
-    yield f"for at = {start} + 1, {parameter.name}_end{f', {width}' if width > 1 else ''} do"
+    yield f"for at = {first}, {last}{f', {width}' if width > 1 else ''} do"
     yield from _appended(parameter, element)
     yield "end"
-    yield f"{declare} = {parameter.name}_end + 1"
 
 
 def _appended(parameter: Parameter, element: list[str]) -> Iterator[str]:

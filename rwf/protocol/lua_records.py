@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from rwf.protocol.lua_text import WIDTH, wrapped
 from rwf.protocol.record import Field, Record, parts
-
-_WIDTH = 100
 
 
 def codec_lua(records: Iterable[type[Record]]) -> Iterator[str]:
@@ -40,7 +39,7 @@ def _reader(record: type[Record]) -> Iterator[str]:
         )
         yield f"  more = {field.name}_more or more"
     yield "  return {"
-    yield from _wrapped([f"{field.name} = {_value(field)}" for field in record.layout])
+    yield from wrapped((f"{f.name} = {_value(f)}" for f in record.layout), "    ")
     yield "    more = more,"
     yield "  }"
     yield "end"
@@ -90,22 +89,12 @@ def _written(field: Field) -> str:
     return f"r.{field.name}"
 
 
-def _wrapped(items: list[str]) -> Iterator[str]:
-    line = "   "
-    for item in items:
-        if len(line) + len(item) > _WIDTH:
-            yield line
-            line = "   "
-        line += f" {item},"
-    yield line
-
-
 def _broken(text: str) -> list[str]:
     """A chain of concatenations, cut into lines before an operator."""
     lines, line = [], ""
     for piece in text.split(" .. "):
         joined = f"{line} .. {piece}" if line else piece
-        if len(joined) > _WIDTH:
+        if len(joined) > WIDTH:
             lines.append(line)
             joined = f".. {piece}"
         line = joined

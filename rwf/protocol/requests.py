@@ -33,46 +33,9 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
     **{
         function.name: function
         for function in (
-            Function("reserve"),
-            Function("unreserve", when_full=True),
-            Function("note"),
-            Function("insert"),
-            Function("discard", when_full=True),
-            Function("dispatcher", when_full=True),
-            Function("dispatched", reads_only=True),
-            Function("claim_callbacks", when_full=True),
-            Function("settle_callbacks", when_full=True),
-            Function("resend_callback"),
-            Function("await"),
-            Function("wake", when_full=True),
-            Function("signal"),
-            Function("sync", when_full=True),
-            Function("forget", when_full=True),
-            Function("dedupe", reads_only=True),
-            Function("kept", reads_only=True),
-            Function("withdraw", when_full=True),
-            Function("named", reads_only=True),
-            Function("retain", when_full=True),
-            Function("prune", when_full=True),
-            Function("cancel", when_full=True),
-            Function("acknowledge"),
-            Function("recover"),
             Function("fire", when_full=True),
             Function("timers", reads_only=True),
-            Function("page", reads_only=True),
-            Function("round", when_full=True),
             Function("queues", reads_only=True),
-            Function("overdue", reads_only=True),
-            Function("show", reads_only=True),
-            Function("steps", reads_only=True),
-            Function("results", reads_only=True),
-            Function("inputs", reads_only=True),
-            Function("evidence", reads_only=True),
-            Function("list", reads_only=True),
-            Function("ancestry", reads_only=True),
-            Function("edges", reads_only=True),
-            Function("callbacks", reads_only=True),
-            Function("due", reads_only=True),
             Function("stats", reads_only=True),
         )
     },
@@ -82,9 +45,7 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
 # the publishing verb, and whether this very call was sent before.
 PUBLISHING: Final = frozenset(
     {
-        "note", "insert", "claim_callbacks", "settle_callbacks", "resend_callback",
-        "await", "wake", "signal", "sync", "fire",
-        "cancel", "recover", "retain", "prune", "forget", "withdraw", "acknowledge",
+        "fire",
         *(function.name for function in DECLARED.values() if function.publishes),
     }
 )  # fmt: skip

@@ -4,7 +4,6 @@ read back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
@@ -12,6 +11,7 @@ from urllib.parse import unquote
 from rwf.model.states import SignalStatus, WaitStatus
 from rwf.model.views import AwaitView, SignalView
 from rwf.protocol.codecs import optional_int, reading, time_of_micros, time_of_stamp, value_of
+from rwf.protocol.functions.topics import SignalReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +117,16 @@ class Signal:
 
     @classmethod
     @reading
-    def parse(cls, answer: Sequence[bytes | None]) -> Signal:
-        *texts, payload = answer
-        number, status, workflow_id, step, stamp, dedupe, actor = (
-            text.decode() for text in texts if text is not None
-        )
+    def of(cls, reply: SignalReply) -> Signal:
         return cls(
-            number=int(number),
-            status=SignalStatus(status),
-            workflow_id=workflow_id or None,
-            step=step or None,
-            stamp=stamp,
-            dedupe_key=unquote(dedupe),
-            actor=unquote(actor) or None,
-            payload=payload,
+            number=reply.number,
+            status=SignalStatus(reply.status),
+            workflow_id=reply.workflow_id or None,
+            step=reply.step or None,
+            stamp=reply.stamp,
+            dedupe_key=unquote(reply.dedupe_key),
+            actor=unquote(reply.actor) or None,
+            payload=reply.payload,
         )
 
     def view(

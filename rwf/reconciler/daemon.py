@@ -75,6 +75,8 @@ class _Partition:
     places: dict[Kind, Place] = field(init=False)
     next_slice: dict[Kind, float] = field(init=False)
     swept: float | None = None
+    is_silent: bool = False
+    """Whether it did not answer when it was last asked for what is due."""
 
     def __post_init__(self) -> None:
         self.places = {kind: Place(self.number, kind) for kind in Kind}
@@ -292,6 +294,7 @@ class Reconciler:
         for partition, page in zip(unread, pages, strict=True):
             if isinstance(page, StoreUnavailable):
                 self._outage.failed(page, partition.number)
+                partition.is_silent = True
                 partition.next_look = time.monotonic() + self._interval
             else:
                 partition.page = page
@@ -308,12 +311,14 @@ class Reconciler:
                 fired = await self._runtime.run(op)
         except RwfError as error:
             self._outage.failed(error, partition.number)
+            partition.is_silent = isinstance(error, StoreUnavailable)
             wait = self._interval
         except Exception:
             _log.exception("partition %d: %s", partition.number, _UNEXPECTED)
             wait = self._interval
         else:
             self._outage.answered(partition.number)
+            partition.is_silent = False
             wait, partition.page = self._wait(fired.next_in), fired.following
         partition.next_look = time.monotonic() + wait
 
@@ -397,7 +402,7 @@ class Reconciler:
 
     async def _deliver_once(self, handler: Handler, deliveries: Deliveries) -> None:
         """Delivers until nothing more is due or can be begun, then waits until that may change."""
-        reached = [number for number in self.partitions if self._outage.stands(number)]
+        reached = [one.number for one in self._owned.values() if not one.is_silent]
         dispatch = self._dispatch(handler, reached)
         try:
             while not self._stopping.is_set() and await deliveries.turn(dispatch):

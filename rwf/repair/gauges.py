@@ -9,14 +9,15 @@ was. Where others are at work all the time, a gauge that is off stays so until t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import WORKFLOW_CODE, CallbackStatus
 from rwf.model.views import GaugeDifference
 from rwf.ops.base import OpContext, catch_errors
+from rwf.protocol.functions.reads import ListPlaces
 from rwf.protocol.functions.repairs import SetGauges, WrongGauge
-from rwf.protocol.requests import Call, Op, ask
+from rwf.protocol.requests import Op, ask
 from rwf.repair.orphans import tally
 
 _GROUPS: Final = ("o", *WORKFLOW_CODE.values())
@@ -47,7 +48,7 @@ def _differences(ctx: OpContext, partition: int) -> Op[list[GaugeDifference]]:
     """
     before, sizes, sums = yield from tally(ctx, partition, ())
     for group in _GROUPS:
-        place = ""
+        place: str | None = None
         while page := (yield from _listed(ctx, partition, group, place)):
             *_, place = page
             ids = [entry.rpartition("|")[2] for entry in page]
@@ -68,9 +69,9 @@ def _differences(ctx: OpContext, partition: int) -> Op[list[GaugeDifference]]:
     ]
 
 
-def _listed(ctx: OpContext, partition: int, group: str, place: str) -> Op[list[str]]:
+def _listed(ctx: OpContext, partition: int, group: str, place: str | None) -> Op[list[str]]:
     """The next entries of a group of the listing, "inserted|id", newest first."""
     # Up to twice as many come, to the end of a millisecond.
-    args: list[Any] = [group, place, ITEMS_PER_CALL // 2]
-    [page] = yield Call("list", ctx.keys.partition(partition), args)
-    return [entry.decode() for entry in page]
+    some = ListPlaces(group, place, ITEMS_PER_CALL // 2)
+    [page] = yield from ask(ctx.keys.partition(partition), some)
+    return page

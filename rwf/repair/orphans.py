@@ -18,10 +18,10 @@ from typing import Final
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import CallbackStatus, StepState
 from rwf.ops.base import OpContext, Slots, catch_errors
-from rwf.protocol.declare import Arg
+from rwf.protocol.functions.reads import ScanSets
 from rwf.protocol.functions.repairs import CountGauges, DerivedEntry, RemoveOrphans, RepairKeys
 from rwf.protocol.keys import home_partition, partition_of
-from rwf.protocol.requests import Call, Op, ask
+from rwf.protocol.requests import Op, ask
 from rwf.repair.topics import check_topic
 
 Repairs = Counter[str]
@@ -106,9 +106,9 @@ def remove_from(ctx: OpContext, partition: int, name: str) -> Op[Repairs]:
     """Removes what is surplus in one of the ``DERIVED_SETS``, a page at a time."""
     repairs: Repairs = Counter()
     key = ctx.keys.derived(partition, name)
-    cursor: Arg = 0
-    while cursor != b"0":
-        [page] = yield Call("page", [key], [cursor])
+    cursor = ""
+    while cursor != "0":
+        [page] = yield from ask([key], ScanSets([cursor or "0"]))
         if not page:
             # Somebody has overwritten the key.
             return repairs + (yield from restore_keys(ctx, partition, ()))[0]
@@ -155,12 +155,13 @@ def _check_agendas(ctx: OpContext, partition: int, timers: Sequence[_Entry]) -> 
     """
     repairs: Repairs = Counter()
     owners = {
-        entry.owner: b"0" for entry in timers if entry.owner and entry.member.startswith(b"w|")
+        entry.owner: "0" for entry in timers if entry.owner and entry.member.startswith(b"w|")
     }
     while owners:
         some = list(owners)[:ITEMS_PER_CALL]
         keys = [ctx.keys.agenda(owner) for owner in some]
-        pages = yield Call("page", keys, [owners.pop(owner) for owner in some])
+        cursors = [owners.pop(owner) for owner in some]
+        pages = yield from ask(keys, ScanSets(cursors))
         entries = []
         for owner, page in zip(some, pages, strict=True):
             if not page:
@@ -168,7 +169,7 @@ def _check_agendas(ctx: OpContext, partition: int, timers: Sequence[_Entry]) -> 
                 continue
             cursor, members = page
             entries += [_Entry(member, owner, member.lstrip(b"!")) for member in members]
-            if cursor != b"0":
+            if cursor != "0":
                 owners[owner] = cursor
         repairs += yield from _judge(ctx, partition, "agenda", entries)
     return repairs

@@ -12,9 +12,9 @@ from rwf.model.views import ReconcileReport, Repair
 from rwf.ops.advance import advance_all
 from rwf.ops.base import OpContext, new_call_id
 from rwf.ops.reads import load
-from rwf.ops.waits import Fate, Topic, Unsettled, fate_of, settle, sync, tell
+from rwf.ops.waits import Fate, Topic, TopicRepair, Unsettled, fate_of, settle, tell, update_topic
 from rwf.protocol.codecs import STATES, time_of_stamp
-from rwf.protocol.declare import Arg
+from rwf.protocol.functions.commands import RecordEvidence
 from rwf.protocol.functions.repairs import (
     CorrectCounts,
     FoundRepair,
@@ -110,8 +110,8 @@ def _told_again(
     for topic, fate in waits:
         if topic is None:
             continue
-        mark = "1" if fate.known else "u"
-        kind = yield from sync(ctx, topic, fate, unsettled, repair=mark)
+        repair = TopicRepair.RECORDED if fate.known else TopicRepair.UNRECORDED
+        kind = yield from update_topic(ctx, topic, fate, unsettled, repair=repair)
         if kind:
             repairs.append(Repair(kind=kind, step=fate.step, details={}))
         if kind and fate.known and fate.what == "w":
@@ -127,10 +127,10 @@ def _told_again(
 
 def _refusal(ctx: OpContext, workflow_id: str, version: int) -> Op[CommandRejected]:
     reason, message = Reason.UNSUPPORTED_SEMANTICS, f"the workflow follows semantics {version}"
-    args: list[Arg] = ["reconcile", reason, new_call_id(), message, b"{}"]
-    stamp, *_ = yield ctx.on_workflow("note", workflow_id, args)
+    entry = RecordEvidence("reconcile", reason, new_call_id(), message, b"{}")
+    noted = yield from ask(ctx.workflow_keys(workflow_id), entry)
     return CommandRejected(
-        "reconcile", "workflow", reason, message, requested_at=time_of_stamp(stamp.decode())
+        "reconcile", "workflow", reason, message, requested_at=time_of_stamp(noted.stamp)
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.ops.base import OpContext, Slots
-from rwf.ops.waits import Fate, Topic, Unsettled, number_of, settle, sync
+from rwf.ops.waits import Fate, Topic, TopicRepair, Unsettled, number_of, settle, update_topic
 from rwf.protocol.functions.repairs import RegisteredWait, RepairTopic
 from rwf.protocol.functions.waits import AskedWait, WaitOutcomes
 from rwf.protocol.keys import partition_of
@@ -56,7 +56,9 @@ def _check_waits(
             fates = yield from _fates(ctx, partition, page)
             for wait, fate in zip(page, fates, strict=True):
                 if _KNOWN_AS.get(fate.what, wait.state) != wait.state:
-                    kind = yield from sync(ctx, topic, fate, unsettled, repair="1")
+                    kind = yield from update_topic(
+                        ctx, topic, fate, unsettled, repair=TopicRepair.RECORDED
+                    )
                     repairs += Counter({kind: 1} if kind else {})
     return repairs
 

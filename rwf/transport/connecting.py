@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import redis.asyncio.cluster
 import redis.asyncio.retry
 import redis.asyncio.sentinel
 import redis.cluster
+import redis.exceptions
 import redis.sentinel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -49,13 +51,52 @@ def _invalid(message: str) -> CommandRejected:
     return CommandRejected("connect", "client", Reason.INVALID_ARGUMENT, message)
 
 
+class _AsyncPool(redis.asyncio.ConnectionPool):
+    """Connections that are waited for when all are in use, for ``timeout`` seconds.
+
+    redis-py's own pool that waits takes a lock, and makes a timer, for each command. This one does
+    when it has to wait.
+    """
+
+    def __init__(self, *, timeout: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._timeout = timeout
+        self._free = asyncio.Semaphore(self.max_connections)
+
+    async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
+        """A connected connection; raises redis-py's ConnectionError when none becomes free."""
+        await self._wait()
+        connection = self.get_available_connection()  # type: ignore[no-untyped-call]
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def _wait(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()  # at once
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._free.acquire()
+        except TimeoutError:
+            raise redis.exceptions.ConnectionError("No connection available.") from None
+
+    async def release(self, connection: Any) -> None:
+        """Takes a connection back, for the next who waits."""
+        try:
+            await super().release(connection)
+        finally:
+            self._free.release()
+
+
 class _SentinelPool(redis.sentinel.SentinelConnectionPool, redis.BlockingConnectionPool):
     """Connections to the primary that Sentinels tell of, waited for when all are in use."""
 
 
-class _AsyncSentinelPool(
-    redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool
-):
+class _AsyncSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, _AsyncPool):
     """Those of an asyncio client."""
 
 
@@ -135,9 +176,8 @@ def connect_async(address: Address, embedded: EmbeddedServer | None, limits: Lim
         sentinel: Any = AsyncSentinels
         found = sentinel(address.hosts, sentinel_kwargs=_sentinel_options(address, options))
         return found.master_for(address.service, connection_pool_class=_AsyncSentinelPool, **pooled)
-    pool: Any = redis.asyncio.BlockingConnectionPool
     url, login = _place(address, embedded)
-    return redis.asyncio.Redis.from_pool(pool.from_url(url, **pooled, **login))
+    return redis.asyncio.Redis.from_pool(_AsyncPool.from_url(url, **pooled, **login))
 
 
 def _place(address: Address, embedded: EmbeddedServer | None) -> tuple[str, dict[str, Any]]:
@@ -161,7 +201,7 @@ def async_node_client(node: Any, limits: Limits) -> redis.asyncio.Redis:
     options = {**node.connection_kwargs, **_pool_options(limits)}
     options["retry"] = redis.asyncio.retry.Retry(NoBackoff(), 0)
     return redis.asyncio.Redis.from_pool(
-        redis.asyncio.BlockingConnectionPool(connection_class=node.connection_class, **options)
+        _AsyncPool(connection_class=node.connection_class, **options)
     )
 
 

@@ -63,8 +63,8 @@ DEFAULT_TIMEOUT: Final = 5.0
 """How long a server may take to answer, in seconds (SPEC section 12)."""
 # About how many keys a server looks at in one call.
 _KEYS_PER_SCAN: Final = 1000
-# How often one call may find the library gone.
-_LOADS: Final = 4
+# How often in a row one call may find the library gone without having to load it: others do.
+_LOADS: Final = 20
 _OPENING: Final = (Namespace.name, CreateNamespace.name)
 
 
@@ -237,9 +237,11 @@ class Session:
     def _call(self, call: Call) -> Steps[Reply]:
         """The reply to a call, which is sent until one comes.
 
-        Every command carries an id that makes a repetition harmless (SPEC section 9).
+        Every command carries an id that makes a repetition harmless (SPEC section 9). However
+        often the library vanishes, it is loaded again until the time limit has passed.
         """
-        for _ in range(_LOADS):
+        deadline, loads = time.monotonic() + self._timeout, _LOADS
+        while True:
             patience = self._patience()
             try:
                 return (yield from self.patiently(call, patience))
@@ -247,12 +249,17 @@ class Session:
                 if "Function not found" not in str(error):
                     never_ran = patience.never_ran and not call.again
                     raise translated(error, self.library.locate, never_ran=never_ran) from None
-            yield from self.load()
+            loads = _LOADS if (yield from self.load()) else loads - 1
+            if not loads:
+                raise self._not_loaded()
+            if time.monotonic() >= deadline:
+                raise StoreUnavailable(
+                    f"library {self.library.name} vanishes whenever it is loaded"
+                )
             # Where the library is gone, the records may be too; and an earlier try may have run.
             if self.keys.partitions and call.function not in _OPENING:
                 yield from self._open_again()
             call = call.repeated()
-        raise self._not_loaded()
 
     def _call_together(self, together: Together) -> Steps[list[Reply]]:
         """The replies to calls in one round trip, those that no reply came to sent again

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from rwf.errors import CommandRejected
@@ -19,7 +19,7 @@ from rwf.protocol.requests import Op
 from rwf.runtime import Runtime
 from rwf.worker.availability import PAUSE, Link
 from rwf.worker.execution import Report
-from rwf.worker.inflight import BATCH, Bench, Desk
+from rwf.worker.inflight import BATCH, Bench, Desk, key_of
 from rwf.worker.outcomes import Await
 
 T = TypeVar("T")
@@ -63,21 +63,26 @@ class Carrier:
         """Carries until it is cancelled; what the server could not take is carried again."""
         while True:
             desk = await self._bench.next_desk()
-            if desk.waits:
-                await self._await(desk)
-            elif desk.back:
-                await self._give_back(desk)
-            else:
-                await self._turn(desk)
+            try:
+                if desk.waits:
+                    await self._await(desk)
+                elif desk.back:
+                    await self._give_back(desk)
+                else:
+                    await self._turn(desk)
+            finally:
+                self._bench.left(desk)
             self._bench.changed()
 
-    async def _carry(self, op: Op[T], outcomes: int) -> T:
-        """Carries out an operation that reports so many outcomes."""
+    async def _carry(self, desk: Desk, op: Op[T], outcomes: int) -> T:
+        """Carries out an operation at a desk that reports so many outcomes."""
         self._bench.carried += outcomes
         try:
-            return await self._runtime.run(op)
+            done = await self._runtime.run(op)
         finally:
             self._bench.carried -= outcomes
+        self._bench.answered(desk)
+        return done
 
     def put(self, report: Report) -> None:
         """Takes an outcome, to be carried with the next round trip of its partition."""
@@ -102,12 +107,14 @@ class Carrier:
 
     async def _turn(self, desk: Desk) -> None:
         bench, finished, reserved = self._bench, desk.next_finished(), desk.next_reserved()
-        limit = max(min(bench.free, BATCH), 0) if finished or desk.ripe else 0
+        # A partition that may not answer keeps no more than one place from the others.
+        most = 1 if bench.is_away(desk) else BATCH
+        limit = max(min(bench.free, most), 0) if finished or desk.ripe else 0
         bench.on_the_way += limit
         items = [item for _, item in finished]
         op = turn(self._runtime.ctx, desk.partition, items, reserved, self._claimer, limit)
         try:
-            done = await self._carry(op, len(finished))
+            done = await self._carry(desk, op, len(finished))
         except Exception as error:
             bench.on_the_way -= limit
             desk.reserved.extendleft(reversed(reserved))
@@ -123,24 +130,25 @@ class Carrier:
                 _log_refusal(claim, refusal)
         for claim in done.claimed:
             self._start(claim)
-        if done.lacking:
-            bench.on_the_way += len(done.lacking)
-            self._lacking.put_nowait(done.lacking)
+        if lacking := [handed for handed in done.lacking if bench.fills(handed.bare())]:
+            bench.on_the_way += len(lacking)
+            self._lacking.put_nowait(lacking)
 
     async def fill(self) -> None:
         """Has what claims lack be read beside the trips, which large inputs do not hold up; until
-        it is cancelled."""
+        it is cancelled. Heartbeats extend their leases meanwhile."""
         while True:
             lacking = await self._lacking.get()
             filled: list[ClaimedStep] = []
             try:
                 filled = await self._runtime.run(fill_in(self._runtime.ctx, lacking))
             except Exception as error:
-                _log.warning("%d steps go back when their leases end: %s", len(lacking), error)
+                _log.warning("%d steps go back, their inputs not read: %s", len(lacking), error)
             finally:
                 self._bench.on_the_way -= len(lacking)
             for claim in filled:
-                self._start(claim)
+                self._start_filled(claim)
+            self.give_up(lacking)
             self._bench.changed()
 
     def _is_away(self, desk: Desk, error: Exception) -> bool:
@@ -149,10 +157,33 @@ class Carrier:
         places meanwhile."""
         if not self._link.failed(error, desk.partition):
             return False
-        desk.again_at = time.monotonic() + PAUSE
+        desk.away, desk.again_at = True, time.monotonic() + PAUSE
         self._bench.on_the_way -= len(desk.reserved)
         desk.reserved.clear()
         return True
+
+    def _start_filled(self, claim: ClaimedStep) -> None:
+        """Starts a claim that was filled in, unless its lease was lost by then."""
+        filling = self._bench.filling.pop(key_of(claim), None)
+        if filling is not None and not filling.lost:
+            expires = filling.claim.lease_expires_at
+            self._start(claim.model_copy(update={"lease_expires_at": expires}))
+        elif filling is not None:
+            _log.warning(
+                "the lease of step %s of %s, attempt %d, was lost while its input was read",
+                claim.step,
+                claim.workflow_id,
+                claim.attempt,
+            )
+
+    def give_up(self, lacking: Iterable[Handed] | None = None) -> None:
+        """Gives claims back whose inputs are not read, these or all; uncounted. It changes nothing
+        for one that was given back for a reason of its own."""
+        filling = self._bench.filling
+        keys = list(filling) if lacking is None else [key_of(each.bare()) for each in lacking]
+        for key in keys:
+            if (left := filling.pop(key, None)) is not None:
+                self.put(Report(left.claim, None))
 
     async def _failed(self, desk: Desk, error: Exception) -> None:
         """Waits for a server that is away. What it cannot carry out is sent again one by one, so
@@ -162,7 +193,7 @@ class Carrier:
         for claim, item in desk.next_finished():
             op = turn(self._runtime.ctx, desk.partition, [item], [], self._claimer, 0)
             try:
-                await self._carry(op, 1)
+                await self._carry(desk, op, 1)
             except Exception as alone:
                 _log.error(
                     "the outcome of step %s of %s could not be reported: %s",
@@ -198,7 +229,7 @@ class Carrier:
             claim.lease,
         )
         try:
-            await self._carry(op, 1)
+            await self._carry(desk, op, 1)
         except CommandRejected as refusal:
             _log_refusal(claim, refusal)
             if refusal.reason_code not in _GONE:
@@ -213,7 +244,7 @@ class Carrier:
         ctx = self._runtime.ctx
         try:
             op = release(ctx, claims) if reason is None else pause(ctx, claims, reason)
-            await self._carry(op, len(claims))
+            await self._carry(desk, op, len(claims))
         except Exception as error:
             if self._is_away(desk, error):
                 desk.back.extendleft((claim, reason) for claim in reversed(claims))

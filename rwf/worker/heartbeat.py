@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from rwf.errors import StoreUnavailable
 from rwf.model.views import ClaimedStep, HeartbeatReport
 from rwf.ops.base import OpContext
 from rwf.ops.claims import heartbeat
@@ -42,7 +42,8 @@ class _Asked:
 
 
 class Heartbeat:
-    """The heartbeat of all running steps, three times a lease; and of one that asks for it.
+    """The heartbeat of all running steps, and of those whose inputs are being read, three times a
+    lease; and of one that asks for it.
 
     In a thread of its own, so that a handler which blocks the event loop loses nobody's lease. To
     be made in the event loop.
@@ -103,9 +104,9 @@ class Heartbeat:
                 due = time.monotonic() >= next_beat
                 if due:
                     next_beat = time.monotonic() + self._lease / _BEATS_PER_LEASE
-                    self._beat(list(self._bench.running.values()))
+                    self._beat_all()
                 else:
-                    self._beat([asked.execution for asked in self._waiting])
+                    self._beat([asked.execution.context.claim for asked in self._waiting])
             except Exception:
                 _log.exception("heartbeats go on after an error that was not expected")
                 time.sleep(PAUSE)
@@ -128,29 +129,56 @@ class Heartbeat:
         except Empty:
             pass
 
-    def _beat(self, executions: Sequence[Execution]) -> None:
-        by_partition: dict[str, list[Execution]] = defaultdict(list)
-        for execution in executions:
-            by_partition[execution.context.workflow_id.partition("-")[0]].append(execution)
-        for partition in self._silent - by_partition.keys():
+    def _beat_all(self) -> None:
+        held = [each.context.claim for each in list(self._bench.running.values())]
+        held += [each.claim for each in list(self._bench.filling.values())]
+        for partition in self._silent.difference(map(_partition, held)):
             self._answered(partition)
-        # A partition that does not answer keeps the others waiting last.
-        for partition in sorted(by_partition, key=self._silent.__contains__):
-            if not self._stopped:
-                self._beat_in(partition, by_partition[partition])
+        self._beat(held)
+
+    def _beat(self, claims: Sequence[ClaimedStep]) -> None:
+        """Extends these leases: of all partitions that answer in one round trip, and behind it
+        those of the others, which so keep nobody waiting."""
+        silent = set(self._silent)
+        for several in (
+            [claim for claim in claims if _partition(claim) not in silent],
+            [claim for claim in claims if _partition(claim) in silent],
+        ):
+            if several and not self._stopped and not self._beat_together(several):
+                for partition in dict.fromkeys(map(_partition, several)):
+                    if not self._stopped:
+                        self._beat_in(partition, several)
         self._answer_all()
 
-    def _beat_in(self, partition: str, executions: Sequence[Execution]) -> None:
+    def _beat_together(self, claims: Sequence[ClaimedStep]) -> bool:
+        """Whether what was wrong, if anything, is that partitions do not answer."""
+        partitions = set(map(_partition, claims))
         until = time.monotonic() + self._lease
-        op = heartbeat(self._ctx, [each.context.claim for each in executions], self._lease)
         try:
-            report = self._beside.run(op)
+            report = self._beside.run(heartbeat(self._ctx, claims, self._lease))
+        except StoreUnavailable as error:
+            for partition in partitions:
+                self._failed(partition, error)
         except Exception as error:
-            self._silent.add(partition)
-            self._link.failed(error, ("lease", partition))
-            return
-        self._answered(partition)
-        self._tell(report, until)
+            if len(partitions) > 1:
+                return False
+            self._failed(partitions.pop(), error)
+        else:
+            unreachable = set(map(str, report.unreachable))
+            for partition in partitions - unreachable:
+                self._answered(partition)
+            for partition in partitions & unreachable:
+                self._failed(partition, StoreUnavailable(f"partition {partition} does not answer"))
+            self._tell(report, until)
+        return True
+
+    def _beat_in(self, partition: str, claims: Sequence[ClaimedStep]) -> None:
+        """Of these, extends the leases of one partition."""
+        self._beat_together([claim for claim in claims if _partition(claim) == partition])
+
+    def _failed(self, partition: str, error: Exception) -> None:
+        self._silent.add(partition)
+        self._link.failed(error, ("lease", partition))
 
     def _answered(self, partition: str) -> None:
         self._silent.discard(partition)
@@ -159,10 +187,14 @@ class Heartbeat:
     def _tell(self, report: HeartbeatReport, until: float) -> None:
         running, asked = self._bench.running, set(map(key_of, report.cancel_requested))
         for claim in report.extended:
+            if filling := self._bench.filling.get(key_of(claim)):
+                filling.claim = claim
             if execution := running.get(key_of(claim)):
                 execution.held_until = until
                 execution.context._renewed(claim, key_of(claim) in asked)
         for claim in report.lost:
+            if filling := self._bench.filling.get(key_of(claim)):
+                filling.lost = True
             if execution := running.get(key_of(claim)):
                 # Before the loop gets to it: the handler may be what keeps the loop.
                 execution.context._taken_away()
@@ -186,10 +218,14 @@ class Heartbeat:
         waiting, self._waiting = self._waiting, []
         for asked in waiting:
             execution = asked.execution
-            silent = execution.context.workflow_id.partition("-")[0] in self._silent
+            silent = _partition(execution.context.claim) in self._silent
             if execution.context.lost or not silent:
                 asked.tell(not execution.context.lost)
             elif time.monotonic() >= execution.held_until:
                 asked.tell(False)
             else:
                 self._waiting.append(asked)
+
+
+def _partition(claim: ClaimedStep) -> str:
+    return claim.workflow_id.partition("-")[0]

@@ -15,6 +15,7 @@ from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.ops.complete import Item, batches
+from rwf.reachability import Away
 from rwf.worker.execution import Execution
 from rwf.worker.outcomes import Await
 
@@ -26,8 +27,9 @@ for. All of these together keep the server for 2 to 3 ms; twice as many could fo
 # How many of the latest leases are remembered beside those that are held: what hands one over twice
 # is a call that is repeated, and no more than seconds old.
 _REMEMBERED: Final = 4096
-# Seconds after which the desks are looked at again in any case.
-_LONGEST_WAIT: Final = 60.0
+# How long, in seconds, partitions that do not answer are left alone between two tries, while others
+# have something to carry.
+_REST: Final = 1.0
 
 
 def key_of(claim: ClaimedStep) -> Key:
@@ -38,8 +40,8 @@ def key_of(claim: ClaimedStep) -> Key:
 @dataclass(slots=True)
 class Desk:
     """One partition: outcomes to be reported, waits to begin, claims to be given back, entries of
-    the ready queue that are reserved for this worker, and whether there may be more (``ripe``). Its
-    partition was away when it is not to be asked again before ``again_at``, of the monotonic
+    the ready queue that are reserved for this worker, and whether there may be more (``ripe``). If
+    it was ``away`` when it was last asked, it is left alone until ``again_at``, by the monotonic
     clock."""
 
     partition: int
@@ -48,6 +50,7 @@ class Desk:
     back: deque[tuple[ClaimedStep, PauseReason | None]] = field(default_factory=deque)
     reserved: deque[bytes] = field(default_factory=deque)
     ripe: bool = False
+    away: bool = False
     again_at: float = 0.0
 
     def next_finished(self) -> list[tuple[ClaimedStep, Item]]:
@@ -73,6 +76,15 @@ class Desk:
         return [self.reserved.popleft() for _ in range(count)]
 
 
+@dataclass(slots=True)
+class Filling:
+    """A claim whose input is still being read: with its lease's end as last known, and whether it
+    was lost meanwhile."""
+
+    claim: ClaimedStep
+    lost: bool = False
+
+
 class Bench:
     """All desks, the steps that run, and the room for more.
 
@@ -83,19 +95,23 @@ class Bench:
     """
 
     def __init__(
-        self, partitions: int, concurrency: int, hung: Callable[[], int] = lambda: 0
+        self, partitions: int, concurrency: int, away: Away, hung: Callable[[], int] = lambda: 0
     ) -> None:
         self.desks = [Desk(number) for number in range(partitions)]
         self.running: dict[Key, Execution] = {}
+        self.filling: dict[Key, Filling] = {}
         self.concurrency = concurrency
         self.hung = hung
         self._begun: dict[Key, None] = {}
         self.on_the_way = 0
         self.carried = 0
         self.claiming = True
+        self._away = away
+        self._tried: Desk | None = None
+        self._try_at = 0.0
         self._work = asyncio.Event()
         self._change = asyncio.Event()
-        self._next = 0
+        self._next = {True: 0, False: 0}
 
     @property
     def free(self) -> int:
@@ -103,6 +119,14 @@ class Bench:
         if not self.claiming:
             return 0
         return self.concurrency - len(self.running) - self.on_the_way - self.hung()
+
+    def fills(self, claim: ClaimedStep) -> bool:
+        """Notes a claim whose input is to be read; false for one that was handed over before."""
+        key = key_of(claim)
+        if key in self._begun or key in self.running or key in self.filling:
+            return False
+        self.filling[key] = Filling(claim)
+        return True
 
     def begins(self, claim: ClaimedStep) -> bool:
         """Whether a claim is new: a lease is for one run, however often it is handed over."""
@@ -160,22 +184,64 @@ class Bench:
                     await self._change.wait()
         return done()
 
+    def is_away(self, desk: Desk) -> bool:
+        """Whether a partition is known not to answer."""
+        return desk.away or desk.partition in self._away.partitions
+
     async def next_desk(self) -> Desk:
         """A desk with something to carry: each in turn, so that none waits for the backlog of
-        another. Waits until there is one."""
+        another. Waits until there is one.
+
+        To try a partition that does not answer takes seconds: one such is in hand at a time, until
+        it is told to be :meth:`left`, and the next one a second later, unless no other desk has
+        anything to carry.
+        """
         while True:
-            free, now, wait = self.free > 0, time.monotonic(), None
-            for number in range(len(self.desks)):
-                desk = self.desks[(self._next + number) % len(self.desks)]
-                due = desk.finished or desk.waits or desk.back or desk.reserved
-                if not (due or (desk.ripe and free)):
-                    continue
-                if desk.again_at > now:
-                    wait = min(desk.again_at - now, wait or _LONGEST_WAIT)
-                else:
-                    self._next = desk.partition + 1
-                    return desk
+            if self._tried is None and time.monotonic() >= self._try_at:
+                self._tried = self._due_desk(away=True)
+                if self._tried is not None:
+                    return self._tried
+            if (desk := self._due_desk(away=False)) is not None:
+                return desk
+            if self._tried is None and (desk := self._due_desk(away=True)) is not None:
+                self._tried = desk
+                return desk
             self._work.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(self._rest()):
                     await self._work.wait()
+
+    def left(self, desk: Desk) -> None:
+        """This desk is in hand no longer."""
+        if self._tried is desk:
+            self._tried = None
+            self._try_at = time.monotonic() + _REST if desk.away else 0.0
+            self.notify()
+
+    def answered(self, desk: Desk) -> None:
+        """Its partition has answered."""
+        desk.away = False
+        self._away.note({}, [desk.partition])
+
+    def _is_due(self, desk: Desk, free: bool) -> bool:
+        has = desk.finished or desk.waits or desk.back or desk.reserved
+        return bool(has) or (desk.ripe and free)
+
+    def _due_desk(self, *, away: bool) -> Desk | None:
+        free, now = self.free > 0, time.monotonic()
+        for number in range(len(self.desks)):
+            desk = self.desks[(self._next[away] + number) % len(self.desks)]
+            if self._is_due(desk, free) and desk.again_at <= now and self.is_away(desk) is away:
+                self._next[away] = desk.partition + 1
+                return desk
+        return None
+
+    def _rest(self) -> float | None:
+        """For how long those that have something to carry are left alone still; None for none."""
+        free, now = self.free > 0, time.monotonic()
+        waits = [
+            desk.again_at - now
+            for desk in self.desks
+            if desk.again_at > now and self._is_due(desk, free)
+        ]
+        return min(waits, default=None)

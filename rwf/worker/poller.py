@@ -37,6 +37,7 @@ class Finder:
             try:
                 async with aclosing(self._runtime.hints()) as hints:
                     async for hint in hints:
+                        self._link.stands("hints")
                         if hint is not None and queues.intersection(hint.queues):
                             self._bench.desk_of(hint.workflow_id).ripe = True
                             self._bench.notify()

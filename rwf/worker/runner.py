@@ -73,7 +73,7 @@ class Shift:
         self._handlers = handlers
         self._threads = Threads(terms.concurrency, "rwf-step", self._freed)
         self._left_behind: set[Execution] = set()
-        self.bench = Bench(scope.keys.partitions, terms.concurrency, self._hung)
+        self.bench = Bench(scope.keys.partitions, terms.concurrency, scope.away, self._hung)
         self.ended = 0
         self._unknown: set[str] = set()
         self._heartbeat = Heartbeat(scope, beside, link, self.bench, terms.lease)
@@ -200,6 +200,7 @@ class Shift:
         for execution in list(bench.running.values()):
             self._carrier.put(Report(execution.context.claim, None))
             execution.lose()
+        self._carrier.give_up()
         until = time.monotonic() + _LAST_WORDS
         if not self._hurry:
             until = max(until, self._end_at - 3 * _TASKS_END)

@@ -97,7 +97,8 @@ class Watchdog:
         if self._end is None or time.monotonic() < self._end:
             return
         self._end, self._ended = None, True
-        claims = [execution.context.claim for execution in self._bench.running.values()]
+        claims = [execution.context.claim for execution in list(self._bench.running.values())]
+        claims += [filling.claim for filling in list(self._bench.filling.values())]
         for execution in list(self._bench.running.values()):
             execution.context._taken_away()
         try:

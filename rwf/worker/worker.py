@@ -201,9 +201,9 @@ class Worker:
             try:
                 await self.serve()
             finally:
-                assert self._runtime is not None
-                closing = asyncio.create_task(self._runtime.close())
-                await asyncio.wait([closing], timeout=_CLOSING)
+                if self._runtime is not None:  # else its URL was none
+                    closing = asyncio.create_task(self._runtime.close())
+                    await asyncio.wait([closing], timeout=_CLOSING)
 
     async def serve(self) -> None:
         """Works like :meth:`run` in an event loop that runs already, without the signals; a

@@ -12,6 +12,7 @@ from rwf import Client, CommandRejected, SignalView
 from rwf.ops.cancel import request_cancel
 from rwf.ops.kept import list_signals, withdraw_signal
 from rwf.ops.signals import await_step, deliver_signal
+from rwf.protocol.functions.topics import ReadKeptSignals, WithdrawSignal
 from rwf.protocol.keys import topic_digest
 from rwf.protocol.requests import Call
 from tests.contract.flows import (
@@ -179,8 +180,9 @@ def test_a_page_is_read_in_calls_of_bounded_size(one_client: Client) -> None:
             page = end.value
             break
         reply = one_client._run(one_call(call))
-        if isinstance(call, Call) and call.function == "kept":
-            sizes.append(sum(len(answer[-1] or b"") for _, _, answer in reply[0]))
+        if isinstance(call, Call) and call.function == ReadKeptSignals.name:
+            signals = ReadKeptSignals.decoded(reply).signals
+            sizes.append(sum(len(kept.signal.payload or b"") for kept in signals))
     assert sum(sizes) >= 6_000_000
     assert max(sizes) <= 2**20
     assert page is not None
@@ -409,7 +411,7 @@ def test_a_withdrawal_that_is_sent_twice_is_done_once(one_client: Client) -> Non
     signal = one_client.deliver_signal("go", "k")
     op: Any = withdraw_signal(one_client._ctx, signal.id, "bob", None)
     call = op.send(one_client._run(one_call(next(op))))
-    assert call.function == "withdraw"
+    assert call.function == WithdrawSignal.name
     assert one_client._run(one_call(call)) == [b"accepted"]
     other = one_client.deliver_signal("go", "k")
     assert one_client._run(one_call(call.repeated())) == [b"accepted"]

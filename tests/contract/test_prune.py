@@ -18,8 +18,9 @@ from rwf.ops.complete import Completion, complete_step
 from rwf.ops.insert import insert
 from rwf.ops.signals import await_step, deliver_signal
 from rwf.ops.timer_pages import PassedOver
+from rwf.protocol.functions.topics import Forget, ForgottenWait
 from rwf.protocol.keys import topic_digest
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.requests import Call, Op, ask
 from rwf.repair.timers import fire_due
 from tests.contract.commandline import NO_ID
 from tests.contract.daemons import swept, ticked
@@ -365,7 +366,7 @@ def test_a_callback_that_came_after_the_look_for_dispatchers_holds_back(client: 
     assert client._run(pruning_ops.dispatcher_seen(client._ctx.keys)) is None
     client.recover_step(view.id, "a", "skip")
     client.dispatch_callbacks(ignore, limit=1)
-    again = drive(client, pruning_ops.prune(client._ctx, view.id, "none:1"), 1)
+    again = drive(client, pruning_ops.prune(client._ctx, view.id, never_seen_for=1), 1)
     assert again == pruning_ops.Undelivered(view.id, 3)
     prune(client)
     assert len(client.callbacks(view.id)) == 3
@@ -564,7 +565,8 @@ def test_a_signal_that_another_has_consumed_stays_and_twice_is_once(one_client: 
     drive(one_client, op_of(one_client, view.id), 1)
 
     def forget(workflow_id: str) -> None:
-        one_client._run(one_call(Call("forget", keys, ["go", "k", workflow_id, "a", number])))
+        forgotten = [ForgottenWait("a", int(number))]
+        one_client._run(ask(keys, Forget("go", "k", workflow_id, forgotten)))
 
     forget(view.id[:-1] + ("2" if view.id[-1] != "2" else "3"))
     assert raw(one_client).hgetall(keys[-2]) == record

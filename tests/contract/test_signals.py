@@ -14,8 +14,9 @@ from rwf.ops.signals import await_step, deliver_signal
 from rwf.ops.timer_pages import PassedOver
 from rwf.ops.waits import settle_waits
 from rwf.protocol.functions.repairs import RepairTopic
+from rwf.protocol.functions.topics import RecordSignal, UpdateTopic
 from rwf.protocol.keys import topic_digest
-from rwf.protocol.requests import Call
+from rwf.protocol.requests import Call, ask
 from rwf.repair.timers import fire_due
 from rwf.repair.topics import check_topic
 from tests.contract.flows import (
@@ -312,7 +313,7 @@ def test_a_wait_that_is_registered_late_is_not(one_client: Client) -> None:
     op = await_step(one_client._ctx, first, "a", "go", "k", None, None)
     registration = op.send(one_client._run(one_call(next(op))))
     assert isinstance(registration, Call)
-    assert registration.function == "sync"
+    assert registration.function == UpdateTopic.name
     one_client.complete_step(first, "a")
     wait(one_client, second)
     one_client._run(one_call(registration))
@@ -377,10 +378,10 @@ def test_only_the_signal_that_is_handed_over_is_recorded(one_client: Client) -> 
     wait(one_client, first)
     drive(one_client, deliver_signal(one_client._ctx, "go", "k", None, "1"), 1)
     drive(one_client, await_step(one_client._ctx, second, "a", "go", "k", None, None), 2)
-    for dedupe, status in (("1", b"recorded"), ("2", b"ambiguous")):
+    for dedupe, status in (("1", "recorded"), ("2", "ambiguous")):
         call = next(deliver_signal(one_client._ctx, "go", "k", None, dedupe))
-        _, answer, _ = one_client._run(one_call(call))
-        assert answer[1] == status
+        reply = RecordSignal.decoded(one_client._run(one_call(call)))
+        assert reply.signal.status == status
     one_client.reconcile(first)
     one_client.reconcile(second)
 
@@ -388,8 +389,8 @@ def test_only_the_signal_that_is_handed_over_is_recorded(one_client: Client) -> 
 def test_forgetting_what_was_not_known_is_no_repair(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     keys = one_client._ctx.keys.topic(topic_digest("go", "k"))
-    args = ["go", "k", view.id, "a", "1", "0", "n", "", "", "1"]
-    assert one_client._run(one_call(Call("sync", keys, args)))[0] == b""
+    told = UpdateTopic("go", "k", view.id, "a", "1", "0", "n", None, None, True, False)
+    assert one_client._run(ask(keys, told)).repair == ""
     assert not raw(one_client).exists(*keys[-2:])
 
 

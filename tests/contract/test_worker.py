@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from datetime import timedelta
 from typing import Any, cast
 
@@ -185,7 +186,11 @@ def test_a_rolling_deploy_burns_no_attempt(one_client: Client, one_server: AnySe
     for worker in (old, new):
         worker.step("old")(lambda: "old")
     new.step("new")(lambda: "new")
-    with at_work(old), at_work(new):
+    with at_work(new):
+        with at_work(old):
+            time.sleep(3)
+        # Whoever takes a step is chance, and each time that it is the old one the step pauses for
+        # twice as long: without its end some of the 40 would pause for half a minute.
         for workflow_id in ids:
             until_ended(one_client, workflow_id)
     assert {one_client.get(workflow_id).state for workflow_id in ids} == {"completed"}

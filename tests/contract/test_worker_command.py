@@ -165,6 +165,27 @@ def test_options_that_cannot_be(tmp_path: Path, args: tuple[str, ...], message: 
     assert message in err
 
 
+@pytest.mark.parametrize(
+    ("place", "environment", "message"),
+    [
+        ("broken:bare", {}, "cannot import broken: ZeroDivisionError: division by zero"),
+        ("unread:bare", {}, "cannot import unread: SyntaxError"),
+        ("..:bare", {}, "cannot import .."),
+        ("app:bare", {"RWF_URL": "junk"}, "the URL has no scheme"),
+        ("app:bare", {"RWF_NAMESPACE": "a b"}, "namespace must match"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_told(
+    tmp_path: Path, place: str, environment: dict[str, str], message: str
+) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "unread.py").write_text("def (")
+    with process(tmp_path, place, **environment) as running:
+        _, err = running.communicate(timeout=20)
+    assert (running.returncode, err.count("\n")) == (2, 1)
+    assert message in err
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_what_is_logged_is_escaped(
     one_client: Client, one_server: AnyServer, tmp_path: Path, form: str

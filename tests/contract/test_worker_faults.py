@@ -12,6 +12,7 @@ import redis
 import redis.asyncio
 
 from rwf import AsyncClient, Client, StoreUnavailable, Worker
+from rwf.runtime import Runtime
 from rwf.worker.completer import Carrier
 from rwf.worker.heartbeat import Heartbeat
 from rwf.worker.poller import Finder
@@ -133,6 +134,28 @@ def test_health_tells_of_a_call_that_failed(
         monkeypatch.setattr(AsyncClient, "_run", run)
         view = one_client.insert(flow("a"))
         until_ended(one_client, view.id)
+        until(lambda: worker.health.error is None, what="its health")
+
+
+def test_health_tells_that_hints_are_heard_again(
+    one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, heard, calls = (
+        Worker(client_of("async", one_server), reconcile=False),
+        Runtime.hints,
+        [],
+    )
+
+    async def refused_once(self: Runtime) -> Any:
+        calls.append(self)
+        if len(calls) == 1:
+            raise StoreUnavailable("no hints")
+        async for hint in heard(self):
+            yield hint
+
+    monkeypatch.setattr(Runtime, "hints", refused_once)
+    with at_work(worker):
+        until(lambda: worker.health.error == "no hints", what="its health")
         until(lambda: worker.health.error is None, what="its health")
 
 

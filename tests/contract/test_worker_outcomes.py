@@ -287,3 +287,24 @@ def test_a_task_of_a_handler_that_exits_ends_nobody_else(
         until_ended(one_client, after.id)
     rows = {row.step: (row.payload, row.summary) for row in one_client.results(view.id)}
     assert rows == {"alone": ("SystemExit", None), "group": (None, "SystemExit: 3")}
+
+
+def test_a_handler_that_stops_the_loop_ends_nobody(
+    one_client: Client, one_server: AnyServer
+) -> None:
+    worker = Worker(client_of("async", one_server))
+
+    @worker.step("stop")
+    async def stop() -> None:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0.05)
+
+    @worker.step("work")
+    async def work() -> None:
+        await asyncio.sleep(0.2)
+
+    view = one_client.insert(flow("a b").add("s", worker="stop"))
+    with at_work(worker):
+        until_ended(one_client, view.id)
+    steps = one_client.steps(view.id)
+    assert {(step.state, step.attempt) for step in steps} == {("completed", 1)}

@@ -16,11 +16,12 @@ from rwf.model.views import Callback
 from rwf.ops.claims import pause
 from rwf.ops.insert import insert
 from rwf.ops.timer_pages import PassedOver
+from rwf.protocol.keys import home_partition, key_digest
 from rwf.protocol.requests import CONNECT, Call, Op, Read, Request, Scan, Together
 from rwf.repair import daemons as members
 from rwf.repair.sweep import Kind, Place, sweep
 from rwf.repair.timers import fire_due
-from tests.contract.flows import drive, fan_out, flow, one_call, raw, refused
+from tests.contract.flows import drive, fan_out, flow, one_call, own_key, raw, refused
 from tests.contract.outbox import hasten, ignore
 from tests.waiting import until
 
@@ -71,6 +72,9 @@ def inserts(client: Client) -> None:
     with refused("key_conflict"):
         client.insert(flow("z"), key="k")
     drive(client, insert(client._ctx, fan_out(1100), "dead", None), 4)
+    drive(client, insert(client._ctx, flow("a"), "left", None), 1)
+    forgotten(client, "left")
+    client.insert(flow("b"), key="left")
     for partition in range(PARTITIONS):
         staged = f"rwf:{{{partition}}}:staged"
         if left := raw(client).zrange(staged, 0, -1):
@@ -215,6 +219,10 @@ def prunes(client: Client) -> None:
     client.complete_step(view.id, "b")
     wide = client.insert(fan_out(450), retention=over)
     client.complete_step(wide.id, "root", "failed")
+    client.set_retention(view.id, None)
+    with refused("step_not_found"):
+        client.recover_step(view.id, "nobody", "retry")
+    client.set_retention(view.id, over)
     client.dispatch_callbacks(ignore)
     client.prune()
 
@@ -225,9 +233,15 @@ def upkeep(client: Client) -> None:
     client.complete_step(view.id, "b", "retryable", retry_in=600)
     client.await_step(view.id, "a", signal="go", correlation_key="1", deadline=HOUR)
     client.deliver_signal("go", "2")
+    ended = client.insert(flow("a"))
+    client.complete_step(ended.id, "a")
     client._run(members.join(client._ctx, "daemon", 1000))
     lose(client, "ready", "timers", "index")
     client.reconcile(view.id)
+    lose(client, "outbox")
+    counts = raw(client).hget(own_key(ended.id), ":c")
+    raw(client).hset(own_key(ended.id), ":c", counts.replace(b"c1", b"f1", 1))
+    client.reconcile(ended.id)
     swept(client)
     lose(client, "index", "reg:*")
     for partition in range(PARTITIONS):
@@ -263,6 +277,14 @@ def fired(client: Client) -> None:
         return any(work)
 
     until(done, what="a timer to be due")
+
+
+def forgotten(client: Client, key: str) -> None:
+    """An insert key was reserved long ago."""
+    digest = key_digest(key)
+    name = client._ctx.keys.derived(home_partition(digest, PARTITIONS), "keys")
+    workflow_id, definition, _ = raw(client).hget(name, digest).split(b" ")
+    raw(client).hset(name, digest, b"%b %b 1" % (workflow_id, definition))
 
 
 def lose(client: Client, *names: str) -> None:

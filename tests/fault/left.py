@@ -110,9 +110,21 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "index timers",
         },
     },
+    "repair_callbacks": {
+        "rebuild": {
+            "outbox",
+        },
+    },
+    "correct_counts": {
+        "rebuild": {
+            "index",
+            "index w",
+        },
+    },
     "claim_callbacks": {
         "sweep": {
             "outbox",
+            "outbox w",
         },
     },
     "complete": {
@@ -223,7 +235,6 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "nothing": {
             "index p ready stats w",
             "index ready stats w",
-            "staged",
         },
         "rebuild": {
             "index p ready w",
@@ -235,12 +246,22 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "w",
         },
     },
+    "stage_insert": {
+        "nothing": {
+            "staged",
+        },
+    },
+    "block_id": {
+        "nothing": {
+            "staged",
+        },
+    },
     "register_daemon": {
         "rebuild": {
             "daemons",
         },
     },
-    "note": {
+    "record_evidence": {
         "nothing": {
             "n",
         },
@@ -250,6 +271,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "index w",
         },
         "nothing": {
+            "e n p timers w",
             "e p timers w",
             "index stats w",
             "w",
@@ -285,6 +307,15 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e outbox p ready w",
         },
     },
+    "set_retention": {
+        "nothing": {
+            "e",
+            "e timers w",
+        },
+        "sweep": {
+            "e timers",
+        },
+    },
     "repair_topic": {
         "rebuild": {
             "stats timers",
@@ -309,7 +340,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "ready",
         },
     },
-    "round": {
+    "sweep_cursor": {
         "nothing": {
             "sweep",
         },
@@ -362,7 +393,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "timers",
         },
     },
-    "sync": {
+    "update_topic": {
         "nothing": {
             "reg sig stats timers",
             "reg sig timers",
@@ -400,7 +431,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "d timers",
         },
     },
-    "wake": {
+    "resolve_wait": {
         "nothing": {
             "d e p ready stats timers w",
             "e",
@@ -415,7 +446,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e p ready",
         },
     },
-    "withdraw": {
+    "withdraw_signal": {
         "nothing": {
             "log",
             "log sig stats",

@@ -38,8 +38,14 @@ WRITING: Final = {name for name, function in FUNCTIONS.items() if not function.r
 # A single write in these histories, or none, and so nothing to leave behind; "create_namespace"
 # runs while a client connects.
 SINGLE: Final = {
-    "create_namespace", "dispatcher", "reserve", "unreserve", "set_gauges", "forget", "peek_steps",
-}  # fmt: skip
+    "create_namespace",
+    "register_dispatcher",
+    "reserve_key",
+    "release_key",
+    "set_gauges",
+    "forget",
+    "peek_steps",
+}
 
 
 class Breaking(Stepped):

@@ -28,7 +28,8 @@ WHILE_CONNECTING: Final = ("create_namespace",)
 OTHER_ANSWERS: Final = (
     "acknowledge", "advance", "insert", "complete", "recover", "prune", "release_claims",
     "block_on_missing_result", "pause_claims",
-    "repair_workflow", "set_gauges", "repair_keys", "repair_topic", "remove_orphans", "sync",
+    "repair_workflow", "repair_callbacks", "correct_counts", "set_gauges", "repair_keys",
+    "repair_topic", "remove_orphans", "update_topic",
 )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def test_two_workers_and_a_canceller(one_server: AnyServer) -> None:
 
 def test_a_reconciler_beside_them(one_server: AnyServer) -> None:
     found = explore(one_server, [*graphs(1), *graphs(2)], EVERYBODY)
-    assert (found["states"], found["schedules"]) == (384, 12016)
+    assert (found["states"], found["schedules"]) == (512, 38864)
 
 
 @pytest.mark.parametrize("edges", ["chain", pytest.param("join", marks=pytest.mark.long)])

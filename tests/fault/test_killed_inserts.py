@@ -15,6 +15,7 @@ from rwf import Client, Completion, NotFound, Workflow
 from rwf.model.views import WorkflowView
 from rwf.ops.complete import complete_step
 from rwf.ops.insert import insert
+from rwf.protocol.functions.inserts import Insert, StageInsert
 from rwf.protocol.requests import Call, Op
 from tests import invariants
 from tests.conftest import connect
@@ -92,7 +93,7 @@ def test_a_staged_graph_cannot_be_read_or_touched(client: Client) -> None:
         call = op.send(reply)
         assert isinstance(call, Call)
         reply = client._run(one_call(call))
-        if call.function == "insert":
+        if call.function == StageInsert.name:
             found = call.keys[-1].rpartition(":")[2]
     op.close()
     assert raw(client).exists(own_key(found))
@@ -162,13 +163,13 @@ def test_an_insert_that_lost_its_payloads_alone_leaves_nothing_and_begins_again(
         call = op.send(reply)
         assert isinstance(call, Call)
         keys = [own_key(call.keys[-1].rpartition(":")[2], kind) for kind in "wp"]
-        last = call.function == "insert" and "publish" in call.args
+        last = call.function == Insert.name
         if last:
             raw(client).delete(keys[1])
         reply = client._run(one_call(call))
         if last:
             break
-    assert reply == [b"incomplete"]
+    assert Insert.decoded(reply).outcome == "incomplete"
     assert raw(client).exists(*keys) == 0
     op.close()
 

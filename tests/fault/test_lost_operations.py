@@ -40,7 +40,7 @@ def test_await(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
 def test_registering(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     view = direct.insert(flow("a"))
     direct.deliver_signal("go", "k")
-    for function in ("sync", "ack_wait_notices", "wake"):
+    for function in ("update_topic", "ack_wait_notices", "resolve_wait"):
         cut(function)
     assert lossy.await_step(view.id, "a", signal="go", correlation_key="k").status == "resolved"
     assert states(direct, view.id) == "a=available"
@@ -50,7 +50,7 @@ def test_registering(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: 
 def test_signal(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     view = direct.insert(flow("a"))
     direct.await_step(view.id, "a", signal="go", correlation_key="k")
-    for function in ("signal", "wake", "sync"):
+    for function in ("signal", "resolve_wait", "update_topic"):
         cut(function)
     assert lossy.deliver_signal("go", "k", payload=1).status == "consumed"
     assert noted(direct, view.id)[1:] == [("deliver_signal", "a", "accepted", None)]

@@ -231,7 +231,7 @@ def test_the_last_call_of_a_staged_insert(
 
 
 def test_a_keyed_insert(direct: Client, lossy: Client, cut: Cut) -> None:
-    cut("reserve")
+    cut("reserve_key")
     cut("insert")
     view = lossy.insert(flow("a"), key="k")
     assert not view.duplicate
@@ -241,7 +241,7 @@ def test_a_keyed_insert(direct: Client, lossy: Client, cut: Cut) -> None:
 
 def test_a_duplicate_insert_is_recorded_once(direct: Client, lossy: Client, cut: Cut) -> None:
     first = direct.insert(flow("a"), key="k")
-    cut("note")
+    cut("record_evidence")
     again = lossy.insert(flow("a"), key="k")
     assert (again.id, again.duplicate) == (first.id, True)
     assert noted(direct, first.id) == [("insert", None, "duplicate", "duplicate_insert")]
@@ -249,7 +249,7 @@ def test_a_duplicate_insert_is_recorded_once(direct: Client, lossy: Client, cut:
 
 def test_a_key_conflict_is_recorded_once(direct: Client, lossy: Client, cut: Cut) -> None:
     first = direct.insert(flow("a"), key="k")
-    cut("note")
+    cut("record_evidence")
     with refused("key_conflict") as caught:
         lossy.insert(flow("b"), key="k")
     [entry] = direct.evidence(first.id)
@@ -280,7 +280,7 @@ def test_counts_are_corrected_once(direct: Client, lossy: Client, cut: Cut) -> N
 def test_a_delivery(direct: Client, lossy: Client, cut: Cut) -> None:
     workflow_id = ended(direct)
     got: list[str] = []
-    cut("due")
+    cut("due_callbacks")
     cut("claim_callbacks")
     with counted(direct, delivered=1):
         report = lossy.dispatch_callbacks(lambda one: got.append(one.callback_id))

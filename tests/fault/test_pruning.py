@@ -102,7 +102,7 @@ def test_several_at_once(client: Client, server: AnyServer) -> None:
 
 def test_lost_replies(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     workflow_id = finished(direct)
-    for function in ("prune", "unreserve", "forget"):
+    for function in ("prune", "release_key", "forget"):
         cut(function)
     assert lossy.prune().signals == 0
     assert leftovers(direct, workflow_id) == []

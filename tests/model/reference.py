@@ -435,6 +435,7 @@ class Reference:
             StepState.AWAITING_SIGNAL,
         )
         step.started = True
+        workflow.to_review = workflow.to_review and lease is not None
         step.become(StepState.RETRYABLE)
         step.uncounted = has_one
         step.due = self.now + (LONGEST_BACKOFF if retry_in is None else retry_in)

@@ -20,6 +20,8 @@ from rwf.errors import StoreMisconfigured, StoreUnavailable
 from tests.servers import free_port
 from tests.waiting import until
 
+pytestmark = pytest.mark.server
+
 # Attaches, says the server's process id, and waits to be told how to go on.
 ATTACHED = """
 import sys

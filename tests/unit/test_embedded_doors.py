@@ -20,6 +20,8 @@ from rwf.errors import StoreMisconfigured
 from tests.servers import free_port
 from tests.waiting import until
 
+pytestmark = pytest.mark.server
+
 NOBODY = 65534
 
 

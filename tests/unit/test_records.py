@@ -11,6 +11,7 @@ from rwf import RecordUnreadable, Workflow, result
 from rwf.model.states import EdgePolicy, StepCause, StepState, WaitStatus
 from rwf.protocol import codecs as stored
 from rwf.protocol import records
+from rwf.protocol.functions.topics import SignalReply
 from rwf.protocol.headers import Header
 from rwf.protocol.records import Claim, Record, Row, fields_of
 from rwf.protocol.waits import Signal, Wait
@@ -481,9 +482,7 @@ def test_what_a_topic_keeps_of_a_wait(
 
 
 def test_a_signal() -> None:
-    found = Signal.parse(
-        [b"7", b"consumed", b"0-x", b"a", STAMP.encode(), b"d%20e", b"a%20n", b"[1]"]
-    )
+    found = Signal.of(SignalReply(7, "consumed", "0-x", "a", STAMP, "d%20e", "a%20n", b"[1]"))
     assert (found.number, found.status, found.dedupe_key) == (7, "consumed", "d e")
     assert (found.workflow_id, found.step, found.payload) == ("0-x", "a", b"[1]")
     assert found.view("0-d/7", "go", "k", duplicate=True).model_dump() == {
@@ -499,7 +498,7 @@ def test_a_signal() -> None:
         "actor": "a n",
         "duplicate": True,
     }
-    kept = Signal.parse([b"8", b"unmatched", b"", b"", STAMP.encode(), b"d", b"", None])
+    kept = Signal.of(SignalReply(8, "unmatched", "", "", STAMP, "d", "", None))
     assert (kept.workflow_id, kept.step, kept.stamp, kept.payload) == (None, None, STAMP, None)
     assert (kept.actor, kept.dedupe_key) == (None, "d")
 

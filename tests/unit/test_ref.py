@@ -21,6 +21,9 @@ from rwf.model.references import Ref, result
         (result("a", ["x", 0, "y.z", ""]), {"$result": "a", "path": ["x", 0, "y.z", ""]}),
         (result("a", [""]), {"$result": "a", "path": [""]}),
         (result("a", ["x" * 1020, 123]), {"$result": "a", "path": ["x" * 1020, 123]}),
+        (result("a", ["x" * 1024]), {"$result": "a", "path": ["x" * 1024]}),
+        (result("a", [""] * 1024), {"$result": "a", "path": [""] * 1024}),
+        (result("a", [2**53]), {"$result": "a", "path": [2**53]}),
     ],
 )
 def test_the_stored_form_stands_for_the_reference(ref: Ref, form: dict[str, Any]) -> None:
@@ -47,7 +50,7 @@ def test_an_object_of_another_form_is_no_reference(form: dict[str, Any]) -> None
     [
         "", ".", "a..b", ".a", "a.", "x" * 1025, "\ud800", "a\udfff", 1, b"a",
         [], [1.0], [-1], [True], [None], [["a"]], [2**60], ["\ud800"], ["x" * 1025],
-        ["x" * 1020, 1234], ["x"] * 600,
+        ["x" * 1020, 1234], ["x"] * 600, [""] * 1025, [2**53 + 1],
     ],
 )  # fmt: skip
 def test_a_path_that_names_no_field_is_refused(path: Any) -> None:
@@ -55,6 +58,20 @@ def test_a_path_that_names_no_field_is_refused(path: Any) -> None:
         result("a", path)
     assert caught.value.code == "invalid_step_definition"
     assert caught.value.details == {"step": "a"}
+
+
+def test_a_list_of_the_stored_form_is_as_good_as_a_tuple() -> None:
+    path: Any = ["x", 0]
+    assert Ref("a", path) == result("a", path)
+    assert hash(Ref("a", path)) == hash(result("a", path))
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [(None, ""), ("b.c", " at b.c"), (["x", 0], " at ['x', 0]")],
+)
+def test_the_place_is_told_for_people(path: Any, place: str) -> None:
+    assert result("a", path).place == place
 
 
 def test_a_step_that_nothing_may_be_called_is_refused() -> None:

@@ -105,3 +105,20 @@ def test_threads_end_with_their_pool(closed: bool) -> None:
 
     asyncio.run(run())
     until(lambda: named("t-ending") == 0, what="the threads")
+
+
+def test_what_was_withdrawn_takes_no_place_for_good() -> None:
+    async def run() -> None:
+        threads, hold = Threads(1, "t-withdrawn"), threading.Event()
+        first, _ = threads.submit(hold.wait)
+        await until_async(lambda: first.begun_at)
+        second, at_once = threads.submit(lambda: None)
+        assert not at_once
+        assert threads.withdraw(second)
+        threads.abandon(second)  # as its waiter does, once it is cancelled
+        assert threads.abandoned == 0
+        hold.set()
+        assert (await first.future)[0] is True
+        threads.close()
+
+    asyncio.run(run())

@@ -5,8 +5,55 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rwf.protocol.declare import Item, ServerFunction, item, server_function
+from rwf.protocol.declare import Item, Refusal, ServerFunction, item, server_function
 from rwf.protocol.functions.workflows import HeaderReply
+
+
+class Awaited(NamedTuple):
+    """``outcome``: ``accepted``, ``duplicate`` or ``rejected``; ``wait``: its record as it is now;
+    ``header``: None where there is no workflow."""
+
+    outcome: str
+    wait: bytes | None
+    refusal: Refusal | None
+    header: HeaderReply | None
+
+
+@server_function("await", publishes=True)
+class Await(ServerFunction[Awaited]):
+    """Puts a step into a wait for a signal. Keys: the workflow's."""
+
+    step: str
+    call_id: str
+    lease: str
+    """Percent-quoted; empty for none."""
+    deadline: str
+    """Empty for none; ``=`` and microseconds, or ``+`` and microseconds from now."""
+    signal: str
+    correlation_key: str
+    """Percent-quoted, like the actor."""
+    note: bytes
+    actor: str
+
+
+class ResolvedWait(NamedTuple):
+    """``outcome``: ``r`` resolved by this very signal; ``x`` expired, and its step still is;
+    ``g`` otherwise over, also by a cancel request that has not come to the step yet; empty when the
+    workflow's semantics are not this library's. ``stamp``: the wait's."""
+
+    outcome: str
+    stamp: str
+
+
+@server_function("resolve_wait", publishes=True, when_full=True)
+class ResolveWait(ServerFunction[ResolvedWait]):
+    """Hands a signal to the wait that its topic has chosen. Keys: the workflow's."""
+
+    step: str
+    n: int
+    signal_id: str
+    payload: bytes
+    note: bytes
 
 
 class WaitNotice(NamedTuple):

@@ -1,10 +1,5 @@
--- withdraw: takes back a signal that no wait has consumed. Its dedupe key is free by that.
+-- withdraw_signal: takes back a signal that no wait has consumed. Its dedupe key is free by that.
 --
--- Keys: the partition's (keyslots), then the topic's hash and sorted set (topic.lua).
--- Arguments: the publishing verb, "1" when sent before, the signal's number, the call id, the client's note,
---   "1" when the caller has seen that it is kept, "1" to be refused rather than asked to wait once more.
--- Reply: {"accepted"}; {"rejected", reason, stamp, message, next step where the reason does not tell it};
---   or what has to be done before it is called again: {"busy", hand-off}, {"look"} at the signal, {"more"}.
 -- Writes: the topic, timers, statistics; to the partition's log evidence of a withdrawal and of a refusal.
 local function reject(tx, item, reason, message, next_step)
   local reply = evidence.reject(tx, {}, item, reason, message)
@@ -48,23 +43,22 @@ local function accept(tx, t, item, number)
   topic.withdraw(tx, t, signal)
   topic.judge(tx, t) -- it may have been the oldest, which the timer goes by
   if not item.noted then
-    evidence.log(tx, item, "accepted", "", "signal " .. transaction.number(number) .. " is withdrawn")
+    evidence.log(tx, item, "accepted", "", "signal " .. integer.text(number) .. " is withdrawn")
   end
   return { "accepted" }
 end
 
-return function(keys, args)
-  local tx = transaction.open(keys)
-  local item = { action = "withdraw_signal", scope = "signal", step = "", call = args[4], note = args[5] }
-  local before = args[2] == "1" and evidence.refused_before(tx, {}, item)
+return function(tx, number, call_id, note, seen, patient)
+  local item = { action = "withdraw_signal", scope = "signal", step = "", call = call_id, note = note }
+  local before = tx.again and evidence.refused_before(tx, {}, item)
   if before then
     return before
   end
-  local t, number = topic.open(tx), tonumber(args[3])
+  local t = topic.open(tx)
   if item.noted and not topic.signal(t, number) then
     return { "accepted" }
   end
-  local answer = judge(tx, t, item, number, args[6] == "1", args[7] ~= "1") or accept(tx, t, item, number)
-  topic.commit(tx, t, args[1])
+  local answer = judge(tx, t, item, number, seen, patient) or accept(tx, t, item, number)
+  topic.commit(tx, t)
   return answer
 end

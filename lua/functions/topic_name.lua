@@ -1,0 +1,5 @@
+-- topic_name: what a topic is called.
+return function(keys)
+  local text = command("HGET", keys[keyslots.FIRST_WORKFLOW], ":")
+  return text and match(text, "^[^|]*|(.*)$")
+end

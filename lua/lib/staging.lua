@@ -1,0 +1,31 @@
+-- Graphs on their way in: without a header a workflow's hashes are invisible, however much of it they hold.
+local M = {}
+
+local AT_ONCE = 1000
+
+local function store(key, fields)
+  for at = 1, #fields, AT_ONCE do
+    command("HSET", key, unpack(fields, at, min(at + AT_ONCE - 1, #fields)))
+  end
+end
+
+-- Stores fields and values of the workflow's hash, and of its payload hash.
+function M.store(workflow, own, payload)
+  store(workflow.w, own)
+  store(workflow.p, payload)
+end
+
+-- Notes when what is stored without being visible is given up.
+function M.give_up_later(tx, workflow)
+  command("ZADD", tx.keys[keyslots.STAGED], integer.text(tx.ms + states.INSERT_MS), workflow.id)
+end
+
+-- The reply to an insert under an id that has a workflow already, or may not have one; nil for a free one.
+function M.taken(workflow)
+  if workflow.h then
+    return { "exists", flush.header(workflow), command("HGET", workflow.w, ":k") }
+  end
+  return workflow.raw[header.UNUSABLE] and { "unusable" } or nil
+end
+
+return M

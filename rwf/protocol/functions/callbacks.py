@@ -1,0 +1,111 @@
+"""The outbox: callbacks that are to be delivered, and those who deliver them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rwf.protocol.declare import Item, Refusal, ServerFunction, item, server_function
+from rwf.protocol.functions.namespace import Partitions
+
+
+@server_function("register_dispatcher", when_full=True)
+class RegisterDispatcher(ServerFunction[Partitions]):
+    """Tells that callbacks are dispatched in the namespace: from then on, undelivered ones hold the
+    removal of their workflow back. Keys: the meta record."""
+
+
+@server_function("dispatcher_seen", reads_only=True)
+class DispatcherSeen(ServerFunction[int | None]):
+    """How many milliseconds ago a dispatcher was last seen; None when none ever was. Keys: the meta
+    record."""
+
+
+@server_function("due_callbacks", reads_only=True)
+class DueCallbacks(ServerFunction[list[bytes]]):
+    """Callbacks that may be claimed now, ``workflow|number``, those due the longest first. Keys:
+    the partition's."""
+
+    skip: int
+    limit: int
+
+
+@item()
+class CallbackToClaim(Item):
+    slot: int
+    number: str
+    token: str
+    """Made for this claim."""
+
+
+class ClaimedCallback(NamedTuple):
+    """``outcome``: ``claimed``, with the callback of this or of an earlier number, and its
+    workflow's static header, insert key and state; ``other``: of other semantics, left where it is;
+    ``none``: there is nothing to claim, and the outbox says so now."""
+
+    outcome: str
+    number: int = 0
+    record: bytes = b""
+    static: bytes = b""
+    key: bytes | None = None
+    state: bytes = b""
+
+
+@server_function("claim_callbacks", publishes=True, when_full=True)
+class ClaimCallbacks(ServerFunction[list[ClaimedCallback]]):
+    """Leases callbacks to a dispatcher, which is to deliver and then settle them. Keys: those of
+    each workflow."""
+
+    lease_ms: int
+    callbacks: Sequence[CallbackToClaim]
+
+
+@item()
+class SettledCallback(Item):
+    slot: int
+    number: str
+    token: str
+    """That of its claim."""
+    jitter: str
+    """A random number in [0, 1) for the delay of the next try."""
+    failure: str | None
+    """What has failed; None when it was delivered."""
+
+
+@server_function("settle_callbacks", publishes=True, when_full=True)
+class SettleCallbacks(ServerFunction[None]):
+    """Tells what became of callbacks that were claimed. Keys: those of each workflow."""
+
+    callbacks: Sequence[SettledCallback]
+
+
+class ResentCallback(NamedTuple):
+    """``record``: the callback's; ``static``: its workflow's static header."""
+
+    outcome: str
+    record: bytes
+    static: bytes
+
+
+@server_function("resend_callback", publishes=True)
+class ResendCallback(ServerFunction[ResentCallback | Refusal]):
+    """Has a callback that is dead or delivered sent once more. Keys: the workflow's."""
+
+    number: str
+    call_id: str
+    note: bytes
+
+
+class StoredCallbacks(NamedTuple):
+    """``static``: the workflow's static header; ``records``: oldest first."""
+
+    static: bytes
+    records: list[bytes]
+
+
+@server_function("callbacks", reads_only=True)
+class Callbacks(ServerFunction[StoredCallbacks | None]):
+    """A workflow's callbacks by number; None where there is no workflow. Keys: the workflow's."""
+
+    first: int
+    last: int

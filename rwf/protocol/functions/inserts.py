@@ -1,0 +1,97 @@
+"""Inserting workflows, and the keys that inserts are made under."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rwf.protocol.declare import ServerFunction, server_function
+from rwf.protocol.functions.workflows import HeaderReply
+
+
+class KeyReservation(NamedTuple):
+    """``text``: the reservation that stands, ``id definition milliseconds``; ``is_old``: whether it
+    is older than an insert may take."""
+
+    text: str
+    is_old: bool
+
+
+@server_function("reserve_key")
+class ReserveKey(ServerFunction[KeyReservation]):
+    """Ties an insert key to a workflow that is to be inserted, unless another one has it. Keys: the
+    partition's."""
+
+    digest: str
+    workflow_id: str
+    definition: str
+    """The definition's digest."""
+    replaces: str | None
+    """The reservation that this one may take the place of."""
+
+
+@server_function("release_key", when_full=True)
+class ReleaseKey(ServerFunction[None]):
+    """Frees the insert key of a workflow that was removed. Keys: the partition's."""
+
+    digest: str
+    workflow_id: str
+
+
+class InsertReply(NamedTuple):
+    """``outcome``: ``staged``, ``inserted``; ``exists`` when the id has a workflow, ``unusable``
+    when it may have none; ``incomplete`` when parts are missing and the insert has to begin again.
+
+    ``header``: of the workflow that was inserted or exists; ``owner``: whose insert made it then.
+    """
+
+    outcome: str
+    header: HeaderReply | None = None
+    owner: bytes | None = None
+
+
+@server_function("stage_insert")
+class StageInsert(ServerFunction[InsertReply]):
+    """Stores a part of a graph; nobody sees it before the last one. Keys: the workflow's."""
+
+    own: Sequence[bytes]
+    """Fields of the workflow's hash, each followed by its value."""
+    payload: Sequence[bytes]
+    """The same for its payload hash."""
+
+
+@server_function("insert", publishes=True)
+class Insert(ServerFunction[InsertReply]):
+    """Stores a graph, or its last part, and makes it visible. Keys: the workflow's."""
+
+    staged: bool
+    """Whether parts of it were staged before."""
+    steps: int
+    before: str
+    """What stands in the static header before the time of insertion."""
+    after: str
+    """What stands behind it."""
+    own_count: int
+    """How many fields the workflow's hash must have in the end."""
+    payload_count: int
+    note: bytes | None
+    """The client's note, when the insert is to leave evidence."""
+    own: Sequence[bytes]
+    payload: Sequence[bytes]
+
+
+@server_function("block_id")
+class BlockId(ServerFunction[InsertReply]):
+    """Makes an id unusable, if no workflow has it. Keys: the workflow's."""
+
+
+@server_function("overdue_inserts", reads_only=True)
+class OverdueInserts(ServerFunction[list[bytes]]):
+    """The workflow ids of inserts that were staged and left. Keys: the partition's."""
+
+    limit: int
+
+
+@server_function("discard", when_full=True)
+class Discard(ServerFunction[None]):
+    """Removes what an insert has staged and left, if its time is over. Keys: the workflow's."""

@@ -1,0 +1,1 @@
+"""Scripts of the project itself: what generates, and what checks."""
