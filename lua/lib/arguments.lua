@@ -59,7 +59,10 @@ function M.settle_callbacks(body)
   return function(keys, argv)
     local callbacks = {}
     for at = 3, #argv, 5 do
-      callbacks[#callbacks + 1] = { slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2], jitter = argv[at + 3], failure = argv[at + 4] ~= "" and argv[at + 4] or nil }
+      callbacks[#callbacks + 1] = {
+        slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2], jitter = argv[at + 3],
+        failure = argv[at + 4] ~= "" and argv[at + 4] or nil,
+      }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), callbacks)
   end
@@ -396,7 +399,9 @@ function M.set_gauges(body)
   return function(keys, argv)
     local gauges = {}
     for at = 1, #argv, 3 do
-      gauges[#gauges + 1] = { field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]) }
+      gauges[#gauges + 1] = {
+        field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]),
+      }
     end
     return body(keys, gauges)
   end
@@ -429,7 +434,7 @@ function M.signal(body)
   end
 end
 
--- update_topic(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, repair, unrecorded)
+-- update_topic(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, is_repair, unrecorded)
 function M.update_topic(body)
   return function(keys, argv)
     return body(
