@@ -61,7 +61,10 @@ function M.settle_callbacks(body)
     local callbacks, length = {}, 0
     for at = 3, #argv, 5 do
       length = length + 1
-      callbacks[length] = { slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2], jitter = argv[at + 3], failure = argv[at + 4] ~= "" and argv[at + 4] or nil }
+      callbacks[length] = {
+        slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2], jitter = argv[at + 3],
+        failure = argv[at + 4] ~= "" and argv[at + 4] or nil,
+      }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), callbacks)
   end
@@ -239,7 +242,12 @@ function M.complete(body)
     for at = at, #argv, 3 do
       local slot, step, asked, call, command, lease, retry_ms, jitter, force, uncounted = match(argv[at], "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*)$")
       length = length + 1
-      reports[length] = { slot = tonumber(slot), step = step, asked = asked, call = call, command = command, lease = lease, retry_ms = tonumber(retry_ms), jitter = jitter, force = force == "1", uncounted = uncounted == "1", payload = argv[at + 1] ~= "" and argv[at + 1] or nil, note = argv[at + 2] }
+      reports[length] = {
+        slot = tonumber(slot), step = step, asked = asked, call = call, command = command, lease = lease,
+        retry_ms = tonumber(retry_ms), jitter = jitter, force = force == "1",
+        uncounted = uncounted == "1", payload = argv[at + 1] ~= "" and argv[at + 1] or nil,
+        note = argv[at + 2],
+      }
     end
     return body(
       transaction.open(keys, argv[1], argv[2] == "1"), argv[3] == "1", tonumber(argv[4]), argv[5],
@@ -513,7 +521,9 @@ function M.set_gauges(body)
     local gauges, length = {}, 0
     for at = 1, #argv, 3 do
       length = length + 1
-      gauges[length] = { field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]) }
+      gauges[length] = {
+        field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]),
+      }
     end
     return body(keys, gauges)
   end
@@ -546,7 +556,7 @@ function M.signal(body)
   end
 end
 
--- update_topic(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, repair, unrecorded)
+-- update_topic(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, is_repair, unrecorded)
 function M.update_topic(body)
   return function(keys, argv)
     return body(
