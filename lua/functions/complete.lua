@@ -34,7 +34,7 @@ local function find_row(workflow, item, reported, again)
   if row then
     return row, "call"
   end
-  row = item.command ~= "" and results.of_command(workflow, item.step, item.command)
+  row = item.command_id ~= "" and results.of_command(workflow, item.step, item.command_id)
   if row then
     return row, "command"
   end
@@ -70,7 +70,7 @@ local function put_off_before(tx, workflow, item)
     return { "accepted", row.attempt, row.text }
   end
   local known = row
-    and (item.command ~= "" and row.command == item.command or item.lease ~= "" and row.lease == item.lease)
+    and (item.command_id ~= "" and row.command == item.command_id or item.lease ~= "" and row.lease == item.lease)
   if known then
     evidence.duplicate(tx, workflow, item)
     return { "duplicate", row.attempt, row.text }
@@ -92,7 +92,7 @@ end
 
 -- A command without any identity, on a step that has ended: the same outcome again is a duplicate.
 local function same_outcome(tx, workflow, item, step)
-  if item.command ~= "" or item.lease ~= "" or step.reported == "0" then
+  if item.command_id ~= "" or item.lease ~= "" or step.reported == "0" then
     return nil
   end
   local row = results.of(workflow, item.step, step.reported)
@@ -180,7 +180,7 @@ end
 local function row_of(tx, item, status, note)
   return {
     asked = item.asked, status = status, stamp = transaction.stamp(tx), call = item.call,
-    command = item.command, lease = item.lease, open = "0", released = "0", cancelled = "0",
+    command = item.command_id, lease = item.lease, open = "0", released = "0", cancelled = "0",
     released_names = "", cancelled_names = "", note = note,
   }
 end
@@ -232,8 +232,8 @@ local function accept(tx, workflow, item)
   end
   local text = results.write(row)
   results.put(workflow, item.step .. ":" .. step.attempt, text, item.payload)
-  if item.command ~= "" then
-    results.put_command(workflow, item.step, item.command, "r:" .. step.attempt)
+  if item.command_id ~= "" then
+    results.put_command(workflow, item.step, item.command_id, "r:" .. step.attempt)
   end
   return { "accepted", step.attempt, text }
 end

@@ -3,8 +3,9 @@
 -- A claim as it is told: {record, input, context, wait, signal's payload, references, when the workflow was
 -- inserted, its context, what is left}; a reference is {step, what it is, payload}: "n" null, "v" a value, "m"
 -- missing. All claims of a call share what room its reply has; what is left for the claimer to read by itself
--- (inputs.lua) is named by letters: "p" input and context, "w" the workflow's context, "s" the signal's payload, "r" the references behind those that are told; "!" when
--- somebody has overwritten what it was given, and it cannot be told.
+-- (inputs.lua) is named by letters: "p" input and context, "w" the workflow's context, "s" the signal's payload,
+-- "r" the references behind those that are told; "!" when somebody has overwritten what it was given, and it
+-- cannot be told.
 local M = {}
 
 M.UNTOLD = "!"

@@ -196,7 +196,7 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
         step=step,
         asked=code,
         call=new_call_id(),
-        command=wire_text(command or ""),
+        command_id=wire_text(command or ""),
         lease=wire_text(lease or ""),
         retry_ms=None if asked.retry_in is None else _delay_ms(asked.retry_in),
         jitter=f"{random.random():.6f}",  # noqa: S311 - jitter

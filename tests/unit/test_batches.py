@@ -19,7 +19,7 @@ def item(step: str, payload: bytes = b"", note: bytes = b"", workflow_id: str = 
         step=step,
         asked="c",
         call="x",
-        command="",
+        command_id="",
         lease="",
         retry_ms=None,
         jitter="0",

@@ -20,7 +20,7 @@ class ReportedStep(Item):
     step: str
     asked: str
     call: str
-    command: str
+    command_id: str
     lease: str
     retry_ms: int | None
     jitter: str
