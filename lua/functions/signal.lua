@@ -19,7 +19,8 @@ end
 return function(tx, signal, correlation_key, dedupe_key, call_id, has_payload, payload, note, actor)
   local t = topic.open(tx, signal, correlation_key)
   local item = { action = "deliver_signal", scope = "signal", step = "", call = call_id, note = note }
-  local number, outcome, found = command("HGET", t.hash, "d" .. dedupe_key), "accepted", nil
+  local number, outcome = command("HGET", t.hash, "d" .. dedupe_key), "accepted"
+  local found
   if number then
     found = topic.signal(t, tonumber(number))
     outcome = repeated(tx, item, found)
