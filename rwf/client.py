@@ -84,12 +84,14 @@ _WEEK = timedelta(days=7)
 
 
 class Client:
-    """A service's way to its workflows; safe to share between threads.
+    """A service's access to its workflows; safe to share between threads.
+
+    Sections named in these docstrings are those of ``docs/contract.md``.
 
     Connecting is lazy: the first use verifies the server, loads the library where it is missing and
     reads the namespace's record. Every method may raise :class:`~rwf.StoreUnavailable`,
-    :class:`~rwf.StoreMisconfigured` or :class:`~rwf.NamespaceMismatch`; a reading one
-    :class:`~rwf.NotFound`; a commanding one :class:`~rwf.CommandRejected`.
+    :class:`~rwf.StoreMisconfigured` or :class:`~rwf.NamespaceMismatch`; one that reads,
+    :class:`~rwf.NotFound`; a command, :class:`~rwf.CommandRejected`.
     """
 
     def __init__(
@@ -119,17 +121,18 @@ class Client:
         """A client for ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://``,
         ``redis+sentinel://host:port,host:port/service`` or ``embedded:///folder``.
 
-        ``durability`` is ``server``, ``aof`` (WAITAOF) or ``replicas:N`` (WAIT). ``partitions``
-        is what the namespace is created with, and checked against when it exists. ``max_payload``
-        is in bytes, as is ``max_input``: how large the input of a claimed step may be with the
-        results that it refers to.
+        ``durability`` says what must have a write before it is acknowledged: ``server``, ``aof``
+        (WAITAOF) or ``replicas:N`` (WAIT). ``partitions`` is how many the namespace gets when it is
+        created; if it exists with another number, NamespaceMismatch is raised. ``max_payload`` is
+        in bytes, as is ``max_input``: how large the input of a claimed step may be with the results
+        that it refers to.
 
         ``max_connections`` is how many connections the client has at most, to each node of a
         cluster; a call waits for a free one. ``socket_timeout`` is in seconds, for that, for
-        connecting, and for each reply: a server that does not answer is given up after it, with
+        connecting, and for each reply: a server that has not answered by then is given up, with
         :class:`~rwf.StoreUnavailable`. One that refuses connections, is loading or is a replica is
-        tried again for about two seconds, so no call takes longer than twice ``socket_timeout``,
-        whatever happens on the way. Raises CommandRejected (``invalid_argument``).
+        tried again for about two seconds, and no call takes longer than twice ``socket_timeout``.
+        Raises CommandRejected (``invalid_argument``).
         """
         store = SyncStore(url=url, max_connections=max_connections, timeout=socket_timeout)
         return cls._on(
@@ -148,7 +151,8 @@ class Client:
         max_payload: int = MAX_PAYLOAD,
         max_input: int = MAX_INPUT,
     ) -> Self:
-        """The same on a redis-py client of yours, which stays open when this one is closed."""
+        """A client on a redis-py client of yours, which stays open when this one is closed. The
+        options are those of :meth:`from_url`."""
         return cls._on(
             SyncStore(redis_client),
             namespace,
@@ -224,13 +228,13 @@ class Client:
         replace: str | None = None,
         actor: str | None = None,
     ) -> WorkflowView:
-        """Validates a workflow and persists it, visible all at once (SPEC section 3).
+        """Validates a workflow and persists it, visible all at once (contract section 3).
 
         The same ``key`` (1 to 512 characters) again returns the first insert's workflow, with
-        ``duplicate`` true. ``retention`` is how long it is kept once finished, None for ever. With
-        ``replace="ended_badly"`` the key goes over to this workflow when the one that has it ended
-        other than completed; that one stays. An ``actor`` is recorded as evidence. Raises
-        :class:`~rwf.WorkflowInvalid`, and CommandRejected with ``key_conflict`` and the
+        ``duplicate`` true. ``retention`` is how long it is kept once it has finished, None for
+        ever. With ``replace="ended_badly"`` the key goes over to this workflow when the one that
+        has it ended other than completed; that one stays. An ``actor`` is recorded as evidence.
+        Raises :class:`~rwf.WorkflowInvalid`, and CommandRejected with ``key_conflict`` and the
         ``workflow_id`` when the key's workflow has another definition.
         """
         op = insert.insert(self._ctx, workflow, key, retention, replace, actor)
@@ -245,12 +249,12 @@ class Client:
         replace: str | None = None,
         actor: str | None = None,
     ) -> builtins.list[WorkflowView]:
-        """Inserts each as :meth:`insert` does; the views are in their order.
+        """Inserts workflows as :meth:`insert` does; returns their views in the order given.
 
-        Under the ``durability`` ``server`` 64 travel in a round trip, else each by itself. All are
-        validated first. They appear one by one: when the server goes away on the way, some are
-        there, and the same call again inserts the rest when each has its own of the ``keys``. One
-        whose key has another workflow is refused when all others have been inserted. Raises what
+        With ``durability="server"`` 64 travel in a round trip, otherwise each by itself. All are
+        validated first. They appear one by one: if the server goes away meanwhile, some are
+        inserted, and the same call again inserts the rest, provided each has a key in ``keys``. A
+        ``key_conflict`` of one is raised after all others have been inserted. Raises what
         :meth:`insert` raises.
         """
         op = insert.insert_many(self._ctx, workflows, keys, retention, replace, actor)
@@ -271,11 +275,12 @@ class Client:
         command_id: str | None = None,
         count: bool = True,
     ) -> CommandResult:
-        """Records what a step's work came to, and releases or cancels what follows (section 4).
+        """Records how a step ended, and releases or cancels the steps that follow (section 4).
 
         ``status`` is completed, retryable, failed, discarded or cancelled. ``payload`` is JSON
-        data; ``retry_in`` is in seconds, for retryable only; ``command_id`` makes a repetition of
-        this command a duplicate. ``count=False``, for retryable without a payload, has the step run
+        data; ``retry_in`` is in seconds, for retryable only. ``lease`` is the token of a claim;
+        without it, ``force`` completes an executing step. ``command_id`` makes a repetition of this
+        command a duplicate. ``count=False``, for retryable without a payload, makes the step run
         again without counting an attempt (polling): only the latest such report is kept. Raises
         CommandRejected.
         """
@@ -306,7 +311,7 @@ class Client:
         command_id: str | None = None,
         count: bool = True,
     ) -> CommandResult:
-        """The same as :meth:`complete_step`, for a claim: its lease goes with it (section 8)."""
+        """Reports how a claimed step ended, under its lease; see :meth:`complete_step`."""
         return self.complete_step(
             claim.workflow_id,
             claim.step,
@@ -329,11 +334,11 @@ class Client:
         worker_id: str = "",
         lease: float | timedelta = 30.0,
     ) -> Batch:
-        """A batch of completions, in one round trip a partition and 64; each is answered with its
-        result or its refusal, in the order given.
+        """Reports many steps, up to 64 of a partition in a round trip. The answer holds each one's
+        result or refusal (a CommandRejected, not raised), in the order given.
 
-        ``claim_next`` claims up to that many next steps on the way, in the partitions that are
-        visited, and puts them into the answer's ``claimed``; ``queues``, ``worker_id`` and
+        ``claim_next`` claims up to that many next steps in the same round trips, in the partitions
+        that these visit; they are in the answer's ``claimed``. ``queues``, ``worker_id`` and
         ``lease`` are those of :meth:`claim`.
         """
         claimer = claims.claimer_for(claim_next, queues, worker_id, lease)
@@ -351,21 +356,23 @@ class Client:
         """Hands out up to ``limit`` (1,000) available steps of these queues, each to one worker.
 
         Highest priority first; within a priority oldest first, with workflows taking turns (section
-        8). ``lease`` is in seconds: when it has passed, the step goes to others. A claim counts an
-        attempt, except the one that follows a resolved wait. Raises CommandRejected.
+        8). ``lease`` is in seconds: when it has passed, others may claim the step. A claim counts
+        an attempt, except the one that follows a resolved wait. ``unreachable`` of the list names
+        partitions that did not answer. Raises CommandRejected.
         """
         return self._run(claims.claim(self._ctx, queues, worker_id, limit, lease))
 
     def heartbeat(
         self, claimed: Iterable[ClaimedStep], *, lease: float | timedelta = 30.0
     ) -> HeartbeatReport:
-        """Has leases end ``lease`` seconds from now; tells which are lost, and whose workflow is
-        asked to end (section 8).
+        """Extends leases to end ``lease`` seconds from now; tells which are lost, and of which the
+        workflow is asked to end (section 8).
         """
         return self._run(claims.heartbeat(self._ctx, claimed, lease))
 
     def release(self, claimed: Iterable[ClaimedStep]) -> int:
-        """Gives unstarted work back, uncounted; returns how many of the leases still stood."""
+        """Gives steps back that were not begun, without counting the attempt; returns how many of
+        the leases still stood."""
         return self._run(claims.release(self._ctx, claimed))
 
     def await_step(
@@ -383,9 +390,10 @@ class Client:
 
         ``signal`` is a name, ``correlation_key`` any text of up to 512 characters. ``deadline`` is
         a timedelta from now by the server's clock, or a datetime with a timezone; one that has
-        passed expires the step at once. ``lease`` is the token of a claim, given up by this. A
-        step that waits already waits for this instead. A signal that was kept for it is consumed
-        before this returns. ``actor`` is who asks, for the record. Raises CommandRejected.
+        passed expires the step at once. ``lease`` is the token of a claim, which ends with this. A
+        step that already waits for a signal waits for this one instead. A signal that was kept for
+        it is consumed before this returns. ``actor`` is recorded as evidence. Raises
+        CommandRejected.
         """
         return self._run(
             signals.await_step(
@@ -407,8 +415,8 @@ class Client:
         ``payload`` is JSON data. ``dedupe_key`` (up to 512 characters) is the correlation key
         unless given: the same three again change nothing, and return the first one's record, with
         ``duplicate`` true. The status says what became of it: consumed, or kept as unmatched,
-        ambiguous or late, to be consumed when a matching wait allows. ``actor`` is who delivers
-        it, for the record. Raises CommandRejected.
+        ambiguous or late, to be consumed when a matching wait allows. ``actor`` is recorded with
+        it. Raises CommandRejected.
         """
         return self._run(
             signals.deliver_signal(self._ctx, signal, correlation_key, payload, dedupe_key, actor)
@@ -419,11 +427,11 @@ class Client:
     ) -> SignalView:
         """Takes a signal back that no wait has consumed; returns it as it was, ``withdrawn``.
 
-        ``signal_id`` is that of :meth:`signals` or of a delivery. The signal leaves for good, and
-        its dedupe key is free: the next delivery under it is a new signal. Who and why stay as
-        evidence, in ``evidence()`` without an id. Raises CommandRejected:
-        ``already_consumed_signal``, and ``signal_not_found`` for one that was withdrawn before or
-        has left.
+        ``signal_id`` is the ``id`` of a SignalView. The signal is removed for good, and its dedupe
+        key is free: the next delivery under it is a new signal. Who and why stay as evidence, in
+        ``evidence()`` without an id. Raises CommandRejected: ``already_consumed_signal``,
+        ``signal_not_found`` for one that was withdrawn before or is gone, ``illegal_transition``
+        while it is being handed over to a workflow.
         """
         return self._run(kept.withdraw_signal(self._ctx, signal_id, actor, reason))
 
@@ -435,13 +443,12 @@ class Client:
         reason: str | None = None,
         force: bool = False,
     ) -> WorkflowView:
-        """Asks a workflow to end: what does not run is cancelled, a running step learns of it at
-        its next heartbeat, and its outcome is still recorded (section 6).
+        """Asks a workflow to end (section 6). Steps that are not running are cancelled; a running
+        one learns of it at its next heartbeat, and its outcome is still recorded.
 
-        ``force`` takes the leases of running steps away and cancels these too, so the workflow is
-        terminal when this returns; it may follow a request without it. Repeating it is harmless.
-        Raises CommandRejected: ``already_terminal`` for a first request
-        on a workflow that has ended.
+        ``force`` cancels running steps too and takes their leases away, so the workflow is terminal
+        when this returns; a forced request may follow one without. Repeating it is harmless. Raises
+        CommandRejected: ``already_terminal`` for a first request on a workflow that has ended.
         """
         op = cancel.request_cancel(self._ctx, workflow_id, actor, reason, force)
         return self._run(op)
@@ -451,15 +458,15 @@ class Client:
     ) -> WorkflowView:
         """Sets how long a workflow is kept once it has finished, from its end on; None for ever.
 
-        With a zero retention a workflow that has finished leaves with the next prune. An ``actor``
-        is recorded as evidence. Raises CommandRejected.
+        With a zero retention a workflow that has finished is removed by the next prune. An
+        ``actor`` is recorded as evidence. Raises CommandRejected.
         """
         op = retaining.set_retention(self._ctx, workflow_id, retention, actor)
         return self._run(op)
 
     def acknowledge(self, workflow_id: str, *, actor: str, reason: str) -> WorkflowView:
-        """Leaves a workflow at its bad end: it shows as Resolved, with who and why, until something
-        fails again.
+        """Marks a bad end as dealt with: the workflow shows as Resolved, with who and why, until
+        something fails again.
 
         A recovery undoes that, and so does a callback that dies later. ``actor`` and ``reason`` are
         texts of 1 to 512 characters. Acknowledging it again changes nothing. Raises
@@ -482,13 +489,13 @@ class Client:
         reopen: bool = False,
         command_id: str | None = None,
     ) -> RecoveryResult:
-        """Has a step run again (``retry``), counts it as completed (``skip``), or ends it
-        (``cancel``), and places its descendants anew by ``scope`` (section 6).
+        """Makes a step run again (``retry``), counts it as completed (``skip``), or ends it
+        (``cancel``), and decides again about its descendants, by ``scope`` (section 6).
 
         ``scope`` is step, blocked or downstream. ``force`` takes an executing step's lease away;
         ``reopen`` closes a standing cancel request; ``command_id`` makes a repetition a duplicate.
-        ``dry_run`` returns the same changes and writes nothing; it goes by what is stored, while
-        the command has what others left unfinished done first. Raises CommandRejected.
+        ``dry_run`` returns the same changes and writes nothing; it judges what is stored, while the
+        command first finishes what others have left unfinished. Raises CommandRejected.
         """
         asked = recover.Recovery(
             workflow_id=workflow_id,
@@ -511,8 +518,8 @@ class Client:
         """Restores every derived key of all partitions from the records alone (section 10).
 
         Works while others do, in bounded calls; it can be stopped at any time and run again.
-        ``progress`` is called with a :class:`~rwf.model.views.RebuildProgress` now and then. A
-        workflow that cannot be read is told of in the report, and holds up no other.
+        ``progress`` is called with a :class:`~rwf.RebuildProgress` now and then. A workflow that
+        cannot be read is named in the report, and holds up no other.
         """
         return self._run(rebuild.rebuild(self._ctx, progress))
 
@@ -524,32 +531,33 @@ class Client:
         Up to 100 callbacks are handled at once, each in a thread; those of one workflow in order,
         each once the one before it is delivered or dead. A callback counts as delivered when the
         handler returns, and as failed when it raises; it then comes again after a backoff, and is
-        dead after 20 failures. ``lease`` is for how many seconds no other dispatcher takes it: a
-        handler that takes longer, or dies, has it come again, so handlers are idempotent. An
-        AsyncClient's handler may be a coroutine function; it runs in the event loop, and is
-        cancelled at the end of its lease.
+        dead after 20 failures. ``lease`` is for how many seconds no other dispatcher takes it. When
+        a handler takes longer, or its process dies, the callback comes again, so a handler must be
+        safe to repeat. An AsyncClient's handler may be a coroutine function; it runs in the event
+        loop, and is cancelled at the end of its lease.
         """
         dispatch = Dispatch(self._ctx, handler, limit, lease)
         deliver(self._run, dispatch, blocking(handler), CALLBACKS_AT_ONCE)
         return dispatch.report()
 
     def resend_callback(self, callback_id: str, *, actor: str | None = None) -> CallbackView:
-        """Has a callback that is dead or delivered sent once more, with no attempts counted.
+        """Sends a callback once more that is dead or delivered; its attempts count from 0 again.
 
-        Raises CommandRejected: ``illegal_transition`` for one that comes again by itself.
+        ``callback_id`` is that of :meth:`callbacks` or of an envelope. Raises CommandRejected:
+        ``illegal_transition`` for one that is still to be delivered.
         """
         return self._run(callbacks.resend(self._ctx, callback_id, actor))
 
     def prune(self, *, progress: Progress | None = None) -> PruneReport:
-        """Removes what is over: finished workflows after their retention, and signals that no
-        workflow took within 7 days (section 10).
+        """Removes finished workflows after their retention, and signals that no workflow took
+        within 7 days (section 6).
 
-        Where a dispatcher of callbacks was ever seen in the namespace, a workflow stays until each
-        of its callbacks is delivered or dead; one that is undelivered 7 days after the retention
-        has ended is dead.
+        If callbacks have ever been dispatched in the namespace, a workflow stays until each of its
+        callbacks is delivered or dead; one that is undelivered 7 days after the retention has ended
+        becomes dead.
 
         A daemon does this by itself. ``progress`` is called with the report so far after each
-        slice. Whatever is cut off is continued by the next run.
+        slice. The next run continues one that was interrupted.
         """
         pruning = Pruning(self._ctx, progress)
         while not pruning.done:
@@ -560,11 +568,14 @@ class Client:
     # --- the server
 
     def migrate(self) -> MigrationReport:
-        """Loads the library where it is missing, as a user who may, and creates the namespace."""
+        """Loads the library where it is missing, and creates the namespace if it does not exist.
+
+        Raises StoreMisconfigured when the user may not load functions."""
         return self._store.drive(diagnose.migrate(self._session))
 
     def doctor(self) -> DoctorReport:
-        """Looks at the server and reports what is wrong with it; changes nothing.
+        """Checks the server, the user's rights and what waits, and reports what is wrong; changes
+        nothing.
 
         A misconfigured server is reported, not raised; one that does not answer raises
         :class:`~rwf.StoreUnavailable`, and one that refuses the login
@@ -575,14 +586,14 @@ class Client:
     # --- reads
 
     def get(self, workflow_id: str) -> WorkflowView:
-        """One workflow."""
+        """Returns one workflow; raises NotFound."""
         return self._run(reads.get(self._ctx, workflow_id))
 
     def wait(self, workflow_id: str, *, timeout: float | timedelta | None = None) -> WorkflowView:
         """Waits until a workflow has ended, however it did, and returns it as it is then.
 
-        ``timeout`` is in seconds, None for ever; raises TimeoutError when it has passed. Hints wake
-        it at once, and without them it looks about once a second. While it sleeps it takes no
+        ``timeout`` is in seconds, None for ever; raises TimeoutError when it has passed. A hint
+        wakes it at once; without hints it looks about once a second. While it sleeps it takes no
         connection from the pool; one for hints is shared by all waits of the client. Raises
         NotFound, also when the workflow is removed meanwhile.
         """
@@ -598,9 +609,9 @@ class Client:
         return view
 
     def find(self, key: str) -> WorkflowView:
-        """The workflow of an insert key.
+        """Returns the workflow of an insert key.
 
-        Raises NotFound when no workflow has the key: none was inserted under it, or it is gone.
+        Raises NotFound when no workflow has the key: none was inserted with it, or it was removed.
         """
         return self._run(insert.find(self._ctx, key))
 
@@ -613,7 +624,7 @@ class Client:
         limit: int = 50,
         cursor: str | None = None,
     ) -> WorkflowPage:
-        """A page of at most 500 workflows, newest first.
+        """Returns a page of workflows, newest first; ``limit`` is at most 500.
 
         A filter that matches little may end a page early, with a ``cursor`` to go on from.
         """
@@ -668,12 +679,14 @@ class Client:
         A topic is a signal's name and a correlation key: with both it is that one alone, else all
         that match, in no order among themselves. ``status`` is unmatched, ambiguous, late or
         recorded. A filter that matches little may end a page early, with a ``cursor`` to go on
-        from. One that is kept the whole time is listed; one that comes or goes meanwhile may be.
+        from. A signal that is kept all the while is listed; one that comes or goes meanwhile may
+        be.
         """
         return self._run(kept.list_signals(self._ctx, signal, correlation_key, status, cursor))
 
     def queues(self) -> PartialList[QueueView]:
-        """All queues that hold a step, or whose steps somebody has ever asked for (section 8)."""
+        """Lists the queues that hold an available step, or were asked for steps in the last 30 days
+        (section 8)."""
         return self._run(queues.queues(self._ctx))
 
     def graph(self, workflow_id: str) -> GraphView:

@@ -15,13 +15,13 @@ from rwf.model.views import CallbackView
 
 @click.command(cls=OnWorkflow)
 @on_workflow
-@click.option("--resend", is_flag=True, help="Send the dead ones again.")
+@click.option("--resend", is_flag=True, help="Send the dead ones again, with 20 new attempts each.")
 @click.option("--actor", help="Who does this, for the evidence.")
 @on_client
 def callbacks(
     client: Client, out: Output, *, workflow_id: str, resend: bool, actor: str | None
 ) -> None:
-    """List a workflow's callbacks and where they stand."""
+    """List a workflow's callbacks: delivered, pending or dead."""
     views = client.callbacks(workflow_id)
     if resend:
         views = list(_resent(client, views, actor))

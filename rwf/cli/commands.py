@@ -55,14 +55,14 @@ def days_value(
 
 @click.command()
 @click.argument("file")
-@click.option("--key", help="The same key again inserts nothing; for a single workflow.")
+@click.option("--key", help="With the same key again nothing is inserted. For a single workflow.")
 @click.option(
     "--retention",
     callback=days_value,
     metavar="DAYS|none",
     default="7",
     show_default=True,
-    help="How long it is kept once finished.",
+    help="How long the workflow is kept once it has finished.",
 )
 @click.option(
     "--replace",
@@ -231,14 +231,18 @@ def payload_value(_context: click.Context, _option: click.Parameter, value: str 
 )
 @click.option("--payload", callback=payload_value, metavar="JSON|@FILE", help="The result.")
 @click.option("--summary", help="The result in words.")
-@click.option("--retry-in", type=float, metavar="SECONDS", help="For retryable only.")
+@click.option(
+    "--retry-in", type=float, metavar="SECONDS", help="When it runs again; for retryable only."
+)
 @click.option("--actor", help="Who does this, for the evidence.")
 @click.option("--force", is_flag=True, help="Complete an executing step without its lease.")
-@click.option("--command-id", help="The same id again is a duplicate.")
-@click.option("--lease", help="The token of a claim.")
+@click.option(
+    "--command-id", help="An id of your own: sent again with it, the command changes nothing."
+)
+@click.option("--lease", help="The token of the claim that it ran under.")
 @on_client
 def complete(client: Client, out: Output, *, workflow_id: str, step: str, **given: Any) -> None:
-    """Record what a step's work came to: STATUS is completed unless given."""
+    """Report how a STEP ended: completed, unless another status is given."""
     result = client.complete_step(workflow_id, step, **given)
     if out.as_json:
         data = dumped(result)

@@ -28,15 +28,15 @@ _TERMINATED = 128 + signal.SIGTERM
 @click.command()
 @click.option("--folder", callback=folder_value, metavar="FOLDER", help="[default: ./demo-data]")
 @click.option("--url", metavar="URL", help="embedded:///FOLDER, in place of --folder.")
-@click.option("--input", "file", metavar="FILE", help="Workflows in place of those it brings.")
+@click.option("--input", "file", metavar="FILE", help="Workflows to run in place of its own.")
 @namespace_option
 @json_option
 def demo(
     folder: Path | None, url: str | None, file: str | None, namespace: str, out: Output
 ) -> int:
-    """Run customer syncs: an embedded server, two workers and a daemon, each killed once.
+    """Run customer syncs on an embedded server, and kill a worker, the daemon and the server.
 
-    Needs no server. Ends with exit code 1 unless every step ends as the input implies.
+    Needs no server. Ends with exit code 1 unless every step ends as it should.
     """
     if folder is not None and url is not None:
         raise click.UsageError("give either --folder or --url embedded:///FOLDER")

@@ -57,7 +57,7 @@ _optional_step = click.argument("step", required=False)
 )
 @click.option("--name", help="Only those of this name.")
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
-@click.option("--cursor", help="Where a page before this one ended.")
+@click.option("--cursor", help="Go on after an earlier page: the cursor that it gave.")
 @on_client
 def ls(
     client: Client,
@@ -106,7 +106,7 @@ def _listed(view: WorkflowView, status: OperatorStatus) -> tuple[object, ...]:
     show_default=True,
     help="How many steps to show.",
 )
-@click.option("--offset", type=click.IntRange(min=0), default=0, help="How many to leave out.")
+@click.option("--offset", type=click.IntRange(min=0), default=0, help="How many to skip first.")
 @click.option("--all", "every", is_flag=True, help="Show all steps.")
 @on_client
 def show(
@@ -291,7 +291,7 @@ def graph(client: Client, out: Output, *, workflow_id: str, form: str) -> None:
 @_optional_step
 @on_client
 def explain(client: Client, out: Output, *, workflow_id: str, step: str | None) -> None:
-    """Say why a workflow, or one STEP of it, is where it is."""
+    """Say what a workflow, or one STEP of it, waits for, and what can be done."""
     why = client.explain(workflow_id) if step is None else client.explain_step(workflow_id, step)
     if out.as_json:
         out.document(dumped(why))
@@ -381,7 +381,8 @@ def _rejection_lines(rejection: EvidenceView | None) -> Iterator[str]:
 def evidence(client: Client, out: Output, *, workflow_id: str | None, step: str | None) -> None:
     """List what was accepted, refused or repeated, oldest first.
 
-    Without an ID: commands on unknown workflows, and signals repeated before anybody took them.
+    Without an ID: what concerns no workflow, such as commands on unknown ones, signals repeated
+    before anybody took them, and withdrawn signals.
     """
     entries = client.evidence(workflow_id, step=step)
     out.without(entries.unreachable)

@@ -30,12 +30,15 @@ _CHANGES_SHOWN: Final = 50
 
 @click.command(cls=OnWorkflow)
 @on_workflow
-@click.option("--force", is_flag=True, help="Cancel running steps too, and take their leases.")
+@click.option("--force", is_flag=True, help="Cancel running steps too: they lose their leases.")
 @click.option("--reason", help="Why, for the evidence.")
 @click.option("--actor", help="Who does this, for the evidence.")
 @on_client
 def cancel(client: Client, out: Output, *, workflow_id: str, **given: Any) -> None:
-    """Ask a workflow to end: what does not run is cancelled."""
+    """Ask a workflow to end: steps that are not running are cancelled.
+
+    Running steps learn of it at their next heartbeat, and may still report.
+    """
     view = client.request_cancel(workflow_id, **given)
     if out.as_json:
         out.document(dumped(view))
@@ -49,7 +52,7 @@ def cancel(client: Client, out: Output, *, workflow_id: str, **given: Any) -> No
 @click.option("--actor", required=True, help="Who does this, for the record.")
 @on_client
 def acknowledge(client: Client, out: Output, *, workflow_id: str, reason: str, actor: str) -> None:
-    """Leave a workflow at its bad end: it shows as Resolved until something fails again."""
+    """Mark a bad end as dealt with: the workflow shows as Resolved until something fails again."""
     view = client.acknowledge(workflow_id, actor=actor, reason=reason)
     if out.as_json:
         out.document(dumped(view))
@@ -66,19 +69,25 @@ def acknowledge(client: Client, out: Output, *, workflow_id: str, reason: str, a
     type=click.Choice([scope.value for scope in RecoveryScope]),
     default=RecoveryScope.BLOCKED.value,
     show_default=True,
-    help="Which descendants go with the step.",
+    help="step: it alone; blocked: also what its end cancelled; downstream: all that follows.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the changes, and make none.")
+@click.option("--dry-run", is_flag=True, help="Show the changes without making them.")
 @click.option("--force", is_flag=True, help="Take an executing step's lease away.")
-@click.option("--reopen", is_flag=True, help="Close a standing cancel request.")
+@click.option(
+    "--reopen",
+    is_flag=True,
+    help="Close the workflow's cancel request, which forbids retry and skip.",
+)
 @click.option("--reason", help="Why, for the evidence.")
 @click.option("--actor", help="Who does this, for the evidence.")
-@click.option("--command-id", help="The same id again is a duplicate.")
+@click.option(
+    "--command-id", help="An id of your own: sent again with it, the command changes nothing."
+)
 @on_client
 def recover(
     client: Client, out: Output, *, workflow_id: str, step: str, action: str, **given: Any
 ) -> None:
-    """Retry, skip or cancel a STEP, and place what depends on it anew."""
+    """Retry, skip or cancel a STEP, and decide again about what depends on it."""
     result = client.recover_step(workflow_id, step, action, **given)
     if out.as_json:
         out.document(dumped(result) | {"workflow": dumped(result.workflow)})
@@ -100,12 +109,17 @@ def _recovery_lines(result: RecoveryResult) -> Iterator[str]:
 
 @click.command(cls=OnWorkflow)
 @on_workflow
-@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="For how long.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Give up after this time.  [default: never]",
+)
 @on_client
 def wait(client: Client, out: Output, *, workflow_id: str, timeout: float | None) -> None:
     """Wait until a workflow has ended, however it did.
 
-    The exit code is 0 then, and 1 when the time has passed before.
+    Exit code 0 when it has ended, 1 when the timeout passes first.
     """
     try:
         view = client.wait(workflow_id, timeout=timeout)
@@ -125,7 +139,7 @@ def wait(client: Client, out: Output, *, workflow_id: str, timeout: float | None
 def retention(
     client: Client, out: Output, *, workflow_id: str, kept: timedelta | None, actor: str | None
 ) -> None:
-    """Set for how many DAYS a workflow is kept once it has finished; none is for ever.
+    """Set for how many DAYS a workflow is kept once it has finished; none means for ever.
 
     With 0 a finished workflow leaves with the next prune.
     """
@@ -139,7 +153,7 @@ def retention(
 @click.command()
 @on_client
 def queues(client: Client, out: Output) -> None:
-    """List the queues: what waits in them, and whether anybody asks for it."""
+    """List the queues: how many steps wait in each, and whether any worker serves it."""
     views = client.queues()
     out.without(views.unreachable)
     if out.as_json:
@@ -162,10 +176,10 @@ def queues(client: Client, out: Output) -> None:
 @click.command()
 @on_client
 def prune(client: Client, out: Output) -> None:
-    """Remove what is over, as a daemon does by itself.
+    """Remove finished workflows and old signals, as a daemon does by itself.
 
-    These are finished workflows after their retention, once their callbacks are delivered or dead
-    where anybody dispatches them, and signals that no workflow took within 7 days.
+    A workflow is removed when its retention has ended and, where anybody dispatches callbacks, each
+    of its callbacks is delivered or dead; a signal when no workflow has taken it within 7 days.
     """
     told = PruneReport(workflows=0, signals=0)
 

@@ -72,7 +72,7 @@ def log_options(command: Command) -> Command:
         type=click.Choice(LEVELS),
         default="info",
         show_default=True,
-        help="The least that is logged.",
+        help="The lowest level that is logged.",
     )
     form = click.option(
         "--log-format",
@@ -109,7 +109,7 @@ def metrics_option(default: str) -> Callable[[Command], Command]:
         show_default=True,
         metavar="HOST:PORT",
         callback=_address,
-        help="Where /metrics and /healthz are served; port 0 takes any, off none.",
+        help="Where /metrics and /healthz are served; port 0: any free one; off: not at all.",
     )
 
 

@@ -47,7 +47,7 @@ class _Seconds(click.FloatRange):
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long at most what is due waits.",
+    help="How late at most what is due is carried out.",
 )
 @click.option(
     "--sweep-interval",
@@ -55,7 +55,7 @@ class _Seconds(click.FloatRange):
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="In which time all open workflows are looked at.",
+    help="How often all open workflows are checked; where there are very many, less often.",
 )
 @click.option(
     "--webhook",
@@ -64,7 +64,10 @@ class _Seconds(click.FloatRange):
     help="POST callbacks to URL.  [$RWF_WEBHOOK_URL]",
 )
 @click.option(
-    "--webhook-secret", envvar="RWF_WEBHOOK_SECRET", metavar="TEXT", help="[$RWF_WEBHOOK_SECRET]"
+    "--webhook-secret",
+    envvar="RWF_WEBHOOK_SECRET",
+    metavar="TEXT",
+    help="What callbacks are signed with; needed with --webhook.  [$RWF_WEBHOOK_SECRET]",
 )
 @click.option(
     "--webhook-timeout",
@@ -100,9 +103,9 @@ def reconciler(
     log_format: str | None,
     **given: Any,
 ) -> None:
-    """Carry out what is due, and restore what is lost, until SIGTERM or SIGINT.
+    """Run a daemon: carry out what is due, and repair what a crash left, until SIGTERM or SIGINT.
 
-    Any number of them may run. Prints which partitions it looks after, and what it mends.
+    Any number of them may run. Logs which partitions it looks after, and what it repairs.
     """
     daemon = Reconciler(
         client, callbacks=_webhook(webhook, webhook_secret, webhook_timeout), **given

@@ -36,9 +36,10 @@ _LOOK_SECONDS: Final = 1.0
 @click.command()
 @on_client
 def migrate(client: Client, out: Output) -> None:
-    """Load the library of this release, and create the namespace where it does not exist.
+    """Load the library of this release, and create the namespace if it does not exist.
 
-    For a user who may load functions; older releases' libraries stay beside it.
+    Run it as a user who may load functions, such as rwf-migrate of deploy/users.acl. Libraries of
+    other releases stay.
     """
     report = client.migrate()
     if out.as_json:

@@ -20,7 +20,9 @@ _STATUSES: Final = ("unmatched", "ambiguous", "late", "recorded")
 @click.argument("name")
 @click.argument("correlation_key")
 @click.option("--payload", callback=payload_value, metavar="JSON|@FILE", help="What it carries.")
-@click.option("--dedupe-key", help="The same again is a duplicate; CORRELATION_KEY unless given.")
+@click.option(
+    "--dedupe-key", help="A second signal with the same is a duplicate.  [default: CORRELATION_KEY]"
+)
 @click.option("--actor", help="Who does this, for the evidence.")
 @on_client
 def signal(client: Client, out: Output, *, name: str, correlation_key: str, **given: Any) -> None:
@@ -47,7 +49,7 @@ def _signal_lines(view: SignalView) -> Iterator[str]:
 @click.argument("name", required=False)
 @click.argument("correlation_key", required=False)
 @click.option("--status", type=click.Choice(_STATUSES), help="Only those of this status.")
-@click.option("--cursor", help="Where a page before this one ended.")
+@click.option("--cursor", help="Go on after an earlier page: the cursor that it gave.")
 @on_client
 def signals(
     client: Client,
@@ -58,7 +60,7 @@ def signals(
     status: str | None,
     cursor: str | None,
 ) -> None:
-    """List signals that no workflow has consumed: all, those NAMEd so, or those of one key."""
+    """List signals that no workflow has consumed: all, or those of a NAME or a key."""
     page = client.signals(name, correlation_key, status=status, cursor=cursor)
     out.without(page.unreachable)
     if out.as_json:
@@ -91,7 +93,7 @@ def signals(
 def withdraw(
     client: Client, out: Output, *, signal_id: str, reason: str | None, actor: str | None
 ) -> None:
-    """Take a signal back that no workflow has consumed; `rwf signals` tells the ID."""
+    """Take back a signal that no workflow has consumed; `rwf signals` shows its ID."""
     view = client.withdraw_signal(signal_id, actor=actor, reason=reason)
     if out.as_json:
         out.document(dumped(view))

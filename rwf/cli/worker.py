@@ -68,7 +68,10 @@ def _queues(
     "[without either $RWF_NAMESPACE, else rwf]",
 )
 @click.option(
-    "--queues", metavar="NAMES", callback=_queues, help="Claim from these, with commas between."
+    "--queues",
+    metavar="NAMES",
+    callback=_queues,
+    help="Claim from these instead of the worker's own, with commas between.",
 )
 @click.option("--concurrency", type=int, metavar="NUMBER", help="How many steps to run at once.")
 @metrics_option("off")
@@ -87,12 +90,11 @@ def worker(
     log_format: str | None,
     out: Output,
 ) -> None:
-    """Run the worker that MODULE has made, until SIGTERM or SIGINT.
+    """Run the worker named WORKER in MODULE, until SIGTERM or SIGINT.
 
-    It then stops claiming, lets running steps end for its grace time, and gives the rest back; the
-    second signal gives back at once. It works with the client that it was made with, on another
-    server or namespace where these are given here; a worker that was made without a client takes
-    them from the environment.
+    After the first signal it claims nothing more, waits for running steps up to its grace time, and
+    gives the rest back; a second signal gives them back at once. --url and --namespace replace
+    those of the worker's client; a worker without a client uses $RWF_URL and $RWF_NAMESPACE.
     """
     try:
         worker.use(queues=queues, concurrency=concurrency)
