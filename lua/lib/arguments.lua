@@ -359,7 +359,7 @@ function M.signal(body)
   end
 end
 
--- update_topic(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, repair, unrecorded)
+-- update_topic(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, repairing, unrecorded)
 function M.update_topic(body)
   return function(keys, argv)
     return body(
