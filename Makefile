@@ -26,6 +26,7 @@ lint: .venv/dev
 	@echo "== what is generated is up to date"
 	@$(BIN)/python -m rwf.protocol.generate --check
 	@$(BIN)/python tools/states.py --check
+	@$(BIN)/python tools/functions.py --check
 	@echo "== luacheck"
 	@$(BIN)/python tools/lint_lua.py
 	@echo "== actionlint"

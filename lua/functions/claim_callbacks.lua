@@ -1,10 +1,5 @@
 -- claim_callbacks: leases callbacks of the outbox to a dispatcher, which is to deliver and then settle them.
 --
--- Keys: the partition's, then each workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before, the lease in milliseconds; then for each of at most
---   64 callbacks: slot, number, a token that is made for this claim.
--- Reply: for each {"claimed", number, record, static, insert key or false, state of the workflow}; {"other"}:
---   of other semantics, left where it is; {"none"}: there is nothing to claim, and the outbox says so now.
 -- Bound: 64 callbacks.
 -- Writes: the callbacks' records, the outbox, statistics, the header when the number of dead ones changes,
 --   evidence. Publishes nothing.
@@ -12,7 +7,6 @@
 -- The callbacks of a workflow go out in order: where an earlier one is still to be delivered, that is claimed
 -- instead when it is due; else the later one waits until it is. A claim ends by its settlement, or by the next
 -- claim once its lease has passed: then it counts as a failure.
-local FIRST_ITEM, WIDTH = 4, 3
 
 local function claimed(workflow, c)
   return { "claimed", c.number, outbox.text(c), workflow.static, workflow.raw[":key"], workflow.was }
@@ -73,14 +67,13 @@ local function claim(tx, workflow, item, lease_ms)
   return lease(tx, workflow, item, before or c, lease_ms)
 end
 
-return function(keys, args)
-  local tx, lease_ms, replies = transaction.open(keys), tonumber(args[3]), {}
-  for at = FIRST_ITEM, #args, WIDTH do
-    local slot = tonumber(args[at])
-    local workflow = tx.workflows[slot] or transaction.workflow(tx, slot, { ":key" })
-    local item = outbox.item(args[at + 1], args[at + 2])
-    replies[#replies + 1] = claim(tx, workflow, item, lease_ms)
+return function(tx, lease_ms, callbacks)
+  local replies = {}
+  for i = 1, #callbacks do
+    local callback = callbacks[i]
+    local workflow = tx.workflows[callback.slot] or transaction.workflow(tx, callback.slot, { ":key" })
+    replies[i] = claim(tx, workflow, outbox.item(callback.number, callback.token), lease_ms)
   end
-  flush.commit(tx, args[1])
+  flush.commit(tx)
   return replies
 end

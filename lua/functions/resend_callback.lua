@@ -1,9 +1,5 @@
 -- resend_callback: has a callback that is dead or delivered sent once more.
 --
--- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before, the callback's number, this call's id, the client's
---   note.
--- Reply: {"resent", record, static}, or {"rejected", reason, stamp, message}.
 -- Bound: one callback.
 -- Writes: the callback's record, the outbox, statistics, the header, evidence. Publishes nothing.
 
@@ -31,9 +27,9 @@ local function review(workflow, text)
   end
 end
 
-local function resend(tx, workflow, item, again)
+local function resend(tx, workflow, item)
   local c = workflow.h and outbox.read(workflow, item.number)
-  if again then
+  if tx.again then
     local before = evidence.refused_before(tx, workflow, item)
     if before then
       return before
@@ -60,13 +56,12 @@ local function resend(tx, workflow, item, again)
   return { "resent", outbox.text(c), workflow.static }
 end
 
-return function(keys, args)
-  local tx = transaction.open(keys)
+return function(tx, number, call_id, note)
   local workflow = transaction.workflow(tx, 1, {})
   local item = {
-    action = "resend_callback", scope = "callback", step = "", number = args[3], call = args[4], note = args[5],
+    action = "resend_callback", scope = "callback", step = "", number = number, call = call_id, note = note,
   }
-  local reply = resend(tx, workflow, item, args[2] == "1")
-  flush.commit(tx, args[1])
+  local reply = resend(tx, workflow, item)
+  flush.commit(tx)
   return reply
 end

@@ -1,17 +1,11 @@
 -- settle_callbacks: tells what became of callbacks that were claimed.
 --
--- Keys: the partition's, then each workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before; then for each of at most 64 callbacks: slot, number,
---   the token of its claim, and when it has failed a random number in [0,1) for the jitter and what failed,
---   else twice "".
--- Reply: {}.
 -- Bound: 64 callbacks.
 -- Writes: the callbacks' records, the outbox, statistics, the header when a callback is over, evidence.
 --   Publishes nothing.
 --
 -- What an outdated claim reports counts only if its handler did its work. The next callback of a workflow is
 -- due as soon as the one before it is over.
-local FIRST_ITEM, WIDTH = 3, 5
 
 local function stale(tx, workflow, item)
   evidence.reject(tx, workflow, item, "stale_lease", "the claim is not the callback's current one")
@@ -37,19 +31,17 @@ local function failed(tx, workflow, item, c, jitter, why)
   end
 end
 
-return function(keys, args)
-  local tx = transaction.open(keys)
-  for at = FIRST_ITEM, #args, WIDTH do
-    local slot, jitter = tonumber(args[at]), args[at + 3]
-    local workflow = tx.workflows[slot] or transaction.workflow(tx, slot, {})
-    local item = outbox.item(args[at + 1], args[at + 2])
+return function(tx, callbacks)
+  for i = 1, #callbacks do
+    local callback = callbacks[i]
+    local workflow = tx.workflows[callback.slot] or transaction.workflow(tx, callback.slot, {})
+    local item = outbox.item(callback.number, callback.token)
     local c = workflow.h and workflow.h.semantics == states.VERSION and outbox.read(workflow, item.number)
-    if c and jitter == "" then
+    if c and not callback.failure then
       delivered(tx, workflow, item, c)
     elseif c then
-      failed(tx, workflow, item, c, jitter, args[at + 4])
+      failed(tx, workflow, item, c, callback.jitter, callback.failure)
     end
   end
-  flush.commit(tx, args[1])
-  return {}
+  flush.commit(tx)
 end

@@ -1,11 +1,6 @@
 -- steps: records of steps, by name or by chunk of the topological order.
 --
--- Keys: the partition's, then the workflow's (keyslots).
--- Arguments: "1" to have inputs and contexts too; the number of a chunk, or "" and names.
--- Reply: {static, counts as told (header.lua), context, names, records, inputs, contexts, microseconds of the server, waits},
---   or {} where there is no workflow; of the waits there are step, wait, step, wait, ... of the steps that
---   wait or have expired. With inputs and contexts it may end early, and tell fewer steps than were asked
---   for, but one. Reads only.
+-- Bound: as many steps as are asked for (250), or a chunk (200); of inputs and contexts 1 MB, or those of one step.
 
 -- The inputs and contexts of steps, as far as one reply holds them; the names and records of the others are
 -- left out.
@@ -31,30 +26,27 @@ local function waits_of(w, names, records)
   local found = {}
   for i = 1, #names do
     if records[i] and waits.is_shown(records[i]) then
-      found[#found + 1] = names[i]
-      found[#found + 1] = command("HGET", w, "~" .. names[i])
+      found[#found + 1] = { names[i], command("HGET", w, "~" .. names[i]) }
     end
   end
   return found
 end
 
-return function(keys, args)
+return function(keys, with_payloads, chunk, names)
   local w, p = keyslots.workflow(keys, 1)
-  local found = command("HMGET", w, ":s", ":c", "#" .. args[2], header.ACKNOWLEDGED)
+  local members = "#" .. (chunk and integer.text(chunk) or "")
+  local found = command("HMGET", w, ":s", ":c", members, header.ACKNOWLEDGED)
   if not found[1] then
-    return {}
+    return false
   end
-  local names = { unpack(args, 3) }
-  if args[2] ~= "" then
-    for name in gmatch(found[3] or "", "[^,]+") do
-      names[#names + 1] = name
-    end
+  for name in gmatch(chunk and found[3] or "", "[^,]+") do
+    names[#names + 1] = name
   end
   local counts = header.told(found[2], found[4])
   local reply = { found[1], counts, command("HGET", p, ":"), names, {}, {}, {}, transaction.open(keys).us, {} }
   if #names > 0 then
     reply[5] = command("HMGET", w, unpack(names))
-    if args[1] == "1" then
+    if with_payloads then
       take_payloads(p, reply)
     end
     reply[9] = waits_of(w, names, reply[5])

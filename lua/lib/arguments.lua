@@ -43,6 +43,35 @@ function M.due_callbacks(body)
   end
 end
 
+-- claim_callbacks(tx, lease_ms, callbacks)
+function M.claim_callbacks(body)
+  return function(keys, argv)
+    local callbacks = {}
+    for at = 4, #argv, 3 do
+      callbacks[#callbacks + 1] = { slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2] }
+    end
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), tonumber(argv[3]), callbacks)
+  end
+end
+
+-- settle_callbacks(tx, callbacks)
+function M.settle_callbacks(body)
+  return function(keys, argv)
+    local callbacks = {}
+    for at = 3, #argv, 5 do
+      callbacks[#callbacks + 1] = { slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2], jitter = argv[at + 3], failure = argv[at + 4] ~= "" and argv[at + 4] or nil }
+    end
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), callbacks)
+  end
+end
+
+-- resend_callback(tx, number, call_id, note)
+function M.resend_callback(body)
+  return function(keys, argv)
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5])
+  end
+end
+
 -- callbacks(keys, first, last)
 function M.callbacks(body)
   return function(keys, argv)
@@ -205,6 +234,30 @@ function M.edges(body)
   end
 end
 
+-- steps(keys, with_payloads, chunk, names)
+function M.steps(body)
+  return function(keys, argv)
+    local names = { unpack(argv, 3, #argv) }
+    return body(keys, argv[1] == "1", tonumber(argv[2]), names)
+  end
+end
+
+-- results(keys, with_payloads, latest, attempt, first_attempt, names)
+function M.results(body)
+  return function(keys, argv)
+    local names = { unpack(argv, 5, #argv) }
+    return body(keys, argv[1] == "1", argv[2] == "1", tonumber(argv[3]), tonumber(argv[4]), names)
+  end
+end
+
+-- inputs(keys, room, whole_first, step, items)
+function M.inputs(body)
+  return function(keys, argv)
+    local items = { unpack(argv, 4, #argv) }
+    return body(keys, tonumber(argv[1]), argv[2] == "1", argv[3], items)
+  end
+end
+
 -- ancestry(keys, places)
 function M.ancestry(body)
   return function(keys, argv)
@@ -346,6 +399,23 @@ function M.set_gauges(body)
       gauges[#gauges + 1] = { field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]) }
     end
     return body(keys, gauges)
+  end
+end
+
+-- sweep_cursor(keys, kind, anew, reached, limit, interval_ms)
+function M.sweep_cursor(body)
+  return function(keys, argv)
+    return body(
+      keys, argv[1], argv[2] == "1", argv[3] ~= "" and argv[3] or nil, tonumber(argv[4]),
+      tonumber(argv[5])
+    )
+  end
+end
+
+-- end_sweep_round(keys, kind, interval_ms)
+function M.end_sweep_round(body)
+  return function(keys, argv)
+    return body(keys, argv[1], tonumber(argv[2]))
   end
 end
 

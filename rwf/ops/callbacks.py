@@ -31,16 +31,25 @@ from rwf.ops.base import (
     new_call_id,
     passing_over,
     readable_id,
-    rejection,
+    rejected,
     side_by_side,
     unknown_workflow,
     warn_of,
 )
 from rwf.protocol.callbacks import CallbackRecord
-from rwf.protocol.declare import Arg
-from rwf.protocol.functions.callbacks import Callbacks, DueCallbacks, RegisterDispatcher
+from rwf.protocol.declare import Refusal
+from rwf.protocol.functions.callbacks import (
+    Callbacks,
+    CallbackToClaim,
+    ClaimCallbacks,
+    DueCallbacks,
+    RegisterDispatcher,
+    ResendCallback,
+    SettleCallbacks,
+    SettledCallback,
+)
 from rwf.protocol.keys import partition_of
-from rwf.protocol.requests import CONNECT, Call, Op, ask
+from rwf.protocol.requests import CONNECT, Op, ask
 
 Handler = Callable[[Callback], object]
 """What is called with each envelope; a coroutine function for ``AsyncClient`` only."""
@@ -235,20 +244,20 @@ class Dispatch:
     def _claim_batch(self, batch: Sequence[_Due]) -> Op[list[Claim]]:
         slots = Slots(self._ctx, batch[0].outbox.partition)
         tokens = [new_call_id() for _ in batch]
-        args: list[Arg] = [self._lease_ms]
-        for due, token in zip(batch, tokens, strict=True):
-            args += [slots.of(due.workflow_id), due.number, token]
-        replies = yield Call("claim_callbacks", slots.keys, args)
+        wanted = [
+            CallbackToClaim(slots.of(due.workflow_id), due.number, token)
+            for due, token in zip(batch, tokens, strict=True)
+        ]
+        found = yield from ask(slots.keys, ClaimCallbacks(self._lease_ms, wanted))
         claims: list[Claim] = []
-        for due, token, (kind, *claimed) in zip(batch, tokens, replies, strict=True):
-            if kind == b"claimed":
-                number, record, *workflow = claimed
-                envelope = CallbackRecord.parse(record).envelope(
-                    due.workflow_id, int(number), *workflow
+        for due, token, one in zip(batch, tokens, found, strict=True):
+            if one.outcome == "claimed":
+                envelope = CallbackRecord.parse(one.record).envelope(
+                    due.workflow_id, one.number, one.static, one.key, one.state
                 )
                 claims.append(Claim(envelope, token))
-                due.outbox.passed.add(f"{due.workflow_id}|{int(number)}")
-            elif kind == b"other":
+                due.outbox.passed.add(f"{due.workflow_id}|{one.number}")
+            elif one.outcome == "other":
                 due.outbox.passed.add(f"{due.workflow_id}|{due.number}")
         return claims
 
@@ -284,19 +293,21 @@ class Dispatch:
     def _settle_batch(self, batch: Sequence[Outcome]) -> Op[None]:
         partition = int(batch[0].claim.envelope.workflow_id.partition("-")[0])
         slots = Slots(self._ctx, partition)
-        args: list[Arg] = []
+        settled = []
         for claim, error in ((one.claim, one.error) for one in batch):
             workflow_id, _, number = claim.envelope.callback_id.partition("/")
-            args += [slots.of(workflow_id), number, claim.token, *_told(error)]
-        yield Call("settle_callbacks", slots.keys, args)
+            jitter = f"{random.random():.6f}"  # noqa: S311 - to spread
+            slot = slots.of(workflow_id)
+            settled.append(SettledCallback(slot, number, claim.token, jitter, _failure(error)))
+        yield from ask(slots.keys, SettleCallbacks(settled))
 
 
-def _told(error: BaseException | None) -> tuple[str, str]:
-    """The jitter of the next try and what has failed; nothing of both when nothing has."""
+def _failure(error: BaseException | None) -> str | None:
+    """What has failed, as it may be stored."""
     if error is None:
-        return "", ""
+        return None
     name = type(error).__name__
-    return f"{random.random():.6f}", name if _PLAIN.fullmatch(name) else "an error"  # noqa: S311
+    return name if _PLAIN.fullmatch(name) else "an error"
 
 
 def _batches(items: Sequence[T], partition: Callable[[T], int | None]) -> list[list[T]]:
@@ -364,12 +375,11 @@ def resend(ctx: OpContext, callback_id: str, actor: str | None) -> Op[CallbackVi
     if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_RESEND, workflow_id)
     note = {"callback_id": callback_id} | ({} if who is None else {"actor": who})
-    args: list[Arg] = [number, new_call_id(), orjson.dumps(note)]
-    reply = yield ctx.on_workflow("resend_callback", workflow_id, args)
-    if reply[0] == b"rejected":
-        raise rejection(_RESEND, "callback", reply)
-    _, record, static = reply
-    return CallbackRecord.parse(record).view(workflow_id, int(number), static)
+    command = ResendCallback(number, new_call_id(), orjson.dumps(note))
+    reply = yield from ask(ctx.workflow_keys(workflow_id), command)
+    if isinstance(reply, Refusal):
+        raise rejected(_RESEND, "callback", reply)
+    return CallbackRecord.parse(reply.record).view(workflow_id, int(number), reply.static)
 
 
 def _checked_callback(callback_id: Any) -> tuple[str, str]:

@@ -144,7 +144,7 @@ def _missing(ctx: OpContext, workflow_id: str, record: Record) -> Op[Ref | None]
             null.add(step)
             continue
         for _, _, _, payload in (
-            yield from rows(ctx, workflow_id, [step], payloads=True, which="latest")
+            yield from rows(ctx, workflow_id, [step], payloads=True, latest=True)
         ):
             results[step] = value_of(payload)
     try:
@@ -218,7 +218,7 @@ def _latest(
 ) -> Op[dict[str, tuple[int, Row]]]:
     """The latest results of these steps, with their attempts, as far as they have reported."""
     names = list(dict.fromkeys(record.name for record in some if record.reported))
-    found = yield from rows(ctx, workflow_id, names, payloads=False, which="latest")
+    found = yield from rows(ctx, workflow_id, names, payloads=False, latest=True)
     return {name: (attempt, row) for name, attempt, row, _ in found}
 
 

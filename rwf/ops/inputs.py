@@ -17,8 +17,9 @@ from rwf.model.result_refs import ResultMissing
 from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.ops.base import OpContext, catch_errors, warn_of
+from rwf.protocol.functions.reads import ReadInputs
 from rwf.protocol.handed import Handed, Key
-from rwf.protocol.requests import Op, Together
+from rwf.protocol.requests import Op, ask, ask_together
 
 # When nothing of a round fits, the next one has so many times fewer claims.
 _FEWER: Final = 4
@@ -62,9 +63,9 @@ class _Results:
     """Results that claims of one workflow may share, as far as there is room for them."""
 
     room: int
-    found: dict[tuple[str, str], tuple[bytes, bytes | None]] = field(default_factory=dict)
+    found: dict[tuple[str, str], tuple[bytes | None, bytes | None]] = field(default_factory=dict)
 
-    def keep(self, handed: Handed, item: str, one: bytes, other: bytes | None) -> None:
+    def keep(self, handed: Handed, item: str, one: bytes | None, other: bytes | None) -> None:
         """Notes a result that was read."""
         self.room -= len(other or b"")
         if self.room >= 0:
@@ -93,8 +94,9 @@ def read_item(
 ) -> Op[tuple[bytes | None, bytes | None]]:
     """One item of those that ``inputs.lua`` tells, however large; nothing of a workflow that is
     gone."""
-    found = yield ctx.on_workflow("inputs", workflow_id, [REPLY_BYTES, "1", step, item])
-    return (found[0], found[1]) if found else (None, None)
+    asked = ReadInputs(REPLY_BYTES, whole_first=True, step=step, items=[item])
+    found = yield from ask(ctx.workflow_keys(workflow_id), asked)
+    return found[0] if found else (None, None)
 
 
 def read_inputs(ctx: OpContext, claims: Iterable[Handed], judged: Judged) -> Op[None]:
@@ -129,14 +131,13 @@ def _read(
             asked.append((handed, unknown[: REPLY_ITEMS // len(lacking) or 1]))
     if not asked:
         return moved
-    room, alone = REPLY_BYTES // len(asked), "1" if len(asked) == 1 else ""
-    calls = [
-        ctx.on_workflow("inputs", handed.workflow_id, [room, alone, handed.step, *items])
+    room, alone = REPLY_BYTES // len(asked), len(asked) == 1
+    reads = [
+        (ctx.workflow_keys(handed.workflow_id), ReadInputs(room, alone, handed.step, items))
         for handed, items in asked
     ]
-    for (handed, items), reply in zip(asked, (yield Together(calls)), strict=True):
-        pairs = iter(reply)
-        for item, one, other in zip(items, pairs, pairs, strict=False):
+    for (handed, items), found in zip(asked, (yield from ask_together(reads)), strict=True):
+        for item, (one, other) in zip(items, found, strict=False):
             handed.put(item, one, other)
             if item[0] == "r":
                 results.keep(handed, item, one, other)

@@ -31,11 +31,17 @@ from rwf.ops.base import (
     readable_id,
     wire_name,
 )
-from rwf.protocol.declare import Arg
-from rwf.protocol.functions.reads import Edges, Evidence, Show
+from rwf.protocol.functions.reads import (
+    Edges,
+    Evidence,
+    ReadResults,
+    ReadSteps,
+    Show,
+    StoredSteps,
+)
 from rwf.protocol.headers import Header
 from rwf.protocol.records import Record, Row, edge_count, edges_of, evidence_view, result_evidence
-from rwf.protocol.requests import CONNECT, Call, Op, Together, ask
+from rwf.protocol.requests import CONNECT, Op, ask, ask_together
 from rwf.protocol.waits import Wait
 
 _EVIDENCE_PER_CALL: Final = 500
@@ -94,44 +100,27 @@ def load(
 
     With payloads, which may be large, it may be only the first of them, as many as one reply holds.
     """
-    call = _loading(ctx, readable_id(workflow_id), chunk=chunk, names=names, payloads=payloads)
-    return _loaded(workflow_id, (yield call))
+    keys = ctx.workflow_keys(readable_id(workflow_id))
+    return _loaded(workflow_id, (yield from ask(keys, ReadSteps(payloads, chunk, names))))
 
 
-def _loading(
-    ctx: OpContext,
-    workflow_id: str,
-    *,
-    chunk: int | None = None,
-    names: Sequence[str] = (),
-    payloads: bool = False,
-) -> Call:
-    args: list[Arg] = ["1" if payloads else "", "" if chunk is None else chunk, *names]
-    return ctx.on_workflow("steps", workflow_id, args)
-
-
-def _loaded(workflow_id: str, reply: Sequence[Any]) -> Loaded:
-    if not reply:
+def _loaded(workflow_id: str, found: StoredSteps | None) -> Loaded:
+    if found is None:
         raise NotFound(f"no workflow {workflow_id}")
-    static, counts, context, found, records, inputs, contexts, micros, waits = reply
     parsed = []
-    for name, text in zip(found, records, strict=True):
+    for name, text in zip(found.names, found.records, strict=True):
         if text is None:
-            raise NotFound(f"workflow {workflow_id} has no step {shown(name.decode())}")
-        parsed.append(Record.parse(name.decode(), text))
+            raise NotFound(f"workflow {workflow_id} has no step {shown(name)}")
+        parsed.append(Record.parse(name, text))
     return Loaded(
         workflow_id,
-        Header.parse(static, counts),
-        context,
+        Header.parse(found.static, found.counts),
+        found.context,
         parsed,
-        inputs,
-        contexts,
-        int(micros) // 1000,
-        {
-            name.decode(): Wait.parse(text)
-            for name, text in zip(waits[::2], waits[1::2], strict=True)
-            if text
-        },
+        found.inputs,
+        found.contexts,
+        found.micros // 1000,
+        {wait.step: Wait.parse(wait.record) for wait in found.waits if wait.record},
     )
 
 
@@ -175,8 +164,9 @@ def _chunks(ctx: OpContext, workflow_id: str, first: int, most: int | None) -> O
     end = -(-(total if most is None else min(total, most)) // CHUNK)
     for start in range(begin + 1, end, _CHUNKS_AT_ONCE):
         numbers = range(start, min(start + _CHUNKS_AT_ONCE, end))
-        replies = yield Together([_loading(ctx, workflow_id, chunk=n) for n in numbers])
-        loaded += [_loaded(workflow_id, reply) for reply in replies]
+        keys = ctx.workflow_keys(workflow_id)
+        asked = [(keys, ReadSteps(with_payloads=False, chunk=n, names=())) for n in numbers]
+        loaded += [_loaded(workflow_id, found) for found in (yield from ask_together(asked))]
     return loaded
 
 
@@ -196,9 +186,10 @@ def _with_payloads(
     left = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     while left:
         asked, left = left[:_REPLIES_AT_ONCE], left[_REPLIES_AT_ONCE:]
-        calls = [_loading(ctx, workflow_id, names=some, payloads=True) for some in asked]
-        for some, reply in zip(asked, (yield Together(calls)), strict=True):
-            part = _loaded(workflow_id, reply)
+        keys = ctx.workflow_keys(workflow_id)
+        reads = [(keys, ReadSteps(with_payloads=True, chunk=None, names=some)) for some in asked]
+        for some, stored in zip(asked, (yield from ask_together(reads)), strict=True):
+            part = _loaded(workflow_id, stored)
             found |= {view.name: view for view in part.views()}
             if len(part.records) < len(some):
                 left.insert(0, some[len(part.records) :])
@@ -264,30 +255,32 @@ def graph(ctx: OpContext, workflow_id: str) -> Op[GraphView]:
 
 
 def rows(
-    ctx: OpContext, workflow_id: str, names: Sequence[str], *, payloads: bool, which: int | str = ""
+    ctx: OpContext,
+    workflow_id: str,
+    names: Sequence[str],
+    *,
+    payloads: bool,
+    latest: bool = False,
+    attempt: int | None = None,
 ) -> Op[list[tuple[str, int, Row, bytes | None]]]:
-    """The result rows of these steps: step, attempt, row, payload.
-
-    ``which`` is an attempt, or ``latest``; by default all.
-    """
+    """The result rows of these steps: step, attempt, row, payload; those of all attempts, of the
+    latest, or of one."""
     parts: list[list[tuple[str, int, Row, bytes | None]]] = []
-    left: list[tuple[int, Sequence[str], str]] = []
+    left: list[tuple[int, Sequence[str], int | None]] = []
     for start in range(0, len(names), CHUNK):
-        left.append((len(parts), names[start : start + CHUNK], ""))
+        left.append((len(parts), names[start : start + CHUNK], None))
         parts.append([])
     while left:
         asked, left = left[:_REPLIES_AT_ONCE], left[_REPLIES_AT_ONCE:]
-        calls = [
-            ctx.on_workflow("results", workflow_id, ["1" if payloads else "", which, at, *some])
-            for _, some, at in asked
-        ]
-        for (number, some, _), reply in zip(asked, (yield Together(calls)), strict=True):
-            for name, attempt, text, payload in reply[1] if reply else ():
+        keys = ctx.workflow_keys(workflow_id)
+        reads = [(keys, ReadResults(payloads, latest, attempt, at, some)) for _, some, at in asked]
+        for (number, some, _), found in zip(asked, (yield from ask_together(reads)), strict=True):
+            for name, tried, text, payload in found.rows if found else ():
                 if text is not None:
-                    row = Row.parse(text)
-                    parts[number].append((name.decode(), int(attempt), row, payload or None))
-            if end := reply[2] if reply else ():
-                left.insert(0, (number, some[int(end[0]) - 1 :], end[1]))
+                    parts[number].append((name, tried, Row.parse(text), payload or None))
+            if found is not None and found.next_name:
+                rest = some[found.next_name - 1 :]
+                left.insert(0, (number, rest, found.next_attempt))
     return [row for part in parts for row in part]
 
 
@@ -299,7 +292,7 @@ def result(
         _number("attempt", attempt, 1)
     _, found = yield from both(
         load(ctx, workflow_id, names=[wire]),
-        rows(ctx, workflow_id, [wire], payloads=True, which=attempt or "latest"),
+        rows(ctx, workflow_id, [wire], payloads=True, latest=attempt is None, attempt=attempt),
     )
     for _, number, row, payload in found:
         if attempt in (None, number):

@@ -34,20 +34,13 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
         function.name: function
         for function in (
             Function("complete"),
-            Function("claim_callbacks", when_full=True),
-            Function("settle_callbacks", when_full=True),
-            Function("resend_callback"),
             Function("peek"),
             Function("take"),
             Function("start"),
             Function("heartbeat", when_full=True),
             Function("fire", when_full=True),
             Function("timers", reads_only=True),
-            Function("round", when_full=True),
             Function("queues", reads_only=True),
-            Function("steps", reads_only=True),
-            Function("results", reads_only=True),
-            Function("inputs", reads_only=True),
             Function("stats", reads_only=True),
         )
     },
@@ -57,7 +50,7 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
 # the publishing verb, and whether this very call was sent before.
 PUBLISHING: Final = frozenset(
     {
-        "complete", "claim_callbacks", "settle_callbacks", "resend_callback",
+        "complete",
         "start", "heartbeat", "fire",
 
         *(function.name for function in DECLARED.values() if function.publishes),

@@ -19,9 +19,9 @@ from rwf.errors import NotFound
 from rwf.model.views import ReconcileReport
 from rwf.ops.base import OpContext, passing_over
 from rwf.ops.insert import tidy
-from rwf.protocol.declare import Arg
+from rwf.protocol.functions.sweeps import EndSweepRound, LexRange, NextSweepPage
 from rwf.protocol.keys import partition_of
-from rwf.protocol.requests import Call, Op, Read
+from rwf.protocol.requests import Op, Read, ask
 from rwf.repair.audit import Findings, Large, Listed, audit, audit_large, overwritten
 from rwf.repair.orphans import Repairs, remove_surplus, restore_keys, unlisted
 from rwf.repair.rebuild import restore
@@ -101,22 +101,25 @@ def _next_slice(ctx: OpContext, place: Place, interval: float, anew: bool) -> Op
     place.fields = 0
     if place.large and not anew:
         return (yield from _sweep_large(ctx, place))
-    pause, under_way, *bounds = yield _round(ctx, place, "begin" if anew else "go on", interval)
-    entries = yield from _page(ctx, place, bounds)
+    interval_ms, keys = round(interval * 1000), _sweep_keys(ctx, place)
+    limit = _WORKFLOWS_PER_CALL
+    asked = NextSweepPage(place.kind, anew, place.at or None, limit, interval_ms)
+    pause_ms, under_way, ranges = yield from ask(keys, asked)
+    entries = yield from _page(ctx, place, ranges)
     # Where somebody has changed the scores there is no order to go on in: the round ends, which
     # mends that.
     if entries and entries[-1] > place.at:
         mended = yield from _sweep_page(ctx, place, entries)
         place.at = entries[-1]
-        return Slice(max(int(pause) / 1000, place.fields * _PAUSE_PER_FIELD), mended)
+        return Slice(max(pause_ms / 1000, place.fields * _PAUSE_PER_FIELD), mended)
     place.at = b""
     if not under_way:
-        return Slice(int(pause) / 1000)
+        return Slice(pause_ms / 1000)
     tidied: Repairs = Counter()
     if place.kind is Kind.OPEN:
         tidied = yield from _end_round(ctx, place)
-    pause, *_ = yield _round(ctx, place, "end", interval)
-    return Slice(int(pause) / 1000, ended=True, tidied=tidied)
+    pause_ms = yield from ask(keys, EndSweepRound(place.kind, interval_ms))
+    return Slice(pause_ms / 1000, ended=True, tidied=tidied)
 
 
 def _end_round(ctx: OpContext, place: Place) -> Op[Repairs]:
@@ -131,20 +134,17 @@ def _end_round(ctx: OpContext, place: Place) -> Op[Repairs]:
     return repairs
 
 
-def _round(ctx: OpContext, place: Place, verb: str, interval: float) -> Call:
-    keys = [*ctx.keys.partition(place.partition), ctx.keys.sweep(place.partition)]
-    args: list[Arg] = [place.kind, verb, place.at, _WORKFLOWS_PER_CALL, round(interval * 1000)]
-    return Call("round", keys, args)
+def _sweep_keys(ctx: OpContext, place: Place) -> list[str]:
+    return [*ctx.keys.partition(place.partition), ctx.keys.sweep(place.partition)]
 
 
-def _page(ctx: OpContext, place: Place, bounds: Sequence[bytes]) -> Op[list[bytes]]:
-    """The next entries of the listing, between the first two of these bounds and then the next."""
-    if not bounds:
+def _page(ctx: OpContext, place: Place, ranges: Sequence[LexRange]) -> Op[list[bytes]]:
+    """The next entries of the listing, within the first of these ranges and then the next."""
+    if not ranges:
         return []
     index = ctx.keys.derived(place.partition, "index")
-    pairs = zip(bounds[::2], bounds[1::2], strict=True)
     limit = ("LIMIT", 0, _WORKFLOWS_PER_CALL)
-    found = yield Read(index, [("ZRANGEBYLEX", index, *pair, *limit) for pair in pairs])
+    found = yield Read(index, [("ZRANGEBYLEX", index, *each, *limit) for each in ranges])
     if any(isinstance(some, Exception) for some in found):
         raise overwritten(index)
     return [entry for some in found for entry in some][:_WORKFLOWS_PER_CALL]

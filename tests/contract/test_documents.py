@@ -184,7 +184,7 @@ def test_links_within_the_documents_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("tool", ["states"])
+@pytest.mark.parametrize("tool", ["functions", "states"])
 def test_what_is_made_by_a_tool_is_up_to_date(tool: str) -> None:
     script = ROOT / "tools" / f"{tool}.py"
     run = subprocess.run(

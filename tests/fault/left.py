@@ -322,7 +322,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "ready",
         },
     },
-    "round": {
+    "sweep_cursor": {
         "nothing": {
             "sweep",
         },

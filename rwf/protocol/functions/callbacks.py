@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from rwf.protocol.declare import ServerFunction, server_function
+from rwf.protocol.declare import Item, Refusal, ServerFunction, item, server_function
 from rwf.protocol.functions.namespace import Partitions
 
 
@@ -27,6 +28,72 @@ class DueCallbacks(ServerFunction[list[bytes]]):
 
     skip: int
     limit: int
+
+
+@item()
+class CallbackToClaim(Item):
+    slot: int
+    number: str
+    token: str
+    """Made for this claim."""
+
+
+class ClaimedCallback(NamedTuple):
+    """``outcome``: ``claimed``, with the callback of this or of an earlier number, and its
+    workflow's static header, insert key and state; ``other``: of other semantics, left where it is;
+    ``none``: there is nothing to claim, and the outbox says so now."""
+
+    outcome: str
+    number: int = 0
+    record: bytes = b""
+    static: bytes = b""
+    key: bytes | None = None
+    state: bytes = b""
+
+
+@server_function("claim_callbacks", publishes=True, when_full=True)
+class ClaimCallbacks(ServerFunction[list[ClaimedCallback]]):
+    """Leases callbacks to a dispatcher, which is to deliver and then settle them. Keys: those of
+    each workflow."""
+
+    lease_ms: int
+    callbacks: Sequence[CallbackToClaim]
+
+
+@item()
+class SettledCallback(Item):
+    slot: int
+    number: str
+    token: str
+    """That of its claim."""
+    jitter: str
+    """A random number in [0, 1) for the delay of the next try."""
+    failure: str | None
+    """What has failed; None when it was delivered."""
+
+
+@server_function("settle_callbacks", publishes=True, when_full=True)
+class SettleCallbacks(ServerFunction[None]):
+    """Tells what became of callbacks that were claimed. Keys: those of each workflow."""
+
+    callbacks: Sequence[SettledCallback]
+
+
+class ResentCallback(NamedTuple):
+    """``record``: the callback's; ``static``: its workflow's static header."""
+
+    outcome: str
+    record: bytes
+    static: bytes
+
+
+@server_function("resend_callback", publishes=True)
+class ResendCallback(ServerFunction[ResentCallback | Refusal]):
+    """Has a callback that is dead or delivered sent once more. Keys: the workflow's."""
+
+    number: str
+    call_id: str
+    note: bytes
 
 
 class StoredCallbacks(NamedTuple):

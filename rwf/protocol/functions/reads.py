@@ -68,6 +68,90 @@ class Edges(ServerFunction[list[str]]):
     last: int
 
 
+class StoredWait(NamedTuple):
+    step: str
+    record: bytes | None
+
+
+class StoredSteps(NamedTuple):
+    """The workflow's header; the steps' names, records, inputs and contexts, in order; the server's
+    time in microseconds; the latest waits of those steps that wait or have expired."""
+
+    static: bytes
+    counts: bytes
+    context: bytes | None
+    names: list[str]
+    records: list[bytes | None]
+    inputs: list[bytes | None]
+    contexts: list[bytes | None]
+    micros: int
+    waits: list[StoredWait]
+
+
+@server_function("steps", reads_only=True)
+class ReadSteps(ServerFunction[StoredSteps | None]):
+    """Steps by name, or a chunk of them; None where there is no workflow. With inputs and contexts
+    it may end early, and tell fewer steps than were asked for, but one. Keys: the workflow's."""
+
+    with_payloads: bool
+    """Whether to tell inputs and contexts too."""
+    chunk: int | None
+    names: Sequence[str]
+
+
+class ResultRow(NamedTuple):
+    step: str
+    attempt: int
+    row: bytes | None
+    payload: bytes | None
+
+
+class ResultRows(NamedTuple):
+    """``next_name``, ``next_attempt``: where to go on, the number of a name, from 1, and its
+    attempt; 0 at the end."""
+
+    rows: list[ResultRow]
+    next_name: int
+    next_attempt: int
+
+
+@server_function("results", reads_only=True)
+class ReadResults(ServerFunction[ResultRows | None]):
+    """The result rows of steps, as many as one reply holds; None where there is no workflow. A step
+    that does not exist, or never reported, has none. Keys: the workflow's."""
+
+    with_payloads: bool
+    latest: bool
+    """Only the latest attempt's."""
+    attempt: int | None
+    """Only this attempt's."""
+    first_attempt: int | None
+    """The attempt to go on from in the first of the names."""
+    names: Sequence[str]
+
+
+class InputItem(NamedTuple):
+    """An input and a context; or a payload and nothing; or of a result its row and payload."""
+
+    one: bytes | None
+    other: bytes | None
+
+
+@server_function("inputs", reads_only=True)
+class ReadInputs(ServerFunction[list[InputItem]]):
+    """The first items of a claimed step's input that there is room for; none where there is no
+    workflow. Keys: the workflow's."""
+
+    room: int
+    """In bytes."""
+    whole_first: bool
+    """Whether to tell the first item whatever its size."""
+    step: str
+    items: Sequence[str]
+    """``p`` the step's input and context, ``w`` the workflow's context, ``s`` the payload of the
+    signal that woke it, ``r`` and a name: that step's result."""
+
+
 class HeldStep(NamedTuple):
     child: str
     parent: str
