@@ -48,7 +48,9 @@ function M.claim_callbacks(body)
   return function(keys, argv)
     local callbacks = {}
     for at = 4, #argv, 3 do
-      callbacks[#callbacks + 1] = { slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2] }
+      callbacks[#callbacks + 1] = {
+        slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2],
+      }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), tonumber(argv[3]), callbacks)
   end
@@ -59,7 +61,10 @@ function M.settle_callbacks(body)
   return function(keys, argv)
     local callbacks = {}
     for at = 3, #argv, 5 do
-      callbacks[#callbacks + 1] = { slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2], jitter = argv[at + 3], failure = argv[at + 4] ~= "" and argv[at + 4] or nil }
+      callbacks[#callbacks + 1] = {
+        slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2],
+        jitter = argv[at + 3], failure = argv[at + 4] ~= "" and argv[at + 4] or nil,
+      }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), callbacks)
   end
@@ -317,7 +322,9 @@ function M.wait_outcomes(body)
   return function(keys, argv)
     local asked = {}
     for at = 1, #argv, 3 do
-      asked[#asked + 1] = { slot = tonumber(argv[at]), step = argv[at + 1], n = tonumber(argv[at + 2]) }
+      asked[#asked + 1] = {
+        slot = tonumber(argv[at]), step = argv[at + 1], n = tonumber(argv[at + 2]),
+      }
     end
     return body(keys, asked)
   end
@@ -356,7 +363,9 @@ function M.remove_orphans(body)
   return function(keys, argv)
     local entries = {}
     for at = 2, #argv, 3 do
-      entries[#entries + 1] = { slot = tonumber(argv[at]), step = argv[at + 1], member = argv[at + 2] }
+      entries[#entries + 1] = {
+        slot = tonumber(argv[at]), step = argv[at + 1], member = argv[at + 2],
+      }
     end
     return body(keys, argv[1], entries)
   end
@@ -396,7 +405,9 @@ function M.set_gauges(body)
   return function(keys, argv)
     local gauges = {}
     for at = 1, #argv, 3 do
-      gauges[#gauges + 1] = { field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]) }
+      gauges[#gauges + 1] = {
+        field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]),
+      }
     end
     return body(keys, gauges)
   end

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rwf.protocol.declare import Item, Parameter, ServerFunction, item_fields
-from rwf.protocol.lua_text import WIDTH, wrapped
+from rwf.protocol.lua_text import WIDTH, table_fitted, wrapped
 
 # The transport fills in the publishing verb, and whether the call was sent before.
 _FILLED_IN = 2
@@ -54,7 +54,8 @@ def _reader(function: type[ServerFunction[Any]]) -> Iterator[str]:
             values.append(_value(parameter.kind, parameter.optional, _at(place, at)))
             at += 1
         else:
-            yield from (f"    {line}" for line in _list(parameter, place, at))
+            for line in _list(parameter, place, at):
+                yield from table_fitted(f"    {line}")
             values.append(parameter.name)
             place, at = "at", 0
     yield from _call(values)
