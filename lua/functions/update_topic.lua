@@ -29,14 +29,14 @@ local function unfinished(outcome, unrecorded, news, outstanding)
   return outcome == "w" and "registration_unfinished" or "handoff_unfinished"
 end
 
-return function(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, repairing, unrecorded)
+return function(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, is_repair, unrecorded)
   local t = topic.open(tx, signal, correlation_key)
   local wait = { workflow_id = workflow_id, step = step, n = n, stamp = stamp }
-  local stands = outcome == "w" and repairing
+  local stands = outcome == "w" and is_repair
   local again = stands and topic.taken(t, workflow_id, step, n)
   local outstanding, news = t.handed or again, not again and tell(tx, t, wait, outcome, consumed, stands)
   topic.judge(tx, t)
-  local found = repairing and unfinished(outcome, unrecorded, news, outstanding) or ""
+  local found = is_repair and unfinished(outcome, unrecorded, news, outstanding) or ""
   if found ~= "" then
     transaction.count(tx, "rr|" .. found, 1)
   end

@@ -48,9 +48,7 @@ function M.claim_callbacks(body)
   return function(keys, argv)
     local callbacks = {}
     for at = 4, #argv, 3 do
-      callbacks[#callbacks + 1] = {
-        slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2],
-      }
+      callbacks[#callbacks + 1] = { slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2] }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), tonumber(argv[3]), callbacks)
   end
@@ -62,8 +60,8 @@ function M.settle_callbacks(body)
     local callbacks = {}
     for at = 3, #argv, 5 do
       callbacks[#callbacks + 1] = {
-        slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2],
-        jitter = argv[at + 3], failure = argv[at + 4] ~= "" and argv[at + 4] or nil,
+        slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2], jitter = argv[at + 3],
+        failure = argv[at + 4] ~= "" and argv[at + 4] or nil,
       }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), callbacks)
@@ -322,9 +320,7 @@ function M.wait_outcomes(body)
   return function(keys, argv)
     local asked = {}
     for at = 1, #argv, 3 do
-      asked[#asked + 1] = {
-        slot = tonumber(argv[at]), step = argv[at + 1], n = tonumber(argv[at + 2]),
-      }
+      asked[#asked + 1] = { slot = tonumber(argv[at]), step = argv[at + 1], n = tonumber(argv[at + 2]) }
     end
     return body(keys, asked)
   end
@@ -363,9 +359,7 @@ function M.remove_orphans(body)
   return function(keys, argv)
     local entries = {}
     for at = 2, #argv, 3 do
-      entries[#entries + 1] = {
-        slot = tonumber(argv[at]), step = argv[at + 1], member = argv[at + 2],
-      }
+      entries[#entries + 1] = { slot = tonumber(argv[at]), step = argv[at + 1], member = argv[at + 2] }
     end
     return body(keys, argv[1], entries)
   end
@@ -440,7 +434,7 @@ function M.signal(body)
   end
 end
 
--- update_topic(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, repairing, unrecorded)
+-- update_topic(tx, signal, correlation_key, workflow_id, step, n, stamp, outcome, consumed, asked, is_repair, unrecorded)
 function M.update_topic(body)
   return function(keys, argv)
     return body(

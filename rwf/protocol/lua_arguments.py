@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rwf.protocol.declare import Item, Parameter, ServerFunction, item_fields
-from rwf.protocol.lua_text import WIDTH, table_fitted, wrapped
+from rwf.protocol.lua_text import WIDTH, wrapped
 
 # The transport fills in the publishing verb, and whether the call was sent before.
 _FILLED_IN = 2
+# Beside the table that it is appended to.
+_ELEMENT_WIDTH = 80
 
 
 def signature(function: type[ServerFunction[Any]]) -> str:
@@ -54,8 +56,7 @@ def _reader(function: type[ServerFunction[Any]]) -> Iterator[str]:
             values.append(_value(parameter.kind, parameter.optional, _at(place, at)))
             at += 1
         else:
-            for line in _list(parameter, place, at):
-                yield from table_fitted(f"    {line}")
+            yield from (f"    {line}" for line in _list(parameter, place, at))
             values.append(parameter.name)
             place, at = "at", 0
     yield from _call(values)
@@ -97,7 +98,7 @@ def _list(parameter: Parameter, place: str | None, offset: int) -> Iterator[str]
     if parameter.last:
         yield from _elements(parameter, start, "#argv")
         return
-    width, _ = _element(parameter.items)
+    width, _, _ = _element(parameter.items)
     times = f" * {width}" if width > 1 else ""
     yield f"local {name}_end = {start} + tonumber({_at(place, offset)}){times}"
     yield from _elements(parameter, f"{start} + 1", f"{name}_end")
@@ -114,35 +115,41 @@ def _elements(parameter: Parameter, first: str, last: str) -> Iterator[str]:
     if parameter.items in (str, bytes):
         yield f"local {parameter.name} = {{ unpack(argv, {first}, {last}) }}"
         return
-    width, element = _element(parameter.items)
+    width, before, value = _element(parameter.items)
     yield f"local {parameter.name} = {{}}"
     yield f"for at = {first}, {last}{f', {width}' if width > 1 else ''} do"
-    yield from _appended(parameter, element)
+    yield from _appended(parameter.name, before, value)
     yield "end"
 
 
-def _appended(parameter: Parameter, element: list[str]) -> Iterator[str]:
-    *before, value = element
+def _appended(name: str, before: list[str], value: list[str]) -> Iterator[str]:
+    """Appends an element to the table of this name."""
+    first, *others = value
     yield from (f"  {line}" for line in before)
-    yield f"  {parameter.name}[#{parameter.name} + 1] = {value}"
+    yield f"  {name}[#{name} + 1] = {first}"
+    yield from (f"  {line}" for line in others)
 
 
-def _element(items: type) -> tuple[int, list[str]]:
-    """How many arguments an element takes, and the lines that read one at ``at``."""
+def _element(items: type) -> tuple[int, list[str], list[str]]:
+    """How many arguments an element takes, the lines that take it apart, and its value's lines,
+    where it begins at ``at``."""
     if not issubclass(items, Item):
-        return 1, [_value(items, False, "argv[at]")]
+        return 1, [], [_value(items, False, "argv[at]")]
     fields = item_fields(items)
     packed, others = fields[: items.packed], fields[items.packed :]
-    lines = []
+    before = []
     offset = 0
     values = []
     if packed:
         names = ", ".join(name for name, _, _ in packed)
         pattern = ",".join(["([^,]*)"] * len(packed))
-        lines.append(f'local {names} = match(argv[at], "^{pattern}$")')
+        before.append(f'local {names} = match(argv[at], "^{pattern}$")')
         values += [f"{name} = {_value(kind, optional, name)}" for name, kind, optional in packed]
         offset = 1
     for name, kind, optional in others:
         values.append(f"{name} = {_value(kind, optional, _at('at', offset))}")
         offset += 1
-    return offset, [*lines, "{ " + ", ".join(values) + " }"]
+    line = f"{{ {', '.join(values)} }}"
+    if len(line) <= _ELEMENT_WIDTH:
+        return offset, before, [line]
+    return offset, before, ["{", *wrapped(values, "  "), "}"]

@@ -19,15 +19,3 @@ def wrapped(items: Iterable[str], indent: str) -> Iterator[str]:
         line += f"{separator}{item},"
     if line != indent:
         yield line
-
-
-def table_fitted(line: str) -> Iterator[str]:
-    """A line that may end with a table's constructor, broken within that if it is too long."""
-    head, opens, items = line.removesuffix(" }").partition("{ ")
-    if len(line) <= WIDTH or not opens or not line.endswith(" }"):
-        yield line
-        return
-    indent = " " * (len(line) - len(line.lstrip()))
-    yield f"{head}{{"
-    yield from wrapped(items.split(", "), f"{indent}  ")
-    yield f"{indent}}}"

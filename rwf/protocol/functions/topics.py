@@ -86,7 +86,7 @@ class UpdateTopic(ServerFunction[UpdatedTopic]):
     """The number of the signal that resolved it."""
     asked: int | None
     """The number of a signal that is asked after."""
-    repairing: bool
+    is_repair: bool
     """Has a wait stand that the topic knew to be over; or, where a signal has resolved it, hands
     that over again."""
     unrecorded: bool
