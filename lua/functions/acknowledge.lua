@@ -33,7 +33,7 @@ local function accept(tx, workflow, item)
   local h = workflow.h
   transaction.set(
     workflow, header.ACKNOWLEDGED,
-    transaction.number(h.recoveries) .. "," .. workflow.since .. "|" .. item.actor .. "|" .. item.reason
+    integer.text(h.recoveries) .. "," .. workflow.since .. "|" .. item.actor .. "|" .. item.reason
   )
   if h.review ~= "" then
     h.review, workflow.marked = "", true

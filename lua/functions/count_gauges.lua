@@ -6,7 +6,7 @@
 local function listed(numbers)
   local found = {}
   for name, number in pairs(numbers) do
-    found[#found + 1] = { name, transaction.number(number) }
+    found[#found + 1] = { name, integer.text(number) }
   end
   return found
 end
@@ -24,7 +24,7 @@ end
 local function sizes_of(tx)
   local keys = tx.keys
   local ready, index = keys[keyslots.READY], keys[keyslots.INDEX]
-  local reserved, latest = keys[keyslots.RESERVED], transaction.number(tx.ms + states.RESERVED_MS)
+  local reserved, latest = keys[keyslots.RESERVED], integer.text(tx.ms + states.RESERVED_MS)
   local found = {
     ready = command("ZCARD", ready), reserved = command("ZCARD", reserved),
     index = command("ZCARD", index), outbox = command("ZCARD", keys[keyslots.OUTBOX]),

@@ -6,7 +6,7 @@ return function(keys, number)
   if not workflow.h then
     return { false }
   end
-  number = number or transaction.number(workflow.h.recoveries)
+  number = number or integer.text(workflow.h.recoveries)
   local text = recovery.stored(workflow, number)
   return { flush.header(workflow), text and number or false, text or false }
 end

@@ -9,10 +9,10 @@ return function(keys, daemon, counts_for_ms, stops)
   if stops then
     command("ZREM", keys[1], daemon)
   else
-    command("ZADD", keys[1], transaction.number(now), daemon)
+    command("ZADD", keys[1], integer.text(now), daemon)
   end
-  command("ZREMRANGEBYSCORE", keys[1], "-inf", "(" .. transaction.number(now - counts_for_ms))
-  command("ZREMRANGEBYSCORE", keys[1], "(" .. transaction.number(now + counts_for_ms), "+inf") -- by a clock since set back
+  command("ZREMRANGEBYSCORE", keys[1], "-inf", "(" .. integer.text(now - counts_for_ms))
+  command("ZREMRANGEBYSCORE", keys[1], "(" .. integer.text(now + counts_for_ms), "+inf") -- by a clock since set back
   local daemons, before = command("ZRANGE", keys[1], "0", "-1"), 0
   for i = 1, #daemons do
     before = before + (daemons[i] < daemon and 1 or 0)

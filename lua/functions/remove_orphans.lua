@@ -29,7 +29,7 @@ end
 
 function EXPECTED.reserved(tx, workflow, entry)
   local stands_twice = command("ZSCORE", tx.keys[keyslots.READY], entry.member)
-  return is_queued(workflow, entry) and not stands_twice and transaction.number(tx.ms + states.RESERVED_MS), true
+  return is_queued(workflow, entry) and not stands_twice and integer.text(tx.ms + states.RESERVED_MS), true
 end
 
 -- When a timer is due, by its kind.
@@ -44,7 +44,7 @@ local DUE = {
 function EXPECTED.timers(tx, workflow, entry, score)
   local kind = sub(entry.member, 1, 1)
   local due = DUE[kind](tx, workflow, entry.step ~= "" and transaction.step(workflow, entry.step), score)
-  return due and transaction.number(due), kind == "u"
+  return due and integer.text(due), kind == "u"
 end
 
 function EXPECTED.outbox(_, workflow, entry)
@@ -57,7 +57,7 @@ function EXPECTED.index(_, workflow, entry)
 end
 
 function EXPECTED.staged(tx, workflow)
-  return header.is_staged(workflow.w, workflow.p) and transaction.number(tx.ms + states.INSERT_MS), true
+  return header.is_staged(workflow.w, workflow.p) and integer.text(tx.ms + states.INSERT_MS), true
 end
 
 function EXPECTED.agenda(tx, workflow, entry)

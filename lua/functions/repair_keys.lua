@@ -41,7 +41,7 @@ local function visit(tx, plan, slot)
   end
   if header.is_staged(w, p) and not is_listed(tx, plan, keyslots.id(w)) then
     add_repair(plan, "staged_entry_missing")
-    plan.staged[keyslots.id(w)] = transaction.number(tx.ms + states.INSERT_MS)
+    plan.staged[keyslots.id(w)] = integer.text(tx.ms + states.INSERT_MS)
   end
   local timer = header.removal_timer({ id = keyslots.id(w) })
   if
@@ -49,7 +49,7 @@ local function visit(tx, plan, slot)
     and not (plan.timers_stand and command("ZSCORE", tx.keys[keyslots.TIMERS], timer))
   then
     add_repair(plan, "retention_timer_missing")
-    plan.timers[timer] = transaction.number(tx.ms)
+    plan.timers[timer] = integer.text(tx.ms)
   end
   return static and (match(static, "^%d+") or UNREADABLE) or ""
 end

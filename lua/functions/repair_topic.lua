@@ -15,7 +15,7 @@ end
 
 -- Entries of the set that the record does not imply.
 local function look_at_set(t, plan, cursor)
-  local found = command("ZSCAN", t.set, cursor, "COUNT", transaction.number(FIELDS_PER_PAGE))
+  local found = command("ZSCAN", t.set, cursor, "COUNT", integer.text(FIELDS_PER_PAGE))
   for at = 1, #found[2], 2 do
     local member = found[2][at]
     if not topic.implies(t, member) then

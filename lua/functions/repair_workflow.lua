@@ -69,7 +69,7 @@ local function check_removal_timer(tx, workflow, repairs)
   local right = header.removal_time(workflow.h, stands)
   if stands ~= right then
     tx.timers = tx.timers or {}
-    tx.timers[header.removal_timer(workflow)] = right and transaction.number(right) or false
+    tx.timers[header.removal_timer(workflow)] = right and integer.text(right) or false
     repairs[#repairs + 1] = { "retention_timer_missing", "" }
   end
 end
@@ -83,7 +83,7 @@ local function check_walk_timer(tx, workflow, repairs)
   local latest = tx.ms + states.GRACE_MS
   if workflow.h.head < workflow.h.tail and not (stands and stands <= latest) then
     tx.timers = tx.timers or {}
-    tx.timers[propagate.timer(workflow)] = transaction.number(latest)
+    tx.timers[propagate.timer(workflow)] = integer.text(latest)
     repairs[#repairs + 1] = { "slice_timer_missing", "" }
   elseif stands and workflow.h.head == workflow.h.tail then
     tx.timers = tx.timers or {}
@@ -111,7 +111,7 @@ end
 
 local function check_steps(tx, workflow, chunk, repairs)
   local counts, names = {}, {}
-  for name in gmatch(command("HGET", workflow.w, "#" .. transaction.number(chunk)) or "", "[^,]+") do
+  for name in gmatch(command("HGET", workflow.w, "#" .. integer.text(chunk)) or "", "[^,]+") do
     names[#names + 1] = name
   end
   transaction.fetch(workflow, names)

@@ -504,7 +504,7 @@ def test_a_call_that_is_repeated_behind_another_wait_is_found(one_client: Client
     assert call.function == "await"
     one_client._run(one_call(call))
     wait(one_client, view.id, correlation_key="other")
-    assert one_client._run(one_call(call.repeated()))[0][0] == b"accepted"
+    assert one_client._run(one_call(call.repeated()))[0] == b"accepted"
     awaiting = one_client.step(view.id, "a").awaiting
     assert awaiting is not None
     assert awaiting.correlation_key == "other"

@@ -23,6 +23,12 @@ def with_line(file: str, line: str) -> Library:
 
 
 @pytest.mark.skipif(LUACHECK is None, reason="luacheck is missing")
+def test_the_library_has_no_faults() -> None:
+    assert LUACHECK
+    assert lint_lua.findings(LUACHECK, library()) == []
+
+
+@pytest.mark.skipif(LUACHECK is None, reason="luacheck is missing")
 @pytest.mark.parametrize(
     ("file", "line", "code"),
     [

@@ -9,6 +9,8 @@ import pytest
 
 from rwf.protocol.library import LIBS, lua_folder
 
+FOLDER = lua_folder() / "lib"
+
 
 def code(text: str) -> str:
     """A Lua text without its comments and what its strings hold."""
@@ -32,7 +34,7 @@ def faults(lib: str, text: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("lib", LIBS)
 def test_a_module_uses_only_those_loaded_before_it(lib: str) -> None:
-    assert list(faults(lib, (lua_folder() / "lib" / f"{lib}.lua").read_text())) == []
+    assert list(faults(lib, code((FOLDER / f"{lib}.lua").read_text()))) == []
 
 
 def test_every_module_is_used() -> None:
@@ -40,6 +42,23 @@ def test_every_module_is_used() -> None:
     for path in lua_folder().rglob("*.lua"):
         used_anywhere |= used(path.read_text())
     assert set(LIBS) - used_anywhere == set()
+
+
+def test_every_name_taken_from_a_module_is_defined_there() -> None:
+    """Lua itself finds out only when it gets to the line."""
+    defined = {
+        lib: set(
+            re.findall(r"\bM\.(\w+)\s*(?:\(|=[^=])", code((FOLDER / f"{lib}.lua").read_text()))
+        )
+        for lib in LIBS
+    }
+    missing = {
+        f"{path.name}: {lib}.{name}"
+        for path in lua_folder().rglob("*.lua")
+        for lib, name in re.findall(r"(?<![\w.:])(\w+)\.(\w+)", code(path.read_text()))
+        if lib in defined and name not in defined[lib]
+    }
+    assert missing == set()
 
 
 @pytest.mark.parametrize(
