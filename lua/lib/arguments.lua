@@ -553,6 +553,25 @@ function M.end_sweep_round(body)
   end
 end
 
+-- due_timers(keys, limit, left_out, last_left_out, looked_at_ms)
+function M.due_timers(body)
+  return function(keys, argv)
+    return body(keys, tonumber(argv[1]), tonumber(argv[2]), argv[3], tonumber(argv[4]))
+  end
+end
+
+-- fire_timers(tx, clock_before_ms, timers)
+function M.fire_timers(body)
+  return function(keys, argv)
+    local timers, timers_length = {}, 0
+    for at = 4, #argv, 3 do
+      timers_length = timers_length + 1
+      timers[timers_length] = { slot = tonumber(argv[at]), kind = argv[at + 1], step = argv[at + 2] }
+    end
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), tonumber(argv[3]), timers)
+  end
+end
+
 -- signal(tx, signal, correlation_key, dedupe_key, call_id, has_payload, payload, note, actor)
 function M.signal(body)
   return function(keys, argv)

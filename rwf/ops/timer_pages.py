@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from rwf.errors import StoreUnavailable
 from rwf.model.limits import AHEAD_MS
-from rwf.ops.base import OpContext, reached
+from rwf.ops.base import OpContext, ask_reachable
 from rwf.protocol.declare import Arg
+from rwf.protocol.functions.timers import DueTimers, DueTimersPage
 from rwf.protocol.keys import is_digest, partition_of
-from rwf.protocol.requests import Call, Op, Together
+from rwf.protocol.requests import Op, ask
 
 _TIMERS_PER_CALL: Final = 100
 _OF_STEP: Final = frozenset("rl")
@@ -95,19 +96,21 @@ class Due:
 
     def page(self) -> Op[Page]:
         """The next page."""
-        return self._read((yield self._look()))
+        return self._read((yield from ask(self._keys, self._look())))
 
-    def _look(self) -> Call:
+    @property
+    def _keys(self) -> list[str]:
+        return self.ctx.keys.partition(self.partition)
+
+    def _look(self) -> DueTimers:
         passed = self.passed
-        args: list[Arg] = [_TIMERS_PER_CALL, passed.count, passed.last]
-        args.append("" if passed.looked is None else passed.looked)
-        return Call("timers", self.ctx.keys.partition(self.partition), args)
+        return DueTimers(_TIMERS_PER_CALL, passed.count, passed.last, passed.looked)
 
-    def _read(self, reply: Sequence[Any]) -> Page:
-        left_out, next_ms, now, overdue, late = reply
-        self.passed.count = int(left_out)
-        self.passed.look(int(now))
-        return Page(overdue, late, int(next_ms) / 1000 if next_ms else None)
+    def _read(self, found: DueTimersPage) -> Page:
+        self.passed.count = found.left_out
+        self.passed.look(found.now_ms)
+        next_ms = found.next_in_ms
+        return Page(found.overdue, found.late, None if next_ms is None else next_ms / 1000)
 
     @staticmethod
     def pages(dues: Sequence[Due]) -> Op[list[Page | StoreUnavailable]]:
@@ -115,10 +118,10 @@ class Due:
 
         Raises StoreUnavailable when none answers.
         """
-        replies = reached((yield Together([due._look() for due in dues], partial=True)))
+        found = yield from ask_reachable([(due._keys, due._look()) for due in dues])
         return [
-            reply if isinstance(reply, StoreUnavailable) else due._read(reply)
-            for due, reply in zip(dues, replies, strict=True)
+            one if isinstance(one, StoreUnavailable) else due._read(one)
+            for due, one in zip(dues, found, strict=True)
         ]
 
     def leave_behind(self, page: Page) -> Op[Rest]:

@@ -33,8 +33,6 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
     **{
         function.name: function
         for function in (
-            Function("fire", when_full=True),
-            Function("timers", reads_only=True),
             Function("queues", reads_only=True),
             Function("stats", reads_only=True),
         )
@@ -45,7 +43,6 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
 # the publishing verb, and whether this very call was sent before.
 PUBLISHING: Final = frozenset(
     {
-        "fire",
         *(function.name for function in DECLARED.values() if function.publishes),
     }
 )  # fmt: skip

@@ -11,8 +11,8 @@ from rwf.ops.base import OpContext, Slots, side_by_side, warn_of
 from rwf.ops.prune import prune_all
 from rwf.ops.timer_pages import Due, Page, PassedOver, Timer
 from rwf.ops.waits import judge_topic, settle_waits
-from rwf.protocol.declare import Arg
 from rwf.protocol.functions.repairs import RepairCallbacks
+from rwf.protocol.functions.timers import FiredTimer, FiredWorkflow, FireTimers
 from rwf.protocol.keys import partition_of
 from rwf.protocol.requests import Call, Op, ask
 
@@ -134,12 +134,12 @@ def _fire_workflows(
     yield from _carry_out(rest)
 
 
-def _left(ctx: OpContext, batch: Batch, reply: Sequence[Any]) -> Iterator[Work]:
+def _left(ctx: OpContext, batch: Batch, fired: Sequence[FiredWorkflow]) -> Iterator[Work]:
     """What is still to be done for the workflows of a call."""
-    for workflow_id, (unfinished, untold) in zip(batch, reply, strict=True):
-        if unfinished:
+    for workflow_id, workflow in zip(batch, fired, strict=True):
+        if workflow.unfinished:
             yield f"workflow {workflow_id}", advance_all(ctx, workflow_id)
-        elif untold:
+        elif workflow.has_notices:
             yield f"workflow {workflow_id}", settle_waits(ctx, workflow_id)
 
 
@@ -156,14 +156,16 @@ def _batches(by_workflow: Batch) -> Iterator[Batch]:
         yield batch
 
 
-def _fire(ctx: OpContext, partition: int, batch: Batch, before: int | None) -> Op[list[Any]]:
+def _fire(
+    ctx: OpContext, partition: int, batch: Batch, before: int | None
+) -> Op[list[FiredWorkflow]]:
     slots = Slots(ctx, partition)
-    args: list[Arg] = ["" if before is None else before]
-    for workflow_id, timers in batch.items():
-        for timer in timers:
-            args += [slots.of(workflow_id), timer.kind, timer.step]
-    reply: list[Any] = yield Call("fire", slots.keys, args)
-    return reply
+    fired = [
+        FiredTimer(slots.of(workflow_id), timer.kind, timer.step)
+        for workflow_id, timers in batch.items()
+        for timer in timers
+    ]
+    return (yield from ask(slots.keys, FireTimers(before, fired)))
 
 
 def _carry_out(work: Sequence[Work]) -> Op[None]:

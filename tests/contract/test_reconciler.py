@@ -348,7 +348,8 @@ def test_what_fails_each_time_is_told_once(
         until(lambda: "has another type" in caplog.text, what="word of it")
         calls.clear()
         until(
-            lambda: calls.count("timers") > 5 and calls.count("count_gauges") > 2, what="more of it"
+            lambda: calls.count("due_timers") > 5 and calls.count("count_gauges") > 2,
+            what="more of it",
         )
     assert caplog.text.count("the server is away") == 1
     assert "the server is back" not in caplog.text

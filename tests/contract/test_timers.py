@@ -11,6 +11,7 @@ from rwf import Client
 from rwf.ops.cancel import request_cancel
 from rwf.ops.recover import Recovery, recover_step
 from rwf.ops.timer_pages import PassedOver
+from rwf.protocol.functions.timers import FiredTimer, FireTimers
 from rwf.protocol.functions.workflows import Advance
 from rwf.protocol.requests import Call, Together, ask
 from rwf.repair.timers import fire_due
@@ -119,14 +120,14 @@ def test_a_look_at_nothing_is_one_call_and_tells_when_to_come_again(one_client: 
     assert done == 0
     assert next_in is not None
     assert 590 < next_in <= 600
-    assert calls_of(one_client, PassedOver()) == ["timers"]
+    assert calls_of(one_client, PassedOver()) == ["due_timers"]
 
 
 def test_many_workflows_are_carried_out_in_one_call(one_client: Client) -> None:
     ids = [one_client.insert(flow("a")).id for _ in range(64)]
     for workflow_id in ids:
         one_client.complete_step(workflow_id, "a", "retryable", retry_in=0)
-    assert calls_of(one_client, PassedOver()) == ["timers", "fire", "timers"]
+    assert calls_of(one_client, PassedOver()) == ["due_timers", "fire_timers", "due_timers"]
     assert {states(one_client, workflow_id) for workflow_id in ids} == {"a=available"}
 
 
@@ -177,7 +178,7 @@ def test_a_lapse_is_followed_to_its_last_child(one_client: Client) -> None:
     view = one_client.insert(flow("a " + " ".join(f"c{n}:a" for n in range(300)), max_attempts=1))
     (held,) = one_client.claim(["default"], worker_id="w", lease=0.05)
     until(lambda: datetime.now(UTC) > held.lease_expires_at, what="the lease's end")
-    until(lambda: "fire" in calls_of(one_client, PassedOver()), what="its timer")
+    until(lambda: "fire_timers" in calls_of(one_client, PassedOver()), what="its timer")
     assert one_client.get(view.id).cancelled_step_count == 300
 
 
@@ -203,7 +204,7 @@ def test_what_cannot_be_carried_out_holds_up_nothing(
     until(done, what="the retry behind all that")
     assert f"workflow {spoiled} was passed over" in caplog.text
     assert passed.count == 131
-    assert calls_of(one_client, passed) == ["timers"]
+    assert calls_of(one_client, passed) == ["due_timers"]
     # What somebody else has carried out meanwhile is no reason to leave out another.
     raw(one_client).zrem("rwf:{0}:timers", f"r|{strange}|s5")
     one_client.complete_step(good, "a", "retryable", retry_in=0)
@@ -230,7 +231,8 @@ def test_timers_that_nothing_implies_are_dropped_or_passed_over(client: Client) 
 
 def fire(client: Client, workflow_id: str, kind: str, step: str = "") -> None:
     """As a daemon does for a timer that is due."""
-    client._run(one_call(client._ctx.on_workflow("fire", workflow_id, ["", 1, kind, step])))
+    fire = FireTimers(None, [FiredTimer(1, kind, step)])
+    client._run(ask(client._ctx.workflow_keys(workflow_id), fire))
 
 
 def test_a_lease_timer_that_is_too_early_is_set_anew(one_client: Client) -> None:

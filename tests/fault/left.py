@@ -169,7 +169,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "w",
         },
     },
-    "fire": {
+    "fire_timers": {
         "nothing": {
             "d e index outbox stats timers w",
             "e",

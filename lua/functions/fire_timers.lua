@@ -1,17 +1,12 @@
--- fire: does what is due for some workflows: retries run again, passed leases are taken away, waits expire,
+-- fire_timers: does what is due for some workflows: retries run again, passed leases are taken away, waits expire,
 -- what is left to be walked goes a slice further.
 --
--- Keys: the partition's, then each workflow's (keyslots).
--- Arguments: the publishing verb, "1" when sent before; the server's time (ms) before its clock was set back,
---   for timers that are looked at because of that, else ""; then for each timer its workflow's slot, its kind
---   and its step: "r" a retry, "l" a lease; "w" waits and "u" what is to be walked, without a step.
 -- Reply: for each workflow {"1" while walk entries or passed deadlines are left, else "", flag}, the flag as in a
 --   header: some waits' topics are to be told.
 -- Bound: 64 workflows, 200 timers, and the call's budget of edges; a workflow with a walk comes alone.
 -- Writes: records, counts, evidence, ready queue, timers, statistics. A timer that the records do not imply
 --   is moved to where it belongs, or removed.
 -- Publishes: step_available, workflow_terminal.
-local FIRST_TIMER, WIDTH = 4, 3
 local STATE = { r = "r", l = "e" }
 
 -- A lease that was extended before the clock was set back, in a workflow that has not moved since: what the clock
@@ -59,14 +54,15 @@ local function fire_own(tx, workflow, kind)
   end
 end
 
--- The workflows of the timers, by slot, with the records of the steps that these name.
-local function open(tx, args)
+-- Opens the workflows of the timers, with the records of the steps that these name; their names, by slot.
+local function open(tx, timers)
   local names = {}
-  for at = FIRST_TIMER, #args, WIDTH do
-    local slot = tonumber(args[at])
-    names[slot] = names[slot] or {}
-    if STATE[args[at + 1]] then
-      table.insert(names[slot], args[at + 2])
+  for i = 1, #timers do
+    local timer = timers[i]
+    local some = names[timer.slot] or {}
+    names[timer.slot] = some
+    if STATE[timer.kind] then
+      some[#some + 1] = timer.step
     end
   end
   for slot = 1, #names do
@@ -79,26 +75,26 @@ local function is_other(workflow)
   return workflow.h and workflow.h.semantics ~= states.VERSION
 end
 
-return function(keys, args)
-  local tx, more, reply, before = transaction.open(keys), {}, {}, tonumber(args[3])
-  local names = open(tx, args)
+return function(tx, clock_before_ms, timers)
+  local more, reply, names = {}, {}, open(tx, timers)
   for slot = 1, #names do
     more[slot] = expiry.expire(tx, tx.workflows[slot], names[slot])
   end
-  for at = FIRST_TIMER, #args, WIDTH do
-    local workflow, kind = tx.workflows[tonumber(args[at])], args[at + 1]
+  for i = 1, #timers do
+    local timer = timers[i]
+    local workflow = tx.workflows[timer.slot]
     if not is_other(workflow) then
-      if STATE[kind] then
-        fire_step(tx, workflow, kind, args[at + 2], before)
+      if STATE[timer.kind] then
+        fire_step(tx, workflow, timer.kind, timer.step, clock_before_ms)
       else
-        fire_own(tx, workflow, kind)
+        fire_own(tx, workflow, timer.kind)
       end
     end
   end
   for slot = 1, #names do
     claims.walk_lapsed(tx, tx.workflows[slot])
   end
-  flush.commit(tx, args[1])
+  flush.commit(tx)
   for slot = 1, #names do
     local workflow = tx.workflows[slot]
     local own = workflow.h and not is_other(workflow)
