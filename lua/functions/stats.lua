@@ -1,8 +1,6 @@
 -- stats: what a partition has counted, since when its steps and its sweep have been waiting, and how far
 -- the sweep of open workflows has come.
 --
--- Keys: the partition's (keyslots), then its sweep's hash.
--- Arguments: the bound in the ready queue to go on from, "-" to begin.
 -- Reply: {milliseconds of the server, since when the longest waiting step has been available or nil, the
 --   bound to go on from or nil, the sweep's hash, the statistics, how many open workflows the listing has up to
 --   where the sweep stands, and how many in all}; hashes as {field, value, ...}. Reads only.
@@ -17,9 +15,9 @@ local function progress(index, hash)
   return transaction.number(command("ZLEXCOUNT", index, "[o|", to)), transaction.number(command("ZLEXCOUNT", index, "[o|", "(o}"))
 end
 
-return function(keys, args)
+return function(keys, resume_at)
   local tx, hash = transaction.open(keys), keys[keyslots.FIRST_WORKFLOW]
-  local oldest, from = queue.oldest(tx, args[1])
+  local oldest, from = queue.oldest(tx, resume_at)
   return {
     transaction.number(tx.ms), oldest and transaction.number(oldest) or false, from,
     command("HGETALL", hash), command("HGETALL", keys[keyslots.STATS]), progress(keys[keyslots.INDEX], hash),

@@ -536,6 +536,27 @@ function M.set_gauges(body)
   end
 end
 
+-- stats(keys, resume_at)
+function M.stats(body)
+  return function(keys, argv)
+    return body(keys, argv[1])
+  end
+end
+
+-- list_queues(keys, cursor)
+function M.list_queues(body)
+  return function(keys, argv)
+    return body(keys, argv[1])
+  end
+end
+
+-- describe_queue(keys, queue_name)
+function M.describe_queue(body)
+  return function(keys, argv)
+    return body(keys, argv[1])
+  end
+end
+
 -- sweep_cursor(keys, kind, anew, reached, limit, interval_ms)
 function M.sweep_cursor(body)
   return function(keys, argv)

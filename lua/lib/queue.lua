@@ -284,4 +284,36 @@ function M.take(tx, names, limit, workflows)
   return found, own
 end
 
+local TAKEN_OUT_MOST = "499"
+
+-- The entries that claimers have taken out, as far as they are counted: how many of a queue, and its first.
+function M.taken_out(keys)
+  local count, first = {}, {}
+  local entries = command("ZRANGE", keys[keyslots.RESERVED], "0", TAKEN_OUT_MOST)
+  for i = 1, #entries do
+    local name = match(entries[i], "^[^:]+")
+    count[name] = (count[name] or 0) + 1
+    if not first[name] or entries[i] < first[name] then
+      first[name] = entries[i]
+    end
+  end
+  return count, first
+end
+
+-- The first of two entries, of which either may be missing.
+local function first_of_two(one, other)
+  return one and other and (one < other and one or other) or one or other or false
+end
+
+-- A queue as it is told: {name, waiting steps, the first of them or false, when somebody last asked or false};
+-- those that are taken out still wait.
+function M.describe(keys, name, taken, first_taken)
+  local ready, from, to = keys[keyslots.READY], "[" .. name .. ":", "(" .. name .. ";"
+  return {
+    name, integer.text(command("ZLEXCOUNT", ready, from, to) + (taken or 0)),
+    first_of_two(command("ZRANGEBYLEX", ready, from, to, "LIMIT", "0", "1")[1], first_taken),
+    command("ZSCORE", keys[keyslots.SERVED], name),
+  }
+end
+
 return M

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from rwf.model.views import PartialList, QueueView
-from rwf.ops.base import OpContext, all_partitions, ask_each
+from rwf.ops.base import OpContext, all_partitions, ask_partitions
 from rwf.protocol.codecs import time_of, time_of_micros
-from rwf.protocol.declare import Arg
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.functions.statistics import DescribeQueue, ListQueues, StoredQueue
+from rwf.protocol.requests import Op, ask
 
 # A worker that is idle asks each partition at least this often, in milliseconds.
 _SERVED_MS: Final = 60_000
@@ -21,19 +21,19 @@ def queues(ctx: OpContext) -> Op[PartialList[QueueView]]:
     """All queues, by name; the next pages of all partitions travel together."""
     numbers = yield from all_partitions(ctx)
     found: dict[int, dict[str, QueueView]] = {number: {} for number in numbers}
-    places: dict[int, Arg] = dict.fromkeys(numbers, _BEGIN)
+    cursors: dict[int, str] = dict.fromkeys(numbers, _BEGIN)
     unreachable: set[int] = set()
-    while places:
-        replies, away = yield from ask_each(
-            ctx,
-            {n: Call("queues", ctx.keys.partition(n), [at]) for n, at in places.items()},
+    while cursors:
+        pages, away = yield from ask_partitions(
+            ctx, {n: ListQueues(cursor) for n, cursor in cursors.items()}
         )
         unreachable.update(away)
-        for number, (now, place, *rows) in replies.items():
-            views = (_view(int(now), *row) for row in rows)
+        cursors = {}
+        for number, page in pages.items():
+            views = (_view(page.now_ms, queue) for queue in page.queues)
             found[number].update((view.name, view) for view in views)
-            places[number] = place
-        places = {n: at for n, at in places.items() if at and n not in unreachable}
+            if page.cursor:
+                cursors[number] = page.cursor
     total: dict[str, QueueView] = {}
     for views_of in found.values():
         for name, view in views_of.items():
@@ -44,16 +44,16 @@ def queues(ctx: OpContext) -> Op[PartialList[QueueView]]:
 def queue_of(ctx: OpContext, workflow_id: str, name: str) -> Op[QueueView]:
     """A queue as it is in the partition of a workflow."""
     partition = int(workflow_id.partition("-")[0])
-    now, _, row = yield Call("queues", ctx.keys.partition(partition), [name])
-    return _view(int(now), *row)
+    found = yield from ask(ctx.keys.partition(partition), DescribeQueue(name))
+    return _view(found.now_ms, found.queue)
 
 
-def _view(now: int, name: bytes, available: bytes, first: bytes | None, asked: Any) -> QueueView:
+def _view(now: int, queue: StoredQueue) -> QueueView:
+    first, last = queue.first, queue.asked_at_ms
     oldest = None if first is None else int(first.split(b"|")[1][_CAME_IN], 16)
-    last = None if asked is None else int(asked)
     return QueueView(
-        name=name.decode(),
-        available=int(available),
+        name=queue.name,
+        available=queue.waiting,
         oldest_at=None if oldest is None else time_of_micros(oldest),
         asked_at=None if last is None else time_of(last),
         # By a clock that was set back since, a time that lies far ahead is an old one.

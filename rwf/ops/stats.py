@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rwf.errors import RwfError, StoreUnavailable
-from rwf.ops.base import reached
-from rwf.protocol.declare import Arg
+from rwf.ops.base import ask_reachable
+from rwf.protocol.declare import ServerFunction
 from rwf.protocol.functions.namespace import Namespace
+from rwf.protocol.functions.statistics import PartitionStats, Stats
 from rwf.protocol.keys import Keys
-from rwf.protocol.requests import CONNECT, Call, Op, Together
+from rwf.protocol.requests import CONNECT, Op
 
-_BEGIN: Final = "-"
+_BEGIN: Final = b"-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class _Partition:
 
     keys: Keys
     number: int
-    bound: Arg | None = _BEGIN
+    bound: bytes | None = _BEGIN
     now: int = 0
     waiting: list[int] = field(default_factory=list)
     swept: int | None = None
@@ -53,24 +54,25 @@ class _Partition:
     counts: Mapping[str, int] = field(default_factory=dict)
     unreachable: bool = False
 
-    def call(self) -> Call:
+    def asked(self) -> tuple[list[str], Stats]:
+        """The next call."""
         names = [*self.keys.partition(self.number), self.keys.sweep(self.number)]
-        return Call("stats", names, [self.bound or _BEGIN])
+        return names, Stats(self.bound or _BEGIN)
 
-    def take(self, reply: Sequence[Any] | StoreUnavailable) -> None:
+    def take(self, reply: PartitionStats | StoreUnavailable) -> None:
+        """Takes in what a call has brought."""
         if isinstance(reply, StoreUnavailable):
             self.unreachable, self.bound = True, None
             return
-        now, since, self.bound, sweep, counts, *progress = reply
-        self.now = int(now)
-        if since is not None:
-            self.waiting.append(self.now - int(since))
-        at = _hash(sweep)
+        self.now, self.bound = reply.now_ms, reply.resume_at
+        if reply.waiting_since_ms is not None:
+            self.waiting.append(self.now - reply.waiting_since_ms)
+        at = _hash(reply.sweep)
         ended = at.get("open:ended") or at.get("open:began")
         try:
             self.swept = self.now - int(ended) if ended else None
-            self.round = _round(at, *map(int, progress))
-            self.counts = {name: int(value) for name, value in _hash(counts).items()}
+            self.round = _round(at, reply.passed, reply.listed)
+            self.counts = {name: int(value) for name, value in _hash(reply.counts).items()}
         except ValueError:
             message = (
                 f"of the statistics of partition {self.number} one is no whole number: delete it"
@@ -88,13 +90,13 @@ def fleet(keys: Keys) -> Op[Fleet]:
         yield CONNECT
     found = [_Partition(keys, number) for number in range(keys.partitions)]
     while unread := [one for one in found if one.bound is not None]:
-        calls = [Call(Namespace.name, [keys.meta()]), *(one.call() for one in unread)]
-        meta, *replies = reached((yield Together(calls, partial=True)))
+        asked: list[tuple[list[str], ServerFunction[Any]]] = [one.asked() for one in unread]
+        known, *replies = yield from ask_reachable([([keys.meta()], Namespace()), *asked])
         for one, reply in zip(unread, replies, strict=True):
             one.take(reply)
         # Others may have added some since.
-        known = None if isinstance(meta, StoreUnavailable) else Namespace.decoded(meta).now
-        found += [_Partition(keys, number) for number in range(len(found), known or 0)]
+        partitions = None if isinstance(known, StoreUnavailable) else known.now
+        found += [_Partition(keys, number) for number in range(len(found), partitions or 0)]
     if all(one.unreachable for one in found):
         raise StoreUnavailable("no partition answers")
     counts: Counter[str] = Counter()
@@ -121,6 +123,6 @@ def _round(sweep: Mapping[str, str], passed: int, listed: int) -> float:
     return expected
 
 
-def _hash(flat: Any) -> dict[str, str]:
+def _hash(flat: Sequence[bytes]) -> dict[str, str]:
     texts = [part.decode(errors="replace") for part in flat]
     return dict(zip(texts[::2], texts[1::2], strict=True))

@@ -87,7 +87,7 @@ def server_function(
     publishing verb and whether the call was sent before, filled in by the transport, and Lua's side
     receives an open transaction in place of the keys. ``reads_only``: registered as ``no-writes``.
     ``when_full``: carried out past ``maxmemory`` too (``allow-oom``), as it only frees, repairs or
-    finishes.
+    finishes what is on record: without these memory would never become free again.
     """
 
     def declare(cls: type[F]) -> type[F]:

@@ -10,9 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from rwf.protocol.declare import FUNCTIONS as DECLARED
+from rwf.protocol.functions import FUNCTIONS
 from rwf.protocol.lua_arguments import check_signature
-from rwf.protocol.requests import FUNCTIONS
 
 # In the order in which they are loaded: each uses only those before it.
 LIBS: Final = (
@@ -69,11 +68,8 @@ def library() -> Library:
     for lib in LIBS:
         body += _wrapped(folder, f"lib/{lib}.lua", [f"local {lib} = (function()"], "end)()")
     for function in FUNCTIONS.values():
-        before, after = "(function()", "end)()"
         file = f"functions/{function.name}.lua"
-        if function.name in DECLARED:
-            check_signature(DECLARED[function.name], (folder / file).read_text())
-            before, after = f"arguments.{function.name}({before}", f"{after})"
+        check_signature(function, (folder / file).read_text())
         flags = _FLAGS[function.reads_only, function.when_full]
         body += _wrapped(
             folder,
@@ -82,9 +78,9 @@ def library() -> Library:
                 "redis.register_function{",
                 f"function_name = '@LIBRARY@_{function.name}',",
                 *flags,
-                f"callback = resolving({before}",
+                f"callback = resolving(arguments.{function.name}((function()",
             ],
-            f"{after})}}",
+            "end)()))}",
         )
     code = "\n".join(line for _, _, line in body) + "\n"
     name = "rwf_" + hashlib.sha256(code.encode()).hexdigest()[:12]

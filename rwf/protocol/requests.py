@@ -1,4 +1,4 @@
-"""Each server function, declared once: its name, whether it only reads, what one call is."""
+"""What operations ask for: calls of server functions, and plain reads."""
 
 from __future__ import annotations
 
@@ -7,45 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from rwf.protocol.declare import Arg, ServerFunction
-from rwf.protocol.functions import FUNCTIONS as DECLARED
+from rwf.protocol.functions import FUNCTIONS
 
 Reply = Any
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A file of ``lua/`` of the same name, whose first comment says what it does.
-
-    ``when_full``: it is carried out by a server past its maxmemory too. These only free, repair or
-    finish what is on record already, or end it; they take in nothing new, and what they write is
-    small and bounded. Without them memory would never become free again, as nothing could end.
-    """
-
-    name: str
-    reads_only: bool = False
-    when_full: bool = False
-
-
-FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
-    **DECLARED,
-    **{
-        function.name: function
-        for function in (
-            Function("queues", reads_only=True),
-            Function("stats", reads_only=True),
-        )
-    },
-}
-
-# Functions that publish or leave evidence begin with these arguments, filled in by the transport:
-# the publishing verb, and whether this very call was sent before.
-PUBLISHING: Final = frozenset(
-    {
-        *(function.name for function in DECLARED.values() if function.publishes),
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +33,7 @@ class Call:
 
     def arguments(self, publish: str) -> list[Arg]:
         """What goes over the wire behind the keys."""
-        if self.function in PUBLISHING:
+        if FUNCTIONS[self.function].publishes:
             return [publish, "1" if self.again else "", *self.args]
         return list(self.args)
 

@@ -23,7 +23,8 @@ from typing import Any, Final
 import pytest
 
 from rwf import Client, RwfError
-from rwf.protocol.requests import FUNCTIONS, Call
+from rwf.protocol.functions import FUNCTIONS
+from rwf.protocol.requests import Call
 from tests import invariants
 from tests.contract.flows import raw
 from tests.fault.histories import DAMAGED, HISTORIES, PARTITIONS, Stepped, swept

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from rwf.protocol.requests import FUNCTIONS, Call
+from rwf.protocol.functions import FUNCTIONS
+from rwf.protocol.requests import Call
 from tests.contract.flows import raw
 from tests.fault.histories import HISTORIES, PARTITIONS, Stepped
 from tests.fault.instrument import arm, digests, instrumented

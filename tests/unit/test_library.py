@@ -19,9 +19,10 @@ from redis.exceptions import ResponseError
 from rwf import Client
 from rwf.errors import RwfError
 from rwf.protocol import library as module
+from rwf.protocol.functions import FUNCTIONS
 from rwf.protocol.generate import generated
 from rwf.protocol.library import library, lua_folder
-from rwf.protocol.requests import FUNCTIONS, READING, WRITING
+from rwf.protocol.requests import READING, WRITING
 from tests.conftest import Pool, connect
 from tests.contract.flows import flow, own_key, raw
 from tests.servers import KINDS, AnyServer

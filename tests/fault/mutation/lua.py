@@ -14,7 +14,8 @@ import pytest
 from redis.exceptions import ResponseError
 
 from rwf.protocol import library as assembled
-from rwf.protocol.requests import FUNCTIONS, Function
+from rwf.protocol.declare import ServerFunction, server_function
+from rwf.protocol.functions import FUNCTIONS
 from tests.fault.mutation.campaign import Campaign, Mutant, changed
 
 GUARDED: Final = tuple(
@@ -99,6 +100,14 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
+@server_function(_ENTERED)
+class Entered(ServerFunction[list[bytes]]):
+    """The blocks that were entered since the last call."""
+
+
+del FUNCTIONS[_ENTERED]  # it is in the instrumented library only
+
+
 def instrument(folder: Path) -> None:
     """Has the library in a folder note every block that it enters."""
     for path in folder.rglob("*.lua"):
@@ -110,8 +119,11 @@ def instrument(folder: Path) -> None:
         path.write_text("\n".join(noted) + "\n")
     prelude = folder / "lib/prelude.lua"
     prelude.write_text("local ENTERED = {}\n" + prelude.read_text())
+    arguments = folder / "lib/arguments.lua"
+    before, end, _ = arguments.read_text().rpartition("return M\n")
+    arguments.write_text(f"{before}function M.{_ENTERED}(body) return body end\n{end}")
     (folder / f"functions/{_ENTERED}.lua").write_text(
-        "return function()\n  local found = {}\n"
+        "return function(keys)\n  local found = {}\n"
         "  for place in pairs(ENTERED) do found[#found + 1] = place; ENTERED[place] = nil end\n"
         "  return found\nend\n"
     )
@@ -137,7 +149,7 @@ class LuaCampaign(Campaign):
     def tracing(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch, self._library() as folder:
             instrument(folder)
-            patch.setitem(FUNCTIONS, _ENTERED, Function(_ENTERED))
+            patch.setitem(FUNCTIONS, _ENTERED, Entered)
             yield
 
     def entered(self) -> Collection[str]:

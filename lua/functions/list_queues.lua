@@ -1,0 +1,55 @@
+-- list_queues: how much waits in a partition's queues, and when somebody last asked for their steps; a page of
+-- all that hold a step or that somebody has asked for.
+--
+-- Reply: {milliseconds of the server, where to go on, "" at the end, {queues as in queue.describe, ...}}. A queue
+--   may stand on two pages; the later one is as good as the first. Steps that a claimer has taken out and not
+--   started still wait. Reads only.
+-- Bound: 200 queues a page beside those of the first 500 entries that are taken out.
+local QUEUES_PER_PAGE = 200
+local HOLDING, ASKED = "^:q(.+)$", "^:s(%d+)$"
+
+-- Finds queues that hold a step from a bound on, one jump each. Returns where to go on.
+local function holding(ready, from, found)
+  for _ = 1, QUEUES_PER_PAGE do
+    local first = command("ZRANGEBYLEX", ready, from, "+", "LIMIT", "0", "1")[1]
+    if not first then
+      return ":s0"
+    end
+    local name = match(first, "^[^:]+")
+    found[name] = true
+    from = "(" .. name .. ";"
+  end
+  return ":q" .. from
+end
+
+-- Finds queues that somebody has asked for. Returns where to go on.
+local function asked_for(served, cursor, found)
+  local page = command("ZSCAN", served, cursor, "COUNT", transaction.number(QUEUES_PER_PAGE))
+  for i = 1, #page[2], 2 do
+    found[page[2][i]] = true
+  end
+  return page[1] ~= "0" and ":s" .. page[1] or ""
+end
+
+-- The names of a page, and where to go on.
+local function page_at(keys, cursor, taken)
+  local names = {}
+  if match(cursor, ASKED) then
+    return names, asked_for(keys[keyslots.SERVED], match(cursor, ASKED), names)
+  elseif cursor == ":" then
+    for name in pairs(taken) do
+      names[name] = true
+    end
+  end
+  return names, holding(keys[keyslots.READY], match(cursor, HOLDING) or "-", names)
+end
+
+return function(keys, cursor)
+  local now, found = integer.text(transaction.open(keys).ms), {}
+  local taken, first_taken = queue.taken_out(keys)
+  local names, following = page_at(keys, cursor, taken)
+  for name in pairs(names) do
+    found[#found + 1] = queue.describe(keys, name, taken[name], first_taken[name])
+  end
+  return { now, following, found }
+end
