@@ -340,6 +340,19 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "ready",
         },
     },
+    "judge_topic": {
+        "rebuild": {
+            "timers",
+        },
+    },
+    "end_sweep_round": {
+        "nothing": {
+            "sweep",
+        },
+        "rebuild": {
+            "sweep",
+        },
+    },
     "sweep_cursor": {
         "nothing": {
             "sweep",
