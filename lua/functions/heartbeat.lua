@@ -15,7 +15,7 @@ local FIRST_CLAIM, WIDTH = 5, 3
 local function carry_out(tx, workflow, name, step, what, lease_ms)
   if what == "x" then
     claims.extend(tx, workflow, name, step, lease_ms)
-    return transaction.number(claims.due(workflow, step))
+    return integer.text(claims.due(workflow, step))
   end
   if what == "b" then
     claims.hand_back(tx, workflow, name, step)
