@@ -28,7 +28,7 @@ WHILE_CONNECTING: Final = ("create_namespace",)
 OTHER_ANSWERS: Final = (
     "acknowledge", "advance", "insert", "complete", "heartbeat", "recover", "prune",
     "repair_workflow", "repair_callbacks", "correct_counts", "set_gauges", "repair_keys",
-    "repair_topic", "remove_orphans", "update_topic",
+    "repair_topic", "remove_orphans", "update_topic", "judge_topic",
 )  # fmt: skip
 
 
