@@ -1,57 +1,16 @@
 -- complete: records what steps' work came to, and releases or cancels their descendants; and claims the
 -- next steps, as far as this call has their workflows' keys.
 --
--- Keys: the partition's, then each workflow's (keyslots).
--- Arguments: the publishing verb, "1" when this very call was sent before, "1" to have views in the
---   reply; how many steps to claim, or "", of which queues (separated by commas), and the claim's token,
---   worker (quoted) and lease in milliseconds; how many reserved entries to start, and these:
---   "slot,step,class|order"; then three for each item: "slot,step,status asked for (state code),call id,
---   command id,lease,milliseconds to the retry or nothing,a random number in [0,1) for the jitter,1 when
---   a payload follows,1 to do without the lease of an executing step,1 for a retry that counts no attempt",
---   the payload, the client's note.
--- Reply: {items, workflows, started, found, claims}. An item is
+-- Reply: {answers to the reports, workflows, started, found, claims}. An answer is
 --     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait, left
---   or {"rejected", reason, stamp, message}; a workflow, by slot, is {static, counts, context, left, flag}. What the
---   reply has no room for is left for the caller to read (inputs.lua): "p" input and context, "w" the workflow's
---   context. Of the entries to start each is answered as in start; found are entries of the ready queue, and claims what
---   became of each: false for one that is reserved only, to be started with a later call.
--- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics.
+--   or {"rejected", reason, stamp, message}; a workflow, by slot, is {static, counts, context, left, flag} or false.
+--   What the reply has no room for is left for the caller to read (inputs.lua): "p" input and context, "w" the
+--   workflow's context. Of the entries to start each is answered as in start_steps; found are entries of the ready
+--   queue, and claims what became of each: false for one that is reserved only, to be started with a later call.
+-- Bound: 64 reports, 64 entries, 64 claims; the call's budget of edges.
+-- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics. Sent twice, it answers
+--   what is on record.
 -- Publishes: step_available, workflow_terminal.
-local FIRST_ENTRY, WIDTH = 10, 3
-
-local function name_step(names, slot, step)
-  local wanted = names[slot]
-  if wanted then
-    wanted[#wanted + 1] = step
-  else
-    names[slot] = { step }
-  end
-end
-
--- The reserved entries and the items, and the steps that they name, by slot.
-local function read_items(args)
-  local entries, items, names = {}, {}, {}
-  local first_item = FIRST_ENTRY + args[9]
-  for at = FIRST_ENTRY, first_item - 1 do
-    local slot, step, place = match(args[at], "^(%d+),([^,]+),(.*)$")
-    slot = tonumber(slot)
-    entries[#entries + 1] = { slot = slot, step = step, place = place }
-    name_step(names, slot, step)
-  end
-  for at = first_item, #args, WIDTH do
-    local slot, step, asked, id, command_, lease, retry_ms, jitter, has_payload, force, uncounted =
-      match(args[at], "^(%d+),([^,]*),(%a),([^,]*),([^,]*),([^,]*),(%d*),([%d.]+),(1?),(1?),(1?)$")
-    slot = tonumber(slot)
-    items[#items + 1] = {
-      action = "complete_step", scope = "step", slot = slot, step = step, asked = asked, call = id,
-      command = command_, lease = lease, retry_ms = retry_ms, jitter = jitter,
-      payload = has_payload == "1" and args[at + 1] or nil, force = force,
-      uncounted = uncounted == "1", note = args[at + 2],
-    }
-    name_step(names, slot, step)
-  end
-  return entries, items, names
-end
 
 -- How many of the latest rows are searched for a call that was sent before. It was sent moments ago,
 -- so its row is among them. Any other call is looked for in the latest one: a client of the user's
@@ -75,7 +34,7 @@ local function find_row(workflow, item, reported, again)
   if row then
     return row, "call"
   end
-  row = item.command ~= "" and results.of_command(workflow, item.step, item.command)
+  row = item.command_id ~= "" and results.of_command(workflow, item.step, item.command_id)
   if row then
     return row, "command"
   end
@@ -111,7 +70,7 @@ local function put_off_before(tx, workflow, item)
     return { "accepted", row.attempt, row.text }
   end
   local known = row
-    and (item.command ~= "" and row.command == item.command or item.lease ~= "" and row.lease == item.lease)
+    and (item.command_id ~= "" and row.command == item.command_id or item.lease ~= "" and row.lease == item.lease)
   if known then
     evidence.duplicate(tx, workflow, item)
     return { "duplicate", row.attempt, row.text }
@@ -133,7 +92,7 @@ end
 
 -- A command without any identity, on a step that has ended: the same outcome again is a duplicate.
 local function same_outcome(tx, workflow, item, step)
-  if item.command ~= "" or item.lease ~= "" or step.reported == "0" then
+  if item.command_id ~= "" or item.lease ~= "" or step.reported == "0" then
     return nil
   end
   local row = results.of(workflow, item.step, step.reported)
@@ -177,14 +136,14 @@ local function judge(tx, workflow, item, again)
       "the step waits for " .. step.remaining .. " of its dependencies"
     )
   end
-  if step.state == "e" and item.lease == "" and item.force == "" then
+  if step.state == "e" and item.lease == "" and not item.force then
     return evidence.reject(tx, workflow, item, "lease_required", "the step is executing")
   end
   return nil
 end
 
 local function retry_later(tx, workflow, item, step)
-  local delay = tonumber(item.retry_ms)
+  local delay = item.retry_ms
     or backoff.delay_ms(record.options(step.static), max(tonumber(step.attempt), 1), tonumber(item.jitter))
   step.due = transaction.number(workflow.since + delay)
   transaction.set_timer(tx, workflow, "r", item.step, workflow.h.inserted + step.due)
@@ -221,7 +180,7 @@ end
 local function row_of(tx, item, status, note)
   return {
     asked = item.asked, status = status, stamp = transaction.stamp(tx), call = item.call,
-    command = item.command, lease = item.lease, open = "0", released = "0", cancelled = "0",
+    command = item.command_id, lease = item.lease, open = "0", released = "0", cancelled = "0",
     released_names = "", cancelled_names = "", note = note,
   }
 end
@@ -273,8 +232,8 @@ local function accept(tx, workflow, item)
   end
   local text = results.write(row)
   results.put(workflow, item.step .. ":" .. step.attempt, text, item.payload)
-  if item.command ~= "" then
-    results.put_command(workflow, item.step, item.command, "r:" .. step.attempt)
+  if item.command_id ~= "" then
+    results.put_command(workflow, item.step, item.command_id, "r:" .. step.attempt)
   end
   return { "accepted", step.attempt, text }
 end
@@ -299,7 +258,7 @@ end
 local function header_of(workflow, room)
   local context, whole = false, true
   if not workflow.h then
-    return {}
+    return false
   end
   if workflow.h.context == "c" then
     context, whole = dispatch.payload(workflow, ":", room)
@@ -307,42 +266,32 @@ local function header_of(workflow, room)
   return { workflow.static, flush.counts(workflow), context, whole and "" or "w", waits.flag(workflow) }
 end
 
--- Starts reserved entries; what became of each: what is told of it, or false.
-local function start_reserved(tx, entries, claimer, again)
-  local started = {}
-  for i = 1, #entries do
-    local entry = entries[i]
-    entry.workflow = tx.workflows[entry.slot]
-    started[i] = dispatch.start(tx, entry.workflow, entry, claimer, again) and entry
-  end
-  return started
-end
-
-return function(keys, args)
-  local entries, items, names = read_items(args)
-  local tx, claimer, again = transaction.open(keys), dispatch.claimer(args, 6), args[2] == "1"
+return function(tx, with_views, limit, token, worker, lease_ms, queues, entries, reports)
+  local claimer = { token = token, worker = worker, lease_ms = lease_ms }
+  local names = transaction.steps_by_slot(transaction.steps_by_slot({}, entries), reports)
   for slot = 1, #names do
     expiry.expire(tx, transaction.workflow(tx, slot, names[slot]), names[slot])
   end
-  local replies, headers = {}, {}
-  for i = 1, #items do
-    local item = items[i]
+  local answers, headers = {}, {}
+  for i = 1, #reports do
+    local item = reports[i]
     local workflow = tx.workflows[item.slot]
-    replies[i] = judge(tx, workflow, item, again) or accept(tx, workflow, item)
+    item.action, item.scope = "complete_step", "step"
+    answers[i] = judge(tx, workflow, item, tx.again) or accept(tx, workflow, item)
   end
-  local started, found, claimed = start_reserved(tx, entries, claimer, again), {}, {}
-  if args[4] ~= "" then
-    found, claimed = dispatch.next(tx, args[5], tonumber(args[4]), claimer, again, started)
+  local started, found, claimed = dispatch.start_all(tx, entries, claimer), {}, {}
+  if limit > 0 then
+    found, claimed = dispatch.next(tx, queues, limit, claimer, started)
   end
-  flush.commit(tx, args[1])
+  flush.commit(tx)
   local room = dispatch.room()
-  if args[3] == "1" then
+  if with_views then
     for slot = 1, #names do
       headers[slot] = header_of(tx.workflows[slot], room)
     end
-    for i = 1, #items do
-      add_view(tx, items[i], replies[i], room)
+    for i = 1, #reports do
+      add_view(tx, reports[i], answers[i], room)
     end
   end
-  return { replies, headers, dispatch.tell(started, room), found, dispatch.tell(claimed, room) }
+  return { answers, headers, dispatch.tell(started, room), found, dispatch.tell(claimed, room) }
 end

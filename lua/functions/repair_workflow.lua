@@ -116,11 +116,11 @@ local function check_steps(tx, workflow, chunk, repairs)
   end
   transaction.fetch(workflow, names)
   local found = expiry.check(tx, workflow, names, repairs)
-  local retries, leases = timers_of(tx, workflow, "r", names), timers_of(tx, workflow, "l", names)
+  local retry_timers, lease_timers = timers_of(tx, workflow, "r", names), timers_of(tx, workflow, "l", names)
   for i = 1, #names do
     local name = names[i]
     if not workflow.dirty[name] then -- else this call has just moved it
-      check_step(tx, workflow, name, retries[name], leases[name], repairs)
+      check_step(tx, workflow, name, retry_timers[name], lease_timers[name], repairs)
     end
   end
   claims.walk_lapsed(tx, workflow)

@@ -46,9 +46,10 @@ end
 -- claim_callbacks(tx, lease_ms, callbacks)
 function M.claim_callbacks(body)
   return function(keys, argv)
-    local callbacks = {}
+    local callbacks, callbacks_length = {}, 0
     for at = 4, #argv, 3 do
-      callbacks[#callbacks + 1] = { slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2] }
+      callbacks_length = callbacks_length + 1
+      callbacks[callbacks_length] = { slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2] }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), tonumber(argv[3]), callbacks)
   end
@@ -57,9 +58,10 @@ end
 -- settle_callbacks(tx, callbacks)
 function M.settle_callbacks(body)
   return function(keys, argv)
-    local callbacks = {}
+    local callbacks, callbacks_length = {}, 0
     for at = 3, #argv, 5 do
-      callbacks[#callbacks + 1] = {
+      callbacks_length = callbacks_length + 1
+      callbacks[callbacks_length] = {
         slot = tonumber(argv[at]), number = argv[at + 1], token = argv[at + 2], jitter = argv[at + 3],
         failure = argv[at + 4] ~= "" and argv[at + 4] or nil,
       }
@@ -79,6 +81,94 @@ end
 function M.callbacks(body)
   return function(keys, argv)
     return body(keys, tonumber(argv[1]), tonumber(argv[2]))
+  end
+end
+
+-- peek_steps(keys, limit, queues)
+function M.peek_steps(body)
+  return function(keys, argv)
+    local queues = { unpack(argv, 2, #argv) }
+    return body(keys, tonumber(argv[1]), queues)
+  end
+end
+
+-- reserve_steps(keys, limit, queues)
+function M.reserve_steps(body)
+  return function(keys, argv)
+    local queues = { unpack(argv, 2, #argv) }
+    return body(keys, tonumber(argv[1]), queues)
+  end
+end
+
+-- start_steps(tx, token, worker, lease_ms, entries)
+function M.start_steps(body)
+  return function(keys, argv)
+    local entries, entries_length = {}, 0
+    for at = 6, #argv do
+      local slot, step, place =
+        match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
+      entries_length = entries_length + 1
+      entries[entries_length] = { slot = tonumber(slot), step = step, place = place }
+    end
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], tonumber(argv[5]), entries
+    )
+  end
+end
+
+-- extend_leases(tx, lease_ms, held)
+function M.extend_leases(body)
+  return function(keys, argv)
+    local held, held_length = {}, 0
+    for at = 4, #argv do
+      local slot, step, lease =
+        match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
+      held_length = held_length + 1
+      held[held_length] = { slot = tonumber(slot), step = step, lease = lease }
+    end
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), tonumber(argv[3]), held)
+  end
+end
+
+-- release_claims(tx, held)
+function M.release_claims(body)
+  return function(keys, argv)
+    local held, held_length = {}, 0
+    for at = 3, #argv do
+      local slot, step, lease =
+        match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
+      held_length = held_length + 1
+      held[held_length] = { slot = tonumber(slot), step = step, lease = lease }
+    end
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), held)
+  end
+end
+
+-- block_on_missing_result(tx, held)
+function M.block_on_missing_result(body)
+  return function(keys, argv)
+    local held, held_length = {}, 0
+    for at = 3, #argv do
+      local slot, step, lease =
+        match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
+      held_length = held_length + 1
+      held[held_length] = { slot = tonumber(slot), step = step, lease = lease }
+    end
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), held)
+  end
+end
+
+-- pause_claims(tx, reason, held)
+function M.pause_claims(body)
+  return function(keys, argv)
+    local held, held_length = {}, 0
+    for at = 4, #argv do
+      local slot, step, lease =
+        match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
+      held_length = held_length + 1
+      held[held_length] = { slot = tonumber(slot), step = step, lease = lease }
+    end
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3], held)
   end
 end
 
@@ -139,6 +229,40 @@ function M.record_evidence(body)
   end
 end
 
+-- complete(tx, with_views, limit, token, worker, lease_ms, queues, entries, reports)
+function M.complete(body)
+  return function(keys, argv)
+    local queues_end = 8 + tonumber(argv[8])
+    local queues = { unpack(argv, 8 + 1, queues_end) }
+    local next_at = queues_end + 1
+    local entries_end = next_at + tonumber(argv[next_at])
+    local entries, entries_length = {}, 0
+    for at = next_at + 1, entries_end do
+      local slot, step, place =
+        match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
+      entries_length = entries_length + 1
+      entries[entries_length] = { slot = tonumber(slot), step = step, place = place }
+    end
+    next_at = entries_end + 1
+    local reports, reports_length = {}, 0
+    for at = next_at, #argv, 3 do
+      local slot, step, asked, call, command_id, lease, retry_ms, jitter, force, uncounted =
+        match(argv[at], "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*)$")
+      reports_length = reports_length + 1
+      reports[reports_length] = {
+        slot = tonumber(slot), step = step, asked = asked, call = call, command_id = command_id,
+        lease = lease, retry_ms = tonumber(retry_ms), jitter = jitter, force = force == "1",
+        uncounted = uncounted == "1", payload = argv[at + 1] ~= "" and argv[at + 1] or nil,
+        note = argv[at + 2],
+      }
+    end
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3] == "1", tonumber(argv[4]), argv[5],
+      argv[6], tonumber(argv[7]), queues, entries, reports
+    )
+  end
+end
+
 -- reserve_key(keys, digest, workflow_id, definition, replaces)
 function M.reserve_key(body)
   return function(keys, argv)
@@ -158,8 +282,8 @@ function M.stage_insert(body)
   return function(keys, argv)
     local own_end = 1 + tonumber(argv[1])
     local own = { unpack(argv, 1 + 1, own_end) }
-    local at = own_end + 1
-    local payload = { unpack(argv, at, #argv) }
+    local next_at = own_end + 1
+    local payload = { unpack(argv, next_at, #argv) }
     return body(keys, own, payload)
   end
 end
@@ -169,8 +293,8 @@ function M.insert(body)
   return function(keys, argv)
     local own_end = 10 + tonumber(argv[10])
     local own = { unpack(argv, 10 + 1, own_end) }
-    local at = own_end + 1
-    local payload = { unpack(argv, at, #argv) }
+    local next_at = own_end + 1
+    local payload = { unpack(argv, next_at, #argv) }
     return body(
       transaction.open(keys, argv[1], argv[2] == "1"), argv[3] == "1", tonumber(argv[4]), argv[5],
       argv[6], tonumber(argv[7]), tonumber(argv[8]), argv[9] ~= "" and argv[9] or nil, own, payload
@@ -307,9 +431,10 @@ end
 -- ack_wait_notices(tx, acked)
 function M.ack_wait_notices(body)
   return function(keys, argv)
-    local acked = {}
+    local acked, acked_length = {}, 0
     for at = 3, #argv, 3 do
-      acked[#acked + 1] = { step = argv[at], n = tonumber(argv[at + 1]), outcome = argv[at + 2] }
+      acked_length = acked_length + 1
+      acked[acked_length] = { step = argv[at], n = tonumber(argv[at + 1]), outcome = argv[at + 2] }
     end
     return body(transaction.open(keys, argv[1], argv[2] == "1"), acked)
   end
@@ -318,9 +443,10 @@ end
 -- wait_outcomes(keys, asked)
 function M.wait_outcomes(body)
   return function(keys, argv)
-    local asked = {}
+    local asked, asked_length = {}, 0
     for at = 1, #argv, 3 do
-      asked[#asked + 1] = { slot = tonumber(argv[at]), step = argv[at + 1], n = tonumber(argv[at + 2]) }
+      asked_length = asked_length + 1
+      asked[asked_length] = { slot = tonumber(argv[at]), step = argv[at + 1], n = tonumber(argv[at + 2]) }
     end
     return body(keys, asked)
   end
@@ -343,9 +469,10 @@ end
 -- correct_counts(tx, before, callbacks, open, dead, steps)
 function M.correct_counts(body)
   return function(keys, argv)
-    local steps = {}
+    local steps, steps_length = {}, 0
     for at = 7, #argv do
-      steps[#steps + 1] = tonumber(argv[at])
+      steps_length = steps_length + 1
+      steps[steps_length] = tonumber(argv[at])
     end
     return body(
       transaction.open(keys, argv[1], argv[2] == "1"), argv[3], tonumber(argv[4]),
@@ -357,9 +484,10 @@ end
 -- remove_orphans(keys, set, entries)
 function M.remove_orphans(body)
   return function(keys, argv)
-    local entries = {}
+    local entries, entries_length = {}, 0
     for at = 2, #argv, 3 do
-      entries[#entries + 1] = { slot = tonumber(argv[at]), step = argv[at + 1], member = argv[at + 2] }
+      entries_length = entries_length + 1
+      entries[entries_length] = { slot = tonumber(argv[at]), step = argv[at + 1], member = argv[at + 2] }
     end
     return body(keys, argv[1], entries)
   end
@@ -397,9 +525,10 @@ end
 -- set_gauges(keys, gauges)
 function M.set_gauges(body)
   return function(keys, argv)
-    local gauges = {}
+    local gauges, gauges_length = {}, 0
     for at = 1, #argv, 3 do
-      gauges[#gauges + 1] = {
+      gauges_length = gauges_length + 1
+      gauges[gauges_length] = {
         field = argv[at], found = tonumber(argv[at + 1]), right = tonumber(argv[at + 2]),
       }
     end
@@ -454,9 +583,10 @@ end
 -- forget(tx, signal, correlation_key, workflow_id, forgotten)
 function M.forget(body)
   return function(keys, argv)
-    local forgotten = {}
+    local forgotten, forgotten_length = {}, 0
     for at = 6, #argv, 2 do
-      forgotten[#forgotten + 1] = { step = argv[at], consumed = tonumber(argv[at + 1]) }
+      forgotten_length = forgotten_length + 1
+      forgotten[forgotten_length] = { step = argv[at], consumed = tonumber(argv[at + 1]) }
     end
     return body(
       transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], forgotten
@@ -477,9 +607,10 @@ end
 -- kept_signals(keys, limit, signal, any_key, key, status, first)
 function M.kept_signals(body)
   return function(keys, argv)
-    local first = {}
+    local first, first_length = {}, 0
     for at = 6, #argv do
-      first[#first + 1] = tonumber(argv[at])
+      first_length = first_length + 1
+      first[first_length] = tonumber(argv[at])
     end
     return body(
       keys, tonumber(argv[1]), argv[2] ~= "" and argv[2] or nil, argv[3] == "1", argv[4],

@@ -1,18 +1,14 @@
 -- Handing steps out: an entry of the ready queue, taken out before, becomes a claim.
+-- A claimer is {token, worker (quoted), lease_ms}.
 -- A claim as it is told: {record, input, context, wait, signal's payload, references, when the workflow was
--- inserted, its context, what is left}; references are step, what it is, payload, ...: "n" null, "v" a value, "m"
--- missing. All claims of a call share what room its reply has; what is
--- left for the claimer to read by itself (inputs.lua) is named by letters: "p" input and context, "w" the
--- workflow's context, "s" the signal's payload, "r" the references behind those that are told; "!" when
--- somebody has overwritten what it was given, and it cannot be told.
+-- inserted, its context, what is left}; a reference is {step, what it is, payload}: "n" null, "v" a value, "m"
+-- missing. All claims of a call share what room its reply has; what is left for the claimer to read by itself
+-- (inputs.lua) is named by letters: "p" input and context, "w" the workflow's context, "s" the signal's payload,
+-- "r" the references behind those that are told; "!" when somebody has overwritten what it was given, and it
+-- cannot be told.
 local M = {}
 
 M.UNTOLD = "!"
-
--- The claimer, from four arguments: token, worker (quoted), lease in milliseconds.
-function M.claimer(args, at)
-  return { token = args[at], worker = args[at + 1], lease_ms = args[at + 2] }
-end
 
 -- Whether steps of a workflow may be started at all.
 local function is_open(workflow)
@@ -20,12 +16,12 @@ local function is_open(workflow)
 end
 
 -- Starts an entry's step; false when it is not to be had. An entry whose step has gone elsewhere is
--- dropped; one whose workflow may not be touched goes back by itself. With again, a claim that this very
--- call made before is told once more. Notes what never changes of the step, for answer.
-function M.start(tx, workflow, entry, claimer, again)
+-- dropped; one whose workflow may not be touched goes back by itself. A claim that this very
+-- call made before, when it was sent before, is told once more. Notes what never changes of the step, for answer.
+function M.start(tx, workflow, entry, claimer)
   local step = workflow.h and transaction.step(workflow, entry.step)
   entry.static = step and step.static
-  if step and again and claims.is_held(workflow, step, claimer.token) then
+  if step and tx.again and claims.is_held(workflow, step, claimer.token) then
     return true
   end
   if not step or step.state ~= "a" or step.class .. "|" .. step.order ~= entry.place then
@@ -37,6 +33,17 @@ function M.start(tx, workflow, entry, claimer, again)
   end
   claims.start(tx, workflow, entry.step, step, claimer.token, claimer.worker, claimer.lease_ms)
   return true
+end
+
+-- Starts entries, each in its slot; what became of each: what tell takes, or false.
+function M.start_all(tx, entries, claimer)
+  local started = {}
+  for i = 1, #entries do
+    local entry = entries[i]
+    entry.workflow = tx.workflows[entry.slot]
+    started[i] = M.start(tx, entry.workflow, entry, claimer) and entry
+  end
+  return started
 end
 
 -- The latest result of a completed step: what it is, and its payload. None was given for a null.
@@ -96,7 +103,7 @@ local function references(workflow, name, room)
       return found, false
     end
     room.references = room.references - 1
-    found[#found + 1], found[#found + 2], found[#found + 3] = names[i], kind, payload
+    found[i] = { names[i], kind, payload }
   end
   return found, all
 end
@@ -214,26 +221,23 @@ local function fetch_records(entries)
   end
 end
 
--- Takes the next entries of the queues (separated by commas), and starts those whose workflows the call
+-- Takes the next entries of the queues, and starts those whose workflows the call
 -- has opened; the others stay reserved. Returns the entries, and what became of each: what answer takes,
 -- or false. A call that was sent before tells once more what it had claimed, but for what is among started.
-function M.next(tx, queues, limit, claimer, again, started)
-  local names, workflows, found, own = {}, open_workflows(tx), {}, {}
-  for name in gmatch(queues, "[^,]+") do
-    names[#names + 1] = name
-  end
-  if again then
+function M.next(tx, queues, limit, claimer, started)
+  local workflows, found, own = open_workflows(tx), {}, {}
+  if tx.again then
     found, own = claimed_before(tx, workflows, claimer, started)
   end
   if #found < limit then
-    local fresh, entries = queue.take(tx, names, limit - #found, workflows)
+    local fresh, entries = queue.take(tx, queues, limit - #found, workflows)
     for i = 1, #fresh do
       found[#found + 1], own[#own + 1] = fresh[i], entries[i]
     end
   end
   fetch_records(own)
   for i = 1, #own do
-    own[i] = own[i] and M.start(tx, own[i].workflow, own[i], claimer, again) and own[i]
+    own[i] = own[i] and M.start(tx, own[i].workflow, own[i], claimer) and own[i]
   end
   return found, own
 end

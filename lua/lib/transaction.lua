@@ -119,6 +119,20 @@ function M.workflow(tx, slot, names)
   return workflow
 end
 
+-- Adds the steps that these items name to names, by the slot of their workflow.
+function M.steps_by_slot(names, items)
+  for i = 1, #items do
+    local item = items[i]
+    local some = names[item.slot]
+    if some then
+      some[#some + 1] = item.step
+    else
+      names[item.slot] = { item.step }
+    end
+  end
+  return names
+end
+
 -- Gives an invisible workflow its header: from this call on it exists.
 function M.create(tx, workflow, before, steps, after)
   workflow.h = header.new(steps, tx.ms, match(after, "^,(%d*),(c?),"))

@@ -25,7 +25,7 @@ from rwf.model.payload import encode
 from rwf.model.states import Reason
 from rwf.model.views import PartialList
 from rwf.protocol.codecs import time_of_stamp
-from rwf.protocol.declare import Arg, Refusal, ServerFunction, decoder_of
+from rwf.protocol.declare import Arg, Refusal, ServerFunction
 from rwf.protocol.functions.namespace import Namespace
 from rwf.protocol.keys import Keys, partition_of
 from rwf.protocol.requests import CONNECT, Call, Op, Reply, Together, ask, call_of
@@ -357,11 +357,6 @@ def encoded_payload(ctx: OpContext, value: Any, action: str) -> bytes | None:
         known = error.code in set(Reason)
         reason = Reason(error.code) if known else Reason.INVALID_ARGUMENT
         raise invalid(action, error.message, reason) from None
-
-
-def rejection(action: str, scope: str, reply: Sequence[bytes]) -> CommandRejected:
-    """A refusal as the server told it, of a function that is not declared yet."""
-    return rejected(action, scope, decoder_of(Refusal)(reply))
 
 
 def rejected(action: str, scope: str, refusal: Refusal) -> CommandRejected:

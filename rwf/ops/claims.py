@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from rwf.errors import RecordUnreadable, StoreUnavailable, WorkflowInvalid
 from rwf.model.limits import ITEMS_PER_CALL, QUEUES_PER_CLAIM
@@ -19,7 +19,7 @@ from rwf.ops.base import (
     OpContext,
     Slots,
     all_partitions,
-    ask_each,
+    ask_partitions,
     catch_each,
     checked_id,
     checked_text,
@@ -34,22 +34,32 @@ from rwf.ops.base import (
 from rwf.ops.inputs import Judged, place_of, read_inputs
 from rwf.ops.waits import settle_waits
 from rwf.protocol.codecs import time_of
-from rwf.protocol.declare import Arg
+from rwf.protocol.declare import ServerFunction
+from rwf.protocol.functions.claims import (
+    BlockOnMissingResult,
+    ExtendLeases,
+    HeldClaim,
+    PauseClaims,
+    PeekSteps,
+    ReleaseClaims,
+    ReservedStep,
+    ReserveSteps,
+    StartedStep,
+    StartSteps,
+)
 from rwf.protocol.handed import Handed
 from rwf.protocol.keys import partition_of
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.requests import Op, ask
 
 _log = logging.getLogger("rwf")
 
 _CLAIM, _HEARTBEAT, _RELEASE = "claim", "heartbeat", "release"
 _MOST: Final = 1_000
 _LONGEST_LEASE: Final = 86_400.0
-_EXTEND, _GIVE_BACK, _MISSING = "x", "b", "m"
+T = TypeVar("T")
 
-
-Report = tuple[ClaimedStep, int | None, bool]
-"""Of a claim, when its lease ends now, None when it was lost; and whether its workflow was asked to
-cancel."""
+OnHeld = Callable[[Sequence[HeldClaim]], ServerFunction[list[T]]]
+"""A server function on claims, which answers something of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +149,17 @@ def _claim_first(
     It looks first where the entries are that come first, and takes only these: what somebody
     reserves and does not start, others wait for.
     """
-    keys = ctx.keys.partition
-    args: list[Arg] = [min(wanted, ITEMS_PER_CALL), *claimer.queues]
+    peek = PeekSteps(min(wanted, ITEMS_PER_CALL), claimer.queues)
     numbers = [n for n in range(ctx.keys.partitions) if n not in found.unreachable]
-    seen, away = yield from ask_each(ctx, {n: Call("peek", keys(n), args) for n in numbers})
+    seen, away = yield from ask_partitions(ctx, dict.fromkeys(numbers, peek))
     found.unreachable = tuple(sorted({*found.unreachable, *away}))
     # What comes behind the queue's name orders entries, whatever their queue.
     entries = [(entry.partition(b":")[2], n) for n, some in seen.items() for entry in some]
     shares = Counter(n for _, n in sorted(entries)[:wanted])
     if not shares:
         return False
-    calls = {n: Call("take", keys(n), [most, *claimer.queues]) for n, most in shares.items()}
-    taken, away = yield from ask_each(ctx, calls)
+    reserve = {n: ReserveSteps(most, claimer.queues) for n, most in shares.items()}
+    taken, away = yield from ask_partitions(ctx, reserve)
     starts = {n: start(ctx, n, claimer, some) for n, some in taken.items() if some}
     started = yield from reach_each(ctx, starts)
     found.unreachable = tuple(sorted({*found.unreachable, *away, *started.unreachable}))
@@ -163,29 +172,27 @@ def claim_in(
     ctx: OpContext, partition: int, claimer: Claimer, limit: int
 ) -> Op[tuple[int, list[ClaimedStep]]]:
     """Claims in one partition: how many entries it had, and what became claims."""
-    keys = ctx.keys.partition(partition)
-    entries = yield Call("take", keys, [limit, *claimer.queues])
+    reserve = ReserveSteps(limit, claimer.queues)
+    entries = yield from ask(ctx.keys.partition(partition), reserve)
     if not entries:
         return 0, []
     return len(entries), (yield from start(ctx, partition, claimer, entries))
 
 
-def take_each(
+def reserve_each(
     ctx: OpContext, partitions: Sequence[int], claimer: Claimer, limit: int
 ) -> Op[dict[int, list[bytes]]]:
     """Reserves up to ``limit`` entries in each of these partitions, in one round trip; by the
     partitions that answer. Raises StoreUnavailable when none does."""
-    args: list[Arg] = [limit, *claimer.queues]
-    found, _ = yield from ask_each(
-        ctx, {n: Call("take", ctx.keys.partition(n), args) for n in partitions}
-    )
+    reserve = ReserveSteps(limit, claimer.queues)
+    found, _ = yield from ask_partitions(ctx, dict.fromkeys(partitions, reserve))
     return found
 
 
 def start(
     ctx: OpContext, partition: int, claimer: Claimer, entries: Sequence[bytes]
 ) -> Op[list[ClaimedStep]]:
-    """Starts the steps of entries that ``take`` has reserved.
+    """Starts the steps of entries that were reserved.
 
     A workflow that nothing can be made of keeps nobody else from their steps: its entries are
     passed over, and go back by themselves.
@@ -207,20 +214,24 @@ def _start(
     ctx: OpContext, partition: int, claimer: Claimer, entries: Sequence[bytes]
 ) -> Op[list[ClaimedStep | Handed]]:
     slots = Slots(ctx, partition)
-    args: list[Arg] = [new_call_id(), claimer.worker, claimer.lease_ms]
-    for entry in entries:
-        place, workflow_id, step = entry.decode().rsplit("|", 2)
-        args += [slots.of(workflow_id), step, place]
-    replies, flags = yield Call("start", slots.keys, args)
-    whole, left = yield from told(ctx, entries, replies)
+    reserved = [reserved_step(slots, entry) for entry in entries]
+    function = StartSteps(new_call_id(), claimer.worker, claimer.lease_ms, reserved)
+    started = yield from ask(slots.keys, function)
+    whole, left = yield from told(ctx, entries, started.claims)
     for workflow_id, slot in slots:
-        if flags[slot - 1]:
+        if started.has_notices[slot - 1]:
             yield from settle_waits(ctx, workflow_id)
     return [*whole, *left]
 
 
+def reserved_step(slots: Slots, entry: bytes) -> ReservedStep:
+    """A reserved entry as it is sent."""
+    place, workflow_id, step = entry.decode().rsplit("|", 2)
+    return ReservedStep(slots.of(workflow_id), step, place)
+
+
 def told(
-    ctx: OpContext, entries: Sequence[bytes], replies: Sequence[Any]
+    ctx: OpContext, entries: Sequence[bytes], claims: Sequence[StartedStep | None]
 ) -> Op[tuple[list[ClaimedStep], list[Handed]]]:
     """The claims that became of entries; and those of which something is still to be read.
 
@@ -229,11 +240,11 @@ def told(
     """
     judged = Judged(ctx.max_input)
     left: list[Handed] = []
-    for entry, reply in zip(entries, replies, strict=True):
-        if not reply:
+    for entry, started in zip(entries, claims, strict=True):
+        if started is None:
             continue
         try:
-            handed = Handed.parse(entry, reply)
+            handed = Handed.parse(entry, started)
         except RecordUnreadable as error:
             warn_of(_place_of(entry), error)
         else:
@@ -260,7 +271,7 @@ def fill_in(ctx: OpContext, claims: Sequence[Handed]) -> Op[list[ClaimedStep]]:
 
 def _give_up(ctx: OpContext, judged: Judged) -> Op[None]:
     if judged.missing:
-        yield from _report(ctx, judged.missing, _MISSING, "")
+        yield from _on_each(ctx, judged.missing, BlockOnMissingResult)
     for reason, claims in judged.paused.items():
         yield from pause(ctx, claims, reason)
 
@@ -271,21 +282,21 @@ def heartbeat(
     """Extends leases; a lost one changes nothing, and one of a workflow that nothing can be made of
     is lost."""
     length, held_by = lease_ms(lease, _HEARTBEAT), _checked(claims, _HEARTBEAT)
-    reports = yield from _report(ctx, held_by, _EXTEND, length)
-    told = {id(held): (end, cancel) for held, end, cancel in reports}
+    reports = yield from _on_each(ctx, held_by, lambda held: ExtendLeases(length, held))
+    leases = {id(held): lease for held, lease in reports}
     extended: list[ClaimedStep] = []
     lost: list[ClaimedStep] = []
     asked: list[ClaimedStep] = []
     for held in held_by:
         if partition_of(held.workflow_id) in reports.unreachable:
             continue
-        end, cancel = told.get(id(held), (None, False))
-        if end is None:
+        found = leases.get(id(held))
+        if found is None or found.ends_ms is None:
             lost.append(held)
             continue
-        claimed = held.model_copy(update={"lease_expires_at": time_of(end)})
+        claimed = held.model_copy(update={"lease_expires_at": time_of(found.ends_ms)})
         extended.append(claimed)
-        if cancel:
+        if found.cancel_requested:
             asked.append(claimed)
     return HeartbeatReport(
         extended=tuple(extended),
@@ -297,8 +308,8 @@ def heartbeat(
 
 def release(ctx: OpContext, claims: Iterable[ClaimedStep]) -> Op[int]:
     """Gives unstarted work back, uncounted; how many leases still stood."""
-    reports = yield from _report(ctx, _checked(claims, _RELEASE), _GIVE_BACK, "")
-    return sum(end is not None for _, end, _ in reports)
+    reports = yield from _on_each(ctx, _checked(claims, _RELEASE), ReleaseClaims)
+    return sum(stood for _, stood in reports)
 
 
 def pause(ctx: OpContext, claims: Sequence[ClaimedStep], reason: PauseReason) -> Op[int]:
@@ -306,8 +317,8 @@ def pause(ctx: OpContext, claims: Sequence[ClaimedStep], reason: PauseReason) ->
 
     A step pauses for 0.5 s, and each time in a row for twice as long, up to 30 s (``pauses.lua``).
     """
-    reports = yield from _report(ctx, claims, reason.value, "")
-    return sum(end is not None for _, end, _ in reports)
+    reports = yield from _on_each(ctx, claims, lambda held: PauseClaims(reason.value, held))
+    return sum(stood for _, stood in reports)
 
 
 def _checked(claims: Iterable[ClaimedStep], action: str) -> list[ClaimedStep]:
@@ -322,14 +333,15 @@ def _checked(claims: Iterable[ClaimedStep], action: str) -> list[ClaimedStep]:
     return found
 
 
-def _report(
-    ctx: OpContext, claims: Sequence[ClaimedStep], what: str, length: Arg
-) -> Op[PartialList[Report]]:
-    """What a heartbeat finds of each claim; of a workflow that nothing can be made of, nothing."""
-    found: PartialList[Report] = PartialList()
+def _on_each(
+    ctx: OpContext, claims: Sequence[ClaimedStep], function: OnHeld[T]
+) -> Op[PartialList[tuple[ClaimedStep, T]]]:
+    """Each claim with what the function answers of it; without those of a workflow that nothing can
+    be made of."""
+    found: PartialList[tuple[ClaimedStep, T]] = PartialList()
     failed: dict[int, StoreUnavailable] = {}
     batches = list(_by_partition(claims))
-    ops = [_reported_each(ctx, batch, what, length) for batch in batches]
+    ops = [_on_batch(ctx, batch, function) for batch in batches]
     done = yield from side_by_side(ops)
     for batch, one in zip(batches, done, strict=True):
         if isinstance(one, StoreUnavailable):
@@ -345,29 +357,30 @@ def _report(
     return found
 
 
-def _reported_each(
-    ctx: OpContext, batch: Sequence[ClaimedStep], what: str, length: Arg
-) -> Op[list[Report]]:
+def _on_batch(
+    ctx: OpContext, batch: Sequence[ClaimedStep], function: OnHeld[T]
+) -> Op[list[tuple[ClaimedStep, T]]]:
     return catch_each(
-        lambda some: _reported(ctx, some, what, length),
+        lambda some: _on_claims(ctx, some, function),
         batch,
         lambda claimed: f"step {claimed.step} of {claimed.workflow_id}",
     )
 
 
-def _reported(
-    ctx: OpContext, claims: Sequence[ClaimedStep], what: str, length: Arg
-) -> Op[list[Report]]:
+def _on_claims(
+    ctx: OpContext, claims: Sequence[ClaimedStep], function: OnHeld[T]
+) -> Op[list[tuple[ClaimedStep, T]]]:
     slots = Slots(ctx, int(claims[0].workflow_id.partition("-")[0]))
-    args: list[Arg] = [what, length]
-    for claimed in claims:
-        step, lease = wire_name(claimed.step, _HEARTBEAT), wire_text(claimed.lease)
-        args += [slots.of(claimed.workflow_id), step, lease]
-    reply = yield Call("heartbeat", slots.keys, args)
-    return [
-        (claimed, None if end is None else int(end), bool(cancel))
-        for claimed, end, cancel in zip(claims, reply[::2], reply[1::2], strict=True)
+    held = [
+        HeldClaim(
+            slots.of(claimed.workflow_id),
+            wire_name(claimed.step, _HEARTBEAT),
+            wire_text(claimed.lease),
+        )
+        for claimed in claims
     ]
+    answers = yield from ask(slots.keys, function(held))
+    return list(zip(claims, answers, strict=True))
 
 
 def _by_partition(claims: Iterable[ClaimedStep]) -> Iterator[Sequence[ClaimedStep]]:

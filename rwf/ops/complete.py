@@ -27,25 +27,34 @@ from rwf.ops.base import (
     invalid,
     is_partition,
     new_call_id,
-    rejection,
+    rejected,
     unknown_workflow,
     wire_name,
     wire_text,
 )
-from rwf.ops.claims import Claimer, fill_in, start, told
+from rwf.ops.claims import Claimer, fill_in, reserved_step, start, told
 from rwf.ops.inputs import read_item
-from rwf.ops.waits import settle_waits, untold
-from rwf.protocol.declare import Arg
+from rwf.ops.waits import settle_waits
+from rwf.protocol.declare import Refusal
+from rwf.protocol.functions.completion import (
+    Complete,
+    Completed,
+    CompletedStep,
+    CompletedWorkflow,
+    ReportedStep,
+)
 from rwf.protocol.handed import Handed
 from rwf.protocol.headers import Header
 from rwf.protocol.records import Record, Row
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.requests import Op, ask
 from rwf.protocol.waits import Wait
 
 _ACTION: Final = "complete_step"
 _STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}
 MAX_SUMMARY: Final = 4096
 _BYTES_PER_CALL: Final = 262_144
+_NO_SLOT: Final = 0
+"""Of a report that is in no call yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +79,13 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A completion as it is sent: its fields behind the slot of its workflow, payload and note."""
+    """A completion that was checked, and what is sent of it; ``size``: how many bytes of payload
+    and note that has."""
 
     workflow_id: str
     step: str
-    fields: str
-    payload: bytes
-    note: bytes
+    size: int
+    report: ReportedStep
 
 
 def complete_step(ctx: OpContext, completion: Completion) -> Op[CommandResult]:
@@ -150,13 +159,12 @@ def batches(items: Iterable[tuple[int, Item]]) -> Iterator[list[tuple[int, Item]
     size = 0
     for number, item in items:
         step = item.workflow_id, item.step
-        more = len(item.payload) + len(item.note)
-        full = len(batch) == ITEMS_PER_CALL or (batch and size + more > _BYTES_PER_CALL)
+        full = len(batch) == ITEMS_PER_CALL or (batch and size + item.size > _BYTES_PER_CALL)
         if full or step in seen:
             yield batch
             batch, seen, size = [], set(), 0
         batch.append((number, item))
-        size += more
+        size += item.size
         seen.add(step)
     yield batch
 
@@ -182,24 +190,27 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
     payload = encoded_payload(ctx, asked.payload, _ACTION)
     command = checked_text(asked.command_id, "command_id", _ACTION)
     lease = checked_text(asked.lease, "lease", _ACTION)
-    fields = (
-        step,
-        code,
-        new_call_id(),
-        wire_text(command or ""),
-        wire_text(lease or ""),
-        "" if asked.retry_in is None else _delay_ms(asked.retry_in),
-        f"{random.random():.6f}",  # noqa: S311 - jitter
-        "" if payload is None else "1",
-        "1" if asked.force else "",
-        "" if asked.count else "1",
+    note = _note(asked, command)
+    report = ReportedStep(
+        slot=_NO_SLOT,
+        step=step,
+        asked=code,
+        call=new_call_id(),
+        command_id=wire_text(command or ""),
+        lease=wire_text(lease or ""),
+        retry_ms=None if asked.retry_in is None else _delay_ms(asked.retry_in),
+        jitter=f"{random.random():.6f}",  # noqa: S311 - jitter
+        force=asked.force,
+        uncounted=not asked.count,
+        payload=payload,
+        note=note,
     )
-    return Item(workflow_id, step, ",".join(fields), payload or b"", _note(asked, command))
+    return Item(workflow_id, step, len(payload or b"") + len(note), report)
 
 
-def _delay_ms(retry_in: float | timedelta) -> str:
+def _delay_ms(retry_in: float | timedelta) -> int:
     try:
-        return f"{round(seconds(retry_in, 'retry_in') * 1000)}"
+        return round(seconds(retry_in, "retry_in") * 1000)
     except ValueError as error:
         raise invalid(_ACTION, str(error)) from None
 
@@ -222,17 +233,14 @@ def _note(asked: Completion, command: str | None) -> bytes:
         raise invalid(_ACTION, "summary must not hold lone surrogates") from None
 
 
-Reply = CommandResult | CommandRejected | Exception
-
-
 def _complete_each(
     ctx: OpContext, items: Sequence[Item], claimer: Claimer | None, limit: int
-) -> Op[tuple[Sequence[Reply], list[ClaimedStep]]]:
+) -> Op[tuple[Sequence[CommandResult | Exception], list[ClaimedStep]]]:
     """One batch of one partition, or each of it by itself where that fails."""
     done = yield from catch_errors(_complete(ctx, items, claimer, limit))
     if not isinstance(done, Exception):
         return done
-    replies: list[Reply] = []
+    replies: list[CommandResult | Exception] = []
     for item in items:
         alone = yield from catch_errors(_complete(ctx, [item], None, 0))
         replies += [alone] if isinstance(alone, Exception) else alone[0]
@@ -247,53 +255,65 @@ def _complete(
     if not (yield from is_partition(ctx, partition)):
         return [unknown_workflow(_ACTION, item.workflow_id) for item in items], []
     slots = Slots(ctx, partition)
-    args = _arguments(slots, items, (), claimer, limit, views=True)
-    replies, flows, _, found, claims = yield Call("complete", slots.keys, args)
+    function = _function(slots, items, (), claimer, limit, with_views=True)
+    done = yield from ask(slots.keys, function)
+    workflows: dict[str, CompletedWorkflow] = {}
     for workflow_id, slot in slots:
-        if flows[slot - 1] and flows[slot - 1][3]:
-            flows[slot - 1][2], _ = yield from read_item(ctx, workflow_id, "", "w")
+        workflow = done.workflows[slot - 1]
+        if workflow is not None and workflow.unread:
+            context, _ = yield from read_item(ctx, workflow_id, "", "w")
+            workflow = workflow._replace(context=context)
+        if workflow is not None:
+            workflows[workflow_id] = workflow
     results: list[CommandResult | CommandRejected] = []
-    for item, reply in zip(items, replies, strict=True):
-        if reply[0] == b"rejected":
-            results.append(rejection(_ACTION, "step", reply))
+    for item, answer in zip(items, done.steps, strict=True):
+        if isinstance(answer, Refusal):
+            results.append(rejected(_ACTION, "step", answer))
         else:
-            flow = flows[slots.of(item.workflow_id) - 1]
-            results.append((yield from _result(ctx, item, reply, flow)))
-    for workflow_id, slot in slots:
-        if untold(flows[slot - 1]):
+            workflow = workflows[item.workflow_id]
+            results.append((yield from _result(ctx, item, answer, workflow)))
+    for workflow_id, workflow in workflows.items():
+        if workflow.has_notices:
             yield from settle_waits(ctx, workflow_id)
     if claimer is None:
         return results, []
-    next_, left = yield from told(ctx, found, claims)
-    reserved = [entry for entry, reply in zip(found, claims, strict=True) if not reply]
+    claimed, left = yield from told(ctx, done.found, done.claims)
+    reserved = _reserved(done)
     if reserved:
-        next_ += yield from start(ctx, partition, claimer, reserved)
-    return results, next_ + (yield from fill_in(ctx, left))
+        claimed += yield from start(ctx, partition, claimer, reserved)
+    return results, claimed + (yield from fill_in(ctx, left))
 
 
-def _arguments(
+def _reserved(done: Completed) -> list[bytes]:
+    """The entries that are to be started with a later call."""
+    return [entry for entry, claim in zip(done.found, done.claims, strict=True) if claim is None]
+
+
+def _function(
     slots: Slots,
     items: Sequence[Item],
     entries: Sequence[bytes],
     claimer: Claimer | None,
     limit: int,
     *,
-    views: bool,
-) -> list[Arg]:
-    """What ``complete.lua`` takes."""
-    args: list[Arg] = ["1" if views else ""]
-    if claimer is None:
-        args += ["", "", "", "", ""]
-    else:
-        queues = ",".join(claimer.queues)
-        args += [limit or "", queues, new_call_id(), claimer.worker, claimer.lease_ms]
-    args.append(len(entries))
-    for entry in entries:
-        place, workflow_id, step = entry.decode().rsplit("|", 2)
-        args.append(f"{slots.of(workflow_id)},{step},{place}")
+    with_views: bool,
+) -> Complete:
+    reserved = [reserved_step(slots, entry) for entry in entries]
     for item in items:
-        args += [f"{slots.of(item.workflow_id)},{item.fields}", item.payload, item.note]
-    return args
+        item.report.slot = slots.of(item.workflow_id)
+    reports = [item.report for item in items]
+    if claimer is None:
+        return Complete(with_views, 0, "", "", 0, (), reserved, reports)
+    return Complete(
+        with_views,
+        limit,
+        new_call_id(),
+        claimer.worker,
+        claimer.lease_ms,
+        claimer.queues,
+        reserved,
+        reports,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,36 +343,36 @@ def turn(
     asked for. The answers have no views, which would cost more than all else.
     """
     slots = Slots(ctx, partition)
-    args = _arguments(slots, items, reserved, claimer, limit, views=False)
-    replies, _, started, found, claims = yield Call("complete", slots.keys, args)
+    function = _function(slots, items, reserved, claimer, limit, with_views=False)
+    done = yield from ask(slots.keys, function)
     refusals: list[CommandRejected | None] = []
-    for item, reply in zip(items, replies, strict=True):
-        refused = reply[0] == b"rejected"
-        refusals.append(rejection(_ACTION, "step", reply) if refused else None)
-        if not refused and Row.is_open(reply[2]):
-            origin = f"{item.step}:{reply[1].decode()}"
-            yield from advance_origin(ctx, item.workflow_id, origin)
-    claimed, lacking = yield from told(ctx, [*reserved, *found], [*started, *claims])
-    left = [entry for entry, reply in zip(found, claims, strict=True) if not reply]
-    return Turn(refusals, claimed, lacking, left, len(found))
+    for item, answer in zip(items, done.steps, strict=True):
+        if isinstance(answer, Refusal):
+            refusals.append(rejected(_ACTION, "step", answer))
+            continue
+        refusals.append(None)
+        if Row.is_open(answer.row):
+            yield from advance_origin(ctx, item.workflow_id, f"{item.step}:{answer.attempt}")
+    claimed, lacking = yield from told(ctx, [*reserved, *done.found], [*done.started, *done.claims])
+    return Turn(refusals, claimed, lacking, _reserved(done), len(done.found))
 
 
 def _result(
-    ctx: OpContext, item: Item, reply: Sequence[Any], flow: Sequence[Any]
+    ctx: OpContext, item: Item, answer: CompletedStep, workflow: CompletedWorkflow
 ) -> Op[CommandResult]:
-    kind, attempt, row_text, record, input_, step_context, wait, left = reply
-    static, counts, context, _, _ = flow
-    if left:
+    input_, step_context = answer.input, answer.context
+    if answer.unread:
         input_, step_context = yield from read_item(ctx, item.workflow_id, item.step, "p")
-    header = Header.parse(static, counts)
+    header, context = Header.parse(workflow.static, workflow.counts), workflow.context
+    wait = answer.wait
     awaiting = Wait.parse(wait).view(item.workflow_id, item.step) if wait else None
-    row = Row.parse(row_text)
+    row = Row.parse(answer.row)
     if row.open:
-        origin = f"{item.step}:{attempt.decode()}"
+        origin = f"{item.step}:{answer.attempt}"
         row, header, context = yield from advance_origin(ctx, item.workflow_id, origin)
     return CommandResult(
-        outcome=kind.decode(),
-        step=Record.parse(item.step, record).view(header, input_, step_context, awaiting),
+        outcome=answer.outcome,
+        step=Record.parse(item.step, answer.record).view(header, input_, step_context, awaiting),
         workflow=header.view(item.workflow_id, context),
         released=row.released,
         released_count=row.released_count,

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 
 import orjson
@@ -114,11 +114,6 @@ class TopicRepair(Enum):
 
 Unsettled = dict[str, bool]
 """Workflows with something left to tell or, where true, to walk."""
-
-
-def untold(header: Sequence[Any]) -> bool:
-    """Whether the reply that ends with this header says that topics have not been told all."""
-    return bool(header and header[-1])
 
 
 def settle_waits(ctx: OpContext, workflow_id: str) -> Op[None]:

@@ -105,7 +105,7 @@ def server_function(
     return declare
 
 
-@typing.dataclass_transform(frozen_default=True)
+@typing.dataclass_transform()
 def item(*, packed: int = 0) -> Callable[[type[E]], type[E]]:
     """Declares the elements of a list argument, whose fields travel in their order.
 
@@ -114,7 +114,6 @@ def item(*, packed: int = 0) -> Callable[[type[E]], type[E]]:
     """
 
     def declare(cls: type[E]) -> type[E]:
-        # Type checkers take it for frozen; at run time that would make each of many slow to build.
         declared: Any = dataclasses.dataclass(slots=True)(cls)
         declared.packed = packed
         names = [field.name for field in dataclasses.fields(declared)]
@@ -146,7 +145,7 @@ class Parameter:
             return
         if not self.last:
             into.append(len(value))
-        if issubclass(self.items, Item):
+        if self.items not in _PLAIN:
             for element in value:
                 into += item_arguments(element)
         else:
@@ -161,9 +160,12 @@ def _sent(value: Any) -> Arg:
 
 def item_arguments(element: Any) -> list[Arg]:
     """What is sent for an element of a list."""
-    values = [_sent(value) for value in type(element).values(element)]
-    packed = element.packed
-    return [",".join(map(str, values[:packed])), *values[packed:]] if packed else values
+    fields, packed = type(element).values(element), element.packed
+    # Most are texts, which are sent as they are.
+    values = [value if value.__class__ is str else _sent(value) for value in fields]
+    if packed:
+        values[:packed] = [",".join(map(str, values[:packed]))]
+    return values
 
 
 def _parameters(function: Any) -> tuple[Parameter, ...]:

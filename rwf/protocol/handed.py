@@ -1,8 +1,7 @@
-"""A claim as a server's reply tells it (``handout.lua``), and what its input is made of."""
+"""A claim as a server's reply tells it (``dispatch.lua``), and what its input is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from rwf.model.payload import decode
 from rwf.model.result_refs import fill, references
 from rwf.model.views import ClaimedStep, WakingSignal
 from rwf.protocol.codecs import UNREADABLE, reading, time_of, value_of
+from rwf.protocol.functions.claims import StartedStep
 from rwf.protocol.records import Record
 from rwf.protocol.waits import Wait
 
@@ -50,27 +50,24 @@ class Handed:
 
     @classmethod
     @reading
-    def parse(cls, entry: bytes, reply: Sequence[Any]) -> Handed:
-        """Takes a reply apart."""
+    def parse(cls, entry: bytes, started: StartedStep) -> Handed:
+        """The claim that became of an entry; raises RecordUnreadable."""
         _, workflow_id, step = entry.decode().rsplit("|", 2)
-        text, input_, context, wait, payload, told, inserted, workflow_context, left = reply
         handed = cls(
             workflow_id,
             step,
-            Record.parse(step, text),
-            inserted,
-            left.decode(),
-            input_,
-            context,
-            workflow_context,
-            wait,
-            payload,
+            Record.parse(step, started.record),
+            started.inserted,
+            started.unread,
+            started.input,
+            started.context,
+            started.workflow_context,
+            started.wait,
+            started.signal_payload,
         )
-        handed.size = len(input_ or b"")
-        if told:
-            parts = iter(told)
-            for name, kind, result in zip(parts, parts, parts, strict=True):
-                handed.take(name.decode(), kind, result)
+        handed.size = len(started.input or b"")
+        for result in started.results:
+            handed.take(result.step.decode(), result.kind, result.payload)
         return handed
 
     def take(self, name: str, kind: bytes, payload: bytes | None) -> None:

@@ -19,7 +19,7 @@ LIBS: Final = (
     "integer", "states", "keyslots", "header", "record", "transaction",
     "backoff", "queue", "results", "evidence", "outbox", "waits", "transitions",
     "propagate", "expiry", "claims", "pauses", "sweep", "recovery", "dispatch", "flush",
-    "staging", "topic", "repair", "arguments",
+    "leases", "staging", "topic", "repair", "arguments",
 )  # fmt: skip
 
 # By whether a function only reads, and whether it is carried out past maxmemory.

@@ -58,7 +58,7 @@ def _reader(function: type[ServerFunction[Any]]) -> Iterator[str]:
         else:
             yield from (f"    {line}" for line in _list(parameter, place, at))
             values.append(parameter.name)
-            place, at = "at", 0
+            place, at = "next_at", 0
     yield from _call(values)
     yield "  end"
     yield "end"
@@ -91,7 +91,7 @@ def _value(kind: type, optional: bool, text: str) -> str:
 
 
 def _list(parameter: Parameter, place: str | None, offset: int) -> Iterator[str]:
-    """Reads a list into a table of its name; ``at`` is then where the next argument stands."""
+    """Reads a list into a table of its name; ``next_at`` is then where the next argument stands."""
     assert parameter.items is not None
     name = parameter.name
     start = str(offset) if place is None else f"{place} + {offset}" if offset else place
@@ -102,7 +102,7 @@ def _list(parameter: Parameter, place: str | None, offset: int) -> Iterator[str]
     times = f" * {width}" if width > 1 else ""
     yield f"local {name}_end = {start} + tonumber({_at(place, offset)}){times}"
     yield from _elements(parameter, f"{start} + 1", f"{name}_end")
-    yield f"{'local at' if place is None else 'at'} = {name}_end + 1"
+    yield f"{'local next_at' if place is None else 'next_at'} = {name}_end + 1"
 
 
 def _elements(parameter: Parameter, first: str, last: str) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _elements(parameter: Parameter, first: str, last: str) -> Iterator[str]:
         yield f"local {parameter.name} = {{ unpack(argv, {first}, {last}) }}"
         return
     width, before, value = _element(parameter.items)
-    yield f"local {parameter.name} = {{}}"
+    yield f"local {parameter.name}, {parameter.name}_length = {{}}, 0"
     yield f"for at = {first}, {last}{f', {width}' if width > 1 else ''} do"
     yield from _appended(parameter.name, before, value)
     yield "end"
@@ -126,7 +126,8 @@ def _appended(name: str, before: list[str], value: list[str]) -> Iterator[str]:
     """Appends an element to the table of this name."""
     first, *others = value
     yield from (f"  {line}" for line in before)
-    yield f"  {name}[#{name} + 1] = {first}"
+    yield f"  {name}_length = {name}_length + 1"
+    yield f"  {name}[{name}_length] = {first}"
     yield from (f"  {line}" for line in others)
 
 
@@ -143,7 +144,7 @@ def _element(items: type) -> tuple[int, list[str], list[str]]:
     if packed:
         names = ", ".join(name for name, _, _ in packed)
         pattern = ",".join(["([^,]*)"] * len(packed))
-        before.append(f'local {names} = match(argv[at], "^{pattern}$")')
+        before += [f"local {names} =", f'  match(argv[at], "^{pattern}$")']
         values += [f"{name} = {_value(kind, optional, name)}" for name, kind, optional in packed]
         offset = 1
     for name, kind, optional in others:

@@ -33,11 +33,6 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
     **{
         function.name: function
         for function in (
-            Function("complete"),
-            Function("peek"),
-            Function("take"),
-            Function("start"),
-            Function("heartbeat", when_full=True),
             Function("fire", when_full=True),
             Function("timers", reads_only=True),
             Function("queues", reads_only=True),
@@ -50,9 +45,7 @@ FUNCTIONS: Final[dict[str, Function | type[ServerFunction[Any]]]] = {
 # the publishing verb, and whether this very call was sent before.
 PUBLISHING: Final = frozenset(
     {
-        "complete",
-        "start", "heartbeat", "fire",
-
+        "fire",
         *(function.name for function in DECLARED.values() if function.publishes),
     }
 )  # fmt: skip

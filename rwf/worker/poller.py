@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Final
 
 from rwf.errors import RwfError
-from rwf.ops.claims import Claimer, take_each
+from rwf.ops.claims import Claimer, reserve_each
 from rwf.runtime import Runtime
 from rwf.worker.availability import Link
 from rwf.worker.inflight import Bench, Desk
@@ -84,7 +84,7 @@ class Finder:
         bench.on_the_way += asked
         kept = 0
         try:
-            op = take_each(
+            op = reserve_each(
                 self._runtime.ctx, [desk.partition for desk in desks], self._claimer, share
             )
             found = await self._runtime.run(op)

@@ -9,8 +9,10 @@ from rwf import Client, Completion
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer
 from rwf.ops.complete import complete_many, prepared, turn
+from rwf.protocol.functions.claims import ReserveSteps
+from rwf.protocol.functions.completion import Complete
 from rwf.protocol.records import Record
-from rwf.protocol.requests import Call
+from rwf.protocol.requests import Call, ask
 from tests.contract.flows import fan_out, flow, one_call, refused, states
 from tests.waiting import until
 
@@ -96,12 +98,12 @@ def test_a_batch_sent_again_is_told_its_own_claims_only(one_client: Client) -> N
     claimer = Claimer.checked(["default"], "first", 30.0)
     call = next(complete_many(one_client._ctx, [report(held)], claimer, 2))
     assert isinstance(call, Call)
-    both = one_client._run(one_call(call))[3]
+    both = Complete.decoded(one_client._run(one_call(call))).found
     raced = {one.rpartition(b"|")[2].decode() for one in both}
     assert raced == {"b", "c"}
     one_client.recover_step(held.workflow_id, "c", "retry", force=True)
     (other,) = one_client.claim(["default"], worker_id="second")
-    again = one_client._run(one_call(call.repeated()))[3]
+    again = Complete.decoded(one_client._run(one_call(call.repeated()))).found
     assert (other.step, [one.rpartition(b"|")[2] for one in again]) == ("c", [b"b"])
 
 
@@ -147,15 +149,13 @@ def test_a_turn_sent_again_finds_claims_that_a_timeout_has_shortened(one_client:
 
 def reserve_one(client: Client) -> list[bytes]:
     """Reserves an entry of the queue, as a worker's earlier trip has."""
-    take = Call("take", client._ctx.keys.partition(0), [1, "default"])
-    entries: list[bytes] = client._run(one_call(take))
-    return entries
+    return client._run(ask(client._ctx.keys.partition(0), ReserveSteps(1, ["default"])))
 
 
 def told_of(reply: Any) -> list[str]:
     """The steps that a trip's reply hands out, as often as it does."""
-    _, _, started, _, claims = reply
-    parsed = [Record.parse("", told[0]) for told in (*started, *claims) if told]
+    done = Complete.decoded(reply)
+    parsed = [Record.parse("", told.record) for told in (*done.started, *done.claims) if told]
     return sorted("abc"[record.position] for record in parsed)
 
 

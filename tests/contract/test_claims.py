@@ -13,7 +13,8 @@ from rwf import Client, Completion, StoreUnavailable, Workflow
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer, claim_in, start
 from rwf.protocol.declare import Arg
-from rwf.protocol.requests import Call
+from rwf.protocol.functions.claims import ReserveSteps
+from rwf.protocol.requests import Call, ask
 from rwf.transport.session import Session
 from tests.conftest import connect
 from tests.contract.flows import drive, flow, one_call, partition_key, raw, refused, states
@@ -227,8 +228,8 @@ def _soon(status: str) -> dict[str, Any]:
 def reserved(one_client: Client) -> Iterator[bytes]:
     """An entry that a claimer has taken; one without a step is never handed out."""
     one_client.insert(flow("a b:a", name="reserved"))
-    take = Call("take", one_client._ctx.keys.partition(0), [1, *ANYBODY.queues])
-    (entry,) = one_client._run(one_call(take))
+    reserve = ReserveSteps(1, ANYBODY.queues)
+    (entry,) = one_client._run(ask(one_client._ctx.keys.partition(0), reserve))
     yield entry
     assert one_client.queues()[0].available == 0
 
@@ -383,7 +384,7 @@ def test_a_start_sent_again_gets_no_step_that_has_gone_to_another(one_client: Cl
     view = one_client.insert(flow("a"))
     claimer = Claimer.checked(["default"], "first", 30.0)
     entries = one_client._run(
-        one_call(Call("take", one_client._session.keys.partition(0), [1, "default"]))
+        ask(one_client._session.keys.partition(0), ReserveSteps(1, ["default"]))
     )
     call = next(start(one_client._ctx, 0, claimer, entries))
     assert isinstance(call, Call)

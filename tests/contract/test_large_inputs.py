@@ -12,7 +12,8 @@ from rwf.model.views import ClaimedStep, CommandResult
 from rwf.ops import claims
 from rwf.ops.claims import Claimer
 from rwf.ops.complete import complete_many, turn
-from rwf.protocol.requests import Call, Op, Together
+from rwf.protocol.functions.claims import ReserveSteps
+from rwf.protocol.requests import Call, Op, Together, ask
 from tests.contract.flows import flow, one_call, own_key, raw, states
 from tests.contract.test_bounded_reads import MOST_BYTES, longest, size_of
 from tests.servers import AnyServer
@@ -87,7 +88,7 @@ def test_large_results_are_read_after_the_claim(client: Client) -> None:
     (held,), calls = claim(client)
     assert [pair[0] for pair in held.input] == list(range(20))
     assert {pair[1] for pair in held.input} == {LARGE}
-    assert calls["start"] == 1
+    assert calls["start_steps"] == 1
     assert 6 <= calls["inputs"] <= 8
     assert client.complete(held).workflow.id == view_id
 
@@ -116,7 +117,7 @@ def test_many_claims_with_some_references_are_filled_in_by_one_more_trip(client:
     while len(found) < 40:
         some, calls = claim(client, 40)
         found += some
-        trips += calls["start"]
+        trips += calls["start_steps"]
     assert all(held.input == [[n, "r"] for n in range(3)] for held in found)
 
 
@@ -182,8 +183,8 @@ def test_a_workers_trip_leaves_what_is_to_be_read_to_the_worker(one_client: Clie
     completed(one_client, joined(100), "r")
     one_client.insert(flow("a", queue="late"))
     claimer = Claimer.checked(["late"], "w", 30)
-    take = Call("take", one_client._ctx.keys.partition(0), [5, "late"])
-    reserved = one_client._run(one_call(take))
+    reserve = ReserveSteps(5, ["late"])
+    reserved = one_client._run(ask(one_client._ctx.keys.partition(0), reserve))
     done, calls = driven(one_client, turn(one_client._ctx, 0, [], reserved, claimer, 0))
     assert ([held.step for held in done.claimed], len(done.lacking)) == (["a"], 1)
     assert calls == {"complete": 1}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rwf import Client, StepContext, Worker
-from rwf.ops.claims import Claimer, take_each
+from rwf.ops.claims import Claimer, reserve_each
 from rwf.protocol.requests import Op
 from tests.contract.flows import fan_out, flow
 from tests.contract.workers import at_work, client_of, until_ended
@@ -38,9 +38,9 @@ def polls(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[int]]:
     def told(scope: Any, partitions: Sequence[int], claimer: Claimer, limit: int) -> Op[Any]:
         asked.append(partitions)
         assert limit >= 1
-        return take_each(scope, partitions, claimer, limit)
+        return reserve_each(scope, partitions, claimer, limit)
 
-    monkeypatch.setattr("rwf.worker.poller.take_each", told)
+    monkeypatch.setattr("rwf.worker.poller.reserve_each", told)
     return asked
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
-from rwf import Client, Completion, RwfError
+from rwf import Client, Completion, RwfError, result
 from rwf.model.states import TERMINAL_STEPS, PauseReason, StepState
 from rwf.model.views import Callback
 from rwf.ops.claims import pause
@@ -122,6 +122,9 @@ def claims(client: Client) -> None:
     (held,) = client.claim(["default"], worker_id="w")
     client.complete(held, "retryable", retry_in=SOON, count=False)
     fired(client)
+    lacking = flow("a", queue="lacking").add("b", worker="work", queue="b", input=result("a", "x"))
+    client.complete_step(client.insert(lacking).id, "a")
+    client.claim(["b"], worker_id="w")  # it is blocked, as there is no such place
 
 
 def signals(client: Client) -> None:

@@ -110,9 +110,15 @@ class Actor:
             return "report", self.next.step
         if self.next is None:
             return "", self.program.__name__
-        arguments = {"take": (), "cancel": (), "start": self.next.args[4:5]}
+        arguments = {"reserve_steps": (), "cancel": (), "start_steps": self._started()}
         about = arguments.get(self.next.function, self.next.args)
         return self.next.function, str(about)
+
+    def _started(self) -> list[str]:
+        """The steps that the next call starts."""
+        assert isinstance(self.next, Call)
+        entries = (str(argument).split(",") for argument in self.next.args)
+        return [entry[1] for entry in entries if len(entry) == 3]
 
 
 @dataclass(frozen=True)
@@ -202,7 +208,7 @@ class Explorer:
     def _choices(self, node: Node, actor: Actor) -> tuple[str | None, ...]:
         if isinstance(actor.next, Choice):
             return OUTCOMES
-        idle = actor.next is None or (actor.next.function == "take" and not node.ready)
+        idle = actor.next is None or (actor.next.function == "reserve_steps" and not node.ready)
         return () if idle else (None,)
 
     def _moved(self, node: Node, number: int, choice: str | None) -> Node:
@@ -241,7 +247,7 @@ class Explorer:
 
     def _actor(self, program: Program, replies: tuple[Any, ...] = ()) -> Actor:
         request = self._request(program, replies)
-        if isinstance(request, Call) and request.function == "take":
+        if isinstance(request, Call) and request.function == "reserve_steps":
             replies = ()  # a worker remembers nothing of its last step
         return Actor(program, replies, request)
 
@@ -313,7 +319,7 @@ class Explorer:
         self, node: Node, request: Call, actor: Actor, choice: str | None, moved: Actor
     ) -> Operated:
         """The model after the same command; whether the server has judged it in the same way."""
-        if request.function == "start" and isinstance(moved.next, Choice):
+        if request.function == "start_steps" and isinstance(moved.next, Choice):
             self._may_run(node, moved.next.step)
             if self.exact:
                 model = deepcopy(node.model)

@@ -196,20 +196,38 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "ready timers",
         },
     },
-    "heartbeat": {
+    "extend_leases": {
+        "sweep": {
+            "timers",
+        },
+    },
+    "release_claims": {
         "nothing": {
-            "e",
-            "e p",
             "ready stats timers w",
         },
         "rebuild": {
-            "e p timers w",
             "ready timers w",
         },
         "sweep": {
-            "e p timers",
             "ready",
             "ready timers",
+        },
+    },
+    "block_on_missing_result": {
+        "sweep": {
+            "timers",
+        },
+    },
+    "pause_claims": {
+        "nothing": {
+            "e",
+            "e p",
+        },
+        "rebuild": {
+            "e p timers w",
+        },
+        "sweep": {
+            "e p timers",
             "timers",
         },
     },
@@ -374,7 +392,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "timers",
         },
     },
-    "start": {
+    "start_steps": {
         "rebuild": {
             "reserved timers w",
         },
@@ -403,7 +421,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "reg timers",
         },
     },
-    "take": {
+    "reserve_steps": {
         "nothing": {
             "ready reserved",
         },

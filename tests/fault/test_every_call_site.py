@@ -44,7 +44,7 @@ SINGLE: Final = {
     "release_key",
     "set_gauges",
     "forget",
-    "peek",
+    "peek_steps",
 }
 
 

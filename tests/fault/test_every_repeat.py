@@ -18,7 +18,7 @@ from tests.servers import Server
 
 REPEATS: Final = 3
 # A lost call's entries go back by themselves after 5 s, uncounted; its repeat reserves others.
-RESERVES: Final = ("take",)
+RESERVES: Final = ("reserve_steps",)
 # Before any call of an operation; ``test_lost_replies.test_making_a_namespace`` repeats it.
 WHILE_CONNECTING: Final = ("create_namespace",)
 # "advance" walks a slice further, as whoever calls it does. Of these the first answer cannot be
@@ -26,7 +26,8 @@ WHILE_CONNECTING: Final = ("create_namespace",)
 # and claims are known by their ids), or that nothing is left to be mended, removed or extended; and
 # a refusal is told again without the next step that its reason alone does not tell.
 OTHER_ANSWERS: Final = (
-    "acknowledge", "advance", "insert", "complete", "heartbeat", "recover", "prune",
+    "acknowledge", "advance", "insert", "complete", "recover", "prune", "release_claims",
+    "block_on_missing_result", "pause_claims",
     "repair_workflow", "repair_callbacks", "correct_counts", "set_gauges", "repair_keys",
     "repair_topic", "remove_orphans", "update_topic", "judge_topic",
 )  # fmt: skip

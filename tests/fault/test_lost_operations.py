@@ -96,11 +96,11 @@ def test_a_refused_recovery(direct: Client, lossy: Client, cut: Cut) -> None:  #
 
 def test_claim(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     view = direct.insert(flow("a"))
-    cut("start")
+    cut("start_steps")
     (claimed,) = lossy.claim(["default"], worker_id="w")
     assert (claimed.step, claimed.attempt) == ("a", 1)
     assert direct.step(view.id, "a").attempt == 1
-    cut("heartbeat")
+    cut("extend_leases")
     assert len(lossy.heartbeat([claimed]).extended) == 1
     cut("complete")
     item = Completion(workflow_id=view.id, step="a", lease=claimed.lease)
@@ -140,7 +140,7 @@ def test_a_repeated_batch_claims_no_more_than_asked(
 def test_reserving(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     """What a lost call has reserved goes back by itself, and has counted nothing."""
     view = direct.insert(flow("a"))
-    cut("take")
+    cut("reserve_steps")
     found = lossy.claim(["default"], worker_id="w")
     if not found:
         assert states(direct, view.id) == "a=available"
@@ -154,7 +154,7 @@ def test_reserving(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F8
 def test_giving_back(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     direct.insert(flow("a"))
     held = direct.claim(["default"], worker_id="w")
-    cut("heartbeat")
+    cut("release_claims")
     assert lossy.release(held) in (0, 1)
     (again,) = direct.claim(["default"], worker_id="w")
     assert again.attempt == 1
@@ -164,7 +164,7 @@ def test_a_missing_result(direct: Client, lossy: Client, cut: Cut) -> None:  # n
     workflow = flow("a").add("b", worker="work", input=result("a", "x"))
     view = direct.insert(workflow)
     direct.complete_step(view.id, "a")
-    cut("heartbeat")
+    cut("block_on_missing_result")
     assert lossy.claim(["default"], worker_id="w") == []
     assert states(direct, view.id) == "a=completed b=pending"
     assert direct.step(view.id, "b").attempt == 0

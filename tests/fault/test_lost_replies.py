@@ -18,7 +18,8 @@ from rwf.model.states import PauseReason
 from rwf.model.views import Callback, CommandResult, WorkflowView
 from rwf.ops.claims import Claimer, pause
 from rwf.ops.complete import complete_step, prepared, turn
-from rwf.protocol.requests import Call
+from rwf.protocol.functions.claims import ReserveSteps
+from rwf.protocol.requests import Call, ask
 from rwf.transport import patience
 from tests import invariants
 from tests.conftest import connect
@@ -404,7 +405,7 @@ def test_an_uncounted_retry_is_one(direct: Client, lossy: Client, cut: Cut) -> N
 def test_a_step_is_given_back_for_a_while_once(direct: Client, lossy: Client, cut: Cut) -> None:
     view = direct.insert(flow("a"))
     held = direct.claim(["default"], worker_id="w")
-    cut("heartbeat")
+    cut("pause_claims")
     lossy._run(pause(lossy._ctx, held, PauseReason.NO_HANDLER))
     step = direct.step(view.id, "a")
     assert step.retry_at is not None
@@ -429,8 +430,7 @@ def test_a_workers_trip_hands_out_each_step_once(direct: Client, lossy: Client, 
     direct.insert(flow("a b c d"))
     (held,) = direct.claim(["default"], worker_id="w")
     claimer = Claimer.checked(["default"], "w", 30)
-    take = Call("take", direct._ctx.keys.partition(0), [2, "default"])
-    reserved = direct._run(one_call(take))
+    reserved = direct._run(ask(direct._ctx.keys.partition(0), ReserveSteps(2, ["default"])))
     report = Completion(workflow_id=held.workflow_id, step=held.step, lease=held.lease)
     cut("complete")
     items = [prepared(lossy._ctx, report)]

@@ -6,6 +6,7 @@ import pytest
 
 from rwf.ops import complete
 from rwf.ops.complete import Item, batches
+from rwf.protocol.functions.completion import ReportedStep
 
 
 def cut(*items: Item) -> list[list[int]]:
@@ -13,7 +14,21 @@ def cut(*items: Item) -> list[list[int]]:
 
 
 def item(step: str, payload: bytes = b"", note: bytes = b"", workflow_id: str = "0-x") -> Item:
-    return Item(workflow_id, step, "", payload, note)
+    report = ReportedStep(
+        slot=0,
+        step=step,
+        asked="c",
+        call="x",
+        command_id="",
+        lease="",
+        retry_ms=None,
+        jitter="0",
+        force=False,
+        uncounted=False,
+        payload=payload,
+        note=note,
+    )
+    return Item(workflow_id, step, len(payload) + len(note), report)
 
 
 def test_a_call_holds_64() -> None:

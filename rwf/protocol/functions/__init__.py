@@ -3,7 +3,9 @@
 from rwf.protocol.declare import FUNCTIONS
 from rwf.protocol.functions import (
     callbacks,
+    claims,
     commands,
+    completion,
     inserts,
     namespace,
     prune,
@@ -18,7 +20,9 @@ from rwf.protocol.functions import (
 __all__ = [
     "FUNCTIONS",
     "callbacks",
+    "claims",
     "commands",
+    "completion",
     "inserts",
     "namespace",
     "prune",

@@ -1,0 +1,21 @@
+-- extend_leases: has leases end later; a lost one changes nothing.
+--
+-- Bound: 64 claims.
+-- Writes: records, timers, statistics, evidence of waits that have expired. Sent twice, it extends them
+--   from then on.
+-- Publishes: step_available, workflow_terminal, where waits have expired.
+return function(tx, lease_ms, held)
+  leases.open(tx, held)
+  local replies = {}
+  for i = 1, #held do
+    local workflow, step = leases.current(tx, held[i])
+    if step then
+      claims.extend(tx, workflow, held[i].step, step, lease_ms)
+      replies[i] = { integer.text(claims.due(workflow, step)), workflow.h.cancel ~= "" and "1" or "" }
+    else
+      replies[i] = { false, "" }
+    end
+  end
+  flush.commit(tx)
+  return replies
+end

@@ -1,0 +1,37 @@
+-- Claims that their holders name, {slot, step, lease}: those whose leases still stand, and giving them back.
+local M = {}
+
+-- Opens the workflows of claims, and ends their waits whose deadline has passed.
+function M.open(tx, held)
+  local names = transaction.steps_by_slot({}, held)
+  for slot = 1, #names do
+    expiry.expire(tx, transaction.workflow(tx, slot, names[slot]), {})
+  end
+end
+
+-- The workflow and the step of a claim whose lease is the step's current one; nothing for any other.
+function M.current(tx, claim)
+  local workflow = tx.workflows[claim.slot]
+  local step = workflow.h and workflow.h.semantics == states.VERSION and transaction.step(workflow, claim.step)
+  if step and claim.lease ~= "" and claims.lease(step) == claim.lease then
+    return workflow, step
+  end
+  return nil
+end
+
+-- Gives claimed steps back, each with give(tx, workflow, name, step, reason); tells which leases still stood.
+function M.give_back(tx, held, give, reason)
+  M.open(tx, held)
+  local stood = {}
+  for i = 1, #held do
+    local workflow, step = M.current(tx, held[i])
+    if step then
+      give(tx, workflow, held[i].step, step, reason)
+    end
+    stood[i] = step and "1" or ""
+  end
+  flush.commit(tx)
+  return stood
+end
+
+return M

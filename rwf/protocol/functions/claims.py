@@ -1,0 +1,126 @@
+"""Reserving steps, starting them, and what is done with their leases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rwf.protocol.declare import Item, ServerFunction, item, server_function
+
+
+@server_function("peek_steps")
+class PeekSteps(ServerFunction[list[bytes]]):
+    """The first entries of some queues, in the order in which they are to be claimed; they stay
+    where they are. Keys: the partition's."""
+
+    limit: int
+    queues: Sequence[str]
+
+
+@server_function("reserve_steps")
+class ReserveSteps(ServerFunction[list[bytes]]):
+    """Reserves the first entries of some queues for whoever is about to start their steps; answers
+    these, in the order in which they are to be claimed. Keys: the partition's."""
+
+    limit: int
+    queues: Sequence[str]
+
+
+@item(packed=3)
+class ReservedStep(Item):
+    """An entry of the ready queue that was reserved; ``place`` is its class and its order."""
+
+    slot: int
+    step: str
+    place: str
+
+
+class GivenResult(NamedTuple):
+    """What a reference to a step's result stands for: null (``kind`` is ``n``), the payload
+    (``v``), or nothing, as it is missing (``m``)."""
+
+    step: bytes
+    kind: bytes
+    payload: bytes | None
+
+
+class StartedStep(NamedTuple):
+    """A claim. ``inserted``: when the workflow was, in ms; ``unread``: letters of what the reply
+    had no room for and is to be read apart (``inputs``), or ``!`` where it cannot be told."""
+
+    record: bytes
+    input: bytes | None
+    context: bytes | None
+    wait: bytes | None
+    signal_payload: bytes | None
+    results: list[GivenResult]
+    inserted: int
+    workflow_context: bytes | None
+    unread: str
+
+
+class StartedSteps(NamedTuple):
+    """``claims``: what became of each entry, None for a step that is not to be had any more;
+    ``has_notices``: of each workflow, whether topics of its waits have not been told all."""
+
+    claims: list[StartedStep | None]
+    has_notices: list[bool]
+
+
+@server_function("start_steps", publishes=True)
+class StartSteps(ServerFunction[StartedSteps]):
+    """Gives reserved steps to a worker. Keys: those of each workflow."""
+
+    token: str
+    worker: str
+    lease_ms: int
+    entries: Sequence[ReservedStep]
+
+
+@item(packed=3)
+class HeldClaim(Item):
+    slot: int
+    step: str
+    lease: str
+
+
+class Lease(NamedTuple):
+    """``ends_ms``: when a lease ends, None when it was lost; and whether the step's workflow is
+    asked to end."""
+
+    ends_ms: int | None
+    cancel_requested: bool
+
+
+@server_function("extend_leases", publishes=True, when_full=True)
+class ExtendLeases(ServerFunction[list[Lease]]):
+    """Has leases end this much later than now. Keys: those of each workflow."""
+
+    lease_ms: int
+    held: Sequence[HeldClaim]
+
+
+@server_function("release_claims", publishes=True, when_full=True)
+class ReleaseClaims(ServerFunction[list[bool]]):
+    """Gives unstarted steps back, to the places that they had; answers which leases still stood.
+    Keys: those of each workflow."""
+
+    held: Sequence[HeldClaim]
+
+
+@server_function("block_on_missing_result", publishes=True, when_full=True)
+class BlockOnMissingResult(ServerFunction[list[bool]]):
+    """Gives unstarted steps back that cannot run as long as a result is missing which their input
+    refers to; answers which leases still stood. Keys: those of each workflow."""
+
+    held: Sequence[HeldClaim]
+
+
+@server_function("pause_claims", publishes=True, when_full=True)
+class PauseClaims(ServerFunction[list[bool]]):
+    """Gives steps that could not be begun back for a while; answers which leases still stood. Keys:
+    those of each workflow."""
+
+    reason: str
+    """Of ``PauseReason``."""
+    held: Sequence[HeldClaim]
