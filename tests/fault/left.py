@@ -340,17 +340,17 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "ready",
         },
     },
-    "judge_topic": {
-        "rebuild": {
-            "timers",
-        },
-    },
     "end_sweep_round": {
         "nothing": {
             "sweep",
         },
         "rebuild": {
             "sweep",
+        },
+    },
+    "judge_topic": {
+        "rebuild": {
+            "timers",
         },
     },
     "sweep_cursor": {
