@@ -27,7 +27,7 @@ end
 
 -- Finds queues that somebody has asked for. Returns where to go on.
 local function asked_for(served, cursor, found)
-  local page = command("ZSCAN", served, cursor, "COUNT", transaction.number(QUEUES_PER_PAGE))
+  local page = command("ZSCAN", served, cursor, "COUNT", integer.text(QUEUES_PER_PAGE))
   for i = 1, #page[2], 2 do
     found[page[2][i]] = true
   end
@@ -75,11 +75,11 @@ return function(keys, args)
   local tx = transaction.open(keys)
   local taken, first_taken = taken_out(keys)
   local ready, names, place = keys[keyslots.READY], chosen(keys, args, taken)
-  local reply = { transaction.number(tx.ms), place }
+  local reply = { integer.text(tx.ms), place }
   for name in pairs(names) do
     local from, to = "[" .. name .. ":", "(" .. name .. ";"
     reply[#reply + 1] = {
-      name, transaction.number(command("ZLEXCOUNT", ready, from, to) + (taken[name] or 0)),
+      name, integer.text(command("ZLEXCOUNT", ready, from, to) + (taken[name] or 0)),
       earlier(command("ZRANGEBYLEX", ready, from, to, "LIMIT", "0", "1")[1], first_taken[name]),
       command("ZSCORE", keys[keyslots.SERVED], name),
     }

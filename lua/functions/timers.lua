@@ -13,7 +13,7 @@
 -- Bound: as many members of each kind as the caller asks for (100).
 return function(keys, args)
   local timers, tx = keys[keyslots.TIMERS], transaction.open(keys)
-  local now = transaction.number(tx.ms)
+  local now = integer.text(tx.ms)
   local left_out = args[2]
   if left_out ~= "0" and command("ZRANK", timers, args[3]) ~= left_out - 1 then
     left_out = "0"
@@ -24,5 +24,5 @@ return function(keys, args)
     late = command("ZREVRANGEBYSCORE", timers, now, since, "LIMIT", "0", args[1])
   end
   local next_ = command("ZRANGEBYSCORE", timers, "(" .. now, "+inf", "WITHSCORES", "LIMIT", "0", "1")[2]
-  return { left_out, next_ and transaction.number(next_ - tx.ms) or "", now, due, late }
+  return { left_out, next_ and integer.text(next_ - tx.ms) or "", now, due, late }
 end
