@@ -230,7 +230,7 @@ def test_timers_that_nothing_implies_are_dropped_or_passed_over(client: Client) 
 
 def fire(client: Client, workflow_id: str, kind: str, step: str = "") -> None:
     """As a daemon does for a timer that is due."""
-    client._run(one_call(client._ctx.on_workflow("fire", workflow_id, ["", 1, kind, step])))
+    client._run(one_call(Call("fire", client._ctx.workflow_keys(workflow_id), ["", 1, kind, step])))
 
 
 def test_a_lease_timer_that_is_too_early_is_set_anew(one_client: Client) -> None:

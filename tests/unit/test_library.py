@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError
 from rwf import Client
 from rwf.errors import RwfError
 from rwf.protocol import library as module
+from rwf.protocol.declare import FUNCTIONS as DECLARED
 from rwf.protocol.generate import generated
 from rwf.protocol.library import library, lua_folder
 from rwf.protocol.requests import FUNCTIONS, READING, WRITING
@@ -272,3 +273,9 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path, one_server: AnySer
     code = OUTSIDE.format(folder=str(folder), url=one_server.url)
     assert run(python, "-P", "-c", code).strip() == library().name
     assert "usage" in run(folder / "bin" / "rwf", "--help").lower()
+
+
+def test_no_declared_function_reads_an_argument_by_its_place() -> None:
+    for path in lua_folder().rglob("*.lua"):
+        if path.stem in DECLARED or (path.parent.name == "lib" and path.stem != "arguments"):
+            assert not re.search(r"\barg[sv]\[", path.read_text()), path.name
