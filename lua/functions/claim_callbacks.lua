@@ -33,8 +33,8 @@ local function lease(tx, workflow, item, c, lease_ms)
   if not take_back(tx, workflow, item, c) then
     return { "none" }
   end
-  c.attempts, c.token = transaction.number(c.attempts + 1), item.call
-  outbox.move(tx, workflow, c, "l", transaction.number(workflow.since + lease_ms))
+  c.attempts, c.token = integer.text(c.attempts + 1), item.call
+  outbox.move(tx, workflow, c, "l", integer.text(workflow.since + lease_ms))
   return claimed(workflow, c)
 end
 

@@ -19,7 +19,7 @@ local RECENT = 8
 
 local function find_call(workflow, item, reported, again)
   for attempt = reported, max(again and reported - RECENT + 1 or reported, 1), -1 do
-    local row = results.of(workflow, item.step, transaction.number(attempt))
+    local row = results.of(workflow, item.step, integer.text(attempt))
     if row and row.call == item.call then
       return row
     end
@@ -145,7 +145,7 @@ end
 local function retry_later(tx, workflow, item, step)
   local delay = item.retry_ms
     or backoff.delay_ms(record.options(step.static), max(tonumber(step.attempt), 1), tonumber(item.jitter))
-  step.due = transaction.number(workflow.since + delay)
+  step.due = integer.text(workflow.since + delay)
   transaction.set_timer(tx, workflow, "r", item.step, workflow.h.inserted + step.due)
 end
 
@@ -219,7 +219,7 @@ local function accept(tx, workflow, item)
     return put_off(tx, workflow, item, step)
   end
   if step.state ~= "e" or step.attempt == step.reported then
-    step.attempt = transaction.number(step.attempt + 1) -- else a claim has counted it already
+    step.attempt = integer.text(step.attempt + 1) -- else a claim has counted it already
   end
   local note = claims.signed(workflow, step, item.note)
   transitions.withdraw(tx, workflow, item.step, step)

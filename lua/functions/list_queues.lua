@@ -24,7 +24,7 @@ end
 
 -- Finds queues that somebody has asked for. Returns where to go on.
 local function asked_for(served, cursor, found)
-  local page = command("ZSCAN", served, cursor, "COUNT", transaction.number(QUEUES_PER_PAGE))
+  local page = command("ZSCAN", served, cursor, "COUNT", integer.text(QUEUES_PER_PAGE))
   for i = 1, #page[2], 2 do
     found[page[2][i]] = true
   end

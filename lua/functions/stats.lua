@@ -12,14 +12,14 @@ local function progress(index, hash)
     return "0", "0"
   end
   local to = find(at, "^o|.") and "[" .. at or "(o|"
-  return transaction.number(command("ZLEXCOUNT", index, "[o|", to)), transaction.number(command("ZLEXCOUNT", index, "[o|", "(o}"))
+  return integer.text(command("ZLEXCOUNT", index, "[o|", to)), integer.text(command("ZLEXCOUNT", index, "[o|", "(o}"))
 end
 
 return function(keys, resume_at)
   local tx, hash = transaction.open(keys), keys[keyslots.FIRST_WORKFLOW]
   local oldest, from = queue.oldest(tx, resume_at)
   return {
-    transaction.number(tx.ms), oldest and transaction.number(oldest) or false, from,
+    integer.text(tx.ms), oldest and integer.text(oldest) or false, from,
     command("HGETALL", hash), command("HGETALL", keys[keyslots.STATS]), progress(keys[keyslots.INDEX], hash),
   }
 end

@@ -8,7 +8,6 @@
 -- microsecond.
 local M = {}
 
-M.number = integer.text
 M.ANY_WAIT = ":w" -- the field that is there once any step of the workflow has waited
 
 -- Whether a key is of this type, or does not exist.

@@ -25,7 +25,7 @@ from rwf.model.payload import encode
 from rwf.model.states import Reason
 from rwf.model.views import PartialList
 from rwf.protocol.codecs import time_of_stamp
-from rwf.protocol.declare import Arg, Refusal, ServerFunction
+from rwf.protocol.declare import Refusal, ServerFunction
 from rwf.protocol.functions.namespace import Namespace
 from rwf.protocol.keys import Keys, partition_of
 from rwf.protocol.requests import CONNECT, Call, Op, Reply, Together, ask, call_of
@@ -63,10 +63,6 @@ class OpContext:
         """The keys of a function that concerns one workflow."""
         partition = int(workflow_id.partition("-")[0])
         return [*self.keys.partition(partition), *self.keys.workflow(workflow_id)]
-
-    def on_workflow(self, function: str, workflow_id: str, args: list[Arg]) -> Call:
-        """A call that concerns one workflow."""
-        return Call(function, self.workflow_keys(workflow_id), args)
 
 
 class Slots:

@@ -12,8 +12,8 @@ import pytest
 from rwf import Client, Completion, StoreUnavailable, Workflow
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer, claim_in, start
-from rwf.protocol.declare import Arg
 from rwf.protocol.functions.claims import ReserveSteps
+from rwf.protocol.functions.commands import Cancel
 from rwf.protocol.requests import Call, ask
 from rwf.transport.session import Session
 from tests.conftest import connect
@@ -304,8 +304,8 @@ def test_entries_that_may_not_be_started_hide_none_behind_them(one_client: Clien
     wide = one_client.insert(flow(" ".join(f"s{n}" for n in range(450))))
     claimed = one_client.claim(["default"], worker_id="w", limit=5)
     other = one_client.insert(flow("late", priority=-1))
-    args: list[Arg] = ["call", "", b"{}"]
-    one_client._run(one_call(one_client._ctx.on_workflow("cancel", wide.id, args)))
+    cancel = Cancel("call", "", b"{}", False)
+    one_client._run(ask(one_client._ctx.workflow_keys(wide.id), cancel))
     found = []
     for one in claimed:
         batch = one_client.complete_many([report(one)], claim_next=64, worker_id="w")

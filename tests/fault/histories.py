@@ -16,13 +16,14 @@ from rwf.model.views import Callback
 from rwf.ops.claims import pause
 from rwf.ops.insert import insert
 from rwf.ops.timer_pages import PassedOver
-from rwf.protocol.keys import home_partition, key_digest
+from rwf.protocol.keys import home_partition, key_digest, topic_digest
 from rwf.protocol.requests import CONNECT, Call, Op, Read, Request, Scan, Together
 from rwf.repair import daemons as members
 from rwf.repair.sweep import Kind, Place, sweep
 from rwf.repair.timers import fire_due
 from tests.contract.flows import drive, fan_out, flow, one_call, own_key, raw, refused
 from tests.contract.outbox import hasten, ignore
+from tests.contract.test_prune import age
 from tests.waiting import until
 
 T = TypeVar("T")
@@ -151,6 +152,9 @@ def signals(client: Client) -> None:
         client.withdraw_signal(kept.id, actor="me", reason="why")
     with refused("signal_not_found"):
         client.withdraw_signal(kept.id)
+    client.deliver_signal("go", "7")
+    aged(client, topic_digest("go", "7"))
+    fired(client)
 
 
 def cancels(client: Client) -> None:
@@ -235,6 +239,9 @@ def upkeep(client: Client) -> None:
     client.deliver_signal("go", "2")
     ended = client.insert(flow("a"))
     client.complete_step(ended.id, "a")
+    client.deliver_signal("stop", "1")
+    age(client, "stop", "1")
+    fired(client)
     client._run(members.join(client._ctx, "daemon", 1000))
     lose(client, "ready", "timers", "index")
     client.reconcile(view.id)
@@ -285,6 +292,18 @@ def forgotten(client: Client, key: str) -> None:
     name = client._ctx.keys.derived(home_partition(digest, PARTITIONS), "keys")
     workflow_id, definition, _ = raw(client).hget(name, digest).split(b" ")
     raw(client).hset(name, digest, b"%b %b 1" % (workflow_id, definition))
+
+
+def aged(client: Client, digest: str) -> None:
+    """The signals of a topic came so long ago that they have to leave now."""
+    redis, keys = raw(client), client._ctx.keys
+    record = keys.topic(digest)[-2]
+    for field, text in redis.hgetall(record).items():
+        if field.startswith(b"s"):
+            status, _, rest = text.split(b",", 2)
+            redis.hset(record, field, b"%b,20000000000,%b" % (status, rest))
+    timers = keys.derived(home_partition(digest, PARTITIONS), "timers")
+    redis.zadd(timers, {f"s|{digest}": 1})
 
 
 def lose(client: Client, *names: str) -> None:

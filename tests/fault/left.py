@@ -340,6 +340,19 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "ready",
         },
     },
+    "end_sweep_round": {
+        "nothing": {
+            "sweep",
+        },
+        "rebuild": {
+            "sweep",
+        },
+    },
+    "judge_topic": {
+        "rebuild": {
+            "timers",
+        },
+    },
     "sweep_cursor": {
         "nothing": {
             "sweep",

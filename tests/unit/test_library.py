@@ -273,3 +273,9 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path, one_server: AnySer
     code = OUTSIDE.format(folder=str(folder), url=one_server.url)
     assert run(python, "-P", "-c", code).strip() == library().name
     assert "usage" in run(folder / "bin" / "rwf", "--help").lower()
+
+
+def test_no_function_reads_an_argument_by_its_place() -> None:
+    for path in lua_folder().rglob("*.lua"):
+        if path.stem != "arguments":
+            assert not re.search(r"\barg[sv]\[", path.read_text()), path.name
