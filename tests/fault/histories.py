@@ -23,6 +23,7 @@ from rwf.repair.sweep import Kind, Place, sweep
 from rwf.repair.timers import fire_due
 from tests.contract.flows import drive, fan_out, flow, one_call, own_key, raw, refused
 from tests.contract.outbox import hasten, ignore
+from tests.contract.test_prune import age
 from tests.waiting import until
 
 T = TypeVar("T")
@@ -238,6 +239,9 @@ def upkeep(client: Client) -> None:
     client.deliver_signal("go", "2")
     ended = client.insert(flow("a"))
     client.complete_step(ended.id, "a")
+    client.deliver_signal("stop", "1")
+    age(client, "stop", "1")
+    fired(client)
     client._run(members.join(client._ctx, "daemon", 1000))
     lose(client, "ready", "timers", "index")
     client.reconcile(view.id)

@@ -336,12 +336,12 @@ class Reference:
         return 1
 
     def fire_due(self, workflow_id: str, step_name: str | None = None) -> tuple[str, ...]:
-        """Make the workflow's retryable steps that are due available; a named one is due anyway."""
+        """Make the workflow's retryable steps that are due available; a named one always is."""
         fired = []
         for step in self.workflows[workflow_id].steps.values():
             if step.state is StepState.RETRYABLE:
                 assert step.due is not None
-                if step.name == step_name or (step_name is None and step.due <= self.now):
+                if step.name == step_name or step.due <= self.now:
                     step.become(StepState.AVAILABLE)
                     fired.append(step.name)
         return tuple(fired)

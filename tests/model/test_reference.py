@@ -212,6 +212,13 @@ def test_timer_of_a_named_step_fires_early() -> None:
     assert case.states() == "retryable available"
 
 
+def test_with_a_named_step_whatever_is_due_fires() -> None:
+    case = Case(graph(2))
+    case.done("s0", "retryable", retry_in=0)
+    case.done("s1", "retryable")
+    assert case.model.fire_due(case.id, "s1") == ("s0", "s1")
+
+
 def test_retryable_step_may_be_completed_before_its_timer() -> None:
     case = Case(chain(2))
     case.done("s0", "retryable", retry_in=10)
