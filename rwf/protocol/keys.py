@@ -74,7 +74,7 @@ class Keys:
         return self._key(0, "daemons")
 
     def sweep(self, partition: int) -> str:
-        """Hash: how far the sweep of a partition has come (``round.lua``)."""
+        """Hash: how far the sweep of a partition has come (``sweep_cursor.lua``)."""
         return self._key(partition, "sweep")
 
     def events(self, partition: int) -> str:
