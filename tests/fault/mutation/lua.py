@@ -21,9 +21,9 @@ from tests.fault.mutation.campaign import Campaign, Mutant, changed
 GUARDED: Final = tuple(
     f"lua/{name}.lua"
     for name in (
-        "functions/complete", "functions/start", "functions/heartbeat", "functions/fire",
-        "functions/cancel", "functions/recover", "lib/claims", "lib/propagate", "lib/transitions",
-        "lib/dispatch", "lib/recovery", "lib/sweep",
+        "functions/complete", "functions/start_steps", "functions/extend_leases",
+        "functions/fire_timers", "functions/cancel", "functions/recover", "lib/claims",
+        "lib/propagate", "lib/transitions", "lib/dispatch", "lib/recovery", "lib/sweep",
     )
 )  # fmt: skip
 
