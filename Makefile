@@ -43,7 +43,7 @@ test: .venv/dev
 else
 test: lint
 	@echo "== pytest"
-	@$(BIN)/pytest -q -n 2 -m "not long"
+	@$(BIN)/pytest -q -n 3 -m "not long"
 endif
 
 test-long: RWF_TEST_SCALE ?= long

@@ -1,5 +1,5 @@
-"""A cluster of which one primary is dead, or hangs: what the others have goes on, the rest is named
-(issue 13, point 3)."""
+"""A cluster of which one primary is dead, or hangs: what the others have goes on, and what is
+missing is named."""
 
 from __future__ import annotations
 
@@ -47,6 +47,16 @@ def partial_cluster(whole: Cluster) -> Iterator[Cluster]:
 
 
 HOW = pytest.mark.parametrize("how", ["dead", "hung"])
+EACH = pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("sync", "dead"),
+        ("async", "hung"),
+        pytest.param("sync", "hung", marks=pytest.mark.long),
+        pytest.param("async", "dead", marks=pytest.mark.long),
+    ],
+)
+"""Both clients and both ways in two tests, and all four of them in the long tests."""
 
 
 def home(cluster: Cluster, partition: int) -> Server:
@@ -98,8 +108,7 @@ def one_in_each(client: Client) -> list[str]:
     return ids
 
 
-@HOW
-@CLIENTS
+@EACH
 @pytest.mark.parametrize("first", [True, False], ids=["with the record", "another"])
 def test_what_is_reachable_is_served_and_the_rest_is_named(
     kind: str, how: str, first: bool, partial_cluster: Cluster
@@ -150,8 +159,7 @@ def test_what_is_reachable_is_served_and_the_rest_is_named(
         assert {view.id for view in client.list(limit=500).workflows} == {*ids, *more}
 
 
-@HOW
-@CLIENTS
+@EACH
 @pytest.mark.parametrize("first", [True, False], ids=["with the record", "another"])
 def test_callbacks_and_signals_that_are_reachable_are_served(
     kind: str, how: str, first: bool, partial_cluster: Cluster
@@ -236,8 +244,7 @@ def test_the_command_line_says_what_it_did_not_reach(
     assert cli(command).stderr == ""
 
 
-@HOW
-@CLIENTS
+@EACH
 def test_a_new_client_finds_what_is_reachable(
     kind: str, how: str, partial_cluster: Cluster
 ) -> None:
@@ -269,8 +276,7 @@ def test_a_new_client_finds_what_is_reachable(
         assert f"127.0.0.1:{node.port} did not" in failed["reachable"]
 
 
-@HOW
-@CLIENTS
+@EACH
 def test_a_worker_goes_on_with_what_is_reachable(
     kind: str, how: str, partial_cluster: Cluster
 ) -> None:

@@ -1,5 +1,5 @@
 """A worker on a cluster of which one primary is dead, or hangs: the steps of the other partitions
-lose nothing by it (issue 13, point 3)."""
+lose nothing by it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections import Counter
 
 from rwf import AsyncClient, Client, StepContext, Worker
 from tests.contract.flows import flow
-from tests.contract.workers import CLIENTS, at_work
-from tests.fault.test_dead_nodes import HOW, away, home, partial_cluster, partition_of, whole
+from tests.contract.workers import at_work
+from tests.fault.test_dead_nodes import EACH, away, home, partial_cluster, partition_of, whole
 from tests.servers import Cluster, Server
 from tests.waiting import until
 
@@ -25,8 +25,7 @@ def of_node(cluster: Cluster, server: Server) -> set[int]:
     return {n for n in range(PARTITIONS) if home(cluster, n) is server}
 
 
-@HOW
-@CLIENTS
+@EACH
 def test_steps_elsewhere_keep_their_leases_and_their_outcomes_are_told(
     kind: str, how: str, partial_cluster: Cluster
 ) -> None:
