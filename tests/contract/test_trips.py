@@ -1,5 +1,7 @@
-"""How many round trips each method takes, on one partition and on 64 of one server. A method that gets
-chattier fails here."""
+"""How many round trips each method takes, on one partition and on 64 of one server.
+
+A method that gets chattier fails here.
+"""
 
 from __future__ import annotations
 
