@@ -25,6 +25,8 @@ from tests.sentinels import Sentinels
 from tests.servers import AnyServer, Server, ask
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("cut_off")
+
 SLACK = 6.0
 """Seconds by which a loaded machine may be late."""
 

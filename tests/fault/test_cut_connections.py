@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import pytest
+
 from rwf import AsyncClient, Client, StepContext, Worker
 from tests import invariants
 from tests.conftest import connect
@@ -19,6 +21,8 @@ from tests.contract.flows import flow
 from tests.contract.workers import CLIENTS, at_work, client_of, until_ended
 from tests.fault.outages import insisting
 from tests.servers import AnyServer, Cluster
+
+pytestmark = pytest.mark.usefixtures("cut_off")
 
 PERIOD: Final = 0.15
 WORKFLOWS: Final = 30

@@ -26,6 +26,8 @@ from tests.hanging import Stopwatch, hanging
 from tests.servers import Cluster, Server
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("cut_off")
+
 PARTITIONS = 16
 TIMEOUT = 1.5
 SLACK = 10.0

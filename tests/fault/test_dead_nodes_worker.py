@@ -7,12 +7,16 @@ import asyncio
 import time
 from collections import Counter
 
+import pytest
+
 from rwf import AsyncClient, Client, StepContext, Worker
 from tests.contract.flows import flow
 from tests.contract.workers import at_work
 from tests.fault.test_dead_nodes import EACH, away, home, partial_cluster, partition_of, whole
 from tests.servers import Cluster, Server
 from tests.waiting import until
+
+pytestmark = pytest.mark.usefixtures("cut_off")
 
 __all__ = ["partial_cluster", "whole"]
 

@@ -25,6 +25,8 @@ from tests.fault.outages import at_hand, insisting, sent_again
 from tests.servers import AnyServer, ask, role
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("cut_off")
+
 # --- a partition that falls back to an earlier state
 
 

@@ -26,6 +26,8 @@ from tests.sentinels import Sentinels
 from tests.servers import ask
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("cut_off")
+
 STEPS: Final = 10_000
 WHOLE = (pytest.mark.long, pytest.mark.whole)
 

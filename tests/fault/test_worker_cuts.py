@@ -15,6 +15,8 @@ from tests.contract.workers import CLIENTS, at_work, until_ended
 from tests.proxy import Proxy
 from tests.servers import AnyServer, Server
 
+pytestmark = pytest.mark.usefixtures("cut_off")
+
 CUTS = 12
 
 

@@ -23,6 +23,8 @@ from tests.hanging import hanging
 from tests.servers import AnyServer, Server
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("cut_off")
+
 # What a busy machine may need beyond the grace time.
 SLACK = 8.0
 
