@@ -166,20 +166,21 @@ function M.begin(tx, workflow, name, wait)
   keep(tx, workflow, name, wait)
 end
 
--- The step leaves its wait other than by its signal or its deadline.
-function M.abandon(tx, workflow, name)
+local function close(tx, workflow, name, status)
   local wait = M.latest(workflow, name)
-  wait.status, wait.resolved = "a", tx.us
+  wait.status, wait.resolved = status, tx.us
   keep(tx, workflow, name, wait)
   note(tx, workflow, name, wait)
 end
 
+-- The step leaves its wait other than by its signal or its deadline.
+function M.abandon(tx, workflow, name)
+  close(tx, workflow, name, "a")
+end
+
 -- The wait's deadline has passed.
 function M.expire(tx, workflow, name)
-  local wait = M.latest(workflow, name)
-  wait.status, wait.resolved = "x", tx.us
-  keep(tx, workflow, name, wait)
-  note(tx, workflow, name, wait)
+  close(tx, workflow, name, "x")
 end
 
 -- A step that had expired is placed anew by a recovery. What woke a step stays: `retry` keeps it.

@@ -88,6 +88,18 @@ class Store:
         if node is not None and not patient:
             self._silences.check(node.name)
 
+    @contextmanager
+    def _watching(self, node: Any) -> Iterator[None]:
+        """Notes whether a cluster's node answers."""
+        try:
+            yield
+        except UNREACHED as error:
+            if node is not None:
+                self._silences.failed(node.name, error)
+            raise
+        if node is not None:
+            self._silences.answered(node.name)
+
 
 class SyncStore(Store):
     """A blocking client, and the driver on it."""
@@ -302,18 +314,6 @@ class SyncStore(Store):
             if node.name not in self._nodes:
                 self._nodes[node.name] = node_client(client.get_redis_connection(node), self.limits)
             return self._nodes[node.name]
-
-    @contextmanager
-    def _watching(self, node: Any) -> Iterator[None]:
-        """Notes whether a cluster's node answers."""
-        try:
-            yield
-        except UNREACHED as error:
-            if node is not None:
-                self._silences.failed(node.name, error)
-            raise
-        if node is not None:
-            self._silences.answered(node.name)
 
     @contextmanager
     def _looking_anew(self) -> Iterator[None]:

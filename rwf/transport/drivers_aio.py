@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -261,18 +261,6 @@ class AsyncStore(Store):
         return redis.asyncio.client.PubSub(
             own(connection_class=pool.connection_class, **pool.connection_kwargs)
         )
-
-    @contextmanager
-    def _watching(self, node: Any) -> Iterator[None]:
-        """Notes whether a cluster's node answers."""
-        try:
-            yield
-        except UNREACHED as error:
-            if node is not None:
-                self._silences.failed(node.name, error)
-            raise
-        if node is not None:
-            self._silences.answered(node.name)
 
     @asynccontextmanager
     async def _looking_anew(self) -> AsyncIterator[None]:
