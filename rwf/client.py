@@ -228,7 +228,7 @@ class Client:
         replace: str | None = None,
         actor: str | None = None,
     ) -> WorkflowView:
-        """Validates a workflow and persists it, visible all at once (contract section 3).
+        """Validates a workflow and persists it, visible all at once (contract §3).
 
         The same ``key`` (1 to 512 characters) again returns the first insert's workflow, with
         ``duplicate`` true. ``retention`` is how long it is kept once it has finished, None for
@@ -275,7 +275,7 @@ class Client:
         command_id: str | None = None,
         count: bool = True,
     ) -> CommandResult:
-        """Records how a step ended, and releases or cancels the steps that follow (section 4).
+        """Records how a step ended, and releases or cancels the steps that follow (contract §4).
 
         ``status`` is completed, retryable, failed, discarded or cancelled. ``payload`` is JSON
         data; ``retry_in`` is in seconds, for retryable only. ``lease`` is the token of a claim;
@@ -366,7 +366,7 @@ class Client:
         self, claimed: Iterable[ClaimedStep], *, lease: float | timedelta = 30.0
     ) -> HeartbeatReport:
         """Extends leases to end ``lease`` seconds from now; tells which are lost, and of which the
-        workflow is asked to end (section 8).
+        workflow is asked to end (contract §8).
         """
         return self._run(claims.heartbeat(self._ctx, claimed, lease))
 
@@ -386,7 +386,7 @@ class Client:
         lease: str | None = None,
         actor: str | None = None,
     ) -> AwaitView:
-        """Puts an available or executing step into a wait for a signal (section 5).
+        """Puts an available or executing step into a wait for a signal (contract §5).
 
         ``signal`` is a name, ``correlation_key`` any text of up to 512 characters. ``deadline`` is
         a timedelta from now by the server's clock, or a datetime with a timezone; one that has
@@ -410,7 +410,7 @@ class Client:
         dedupe_key: str | None = None,
         actor: str | None = None,
     ) -> SignalView:
-        """Delivers a signal to the only workflow that waits for it under this key (section 5).
+        """Delivers a signal to the only workflow that waits for it under this key (contract §5).
 
         ``payload`` is JSON data. ``dedupe_key`` (up to 512 characters) is the correlation key
         unless given: the same three again change nothing, and return the first one's record, with
@@ -443,7 +443,7 @@ class Client:
         reason: str | None = None,
         force: bool = False,
     ) -> WorkflowView:
-        """Asks a workflow to end (section 6). Steps that are not running are cancelled; a running
+        """Asks a workflow to end (contract §6). Steps that are not running are cancelled; a running
         one learns of it at its next heartbeat, and its outcome is still recorded.
 
         ``force`` cancels running steps too and takes their leases away, so the workflow is terminal
@@ -490,7 +490,7 @@ class Client:
         command_id: str | None = None,
     ) -> RecoveryResult:
         """Makes a step run again (``retry``), counts it as completed (``skip``), or ends it
-        (``cancel``), and decides again about its descendants, by ``scope`` (section 6).
+        (``cancel``), and decides again about its descendants, by ``scope`` (contract §6).
 
         ``scope`` is step, blocked or downstream. ``force`` takes an executing step's lease away;
         ``reopen`` closes a standing cancel request; ``command_id`` makes a repetition a duplicate.
@@ -515,7 +515,7 @@ class Client:
         return self._run(reconcile.reconcile(self._ctx, workflow_id))
 
     def rebuild(self, *, progress: Listener | None = None) -> RebuildReport:
-        """Restores every derived key of all partitions from the records alone (section 10).
+        """Restores every derived key of all partitions from the records alone (contract §10).
 
         Works while others do, in bounded calls; it can be stopped at any time and run again.
         ``progress`` is called with a :class:`~rwf.RebuildProgress` now and then. A workflow that
@@ -526,7 +526,7 @@ class Client:
     def dispatch_callbacks(
         self, handler: Handler, *, limit: int = 25, lease: float = 30.0
     ) -> DispatchReport:
-        """Calls the handler with each callback that is due, at most ``limit`` (section 6).
+        """Calls the handler with each callback that is due, at most ``limit`` (contract §6).
 
         Up to 100 callbacks are handled at once, each in a thread; those of one workflow in order,
         each once the one before it is delivered or dead. A callback counts as delivered when the
@@ -550,7 +550,7 @@ class Client:
 
     def prune(self, *, progress: Progress | None = None) -> PruneReport:
         """Removes finished workflows after their retention, and signals that no workflow took
-        within 7 days (section 6).
+        within 7 days (contract §6).
 
         If callbacks have ever been dispatched in the namespace, a workflow stays until each of its
         callbacks is delivered or dead; one that is undelivered 7 days after the retention has ended
@@ -655,7 +655,7 @@ class Client:
     def evidence(
         self, workflow_id: str | None = None, *, step: str | None = None
     ) -> PartialList[EvidenceView]:
-        """What was accepted, refused or repeated, oldest first (section 11).
+        """What was accepted, refused or repeated, oldest first (contract §11).
 
         Without an id, of what concerns no workflow: commands on unknown ones, and signals that came
         again while nobody had taken them.
@@ -663,7 +663,7 @@ class Client:
         return self._run(reads.evidence(self._ctx, workflow_id, step))
 
     def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
-        """A workflow's callbacks and where they stand, oldest first (section 6)."""
+        """A workflow's callbacks and where they stand, oldest first (contract §6)."""
         return self._run(callbacks.callbacks(self._ctx, workflow_id))
 
     def signals(
@@ -686,7 +686,7 @@ class Client:
 
     def queues(self) -> PartialList[QueueView]:
         """Lists the queues that hold an available step, or were asked for steps in the last 30 days
-        (section 8)."""
+        (contract §8)."""
         return self._run(queues.queues(self._ctx))
 
     def graph(self, workflow_id: str) -> GraphView:
@@ -694,16 +694,16 @@ class Client:
         return self._run(reads.graph(self._ctx, workflow_id))
 
     def explain_step(self, workflow_id: str, step: str) -> StepExplanation:
-        """Why a step is where it is (section 7)."""
+        """Why a step is where it is (contract §7)."""
         return self._run(explain.explain_step(self._ctx, workflow_id, step))
 
     def explain(self, workflow_id: str) -> WorkflowExplanation:
-        """Why a workflow is where it is (section 7)."""
+        """Why a workflow is where it is (contract §7)."""
         return self._run(explain.explain(self._ctx, workflow_id))
 
     def events(self) -> Iterator[Event]:
         """Hints of what changes, as they come, for ever: lost, doubled or late ones change nothing
-        but latency (section 9)."""
+        but latency (contract §9)."""
         return (event for event in self._hints() if event is not None)
 
     def _hints(self) -> Generator[Event | None, None, None]:

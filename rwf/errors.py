@@ -14,7 +14,7 @@ class RwfError(Exception):
 
 
 class WorkflowInvalid(RwfError):
-    """A definition that breaks a rule of SPEC section 3; nothing was written.
+    """A definition that breaks a rule of contract §3; nothing was written.
 
     ``code`` names the rule, ``details`` says where it is broken.
     """

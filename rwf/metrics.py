@@ -1,4 +1,4 @@
-"""Metrics: the fleet's durable counts, and how long a process's own calls take (SPEC section 10).
+"""Metrics: the fleet's durable counts, and how long a process's own calls take (contract §10).
 
 The counts are kept by the transitions themselves, so that each daemon serves those of the whole
 fleet: ask any of them, as all tell the same. A service has its own calls measured

@@ -1,4 +1,4 @@
-"""Sending callbacks to a URL, signed, and checking the signature where they arrive (section 6)."""
+"""Sending callbacks to a URL, signed, and checking the signature on arrival (contract §6)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 -- The ready queue: one sorted set a partition, equal scores, read in the order of its members:
 --   class|order|workflow|step      class = queue:urgency, order = round, microseconds, number
 -- A round takes up to states.ROUND_SHARE steps of one workflow and class, so that a backlog of one
--- workflow delays the first steps of another by about as many (SPEC section 8). What comes into a class
+-- workflow delays the first steps of another by about as many (contract, section 8). What comes into a class
 -- joins the round of its first entry. Into an empty one it joins the latest round that entries of its
 -- urgency were taken of, in any queue: so neither an empty queue nor what a workflow has had before puts
 -- it ahead of or behind others.

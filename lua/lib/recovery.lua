@@ -1,5 +1,5 @@
 -- Recovery sessions: an operator has a step run again, skips it, or cancels it, and its descendants are
--- placed anew from their parents' present states (SPEC section 6).
+-- placed anew from their parents' present states (contract, section 6).
 --
 -- A session begins when nothing else is left to be walked, and is an entry itself (propagate.lua):
 --   *recover|n,phase,position,chunk,count,length,note

@@ -1,4 +1,4 @@
-"""The numbers that bound a call, a list or a graph (SPEC sections 3, 4, 7, 9, 11)."""
+"""The numbers that bound a call, a list or a graph (contract §3, §4, §7, §9 and §11)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REPLY_ITEMS: Final = 500
 REPLY_BYTES: Final = 1_000_000
 # Entries of evidence kept for each workflow, and in a partition's log of unknown workflows.
 EVIDENCE_KEPT: Final = 10_000
-# Failures after which a callback is dead (section 6).
+# Failures after which a callback is dead (contract §6).
 CALLBACK_ATTEMPTS: Final = 20
 # For how long after the end of its retention a workflow is kept for callbacks that a dispatcher has
 # still to deliver, in milliseconds: 7 days. Then they are dead.
@@ -42,10 +42,10 @@ CALLBACKS_AT_ONCE: Final = 100
 # How long an insert may take, in milliseconds: what it has staged or reserved is then given up, and
 # an id that was made unusable, because of an insert that may still be under way, is free of it.
 INSERT_MS: Final = 600_000
-# How long a signal that no workflow took is kept (section 10), in milliseconds: 7 days.
+# How long a signal that no workflow took is kept (contract §10), in milliseconds: 7 days.
 SIGNAL_KEPT_MS: Final = 604_800_000
 
-# Steps of one workflow and class that share a round of the ready queue (section 8).
+# Steps of one workflow and class that share a round of the ready queue (contract §8).
 ROUND_SHARE: Final = 100
 # In which whoever has begun something in several calls normally goes on with it (milliseconds);
 # then others do.

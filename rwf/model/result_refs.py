@@ -1,4 +1,4 @@
-"""Filling the results of other steps into an input (SPEC section 3)."""
+"""Filling the results of other steps into an input (contract §3)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Everything that decides on a transition reads these tables: the clients, the explanations, and the
 server's Lua, whose constants and derivation functions are generated from here
-(``rwf.protocol.generate``). SPEC section 2 and section 4 are the rules they state.
+(``rwf.protocol.generate``). They state the rules of contract §2 and §4.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class StepState(StrEnum):
-    """Where a step stands (SPEC section 2)."""
+    """Where a step stands (contract §2)."""
 
     PENDING = "pending"
     AVAILABLE = "available"
@@ -34,7 +34,7 @@ class StepState(StrEnum):
 
 
 class WorkflowState(StrEnum):
-    """Where a workflow stands; always derived from its steps (SPEC section 2)."""
+    """Where a workflow stands; always derived from its steps (contract §2)."""
 
     CANCEL_REQUESTED = "cancel_requested"
     AVAILABLE = "available"
@@ -88,7 +88,7 @@ class CompletionStatus(StrEnum):
 
 
 class OperatorStatus(StrEnum):
-    """What an operator reads first; ordered by precedence (SPEC section 7)."""
+    """What an operator reads first; ordered by precedence (contract §7)."""
 
     NEEDS_REVIEW = "Needs Review"
     BLOCKED = "Blocked"
@@ -98,7 +98,7 @@ class OperatorStatus(StrEnum):
 
 
 class RecoveryAction(StrEnum):
-    """What ``recover_step`` may do to a step (SPEC section 6)."""
+    """What ``recover_step`` may do to a step (contract §6)."""
 
     RETRY = "retry"
     SKIP = "skip"
@@ -106,7 +106,7 @@ class RecoveryAction(StrEnum):
 
 
 class RecoveryScope(StrEnum):
-    """Which descendants a recovery takes with its step (SPEC section 6)."""
+    """Which descendants a recovery takes with its step (contract §6)."""
 
     STEP = "step"
     BLOCKED = "blocked"
@@ -114,7 +114,7 @@ class RecoveryScope(StrEnum):
 
 
 class WaitStatus(StrEnum):
-    """Where a step's wait for a signal stands (SPEC section 5)."""
+    """Where a step's wait for a signal stands (contract §5)."""
 
     WAITING = "waiting"
     RESOLVED = "resolved"
@@ -123,7 +123,7 @@ class WaitStatus(StrEnum):
 
 
 class SignalStatus(StrEnum):
-    """What became of a signal (SPEC section 5)."""
+    """What became of a signal (contract §5)."""
 
     CONSUMED = "consumed"
     UNMATCHED = "unmatched"
@@ -142,14 +142,14 @@ class PauseReason(StrEnum):
 
 
 class CallbackEvent(StrEnum):
-    """What the host is told of (SPEC section 6)."""
+    """What the host is told of (contract §6)."""
 
     WORKFLOW_TERMINAL = "workflow.terminal"
     RECOVERY_COMPLETED = "workflow.recovery_completed"
 
 
 class CallbackStatus(StrEnum):
-    """Where a callback stands; ``leased`` while a dispatcher's handler has it (SPEC section 6)."""
+    """Where a callback stands; ``leased`` while a dispatcher's handler has it (contract §6)."""
 
     PENDING = "pending"
     LEASED = "leased"
@@ -212,7 +212,7 @@ class CallbackOutcome(StrEnum):
 
 
 class RepairKind(StrEnum):
-    """What a reconciliation has mended (SPEC section 10)."""
+    """What a reconciliation has mended (contract §10)."""
 
     RELEASE_UNFINISHED = "release_unfinished"
     COUNTS_WRONG = "counts_wrong"
@@ -416,7 +416,7 @@ class Rule(Generic[T]):
 
     ``cancel``: a cancel request stands. ``any_of``: some step is in one of these states.
     ``all_of``: every step is. ``ended``: no slice of a release, a cancellation or a recovery is
-    left to be done (SPEC section 4: until then the workflow is not terminal).
+    left to be done (contract §4: until then the workflow is not terminal).
     """
 
     result: T

@@ -1,4 +1,4 @@
-"""What users read back: frozen models. All times are timezone-aware UTC (SPEC section 11)."""
+"""What users read back: frozen models. All times are timezone-aware UTC (contract §11)."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class WakingSignal(View):
 
 
 class ClaimedStep(View):
-    """A step that a worker holds under a lease (SPEC section 8).
+    """A step that a worker holds under a lease (contract §8).
 
     ``input`` has the results filled in that it refers to. ``timeout`` is how long the attempt may
     take, in seconds.

@@ -1,4 +1,4 @@
-"""Leaving a workflow at its bad end (SPEC-2 section 12)."""
+"""Leaving a workflow at its bad end (contract §6)."""
 
 from __future__ import annotations
 

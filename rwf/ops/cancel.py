@@ -1,4 +1,4 @@
-"""Asking a workflow to end (SPEC section 6)."""
+"""Asking a workflow to end (contract §6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claiming steps, extending leases, and giving claims back (SPEC section 8)."""
+"""Claiming steps, extending leases, and giving claims back (contract §8)."""
 
 from __future__ import annotations
 

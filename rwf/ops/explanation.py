@@ -1,4 +1,4 @@
-"""Why a step waits: what stored records say, in words and codes (SPEC section 7).
+"""Why a step waits: what stored records say, in words and codes (contract §7).
 
 Pure: it reads what ``rwf.ops.explain`` has loaded. ``Holds`` is the part of the graph that
 holds something back: edges from parents that have not ended, or that cancelled their child.

@@ -1,4 +1,4 @@
-"""How long a workflow is kept once it has finished (SPEC section 10)."""
+"""How long a workflow is kept once it has finished (contract §10)."""
 
 from __future__ import annotations
 

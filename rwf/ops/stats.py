@@ -1,4 +1,4 @@
-"""What the whole fleet has counted: the statistics of all partitions, summed (SPEC section 10)."""
+"""What the whole fleet has counted: the statistics of all partitions, summed (contract §10)."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class _Partition:
 
 
 class Reconciler:
-    """Keeps a namespace going, whatever dies: see SPEC section 10.
+    """Keeps a namespace going, whatever dies: see contract §10.
 
     ``interval`` is for how many seconds at most what is due waits, ``sweep_interval`` in how many
     all open workflows are looked at. ``callbacks`` is a handler as ``dispatch_callbacks`` takes it,

@@ -1,4 +1,4 @@
-"""How far a write has to be safe before it is acknowledged (SPEC section 9)."""
+"""How far a write has to be safe before it is acknowledged (contract §9)."""
 
 from __future__ import annotations
 

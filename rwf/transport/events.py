@@ -1,6 +1,6 @@
 """Hints from the server: what has just changed, for whoever would rather not poll.
 
-They may be lost, doubled or late, and change nothing but latency (SPEC section 9). So nothing that
+They may be lost, doubled or late, and change nothing but latency (contract §9). So nothing that
 is wrong with them ends a listener: it goes on without, and tries again.
 """
 

@@ -60,7 +60,7 @@ CLUSTER_PARTITIONS: Final = 64
 MAX_PARTITIONS: Final = 16384
 
 DEFAULT_TIMEOUT: Final = 5.0
-"""How long a server may take to answer, in seconds (SPEC section 12)."""
+"""How long a server may take to answer, in seconds (contract §2)."""
 # About how many keys a server looks at in one call.
 _KEYS_PER_SCAN: Final = 1000
 # How often in a row one call may find the library gone without having to load it: others do.
@@ -237,7 +237,7 @@ class Session:
     def _call(self, call: Call) -> Steps[Reply]:
         """The reply to a call, which is sent until one comes.
 
-        Every command carries an id that makes a repetition harmless (SPEC section 9). However
+        Every command carries an id that makes a repetition harmless (contract §9). However
         often the library vanishes, it is loaded again until the time limit has passed.
         """
         deadline, loads = time.monotonic() + self._timeout, _LOADS

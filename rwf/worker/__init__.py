@@ -1,4 +1,4 @@
-"""A worker of rwf's own, for users without an executor (SPEC section 8)."""
+"""A worker of rwf's own, for users without an executor (contract §8)."""
 
 from rwf.worker.context import StepContext
 from rwf.worker.outcomes import Await, Cancel, Discard, Fail, Retry

@@ -10,7 +10,7 @@ from rwf.model.views import ClaimedStep, WakingSignal
 
 
 class StepContext:
-    """One attempt of a step, as its handler sees it (SPEC section 8).
+    """One attempt of a step, as its handler sees it (contract §8).
 
     A parameter that is annotated with this class, or that has no annotation and is named ``ctx``,
     receives it.

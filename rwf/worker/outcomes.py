@@ -24,7 +24,7 @@ class Ended(Outcome):
 
 
 class Fail(Ended):
-    """The step has failed for good: ``failed`` (SPEC section 8)."""
+    """The step has failed for good: ``failed`` (contract §8)."""
 
     status = CompletionStatus.FAILED
 
@@ -61,7 +61,7 @@ class Retry(Outcome):
 
 
 class Await(Outcome):
-    """Wait for a signal; the handler is called again, with it, once it has come (section 5).
+    """Wait for a signal; the handler is called again, with it, once it has come (contract §5).
 
     The parameters are those of :meth:`rwf.Client.await_step`.
     """

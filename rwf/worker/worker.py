@@ -56,7 +56,7 @@ class Health:
 
 
 class Worker:
-    """Runs steps for users without an executor of their own (SPEC section 8).
+    """Runs steps for users without an executor of their own (contract §8).
 
     ``queues`` are claimed from, up to ``concurrency`` steps at once, each under a ``lease`` in
     seconds that is extended while its handler runs. A worker that is told to end stops claiming,

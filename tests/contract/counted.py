@@ -1,7 +1,7 @@
 """What the metrics have to say, derived from replies: a ledger kept beside a client.
 
 After each command everything that a client can see is compared with what it saw before; what has
-moved is entered under the metric and the labels that SPEC section 10 gives it. Nothing here reads
+moved is entered under the metric and the labels that contract §10 gives it. Nothing here reads
 what the server has counted.
 """
 

@@ -1,4 +1,4 @@
-"""A bad end that an operator leaves at that, and what needs review (SPEC-2 section 12)."""
+"""A bad end that an operator leaves at that, and what needs review (contract §6)."""
 
 from __future__ import annotations
 

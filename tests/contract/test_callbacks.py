@@ -1,4 +1,4 @@
-"""SPEC section 6: callbacks are written with their cause, and sent at least once."""
+"""Contract §6: callbacks are written with their cause, and sent at least once."""
 
 from __future__ import annotations
 

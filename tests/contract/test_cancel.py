@@ -1,4 +1,4 @@
-"""Cancel requests (SPEC sections 4 and 6)."""
+"""Cancel requests (contract §4 and §6)."""
 
 from __future__ import annotations
 

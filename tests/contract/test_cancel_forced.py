@@ -1,4 +1,4 @@
-"""A forced cancel request takes the leases of running steps away (SPEC section 6)."""
+"""A forced cancel request takes the leases of running steps away (contract §6)."""
 
 from __future__ import annotations
 

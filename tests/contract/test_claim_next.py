@@ -1,4 +1,4 @@
-"""Completing a batch and claiming the next steps in the same round trip (SPEC sections 4 and 8)."""
+"""Completing a batch and claiming the next steps in the same round trip (contract §4 and §8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims: who gets a step, and what counts as an attempt (SPEC section 8)."""
+"""Claims: who gets a step, and what counts as an attempt (contract §8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SPEC sections 2 and 4: what completing a step does, on every kind of server."""
+"""Contract §2 and §4: what completing a step does, on every kind of server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SPEC sections 2 and 4: which completions are refused, and which are duplicates."""
+"""Contract §2 and §4: which completions are refused, and which are duplicates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SPEC section 4: completions of many steps, in slices, in batches and from many sides."""
+"""Contract §4: completions of many steps, in slices, in batches and from many sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SPEC sections 4 and 11: nothing is dropped silently, and what is kept is bounded."""
+"""Contract §4 and §11: nothing is dropped silently, and what is kept is bounded."""
 
 from __future__ import annotations
 

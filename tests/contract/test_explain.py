@@ -1,4 +1,4 @@
-"""SPEC section 7: why a step, or a workflow, is where it is."""
+"""Contract §7: why a step, or a workflow, is where it is."""
 
 from __future__ import annotations
 

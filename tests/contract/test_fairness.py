@@ -1,4 +1,4 @@
-"""In which order steps are handed out (SPEC section 8)."""
+"""In which order steps are handed out (contract §8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which hints are sent, and how many (SPEC section 9); ``test_events`` has who hears them."""
+"""Which hints are sent, and how many (contract §9); ``test_events`` has who hears them."""
 
 from __future__ import annotations
 

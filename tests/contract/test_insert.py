@@ -1,4 +1,4 @@
-"""SPEC section 3: what goes in comes out, all at once, once for each key."""
+"""Contract §3: what goes in comes out, all at once, once for each key."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WEEK = timedelta(days=7)
 
 
 def example() -> Workflow:
-    """The graph of SPEC section 3."""
+    """The graph of contract §3."""
     wf = Workflow("sync_customer", context={"account_id": 42, "label": "Customer sync"})
     wf.add("fetch_customer", worker="fetch_customer", input={"account_id": 42})
     wf.add(

@@ -1,4 +1,4 @@
-"""Inserting many workflows at once (SPEC section 3, for each)."""
+"""Inserting many workflows at once (contract §3, for each)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases: extended, given up, passed and taken away (SPEC section 8)."""
+"""Leases: extended, given up, passed and taken away (contract §8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists and single reads: SPEC sections 10 and 11."""
+"""Lists and single reads: contract §10 and §11."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retention: what is over leaves, with all that belongs to it (SPEC section 10)."""
+"""Retention: what is over leaves, with all that belongs to it (contract §10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SPEC sections 1 and 10: whatever is derived and lost, or wrong, is restored from the records."""
+"""Contract §1 and §10: whatever is derived and lost, or wrong, is restored from the records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SPEC sections 1 and 10: derived keys are restored from the records, and health costs no write."""
+"""Contract §1 and §10: derived keys are restored from the records, and health costs no write."""
 
 from __future__ import annotations
 

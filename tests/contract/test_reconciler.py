@@ -1,4 +1,4 @@
-"""The reconciler as a whole: its options, its loops, and its ends (SPEC section 10)."""
+"""The reconciler as a whole: its options, its loops, and its ends (contract §10)."""
 
 from __future__ import annotations
 

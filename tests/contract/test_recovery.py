@@ -1,4 +1,4 @@
-"""Recoveries: retry, skip and cancel, and where they place descendants (SPEC section 6)."""
+"""Recoveries: retry, skip and cancel, and where they place descendants (contract §6)."""
 
 from __future__ import annotations
 

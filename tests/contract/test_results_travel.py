@@ -1,4 +1,4 @@
-"""Results in the inputs of later steps, and what happens when one is missing (SPEC section 3)."""
+"""Results in the inputs of later steps, and what happens when one is missing (contract §3)."""
 
 from __future__ import annotations
 

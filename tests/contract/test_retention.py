@@ -1,4 +1,4 @@
-"""Setting a workflow's retention (SPEC section 10)."""
+"""Setting a workflow's retention (contract §10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Awaits and signals (SPEC section 5)."""
+"""Awaits and signals (contract §5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sweep finds what differs from the records, and nothing else (SPEC section 10)."""
+"""A sweep finds what differs from the records, and nothing else (contract §10)."""
 
 from __future__ import annotations
 

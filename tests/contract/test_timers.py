@@ -1,4 +1,4 @@
-"""What is due is carried out by whoever looks at the timers (SPEC section 10)."""
+"""What is due is carried out by whoever looks at the timers (contract §10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for the end of a workflow (SPEC section 12)."""
+"""Waiting for the end of a workflow (contract §6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SPEC section 6: callbacks as signed POSTs, against a real HTTP server."""
+"""Contract §6: callbacks as signed POSTs, against a real HTTP server."""
 
 from __future__ import annotations
 

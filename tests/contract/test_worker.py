@@ -1,4 +1,4 @@
-"""The worker and its handlers, as SPEC section 8 has them; ``test_worker_life`` has its loops."""
+"""The worker and its handlers, as contract §8 has them; ``test_worker_life`` has its loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rwf worker``: which server it works on, what it logs and serves (SPEC section 10)."""
+"""``rwf worker``: which server it works on, what it logs and serves (contract §10)."""
 
 from __future__ import annotations
 

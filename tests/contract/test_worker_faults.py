@@ -1,5 +1,5 @@
-"""What goes wrong in a worker itself: it is logged, told by its health, and ends nobody (SPEC
-section 8)."""
+"""What goes wrong in a worker itself: it is logged, told by its health, and ends nobody (contract
+§8)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Handlers that do not end when they should, and those that block the event loop: no other step
-suffers for them, and the worker ends all the same (SPEC section 8)."""
+suffers for them, and the worker ends all the same (contract §8)."""
 
 from __future__ import annotations
 

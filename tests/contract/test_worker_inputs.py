@@ -1,5 +1,5 @@
-"""A worker whose claims come without their inputs, which are read beside its round trips (SPEC
-section 12): meanwhile their leases hold, and what cannot be read counts no attempt."""
+"""A worker whose claims come without their inputs, which are read beside its round trips (contract
+§8): meanwhile their leases hold, and what cannot be read counts no attempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker's loops: ending, waking, idling, and a server that comes and goes (SPEC section 8)."""
+"""A worker's loops: ending, waking, idling, and a server that comes and goes (contract §8)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """The table of outcomes: whatever a handler returns or raises is the outcome of its step alone, and
-the worker goes on (SPEC section 8)."""
+the worker goes on (contract §8)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """A worker finds all work without hints, however few its places and many the partitions are; and
-runs what it is handed once (SPEC section 8)."""
+runs what it is handed once (contract §8)."""
 
 from __future__ import annotations
 

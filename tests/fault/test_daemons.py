@@ -1,4 +1,4 @@
-"""Daemons in processes of their own, killed and paused (SPEC section 10): others take over."""
+"""Daemons in processes of their own, killed and paused (contract §10): others take over."""
 
 from __future__ import annotations
 

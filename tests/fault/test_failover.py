@@ -1,7 +1,7 @@
 """Failover in the middle of work: everybody goes on by themselves, and all converges.
 
 What was acknowledged may be lost with durability ``server``: the state is then an earlier one, of
-one partition or of several (SPEC section 9).
+one partition or of several (contract §9).
 """
 
 from __future__ import annotations

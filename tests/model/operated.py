@@ -1,9 +1,9 @@
-"""The rest of the model: awaits and signals, cancel requests, recoveries, callbacks (SPEC 5 and 6).
+"""The rest of the model: waits, signals, cancel requests, recoveries, callbacks (contract §5, §6).
 
 As slow and obvious as ``reference``: signals are matched anew over all waits after every command,
 what a recovery takes with it is a fixed point, and placing is the judgement of all pending steps.
 
-Where the SPEC leaves room, this model decides:
+Where the contract leaves room, this model decides:
 
 - A wait that is given up leaves ``abandoned_wait``, one whose deadline passed ``expired_wait``, as
   evidence of ``await_step``; a consumed signal is ``deliver_signal`` of the step that it woke.

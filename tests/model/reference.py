@@ -4,7 +4,7 @@ Only the tables of :mod:`rwf.model.states` are shared with the library. Everythi
 keeps up to date (remaining parents, counters, workflow state, started and finished) is counted
 anew from the whole graph each time it is asked for, so that both can hardly be wrong alike.
 
-``complete`` judges in this order, and the first that applies decides (SPEC section 4):
+``complete`` judges in this order, and the first that applies decides (contract §4):
 
 1.  arguments that need no stored state (``invalid_argument``, which leaves no evidence)
 2.  the workflow exists, its version is implemented, the step exists
@@ -18,7 +18,7 @@ anew from the whole graph each time it is asked for, so that both can hardly be 
 8.  an executing step without lease and without ``force``: ``lease_required``
 9.  accepted
 
-Where the SPEC leaves room, this model decides:
+Where the contract leaves room, this model decides:
 
 - A command id is looked for among all results of its step, not of other steps, and not only in the
   latest result. Refusals and duplicates do not put their id or lease on record.
@@ -46,7 +46,7 @@ Where the SPEC leaves room, this model decides:
   takes the key over from it.
 - The evidence of ``step_not_found`` carries the name that was asked for. Commands on unknown
   workflows are in ``strangers``.
-- ``runnable_step_count`` counts available steps: those that "may run now" (SPEC section 2).
+- ``runnable_step_count`` counts available steps: those that "may run now" (contract §2).
 - A step has started when it was first claimed or first reported on; a workflow when any of its
   steps has. A step that was only cancelled by a cascade has finished, but never started.
 - A payload of None is no payload: no bytes, and equal only to another None.
@@ -482,7 +482,7 @@ class Reference:
 
 
 def workflow_state(states: Iterable[StepState], *, cancel: bool) -> WorkflowState:
-    """SPEC section 2, line by line."""
+    """Contract §2, line by line."""
     present = set(states)
     ended = present <= TERMINAL_STEPS
     if cancel and not ended:
@@ -505,7 +505,7 @@ def workflow_state(states: Iterable[StepState], *, cancel: bool) -> WorkflowStat
 
 
 def workflow_cause(states: Iterable[StepState], *, cancel: bool) -> WorkflowCause | None:
-    """SPEC section 2, line by line."""
+    """Contract §2, line by line."""
     present = set(states)
     if not present <= TERMINAL_STEPS:
         return None
@@ -541,7 +541,7 @@ def workflow_row(workflow: Workflow) -> WorkflowRow:
 
 
 def operator_status(workflow: Workflow) -> str:
-    """SPEC section 7: what an operator has to look at comes first."""
+    """Contract §7: what an operator has to look at comes first."""
     row = workflow_row(workflow)
     if row.acknowledged is not None:
         return "Resolved"

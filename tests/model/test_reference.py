@@ -1,4 +1,4 @@
-"""The model itself: each rule of SPEC sections 2 and 4 as a literal case, then the machine."""
+"""The model itself: each rule of contract §2 and §4 as a literal case, then the machine."""
 
 from __future__ import annotations
 

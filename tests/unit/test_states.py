@@ -1,4 +1,4 @@
-"""Literal rows that guard the tables of rwf.model.states (SPEC section 2)."""
+"""Literal rows that guard the tables of rwf.model.states (contract §2)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ TERMINAL = {"completed", "failed", "discarded", "cancelled", "expired"}
 
 
 def expected_state(present: set[str], cancel: bool) -> str:
-    """SPEC section 2, sentence by sentence."""
+    """Contract §2, sentence by sentence."""
     ended = not present & OPEN
     sentences = [
         (cancel and not ended, "cancel_requested"),

@@ -197,7 +197,7 @@ class _Court:
 
 
 def _derived(view: WorkflowView, states: list[str]) -> Iterator[str]:
-    """The workflow's end is the one that its steps imply (SPEC section 2)."""
+    """The workflow's end is the one that its steps imply (contract §2)."""
     cancel = view.cancel_requested_at is not None
     if any(state not in TERMINAL_STEPS for state in states):
         yield f"is {view.state} with steps that are {Counter(states)}"
