@@ -645,7 +645,8 @@ class Client:
     def result(
         self, workflow_id: str, step: str, *, attempt: int | None = None
     ) -> ResultView | None:
-        """What an attempt of a step reported, the latest by default; None when it did not."""
+        """Returns what an attempt of a step reported, the latest attempt by default; None when it
+        reported nothing."""
         return self._run(reads.result(self._ctx, workflow_id, step, attempt))
 
     def results(self, workflow_id: str, *, step: str | None = None) -> builtins.list[ResultView]:
@@ -655,7 +656,7 @@ class Client:
     def evidence(
         self, workflow_id: str | None = None, *, step: str | None = None
     ) -> PartialList[EvidenceView]:
-        """What was accepted, refused or repeated, oldest first (contract §11).
+        """The records of accepted, refused and repeated commands, oldest first (contract §11).
 
         Without an id, of what concerns no workflow: commands on unknown ones, and signals that came
         again while nobody had taken them.

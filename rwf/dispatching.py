@@ -209,7 +209,9 @@ class _Raised(Exception):
 
 
 def _attempted(handler: Handler, envelope: Callback) -> tuple[object, BaseException | None]:
-    """What the handler returned, or raised; a thread has nothing else to end than itself."""
+    """Returns a handler's result and the exception it raised, of which one is None.
+
+    Whatever it raises is passed on: it must not end the thread unseen."""
     try:
         return handler(envelope), None
     except BaseException as error:
@@ -217,7 +219,7 @@ def _attempted(handler: Handler, envelope: Callback) -> tuple[object, BaseExcept
 
 
 def _outcome(claim: Claim, error: BaseException | None) -> Outcome:
-    """What became of a claim; a failure is logged."""
+    """Returns the outcome of a claimed callback, and logs its failure."""
     if isinstance(error, Exception | SystemExit):
         _log.warning("callback %s failed", claim.envelope.callback_id, exc_info=error)
     return Outcome(claim, error)

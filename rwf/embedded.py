@@ -472,7 +472,8 @@ def _command(*words: str) -> bytes:
 
 
 class _Credentials(CredentialProvider):
-    """What redis-py logs in with: looked up for each connection, as a restart may bring a port."""
+    """Returns the user name and password for redis-py; asked for each connection, as a restart of
+    the server may bring a port."""
 
     def __init__(self, server: EmbeddedServer) -> None:
         self._server = server

@@ -160,7 +160,7 @@ GAUGES: Final = (
 
 
 class Daemon(Protocol):
-    """What is asked of a reconciler."""
+    """The parts of a reconciler that its metrics read."""
 
     @property
     def partitions(self) -> Sequence[int]:

@@ -1,4 +1,4 @@
-"""What all commands share: their options, the client they open, and how they answer."""
+"""The options, client and output format that all commands share."""
 
 from __future__ import annotations
 

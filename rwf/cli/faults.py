@@ -60,7 +60,7 @@ class Fault:
 
     @classmethod
     def of(cls, error: Exception) -> Fault:
-        """What any exception is to the user."""
+        """Returns how an exception is shown to the user."""
         match error:
             case Refused():
                 return cls(REFUSED, error.code, error.message)

@@ -1,4 +1,4 @@
-"""What the commands that run until they are told to end share: how they log, and their metrics."""
+"""Logging and metrics of the commands that run until they are stopped (workers, daemons)."""
 
 from __future__ import annotations
 

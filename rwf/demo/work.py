@@ -1,4 +1,4 @@
-"""What the steps do: read a customer's files, check them, and say what came of it."""
+"""The demo's handlers: they read a customer's files, check them, and report."""
 
 from __future__ import annotations
 

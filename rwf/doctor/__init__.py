@@ -53,7 +53,7 @@ def doctor(session: Session) -> Steps[DoctorReport]:
 
 
 def _own(session: Session) -> Steps[tuple[list[Check], tuple[int, ...]]]:
-    """What concerns rwf alone: its library, what its user may do, its namespace and its work; and
+    """Findings on rwf itself: its library, what its user may do, its namespace and its work; and
     the partitions that do not answer."""
     checks = [(yield from library_check(session))]
     loaded = checks[0].status == "ok"

@@ -1,4 +1,4 @@
-"""What a check finds, and how the doctor asks."""
+"""Findings, and the probe by which the doctor's checks ask the server."""
 
 from __future__ import annotations
 

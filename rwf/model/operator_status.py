@@ -1,4 +1,4 @@
-"""What an operator reads first: one status for a workflow or a step (contract §7)."""
+"""Operator status: one word for where a workflow or a step stands (contract §7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recovery would do: the plan of a dry run (contract §6, Placement).
+"""The plan of a recovery, as a dry run shows it (contract §6, Placement).
 
 It goes through the steps as ``recovery.lua`` does, on copies: it marks what is placed anew, and
 then places all pending steps by their parents, both in topological order.

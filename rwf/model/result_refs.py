@@ -55,7 +55,7 @@ def fill(value: Any, results: Mapping[str, Any], null: frozenset[str]) -> Any:
 
 
 def _at(found: Any, ref: Ref) -> Any:
-    """What a result holds at the path of a reference."""
+    """Returns the part of a result that a reference's path points to."""
     path = ref.path.split(".") if isinstance(ref.path, str) else ref.path or ()
     for part in path:
         key = _index(part) if isinstance(found, list) and path is not ref.path else part

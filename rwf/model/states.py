@@ -71,14 +71,14 @@ class WorkflowCause(StrEnum):
 
 
 class EdgePolicy(StrEnum):
-    """What a parent that ends other than completed does to its child."""
+    """The effect on a child when its parent ends in another state than ``completed``."""
 
     CANCEL = "cancel"
     CONTINUE = "continue"
 
 
 class CompletionStatus(StrEnum):
-    """What ``complete_step`` may report."""
+    """The outcomes that ``complete_step`` may report."""
 
     COMPLETED = "completed"
     RETRYABLE = "retryable"
@@ -88,7 +88,7 @@ class CompletionStatus(StrEnum):
 
 
 class OperatorStatus(StrEnum):
-    """What an operator reads first; ordered by precedence (contract §7)."""
+    """The status that an operator reads first, ordered by precedence (contract §7)."""
 
     NEEDS_REVIEW = "Needs Review"
     BLOCKED = "Blocked"
@@ -98,7 +98,7 @@ class OperatorStatus(StrEnum):
 
 
 class RecoveryAction(StrEnum):
-    """What ``recover_step`` may do to a step (contract §6)."""
+    """The actions that ``recover_step`` may take on a step (contract §6)."""
 
     RETRY = "retry"
     SKIP = "skip"
@@ -123,7 +123,7 @@ class WaitStatus(StrEnum):
 
 
 class SignalStatus(StrEnum):
-    """What became of a signal (contract §5)."""
+    """The fate of a signal that was delivered (contract §5)."""
 
     CONSUMED = "consumed"
     UNMATCHED = "unmatched"
@@ -142,7 +142,7 @@ class PauseReason(StrEnum):
 
 
 class CallbackEvent(StrEnum):
-    """What the host is told of (contract §6)."""
+    """The events for which callbacks are sent (contract §6)."""
 
     WORKFLOW_TERMINAL = "workflow.terminal"
     RECOVERY_COMPLETED = "workflow.recovery_completed"
@@ -197,14 +197,14 @@ class Action(StrEnum):
 
 
 class MoveScope(StrEnum):
-    """What has moved steps that no command named: the end of a parent, or a recovery."""
+    """The cause of moves of steps that no command named: a parent's end, or a recovery."""
 
     DEPENDENCY = "dependency"
     RECOVERY = "recovery"
 
 
 class CallbackOutcome(StrEnum):
-    """What became of one try to deliver a callback; ``dead`` besides ``failed`` for the last."""
+    """The outcome of one try to deliver a callback; the last failed try counts as ``dead`` too."""
 
     DELIVERED = "delivered"
     FAILED = "failed"
@@ -212,7 +212,7 @@ class CallbackOutcome(StrEnum):
 
 
 class RepairKind(StrEnum):
-    """What a reconciliation has mended (contract §10)."""
+    """The kinds of repairs that a reconciliation makes (contract §10)."""
 
     RELEASE_UNFINISHED = "release_unfinished"
     COUNTS_WRONG = "counts_wrong"
@@ -327,7 +327,7 @@ COMPLETABLE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step becomes: its state and, when that is terminal, the cause."""
+    """A step's new state and, when that is terminal, its cause."""
 
     state: StepState
     cause: StepCause | None
@@ -353,7 +353,7 @@ WAIT_EXPIRED: Final = Outcome(StepState.EXPIRED, StepCause.EXPIRED_WAIT)
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What may move a step: from any of these states to any of those."""
+    """An event that may move a step from any of ``sources`` to any of ``targets``."""
 
     event: str
     sources: frozenset[StepState]
@@ -404,7 +404,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
 
 
 def resolves(parent: StepState, policy: EdgePolicy) -> bool | None:
-    """What an edge does: ``True`` resolves the child, ``False`` cancels it, ``None`` not yet."""
+    """Whether an edge is resolved; ``False``: it cancels its child, ``None``: it is still open."""
     if parent not in TERMINAL_STEPS:
         return None
     return parent is StepState.COMPLETED or policy is EdgePolicy.CONTINUE

@@ -1,4 +1,4 @@
-"""What users read back: frozen models. All times are timezone-aware UTC (contract §11)."""
+"""The frozen models that clients return. All times are timezone-aware UTC (contract §11)."""
 
 from __future__ import annotations
 
@@ -165,9 +165,10 @@ class ClaimedStep(View):
 
 
 class HeartbeatReport(View):
-    """What became of claims: those that were extended, with their new ends; those whose lease is
-    lost; and of the first, those whose workflow is asked to end. Nothing is known of those in the
-    partitions that did not answer, ``unreachable``."""
+    """The result of a heartbeat: claims that were ``extended``, with their new ends, and claims
+    whose lease is ``lost``. Those of ``extended`` whose workflow has a cancel request stand in
+    ``cancel_requested`` as well. Claims in the partitions that did not answer, ``unreachable``, are
+    in none of them."""
 
     extended: tuple[ClaimedStep, ...]
     lost: tuple[ClaimedStep, ...]
@@ -187,7 +188,7 @@ class QueueView(View):
 
 
 class ResultView(View):
-    """What one attempt of a step reported; ``payload_bytes`` are the bytes as stored.
+    """The result of one attempt of a step; ``payload_bytes`` are the bytes as stored.
 
     ``worker_id`` says who ran it, and ``claimed_at`` since when; both are None when it was reported
     without a claim.
@@ -223,7 +224,7 @@ class EvidenceView(View):
 
 
 class CommandResult(View):
-    """What ``complete_step`` did, or, for a duplicate, what it did the first time."""
+    """The effect of ``complete_step``; for a duplicate, the effect of the first call."""
 
     outcome: Literal["accepted", "duplicate"]
     step: StepView
@@ -321,7 +322,7 @@ class DispatchReport(View):
 
 
 class PruneReport(View):
-    """What was removed: workflows whose retention was over, and signals that no workflow took in
+    """The removed records: workflows whose retention was over, and signals that no workflow took in
     time. ``unreachable`` are the partitions that did not answer."""
 
     workflows: int
@@ -383,7 +384,7 @@ class Repair(View):
 
 
 class ReconcileReport(View):
-    """What ``reconcile`` mended; empty on a healthy workflow."""
+    """The repairs that ``reconcile`` made; empty on a healthy workflow."""
 
     workflow_id: str
     repairs: tuple[Repair, ...]
@@ -415,7 +416,7 @@ class GaugeDifference(View):
 
 
 class RebuildReport(View):
-    """What ``rebuild`` went through and mended.
+    """The extent of a ``rebuild``, and the repairs it made.
 
     ``repairs`` says how many of each kind. ``failures`` holds at most 1,000, beside their exact
     count. ``gauges`` tells of those that were wrong and were put right, which takes that nothing
@@ -514,7 +515,7 @@ class WorkflowExplanation(View):
 
 
 class MigrationReport(View):
-    """What ``migrate`` found or made; ``loaded`` when the library was missing on some primary."""
+    """The result of ``migrate``; ``loaded`` when the library was missing on some primary."""
 
     library: str
     loaded: bool

@@ -1,4 +1,4 @@
-"""What all operations share: a client's settings, and checks of what is asked."""
+"""A client's settings as operations see them, and checks of arguments."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _MAX_STEP: Final = 129
 
 @dataclass(frozen=True, slots=True)
 class OpContext:
-    """What an operation needs of its client."""
+    """The settings and keys that an operation takes from its client."""
 
     keys: Keys
     max_payload: int

@@ -52,7 +52,7 @@ from rwf.protocol.keys import partition_of
 from rwf.protocol.requests import CONNECT, Op, ask
 
 Handler = Callable[[Callback], object]
-"""What is called with each envelope; a coroutine function for ``AsyncClient`` only."""
+"""The function that is called with each envelope; a coroutine function for ``AsyncClient`` only."""
 
 T = TypeVar("T")
 

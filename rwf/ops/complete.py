@@ -59,7 +59,7 @@ _NO_SLOT: Final = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What one step's work came to; an item of ``complete_many``.
+    """The report on one step; an item of ``complete_many``.
 
     The fields are the parameters of :meth:`rwf.Client.complete_step`.
     """
@@ -97,7 +97,7 @@ def complete_step(ctx: OpContext, completion: Completion) -> Op[CommandResult]:
 
 
 class Batch(list[CommandResult | CommandRejected]):
-    """What ``complete_many`` answers: a result or a refusal for each item, in the order given; and
+    """The answer of ``complete_many``: a result or a refusal for each item, in the order given; and
     in ``claimed`` the steps that it has claimed."""
 
     claimed: list[ClaimedStep]

@@ -36,7 +36,7 @@ from rwf.protocol.requests import Op, ask
 
 T = TypeVar("T")
 Progress = Callable[[PruneReport], object]
-"""What is called now and then with what was removed so far."""
+"""A function that is called from time to time with the records removed so far."""
 
 _log = logging.getLogger("rwf")
 

@@ -1,4 +1,4 @@
-"""What waits in the queues, and whether anybody serves them (contract §8)."""
+"""Queues: the steps that wait in them, and whether anybody serves them (contract §8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the whole fleet has counted: the statistics of all partitions, summed (contract §10)."""
+"""Statistics of the whole fleet: the counts of all partitions, summed (contract §10)."""
 
 from __future__ import annotations
 

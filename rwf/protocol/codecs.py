@@ -1,4 +1,4 @@
-"""What all stored records are made of: times, numbers, payloads and states."""
+"""Encodings that all stored records use: times, numbers, payloads and states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is stored of a step that was given back for a while (``pauses.lua``)."""
+"""The record of a step that was given back for a while (``pauses.lua``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operations ask for: calls of server functions, and plain reads."""
+"""The requests of operations: calls of server functions, and plain reads."""
 
 from __future__ import annotations
 

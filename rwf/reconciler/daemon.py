@@ -65,7 +65,7 @@ _UNEXPECTED: Final = "an unexpected error; it is tried again"
 
 @dataclass(slots=True)
 class _Partition:
-    """What this daemon knows of one of its partitions; times are of the monotonic clock."""
+    """A daemon's knowledge of one of its partitions; times are of the monotonic clock."""
 
     number: int
     next_look: float = 0.0

@@ -1,4 +1,4 @@
-"""What the records of workflows imply for the derived keys of their partition.
+"""The contents that workflows' records imply for the derived keys of their partition.
 
 Nothing is asked here: the fields of workflows' hashes go in, and what their header, their steps,
 waits and callbacks imply comes out, to be looked up together. What shows by itself that something

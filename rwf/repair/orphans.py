@@ -1,4 +1,4 @@
-"""What is surplus: entries of derived sorted sets that the records do not imply.
+"""Orphans: entries of derived sorted sets that the records do not imply.
 
 ``reconcile`` adds what a workflow's records imply and a derived set lacks. The other direction
 starts from the entries: each names its owner, whose records are asked and, in the same call, the

@@ -1,4 +1,4 @@
-"""What is due in a partition, found in the timers and carried out."""
+"""Timers of a partition: finding those that are due, and carrying them out."""
 
 from __future__ import annotations
 

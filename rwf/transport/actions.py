@@ -1,4 +1,4 @@
-"""What a session asks of its driver: to send, to wait, to see to connections."""
+"""The actions that a session asks of its driver: to send, to wait, to see to connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a URL names: which kind of store, and how redis-py is told of it."""
+"""Store URLs: the kind of store that one names, and its settings for redis-py."""
 
 from __future__ import annotations
 

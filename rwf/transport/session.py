@@ -1,4 +1,4 @@
-"""What happens between a client and its server, without any I/O: checks, loading, resending.
+"""A client's session with its server, without any I/O: checks, loading, resending.
 
 A session is written as generators that yield what to do (``rwf.transport.actions``) and receive
 replies, or redis errors thrown in. ``rwf.transport.drivers`` has the two drivers that do it, one

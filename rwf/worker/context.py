@@ -1,4 +1,4 @@
-"""What a handler sees of its step."""
+"""The view of a step that its handler is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker has in hand, by partition, and how much more it may take."""
+"""The claims that a worker holds, by partition, and how many more it may take."""
 
 from __future__ import annotations
 

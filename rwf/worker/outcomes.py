@@ -1,4 +1,4 @@
-"""What a handler raises to say what its step came to; any other exception is ``retryable``."""
+"""Exceptions by which a handler reports an outcome; any other exception is ``retryable``."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _LONGEST_PAUSE: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a worker was asked to be; ``lease`` and ``grace`` are in seconds."""
+    """A worker's options; ``lease`` and ``grace`` are in seconds."""
 
     claimer: Claimer
     concurrency: int

@@ -1,4 +1,4 @@
-"""What an attempt is reported as: from what its handler returned, or raised, whatever that is."""
+"""Turns a handler's return value or exception into the report of its attempt."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Watchdog:
 
     def __init__(self, ctx: OpContext, beside: Beside, bench: Bench, overdue: Callable[[], None]):
         self.blocked: str | None = None
-        """What blocks the loop just now."""
+        """Returns the code that blocks the loop just now."""
         self._ctx = ctx
         self._beside = beside
         self._bench = bench

@@ -1,4 +1,4 @@
-"""What a partition has counted, and what waits in its queues."""
+"""Statistics of a partition, and the length of its queues."""
 
 from __future__ import annotations
 

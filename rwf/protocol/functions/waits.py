@@ -1,4 +1,4 @@
-"""What passes between a workflow and the topics of its waits."""
+"""Messages between a workflow and the topics of its waits."""
 
 from __future__ import annotations
 
