@@ -142,7 +142,7 @@ class EmbeddedServer:
 
     @property
     def password(self) -> str | None:
-        """What a server with a port asks for, on its socket too; None when it has no port.
+        """The password that a server with a port asks for, on its socket too; None without a port.
 
         The first server of a folder that has a port writes it to ``password_path``, where it stays.
         Who changes that file restarts the server.

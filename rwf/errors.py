@@ -83,8 +83,8 @@ class NotFound(RwfError):
 
 
 class RecordUnreadable(RwfError):
-    """What is stored of a workflow has been overwritten by somebody else, so that nothing can be
-    made of it. ``Client.rebuild`` names all such workflows."""
+    """A workflow's record has been overwritten by somebody else, and cannot be read.
+    ``Client.rebuild`` names all such workflows."""
 
 
 class WebhookFailed(RwfError):

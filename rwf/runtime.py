@@ -1,4 +1,4 @@
-"""What a loop on asyncio needs of a client: its operations and its hints, whichever client it is.
+"""Operations and hints of a client for a loop on asyncio, whichever client it is.
 
 Workers and reconcilers are written once, on asyncio. An ``AsyncClient``'s calls are awaited in the
 loop; a ``Client``'s are made in threads of the runtime's own.
@@ -57,7 +57,7 @@ class Runtime:
 
     @property
     def ctx(self) -> OpContext:
-        """What operations take of the client."""
+        """The client's context, which operations take."""
         return self._client._ctx
 
     async def run(self, op: Op[T]) -> T:

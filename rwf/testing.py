@@ -13,7 +13,7 @@ def fake_redis() -> Any:
 
 
 def fake_async_redis() -> Any:
-    """The same for asyncio."""
+    """An asyncio client of a fakeredis server of its own."""
     return _fakeredis().FakeAsyncRedis()
 
 

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 Done = tuple[Any, BaseException | None]
-"""What a call returned, and what it raised."""
+"""The value that a call returned, and the exception that it raised."""
 
 _END: Final = None
 
@@ -39,8 +39,8 @@ class Job:
 
 
 class _State:
-    """What the threads of one pool share with their loop; changed in the loop alone, but for the
-    queue of results."""
+    """State that the threads of one pool share with their loop; changed in the loop alone, but for
+    the queue of results."""
 
     def __init__(self, freed: Callable[[], None]) -> None:
         self.loop = asyncio.get_running_loop()
@@ -133,7 +133,8 @@ class Threads:
         return job, state.busy <= self._started
 
     async def run(self, function: Callable[[], Any]) -> Any:
-        """What the function returns; raises what it raises. When cancelled it goes on unheard."""
+        """Runs the function in a thread; returns or raises as it does. Cancelled, it runs on
+        unheard."""
         job, _ = self.submit(function)
         try:
             result, error = await job.future

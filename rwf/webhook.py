@@ -93,7 +93,7 @@ class Webhook:
             raise WebhookFailed(problem)
 
     def _post(self, body: bytes, headers: dict[str, str]) -> str | None:
-        """What went wrong, or None."""
+        """Sends the request; the failure, or None."""
         deadline = time.monotonic() + self.timeout
         try:
             status = self._status(body, headers, deadline)
@@ -207,7 +207,7 @@ class _TimedSocket:
 
 
 class _Incoming(io.RawIOBase):
-    """What such a socket receives, as a file."""
+    """The bytes that such a socket receives, as a file."""
 
     def __init__(self, sock: _TimedSocket) -> None:
         super().__init__()

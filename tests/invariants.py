@@ -87,11 +87,11 @@ class _Check:
             yield from self._absent(workflow_id, own, kinds)
             return
         self._partitions[number].flows.add(workflow_id)
-        agenda = self._redis.zrange(self._key(number, f"d:{workflow_id}"), 0, -1, withscores=True)
+        notices = self._redis.zrange(self._key(number, f"d:{workflow_id}"), 0, -1, withscores=True)
         waits = Waits(
             workflow_id,
             {name[1:]: Wait.parse(text) for name, text in own.items() if name[0] == "~"},
-            {text_of(member): int(score) for member, score in agenda},
+            {text_of(member): int(score) for member, score in notices},
         )
         self._waits.append(waits)
         if (":w" in own) != bool(waits.waits):

@@ -1,7 +1,7 @@
 """What must hold of waits and topics, at any moment between two server calls.
 
-A wait's truth lies with its workflow, a topic's at its home; agendas, sorted sets and timers are
-derived. A topic may know less than a workflow only as long as the agenda says so.
+A wait's truth lies with its workflow, a topic's at its home; wait notices, sorted sets and timers
+are derived. A topic may know less than a workflow only as long as a notice says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rwf.protocol.records import Record
 from rwf.protocol.waits import Wait
 
 _OFFSET = 10**15
-"""What is to be told stands in an agenda by its time less this."""
+"""What is to be told stands in a wait notice by its time less this."""
 
 
 @dataclass
@@ -53,14 +53,14 @@ class Topic:
                 if state in ("w", "x"):
                     expected.add(f"{state}|{workflow_id}|{stamp}|{step}|{n}")
         if expected != self.registered:
-            yield f"registered {sorted(self.registered)[:3]}, implied {sorted(expected)[:3]}"
+            yield f"registered {sorted(self.registered)[:3]}, expected {sorted(expected)[:3]}"
 
     def _of_signals(self) -> Iterator[str]:
         numbers = {name[1:] for name in self.own if name[0] == "s"}
         dedupes = {name[1:]: number for name, number in self.own.items() if name[0] == "d"}
-        implied = {self.own[f"s{number}"].partition("|")[2]: number for number in numbers}
-        if dedupes != implied:
-            yield f"dedupe records {sorted(dedupes.items())[:3]}, not {sorted(implied.items())[:3]}"
+        expected = {self.own[f"s{number}"].partition("|")[2]: number for number in numbers}
+        if dedupes != expected:
+            yield f"dedupe records {sorted(dedupes.items())[:3]}, not {sorted(expected)[:3]}"
         if not {name[1:] for name in self.own if name[0] == "p"} <= numbers:
             yield "payloads without a signal"
         if len(self.own) == 1:
@@ -95,14 +95,14 @@ def _is_kept(name: str, text: str) -> bool:
 
 @dataclass
 class Waits:
-    """A workflow's latest waits, and its agenda."""
+    """A workflow's latest waits, and its wait notices."""
 
     workflow_id: str
     waits: Mapping[str, Wait]
-    agenda: Mapping[str, int]
+    notices: Mapping[str, int]
 
     def problems(self, records: Mapping[str, Record]) -> Iterator[str]:
-        """Breaches between waits, records and agenda."""
+        """Breaches between waits, records and notices."""
         for step, record in records.items():
             wait = self.waits.get(step)
             waiting = wait is not None and wait.code == "w"
@@ -112,11 +112,11 @@ class Waits:
             if expired != (record.state is StepState.EXPIRED):
                 yield f"{step} is {record.state}, its wait {wait}"
         expected = dict(self._expected())
-        if set(expected) != set(self.agenda):
-            yield f"agenda {sorted(self.agenda)[:3]}, implied {sorted(expected)[:3]}"
+        if set(expected) != set(self.notices):
+            yield f"notices {sorted(self.notices)[:3]}, expected {sorted(expected)[:3]}"
         for member, score in expected.items():
-            if score is not None and self.agenda.get(member) != score:
-                yield f"agenda has {member} at {self.agenda.get(member)}, not at {score}"
+            if score is not None and self.notices.get(member) != score:
+                yield f"notices has {member} at {self.notices.get(member)}, not at {score}"
 
     def _expected(self) -> Iterator[tuple[str, int | None]]:
         for step, wait in self.waits.items():
@@ -128,7 +128,7 @@ class Waits:
     @property
     def due(self) -> int | None:
         """The time of the workflow's timer."""
-        times = [score if score >= 0 else score + _OFFSET for score in self.agenda.values()]
+        times = [score if score >= 0 else score + _OFFSET for score in self.notices.values()]
         return min(times, default=None)
 
     def unknown_to(self, topics: Mapping[str, Topic]) -> Iterator[str]:

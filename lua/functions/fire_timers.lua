@@ -38,7 +38,7 @@ end
 
 local FIRE_OWN = {
   w = function(_, workflow)
-    workflow.agenda = workflow.agenda or {} -- its timer follows
+    workflow.notices = workflow.notices or {} -- its timer follows
     return true
   end,
   u = function(tx, workflow)

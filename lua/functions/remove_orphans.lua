@@ -11,7 +11,7 @@ local SLOT = {
 local KIND = {
   ready = "ready_entry_wrong", reserved = "reserved_entry_wrong", timers = "timer_wrong",
   outbox = "callback_entry_wrong", index = "index_entry_wrong", staged = "staged_entry_wrong",
-  agenda = "wait_notice_wrong",
+  wait_notices = "wait_notice_wrong",
 }
 
 -- The score that the records have an entry stand at, or false; and whether it may stand at an earlier one.
@@ -60,7 +60,7 @@ function EXPECTED.staged(tx, workflow)
   return header.is_staged(workflow.w, workflow.p) and integer.text(tx.ms + states.INSERT_MS), true
 end
 
-function EXPECTED.agenda(tx, workflow, entry)
+function EXPECTED.wait_notices(tx, workflow, entry)
   return waits.implied(tx, workflow, entry.member)
 end
 
@@ -101,9 +101,9 @@ end
 
 -- Where the changes of an entry's set are planned.
 local function plan_of(set, workflow, changes)
-  if set == "agenda" then
-    workflow.agenda = workflow.agenda or {} -- the workflow's timer follows
-    return workflow.agenda
+  if set == "wait_notices" then
+    workflow.notices = workflow.notices or {} -- the workflow's timer follows
+    return workflow.notices
   end
   return changes
 end

@@ -55,10 +55,10 @@ end
 
 -- The timer that stands for all deadlines of the workflow.
 local function check_wait_timer(tx, workflow, repairs)
-  local due = not workflow.agenda and waits.next_due(workflow)
+  local due = not workflow.notices and waits.next_due(workflow)
   local stands = command("ZSCORE", tx.keys[keyslots.TIMERS], waits.timer(workflow))
-  if not workflow.agenda and tonumber(stands or -1) ~= (due or -1) then
-    workflow.agenda = {} -- nothing to change there, but the timer follows
+  if not workflow.notices and tonumber(stands or -1) ~= (due or -1) then
+    workflow.notices = {} -- nothing to change there, but the timer follows
     repairs[#repairs + 1] = { "wait_timer_missing", "" }
   end
 end

@@ -64,7 +64,7 @@ function M.expire(tx, workflow, names)
   return #due == most
 end
 
--- Ends those waits of a chunk of steps that are due, and repairs what their places in the agenda lack. Returns what
+-- Ends those waits of a chunk of steps that are due, and repairs what their wait notices lack. Returns what
 -- the topics of the waits are to be told.
 function M.check(tx, workflow, names, repairs)
   waits.load(workflow, names)

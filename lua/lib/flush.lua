@@ -206,7 +206,7 @@ function M.commit(tx, verb)
     transaction.write_members(keys[keyslots.SERVED], tx.served)
   end
   for slot = 1, #workflows do
-    if workflows[slot].agenda then
+    if workflows[slot].notices then
       waits.commit(tx, workflows[slot])
     end
   end

@@ -17,7 +17,7 @@
 -- ":w" is there once any step has waited.
 -- A lease that ended in a wait is found by "l:step:lease" there: the wait's number.
 --
--- The agenda, a sorted set, is derived from these. Its members are waiting steps with a deadline, by
+-- The wait notices, a sorted set, are derived from these. Its members are waiting steps with a deadline, by
 -- that time (ms); and "!step" where a topic has not been told all, by the time when anyone may tell it,
 -- less OFFSET so that these stand first. The partition's timers hold "w|workflow" at what is due first.
 local M = {}
@@ -92,7 +92,7 @@ function M.numbered(workflow, name, n)
   return text and M.read(text) or nil
 end
 
--- Plans the writing of the step's latest wait, and of its places in the agenda.
+-- Plans the writing of the step's latest wait, and of its places among the wait notices.
 local function keep(tx, workflow, name, wait)
   workflow.waits[name] = wait
   transaction.set(workflow, "~" .. name, M.write(wait))
@@ -104,7 +104,7 @@ local function due_ms(wait)
   return wait.deadline ~= "" and -floor(-wait.deadline / 1000) or nil
 end
 
--- The scores of the wait's places in the agenda, as they should be; false for a place it has not.
+-- The scores of the wait's places among the wait notices, as they should be; false for a place it has not.
 local function places(tx, wait)
   local waiting = wait and wait.status == "w" and due_ms(wait)
   local untold = wait and (wait.left ~= "" or M.untold(wait))
@@ -113,11 +113,11 @@ local function places(tx, wait)
 end
 
 function M.place(tx, workflow, name, wait)
-  workflow.agenda = workflow.agenda or {}
-  workflow.agenda[name], workflow.agenda["!" .. name] = places(tx, wait)
+  workflow.notices = workflow.notices or {}
+  workflow.notices[name], workflow.notices["!" .. name] = places(tx, wait)
 end
 
--- The score that the waits imply of a member of the agenda, or false; and whether it may stand at an
+-- The score that the waits imply of a wait notice, or false; and whether it may stand at an
 -- earlier one.
 function M.implied(tx, workflow, member)
   local is_told = byte(member) == 33
@@ -258,7 +258,7 @@ function M.has_lease(workflow, name, lease)
   return command("HEXISTS", workflow.p, "l:" .. name .. ":" .. lease) == 1
 end
 
--- Those of some steps with waits whose places in the agenda are not what they should be.
+-- Those of some steps with waits whose places among the wait notices are not what they should be.
 function M.misplaced(tx, workflow, names)
   local members, found = {}, {}
   for i = 1, #names do
@@ -275,7 +275,7 @@ function M.misplaced(tx, workflow, names)
   return found
 end
 
--- When the agenda wants somebody, in milliseconds; nil when it is empty.
+-- When the first wait notice is due, in milliseconds; nil when there is none.
 function M.next_due(workflow)
   local first = command("ZRANGE", workflow.d, "0", "0", "WITHSCORES")
   if not first[1] then
@@ -295,7 +295,7 @@ end
 
 -- Writes the planned places; called by flush only.
 function M.commit(tx, workflow)
-  transaction.write_members(workflow.d, workflow.agenda)
+  transaction.write_members(workflow.d, workflow.notices)
   local due = M.next_due(workflow)
   tx.timers = tx.timers or {}
   tx.timers[M.timer(workflow)] = due and integer.text(due) or false

@@ -103,7 +103,7 @@ def _rebuild_lines(report: RebuildReport) -> Iterator[str]:
     for gauge in report.gauges:
         yield (
             f"  partition {gauge.partition}: {gauge.gauge} was {gauge.stored}, "
-            f"the workflows say {gauge.implied}"
+            f"the workflows say {gauge.expected}"
         )
     for failure in report.failures:
         yield f"  failed  {failure.id}  {escaped(failure.message)}"

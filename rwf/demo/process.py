@@ -25,7 +25,7 @@ _LOOK_SECONDS: Final = 0.5
 
 
 def worker_id(number: int) -> str:
-    """What a worker is called where its steps are shown."""
+    """The name of a worker where its steps are shown."""
     return f"demo-worker-{number}"
 
 

@@ -257,7 +257,7 @@ class Demo:
     # --- at the end
 
     def _repairs(self) -> dict[str, int]:
-        """What the daemons' metrics say of repairs."""
+        """The repairs that the daemons' metrics report."""
         if not self._processes.running("daemon"):
             return {}
         with urlopen(self._address(), timeout=_STALL_SECONDS) as answer:  # noqa: S310 - our own address

@@ -39,7 +39,7 @@ class Order(_Model):
 
 
 class Customer(_Model):
-    """What the customer's own system would tell.
+    """A customer's data, as their own system would give it.
 
     ``balance`` is in cents, and what the invoices must add up to. ``orders_unreachable`` is how
     many attempts to read the orders fail.
@@ -72,7 +72,7 @@ class Sync:
 
     @property
     def key(self) -> str:
-        """What it is inserted with, so that a second run inserts nothing."""
+        """Its insert key, by which a second run inserts nothing."""
         return f"demo:{self.workflow.name}:{self.context.account_id}"
 
 

@@ -42,7 +42,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an attempt came to; ``effect`` is what the ledger gets when it completed."""
+    """The outcome of an attempt; ``effect`` is what the ledger gets when it completed."""
 
     status: str
     summary: str

@@ -38,12 +38,12 @@ def warning(name: str, found: str, advice: str) -> Check:
 
 
 def failed(name: str, found: str, advice: str) -> Check:
-    """What rwf does not run with."""
+    """A state of the server that rwf cannot run with."""
     return Check(name=name, status="failed", found=found, advice=advice)
 
 
 def unreadable(name: str, what: str, error: errors.ResponseError) -> Check:
-    """What could not be asked: often for want of a right, which says nothing of the server."""
+    """A question the server refused: often for want of a right, which says nothing of its state."""
     if isinstance(error, errors.NoPermissionError):
         return warning(name, f"this user may not read {what}", "run the doctor as one who may")
     return failed(name, f"{what} failed: {error}", "look at the server's log")

@@ -59,7 +59,7 @@ def server_checks(session: Session) -> Steps[list[Check]]:
 
 
 def _times(session: Session) -> Steps[tuple[Replies | errors.ResponseError, Collection[str]]]:
-    """What the clock of each primary says, and the names of those that do not answer."""
+    """The time of each primary's clock, and the names of those that do not answer."""
     try:
         return (yield from session.everywhere(("TIME",)))
     except errors.ResponseError as error:

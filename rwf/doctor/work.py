@@ -48,8 +48,8 @@ def _many(count: int, what: str) -> str:
 
 
 def work_checks(session: Session) -> Steps[tuple[list[Check], tuple[int, ...]]]:
-    """What waits, and the partitions that do not answer; for a namespace that exists, on a server
-    that has the library."""
+    """Checks of waiting work, and the partitions that do not answer; for a namespace that exists,
+    on a server that has the library."""
     try:
         if not session.keys.partitions:
             yield from session.open()

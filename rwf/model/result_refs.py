@@ -70,5 +70,5 @@ def _at(found: Any, ref: Ref) -> Any:
 
 
 def _index(part: str | int) -> str | int:
-    """What a part of a dotted path stands for in a list: a whole number for its place."""
+    """A part of a dotted path as an index of a list, if it is a whole number."""
     return int(part) if _WHOLE.fullmatch(str(part)) else part

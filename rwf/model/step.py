@@ -112,7 +112,7 @@ class StepDef:
             object.__setattr__(self, "references", references)
 
     def path_of(self, field: str) -> str:
-        """What error paths into this step's ``input`` or ``context`` start with."""
+        """The prefix of error paths into this step's ``input`` or ``context``."""
         return f'$.steps["{self.name}"].{field}'
 
     @classmethod

@@ -393,7 +393,7 @@ class ReconcileReport(View):
 class RebuildProgress(View):
     """How far a rebuild is; ``repairs`` is how many there were so far."""
 
-    stage: Literal["workflows", "topics", "surplus"]
+    stage: Literal["workflows", "topics", "orphans"]
     workflows: int
     topics: int
     repairs: int
@@ -412,7 +412,7 @@ class GaugeDifference(View):
     partition: int
     gauge: str
     stored: int
-    implied: int
+    expected: int
 
 
 class RebuildReport(View):

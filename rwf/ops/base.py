@@ -88,7 +88,7 @@ class Slots:
 
 
 def catch_errors(op: Op[T]) -> Op[T | Exception]:
-    """What an operation on one workflow or topic returns, or the error by which it failed.
+    """The result of an operation on one workflow or topic, or the error by which it failed.
 
     The boundary that keeps a record which nothing can be made of from holding up all others. What
     is wrong with the server itself is raised on.
@@ -102,7 +102,7 @@ def catch_errors(op: Op[T]) -> Op[T | Exception]:
 
 
 def passing_over(op: Op[T], whose: str) -> Op[T | None]:
-    """The same; None, and a warning, when it failed."""
+    """The result of an operation; None, and a warning, when it failed."""
     found = yield from catch_errors(op)
     if not isinstance(found, Exception):
         return found
@@ -120,8 +120,8 @@ def warn_of(whose: str, error: Exception) -> None:
 def catch_each(
     op: Callable[[Sequence[S]], Op[list[T]]], items: Sequence[S], whose: Callable[[S], str]
 ) -> Op[list[T]]:
-    """What an operation on several returns; when it fails, what it returns of each by itself, where
-    those are passed over that it fails on."""
+    """The results of an operation on several items; when it fails, it is tried on each by itself,
+    and those that it fails on are passed over."""
     together = yield from catch_errors(op(items))
     if not isinstance(together, Exception):
         return together
@@ -195,10 +195,10 @@ def all_partitions(ctx: OpContext, *, anew: bool = False) -> Op[range]:
 
 
 def side_by_side(ops: Sequence[Op[T]], *, patient: bool = False) -> Op[list[T | Exception]]:
-    """What operations return, or the errors by which they failed; the calls that all of them make
-    next travel in one round trip. What cannot be reached is the error of those that ask there,
-    ``patient`` is how long that is tried (:class:`Together`); what else is wrong with the server
-    itself is raised."""
+    """The results of operations, or the errors by which they failed; the calls that all of them
+    make next travel in one round trip. A partition that cannot be reached is the error of those
+    that ask there, ``patient`` says how long that is tried (:class:`Together`); any other fault of
+    the server itself is raised."""
     done: list[Any] = [None] * len(ops)
     waiting: dict[int, Call | Together] = {}
 
@@ -228,7 +228,7 @@ def side_by_side(ops: Sequence[Op[T]], *, patient: bool = False) -> Op[list[T | 
 
 
 def all_of(ops: Sequence[Op[T]]) -> Op[list[T]]:
-    """What operations return, side by side; the error of any is raised."""
+    """The results of operations, side by side; the error of any is raised."""
     done = yield from side_by_side(ops, patient=True)
     for one in done:
         if isinstance(one, Exception):
@@ -237,15 +237,15 @@ def all_of(ops: Sequence[Op[T]]) -> Op[list[T]]:
 
 
 def both(one: Op[S], other: Op[T]) -> Op[tuple[S, T]]:
-    """What two operations return, side by side; the error of either is raised."""
+    """The results of two operations, side by side; the error of either is raised."""
     ops: list[Op[Any]] = [one, other]
     first, second = yield from all_of(ops)
     return first, second
 
 
 def reach_each(ctx: OpContext, ops: Mapping[int, Op[T]]) -> Op[PartialList[T]]:
-    """What operations in some partitions return, with the calls of all in one round trip at a time,
-    as far as these can be reached. Raises StoreUnavailable when none can, and another error of
+    """The results of operations in some partitions, as far as these can be reached, with the calls
+    of all in one round trip at a time. Raises StoreUnavailable when none can, and another error of
     any."""
     found: PartialList[T] = PartialList()
     failed: dict[int, RwfError] = {}
@@ -324,7 +324,7 @@ def is_partition(ctx: OpContext, partition: int) -> Op[bool]:
 
 
 def readable_id(workflow_id: Any) -> str:
-    """The same for a read; raises NotFound."""
+    """A workflow id that a read may ask for; raises NotFound for any other value."""
     if not isinstance(workflow_id, str) or partition_of(workflow_id) is None:
         raise NotFound(f"no workflow {shown(workflow_id)}")
     return workflow_id

@@ -80,7 +80,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a claim: the handler was content, or this went wrong."""
+    """The end of a claim: the handler returned, or raised this."""
 
     claim: Claim
     error: BaseException | None
@@ -96,7 +96,7 @@ class _Due(NamedTuple):
 
 @dataclass(slots=True)
 class _Outbox:
-    """What one partition has due, read page by page."""
+    """The due callbacks of one partition, read page by page."""
 
     partition: int
     passed: set[str] = field(default_factory=set)
@@ -303,7 +303,7 @@ class Dispatch:
 
 
 def _failure(error: BaseException | None) -> str | None:
-    """What has failed, as it may be stored."""
+    """The failure as a text that may be stored."""
     if error is None:
         return None
     name = type(error).__name__

@@ -120,7 +120,7 @@ def _queue(ctx: OpContext, workflow_id: str, record: Record) -> Op[QueueView | N
 
 
 def _waiting(ctx: OpContext, loaded: Loaded, name: str) -> Op[Awaited | None]:
-    """What a step waits for, or has waited for."""
+    """The wait of a step, present or past."""
     wait = loaded.waits.get(name)
     if wait is None:
         return None
@@ -173,7 +173,7 @@ def _pauses(
 
 
 def _above(ctx: OpContext, workflow_id: str, header: Header, record: Record) -> Op[Holds]:
-    """What holds a step, all the way up."""
+    """The steps that hold a step, all the way up."""
     holds = Holds({record.name: record}, requested=header.cancel is not None)
     if not is_held(record):
         return holds
@@ -273,7 +273,7 @@ def _posture(ctx: OpContext, workflow_id: str, header: Header) -> Op[CallbackPos
 def _whole(
     ctx: OpContext, workflow_id: str, header: Header, all_records: list[Record]
 ) -> Op[Holds]:
-    """What holds what in a whole workflow."""
+    """All steps of a workflow, and which holds which."""
     by_name = {record.name: record for record in all_records}
     holds = Holds(
         {record.name: record for record in all_records if record.state in _CAUSING},

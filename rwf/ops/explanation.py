@@ -71,7 +71,8 @@ _WAITING_STATES: Final = frozenset({StepState.AWAITING_SIGNAL, StepState.RETRYAB
 
 
 def actions(header: Header, record: Record, *, held_down: bool) -> tuple[str, ...]:
-    """What an operator may do to a step now, by ``complete_step`` and ``recover_step``.
+    """The commands that an operator may give for a step now, by ``complete_step`` and
+    ``recover_step``.
 
     The options that it takes are part of the name: ``skip_with_force``. ``held_down``: a parent
     would cancel the step again, so that a retry is refused.
@@ -107,7 +108,7 @@ class Awaited:
     swallowed_by: str | None
 
     def details(self) -> dict[str, object]:
-        """What a blocker tells of it."""
+        """The wait in a blocker's details."""
         return {
             "signal": self.wait.signal,
             "correlation_key": self.wait.correlation_key,
@@ -173,7 +174,7 @@ class Holds:
         return "release_in_progress" if is_held(record) else _CODE_OF_STATE[record.state]
 
     def legal_next_steps(self, code: str) -> tuple[str, ...]:
-        """What somebody may do about a root cause."""
+        """Commands that may resolve a root cause."""
         reopened = {"recover_step": "recover_with_reopen"} if self.requested else {}
         return tuple(reopened.get(step, step) for step in _LEGAL[code])
 

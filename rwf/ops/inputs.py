@@ -35,7 +35,7 @@ class Judged:
         self.paused: defaultdict[PauseReason, list[ClaimedStep]] = defaultdict(list)
 
     def lacks(self, handed: Handed) -> list[str]:
-        """What is to be read of a claim next; nothing once it has been judged."""
+        """The items of a claim to be read next; none once it has been judged."""
         try:
             if handed.size > self._max_input:
                 self._pause(handed, PauseReason.INPUT_TOO_LARGE)

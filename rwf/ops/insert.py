@@ -58,7 +58,7 @@ Pairs = list[tuple[str, bytes]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """What an insert asks for beside the graph and its key."""
+    """The options of an insert beside the graph and its key."""
 
     kept_ms: int | None
     replace: bool
@@ -76,7 +76,7 @@ class Terms:
         )
 
     def note(self) -> bytes:
-        """What the evidence of the insert says of who asked for it."""
+        """The part of the insert's evidence that says who asked for it."""
         told = {"source": "client", "actor": self.actor}
         return orjson.dumps({name: text for name, text in told.items() if text is not None})
 

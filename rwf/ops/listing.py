@@ -181,7 +181,7 @@ def _next_milliseconds(
 
 
 def _rest(ctx: OpContext, partition: int, group: str, last: Entry, count: int) -> Op[list[Entry]]:
-    """What is left of the millisecond of an entry: more share it than one call reads."""
+    """The rest of an entry's millisecond: more share it than one call reads."""
     found: list[Entry] = []
     while True:
         page = ListPlaces(group, "|".join(last), count)

@@ -159,7 +159,7 @@ class Pruning:
         self._unreachable: set[int] = set()
 
     def report(self) -> PruneReport:
-        """What this run has removed so far."""
+        """The counts of all that this run has removed so far."""
         return PruneReport(
             workflows=self._workflows,
             signals=self._signals,

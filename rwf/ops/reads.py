@@ -348,7 +348,7 @@ def _of_workflow(ctx: OpContext, workflow_id: str, name: str | None) -> Op[list[
 
 
 def _logged(ctx: OpContext) -> Op[PartialList[Stamped]]:
-    """What the partitions' logs hold: commands on unknown workflows, and repeated signals."""
+    """Entries of the partitions' logs: commands on unknown workflows, and repeated signals."""
     numbers = yield from all_partitions(ctx)
     found: PartialList[Stamped] = PartialList()
     unread = dict.fromkeys(numbers, 0)

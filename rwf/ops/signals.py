@@ -157,7 +157,7 @@ def checked_signal(signal: Any, action: str) -> str:
 
 
 def note_of(topic: Topic | None, **told: str | None) -> bytes:
-    """What the evidence of a command on a topic, if it is known, tells beside its action."""
+    """The part of evidence of a command that names its topic, if it is known, and more."""
     given = {**told}
     if topic is not None:
         given |= {"signal": topic.signal, "correlation_key": topic.key}

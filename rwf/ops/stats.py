@@ -41,8 +41,8 @@ class Fleet:
 
 @dataclass(slots=True)
 class _Partition:
-    """What has been read of one partition; of very many queues and priorities some in each call,
-    from ``bound`` on, which is None at the end. Times are in milliseconds of the server."""
+    """The part of one partition that has been read; of very many queues and priorities some in each
+    call, from ``bound`` on, which is None at the end. Times are in milliseconds of the server."""
 
     keys: Keys
     number: int

@@ -48,7 +48,7 @@ class Page(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """What is left after a page: how many of its timers were carried out; whether more are due;
+    """The state after a page: how many of its timers were carried out; whether more are due;
     and the seconds until the next is, None without one. ``following`` is the next page where it is
     known already."""
 

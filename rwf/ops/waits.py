@@ -83,7 +83,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of a wait: ``w`` it waits, ``x`` expired, ``r`` resolved, ``g`` otherwise
+    """How a wait stands: ``w`` it waits, ``x`` expired, ``r`` resolved, ``g`` otherwise
     over, and ``n`` for one whose workflow was removed.
 
     ``x`` only while its step is still expired by it. ``number`` is that of the signal which
@@ -122,7 +122,7 @@ def settle_waits(ctx: OpContext, workflow_id: str) -> Op[None]:
 
 
 def settle(ctx: OpContext, unsettled: Unsettled) -> Op[None]:
-    """The same for several workflows, and for those that are met on the way."""
+    """Settles the waits of several workflows, and of those that are met on the way."""
     while unsettled:
         workflow_id, unwalked = unsettled.popitem()
         while unwalked:

@@ -82,7 +82,7 @@ class Keys:
         return self._key(partition, "events")
 
     def partition(self, partition: int) -> list[str]:
-        """What every function is given of a partition, in the order of ``PARTITION_SLOTS``."""
+        """The partition's keys, as every function takes them: in the order of PARTITION_SLOTS."""
         return [self._key(partition, name) for name in PARTITION_SLOTS]
 
     def derived(self, partition: int, name: str) -> str:
@@ -106,16 +106,16 @@ class Keys:
         """Another: payloads, and what else is read apart from the steps."""
         return self._key(int(workflow_id.partition("-")[0]), f"p:{workflow_id}")
 
-    def agenda(self, workflow_id: str) -> str:
-        """Another: what its waits have to have done."""
+    def wait_notices(self, workflow_id: str) -> str:
+        """A sorted set: its waits' deadlines, and notices to be given to their topics."""
         return self._key(int(workflow_id.partition("-")[0]), f"d:{workflow_id}")
 
     def topic(self, digest: str) -> list[str]:
-        """What a function on a topic is given: its home partition's keys, then its own."""
+        """The keys of a function on a topic: its home partition's, then its own."""
         return self.topics(home_partition(digest, self.homes), [digest])
 
     def topics(self, home: int, digests: Iterable[str]) -> list[str]:
-        """The same for several topics of one partition.
+        """The keys of a function on several topics of one partition.
 
         ``sig`` is a hash: its signals, and the waits that it was told of; ``reg`` a sorted set:
         the waits that stand.

@@ -162,7 +162,7 @@ class Reconciler:
             await self.serve()
 
     async def serve(self) -> None:
-        """The same in a loop that runs, without signals.
+        """Runs the daemon in a loop that runs already, without signal handlers.
 
         While the server is away it goes on trying; what else is wrong with it when this begins is
         raised (StoreMisconfigured, NamespaceMismatch).
@@ -230,7 +230,7 @@ class Reconciler:
             self._outage.only({*numbers, *product(Kind, numbers), _MEMBERSHIP})
 
     async def _rejoin(self) -> None:
-        """The same while it runs: without an answer it goes on with what it has."""
+        """Joins anew while it runs: without an answer it goes on with what it has."""
         try:
             await self._join()
         except RwfError as error:

@@ -23,10 +23,10 @@ from rwf.protocol.requests import Op, Read, ask
 from rwf.repair.expected import (
     PRESENT,
     UNREADABLE,
-    Implied,
+    Expected,
     Registration,
     Scores,
-    Tally,
+    StepCounts,
 )
 
 _FIELDS_AT_ONCE: Final = 2 * CHUNK
@@ -47,7 +47,7 @@ class Large:
 
     workflow_id: str
     group: str
-    tally: Tally | None = None
+    step_counts: StepCounts | None = None
     """None before the first of it was read."""
     chunks: deque[str] = field(default_factory=deque)
     """The fields with the names of the steps that are still to be looked at."""
@@ -57,7 +57,7 @@ class Large:
 
 @dataclass(slots=True)
 class Findings:
-    """What an audit came to."""
+    """The result of an audit."""
 
     fields: int = 0
     """How many fields of workflows were read, headers apart."""
@@ -105,57 +105,61 @@ def _audit_some(
     """Audits workflows that are read as a whole."""
     commands = [("HGETALL", ctx.keys.record(workflow_id)) for _, workflow_id in listed]
     replies = yield Read(ctx.keys.derived(partition, "index"), commands)
-    implied = Implied()
+    expected = Expected()
     for (group, workflow_id), fields in zip(listed, replies, strict=True):
         if isinstance(fields, Exception):
-            implied.suspects[workflow_id] = None
+            expected.suspects[workflow_id] = None
         else:
-            implied.workflow(workflow_id, group, fields)
-    yield from _compare(ctx, partition, implied, found)
+            expected.workflow(workflow_id, group, fields)
+    yield from _compare(ctx, partition, expected, found)
 
 
 def audit_large(ctx: OpContext, partition: int, one: Large) -> Op[Findings]:
     """Audits the next chunks of a large graph and, with the last, its counts; raises like
     ``audit``. Nothing more is to be audited of it when no chunks are left.
     """
-    found, implied = Findings(), Implied()
+    found, expected = Findings(), Expected()
     try:
-        if one.tally is None:
-            one.tally = yield from _begin(ctx, one, implied)
-        if one.tally is not None:
-            yield from _audit_chunks(ctx, one, one.tally, implied)
-            if not one.chunks and one.counts is not None and not one.tally.agrees(one.counts):
-                implied.suspects[one.workflow_id] = None
+        if one.step_counts is None:
+            one.step_counts = yield from _begin(ctx, one, expected)
+        if one.step_counts is not None:
+            yield from _audit_chunks(ctx, one, one.step_counts, expected)
+            if not one.chunks and one.counts is not None and not one.step_counts.agrees(one.counts):
+                expected.suspects[one.workflow_id] = None
     except UNREADABLE:
-        implied.suspects[one.workflow_id] = None
-    yield from _compare(ctx, partition, implied, found)
+        expected.suspects[one.workflow_id] = None
+    yield from _compare(ctx, partition, expected, found)
     if found.suspects or found.topics:
         one.chunks.clear()  # all of it is reconciled
     return found
 
 
-def _begin(ctx: OpContext, one: Large, implied: Implied) -> Op[Tally | None]:
-    """Looks at the header of a large graph, at its callbacks, and at what its agenda has first."""
-    w, d = ctx.keys.record(one.workflow_id), ctx.keys.agenda(one.workflow_id)
+def _begin(ctx: OpContext, one: Large, expected: Expected) -> Op[StepCounts | None]:
+    """Looks at the header of a large graph, at its callbacks, and at its first wait notices."""
+    w, d = ctx.keys.record(one.workflow_id), ctx.keys.wait_notices(one.workflow_id)
     first = ("ZRANGE", d, 0, 0), ("ZRANGEBYSCORE", d, 0, "+inf", "LIMIT", 0, 1)
     (static, counts), *entries = yield from _lists(Read(w, [("HMGET", w, ":s", ":c"), *first]))
-    tally = implied.begin(one.workflow_id, static)
-    if tally is None:
+    step_counts = expected.begin(one.workflow_id, static)
+    if step_counts is None:
         return None
     one.counts = counts or b""
-    implied.header(tally, one.group, static, one.counts)
-    implied.agendas[one.workflow_id] = {member: PRESENT for some in entries for member in some}
-    implied.wait_timers[one.workflow_id] = None
+    expected.header(step_counts, one.group, static, one.counts)
+    expected.wait_notices[one.workflow_id] = {
+        member: PRESENT for some in entries for member in some
+    }
+    expected.wait_timers[one.workflow_id] = None
     callbacks, *_ = Header.callbacks_of(one.counts)
     names = [f"@{number}" for number in range(1, callbacks + 2)]  # with one that should not be
     for start in range(0, len(names), _FIELDS_PER_READ):
         groups = [names[start : start + _FIELDS_PER_READ]]
-        yield from _take_in(ctx, one, tally, implied, groups)
-    one.chunks.extend(f"#{number}" for number in range(-(-tally.steps // CHUNK)))
-    return tally
+        yield from _take_in(ctx, one, step_counts, expected, groups)
+    one.chunks.extend(f"#{number}" for number in range(-(-step_counts.steps // CHUNK)))
+    return step_counts
 
 
-def _audit_chunks(ctx: OpContext, one: Large, tally: Tally, implied: Implied) -> Op[None]:
+def _audit_chunks(
+    ctx: OpContext, one: Large, step_counts: StepCounts, expected: Expected
+) -> Op[None]:
     count = min(_CHUNKS_PER_READ, len(one.chunks))
     chunks = [one.chunks.popleft() for _ in range(count)]
     w = ctx.keys.record(one.workflow_id)
@@ -164,11 +168,15 @@ def _audit_chunks(ctx: OpContext, one: Large, tally: Tally, implied: Implied) ->
     for chunk in stored:
         names = (chunk or b"").decode().split(",")
         groups.append(names + [f"~{name}" for name in names if waited])
-    yield from _take_in(ctx, one, tally, implied, groups)
+    yield from _take_in(ctx, one, step_counts, expected, groups)
 
 
 def _take_in(
-    ctx: OpContext, one: Large, tally: Tally, implied: Implied, groups: Sequence[Sequence[str]]
+    ctx: OpContext,
+    one: Large,
+    step_counts: StepCounts,
+    expected: Expected,
+    groups: Sequence[Sequence[str]],
 ) -> Op[None]:
     """Reads groups of fields of a large graph, each together with the counts of its header."""
     w = ctx.keys.record(one.workflow_id)
@@ -178,7 +186,7 @@ def _take_in(
         one.counts = counts if one.counts == counts else None
         pairs = zip(names, texts, strict=True)
         found = {name.encode(): text for name, text in pairs if text is not None}
-        implied.fields(tally, found)
+        expected.fields(step_counts, found)
 
 
 def _lists(read: Read) -> Op[list[list[Any]]]:
@@ -190,37 +198,39 @@ def _lists(read: Read) -> Op[list[list[Any]]]:
     return replies
 
 
-def _compare(ctx: OpContext, partition: int, implied: Implied, found: Findings) -> Op[None]:
-    """Looks up what is implied, and tells whose entries are not so."""
+def _compare(ctx: OpContext, partition: int, expected: Expected, found: Findings) -> Op[None]:
+    """Looks up what is expected, and tells whose entries are not so."""
     keys = ctx.keys
     names = "ready", "timers", "outbox"
     ready, timers, outbox = (keys.derived(partition, name) for name in names)
-    agendas = {keys.agenda(workflow_id): workflow_id for workflow_id in implied.agendas}
+    wait_notices = {
+        keys.wait_notices(workflow_id): workflow_id for workflow_id in expected.wait_notices
+    }
     scores, now = yield from _scores(
-        {ready: implied.ready, timers: implied.looked_up, outbox: implied.outbox}
-        | {key: implied.agendas[workflow_id] for key, workflow_id in agendas.items()}
+        {ready: expected.ready, timers: expected.looked_up, outbox: expected.outbox}
+        | {key: expected.wait_notices[workflow_id] for key, workflow_id in wait_notices.items()}
     )
-    for key, workflow_id in agendas.items():
-        agenda = scores.get(key, {})
-        if agenda is None:
-            implied.suspects[workflow_id] = None
+    for key, workflow_id in wait_notices.items():
+        notices = scores.get(key, {})
+        if notices is None:
+            expected.suspects[workflow_id] = None
         else:
-            implied.judge_agenda(workflow_id, agenda)
-    implied.judge_timers(_those_of(scores, timers), now)
-    implied.judge_outbox(_those_of(scores, outbox))
+            expected.judge_wait_notices(workflow_id, notices)
+    expected.judge_timers(_those_of(scores, timers), now)
+    expected.judge_outbox(_those_of(scores, outbox))
     queued = _those_of(scores, ready)
     if missing := [member for member, score in queued.items() if score is None]:
         reserved = keys.derived(partition, "reserved")
         taken, _ = yield from _scores({reserved: missing})
         queued = {**queued, **_those_of(taken, reserved)}
-    implied.judge_ready(queued)
-    found.fields += implied.taken_in
-    found.suspects |= implied.suspects
-    found.topics |= yield from _lacking(ctx, implied.registrations)
+    expected.judge_ready(queued)
+    found.fields += expected.taken_in
+    found.suspects |= expected.suspects
+    found.topics |= yield from _lacking(ctx, expected.registrations)
 
 
 def _scores(wanted: Mapping[str, Collection[bytes]]) -> Op[tuple[_Found, int]]:
-    """What stands in these keys of a partition, and the server's time in milliseconds."""
+    """The scores in these keys of a partition, and the server's time in milliseconds."""
     asked = {key: list(members) for key, members in wanted.items() if members}
     if not asked:
         return {}, 0
@@ -233,12 +243,12 @@ def _scores(wanted: Mapping[str, Collection[bytes]]) -> Op[tuple[_Found, int]]:
 
 
 def overwritten(key: str) -> RwfError:
-    """What is raised for a derived key of another type."""
+    """The error for a derived key of another type."""
     return RwfError(f"{key} is no sorted set: somebody has overwritten it")
 
 
 def _those_of(found: _Found, key: str) -> Scores:
-    """What was found in a derived key of the partition."""
+    """The scores that were found in a derived key of the partition."""
     scores = found.get(key, {})
     if scores is None:
         raise overwritten(key)

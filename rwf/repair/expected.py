@@ -33,7 +33,7 @@ OPEN_GROUP: Final = "o"
 """Where open workflows stand in the listing; the others stand in that of their state's code."""
 
 UNREADABLE: Final = (RecordUnreadable, ValueError, LookupError)
-"""What is raised for a record that nothing can be made of."""
+"""The exceptions that an unreadable record raises."""
 
 _CODES: Final = tuple(STEP_CODE[state].encode()[0] for state in StepState)
 _OPEN: Final = frozenset(STEP_CODE[state].encode()[0] for state in OPEN_STEPS)
@@ -51,7 +51,7 @@ _CALLBACK: Final = ord("@")
 # The header, chunks of names, the start, and what is left to be walked: found nowhere else.
 _OTHERS: Final = frozenset(b":#^>")
 
-# Less this, the scores of an agenda's entries for what topics have not been told (``waits.lua``).
+# Less this, the scores of notices that topics have still to be given (``waits.lua``).
 _UNTOLD_OFFSET: Final = 1e15
 
 SOON: Final = math.inf
@@ -66,7 +66,7 @@ Scores = Mapping[bytes, float | None]
 
 
 class Entry(NamedTuple):
-    """What an entry implies: whose it is, and its score."""
+    """An expected entry: whose it is, and its score."""
 
     owner: str
     score: float
@@ -81,8 +81,8 @@ class Registration(NamedTuple):
 
 
 @dataclass(slots=True)
-class Tally:
-    """What was found of a workflow's steps and callbacks so far."""
+class StepCounts:
+    """The steps and callbacks of a workflow that were counted so far."""
 
     workflow_id: str
     steps: int
@@ -104,8 +104,8 @@ class Tally:
         )
 
 
-class Implied:
-    """What some workflows of a partition imply."""
+class Expected:
+    """The derived entries that some workflows of a partition imply."""
 
     def __init__(self) -> None:
         self.suspects: dict[str, None] = {}
@@ -116,10 +116,10 @@ class Implied:
         self.held_back: set[bytes] = set()
         """Those of the timers that callbacks may have put off."""
         self.outbox: dict[bytes, Entry] = {}
-        self.agendas: dict[str, dict[bytes, float | None]] = {}
-        """By workflow, the scores of its agenda's entries; None for one that must not stand."""
+        self.wait_notices: dict[str, dict[bytes, float | None]] = {}
+        """By workflow, the scores of its wait notices; None for one that must not stand."""
         self.wait_timers: dict[str, None] = {}
-        """Workflows whose timer of the agenda is to be looked up; it follows what stands there."""
+        """Workflows whose timer of wait notices is to be looked up; it follows from the notices."""
         self.registrations: list[Registration] = []
         self.latest: dict[str, int] = {}
         """By workflow, the time of its latest transition, in milliseconds."""
@@ -128,36 +128,36 @@ class Implied:
         """Takes in a whole workflow, which stands in this group of the listing."""
         static, counts = fields.pop(b":s", None), fields.pop(b":c", b"")
         try:
-            tally = self.begin(workflow_id, static)
-            if tally is None:
+            step_counts = self.begin(workflow_id, static)
+            if step_counts is None:
                 return
-            self.header(tally, group, static or b"", counts)
-            self.fields(tally, fields)
-            if workflow_id in self.agendas:
+            self.header(step_counts, group, static or b"", counts)
+            self.fields(step_counts, fields)
+            if workflow_id in self.wait_notices:
                 self.wait_timers[workflow_id] = None
-            if not tally.agrees(counts):
+            if not step_counts.agrees(counts):
                 self.suspects[workflow_id] = None
         except UNREADABLE:
             self.suspects[workflow_id] = None
 
-    def begin(self, workflow_id: str, static: bytes | None) -> Tally | None:
+    def begin(self, workflow_id: str, static: bytes | None) -> StepCounts | None:
         """Begins with a workflow; None for one that is gone, or follows other semantics."""
         if static is None:
             return None
         version, steps, inserted = Header.fixed_of(static)
-        return Tally(workflow_id, steps, inserted) if version == SEMANTICS_VERSION else None
+        return StepCounts(workflow_id, steps, inserted) if version == SEMANTICS_VERSION else None
 
-    def header(self, tally: Tally, group: str, static: bytes, counts: bytes) -> None:
+    def header(self, step_counts: StepCounts, group: str, static: bytes, counts: bytes) -> None:
         """Takes in a header."""
-        self.latest[tally.workflow_id] = tally.inserted + Header.last_of(counts)
+        self.latest[step_counts.workflow_id] = step_counts.inserted + Header.last_of(counts)
         if Header.has_nothing_but_counts(counts):
             right, wrong = OPEN_GROUP, _OPEN.isdisjoint(counts.partition(b";")[0])
         else:
             header = Header.parse(static, counts)
-            right = self._ends(tally.workflow_id, header)
+            right = self._ends(step_counts.workflow_id, header)
             wrong = (right == OPEN_GROUP) != (header.finished is None)
         if wrong or group != right:
-            self.suspects[tally.workflow_id] = None
+            self.suspects[step_counts.workflow_id] = None
 
     def _ends(self, workflow_id: str, header: Header) -> str:
         """Takes in what is left to be walked, and the removal; the group that is the right one."""
@@ -174,7 +174,7 @@ class Implied:
         )
         return WORKFLOW_CODE.get(state, OPEN_GROUP)
 
-    def fields(self, tally: Tally, fields: Mapping[bytes, bytes]) -> None:
+    def fields(self, step_counts: StepCounts, fields: Mapping[bytes, bytes]) -> None:
         """Takes in some of a workflow's fields. Most are steps that are pending, which imply
         nothing."""
         self.taken_in += len(fields)
@@ -186,42 +186,44 @@ class Implied:
             if text[0] == _PENDING:
                 pending += 1
             elif first == _WAIT:
-                self._wait(tally.workflow_id, name[1:], text)
+                self._wait(step_counts.workflow_id, name[1:], text)
             elif first == _CALLBACK:
-                self._callback(tally, name[1:], text)
+                self._callback(step_counts, name[1:], text)
             else:
-                self._step(tally, name, text)
+                self._step(step_counts, name, text)
         if pending:
-            tally.states[_PENDING] = tally.states.get(_PENDING, 0) + pending
+            step_counts.states[_PENDING] = step_counts.states.get(_PENDING, 0) + pending
 
-    def _step(self, tally: Tally, name: bytes, text: bytes) -> None:
-        state, owner = text[0], tally.workflow_id
-        tally.states[state] = tally.states.get(state, 0) + 1
+    def _step(self, step_counts: StepCounts, name: bytes, text: bytes) -> None:
+        state, owner = text[0], step_counts.workflow_id
+        step_counts.states[state] = step_counts.states.get(state, 0) + 1
         if state == _AVAILABLE:
             class_, order = Record.place_of(text)
             self.ready[b"|".join((class_, order, owner.encode(), name))] = owner
         elif state in _TIMED:
             member = b"|".join((_TIMED[state], owner.encode(), name))
-            self.timers[member] = Entry(owner, tally.inserted + Record.timer_of(text))
+            self.timers[member] = Entry(owner, step_counts.inserted + Record.timer_of(text))
 
     def _wait(self, owner: str, name: bytes, text: bytes) -> None:
         wait = Wait.parse(text)
-        agenda = self.agendas.setdefault(owner, {})
-        agenda[name] = wait.due
-        agenda[b"!" + name] = PRESENT if wait.has_news else None
+        notices = self.wait_notices.setdefault(owner, {})
+        notices[name] = wait.due
+        notices[b"!" + name] = PRESENT if wait.has_news else None
         if wait.stands and wait.untold is None:
             member = f"{wait.code}|{owner}|{wait.stamp}|{name.decode()}|{wait.n}"
             digest = topic_digest(wait.signal, wait.key)
             self.registrations.append(Registration(owner, digest, member))
 
-    def _callback(self, tally: Tally, number: bytes, text: bytes) -> None:
+    def _callback(self, step_counts: StepCounts, number: bytes, text: bytes) -> None:
         callback = CallbackRecord.parse(text)
-        tally.callbacks += 1
-        tally.dead += callback.status is CallbackStatus.DEAD
+        step_counts.callbacks += 1
+        step_counts.dead += callback.status is CallbackStatus.DEAD
         if callback.due is not None:
-            tally.open += 1
-            member = b"%b|%b" % (tally.workflow_id.encode(), number)
-            self.outbox[member] = Entry(tally.workflow_id, tally.inserted + callback.due)
+            step_counts.open += 1
+            member = b"%b|%b" % (step_counts.workflow_id.encode(), number)
+            self.outbox[member] = Entry(
+                step_counts.workflow_id, step_counts.inserted + callback.due
+            )
 
     # --- what stands there
 
@@ -230,11 +232,11 @@ class Implied:
         """The timers that are to be looked up."""
         return [*self.timers, *map(_wait_timer, self.wait_timers)]
 
-    def judge_agenda(self, workflow_id: str, scores: Scores) -> None:
-        """Compares an agenda; the timer that stands for it follows from what is there."""
-        for member, implied in self.agendas[workflow_id].items():
+    def judge_wait_notices(self, workflow_id: str, scores: Scores) -> None:
+        """Compares wait notices; the timer that stands for it follows from what is there."""
+        for member, expected in self.wait_notices[workflow_id].items():
             score = scores[member]
-            if score != implied and (score is None or implied != PRESENT):
+            if score != expected and (score is None or expected != PRESENT):
                 self.suspects[workflow_id] = None
         stand = [score for score in scores.values() if score is not None]
         if stand and workflow_id in self.wait_timers:
@@ -248,8 +250,8 @@ class Implied:
         for owner, at in self.latest.items():
             if at > now + AHEAD_MS:
                 self.suspects[owner] = None
-        for member, (owner, implied) in self.timers.items():
-            score, due = scores[member], implied
+        for member, (owner, expected) in self.timers.items():
+            score, due = scores[member], expected
             if member in self.held_back and score == due + CALLBACK_KEPT_MS:
                 due = score
             if due == SOON:

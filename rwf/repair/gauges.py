@@ -18,7 +18,7 @@ from rwf.ops.base import OpContext, catch_errors
 from rwf.protocol.functions.reads import ListPlaces
 from rwf.protocol.functions.repairs import SetGauges, WrongGauge
 from rwf.protocol.requests import Op, ask
-from rwf.repair.orphans import tally
+from rwf.repair.orphans import count_gauges
 
 _GROUPS: Final = ("o", *WORKFLOW_CODE.values())
 
@@ -37,7 +37,7 @@ def _set(
 ) -> Op[list[GaugeDifference]]:
     if not wrong:
         return []
-    gauges = [WrongGauge(one.gauge, one.stored, one.implied) for one in wrong]
+    gauges = [WrongGauge(one.gauge, one.stored, one.expected) for one in wrong]
     places = yield from ask(ctx.keys.partition(partition), SetGauges(gauges))
     return [wrong[place - 1] for place in places]
 
@@ -46,13 +46,13 @@ def _differences(ctx: OpContext, partition: int) -> Op[list[GaugeDifference]]:
     """Gauges that differ from what the listed workflows add up to; none when something has
     happened meanwhile, or when a workflow cannot be read.
     """
-    before, sizes, sums = yield from tally(ctx, partition, ())
+    before, sizes, sums = yield from count_gauges(ctx, partition, ())
     for group in _GROUPS:
         place: str | None = None
         while page := (yield from _listed(ctx, partition, group, place)):
             *_, place = page
             ids = [entry.rpartition("|")[2] for entry in page]
-            found = yield from catch_errors(tally(ctx, partition, ids))
+            found = yield from catch_errors(count_gauges(ctx, partition, ids))
             if isinstance(found, Exception) or found[0] != before:
                 return []
             sums += found[2]
@@ -63,7 +63,7 @@ def _differences(ctx: OpContext, partition: int) -> Op[list[GaugeDifference]]:
     delivered = sums.pop("callbacks", 0) - sums[pending] - sums[dead]
     sums[f"gc|{CallbackStatus.DELIVERED}"] = delivered
     return [
-        GaugeDifference(partition=partition, gauge=name, stored=before[name], implied=sums[name])
+        GaugeDifference(partition=partition, gauge=name, stored=before[name], expected=sums[name])
         for name in sorted(before.keys() | sums.keys())
         if before[name] != sums[name]
     ]

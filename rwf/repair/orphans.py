@@ -37,12 +37,12 @@ _FORMS: Final = {
     "index": re.compile(rb"[a-z]\|[0-9a-f]+\|(?P<owner>[^|]+)"),
     "staged": re.compile(rb"(?P<owner>.+)"),
 }
-"""What the entries of each set look like; ``step`` is an outbox entry's number."""
+"""The form of each set's entries; ``step`` is an outbox entry's number."""
 
 DERIVED_SETS: Final = tuple(_FORMS)
 
 NO_VERSION: Final = "?"
-"""What stands for the semantics of a workflow whose record cannot be read."""
+"""The semantics version of a workflow whose record cannot be read."""
 
 _TOPIC_TIMER: Final = re.compile(rb"s\|([0-9a-f]{40})")
 _UNKNOWN_TIMER: Final = re.compile(rb"[a-z](?<![rlwuxs])\|.+", re.DOTALL)
@@ -57,8 +57,8 @@ class _Entry:
     step: bytes
 
 
-def remove_surplus(ctx: OpContext, partition: int) -> Op[Repairs]:
-    """Removes what is surplus in a partition whose workflows lack nothing.
+def remove_orphans(ctx: OpContext, partition: int) -> Op[Repairs]:
+    """Removes orphaned entries in a partition whose workflows lack nothing.
 
     Ready queue, listing and outbox are gone through only when their size or their scores show
     that there is something. Topics are looked at when they have a timer.
@@ -70,8 +70,8 @@ def remove_surplus(ctx: OpContext, partition: int) -> Op[Repairs]:
 
 
 def _suspects(ctx: OpContext, partition: int) -> Op[list[str]]:
-    """The derived sets that may hold something surplus, if none lacks anything."""
-    gauges, sizes, _ = yield from tally(ctx, partition, ())
+    """The derived sets that may hold orphaned entries, if none lacks anything."""
+    gauges, sizes, _ = yield from count_gauges(ctx, partition, ())
     misplaced = sizes["misplaced"] > 0
     queued = sizes["ready"] + sizes["reserved"] > gauges[f"gs|{StepState.AVAILABLE}"]
     suspected = {
@@ -85,7 +85,7 @@ def _suspects(ctx: OpContext, partition: int) -> Op[list[str]]:
 
 def unlisted(ctx: OpContext, partition: int) -> Op[int]:
     """How many workflows the listing lacks, by the gauges."""
-    gauges, sizes, _ = yield from tally(ctx, partition, ())
+    gauges, sizes, _ = yield from count_gauges(ctx, partition, ())
     return _unlisted(gauges, sizes)
 
 
@@ -94,7 +94,7 @@ def _unlisted(gauges: Counter[str], sizes: Counter[str]) -> int:
     return workflows - sizes["index"]
 
 
-def tally(
+def count_gauges(
     ctx: OpContext, partition: int, workflow_ids: Iterable[str]
 ) -> Op[tuple[Counter[str], Counter[str], Counter[str]]]:
     """A partition's gauges, its derived sets' sizes, and what the workflows add to gauges."""
@@ -103,7 +103,7 @@ def tally(
 
 
 def remove_from(ctx: OpContext, partition: int, name: str) -> Op[Repairs]:
-    """Removes what is surplus in one of the ``DERIVED_SETS``, a page at a time."""
+    """Removes orphaned entries from one of the ``DERIVED_SETS``, a page at a time."""
     repairs: Repairs = Counter()
     key = ctx.keys.derived(partition, name)
     cursor = ""
@@ -119,7 +119,7 @@ def remove_from(ctx: OpContext, partition: int, name: str) -> Op[Repairs]:
                 repairs += _repairs((yield from catch_errors(check_topic(ctx, digest))))
         entries = [_entry(name, partition, member) for member in members]
         if name == "timers":
-            repairs += yield from _check_agendas(ctx, partition, entries)
+            repairs += yield from _check_wait_notices(ctx, partition, entries)
         repairs += yield from _judge(ctx, partition, name, entries)
     return repairs
 
@@ -148,10 +148,10 @@ def _entry(name: str, partition: int, member: bytes) -> _Entry:
     return _Entry(member, owner, parts.get("step") or b"")
 
 
-def _check_agendas(ctx: OpContext, partition: int, timers: Sequence[_Entry]) -> Op[Repairs]:
-    """Removes what is surplus in the agendas of the workflows whose waits have a timer.
+def _check_wait_notices(ctx: OpContext, partition: int, timers: Sequence[_Entry]) -> Op[Repairs]:
+    """Removes orphaned wait notices of the workflows whose waits have a timer.
 
-    A workflow whose agenda holds anything has one.
+    A workflow that has any notice has one.
     """
     repairs: Repairs = Counter()
     owners = {
@@ -159,7 +159,7 @@ def _check_agendas(ctx: OpContext, partition: int, timers: Sequence[_Entry]) -> 
     }
     while owners:
         some = list(owners)[:ITEMS_PER_CALL]
-        keys = [ctx.keys.agenda(owner) for owner in some]
+        keys = [ctx.keys.wait_notices(owner) for owner in some]
         cursors = [owners.pop(owner) for owner in some]
         pages = yield from ask(keys, ScanSets(cursors))
         entries = []
@@ -171,7 +171,7 @@ def _check_agendas(ctx: OpContext, partition: int, timers: Sequence[_Entry]) -> 
             entries += [_Entry(member, owner, member.lstrip(b"!")) for member in members]
             if cursor != "0":
                 owners[owner] = cursor
-        repairs += yield from _judge(ctx, partition, "agenda", entries)
+        repairs += yield from _judge(ctx, partition, "wait_notices", entries)
     return repairs
 
 
@@ -221,8 +221,8 @@ def _judge_some(
 def restore_keys(
     ctx: OpContext, partition: int, workflow_ids: Sequence[str]
 ) -> Op[tuple[Repairs, list[str]]]:
-    """What some workflows' keys imply beside their steps (``repair_keys.lua``), and each one's
-    semantics version: "" when it is not visible, or NO_VERSION where
+    """Restores what some workflows' keys imply beside their steps (``repair_keys.lua``). Returns
+    the repairs, and each workflow's semantics version: "" when it is not visible, NO_VERSION where
     the record cannot be read.
     """
     found = yield from ask(Slots(ctx, partition, workflow_ids).keys, RepairKeys())

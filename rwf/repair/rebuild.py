@@ -1,8 +1,9 @@
 """Rebuilding what is derived from the records alone, whatever was lost or overwritten.
 
 Restored are the ready queue with what claimers have reserved, timers, listing, outbox and the list
-of unfinished inserts of each partition; each workflow's agenda, counts and dead callbacks; each
-topic's registrations and its hand-off. They are found from the record keys, and these by SCAN.
+of unfinished inserts of each partition; each workflow's wait notices, counts and dead
+callbacks; each topic's registrations and its hand-off. They are found from the record keys, and
+these by SCAN.
 
 Gauges are put right where nothing happens while they are counted anew (``gauges.py``).
 
@@ -33,7 +34,7 @@ from rwf.repair.reconcile import reconcile
 from rwf.repair.topics import check_topic
 
 Listener = Callable[[RebuildProgress], None]
-Stage = Literal["workflows", "topics", "surplus"]
+Stage = Literal["workflows", "topics", "orphans"]
 
 _DIGEST: Final = re.compile("[0-9a-f]{40}")
 
@@ -46,7 +47,7 @@ def rebuild(ctx: OpContext, progress: Listener | None) -> Op[RebuildReport]:
 
 
 def restore(ctx: OpContext, partition: int) -> Op[RebuildReport]:
-    """The same for one partition, and the topics that have their home there."""
+    """Rebuilds one partition, and the topics that have their home there."""
     return (yield from _Rebuild(ctx, None).run([partition], str(partition)))
 
 
@@ -74,7 +75,7 @@ class _Rebuild:
             mended = yield from mend_gauges(self._ctx, partition)
             self._gauges += mended
             self._repairs += Counter({RepairKind.GAUGE_WRONG: len(mended)})
-            self._tell("surplus")
+            self._tell("orphans")
         return RebuildReport(
             workflows=self._workflows,
             topics=self._topics,

@@ -73,7 +73,7 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
 
 
 class _Sums:
-    """What the chunks of a workflow add up to: its steps in each state, then its callbacks, and
+    """The sums over the chunks of a workflow: its steps in each state, then its callbacks, and
     the open and the dead ones of these."""
 
     def __init__(self) -> None:

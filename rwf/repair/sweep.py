@@ -23,7 +23,7 @@ from rwf.protocol.functions.sweeps import EndSweepRound, LexRange, NextSweepPage
 from rwf.protocol.keys import partition_of
 from rwf.protocol.requests import Op, Read, ask
 from rwf.repair.audit import Findings, Large, Listed, audit, audit_large, overwritten
-from rwf.repair.orphans import Repairs, remove_surplus, restore_keys, unlisted
+from rwf.repair.orphans import Repairs, remove_orphans, restore_keys, unlisted
 from rwf.repair.rebuild import restore
 from rwf.repair.reconcile import reconcile
 from rwf.repair.topics import check_topic
@@ -36,7 +36,7 @@ _PAUSE_PER_FIELD: Final = 62e-6
 
 
 class Kind(StrEnum):
-    """What a sweep goes through: the workflows that are open, or those that have ended."""
+    """The workflows that a sweep goes through: those that are open, or those that have ended."""
 
     OPEN = "open"
     ENDED = "ended"
@@ -61,7 +61,7 @@ class Place:
 
 
 class Slice(NamedTuple):
-    """What a slice of a sweep came to.
+    """The result of a slice of a sweep.
 
     ``pause``: the seconds until the next is due. ``mended``: what was reconciled, and not left as
     it was. ``ended``: the round has come to its end; ``tidied``: what was mended at its begin and
@@ -123,13 +123,13 @@ def _next_slice(ctx: OpContext, place: Place, interval: float, anew: bool) -> Op
 
 
 def _end_round(ctx: OpContext, place: Place) -> Op[Repairs]:
-    """What is no single workflow's, once a round. Workflows that the listing lacks are met by no
-    sweep: they are looked for among all keys."""
+    """Repairs once a round all that is no single workflow's. Workflows that the listing lacks are
+    met by no sweep: they are looked for among all keys."""
     if (yield from unlisted(ctx, place.partition)) > place.unlisted:
         repairs = Counter((yield from restore(ctx, place.partition)).repairs)
         place.unlisted = max((yield from unlisted(ctx, place.partition)), 0)
     else:
-        repairs = yield from remove_surplus(ctx, place.partition)
+        repairs = yield from remove_orphans(ctx, place.partition)
     yield from tidy(ctx, place.partition)
     return repairs
 
@@ -165,7 +165,7 @@ def _sweep_page(
 
 
 def _sweep_large(ctx: OpContext, place: Place) -> Op[Slice]:
-    """The same with the next chunks of the first of the large graphs."""
+    """Audits and repairs the next chunks of the first of the large graphs."""
     one = place.large[0]
     found = yield from audit_large(ctx, place.partition, one)
     if not one.chunks:
@@ -198,7 +198,7 @@ def _reconciled(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport | None]:
 
 
 def _listed(entries: Sequence[bytes], partition: int) -> Iterator[Listed]:
-    """The groups and ids of these entries; one of another partition, or of nothing, is surplus."""
+    """The groups and ids of these entries; one of another partition, or none, is an orphan."""
     for entry in entries:
         match = _ENTRY.fullmatch(entry)
         if match and partition_of(match[2].decode()) == partition:

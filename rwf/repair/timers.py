@@ -19,7 +19,7 @@ from rwf.protocol.requests import Call, Op, ask
 Batch = Mapping[str, Sequence[Timer]]
 """Timers that travel in one call, by their workflows."""
 Work = tuple[str, Op[Any]]
-"""What an operation is about, and the operation."""
+"""An operation's subject, for people, and the operation."""
 
 _FLOWS_PER_CALL: Final = 64
 # How many operations travel side by side, each with a call of its own in a round trip.
@@ -135,7 +135,7 @@ def _fire_workflows(
 
 
 def _left(ctx: OpContext, batch: Batch, fired: Sequence[FiredWorkflow]) -> Iterator[Work]:
-    """What is still to be done for the workflows of a call."""
+    """Operations that are still to be run for the workflows of a call."""
     for workflow_id, workflow in zip(batch, fired, strict=True):
         if workflow.unfinished:
             yield f"workflow {workflow_id}", advance_all(ctx, workflow_id)
@@ -177,7 +177,7 @@ def _carry_out(work: Sequence[Work]) -> Op[None]:
 
 
 def _results(ops: Sequence[Op[Any]]) -> Op[list[Any]]:
-    """What each comes to, or the error by which it failed."""
+    """The result of each, or the error by which it failed."""
     found: list[Any] = []
     for start in range(0, len(ops), _SIDE_BY_SIDE):
         found += yield from side_by_side(ops[start : start + _SIDE_BY_SIDE])

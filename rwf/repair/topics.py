@@ -18,7 +18,7 @@ from rwf.protocol.requests import Op, ask
 _END: Final = "0"
 
 _KNOWN_AS: Final = {"w": "w", "x": "x", "r": "g", "g": "g", "n": ""}
-"""What a topic that was told of a wait knows of it."""
+"""How a topic that was told of a wait has it on record."""
 
 
 def check_topic(ctx: OpContext, digest: str) -> Op[Counter[str]]:

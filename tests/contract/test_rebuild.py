@@ -17,7 +17,7 @@ from rwf.ops.signals import deliver_signal
 from rwf.protocol.keys import PARTITION_SLOTS, topic_digest
 from rwf.protocol.requests import Scan
 from rwf.repair.gauges import mend_gauges
-from rwf.repair.orphans import remove_surplus
+from rwf.repair.orphans import remove_orphans
 from rwf.repair.rebuild import rebuild, restore
 from rwf.repair.topics import check_topic
 from tests.conftest import Pool, connect
@@ -48,7 +48,7 @@ def test_where_nothing_is_wrong_nothing_is_written(client: Client) -> None:
     report = client.rebuild(progress=told.append)
     assert (report.workflows, report.topics) == (5, 2)
     assert (report.repairs, report.failures, report.gauges) == ({}, (), ())
-    assert [each.stage for each in told][-1] == "surplus"
+    assert [each.stage for each in told][-1] == "orphans"
     assert told[-1].workflows == 5
     assert writes(client) == before
 
@@ -113,7 +113,7 @@ def test_one_class_damaged(one_client: Client, kind: str, damage: Damage) -> Non
 
 
 @pytest.mark.parametrize("damage", [dangle, move])
-def test_what_is_surplus_goes_without_a_rebuild(client: Client, damage: Damage) -> None:
+def test_orphans_go_without_a_rebuild(client: Client, damage: Damage) -> None:
     store = Store.busy(client)
     before = store.snapshot()
     for kind in CLASSES:
@@ -123,14 +123,14 @@ def test_what_is_surplus_goes_without_a_rebuild(client: Client, damage: Damage) 
                 damage(store, partition, key)
     assert store.snapshot() != before
     for partition in range(client._ctx.keys.partitions):
-        repairs = client._run(remove_surplus(client._ctx, partition))
+        repairs = client._run(remove_orphans(client._ctx, partition))
         counted = raw(client).hgetall(f"rwf:{{{partition}}}:stats")
         assert all(
             int(counted[f"rr|{kind}".encode()]) == count > 0 for kind, count in repairs.items()
         )
     assert store.snapshot() == before
     for partition in range(client._ctx.keys.partitions):
-        assert client._run(remove_surplus(client._ctx, partition)) == {}
+        assert client._run(remove_orphans(client._ctx, partition)) == {}
 
 
 @pytest.mark.parametrize("kind", ["ready", "reserved", "index"])
@@ -139,7 +139,7 @@ def test_what_stands_at_a_wrong_score_is_noticed_by_itself(one_client: Client, k
     before = store.snapshot()
     for partition, key in store.keys(kind):
         move(store, partition, key)
-    assert one_client._run(remove_surplus(one_client._ctx, 0)) != {}
+    assert one_client._run(remove_orphans(one_client._ctx, 0)) != {}
     assert store.snapshot() == before
 
 
@@ -149,7 +149,7 @@ def test_what_is_too_many_is_noticed_by_itself(one_client: Client) -> None:
     missing = f"0-{'a' * 16}"
     for name, member in (("ready", f"default:1000|0|{missing}|a"), ("index", f"o|0|{missing}")):
         raw(one_client).zadd(f"rwf:{{0}}:{name}", {member: 0})
-    found = one_client._run(remove_surplus(one_client._ctx, 0))
+    found = one_client._run(remove_orphans(one_client._ctx, 0))
     assert found == {"ready_entry_wrong": 1, "index_entry_wrong": 1}
     assert store.snapshot() == before
 
@@ -201,7 +201,7 @@ def test_an_entry_that_is_reserved_and_ready(client: Client) -> None:
     ready, reserved = (partition_key(view.id, name) for name in ("ready", "reserved"))
     [member] = raw(client).zrange(ready, 0, -1)
     raw(client).zadd(reserved, {member: 1})
-    found = client._run(remove_surplus(client._ctx, int(view.id.partition("-")[0])))
+    found = client._run(remove_orphans(client._ctx, int(view.id.partition("-")[0])))
     assert found == {"reserved_entry_wrong": 1}
     assert raw(client).zrange(ready, 0, -1) == [member]
 
@@ -210,7 +210,7 @@ def test_where_all_is_well_little_is_looked_at(one_client: Client) -> None:
     one_client.insert(fan_out(300))
     one_client.complete_step(one_client.insert(flow("a"), retention=None).id, "a")
     # The sizes, then the timers and the unfinished inserts, of which there are none.
-    assert drive(one_client, remove_surplus(one_client._ctx, 0), 3) == {}
+    assert drive(one_client, remove_orphans(one_client._ctx, 0), 3) == {}
 
 
 def test_served_queues_that_somebody_has_overwritten(one_client: Client) -> None:
@@ -227,19 +227,19 @@ def test_a_primary_that_is_none_any_more(pool: Pool) -> None:
         client._run(one_call(Scan("*", "nowhere:1", 7)))
 
 
-def test_a_large_agenda(one_client: Client) -> None:
+def test_many_wait_notices(one_client: Client) -> None:
     view = one_client.insert(flow(" ".join(f"s{number}" for number in range(300))))
     for number in range(300):
         one_client.await_step(
             view.id, f"s{number}", signal="go", correlation_key="k", deadline=timedelta(hours=1)
         )
-    agenda = own_key(view.id, "d")
-    before = raw(one_client).zrange(agenda, 0, -1, withscores=True)
-    raw(one_client).zadd(agenda, {f"nobody{number}": number for number in range(500)})
-    raw(one_client).zrem(agenda, *(f"s{number}" for number in range(0, 300, 3)))
+    notices = own_key(view.id, "d")
+    before = raw(one_client).zrange(notices, 0, -1, withscores=True)
+    raw(one_client).zadd(notices, {f"nobody{number}": number for number in range(500)})
+    raw(one_client).zrem(notices, *(f"s{number}" for number in range(0, 300, 3)))
     repairs = one_client.rebuild().repairs
     assert (repairs["wait_notice_wrong"], repairs["wait_timer_missing"]) == (500, 100)
-    assert raw(one_client).zrange(agenda, 0, -1, withscores=True) == before
+    assert raw(one_client).zrange(notices, 0, -1, withscores=True) == before
 
 
 def test_a_wait_that_its_topic_alone_believes_in(client: Client) -> None:
@@ -325,7 +325,7 @@ def test_gauges_that_are_wrong_are_put_right(client: Client) -> None:
     raw(client).hincrby(stats, "gs|available", 3)
     raw(client).hincrby(stats, "gw|expired", 1)
     report = client.rebuild()
-    assert [(one.gauge, one.stored, one.implied) for one in report.gauges] == [
+    assert [(one.gauge, one.stored, one.expected) for one in report.gauges] == [
         ("gs|available", 5, 2),
         ("gw|expired", 1, 0),
     ]
@@ -348,7 +348,7 @@ def test_gauges_are_left_while_others_are_at_work(one_client: Client) -> None:
             reply = one_client._run(one_call(call))
     assert raw(one_client).hget(stats, "gs|available") == b"4"
     [mended] = one_client.rebuild().gauges
-    assert (mended.stored, mended.implied) == (4, 1)
+    assert (mended.stored, mended.expected) == (4, 1)
 
 
 def test_another_namespace_is_left_alone(one_server: AnyServer, one_client: Client) -> None:

@@ -471,7 +471,7 @@ def test_five_at_once_change_nothing(client: Client, server: AnyServer) -> None:
 
 
 def test_everything_derived_is_lost_under_a_running_daemon(client: Client) -> None:
-    """Listings and what is surplus apart, which are not a single workflow's to restore."""
+    """Listings and orphans apart, which are not a single workflow's to restore."""
     ids = [client.insert(flow("a b:a late")).id for _ in range(30)]
     for workflow_id in ids:
         client.complete_step(workflow_id, "late", "retryable", retry_in=600)

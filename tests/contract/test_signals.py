@@ -356,12 +356,12 @@ def test_a_signal_is_not_handed_to_the_next_wait_of_its_step(one_client: Client)
     assert stat(one_client, "sg|consumed") == 2
 
 
-def test_an_agenda_that_has_nothing_to_tell_is_emptied(one_client: Client) -> None:
+def test_notices_that_nothing_waits_for_are_removed(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
-    agenda = own_key(view.id, "d")
-    raw(one_client).zadd(agenda, {"!a": -5})
+    notices = own_key(view.id, "d")
+    raw(one_client).zadd(notices, {"!a": -5})
     one_client._run(settle_waits(one_client._ctx, view.id))
-    assert not raw(one_client).exists(agenda)
+    assert not raw(one_client).exists(notices)
 
 
 def test_what_was_noted_of_a_signal_is_not_noted_again(one_client: Client) -> None:

@@ -106,11 +106,11 @@ def _found(entries: list[bytes], workflow_id: str, member: str) -> bytes:
     return found
 
 
-def _lose_agenda(redis: Any, workflow_id: str) -> None:
+def _lose_notices(redis: Any, workflow_id: str) -> None:
     assert redis.zrem(own_key(workflow_id, "d"), "parked") == 1
 
 
-def _shift_agenda(redis: Any, workflow_id: str) -> None:
+def _shift_notices(redis: Any, workflow_id: str) -> None:
     redis.zincrby(own_key(workflow_id, "d"), 1000, "parked")
 
 
@@ -140,8 +140,8 @@ DAMAGES: list[tuple[Callable[[Any, str], None], set[tuple[str, str | None]]]] = 
     (_shift("timers", "l|ID|other"), {("lease_timer_missing", "other")}),
     (_drop("timers", "w|ID"), {("wait_timer_missing", None)}),
     (_shift("timers", "w|ID"), {("wait_timer_missing", None)}),
-    (_lose_agenda, {("wait_timer_missing", "parked")}),
-    (_shift_agenda, {("wait_timer_missing", "parked")}),
+    (_lose_notices, {("wait_timer_missing", "parked")}),
+    (_shift_notices, {("wait_timer_missing", "parked")}),
     (
         _lose_registration,
         {("registration_unfinished", step) for step in ("waiting", "parked")}

@@ -28,7 +28,7 @@ def test_the_keys_of_a_namespace() -> None:
     assert own.stats_beside("ns:{12}:w:12-x") == "ns:{12}:stats"
     assert own.workflow("12-x") == [f"ns:{{12}}:{kind}:12-x" for kind in "wpend"]
     assert own.record("12-x") == "ns:{12}:w:12-x"
-    assert own.agenda("12-x") == "ns:{12}:d:12-x"
+    assert own.wait_notices("12-x") == "ns:{12}:d:12-x"
     assert own.derived(3, "timers") == "ns:{3}:timers"
     assert own.topic(DIGEST) == [
         *own.partition(5),

@@ -69,7 +69,7 @@ class SettledCallback(Item):
     jitter: str
     """A random number in [0, 1) for the delay of the next try."""
     failure: str | None
-    """What has failed; None when it was delivered."""
+    """Why the delivery failed; None when it succeeded."""
 
 
 @server_function("settle_callbacks", publishes=True, when_full=True)

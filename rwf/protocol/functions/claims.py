@@ -36,7 +36,7 @@ class ReservedStep(Item):
 
 
 class GivenResult(NamedTuple):
-    """What a reference to a step's result stands for: null (``kind`` is ``n``), the payload
+    """The value of a reference to a step's result: null (``kind`` is ``n``), the payload
     (``v``), or nothing, as it is missing (``m``)."""
 
     step: bytes

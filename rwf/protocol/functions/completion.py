@@ -11,7 +11,7 @@ from rwf.protocol.functions.claims import ReservedStep, StartedStep
 
 @item(packed=10)
 class ReportedStep(Item):
-    """What a step's work came to. ``asked`` is the code of the state that the report asks for;
+    """The report of a step's outcome. ``asked`` is the code of the state that the report asks for;
     ``retry_ms``: how long until the retry, where the report says; ``jitter``: a random number in
     [0, 1); ``force``: to do without the lease of an executing step; ``uncounted``: a retry that
     counts no attempt; ``note``: what evidence is to tell of it."""

@@ -57,7 +57,7 @@ class StageInsert(ServerFunction[InsertReply]):
     own: Sequence[bytes]
     """Fields of the workflow's hash, each followed by its value."""
     payload: Sequence[bytes]
-    """The same for its payload hash."""
+    """Fields of the payload hash, each followed by its value."""
 
 
 @server_function("insert", publishes=True)
@@ -68,9 +68,9 @@ class Insert(ServerFunction[InsertReply]):
     """Whether parts of it were staged before."""
     steps: int
     before: str
-    """What stands in the static header before the time of insertion."""
+    """The static header up to the time of insertion."""
     after: str
-    """What stands behind it."""
+    """The static header behind it."""
     own_count: int
     """How many fields the workflow's hash must have in the end."""
     payload_count: int

@@ -10,7 +10,7 @@ from rwf.protocol.functions.waits import WaitNotice
 
 
 class FoundRepair(NamedTuple):
-    """What was mended; ``step`` is empty for the workflow as a whole."""
+    """A repair; ``step`` is empty for the workflow as a whole."""
 
     kind: str
     step: str
@@ -87,7 +87,7 @@ class RemoveOrphans(ServerFunction[RemovedOrphans]):
     workflow."""
 
     set: str
-    """Its name; ``agenda`` for the pending notices that each workflow has."""
+    """Its name; ``wait_notices`` for those of the workflows."""
     entries: Sequence[DerivedEntry]
 
 

@@ -65,6 +65,7 @@ class DescribedQueue(NamedTuple):
 
 @server_function("describe_queue", reads_only=True)
 class DescribeQueue(ServerFunction[DescribedQueue]):
-    """What waits in a queue, and when somebody last asked for its steps. Keys: the partition's."""
+    """How many steps wait in a queue, and when somebody last asked for them. Keys: the
+    partition's."""
 
     queue_name: str

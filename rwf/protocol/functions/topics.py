@@ -180,7 +180,7 @@ class ReadKeptSignals(ServerFunction[KeptSignals]):
 
 @server_function("topic_name", reads_only=True)
 class TopicName(ServerFunction[bytes | None]):
-    """What a topic is called, ``signal|correlation key``; None where there is no topic."""
+    """The name of a topic, ``signal|correlation key``; None where there is no topic."""
 
 
 @server_function("signal_of_dedupe_key", reads_only=True)

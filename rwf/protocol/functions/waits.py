@@ -57,8 +57,8 @@ class ResolveWait(ServerFunction[ResolvedWait]):
 
 
 class WaitNotice(NamedTuple):
-    """What a topic is to be told of one of a step's waits; nothing of the step is left to be told
-    where ``topic`` is None. ``known``: the topic was told before."""
+    """A notice that a topic is to be given of one of a step's waits; the step has none left where
+    ``topic`` is None. ``known``: the topic was told before."""
 
     step: str
     n: int
@@ -71,7 +71,10 @@ class WaitNotice(NamedTuple):
 
 @server_function("pending_wait_notices", reads_only=True)
 class PendingWaitNotices(ServerFunction[list[WaitNotice]]):
-    """What the topics of a workflow's waits have not been told. Keys: the workflow's."""
+    """The notices that topics have still to be given of a workflow's waits.
+
+    Keys: the workflow's.
+    """
 
     limit: int
 
@@ -81,7 +84,7 @@ class AckedWait(Item):
     step: str
     n: int
     outcome: str
-    """What was told: ``w`` waiting, ``x`` expired, ``r`` resolved, ``g`` over, or empty."""
+    """Its state: ``w`` waiting, ``x`` expired, ``r`` resolved, ``g`` over, or empty."""
 
 
 class Acked(NamedTuple):
@@ -117,6 +120,6 @@ class WaitOutcome(NamedTuple):
 
 @server_function("wait_outcomes", reads_only=True)
 class WaitOutcomes(ServerFunction[list[WaitOutcome]]):
-    """What has become of some waits. Keys: those of each workflow."""
+    """The outcomes of some waits. Keys: those of each workflow."""
 
     asked: Sequence[AskedWait]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rwf.repair.expected import SOON, Implied
+from rwf.repair.expected import SOON, Expected
 
 ID = "0-" + "a" * 16
 FIELDS = {
@@ -26,24 +26,24 @@ FIELDS = {
 }  # fmt: skip
 
 
-def taken_in(fields: dict[bytes, bytes], group: str = "o") -> Implied:
-    implied = Implied()
-    implied.workflow(ID, group, dict(fields))
-    return implied
+def taken_in(fields: dict[bytes, bytes], group: str = "o") -> Expected:
+    expected = Expected()
+    expected.workflow(ID, group, dict(fields))
+    return expected
 
 
 def test_all_that_a_workflow_implies() -> None:
-    implied = taken_in(FIELDS)
-    assert implied.suspects == {}
-    assert implied.ready == {f"q:1000|0000000001|{ID}|a".encode(): ID}
-    assert implied.timers == {
+    expected = taken_in(FIELDS)
+    assert expected.suspects == {}
+    assert expected.ready == {f"q:1000|0000000001|{ID}|a".encode(): ID}
+    assert expected.timers == {
         f"l|{ID}|e".encode(): (ID, 1002500),
         f"r|{ID}|r".encode(): (ID, 1009000),
         f"u|{ID}".encode(): (ID, SOON),
     }
-    assert implied.outbox == {f"{ID}|1".encode(): (ID, 1000003)}
-    assert implied.agendas == {ID: {b"w": 1501, b"!w": None}}
-    assert [one.member for one in implied.registrations] == [f"w|{ID}|10000000000|w|1"]
+    assert expected.outbox == {f"{ID}|1".encode(): (ID, 1000003)}
+    assert expected.wait_notices == {ID: {b"w": 1501, b"!w": None}}
+    assert [one.member for one in expected.registrations] == [f"w|{ID}|10000000000|w|1"]
 
 
 def test_what_shows_by_itself() -> None:
@@ -66,8 +66,8 @@ def test_what_shows_by_itself() -> None:
 
 def test_what_is_gone_or_of_other_semantics_is_passed_over() -> None:
     for fields in ({}, {b":x": b"1"}, FIELDS | {b":s": b"3" + FIELDS[b":s"][1:]}):
-        implied = taken_in(fields)
-        assert (implied.suspects, implied.timers) == ({}, {})
+        expected = taken_in(fields)
+        assert (expected.suspects, expected.timers) == ({}, {})
 
 
 def test_an_ended_workflow_has_its_removal() -> None:
@@ -77,8 +77,8 @@ def test_an_ended_workflow_has_its_removal() -> None:
         b"a": b"c,0,7,,1,5,1,3,7,c,,,||0|||||",
         b"@1": b"t,7,d,1,,tok|completed,completed",
     }
-    implied = taken_in(fields, "c")
-    assert (implied.suspects, implied.timers) == ({}, {f"x|{ID}".encode(): (ID, 1000507)})
+    expected = taken_in(fields, "c")
+    assert (expected.suspects, expected.timers) == ({}, {f"x|{ID}".encode(): (ID, 1000507)})
     assert taken_in(fields).suspects == {ID: None}  # among those that are open
 
 
@@ -94,9 +94,9 @@ def test_timers_are_judged_by_the_servers_time() -> None:
         ({walk: 1004000.0}, 1003499, False),
         ({walk: 1004000.0}, 1003500, True),  # a lease's, a grace time ago
     ):
-        implied = taken_in(FIELDS)
-        implied.judge_timers({**right, **wrong}, now)
-        assert bool(implied.suspects) is suspected, (wrong, now)
+        expected = taken_in(FIELDS)
+        expected.judge_timers({**right, **wrong}, now)
+        assert bool(expected.suspects) is suspected, (wrong, now)
 
 
 TIMERS = (("l|", "|e"), ("r|", "|r"), ("u|", ""))
@@ -104,34 +104,34 @@ TIMERS = (("l|", "|e"), ("r|", "|r"), ("u|", ""))
 
 def test_a_callback_stands_at_its_time() -> None:
     for score, suspected in ((1000003.0, False), (1000004.0, True), (None, True)):
-        implied = taken_in(FIELDS)
-        implied.judge_outbox({f"{ID}|1".encode(): score})
-        assert bool(implied.suspects) is suspected
+        expected = taken_in(FIELDS)
+        expected.judge_outbox({f"{ID}|1".encode(): score})
+        assert bool(expected.suspects) is suspected
 
 
-def test_an_agenda_and_the_timer_that_stands_for_it() -> None:
+def test_wait_notices_and_the_timer_that_stands_for_it() -> None:
     for scores, suspected, due in (
         ({b"w": 1501.0, b"!w": None}, False, 1501.0),
         ({b"w": 1501.0, b"!w": 900 - 1e15}, True, 900.0),
         ({b"w": None, b"!w": None}, True, None),
         ({b"w": 1500.0, b"!w": None}, True, 1500.0),
     ):
-        implied = taken_in(FIELDS)
-        implied.judge_agenda(ID, scores)
-        assert bool(implied.suspects) is suspected
-        entry = implied.timers.get(f"w|{ID}".encode())
+        expected = taken_in(FIELDS)
+        expected.judge_wait_notices(ID, scores)
+        assert bool(expected.suspects) is suspected
+        entry = expected.timers.get(f"w|{ID}".encode())
         assert (entry and entry.score) == due
     untold = taken_in(FIELDS | {b"~w": FIELDS[b"~w"].replace(b",,,w,", b",,,,")})
     assert untold.registrations == []
-    untold.judge_agenda(ID, {b"w": 1501.0, b"!w": 900 - 1e15})
+    untold.judge_wait_notices(ID, {b"w": 1501.0, b"!w": 900 - 1e15})
     assert untold.suspects == {}
 
 
 @given(st.sampled_from(sorted(FIELDS)), st.integers(0, 60), st.binary(max_size=12))
 def test_no_record_is_too_broken(field: bytes, place: int, garbage: bytes) -> None:
     text = FIELDS[field]
-    implied = taken_in({**FIELDS, field: text[:place] + garbage + text[place + 1 :]})
-    scores = dict.fromkeys([*implied.looked_up, *implied.outbox, *implied.ready], 5.0)
-    implied.judge_timers(scores, 1000500)
-    implied.judge_outbox(scores)
-    implied.judge_ready(scores)
+    expected = taken_in({**FIELDS, field: text[:place] + garbage + text[place + 1 :]})
+    scores = dict.fromkeys([*expected.looked_up, *expected.outbox, *expected.ready], 5.0)
+    expected.judge_timers(scores, 1000500)
+    expected.judge_outbox(scores)
+    expected.judge_ready(scores)
