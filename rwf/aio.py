@@ -238,6 +238,7 @@ class AsyncClient:
         force: bool = False,
         command_id: str | None = None,
         count: bool = True,
+        traceback: str | None = None,
     ) -> CommandResult:
         item = Completion(
             workflow_id=workflow_id,
@@ -251,6 +252,7 @@ class AsyncClient:
             force=force,
             command_id=command_id,
             count=count,
+            traceback=traceback,
         )
         return await self._run(complete.complete_step(self._ctx, item))
 
@@ -265,6 +267,7 @@ class AsyncClient:
         actor: str | None = None,
         command_id: str | None = None,
         count: bool = True,
+        traceback: str | None = None,
     ) -> CommandResult:
         return await self.complete_step(
             claim.workflow_id,
@@ -277,6 +280,7 @@ class AsyncClient:
             actor=actor,
             command_id=command_id,
             count=count,
+            traceback=traceback,
         )
 
     async def complete_many(

@@ -274,6 +274,7 @@ class Client:
         force: bool = False,
         command_id: str | None = None,
         count: bool = True,
+        traceback: str | None = None,
     ) -> CommandResult:
         """Records how a step ended, and releases or cancels the steps that follow (contract §4).
 
@@ -281,8 +282,9 @@ class Client:
         data; ``retry_in`` is in seconds, for retryable only. ``lease`` is the token of a claim;
         without it, ``force`` completes an executing step. ``command_id`` makes a repetition of this
         command a duplicate. ``count=False``, for retryable without a payload, makes the step run
-        again without counting an attempt (polling): only the latest such report is kept. Raises
-        CommandRejected.
+        again without counting an attempt (polling): only the latest such report is kept.
+        ``traceback`` is the text of an exception's; its last 16 KiB are kept, in ``ResultView``.
+        Raises CommandRejected.
         """
         item = Completion(
             workflow_id=workflow_id,
@@ -296,6 +298,7 @@ class Client:
             force=force,
             command_id=command_id,
             count=count,
+            traceback=traceback,
         )
         return self._run(complete.complete_step(self._ctx, item))
 
@@ -310,6 +313,7 @@ class Client:
         actor: str | None = None,
         command_id: str | None = None,
         count: bool = True,
+        traceback: str | None = None,
     ) -> CommandResult:
         """Reports how a claimed step ended, under its lease; see :meth:`complete_step`."""
         return self.complete_step(
@@ -323,6 +327,7 @@ class Client:
             actor=actor,
             command_id=command_id,
             count=count,
+            traceback=traceback,
         )
 
     def complete_many(

@@ -71,6 +71,7 @@ class Flow:
     parents: dict[str, list[tuple[str, EdgePolicy]]] = field(default_factory=dict)
     rows: defaultdict[str, dict[int, Row]] = field(default_factory=lambda: defaultdict(dict))
     payloads: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    tracebacks: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     given: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     """The command ids in each step's rows, and where each is on record ("r:attempt")."""
     indexed: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -88,6 +89,8 @@ class Flow:
                     self.given[step][command] = f"r:{attempt}"
             elif kind == "o" and attempt.isdigit():
                 self.payloads[step].add(int(attempt))
+            elif kind == "t" and attempt.isdigit():
+                self.tracebacks[step].add(int(attempt))
             elif kind[:1] == "@":
                 self.indexed[kind[1:]][rest] = text_of(value)
         for number in range(self.head, self.tail):
@@ -174,7 +177,7 @@ def _names(flow: Flow, names: list[str]) -> Iterator[str]:
             continue
         if kind[:1] == "@" and kind[1:] in flow.records and rest:
             continue
-        if not (kind in ("k", "u", "r", "o") and known and number.isdigit()):
+        if not (kind in ("k", "u", "r", "o", "t") and known and number.isdigit()):
             yield f"the payload field {name} belongs to nothing"
 
 
@@ -299,6 +302,7 @@ def _judged(flow: Flow, record: Record) -> Iterator[str]:
 
 def _rows(flow: Flow, record: Record) -> Iterator[str]:
     rows, payloads = flow.rows[record.name], flow.payloads[record.name]
+    tracebacks = flow.tracebacks[record.name]
     # An attempt whose lease was taken away has no row.
     if max(rows, default=0) != record.reported:
         yield f"result rows {sorted(rows)}, reported {record.reported}"
@@ -307,6 +311,8 @@ def _rows(flow: Flow, record: Record) -> Iterator[str]:
         yield f"command ids {flow.given[record.name]}, indexed {flow.indexed[record.name]}"
     if not payloads <= set(rows):
         yield f"payloads without a row: {payloads - set(rows)}"
+    if not tracebacks <= set(rows):
+        yield f"tracebacks without a row: {tracebacks - set(rows)}"
     for attempt, row in rows.items():
         if row.open != flow.entries[f"{record.name}:{attempt}"]:
             yield f"attempt {attempt} says {row.open} walk entries are left"

@@ -231,7 +231,7 @@ local function accept(tx, workflow, item)
     descend(tx, workflow, item, step, row)
   end
   local text = results.write(row)
-  results.put(workflow, item.step .. ":" .. step.attempt, text, item.payload)
+  results.put(workflow, item.step .. ":" .. step.attempt, text, item.payload, item.traceback)
   if item.command_id ~= "" then
     results.put_command(workflow, item.step, item.command_id, "r:" .. step.attempt)
   end

@@ -1,6 +1,6 @@
 -- results: the result rows of steps, as many as one reply holds.
 --
--- Bound: 1 MB of rows and payloads, or one that is larger.
+-- Bound: 1 MB of rows, payloads and tracebacks, or one attempt's that are larger.
 
 -- The first and the last of the attempts that are asked for.
 local function range(reported, latest, attempt)
@@ -8,6 +8,17 @@ local function range(reported, latest, attempt)
     return max(reported, 1), reported
   end
   return attempt or 1, attempt and min(attempt, reported) or reported
+end
+
+-- What is on record of an attempt: its row, and with payloads what it returned and the traceback of what it raised;
+-- and how large that is.
+local function stored_of(p, key, with_payloads)
+  if not with_payloads then
+    local row = command("HGET", p, "r:" .. key)
+    return { row }, #(row or "")
+  end
+  local found = command("HMGET", p, "r:" .. key, "o:" .. key, "t:" .. key)
+  return found, #(found[1] or "") + #(found[2] or "") + #(found[3] or "")
 end
 
 return function(keys, with_payloads, latest, attempt, first_attempt, names)
@@ -22,13 +33,12 @@ return function(keys, with_payloads, latest, attempt, first_attempt, names)
     local first, last = range(step and tonumber(step.reported) or 0, latest, attempt)
     for number = first_attempt or first, last do
       local key = names[i] .. ":" .. integer.text(number)
-      local row = command("HGET", p, "r:" .. key)
-      local payload = row and with_payloads and command("HGET", p, "o:" .. key)
-      room = room - #(row or "") - #(payload or "")
+      local stored, size = stored_of(p, key, with_payloads)
+      room = room - size
       if #rows == states.REPLY_ITEMS or (room < 0 and #rows > 0) then
         return { rows, i, number }
       end
-      rows[#rows + 1] = { names[i], number, row, payload }
+      rows[#rows + 1] = { names[i], number, stored[1] or false, stored[2] or false, stored[3] or false }
     end
     first_attempt = nil
   end

@@ -245,7 +245,7 @@ function M.complete(body)
     end
     next_at = entries_end + 1
     local reports, reports_length = {}, 0
-    for at = next_at, #argv, 3 do
+    for at = next_at, #argv, 4 do
       local slot, step, asked, call, command_id, lease, retry_ms, jitter, force, uncounted =
         match(argv[at], "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*)$")
       reports_length = reports_length + 1
@@ -253,7 +253,7 @@ function M.complete(body)
         slot = tonumber(slot), step = step, asked = asked, call = call, command_id = command_id,
         lease = lease, retry_ms = tonumber(retry_ms), jitter = jitter, force = force == "1",
         uncounted = uncounted == "1", payload = argv[at + 1] ~= "" and argv[at + 1] or nil,
-        note = argv[at + 2],
+        note = argv[at + 2], traceback = argv[at + 3] ~= "" and argv[at + 3] or nil,
       }
     end
     return body(

@@ -1,6 +1,6 @@
 -- Result rows: one for each attempt that reported, in fields "r:step:attempt" of the payload hash,
--- with the payload's bytes, when there are any, in "o:step:attempt". For each command id that a
--- caller gave, "@step:command" says where it is on record: "r:attempt".
+-- with the payload's bytes, when there are any, in "o:step:attempt", and the handler's traceback in
+-- "t:step:attempt". For each command id that a caller gave, "@step:command" says where it is on record: "r:attempt".
 --   asked,status,stamp,call,command,lease,open,released,cancelled|names released|names cancelled|note
 -- The latest retry that counted no attempt is "q:step": attempt|row.
 -- asked is the status the caller sent and status what the step became (state codes). open counts the
@@ -50,13 +50,16 @@ function M.tally(row, released, cancelled)
   end
 end
 
--- Plans a row, as text, and, when given, its payload.
-function M.put(workflow, key, text, payload)
+-- Plans a row, as text, and, when given, its payload and its traceback.
+function M.put(workflow, key, text, payload, traceback)
   local fields = workflow.rows
   local at = #fields
   fields[at + 1], fields[at + 2] = "r:" .. key, text
   if payload then
     fields[at + 3], fields[at + 4] = "o:" .. key, payload
+  end
+  if traceback then
+    M.set(workflow, "t:" .. key, traceback)
   end
 end
 

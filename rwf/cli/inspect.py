@@ -262,6 +262,9 @@ def _result_lines(result: ResultView) -> Iterator[str]:
     yield f"  attempt {result.attempt}  {result.status}  {moment(result.recorded_at)}{summary}"
     if result.payload is not None:
         yield f"    {compact(result.payload)}"
+    for line in (result.traceback or "").split("\n"):
+        if line:
+            yield f"    {escaped(line)}"
 
 
 # --- graph ------------------------------------------------------------------------------------

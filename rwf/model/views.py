@@ -191,7 +191,8 @@ class ResultView(View):
     """The result of one attempt of a step; ``payload_bytes`` are the bytes as stored.
 
     ``worker_id`` says who ran it, and ``claimed_at`` since when; both are None when it was reported
-    without a claim.
+    without a claim. ``traceback`` is that of the exception by which the handler ended, if it was
+    reported: the last 16 KiB of its text.
     """
 
     step: str
@@ -203,6 +204,7 @@ class ResultView(View):
     recorded_at: datetime
     claimed_at: datetime | None
     worker_id: str | None
+    traceback: str | None
 
 
 class EvidenceView(View):

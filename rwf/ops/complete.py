@@ -52,6 +52,10 @@ from rwf.protocol.waits import Wait
 _ACTION: Final = "complete_step"
 _STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}
 MAX_SUMMARY: Final = 4096
+MAX_TRACEBACK: Final = 16_384
+"""How many bytes of a traceback are kept."""
+_CUT: Final = b"...\n"
+"""What stands in place of the part of a traceback that is not kept."""
 _BYTES_PER_CALL: Final = 262_144
 _NO_SLOT: Final = 0
 """Of a report that is in no call yet."""
@@ -75,12 +79,13 @@ class Completion:
     force: bool = False
     command_id: str | None = None
     count: bool = True
+    traceback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A completion that was checked, and what is sent of it; ``size``: how many bytes of payload
-    and note that has."""
+    """A completion that was checked, and what is sent of it; ``size``: how many bytes of payload,
+    note and traceback that has."""
 
     workflow_id: str
     step: str
@@ -185,12 +190,15 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
         raise invalid(_ACTION, "retry_in goes with status 'retryable' only")
     if not isinstance(asked.force, bool) or not isinstance(asked.count, bool):
         raise invalid(_ACTION, "force and count must be True or False")
-    if not asked.count and (code != STEP_CODE[StepState.RETRYABLE] or asked.payload is not None):
-        raise invalid(_ACTION, "count=False goes with status 'retryable', and without a payload")
+    if not asked.count and code != STEP_CODE[StepState.RETRYABLE]:
+        raise invalid(_ACTION, "count=False goes with status 'retryable' only")
+    if not asked.count and (asked.payload is not None or asked.traceback is not None):
+        raise invalid(_ACTION, "count=False goes without a payload, and without a traceback")
     payload = encoded_payload(ctx, asked.payload, _ACTION)
     command = checked_text(asked.command_id, "command_id", _ACTION)
     lease = checked_text(asked.lease, "lease", _ACTION)
     note = _note(asked, command)
+    traceback = _traceback(asked.traceback)
     report = ReportedStep(
         slot=_NO_SLOT,
         step=step,
@@ -204,8 +212,10 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
         uncounted=not asked.count,
         payload=payload,
         note=note,
+        traceback=traceback,
     )
-    return Item(workflow_id, step, len(payload or b"") + len(note), report)
+    size = len(payload or b"") + len(note) + len(traceback or b"")
+    return Item(workflow_id, step, size, report)
 
 
 def _delay_ms(retry_in: float | timedelta) -> int:
@@ -213,6 +223,20 @@ def _delay_ms(retry_in: float | timedelta) -> int:
         return round(seconds(retry_in, "retry_in") * 1000)
     except ValueError as error:
         raise invalid(_ACTION, str(error)) from None
+
+
+def _traceback(text: str | None) -> bytes | None:
+    """A traceback as it is kept: of a long one the end, which tells what was raised and where."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise invalid(_ACTION, "traceback must be a string")
+    # What is cut off here has no room, however few bytes the rest takes.
+    encoded = text[-MAX_TRACEBACK:].encode(errors="replace")
+    if len(text) <= MAX_TRACEBACK and len(encoded) <= MAX_TRACEBACK:
+        return encoded
+    end = encoded[-(MAX_TRACEBACK - len(_CUT)) :].decode(errors="ignore")
+    return _CUT + end.encode()
 
 
 def _note(asked: Completion, command: str | None) -> bytes:

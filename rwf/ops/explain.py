@@ -143,10 +143,8 @@ def _missing(ctx: OpContext, workflow_id: str, record: Record) -> Op[Ref | None]
         if parent.state is not StepState.COMPLETED or parent.cause is StepCause.OPERATOR_SKIPPED:
             null.add(step)
             continue
-        for _, _, _, payload in (
-            yield from rows(ctx, workflow_id, [step], payloads=True, latest=True)
-        ):
-            results[step] = value_of(payload)
+        for one in (yield from rows(ctx, workflow_id, [step], payloads=True, latest=True)):
+            results[step] = value_of(one.payload)
     try:
         fill(value, results, frozenset(null))
     except ResultMissing as error:
@@ -219,7 +217,7 @@ def _latest(
     """The latest results of these steps, with their attempts, as far as they have reported."""
     names = list(dict.fromkeys(record.name for record in some if record.reported))
     found = yield from rows(ctx, workflow_id, names, payloads=False, latest=True)
-    return {name: (attempt, row) for name, attempt, row, _ in found}
+    return {one.step: (one.attempt, one.row) for one in found}
 
 
 def _with_result(cause: RootCause, latest: Mapping[str, tuple[int, Row]]) -> RootCause:

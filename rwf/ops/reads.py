@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rwf.errors import NotFound
 from rwf.model.limits import CHUNK
@@ -254,6 +254,19 @@ def graph(ctx: OpContext, workflow_id: str) -> Op[GraphView]:
 # --- results and evidence ---------------------------------------------------------------------
 
 
+class ReportedAttempt(NamedTuple):
+    """What is on record of an attempt; ``payload`` and ``traceback`` where they were asked for."""
+
+    step: str
+    attempt: int
+    row: Row
+    payload: bytes | None
+    traceback: bytes | None
+
+    def view(self) -> ResultView:
+        return self.row.view(self.step, self.attempt, self.payload, self.traceback)
+
+
 def rows(
     ctx: OpContext,
     workflow_id: str,
@@ -262,10 +275,9 @@ def rows(
     payloads: bool,
     latest: bool = False,
     attempt: int | None = None,
-) -> Op[list[tuple[str, int, Row, bytes | None]]]:
-    """The result rows of these steps: step, attempt, row, payload; those of all attempts, of the
-    latest, or of one."""
-    parts: list[list[tuple[str, int, Row, bytes | None]]] = []
+) -> Op[list[ReportedAttempt]]:
+    """What these steps have reported: all their attempts, the latest of each, or one."""
+    parts: list[list[ReportedAttempt]] = []
     left: list[tuple[int, Sequence[str], int | None]] = []
     for start in range(0, len(names), CHUNK):
         left.append((len(parts), names[start : start + CHUNK], None))
@@ -275,9 +287,13 @@ def rows(
         keys = ctx.workflow_keys(workflow_id)
         reads = [(keys, ReadResults(payloads, latest, attempt, at, some)) for _, some, at in asked]
         for (number, some, _), found in zip(asked, (yield from ask_together(reads)), strict=True):
-            for name, tried, text, payload in found.rows if found else ():
-                if text is not None:
-                    parts[number].append((name, tried, Row.parse(text), payload or None))
+            for one in found.rows if found else ():
+                if one.row is not None:
+                    parts[number].append(
+                        ReportedAttempt(
+                            one.step, one.attempt, Row.parse(one.row), one.payload, one.traceback
+                        )
+                    )
             if found is not None and found.next_name:
                 rest = some[found.next_name - 1 :]
                 left.insert(0, (number, rest, found.next_attempt))
@@ -294,10 +310,7 @@ def result(
         load(ctx, workflow_id, names=[wire]),
         rows(ctx, workflow_id, [wire], payloads=True, latest=attempt is None, attempt=attempt),
     )
-    for _, number, row, payload in found:
-        if attempt in (None, number):
-            return row.view(name, number, payload)
-    return None
+    return next((one.view() for one in found if attempt in (None, one.attempt)), None)
 
 
 def results(ctx: OpContext, workflow_id: str, name: str | None) -> Op[list[ResultView]]:
@@ -308,7 +321,7 @@ def results(ctx: OpContext, workflow_id: str, name: str | None) -> Op[list[Resul
         _, all_records = yield from records(ctx, workflow_id)
         names = [record.name for record in all_records if record.reported]
     found = yield from rows(ctx, workflow_id, names, payloads=True)
-    return [row.view(step_, attempt, payload) for step_, attempt, row, payload in found]
+    return [one.view() for one in found]
 
 
 def evidence(
@@ -341,8 +354,8 @@ def _of_workflow(ctx: OpContext, workflow_id: str, name: str | None) -> Op[list[
         ),
     )
     found = [
-        (row.stamp, result_evidence(workflow_id, step_, attempt, row))
-        for step_, attempt, row, _ in reported
+        (one.row.stamp, result_evidence(workflow_id, one.step, one.attempt, one.row))
+        for one in reported
     ]
     return [*found, *(entry for some in entries for entry in some)]
 

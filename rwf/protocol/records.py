@@ -311,7 +311,9 @@ class Row:
         return text.split(b",", 7)[6] != b"0"
 
     @reading
-    def view(self, step: str, attempt: int, payload: bytes | None) -> ResultView:
+    def view(
+        self, step: str, attempt: int, payload: bytes | None, traceback: bytes | None
+    ) -> ResultView:
         worker, claimed = self.note.get("by"), self.note.get("at")
         return ResultView(
             step=step,
@@ -323,6 +325,7 @@ class Row:
             recorded_at=time_of_stamp(self.stamp),
             claimed_at=None if claimed is None else time_of(claimed),
             worker_id=None if worker is None else unquote(worker),
+            traceback=None if not traceback else traceback.decode(errors="replace"),
         )
 
 

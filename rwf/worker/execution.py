@@ -54,11 +54,14 @@ class Execution:
         threads: Threads,
         beat: Callable[[StepContext], Any],
         lease: float,
+        *,
+        tracebacks: bool,
     ) -> None:
         self.context = StepContext(claim, beat)
         self.held_until = time.monotonic() + lease
         """When the lease passes, as far as is known here; by the monotonic clock."""
         self._lease = lease
+        self._tracebacks = tracebacks
         self._handler = handler
         self._threads = threads
         self._job: Job | None = None
@@ -212,9 +215,7 @@ class Execution:
             return None
         claim = self.context.claim
         outcome = verdict.outcome_in(raised)
-        if outcome is not None:
-            return verdict.of_outcome(claim, outcome)
-        if not isinstance(raised, asyncio.CancelledError):
+        if outcome is None and not isinstance(raised, asyncio.CancelledError):
             _log.error(
                 "step %s of %s failed in attempt %d",
                 claim.step,
@@ -222,7 +223,13 @@ class Execution:
                 claim.attempt,
                 exc_info=raised,
             )
-        return self._as_timed_out() if self._timed_out else verdict.of_error(claim, raised)
+        if outcome is not None:
+            report = verdict.of_outcome(claim, outcome)
+        elif self._timed_out:
+            report = self._as_timed_out()
+        else:
+            report = verdict.of_error(claim, raised)
+        return verdict.with_traceback(report, raised) if self._tracebacks else report
 
     def _as_timed_out(self) -> Completion:
         claim = self.context.claim

@@ -49,6 +49,7 @@ class Terms:
     claimer: Claimer
     concurrency: int
     grace: float
+    tracebacks: bool = True
 
     @property
     def lease(self) -> float:
@@ -152,7 +153,10 @@ class Shift:
         if handler is None:
             self._not_ours(claim)
             return
-        execution = Execution(claim, handler, self._threads, self._heartbeat.ask, self._terms.lease)
+        terms, beat = self._terms, self._heartbeat.ask
+        execution = Execution(
+            claim, handler, self._threads, beat, terms.lease, tracebacks=terms.tracebacks
+        )
         self.bench.running[key_of(claim)] = execution
         execution.start(self._ended)
 

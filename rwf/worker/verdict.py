@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from rwf.model.states import CompletionStatus
 from rwf.model.views import ClaimedStep
 from rwf.ops.complete import MAX_SUMMARY, Completion
 from rwf.worker.outcomes import Await, Ended, Outcome, Retry
+from rwf.worker.tracebacks import traceback_of
 
 # How much of an exception's text is kept with the result.
 _SHORT: Final = 500
@@ -73,6 +75,19 @@ def of_error(claim: ClaimedStep, error: BaseException) -> Completion:
     if isinstance(error, asyncio.CancelledError):
         return again(claim, "the handler was cancelled")
     return again(claim, _text(error, _SHORT))
+
+
+def with_traceback(report: Completion | Await, raised: BaseException) -> Completion | Await:
+    """The report of an exception, with its traceback.
+
+    An outcome such as ``Fail`` is no error: it has a traceback only where it was raised from an
+    exception, or in a group. Nor has a run that counts no attempt.
+    """
+    if isinstance(report, Await) or not report.count:
+        return report
+    if isinstance(raised, Outcome) and raised.__cause__ is None:
+        return report
+    return replace(report, traceback=traceback_of(raised))
 
 
 def _completion(

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from rwf.aio import AsyncClient
@@ -62,7 +62,8 @@ class Worker:
     seconds that is extended while its handler runs. A worker that is told to end stops claiming,
     lets running steps end for ``grace`` seconds, and gives the rest back; of these seconds it keeps
     3, or half of a shorter time, for telling its server. With ``reconcile`` it runs a reconciler
-    beside its steps. Without a ``client`` it works on the server of ``$RWF_URL``, else on
+    beside its steps. With ``tracebacks`` that of what a handler raises is kept with the attempt
+    (``ResultView.traceback``). Without a ``client`` it works on the server of ``$RWF_URL``, else on
     ``redis://127.0.0.1:6379/0``, in the namespace ``$RWF_NAMESPACE``, else ``rwf``.
 
     A plain handler that goes on after its attempt (its timeout has passed, its lease is lost) keeps
@@ -82,13 +83,14 @@ class Worker:
         grace: float = 30.0,
         worker_id: str | None = None,
         reconcile: bool = True,
+        tracebacks: bool = True,
     ) -> None:
         if not isinstance(grace, int | float) or not 0 <= grace < math.inf:
             raise ValueError("grace must be a number of seconds, 0 or more")
         name = worker_id or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.worker_id = name
         claimer = Claimer.checked(queues, name, lease)
-        self._terms = Terms(claimer, _checked(concurrency), float(grace))
+        self._terms = Terms(claimer, _checked(concurrency), float(grace), bool(tracebacks))
         self._reconcile = reconcile
         self._runtime = None if client is None else Runtime(client)
         self._handlers: dict[str, Handler] = {}
@@ -182,7 +184,7 @@ class Worker:
         if queues is not None:
             claimer = Claimer.checked(queues, self.worker_id, claimer.lease_ms / 1000)
         at_once = self.concurrency if concurrency is None else _checked(concurrency)
-        self._terms = Terms(claimer, at_once, self._terms.grace)
+        self._terms = replace(self._terms, claimer=claimer, concurrency=at_once)
 
     def run(self) -> None:
         """Works until SIGTERM or SIGINT, or until :meth:`stop`; the second signal hands back at

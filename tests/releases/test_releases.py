@@ -41,6 +41,19 @@ worker.run()
 """
 
 
+READ: Final = """
+import sys
+from rwf import Client
+
+with Client.from_url(sys.argv[1]) as client:
+    for result in client.results(sys.argv[2]):
+        print(result.attempt, result.status, result.summary)
+    client.recover_step(sys.argv[2], "a", "retry")
+    client.complete_step(sys.argv[2], "a")
+    client.rebuild()
+"""
+
+
 @pytest.fixture(params=RELEASES, ids=lambda path: path.name)
 def release(request: pytest.FixtureRequest) -> Path:
     """The folder of a release."""
@@ -60,18 +73,28 @@ def client(server: AnyServer, release: Path) -> Iterator[Client]:
 
 
 @pytest.fixture
-def old(server: AnyServer, release: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A worker of the old release, with its own reconciler, in a process of its own."""
+def old_package(release: Path, tmp_path: Path) -> Path:
+    """A folder with the old release's library."""
     with zipfile.ZipFile(release / "package.zip") as package:
         package.extractall(tmp_path)
-    command = [sys.executable, "-c", OLD, server.url, ",".join(QUEUES), ",".join(HANDLERS)]
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    return tmp_path
+
+
+def start(package: Path, script: str, *arguments: str) -> subprocess.Popen[str]:
+    """A process that has the library in this folder."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        env={**os.environ, "PYTHONPATH": str(package)},
         stdout=subprocess.PIPE,
         text=True,
-        cwd=tmp_path,
+        cwd=package,
     )
+
+
+@pytest.fixture
+def old(server: AnyServer, old_package: Path) -> Iterator[subprocess.Popen[str]]:
+    """A worker of the old release, with its own reconciler, in a process of its own."""
+    process = start(old_package, OLD, server.url, ",".join(QUEUES), ",".join(HANDLERS))
     yield process
     process.terminate()
     process.communicate(timeout=30)
@@ -162,3 +185,13 @@ def test_both_releases_work_on_it_at_once(
     with at_work(new_worker(server)):
         until_all_ended(client)
     assert client.insert(by_the_old(), key="by the old").state == "completed"
+
+
+def test_the_old_release_goes_on_with_attempts_that_have_tracebacks(
+    client: Client, server: AnyServer, old_package: Path
+) -> None:
+    view = client.insert(Workflow("w").add("a", worker="nobody"))
+    client.complete_step(view.id, "a", "failed", summary="s", traceback="t")
+    told, _ = start(old_package, READ, server.url, view.id).communicate(timeout=60)
+    assert told == "1 failed s\n"
+    assert [result.traceback for result in client.results(view.id)] == ["t", None]

@@ -303,7 +303,7 @@ def test_a_result_row() -> None:
         4,
     )
     assert (row.released, row.cancelled) == (("a", "b"), ("c",))
-    assert row.view("x", 2, b"[1]").model_dump() == {
+    assert row.view("x", 2, b"[1]", b"T\xff").model_dump() == {
         "step": "x",
         "attempt": 2,
         "status": "discarded",
@@ -313,8 +313,10 @@ def test_a_result_row() -> None:
         "recorded_at": STAMPED,
         "claimed_at": None,
         "worker_id": None,
+        "traceback": "T\ufffd",
     }
-    assert row.view("x", 2, None).payload_bytes == b""
+    bare = row.view("x", 2, None, None)
+    assert (bare.payload_bytes, bare.traceback) == (b"", None)
     assert Row.is_open(ROW)
     assert not Row.is_open(ROW.replace(b",3,12,", b",0,12,"))
     assert records.names_of(b"") == ()

@@ -14,7 +14,8 @@ class ReportedStep(Item):
     """The report of a step's outcome. ``asked`` is the code of the state that the report asks for;
     ``retry_ms``: how long until the retry, where the report says; ``jitter``: a random number in
     [0, 1); ``force``: to do without the lease of an executing step; ``uncounted``: a retry that
-    counts no attempt; ``note``: what evidence is to tell of it."""
+    counts no attempt; ``note``: what evidence is to tell of it; ``traceback``: of its handler, as
+    text."""
 
     slot: int
     step: str
@@ -28,6 +29,7 @@ class ReportedStep(Item):
     uncounted: bool
     payload: bytes | None
     note: bytes
+    traceback: bytes | None = None
 
 
 class CompletedStep(NamedTuple):

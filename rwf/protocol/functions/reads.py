@@ -104,6 +104,7 @@ class ResultRow(NamedTuple):
     attempt: int
     row: bytes | None
     payload: bytes | None
+    traceback: bytes | None = None
 
 
 class ResultRows(NamedTuple):
