@@ -21,6 +21,7 @@ from rwf.embedded import EmbeddedServer
 from rwf.errors import CommandRejected
 from rwf.model.states import Reason
 from rwf.transport.address import Address
+from rwf.transport.packing import Packer, packed
 from rwf.transport.sentinels import AsyncSentinels, Sentinels
 
 MAX_CONNECTIONS: Final = 100
@@ -62,6 +63,12 @@ class _AsyncPool(redis.asyncio.ConnectionPool):
         super().__init__(**options)
         self._timeout = timeout
         self._free = asyncio.Semaphore(self.max_connections)
+
+    def make_connection(self) -> Any:
+        """A new connection, which has its commands packed by hiredis."""
+        connection: Any = super().make_connection()  # type: ignore[no-untyped-call]
+        connection.pack_command = packed
+        return connection
 
     async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         """A connected connection; raises redis-py's ConnectionError when none becomes free."""
@@ -137,6 +144,10 @@ def _pool_options(limits: Limits) -> dict[str, Any]:
     return {"max_connections": limits.max_connections, "timeout": limits.timeout * 0.9}
 
 
+def _blocking_pool_options(limits: Limits) -> dict[str, Any]:
+    return {**_pool_options(limits), "command_packer": Packer()}
+
+
 def _sentinel_options(address: Address, options: dict[str, Any]) -> dict[str, Any]:
     """How Sentinels are asked: over TLS if their primary is, and with so little patience that one
     call can ask all of them in half its time, and the primary then."""
@@ -155,7 +166,7 @@ def connect(address: Address, embedded: EmbeddedServer | None, limits: Limits) -
     options = _options(Retry(NoBackoff(), 0), limits.timeout)
     if address.kind == "cluster":
         return _Cluster.from_url(address.url, **options)
-    pooled = {**options, **_pool_options(limits), **(address.options or {})}
+    pooled = {**options, **_blocking_pool_options(limits), **(address.options or {})}
     if address.kind == "sentinel":
         sentinel: Any = Sentinels
         found = sentinel(address.hosts, sentinel_kwargs=_sentinel_options(address, options))
@@ -191,7 +202,7 @@ def node_client(node: Any, limits: Limits) -> redis.Redis:
     """A client of one node of a cluster. Not the cluster's own of that node: it connects all of its
     anew when it looks anew, in the middle of what others are about, and its pool does not wait."""
     pool = node.connection_pool
-    options = {**pool.connection_kwargs, **_pool_options(limits)}
+    options = {**pool.connection_kwargs, **_blocking_pool_options(limits)}
     own: Any = redis.BlockingConnectionPool
     return redis.Redis.from_pool(own(connection_class=pool.connection_class, **options))
 
