@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install
 export RWF_TEST_SCALE
 
-.PHONY: help check lint test test-long test-oldest demo bench clean
+.PHONY: help check lint test test-long test-oldest demo bench bench-peers clean
 
 help:
 	@echo "make check      lint, types, and the unit tests that need no server (under a minute)"
@@ -14,7 +14,8 @@ help:
 	@echo "make test-long  the long tests, or those of T; RWF_TEST_SCALE=slice for a short slice of each"
 	@echo "make test-oldest  tests with the oldest version of each dependency that is allowed"
 	@echo "make demo       workers, a daemon and an embedded server, each killed once"
-	@echo "make bench      server time and memory of each transition, and what idling costs"
+	@echo "make bench      server time and memory of a step; AGAINST=PATH for the ratio to another checkout"
+	@echo "make bench-peers  install the peers that make bench runs beside ours: RQ, streaq, BullMQ (needs npm)"
 	@echo "make clean      remove .venv, caches and demo-data"
 
 lint: .venv/dev
@@ -65,10 +66,17 @@ test-oldest: .venv-oldest/dev
 demo: .venv/embedded
 	@$(BIN)/rwf demo
 
+PEERS := .venv/peers
+bench: export NODE_PATH := $(abspath $(PEERS)/node_modules)
 bench: .venv/dev
-	@$(BIN)/python -m tests.benchmarks.transitions
+	@$(BIN)/python -m tests.benchmarks.server_time $(if $(AGAINST),--against $(AGAINST))
 	@$(BIN)/python -m tests.benchmarks.sizes
 	@$(BIN)/python -m tests.benchmarks.idle
+
+bench-peers: .venv/dev
+	@echo "== installing the peers into .venv"
+	@$(PIP) rq streaq
+	@npm install --silent --no-audit --no-fund --prefix $(PEERS) bullmq ioredis
 
 clean:
 	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build demo-data
