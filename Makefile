@@ -25,6 +25,7 @@ lint: .venv/dev
 	@echo "== mypy"
 	@$(BIN)/mypy
 	@echo "== what is generated is up to date"
+	@$(BIN)/python tools/blocking.py --check
 	@$(BIN)/python -m rwf.protocol.generate --check
 	@$(BIN)/python tools/states.py --check
 	@$(BIN)/python tools/functions.py --check

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rwf.model.views import Callback
-from rwf.ops.callbacks import Claim, Dispatch, Handler, Outcome, is_async
+from rwf.ops.callbacks import Claim, Dispatch, Handler, Outcome, blocking, is_async
 from rwf.protocol.requests import Op
 
 T = TypeVar("T")
@@ -61,7 +61,9 @@ class HandlerThreads:
 
 
 def deliver(run: Run, dispatch: Dispatch, handler: Handler, at_once: int) -> None:
-    """Carries out a dispatch to its end; the handler is called in threads, so many at once."""
+    """Carries out a dispatch to its end; the handler is called in threads, so many at once. Raises
+    CommandRejected, ``invalid_argument``, for a coroutine function."""
+    handler = blocking(handler)
     done: SimpleQueue[Outcome] = SimpleQueue()
     threads, working = HandlerThreads(at_once), 0
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 from weakref import WeakKeyDictionary
@@ -25,6 +26,7 @@ from prometheus_client.exposition import ThreadingWSGIServer, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from rwf import internals
 from rwf.aio import AsyncClient
 from rwf.client import Client
 from rwf.errors import RwfError
@@ -181,7 +183,7 @@ class FleetCollector(Collector):
 
     def __init__(self, client: Client | AsyncClient, daemon: Daemon | None = None) -> None:
         self._run = _runner(client)
-        self._keys = client._ctx.keys
+        self._keys = internals.context_of(client).keys
         self._daemon = daemon
 
     def describe(self) -> list[Metric]:
@@ -232,7 +234,7 @@ def instrument(client: Client | AsyncClient, registry: CollectorRegistry = REGIS
             DURATION, "Server calls by function.", ["function"], registry=registry, buckets=_BUCKETS
         )
     histogram = _histograms[registry]
-    client._session.observers[histogram] = lambda name, took: histogram.labels(name).observe(took)
+    internals.observe(client, histogram, lambda name, took: histogram.labels(name).observe(took))
 
 
 def serve(
@@ -259,10 +261,11 @@ def serve(
 def _runner(client: Client | AsyncClient) -> Run:
     """How another thread has an operation carried out."""
     if isinstance(client, Client):
-        return client._run
+        return partial(internals.run, client)
     loop = asyncio.get_running_loop()
-    run = client._run
-    return lambda op: asyncio.run_coroutine_threadsafe(run(op), loop).result()
+    return lambda op: asyncio.run_coroutine_threadsafe(
+        internals.run_async(client, op), loop
+    ).result()
 
 
 class MetricsServer:

@@ -17,16 +17,14 @@ from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from rwf import internals
 from rwf.aio import AsyncClient
 from rwf.client import Client
 from rwf.errors import StoreUnavailable
 from rwf.model.views import Event
-from rwf.ops import reads
 from rwf.ops.base import OpContext
 from rwf.protocol.requests import Op
 from rwf.threads import Threads
-from rwf.transport import events
-from rwf.transport.twin import blocking_twin, url_of
 
 T = TypeVar("T")
 
@@ -58,16 +56,16 @@ class Runtime:
     @property
     def ctx(self) -> OpContext:
         """The client's context, which operations take."""
-        return self._client._ctx
+        return internals.context_of(self._client)
 
     async def run(self, op: Op[T]) -> T:
         """Carries out an operation; raises what the client's own methods raise."""
         if isinstance(self._client, AsyncClient):
-            return await self._client._run(op)
+            return await internals.run_async(self._client, op)
         if self._threads is None or self._threads.loop is not asyncio.get_running_loop():
             # Not the loop's own: what handlers do there would hold up these calls.
             self._threads = Threads(_CALLS_AT_ONCE, "rwf-call")
-        found: T = await self._threads.run(partial(self._client._run, op))
+        found: T = await self._threads.run(partial(internals.run, self._client, op))
         return found
 
     async def close(self) -> None:
@@ -76,13 +74,12 @@ class Runtime:
         if isinstance(self._client, AsyncClient):
             await self._client.close()
 
-    async def hints(self) -> AsyncGenerator[Event | None, None]:
+    async def hints(self) -> AsyncGenerator[Event | None]:
         """The client's events, for ever, and None now and then while none comes."""
-        channels = await self.run(reads.channels(self.ctx))
         if isinstance(self._client, AsyncClient):
-            heard = events.async_hints(self._client._store, channels)
+            heard = internals.hints_async(self._client)
         else:
-            heard = _in_a_thread(events.hints(self._client._store, channels))
+            heard = _in_a_thread(internals.hints(self._client))
         async with aclosing(heard):
             async for hint in heard:
                 yield hint
@@ -98,16 +95,17 @@ class Beside:
     def __init__(self, client: Client | AsyncClient) -> None:
         self._client = client
         self._loop = asyncio.get_running_loop()
-        self._twin = twin_of(client)
+        self._twin = internals.twin_of(client)
 
     def run(self, op: Op[T]) -> T:
         """Carries out an operation in this thread, which is none with a loop; raises what the
         client's own methods raise."""
         if self._twin is not None:
-            return self._twin._run(op)
+            return internals.run(self._twin, op)
         assert isinstance(self._client, AsyncClient)
         if not self._loop.is_closed():
-            future = asyncio.run_coroutine_threadsafe(self._client._run(op), self._loop)
+            running = internals.run_async(self._client, op)
+            future = asyncio.run_coroutine_threadsafe(running, self._loop)
             while not self._loop.is_closed():
                 with suppress(FutureTimeout):
                     return future.result(timeout=_PATIENCE)
@@ -117,36 +115,6 @@ class Beside:
         """Closes its connections."""
         if self._twin is not None:
             self._twin.close()
-
-
-def twin_of(client: Client | AsyncClient) -> Client | None:
-    """A blocking client beside another: the same server, namespace and options, and connections of
-    its own; None where none can be made."""
-    store = blocking_twin(client._store)
-    if store is None:
-        return None
-    return Client(store, client._session, max_payload=client._ctx.max_payload)
-
-
-def client_elsewhere(
-    client: Client | AsyncClient, url: str | None, namespace: str | None
-) -> Client | AsyncClient:
-    """A client with another URL, or another namespace, and the other's options else. Raises
-    CommandRejected (``invalid_argument``) for one that cannot be."""
-    session, store = client._session, client._store
-    options: dict[str, Any] = {
-        "namespace": namespace or session.keys.namespace,
-        "durability": session.durability,
-        "require_aof": session.require_aof,
-        "partitions": session.wanted_partitions,
-        "max_payload": client._ctx.max_payload,
-    }
-    url = url or url_of(store)
-    if url is None:
-        return type(client).from_redis(store._client, **options)
-    options["max_connections"] = store.limits.max_connections
-    options["socket_timeout"] = store.limits.timeout
-    return type(client).from_url(url, **options)
 
 
 @contextmanager
@@ -228,7 +196,7 @@ class _Heard:
         self.more = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def listen(self, hints: Generator[Event | None, None, None]) -> None:
+    def listen(self, hints: Generator[Event | None]) -> None:
         """Hears them in this thread, until it is stopped."""
         try:
             for hint in hints:
@@ -245,8 +213,8 @@ class _Heard:
 
 
 async def _in_a_thread(
-    hints: Generator[Event | None, None, None],
-) -> AsyncGenerator[Event | None, None]:
+    hints: Generator[Event | None],
+) -> AsyncGenerator[Event | None]:
     """Hints that a thread of their own hears."""
     heard = _Heard()
     threading.Thread(target=heard.listen, args=(hints,), name="rwf-hints", daemon=True).start()

@@ -20,7 +20,7 @@ from rwf import CommandRejected, Worker
 from rwf.cli.common import DEFAULT_URL, Output, json_option
 from rwf.cli.processes import Address, log_options, logging_to, metrics_option, serving_metrics
 from rwf.cli.text import escaped
-from rwf.runtime import client_elsewhere, twin_of
+from rwf.internals import client_elsewhere, twin_of
 
 _HEALTH_SECONDS: Final = 10.0
 # How long threads that are not daemons may take to end after the worker.

@@ -1,8 +1,8 @@
 """A client's session with its server, without any I/O: checks, loading, resending.
 
 A session is written as generators that yield what to do (``rwf.transport.actions``) and receive
-replies, or redis errors thrown in. ``rwf.transport.drivers`` has the two drivers that do it, one
-blocking and one on asyncio.
+replies, or redis errors thrown in. ``rwf.transport.aio.drivers`` does it on asyncio, and its twin
+``rwf.transport.blocking.drivers`` blocking.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rwf.transport.drivers import SyncStore
-from rwf.transport.drivers_aio import AsyncStore
+from rwf.transport.aio.drivers import AsyncStore
+from rwf.transport.blocking.drivers import Store
 
 # What a connection on asyncio is made of that one of threads takes too.
 _SHARED: Final = (
@@ -27,33 +27,22 @@ _TWINS: Final[dict[Any, Any]] = {
 _CONNECTIONS: Final = 8
 
 
-def url_of(store: SyncStore | AsyncStore) -> str | None:
-    """The URL that a store was made from; None where a redis-py client was given."""
-    address = store._address
-    if address is None:
-        return None
-    if address.kind == "cluster":
-        scheme, _, rest = address.url.partition("://")
-        return f"{scheme}+cluster://{rest}"
-    return address.url
-
-
-def blocking_twin(store: SyncStore | AsyncStore) -> SyncStore | None:
+def blocking_twin(store: Store | AsyncStore) -> Store | None:
     """A store that threads may use, whatever else the given one is busy with.
 
     On connections of its own, which closing it closes; with a redis-py client of threads that asks
     Sentinels, or a cluster, on that client's. None for such a client on asyncio, which is bound to
     its loop.
     """
-    url, limits = url_of(store), store.limits
-    if url is not None:
-        return SyncStore(url=url, max_connections=_CONNECTIONS, timeout=limits.timeout)
-    pool: Any = getattr(store._client, "connection_pool", None)
+    limits, given = store.limits, store.given_client
+    if store.url is not None:
+        return Store(url=store.url, max_connections=_CONNECTIONS, timeout=limits.timeout)
+    pool: Any = getattr(given, "connection_pool", None)
     own = type(pool) in (redis.ConnectionPool, redis.BlockingConnectionPool)
     if own and pool.connection_class in _TWINS.values():
         return _owning(pool.connection_class, pool.connection_kwargs, limits.timeout)
-    if isinstance(store, SyncStore):
-        return SyncStore(store._client, timeout=limits.timeout)
+    if isinstance(store, Store):
+        return Store(given, timeout=limits.timeout)
     on_asyncio = (redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool)
     if type(pool) in on_asyncio and pool.connection_class in _TWINS:
         options = {
@@ -66,7 +55,7 @@ def blocking_twin(store: SyncStore | AsyncStore) -> SyncStore | None:
     return None
 
 
-def _owning(connection_class: Any, options: dict[str, Any], timeout: float) -> SyncStore:
+def _owning(connection_class: Any, options: dict[str, Any], timeout: float) -> Store:
     """A store that closes its connections."""
     options = {**options}
     for name in ("socket_timeout", "socket_connect_timeout"):
@@ -74,6 +63,4 @@ def _owning(connection_class: Any, options: dict[str, Any], timeout: float) -> S
             options[name] = timeout
     pool: Any = redis.BlockingConnectionPool
     own = pool(_CONNECTIONS, timeout, connection_class=connection_class, **options)
-    store = SyncStore(redis.Redis.from_pool(own), timeout=timeout)
-    store._given = False
-    return store
+    return Store(redis.Redis.from_pool(own), timeout=timeout, owned=True)

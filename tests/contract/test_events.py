@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from rwf import AsyncClient, Client, Workflow
+from rwf import AsyncClient, Client, Workflow, internals
 from rwf.model.views import Event
-from rwf.ops import reads
-from rwf.transport import events
 from tests.conftest import connect
 from tests.contract.workers import CLIENTS
 from tests.proxy import Proxy
@@ -71,19 +69,20 @@ def heard_by(kind: str, url: str, found: list[Event]) -> Iterator[None]:
 
     def listen() -> None:
         with Client.from_url(url) as client:
-            for event in events.hints(client._store, client._run(reads.channels(client._ctx))):
+            for event in internals.hints(client):
                 if ended.is_set():
                     return
                 found.extend([event] if event else [])
 
     async def listen_on_asyncio() -> None:
-        async with AsyncClient.from_url(url) as client:
-            channels = await client._run(reads.channels(client._ctx))
-            async with aclosing(events.async_hints(client._store, channels)) as heard:
-                async for event in heard:
-                    if ended.is_set():
-                        return
-                    found.extend([event] if event else [])
+        async with (
+            AsyncClient.from_url(url) as client,
+            aclosing(internals.hints_async(client)) as heard,
+        ):
+            async for event in heard:
+                if ended.is_set():
+                    return
+                found.extend([event] if event else [])
 
     faults: list[BaseException] = []
 

@@ -12,10 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rwf import Client, CommandRejected, Completion, StoreMisconfigured, Workflow
-from rwf.ops import reads
 from rwf.ops.timer_pages import PassedOver
 from rwf.repair.timers import fire_due
-from rwf.transport import events
 from tests import invariants
 from tests.contract.commandline import Cli
 from tests.contract.daemons import serving, swept
@@ -116,7 +114,7 @@ def test_a_worker(quiet: AnyServer) -> None:
 
 def test_events(quiet: AnyServer) -> None:
     with opened(quiet, "worker") as worker, opened(quiet, "client") as client:
-        heard = events.hints(worker._store, worker._run(reads.channels(worker._ctx)))
+        heard = worker._hints()
         found: list[Any] = []
 
         def hint() -> bool:

@@ -14,7 +14,6 @@ import pytest
 import redis
 
 from rwf import AsyncClient, Client, NotFound
-from rwf.transport import events
 from tests.contract.commandline import NO_ID
 from tests.contract.flows import flow, raw, refused
 from tests.servers import AnyServer
@@ -45,7 +44,7 @@ def no_hints(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             yield None
 
     with monkeypatch.context() as patched:
-        patched.setattr(events, "hints", nothing)
+        patched.setattr("rwf.client.base.hints", nothing)
         yield
 
 
@@ -89,7 +88,7 @@ def test_a_wait_works_when_hints_may_not_be_heard(
         raise RuntimeError("no rights")
         yield None
 
-    monkeypatch.setattr(events, "hints", fail)
+    monkeypatch.setattr("rwf.client.base.hints", fail)
     view = one_client.insert(flow("a"))
     with later(lambda: one_client.complete_step(view.id, "a")):
         assert one_client.wait(view.id, timeout=LONG).state == "completed"

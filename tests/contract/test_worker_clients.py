@@ -13,7 +13,7 @@ import redis.asyncio.cluster
 import redis.cluster
 
 from rwf import AsyncClient, Client, Worker
-from rwf.runtime import client_elsewhere, twin_of
+from rwf.internals import client_elsewhere, twin_of
 from tests.contract.flows import flow
 from tests.contract.workers import until_ended
 from tests.servers import AnyServer
@@ -38,7 +38,7 @@ def kept(client: Client, made: Client | AsyncClient) -> None:
         worker.stop()
         await serving
         assert (twin_of(made) is None) == without_twin(made)
-        given = made._store._client if made._store._given else None
+        given = made._store.given_client
         if isinstance(made, AsyncClient):
             await made.close()
             if given is not None:
@@ -55,9 +55,7 @@ def kept(client: Client, made: Client | AsyncClient) -> None:
 
 def without_twin(made: Client | AsyncClient) -> bool:
     """Whether it has to make do with its loop: a cluster's client on asyncio that was given."""
-    return isinstance(made._store._client, redis.asyncio.cluster.RedisCluster) and (
-        made._store._given
-    )
+    return isinstance(made._store.given_client, redis.asyncio.cluster.RedisCluster)
 
 
 @pytest.mark.parametrize("kind", ON_ONE)
@@ -149,6 +147,6 @@ def test_a_client_elsewhere_keeps_its_options(kind: Any, one_server: AnyServer) 
     renamed = client_elsewhere(own, None, "other")
     assert options(renamed) == options(own)
     assert renamed._ctx.keys.namespace == "other"
-    address = renamed._store._address
+    address = renamed._store.address
     assert address is not None
     assert address.url == "redis://127.0.0.1:1"

@@ -99,7 +99,7 @@ def test_a_worker_of_the_library_without_a_client_takes_them_too(
     monkeypatch.setenv("RWF_NAMESPACE", "other")
     assert Worker().client._ctx.keys.namespace == "other"
     monkeypatch.delenv("RWF_URL")
-    address = Worker().client._store._address
+    address = Worker().client._store.address
     assert address is not None
     assert address.url == worker_module.DEFAULT_URL
 

@@ -170,7 +170,7 @@ def test_a_hint_wakes_a_worker(client: Client, server: AnyServer, kind: str) -> 
 
 def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     """No hint is heard any more."""
-    monkeypatch.setattr("rwf.transport.events._event", lambda message: None)
+    monkeypatch.setattr("rwf.transport.events.hint_in", lambda message: None)
 
 
 @pytest.mark.parametrize(("partitions", "longest"), [(1, 1.5), (64, 6.5)])

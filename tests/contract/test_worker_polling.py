@@ -24,7 +24,7 @@ PARTITIONS = 64
 @pytest.fixture
 def many(one_server: AnyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     """A client of a namespace with 64 partitions, in which no hint is heard."""
-    monkeypatch.setattr("rwf.transport.events._event", lambda message: None)
+    monkeypatch.setattr("rwf.transport.events.hint_in", lambda message: None)
     with Client.from_url(one_server.url, partitions=PARTITIONS) as client:
         client.list()
         yield client

@@ -115,14 +115,14 @@ def test_a_killed_inserting_process_has_its_release_finished(
     program = f"""
 import os
 from rwf import Client
-from rwf.transport.drivers import SyncStore
-perform, sent = SyncStore._perform, []
+from rwf.transport.blocking.drivers import Store
+perform, sent = Store._perform, []
 def counted(self, action):
     sent.append(action)
     if len(sent) > 12:
         os.kill(os.getpid(), 9)
     return perform(self, action)
-SyncStore._perform = counted
+Store._perform = counted
 with Client.from_url({json.dumps(one_server.url)}) as client:
     client.complete_step({json.dumps(view.id)}, "root")
 """

@@ -16,10 +16,8 @@ from contextlib import aclosing, contextmanager
 import pytest
 
 from rwf import Client, NotFound, StoreUnavailable
-from rwf.ops import reads
 from rwf.repair import daemons as members
 from rwf.runtime import Runtime
-from rwf.transport import events
 from tests import invariants
 from tests.conftest import Pool, connect
 from tests.contract.daemons import serving
@@ -199,9 +197,10 @@ def test_hints_outlive_a_look_at_the_cluster(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By which redis-py connects anew, and would subscribe to several slots in one command."""
-    monkeypatch.setattr("rwf.transport.events.FAULTS", ())
+    for module in ("blocking.hints", "events"):
+        monkeypatch.setattr(f"rwf.transport.{module}.FAULTS", ())
     with connect(cluster) as client:
-        hints = events.hints(client._store, client._run(reads.channels(client._ctx)))
+        hints = client._hints()
         for _ in range(2):
             for _ in range(2 * 16):
                 next(hints)  # a word about each subscription, and nothing

@@ -20,6 +20,7 @@ LAYERS: Final = (
     {"repair"},
     {"doctor", "dispatching", "waiting"},
     {"client", "aio"},
+    {"internals"},
     {"runtime", "availability", "threads"},
     {"worker", "reconciler", "metrics", ""},
     {"demo"},
@@ -128,6 +129,24 @@ def test_the_model_reads_no_clock(path: Path) -> None:
     assert used == []
 
 
+CLIENTS: Final = ("rwf.aio", "rwf.client", "rwf.internals")
+PRIVATE: Final = frozenset({"_store", "_session", "_ctx", "_hints", "_endings"})
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_only_one_module_reads_the_private_attributes_of_clients(path: Path) -> None:
+    """That is ``rwf.internals``; others have attributes of these names for themselves alone."""
+    if any(within(module_name(path), client) for client in CLIENTS):
+        return
+    read = [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(ast.parse(path.read_bytes(), str(path)))
+        if isinstance(node, ast.Attribute) and node.attr in PRIVATE
+        if not (isinstance(node.value, ast.Name) and node.value.id == "self")
+    ]
+    assert read == []
+
+
 @pytest.mark.parametrize(
     ("module", "target", "wrong"),
     [
@@ -136,7 +155,7 @@ def test_the_model_reads_no_clock(path: Path) -> None:
         ("rwf.model.states", "rwf.protocol.keys", True),
         ("rwf.ops", "rwf.Client", True),
         ("rwf.ops.complete", "redis.Redis", True),
-        ("rwf.ops.complete", "rwf.transport.drivers.SyncStore", True),
+        ("rwf.ops.complete", "rwf.transport.blocking.drivers.Store", True),
         ("rwf.protocol.library", "redis", True),
         ("rwf.model.views", "logging", True),
         ("rwf.model.views", "datetime.datetime", False),

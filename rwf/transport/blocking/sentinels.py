@@ -1,3 +1,4 @@
+# Made of rwf/transport/aio/sentinels.py by tools/blocking.py: do not edit.
 """Sentinels, asked by several threads or tasks at once.
 
 redis-py has whoever was told of a primary move the Sentinel that told it to the front of one list,
@@ -11,12 +12,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import redis.asyncio.sentinel
 import redis.sentinel
 
 
 class Sentinels(redis.sentinel.Sentinel):
-    """The Sentinels that a blocking client asks for its primary."""
+    """The Sentinels that a client asks for its primary."""
 
     def discover_master(self, service_name: str) -> Any:
         """The primary's host and port; raises MasterNotFoundError."""
@@ -25,17 +25,5 @@ class Sentinels(redis.sentinel.Sentinel):
         # redis-py leaves it untyped.
         ask: Any = super(Sentinels, one).discover_master
         found = ask(service_name)
-        self.sentinels = one.sentinels
-        return found
-
-
-class AsyncSentinels(redis.asyncio.sentinel.Sentinel):
-    """The Sentinels that an asyncio client asks for its primary."""
-
-    async def discover_master(self, service_name: str) -> Any:
-        """The primary's host and port; raises MasterNotFoundError."""
-        one = copy.copy(self)
-        one.sentinels = list(self.sentinels)
-        found = await super(AsyncSentinels, one).discover_master(service_name)
         self.sentinels = one.sentinels
         return found

@@ -1,11 +1,10 @@
-"""The driver of sessions on asyncio."""
+"""The driver of sessions: does what a session asks for, on redis-py's clients."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import redis.asyncio
 import redis.asyncio.client
@@ -23,13 +22,9 @@ from rwf.transport.actions import (
     Steps,
     Wait,
 )
-from rwf.transport.connecting import (
-    MAX_CONNECTIONS,
-    async_node_client,
-    connect_async,
-    sentinels,
-)
-from rwf.transport.drivers import Store
+from rwf.transport.aio import connecting
+from rwf.transport.aio.concurrency import Lock, SideBySide, call, sleep, time_limit
+from rwf.transport.connecting import MAX_CONNECTIONS
 from rwf.transport.faults import FAULTS, UNREACHED
 from rwf.transport.nodes import (
     asked,
@@ -46,12 +41,19 @@ from rwf.transport.nodes import (
     unpacked,
 )
 from rwf.transport.session import DEFAULT_TIMEOUT, Session
+from rwf.transport.store import BaseStore
 
 T = TypeVar("T")
 
+# Nodes that one call asks at the same time.
+_NODES_AT_ONCE: Final = 32
 
-class AsyncStore(Store):
-    """A client on asyncio, and the driver on it."""
+
+class AsyncStore(BaseStore):
+    """A redis-py client, and the driver on it.
+
+    A client that was given stays open when the store is closed, unless the store owns it.
+    """
 
     def __init__(
         self,
@@ -60,11 +62,17 @@ class AsyncStore(Store):
         *,
         max_connections: int = MAX_CONNECTIONS,
         timeout: float = DEFAULT_TIMEOUT,
+        owned: bool = False,
     ) -> None:
-        super().__init__(client, url, max_connections, timeout)
+        super().__init__(client, url, max_connections, timeout, owned)
+        # One time limit for all that a node is asked, beginning with a free connection; a client
+        # that was given has limits of its own.
+        self._limit = timeout if self._owns_client else None
+        self._lock = Lock()
+        self._side_by_side = SideBySide("rwf-nodes", _NODES_AT_ONCE)
 
     async def run(self, session: Session, op: Op[T]) -> T:
-        """Carries out an operation in this task."""
+        """Carries out an operation."""
         return await self.drive(session.run(op))
 
     async def drive(self, steps: Steps[T]) -> T:
@@ -87,20 +95,18 @@ class AsyncStore(Store):
         for node in self._nodes.values():
             await node.aclose()
         self._nodes.clear()
-        if self._client is not None and not self._given:
-            await self._client.aclose()
-            # Behind it: what it still connects asks them.
-            for sentinel in sentinels(self._client, self._address):
-                await sentinel.aclose()
+        self._side_by_side.close()
+        if self._client is not None and self._owns_client:
+            await connecting.close(self._client, self.address)
             self._client = None
         if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.close)
+            await call(self._embedded.close)
 
     async def _perform(self, action: Action) -> Any:
         match action:
             case Send(args, _, ()) if not self.cluster:
                 client = await self.client()
-                async with self._limited():
+                async with time_limit(self._limit):
                     return await client.execute_command(*args, NEVER_DECODE=True)
             case Send(args, key, behind):
                 return settled(await self._redirected([args, *behind], key))
@@ -111,26 +117,22 @@ class AsyncStore(Store):
             case SendEverywhere(args, node):
                 return await self._everywhere(args, node)
             case Wait(seconds):
-                await asyncio.sleep(seconds)
+                await sleep(seconds)
             case Revive() if self._embedded is not None:
-                await asyncio.to_thread(self._embedded.ensure_running)
+                await call(self._embedded.ensure_running)
             case Reconnect(key):
                 await self._reconnect(key)
         return None
 
-    def _limited(self) -> asyncio.Timeout:
-        """One time limit for all that a node is asked, beginning with a free connection; a client
-        that was given has limits of its own."""
-        return asyncio.timeout(None if self._given else self.limits.timeout)
-
     async def client(self) -> Any:
         """The redis-py client."""
         if self._client is None:
-            assert self._address is not None
+            assert self.address is not None
             if self._embedded is not None:
-                await asyncio.to_thread(self._embedded.ensure_running)
-            if self._client is None:
-                self._client = connect_async(self._address, self._embedded, self.limits)
+                await call(self._embedded.ensure_running)
+            with self._lock:
+                if self._client is None:
+                    self._client = connecting.connect(self.address, self._embedded, self.limits)
         return self._client
 
     async def look_anew(self) -> None:
@@ -143,16 +145,16 @@ class AsyncStore(Store):
         taken = taken_out(self._silences.names, nodes)
         try:
             if nodes:
-                async with self._limited():
+                async with time_limit(self._limit):
                     await client.nodes_manager.initialize()
         finally:
             for node in replaced(taken, client.nodes_manager.startup_nodes):
-                await node.disconnect()
+                await connecting.close_node(node)
 
     async def _everywhere(self, args: Command, only: str | None) -> dict[str, Any]:
         client = await self._ready()
         if not self.cluster:
-            async with self._limited():
+            async with time_limit(self._limit):
                 return {"": await client.execute_command(*args, NEVER_DECODE=True)}
         nodes = chosen(client.get_primaries(), only)
 
@@ -160,9 +162,10 @@ class AsyncStore(Store):
             try:
                 self._check(node, patient)
                 with self._watching(node):
-                    async with self._limited():
+                    async with time_limit(self._limit):
                         # The cluster's own client of the node reads replies as redis-py would.
-                        return await node.execute_command(*args, NEVER_DECODE=True)
+                        own = connecting.cluster_node(client, node)
+                        return await own.execute_command(*args, NEVER_DECODE=True)
             except FAULTS as error:
                 return error
 
@@ -174,8 +177,8 @@ class AsyncStore(Store):
         """The client, knowing the nodes of its cluster."""
         client = await self.client()
         if self.cluster:
-            async with self._limited():
-                await client.initialize()
+            async with time_limit(self._limit):
+                await connecting.find_nodes(client)
         return client
 
     async def _in_turn(self, commands: Sequence[Command], key: str) -> list[Any]:
@@ -192,7 +195,8 @@ class AsyncStore(Store):
         async with self._looking_anew():
             replies = await self._pipelined(node, commands)
         if other := asked(client, replies[0]):
-            replies = (await self._pipelined(other, asking(commands)))[1::2]
+            both = await self._pipelined(other, asking(commands))
+            replies = both[1::2]
         return replies
 
     async def _together(self, sends: Sequence[Send]) -> list[Any]:
@@ -215,20 +219,20 @@ class AsyncStore(Store):
         await self._look_anew_after(replies)
         return replies
 
-    async def _at_once(
-        self, ask: Callable[[Any, bool], Awaitable[Any]], nodes: Sequence[Any]
-    ) -> list[Any]:
+    async def _at_once(self, ask: Callable[[Any, bool], Any], nodes: Sequence[Any]) -> list[Any]:
         """What comes of asking each, all at the same time; a silent one is not asked, unless it is
         the only one."""
-        return await asyncio.gather(*(ask(node, len(nodes) == 1) for node in nodes))
+        patient = len(nodes) == 1
+        return await self._side_by_side.map(lambda node: ask(node, patient), nodes)
 
     async def _pipelined(
         self, node: Any, commands: Sequence[Command], *, patient: bool = False
     ) -> list[Any]:
         self._check(node, patient)
-        pipeline = filled((await self._node(node)).pipeline(transaction=False), commands)
+        client = await self._node(node)
+        pipeline = filled(client.pipeline(transaction=False), commands)
         with self._watching(node):
-            async with self._limited():
+            async with time_limit(self._limit):
                 replies: list[Any] = await pipeline.execute(raise_on_error=False)
         if is_behind(self._client, replies):
             await self.look_anew()
@@ -256,7 +260,8 @@ class AsyncStore(Store):
     async def _pubsub(self, node: Any) -> Any:
         if isinstance(node, Exception):
             raise node
-        pool = (await self._node(node)).connection_pool
+        client = await self._node(node)
+        pool = client.connection_pool
         own: Any = redis.asyncio.ConnectionPool
         return redis.asyncio.client.PubSub(
             own(connection_class=pool.connection_class, **pool.connection_kwargs)
@@ -274,15 +279,17 @@ class AsyncStore(Store):
             raise
 
     async def _look_anew_after(self, replies: Sequence[Any]) -> None:
-        """The same when one of several nodes has not answered; once they have been asked."""
+        """Does so too when one of several nodes has not answered, once they have been asked."""
         if any(isinstance(reply, UNREACHED) for reply in replies):
             with suppress(*FAULTS):
                 await self.look_anew()
 
     async def _node(self, node: Any) -> Any:
         """The client of a node; None stands for the only one."""
+        client = await self.client()
         if node is None:
-            return await self.client()
-        if node.name not in self._nodes:
-            self._nodes[node.name] = async_node_client(node, self.limits)
-        return self._nodes[node.name]
+            return client
+        with self._lock:
+            if node.name not in self._nodes:
+                self._nodes[node.name] = connecting.node_client(client, node, self.limits)
+            return self._nodes[node.name]

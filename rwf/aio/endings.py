@@ -1,0 +1,71 @@
+"""Wakes whoever waits for the end of a workflow.
+
+However many wait on a client, one listener hears the hints for all of them, while anybody waits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+
+from rwf.model.views import Event as Hint
+from rwf.transport.aio.concurrency import Event, Listener, Lock
+
+_log = logging.getLogger("rwf")
+
+_TERMINAL: Final = "workflow_terminal"
+
+
+class AsyncEndings:
+    """The waits of one client for the end of workflows."""
+
+    def __init__(self, hints: Callable[[], AsyncGenerator[Hint | None]]) -> None:
+        self._hints = hints
+        self._lock = Lock()
+        self._waiting: dict[str, list[Event]] = {}
+        self._listener: Listener | None = None
+
+    @asynccontextmanager
+    async def heard(self, workflow_id: str) -> AsyncIterator[Event]:
+        """An event that is set when a hint says that the workflow has ended."""
+        told = Event()
+        with self._lock:
+            self._waiting.setdefault(workflow_id, []).append(told)
+            if self._listener is None:
+                self._listener = Listener(self._listen, "rwf-endings")
+        try:
+            yield told
+        finally:
+            with self._lock:
+                self._waiting[workflow_id].remove(told)
+                if not self._waiting[workflow_id]:
+                    del self._waiting[workflow_id]
+
+    async def close(self) -> None:
+        """Ends the listening, where it does not end by itself."""
+        if self._listener is not None:
+            await self._listener.close()
+
+    async def _listen(self) -> None:
+        try:
+            async with aclosing(self._hints()) as hints:
+                async for hint in hints:
+                    if not self._goes_on(hint):
+                        return
+        except BaseException as error:
+            with self._lock:
+                self._listener = None  # the next wait tries anew
+            if not isinstance(error, Exception):
+                raise
+            _log.warning("waits go on without hints, by looking: %s", type(error).__name__)
+
+    def _goes_on(self, hint: Hint | None) -> bool:
+        with self._lock:
+            if hint is not None and hint.event == _TERMINAL:
+                for told in self._waiting.get(hint.workflow_id, ()):
+                    told.set()
+            if not self._waiting:
+                self._listener = None
+            return self._listener is not None

@@ -1,0 +1,167 @@
+"""Reads: workflows, their steps, results and evidence, and why they are where they are."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import timedelta
+
+from rwf import waiting
+from rwf.aio.base import AsyncBase
+from rwf.model.states import TERMINAL_WORKFLOWS, OperatorStatus, SignalStatus, WorkflowState
+from rwf.model.views import (
+    CallbackView,
+    Event,
+    EvidenceView,
+    GraphView,
+    PartialList,
+    QueueView,
+    ResultView,
+    SignalPage,
+    StepExplanation,
+    StepView,
+    WorkflowExplanation,
+    WorkflowPage,
+    WorkflowView,
+)
+from rwf.ops import callbacks, explain, insert, kept, listing, queues, reads
+from rwf.transport.aio.concurrency import wait_for
+
+
+class AsyncReads(AsyncBase):
+    """Reads, which change nothing."""
+
+    async def get(self, workflow_id: str) -> WorkflowView:
+        """Returns one workflow; raises NotFound."""
+        return await self._run(reads.get(self._ctx, workflow_id))
+
+    async def wait(
+        self,
+        workflow_id: str,
+        *,
+        timeout: float | timedelta | None = None,  # noqa: ASYNC109 - as the blocking client has it
+    ) -> WorkflowView:
+        """Waits until a workflow has ended, however it did, and returns it as it is then.
+
+        ``timeout`` is in seconds, None for ever; raises TimeoutError when it has passed. A hint
+        wakes it at once; without hints it looks about once a second. While it sleeps it takes no
+        connection from the pool; one for hints is shared by all waits of the client. Raises
+        NotFound, also when the workflow is removed meanwhile.
+        """
+        pauses = waiting.pauses(workflow_id, waiting.checked_timeout(timeout))
+        view = await self.get(workflow_id)
+        if view.state in TERMINAL_WORKFLOWS:
+            return view
+        async with self._endings.heard(workflow_id) as told:
+            while view.state not in TERMINAL_WORKFLOWS:
+                await wait_for(told, next(pauses))
+                told.clear()
+                view = await self.get(workflow_id)
+        return view
+
+    async def find(self, key: str) -> WorkflowView:
+        """Returns the workflow of an insert key.
+
+        Raises NotFound when no workflow has the key: none was inserted with it, or it was removed.
+        """
+        return await self._run(insert.find(self._ctx, key))
+
+    async def list(
+        self,
+        *,
+        state: WorkflowState | str | None = None,
+        operator_status: OperatorStatus | str | None = None,
+        name: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> WorkflowPage:
+        """Returns a page of workflows, newest first; ``limit`` is at most 500.
+
+        A filter that matches little may end a page early, with a ``cursor`` to go on from.
+        """
+        return await self._run(
+            listing.list_workflows(self._ctx, state, operator_status, name, limit, cursor)
+        )
+
+    async def steps(
+        self, workflow_id: str, *, limit: int | None = None, offset: int = 0
+    ) -> builtins.list[StepView]:
+        """The steps of a workflow in topological order."""
+        return await self._run(reads.steps(self._ctx, workflow_id, limit, offset))
+
+    async def step(self, workflow_id: str, step: str) -> StepView:
+        """One step."""
+        return await self._run(reads.step(self._ctx, workflow_id, step))
+
+    async def result(
+        self, workflow_id: str, step: str, *, attempt: int | None = None
+    ) -> ResultView | None:
+        """Returns what an attempt of a step reported, the latest attempt by default; None when it
+        reported nothing."""
+        return await self._run(reads.result(self._ctx, workflow_id, step, attempt))
+
+    async def results(
+        self, workflow_id: str, *, step: str | None = None
+    ) -> builtins.list[ResultView]:
+        """All results of a workflow, or of one of its steps, by step and attempt."""
+        return await self._run(reads.results(self._ctx, workflow_id, step))
+
+    async def evidence(
+        self, workflow_id: str | None = None, *, step: str | None = None
+    ) -> PartialList[EvidenceView]:
+        """The records of accepted, refused and repeated commands, oldest first (contract §11).
+
+        Without an id, of what concerns no workflow: commands on unknown ones, and signals that came
+        again while nobody had taken them.
+        """
+        return await self._run(reads.evidence(self._ctx, workflow_id, step))
+
+    async def callbacks(self, workflow_id: str) -> builtins.list[CallbackView]:
+        """A workflow's callbacks and where they stand, oldest first (contract §6)."""
+        return await self._run(callbacks.callbacks(self._ctx, workflow_id))
+
+    async def signals(
+        self,
+        signal: str | None = None,
+        correlation_key: str | None = None,
+        *,
+        status: SignalStatus | str | None = None,
+        cursor: str | None = None,
+    ) -> SignalPage:
+        """A page of at most 100 signals that no wait has consumed, the oldest of each topic first.
+
+        A topic is a signal's name and a correlation key: with both it is that one alone, else all
+        that match, in no order among themselves. ``status`` is unmatched, ambiguous, late or
+        recorded. A filter that matches little may end a page early, with a ``cursor`` to go on
+        from. A signal that is kept all the while is listed; one that comes or goes meanwhile may
+        be.
+        """
+        return await self._run(
+            kept.list_signals(self._ctx, signal, correlation_key, status, cursor)
+        )
+
+    async def queues(self) -> PartialList[QueueView]:
+        """Lists the queues that hold an available step, or were asked for steps in the last 30 days
+        (contract §8)."""
+        return await self._run(queues.queues(self._ctx))
+
+    async def graph(self, workflow_id: str) -> GraphView:
+        """A workflow with all steps and edges."""
+        return await self._run(reads.graph(self._ctx, workflow_id))
+
+    async def explain_step(self, workflow_id: str, step: str) -> StepExplanation:
+        """Why a step is where it is (contract §7)."""
+        return await self._run(explain.explain_step(self._ctx, workflow_id, step))
+
+    async def explain(self, workflow_id: str) -> WorkflowExplanation:
+        """Why a workflow is where it is (contract §7)."""
+        return await self._run(explain.explain(self._ctx, workflow_id))
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Hints of what changes, as they come, for ever: lost, doubled or late ones change nothing
+        but latency (contract §9)."""
+        async with aclosing(self._hints()) as found:
+            async for event in found:
+                if event is not None:
+                    yield event

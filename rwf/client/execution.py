@@ -1,0 +1,164 @@
+# Made of rwf/aio/execution.py by tools/blocking.py: do not edit.
+"""Executing steps: claiming them, reporting how they ended, having them wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from rwf.client.base import Base
+from rwf.model.states import CompletionStatus
+from rwf.model.views import AwaitView, ClaimedStep, CommandResult, HeartbeatReport, PartialList
+from rwf.ops import claims, complete, signals
+from rwf.ops.complete import Batch, Completion
+
+
+class Execution(Base):
+    """Commands on steps that are claimed or completed."""
+
+    def claim(
+        self,
+        queues: Iterable[str],
+        *,
+        worker_id: str,
+        limit: int = 1,
+        lease: float | timedelta = 30.0,
+    ) -> PartialList[ClaimedStep]:
+        """Hands out up to ``limit`` (1,000) available steps of these queues, each to one worker.
+
+        Highest priority first; within a priority oldest first, with workflows taking turns (section
+        8). ``lease`` is in seconds: when it has passed, others may claim the step. A claim counts
+        an attempt, except the one that follows a resolved wait. ``unreachable`` of the list names
+        partitions that did not answer. Raises CommandRejected.
+        """
+        return self._run(claims.claim(self._ctx, queues, worker_id, limit, lease))
+
+    def heartbeat(
+        self, claimed: Iterable[ClaimedStep], *, lease: float | timedelta = 30.0
+    ) -> HeartbeatReport:
+        """Extends leases to end ``lease`` seconds from now; tells which are lost, and of which the
+        workflow is asked to end (contract §8).
+        """
+        return self._run(claims.heartbeat(self._ctx, claimed, lease))
+
+    def release(self, claimed: Iterable[ClaimedStep]) -> int:
+        """Gives steps back that were not begun, without counting the attempt; returns how many of
+        the leases still stood."""
+        return self._run(claims.release(self._ctx, claimed))
+
+    def complete_step(
+        self,
+        workflow_id: str,
+        step: str,
+        status: CompletionStatus | str = CompletionStatus.COMPLETED,
+        *,
+        payload: Any = None,
+        summary: str | None = None,
+        lease: str | None = None,
+        retry_in: float | timedelta | None = None,
+        actor: str | None = None,
+        force: bool = False,
+        command_id: str | None = None,
+        count: bool = True,
+        traceback: str | None = None,
+    ) -> CommandResult:
+        """Records how a step ended, and releases or cancels the steps that follow (contract §4).
+
+        ``status`` is completed, retryable, failed, discarded or cancelled. ``payload`` is JSON
+        data; ``retry_in`` is in seconds, for retryable only. ``lease`` is the token of a claim;
+        without it, ``force`` completes an executing step. ``command_id`` makes a repetition of this
+        command a duplicate. ``count=False``, for retryable without a payload, makes the step run
+        again without counting an attempt (polling): only the latest such report is kept.
+        ``traceback`` is the text of an exception's; its last 16 KiB are kept, in ``ResultView``.
+        Raises CommandRejected.
+        """
+        item = Completion(
+            workflow_id=workflow_id,
+            step=step,
+            status=status,
+            payload=payload,
+            summary=summary,
+            lease=lease,
+            retry_in=retry_in,
+            actor=actor,
+            force=force,
+            command_id=command_id,
+            count=count,
+            traceback=traceback,
+        )
+        return self._run(complete.complete_step(self._ctx, item))
+
+    def complete(
+        self,
+        claim: ClaimedStep,
+        status: CompletionStatus | str = CompletionStatus.COMPLETED,
+        *,
+        payload: Any = None,
+        summary: str | None = None,
+        retry_in: float | timedelta | None = None,
+        actor: str | None = None,
+        command_id: str | None = None,
+        count: bool = True,
+        traceback: str | None = None,
+    ) -> CommandResult:
+        """Reports how a claimed step ended, under its lease; see :meth:`complete_step`."""
+        return self.complete_step(
+            claim.workflow_id,
+            claim.step,
+            status,
+            payload=payload,
+            summary=summary,
+            lease=claim.lease,
+            retry_in=retry_in,
+            actor=actor,
+            command_id=command_id,
+            count=count,
+            traceback=traceback,
+        )
+
+    def complete_many(
+        self,
+        completions: Iterable[Completion],
+        *,
+        claim_next: int = 0,
+        queues: Iterable[str] = ("default",),
+        worker_id: str = "",
+        lease: float | timedelta = 30.0,
+    ) -> Batch:
+        """Reports many steps, up to 64 of a partition in a round trip. The answer holds each one's
+        result or refusal (a CommandRejected, not raised), in the order given.
+
+        ``claim_next`` claims up to that many next steps in the same round trips, in the partitions
+        that these visit; they are in the answer's ``claimed``. ``queues``, ``worker_id`` and
+        ``lease`` are those of :meth:`claim`.
+        """
+        claimer = claims.claimer_for(claim_next, queues, worker_id, lease)
+        op = complete.complete_many(self._ctx, completions, claimer, claim_next)
+        return self._run(op)
+
+    def await_step(
+        self,
+        workflow_id: str,
+        step: str,
+        *,
+        signal: str,
+        correlation_key: str,
+        deadline: datetime | timedelta | None = None,
+        lease: str | None = None,
+        actor: str | None = None,
+    ) -> AwaitView:
+        """Puts an available or executing step into a wait for a signal (contract §5).
+
+        ``signal`` is a name, ``correlation_key`` any text of up to 512 characters. ``deadline`` is
+        a timedelta from now by the server's clock, or a datetime with a timezone; one that has
+        passed expires the step at once. ``lease`` is the token of a claim, which ends with this. A
+        step that already waits for a signal waits for this one instead. A signal that was kept for
+        it is consumed before this returns. ``actor`` is recorded as evidence. Raises
+        CommandRejected.
+        """
+        return self._run(
+            signals.await_step(
+                self._ctx, workflow_id, step, signal, correlation_key, deadline, lease, actor
+            )
+        )

@@ -1,0 +1,1 @@
+"""The transport on asyncio. ``rwf.transport.blocking`` is made of it by ``tools/blocking.py``."""
