@@ -63,7 +63,17 @@ from rwf.model.views import (
 from rwf.ops.complete import Batch, Completion
 from rwf.reconciler import Reconciler
 from rwf.webhook import Webhook, verify_signature
-from rwf.worker import Await, Cancel, Discard, Fail, Retry, StepContext, Worker
+from rwf.worker import (
+    Await,
+    Cancel,
+    Discard,
+    Fail,
+    Handlers,
+    Retry,
+    StepContext,
+    Worker,
+    current_step,
+)
 
 __all__ = [
     "AsyncClient",
@@ -93,6 +103,7 @@ __all__ = [
     "Fail",
     "GaugeDifference",
     "GraphView",
+    "Handlers",
     "HeartbeatReport",
     "MigrationReport",
     "NamespaceMismatch",
@@ -132,6 +143,7 @@ __all__ = [
     "WorkflowPage",
     "WorkflowTerminal",
     "WorkflowView",
+    "current_step",
     "result",
     "verify_signature",
 ]

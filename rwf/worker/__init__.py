@@ -1,7 +1,19 @@
 """A worker of rwf's own, for users without an executor (contract §8)."""
 
-from rwf.worker.context import StepContext
+from rwf.worker.context import StepContext, current_step
+from rwf.worker.handlers import Handlers
 from rwf.worker.outcomes import Await, Cancel, Discard, Fail, Retry
 from rwf.worker.worker import Health, Worker
 
-__all__ = ["Await", "Cancel", "Discard", "Fail", "Health", "Retry", "StepContext", "Worker"]
+__all__ = [
+    "Await",
+    "Cancel",
+    "Discard",
+    "Fail",
+    "Handlers",
+    "Health",
+    "Retry",
+    "StepContext",
+    "Worker",
+    "current_step",
+]

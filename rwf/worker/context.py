@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from rwf.model.views import ClaimedStep, WakingSignal
+
+_current: Final[ContextVar[StepContext | None]] = ContextVar("rwf_current_step", default=None)
+_FAKE_LEASE: Final = timedelta(seconds=30)
+
+
+def current_step() -> StepContext | None:
+    """The context of the handler that runs here; None outside of handlers.
+
+    It is a context variable: handlers of coroutine and plain functions have it, their middleware,
+    and the asyncio tasks that they make; a thread that a handler starts has it where it is run in a
+    copy of the handler's context (``asyncio.to_thread`` does so).
+    """
+    return _current.get()
 
 
 class StepContext:
@@ -24,6 +39,51 @@ class StepContext:
         self.deadline: datetime | None = None
         """When the attempt times out (UTC, by this machine's clock): so long after its handler
         began as the step's timeout is; None without a timeout."""
+
+    @classmethod
+    def fake(
+        cls,
+        *,
+        workflow_id: str = "0-fake",
+        step: str = "step",
+        worker: str | None = None,
+        queue: str = "default",
+        attempt: int = 1,
+        max_attempts: int = 5,
+        lease: str = "1-fake",
+        timeout: float | None = None,
+        input: Any = None,
+        context: Any = None,
+        workflow_context: Any = None,
+        signal: WakingSignal | None = None,
+        cancel_requested: bool = False,
+        lost: bool = False,
+    ) -> StepContext:
+        """A context for unit tests that call a handler's function themselves; no server knows it.
+
+        ``worker`` is the step's name unless it is given. Its heartbeats only tell that the lease
+        stands, or that it is ``lost``. For handlers that are run by their names, with their input
+        validated and their outcomes recorded, see ``rwf.testing.run_until_idle``.
+        """
+        claim = ClaimedStep(
+            workflow_id=workflow_id,
+            step=step,
+            worker=worker or step,
+            queue=queue,
+            attempt=attempt,
+            max_attempts=max_attempts,
+            lease=lease,
+            lease_expires_at=datetime.now(UTC) + _FAKE_LEASE,
+            timeout=timeout,
+            input=input,
+            context=context,
+            workflow_context=workflow_context,
+            signal=signal,
+        )
+        made = cls(claim, lambda one: told(not one.lost))
+        made._begins()
+        made._cancel_requested, made._lost = cancel_requested, lost
+        return made
 
     @property
     def claim(self) -> ClaimedStep:
@@ -83,6 +143,10 @@ class StepContext:
         """
         return self._beat(self)
 
+    def _becomes_current(self) -> None:
+        """Makes it what :func:`current_step` tells in the present context."""
+        _current.set(self)
+
     def _begins(self) -> None:
         if self._claim.timeout is not None:
             self.deadline = datetime.now(UTC) + timedelta(seconds=self._claim.timeout)
@@ -93,3 +157,12 @@ class StepContext:
 
     def _taken_away(self) -> None:
         self._lost = True
+
+
+def told(stands: bool) -> Any:
+    """The answer to a heartbeat that is known already: awaitable where an event loop runs."""
+    return stands if asyncio._get_running_loop() is None else _awaited(stands)
+
+
+async def _awaited(stands: bool) -> bool:
+    return stands

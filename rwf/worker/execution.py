@@ -7,7 +7,9 @@ import inspect
 import logging
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from rwf.model.states import PauseReason
@@ -17,6 +19,7 @@ from rwf.threads import Job, Threads
 from rwf.worker import verdict
 from rwf.worker.context import StepContext
 from rwf.worker.handler import Handler
+from rwf.worker.middleware import around_async
 from rwf.worker.outcomes import Await
 
 _log = logging.getLogger("rwf.worker")
@@ -124,6 +127,7 @@ class Execution:
         self._finish(None if self._stopped else self._as_timed_out())
 
     async def _run(self) -> None:
+        self.context._becomes_current()
         try:
             outcome = await self._outcome()
         except BaseException as raised:  # whatever it is, it is the outcome of this step
@@ -141,40 +145,52 @@ class Execution:
         self._end(self, None if self._stopped else Report(self.context.claim, outcome))
 
     async def _outcome(self) -> Completion | Await | None:
-        claim = self.context.claim
-        arguments = self._handler.arguments(self.context)
-        if self._handler.is_async:
+        claim, handler = self.context.claim, self._handler
+        arguments = handler.arguments(self.context)
+        if handler.is_async:
             self._begins()
-            returned = await self._handler.call(arguments)
+            returned = await handler.call(self.context, arguments)
+        elif middleware := handler.middleware.in_loop:
+            self._begins()
+            call = partial(self._from_thread, arguments)
+            returned = await around_async(middleware, self.context, call)
         else:
-            returned, error = await self._in_thread(self._handler, arguments)
+            self._limit()
+            returned, error = await self._in_thread(arguments)
             if error is not None:
                 # Not raised: some exceptions must not pass through a coroutine.
                 return self._judged(error)
             if inspect.isawaitable(returned):
                 returned = await returned
-        return verdict.completed(claim, self._handler.result(returned))
+        return verdict.completed(claim, handler.result(returned))
 
     def _begins(self) -> None:
         """The handler begins now: the step's timeout is counted from here."""
         self.context._begins()
+        self._limit()
+
+    def _limit(self) -> None:
+        """Has the attempt end when the step's timeout has passed, if it has one."""
         if self.context.claim.timeout is not None:
             self._after(self.context.claim.timeout, self._time_out)
 
-    async def _in_thread(
-        self, handler: Handler, arguments: dict[str, Any]
-    ) -> tuple[Any, BaseException | None]:
+    async def _from_thread(self, arguments: dict[str, Any]) -> Any:
+        """What a plain handler comes to, for the async middleware around it."""
+        returned, error = await self._in_thread(arguments)
+        if error is not None:
+            raise error
+        return await returned if inspect.isawaitable(returned) else returned
+
+    async def _in_thread(self, arguments: dict[str, Any]) -> tuple[Any, BaseException | None]:
         """What a plain handler returned, and what it raised."""
 
         def call() -> Any:
             self.context._begins()
-            return handler.call(arguments)
+            return self._handler.call(self.context, arguments)
 
-        self._job, at_once = self._threads.submit(call)
+        self._job, at_once = self._threads.submit(partial(copy_context().run, call))
         if not at_once:
             self._after(min(_THREAD_WAIT, self._lease / 3), self._begin_now)
-        if self.context.claim.timeout is not None:
-            self._after(self.context.claim.timeout, self._time_out)
         try:
             return await self._job.future
         except asyncio.CancelledError:

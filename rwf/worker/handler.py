@@ -14,6 +14,7 @@ from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from rwf.worker.context import StepContext
+from rwf.worker.middleware import Chain, around, around_async
 from rwf.worker.outcomes import Fail
 
 Function = Callable[..., Any]
@@ -53,8 +54,9 @@ class Handler:
     with ``__call__``. Raises TypeError for a signature that cannot be filled.
     """
 
-    def __init__(self, name: str, function: Function) -> None:
+    def __init__(self, name: str, function: Function, middleware: Chain | None = None) -> None:
         self.name = name
+        self.middleware = Chain() if middleware is None else middleware
         self._function = function
         self.is_async = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
         hints = _hints(_annotated(function))
@@ -118,9 +120,15 @@ class Handler:
             if field.name in given
         }
 
-    def call(self, arguments: dict[str, Any]) -> Any:
-        """Calls the function: a coroutine, or the result of a plain one."""
-        return self._function(**arguments)
+    def call(self, context: StepContext, arguments: dict[str, Any]) -> Any:
+        """Calls the function within its middleware: what is to be awaited of a coroutine function,
+        the result of a plain one, around which its async middleware is the caller's to run."""
+        if not self.middleware.all:
+            return self._function(**arguments)
+        call = partial(self._function, **arguments)
+        if self.is_async:
+            return around_async(self.middleware.all, context, call)
+        return around(self.middleware.plain, context, call)
 
     def result(self, returned: Any) -> Any:
         """The return value as JSON data; raises Fail for one that its annotation does not fit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +18,7 @@ from rwf.threads import Threads
 from rwf.worker.availability import Link
 from rwf.worker.completer import Carrier
 from rwf.worker.execution import Execution, Report
-from rwf.worker.handler import Handler
+from rwf.worker.handlers import Handlers
 from rwf.worker.heartbeat import Heartbeat
 from rwf.worker.inflight import Bench, key_of
 from rwf.worker.poller import Finder
@@ -66,7 +66,7 @@ class Shift:
         runtime: Runtime,
         link: Link,
         terms: Terms,
-        handlers: Mapping[str, Handler],
+        handlers: Handlers,
         overdue: Callable[[], None],
     ) -> None:
         scope, beside = runtime.ctx, Beside(runtime.client)

@@ -22,17 +22,18 @@ from rwf.ops.reads import channels
 from rwf.reconciler import Reconciler
 from rwf.runtime import Runtime, end_tasks, ended_by_signals, run_to_end
 from rwf.worker.availability import Link
-from rwf.worker.handler import Function, Handler
+from rwf.worker.handler import Function
+from rwf.worker.handlers import Handlers
+from rwf.worker.middleware import Middleware
 from rwf.worker.runner import Shift, Terms
 
 F = TypeVar("F", bound=Function)
+M = TypeVar("M", bound=Middleware)
 
 _log = logging.getLogger("rwf.worker")
 
 DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
 
-# Where ``Workflow.add`` looks for a handler's name.
-_NAME: Final = "rwf_worker"
 # How often, in seconds, a worker that connects looks whether it is to end.
 _LOOK: Final = 0.1
 # How long closing may take.
@@ -69,6 +70,8 @@ class Worker:
     A plain handler that goes on after its attempt (its timeout has passed, its lease is lost) keeps
     its thread, which counts as one of ``concurrency`` until it ends.
 
+    ``handlers`` is a registry that others use as well; without one it has its own.
+
     Raises CommandRejected (``invalid_argument``) for queues, a worker id or a lease that cannot be,
     and ValueError for the other options.
     """
@@ -84,7 +87,10 @@ class Worker:
         worker_id: str | None = None,
         reconcile: bool = True,
         tracebacks: bool = True,
+        handlers: Handlers | None = None,
     ) -> None:
+        if handlers is not None and not isinstance(handlers, Handlers):
+            raise TypeError("handlers must be an rwf.Handlers")
         if not isinstance(grace, int | float) or not 0 <= grace < math.inf:
             raise ValueError("grace must be a number of seconds, 0 or more")
         name = worker_id or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
@@ -93,7 +99,7 @@ class Worker:
         self._terms = Terms(claimer, _checked(concurrency), float(grace), bool(tracebacks))
         self._reconcile = reconcile
         self._runtime = None if client is None else Runtime(client)
-        self._handlers: dict[str, Handler] = {}
+        self._handlers = Handlers() if handlers is None else handlers
         self._link = Link()
         self._shift: Shift | None = None
         self._reconciler: Reconciler | None = None
@@ -121,7 +127,7 @@ class Worker:
     @property
     def handlers(self) -> tuple[str, ...]:
         """The worker names that it has handlers for."""
-        return tuple(self._handlers)
+        return self._handlers.names
 
     @property
     def health(self) -> Health:
@@ -138,29 +144,13 @@ class Worker:
         )
 
     def step(self, name: str) -> Callable[[F], F]:
-        """Registers a function as the handler of the steps whose ``worker`` has this name.
+        """Registers a function as the handler of the steps whose ``worker`` has this name; see
+        :meth:`rwf.Handlers.step`."""
+        return self._handlers.step(name)
 
-        ``async def`` runs in the event loop, a plain function in a thread; what it returns is
-        awaited if it can be. Each parameter receives the field of its name of the step's input, a
-        single one the whole input when that has no such field; types are validated by pydantic, and
-        a parameter with a default may be missing. One that is annotated with :class:`StepContext`
-        receives that. What is returned is the step's result; an exception, whichever it is, has the
-        step run again, unless it is, or is a group that holds, one of the outcomes ``Fail``,
-        ``Discard``, ``Cancel``, ``Retry`` and ``Await``. The function itself is returned, and
-        ``Workflow.add`` takes it as ``worker=``. Raises ValueError for a name that is taken,
-        TypeError for a signature that cannot be filled.
-        """
-
-        def register(function: F) -> F:
-            if name in self._handlers:
-                raise ValueError(f"there is a handler named {name!r} already")
-            self._handlers[name] = Handler(name, function)
-            # A bound method takes no attributes, but shows those of its function.
-            with suppress(AttributeError, TypeError):
-                setattr(getattr(function, "__func__", function), _NAME, name)
-            return function
-
-        return register
+    def middleware(self, function: M) -> M:
+        """Has a generator function run around each handler; see :meth:`rwf.Handlers.middleware`."""
+        return self._handlers.middleware(function)
 
     def _found_runtime(self) -> Runtime:
         if self._runtime is None:

@@ -51,7 +51,8 @@ def context(input: Any) -> StepContext:
 
 def called(function: Callable[..., Any], input: Any) -> Any:
     handler = Handler("work", function)
-    return handler.result(handler.call(handler.arguments(context(input))))
+    ctx = context(input)
+    return handler.result(handler.call(ctx, handler.arguments(ctx)))
 
 
 def test_no_parameter_at_all() -> None:
