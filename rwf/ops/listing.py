@@ -155,43 +155,43 @@ def _next_milliseconds(
     """The next entries of all partitions, newest first: whole milliseconds, as many as have
     ``wanted`` entries together, if so many were read.
 
-    All groups of a partition are read at once, from the same place, so that none is missed that
-    goes from one to another.
+    All groups of a partition are read at once, from the same place to the same place, so that none
+    is missed or read twice that goes from one to another.
     """
     partitions = ctx.keys.partitions
     count = min(wanted, REPLY_ITEMS // len(groups), 4 * wanted // partitions + 16)
     page = ListPlaces(groups, behind, count)
     entries: list[Entry] = []
-    complete = ""
+    complete: Entry = ("", "")
     asked = dict.fromkeys(range(partitions), page)
     replies, unreachable = yield from ask_partitions(ctx, asked)
     for partition, lists in replies.items():
-        for group, places in zip(groups, lists, strict=True):
-            some = [_entry(place) for place in places]
-            if len(some) >= count:
-                complete = max(complete, some[-1][0])
-            if len(some) == 2 * count:
-                some += yield from _rest(ctx, partition, group, some[-1], count)
-            entries += some
-    entries = sorted((entry for entry in entries if entry[0] >= complete), reverse=True)
+        some, reached = _read_down(lists, count)
+        while reached[1]:  # more share this millisecond than one call reads
+            on = ListPlaces(groups, "|".join(reached), count)
+            more, reached = _read_down((yield from ask(ctx.keys.partition(partition), on)), count)
+            some += more
+        entries += some
+        complete = max(complete, reached)
+    entries = sorted((entry for entry in entries if entry >= complete), reverse=True)
     end = min(wanted, len(entries))
     while 0 < end < len(entries) and entries[end][0] == entries[end - 1][0]:
         end += 1
     return PartialList(entries[:end], unreachable)
 
 
-def _rest(ctx: OpContext, partition: int, group: str, last: Entry, count: int) -> Op[list[Entry]]:
-    """The rest of an entry's millisecond: more share it than one call reads."""
-    found: list[Entry] = []
-    while True:
-        page = ListPlaces(group, "|".join(last), count)
-        [places] = yield from ask(ctx.keys.partition(partition), page)
+def _read_down(lists: Sequence[Sequence[str]], count: int) -> tuple[list[Entry], Entry]:
+    """The entries of all groups as far down as one call has read every group, and how far that is:
+    the id is empty where it is to the end of a millisecond."""
+    reached: Entry = ("", "")
+    entries: list[Entry] = []
+    for places in lists:
         some = [_entry(place) for place in places]
-        same = [entry for entry in some if entry[0] == last[0]]
-        found += same
-        if not same or len(same) < len(some) or len(some) < count:
-            return found
-        last = same[-1]
+        entries += some
+        if len(some) >= count:
+            inserted, workflow_id = some[-1]
+            reached = max(reached, (inserted, workflow_id if len(some) == 2 * count else ""))
+    return [entry for entry in entries if entry >= reached], reached
 
 
 def _entry(place: str) -> Entry:

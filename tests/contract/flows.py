@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
 
 import pytest
 
@@ -10,8 +12,11 @@ from rwf import Client, CommandRejected, Completion, Workflow
 from rwf.model.views import CommandResult
 from rwf.ops.complete import complete_step
 from rwf.protocol.requests import Op, Request
+from tests.waiting import until
 
 T = TypeVar("T")
+TICK: Final = timedelta(milliseconds=1)
+"""Stored times are no finer."""
 
 
 def flow(text: str, name: str = "flow", **options: Any) -> Workflow:
@@ -75,6 +80,17 @@ def raw(client: Client) -> Any:
     return client._store.client()
 
 
+def server_time(client: Client) -> datetime:
+    """The server's time."""
+    seconds, micros = raw(client).time()
+    return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=micros)
+
+
+def until_past(client: Client, moment: datetime) -> None:
+    """Waits until a moment has passed by the server's clock."""
+    until(lambda: server_time(client) >= moment + TICK, what=f"{moment:%X.%f} to pass")
+
+
 def stored(client: Client) -> dict[bytes, bytes]:
     """Every key of all partitions, serialized."""
     redis = raw(client)
@@ -106,7 +122,7 @@ def end_pause(client: Client, workflow_id: str, step: str) -> None:
     record = raw(client).hget(own, step).split(b",")
     paused = raw(client).hget(payloads, f"z:{step}").split(b",")
     assert record[10] == paused[2]
-    record[10] = paused[2] = b"1"
+    record[10] = paused[2] = b"0"
     raw(client).hset(own, step, b",".join(record))
     raw(client).hset(payloads, f"z:{step}", b",".join(paused))
 
@@ -134,6 +150,19 @@ def drive(client: Client, op: Op[T], calls: int) -> T | None:
             reply = client._run(one_call(call))
     op.close()
     return None
+
+
+def stepped(client: Client, op: Op[T], between: Callable[[], object]) -> T:
+    """An operation's result, with something done behind each of its calls."""
+    reply: Any = None
+    while True:
+        try:
+            call = op.send(reply)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        reply = client._run(one_call(call))
+        between()
 
 
 def first_call_only(client: Client, workflow_id: str, step: str, status: str) -> None:

@@ -14,8 +14,10 @@ from typing import Any, Final
 import pytest
 
 from rwf import Client, CommandRejected
+from rwf.model.states import WORKFLOW_CODE, WorkflowState
 from rwf.model.views import WorkflowView
-from tests.contract.flows import flow
+from rwf.ops.listing import list_workflows
+from tests.contract.flows import flow, own_key, partition_key, raw, stepped
 from tests.servers import AnyServer
 
 KINDS: Final = ("available", "running", "completed", "failed", "cancelled", "half")
@@ -145,6 +147,37 @@ def test_what_only_changes_its_state_is_shown_once_too(crowd: tuple[Client, Crow
         found = [view.id for view in paged(client, limit, {})]
         assert len(set(found)) == len(found)
         assert [id_ for id_ in found if id_ in set(those.order)] == those.order[::-1]
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_what_changes_its_group_between_two_calls_is_shown_once(
+    one_client: Client, limit: int, broken_on_purpose: None
+) -> None:
+    """Also where more share a millisecond than a call reads."""
+    ids = [view.id for view in one_client.insert_many(flow("a") for _ in range(40))]
+    redis, index = raw(one_client), partition_key(ids[0], "index")
+    groups = "o", WORKFLOW_CODE[WorkflowState.FAILED]
+    group_of = {id_: groups[number % 2] for number, id_ in enumerate(sorted(ids))}
+
+    def all_change() -> None:
+        redis.delete(index)
+        for id_, group in group_of.items():
+            group_of[id_] = groups[group == groups[0]]
+        redis.zadd(index, {f"{group}|{1:011x}|{id_}": 0 for id_, group in group_of.items()})
+
+    for number, id_ in enumerate(ids):
+        redis.hset(own_key(id_), ":o", f"{number:07}")
+    all_change()
+    found: list[str] = []
+    cursor = None
+    while True:
+        op = list_workflows(one_client._ctx, None, None, None, limit, cursor)
+        page = stepped(one_client, op, all_change)
+        found += [view.id for view in page.workflows]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert found == ids[::-1]
 
 
 # --- removal against revival
