@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from tests.servers import Cluster, Server, ask, free_port
 from tests.waiting import until
@@ -36,6 +36,7 @@ class Move:
 def moving(cluster: Cluster, key: str, target: Server) -> Iterator[Move]:
     """The slot of a key is on its way to a primary meanwhile; what is still left goes there at the
     end, and every node is told."""
+    _agree(cluster)
     source, slot = cluster.primary_of(key), ask(target, "CLUSTER KEYSLOT", key)
     move = Move(slot, source, target)
     ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", ask(source, "CLUSTER MYID"))
@@ -47,13 +48,37 @@ def moving(cluster: Cluster, key: str, target: Server) -> Iterator[Move]:
     owner = ask(target, "CLUSTER MYID")
     for node in (target, source, *(set(cluster.primaries()) - {source, target})):
         ask(node, "CLUSTER SETSLOT", slot, "NODE", owner)
-    until(lambda: cluster.primary_of(key) is target, what=f"slot {slot} on port {target.port}")
+    _agree(cluster)
+    assert cluster.primary_of(key) is target
 
 
 def move(cluster: Cluster, key: str, target: Server) -> None:
     """Moves the slot of a key to another primary, with all its keys."""
     with moving(cluster, key, target):
         pass
+
+
+def _agree(cluster: Cluster) -> None:
+    """Waits until all nodes see the same slots at the same primaries, and know their epochs.
+
+    Whoever takes a slot over before it knows the giver's epoch may not get ahead of it. Then the
+    giver's word takes the slot away again, while the giver names the taker: each sends clients to
+    the other, for ever.
+    """
+
+    def seen_by(node: Server) -> tuple[Any, Any]:
+        known, ranges = ask(node, "CLUSTER NODES").values(), ask(node, "CLUSTER SLOTS")
+        return (
+            sorted((start, end, primary[1]) for start, end, primary, *_ in ranges),
+            {one["node_id"]: one["epoch"] for one in known if "master" in one["flags"]},
+        )
+
+    def agreed() -> bool:
+        first, *others = (seen_by(node) for node in cluster.nodes if node.alive)
+        epochs = first[1].values()
+        return len(set(epochs)) == len(epochs) and all(seen == first for seen in others)
+
+    until(agreed, timeout=30, what="nodes that agree on the slots and on their epochs")
 
 
 def _knows(node: Server, count: int) -> bool:

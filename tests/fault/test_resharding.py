@@ -212,7 +212,6 @@ def test_hints_outlive_a_look_at_the_cluster(
 
 
 @pytest.mark.long
-@pytest.mark.whole
 @pytest.mark.parametrize("kind", ["async", "sync"])
 def test_slots_move_amid_work(cluster: Cluster, kind: str) -> None:
     """Each partition's, there and back. What was acknowledged is there, and all ends."""
