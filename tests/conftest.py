@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from rwf import Client
-from tests import invariants
+from tests import coarse_clock, invariants
 from tests.sentinels import Sentinels
 from tests.servers import KINDS, AnyServer, Cluster, Server
 
@@ -105,7 +105,7 @@ def server(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
     return pool.get(request.param)
 
 
-@pytest.fixture(params=["valkey91", "cluster"])
+@pytest.fixture(params=[coarse_clock.NEWEST, "cluster"])
 def one_or_cluster(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
     """An empty server of the newest Valkey, and a cluster of such: for tests of what clients do,
     where nothing depends on what a server makes of Lua."""
@@ -115,7 +115,7 @@ def one_or_cluster(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
 @pytest.fixture
 def one_server(pool: Pool) -> AnyServer:
     """An empty server of the newest Valkey alone, for tests that no server kind can change."""
-    return pool.get("valkey91")
+    return pool.get(coarse_clock.NEWEST)
 
 
 @pytest.fixture(

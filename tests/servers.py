@@ -27,6 +27,7 @@ import pytest
 import redis
 from redis.cluster import RedisCluster
 
+from tests import coarse_clock
 from tests.waiting import until
 
 KINDS: Final = ("redis70", "redis82", "valkey81", "valkey91")
@@ -162,6 +163,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=coarse_clock.environment(self.kind),
                 # Ctrl-C ends pytest, which then ends the server: not both at once.
                 start_new_session=True,
             )

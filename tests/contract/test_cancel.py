@@ -21,6 +21,7 @@ from tests.contract.flows import (
     noted,
     refused,
     states,
+    until_past,
 )
 from tests.waiting import until
 
@@ -215,7 +216,7 @@ def test_a_wait_that_is_to_be_cancelled_takes_no_signal(client: Client) -> None:
 def test_a_deadline_that_passes_after_the_request(one_client: Client) -> None:
     workflow_id = waiting_behind(one_client, timedelta(seconds=0.3))
     end = datetime.now(UTC) + timedelta(seconds=0.3)
-    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    until_past(one_client, end)
     one_client.reconcile(workflow_id)
     assert one_client.get(workflow_id).terminal_cause == "operator_cancelled"
 
@@ -224,7 +225,7 @@ def test_a_deadline_that_had_passed_may_be_the_end(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     end = datetime.now(UTC) + timedelta(milliseconds=50)
     one_client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=end)
-    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    until_past(one_client, end)
     with refused("already_terminal"):
         one_client.request_cancel(view.id)
     assert one_client.get(view.id).terminal_cause == "expired_wait"
@@ -239,7 +240,7 @@ def test_deadlines_that_had_passed_at_the_request(
     end = datetime.now(UTC) + timedelta(seconds=seconds)
     for n in range(count):
         one_client.await_step(view.id, f"s{n}", signal="go", correlation_key="k", deadline=end)
-    until(lambda: datetime.now(UTC) > end, what="the deadlines")
+    until_past(one_client, end)
     one_client.request_cancel(view.id)
     *waited, last = one_client.steps(view.id)
     assert {step.state for step in waited} == {"expired"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from rwf import Client, Completion
@@ -13,8 +12,7 @@ from rwf.protocol.functions.claims import ReserveSteps
 from rwf.protocol.functions.completion import Complete
 from rwf.protocol.records import Record
 from rwf.protocol.requests import Call, ask
-from tests.contract.flows import fan_out, flow, one_call, refused, states
-from tests.waiting import until
+from tests.contract.flows import fan_out, flow, one_call, refused, states, until_past
 
 
 def report(claimed: ClaimedStep, status: str = "completed") -> Completion:
@@ -131,7 +129,7 @@ def test_a_turn_sent_again_tells_no_lease_that_has_passed(one_client: Client) ->
     assert told_of(one_client._run(one_call(call))) == ["b", "c"]
     ends = one_client.step(held.workflow_id, "c").lease_expires_at
     assert ends is not None
-    until(lambda: datetime.now(UTC) > ends, what="the leases' end")
+    until_past(one_client, ends)
     assert told_of(one_client._run(one_call(call.repeated()))) == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from rwf.model.views import ClaimedStep, EvidenceView
 from rwf.ops.claims import lease_ms
 from rwf.ops.timer_pages import PassedOver
 from rwf.repair.timers import fire_due
-from tests.contract.flows import flow, own_key, partition_key, raw, refused, states
+from tests.contract.flows import flow, own_key, partition_key, raw, refused, states, until_past
 from tests.waiting import until
 
 SHORT = 0.01
@@ -22,9 +22,9 @@ def claim(client: Client, limit: int = 1, **options: Any) -> list[ClaimedStep]:
     return client.claim(["default"], worker_id="w", limit=limit, **options)
 
 
-def pass_by(claimed: ClaimedStep) -> None:
-    """Waits until the lease has passed by the clock of this machine, which is the server's too."""
-    until(lambda: datetime.now(UTC) > claimed.lease_expires_at, what="the lease's end")
+def pass_by(client: Client, claimed: ClaimedStep) -> None:
+    """Waits until the lease has passed."""
+    until_past(client, claimed.lease_expires_at)
 
 
 def taken_away(client: Client, workflow_id: str, step: str) -> None:
@@ -77,7 +77,7 @@ def test_a_passed_lease_moves_on_and_its_holder_is_refused(client: Client) -> No
 def test_a_passed_lease_stays_current_until_it_is_taken_away(client: Client) -> None:
     view = client.insert(flow("a b"))
     late, slow = claim(client, 2, lease=SHORT)
-    pass_by(slow)
+    pass_by(client, slow)
     assert claim(client) == []
     (again,) = client.heartbeat([slow]).extended
     assert again.lease_expires_at > slow.lease_expires_at
@@ -135,7 +135,7 @@ def test_timers_take_passed_leases_away(one_client: Client) -> None:
     ids = [one_client.insert(flow("a b")).id for _ in range(60)]
     held = claim(one_client, 120, lease=SHORT)
     (kept,) = one_client.heartbeat(held[:1], lease=60).extended
-    pass_by(held[-1])
+    pass_by(one_client, held[-1])
     until(
         lambda: one_client._run(fire_due(one_client._ctx, 0, PassedOver())).done == 0,
         what="all that is due",

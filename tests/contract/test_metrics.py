@@ -27,7 +27,7 @@ from rwf.protocol.library import lua_folder
 from rwf.repair.sweep import Kind, Place, sweep
 from tests.conftest import Pool
 from tests.contract.counted import Counts, Watched, counted, sample, samples, standing
-from tests.contract.flows import drive, flow, own_key, partition_key, raw
+from tests.contract.flows import drive, flow, own_key, partition_key, raw, until_past
 from tests.model.machine import MACHINE_SETTINGS, Machine, System
 from tests.model.system import ClientSystem
 from tests.servers import AnyServer, Server, free_port
@@ -109,6 +109,7 @@ def test_leases_retries_and_callbacks(one_client: Client) -> None:
         claims = watched.claim(["default"], worker_id="w", limit=2, lease=0.001)
         assert len(claims) == 2
         for claim in claims:
+            until_past(one_client, claim.lease_expires_at)
             repairs = watched.reconcile(claim.workflow_id).repairs
             assert [repair.kind for repair in repairs] == ["lease_expired"]
             counts[sample("rwf_lease_expired_total", {})] += 1

@@ -25,10 +25,8 @@ from tests.contract.flows import (
     raw,
     refused,
     states,
+    until_past,
 )
-from tests.waiting import until
-
-TICK = timedelta(milliseconds=2)
 
 
 def moved(result: RecoveryResult) -> str:
@@ -479,7 +477,7 @@ def test_what_another_parent_cancels_too_is_not_taken_along(one_client: Client) 
     one_client.complete_step(view.id, "a", "failed")
     one_client.complete_step(view.id, "b", "failed")
     before = one_client.step(view.id, "c")
-    until(lambda: datetime.now(UTC) > before.last_transition_at + TICK, what="another millisecond")
+    until_past(one_client, before.last_transition_at)
     done = one_client.recover_step(view.id, "a", "retry")
     assert [change.step for change in done.changes] == ["a"]
     assert states(one_client, view.id) == "a=available b=failed c=cancelled"
@@ -521,7 +519,7 @@ def test_a_wait_that_has_run_out_is_expired_when_it_is_recovered(one_client: Cli
     view = one_client.insert(flow("a"))
     end = datetime.now(UTC) + timedelta(milliseconds=50)
     one_client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=end)
-    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    until_past(one_client, end)
     done = one_client.recover_step(view.id, "a", "retry")
     assert moved(done) == "a:expired>available"
 

@@ -32,6 +32,7 @@ from tests.contract.flows import (
     raw,
     refused,
     states,
+    until_past,
 )
 from tests.contract.outbox import stat
 from tests.waiting import until
@@ -441,7 +442,7 @@ def test_a_topic_whose_hand_off_came_too_late_knows_the_wait_by_its_stamp(
     n, _, stamp = redis.hget(record, field).split(b",")
     delivery = deliver_signal(one_client._ctx, "go", "k", None, None)
     drive(one_client, delivery, 1)
-    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    until_past(one_client, end)
     assert one_client.deliver_signal("go", "k").status == "late"
     assert redis.hget(record, field) == b",".join((n, b"x", stamp))
 
@@ -468,11 +469,9 @@ def test_a_passed_deadline_expires_the_wait_and_cascades(client: Client) -> None
 
 def test_the_first_call_that_reaches_the_workflow_decides(client: Client) -> None:
     view = client.insert(flow("a b"))
-    wait(client, view.id, deadline=timedelta(milliseconds=30))
-    until(
-        lambda: client.step(view.id, "a").awaiting.deadline < datetime.now(UTC),  # type: ignore[union-attr, operator]
-        what="the deadline",
-    )
+    deadline = wait(client, view.id, deadline=timedelta(milliseconds=30)).deadline
+    assert deadline is not None
+    until_past(client, deadline)
     client.complete_step(view.id, "b")
     assert states(client, view.id) == "a=expired b=completed"
 
@@ -491,7 +490,7 @@ def test_a_wait_that_has_run_out_is_replaced_by_none(one_client: Client) -> None
     view = one_client.insert(flow("a"))
     end = datetime.now(UTC) + timedelta(milliseconds=50)
     wait(one_client, view.id, deadline=end)
-    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    until_past(one_client, end)
     with refused("already_terminal"):
         wait(one_client, view.id)
     assert states(one_client, view.id) == "a=expired"
@@ -514,7 +513,7 @@ def test_a_signal_after_the_deadline_is_late(client: Client) -> None:
     view = client.insert(flow("a"))
     wait(client, view.id, deadline=timedelta(milliseconds=10))
     end = datetime.now(UTC) + timedelta(milliseconds=60)
-    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    until_past(client, end)
     assert deliver(client, "1").status == "late"
     assert logged(client) == [("late", "late_signal", "1")]
     assert states(client, view.id) == "a=expired"

@@ -8,7 +8,7 @@ import pytest
 
 from rwf import Client, Completion
 from rwf.model.views import ClaimedStep
-from tests.contract.flows import flow, refused, states
+from tests.contract.flows import flow, refused, server_time, states, until_past
 from tests.contract.test_leases import pass_by, reasons, taken_away
 
 GRACE = timedelta(seconds=1)
@@ -43,7 +43,7 @@ def test_a_timeout_beyond_all_leases_changes_nothing(one_client: Client) -> None
 def test_an_attempt_that_takes_too_long_has_timed_out(client: Client) -> None:
     view = client.insert(flow("a", timeout=0.01))
     held = claim(client)
-    pass_by(held)
+    pass_by(client, held)
     client.heartbeat([held], lease=30)
     taken_away(client, view.id, "a")
     assert reasons(client, view.id) == ["timed_out"]
@@ -65,6 +65,7 @@ def test_a_retry_has_the_whole_timeout_again(one_client: Client) -> None:
     first = claim(one_client)
     one_client.complete(first, "retryable", retry_in=0)
     one_client.reconcile(view.id)
+    until_past(one_client, server_time(one_client))
     second = claim(one_client)
     assert second.attempt == 2
     assert second.lease_expires_at > first.lease_expires_at

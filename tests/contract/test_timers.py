@@ -26,6 +26,7 @@ from tests.contract.flows import (
     partition_key,
     raw,
     states,
+    until_past,
 )
 from tests.waiting import until
 
@@ -168,7 +169,7 @@ def test_what_a_timer_begins_is_finished(one_client: Client, width: int, advance
     view = one_client.insert(flow("a " + " ".join(f"c{n}:+a" for n in range(width))))
     end = datetime.now(UTC) + timedelta(milliseconds=50)
     one_client.await_step(view.id, "a", signal="go", correlation_key="k", deadline=end)
-    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    until_past(one_client, end)
     calls = calls_of(one_client, PassedOver())
     assert one_client.get(view.id).runnable_step_count == width
     assert calls.count("advance") == advances
@@ -177,7 +178,7 @@ def test_what_a_timer_begins_is_finished(one_client: Client, width: int, advance
 def test_a_lapse_is_followed_to_its_last_child(one_client: Client) -> None:
     view = one_client.insert(flow("a " + " ".join(f"c{n}:a" for n in range(300)), max_attempts=1))
     (held,) = one_client.claim(["default"], worker_id="w", lease=0.05)
-    until(lambda: datetime.now(UTC) > held.lease_expires_at, what="the lease's end")
+    until_past(one_client, held.lease_expires_at)
     until(lambda: "fire_timers" in calls_of(one_client, PassedOver()), what="its timer")
     assert one_client.get(view.id).cancelled_step_count == 300
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import pytest
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from rwf import Client
 from tests import invariants
-from tests.contract.flows import raw
+from tests.contract.flows import server_time
 from tests.fault.campaign.clocks import put_clock_off
 from tests.fault.histories import HISTORIES, Stepped
 from tests.servers import AnyServer
@@ -25,12 +25,6 @@ TOLD: Final = ("releases", "claims", "signals", "cancels", "recoveries")
 AHEAD: Final = {"lease_expires_at", "retry_at", "deadline", "next_attempt_at"}
 """The times that lie ahead; all others are of what has happened."""
 RANDOM: Final = {"id", "workflow_id", "signal_id", "callback_id", "metadata", "data", "message"}
-
-
-def now(client: Client) -> datetime:
-    """The server's time."""
-    seconds, micros = raw(client).time()
-    return datetime.fromtimestamp(seconds + micros / 1e6, UTC)
 
 
 def views(client: Client) -> Iterable[BaseModel]:
@@ -57,9 +51,9 @@ def outcome(server: AnyServer, history: str) -> list[list[tuple[str, Any]]]:
     """What the history leaves behind; times in minutes since its beginning, rounded up."""
     server.flush()
     with Stepped.from_url(server.url, partitions=1) as client:
-        began = now(client)
+        began = server_time(client)
         HISTORIES[history](client)
-        ended = now(client)
+        ended = server_time(client)
         assert invariants.check(client) == []
         left = []
         for view in views(client):

@@ -6,14 +6,13 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rwf import Client
 from tests.conftest import connect
-from tests.contract.flows import flow, raw
+from tests.contract.flows import flow, raw, until_past
 from tests.servers import AnyServer, Server
 from tests.waiting import until
 
@@ -91,8 +90,8 @@ def test_none_for_a_while_and_then_one(one_client: Client, one_server: AnyServer
     ids = [one_client.insert(flow("a")).id for _ in range(20)]
     claims = one_client.claim(["default"], worker_id="dies", limit=20, lease=0.1)
     assert len(claims) == 20
-    due = max(claim.lease_expires_at for claim in claims).timestamp()
-    until(lambda: time.time() > due, what="the leases to pass")
+    due = max(claim.lease_expires_at for claim in claims)
+    until_past(one_client, due)
     assert {one_client.step(one, "a").state for one in ids} == {"executing"}
     with daemon(one_server.url) as process:
         until(

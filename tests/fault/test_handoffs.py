@@ -20,7 +20,7 @@ from rwf.ops.signals import await_step, deliver_signal
 from rwf.ops.timer_pages import PassedOver
 from rwf.protocol.requests import Op
 from rwf.repair.timers import fire_due
-from tests.contract.flows import drive, flow, noted, raw, states
+from tests.contract.flows import drive, flow, noted, raw, states, until_past
 from tests.waiting import until
 
 
@@ -96,7 +96,7 @@ def test_a_wait_that_expires_cut_off(client: Client, calls: int, by: str) -> Non
     ahead = timedelta(milliseconds=150)
     first, second = two_that_wait(client, ahead)
     end = datetime.now(UTC) + ahead
-    until(lambda: datetime.now(UTC) > end, what="the deadline")
+    until_past(client, end)
     partition = int(first.partition("-")[0])
     cut(client, lambda: fire_due(client._ctx, partition, PassedOver()), calls)
     finish(client, first, by)
