@@ -13,21 +13,31 @@ their defaults.
 from __future__ import annotations
 
 import dataclasses
-import operator
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 Arg = str | bytes | int
+Encoder = Callable[[Any], list[Arg]]
 Decoder = Callable[[Any], Any]
 R = TypeVar("R")
 F = TypeVar("F", bound="ServerFunction[Any]")
 E = TypeVar("E", bound="Item")
 
-_NOTHING: Final = ""
 _REJECTED: Final = b"rejected"
+_SENT: Final = (str, bytes, int, bool)
+_LISTED: Final = (str, bytes, int)
+# How a reply's value is decoded, as source.
+_PLAIN: Final[dict[Any, str]] = {
+    Any: "{}",
+    bytes: "{}",
+    int: "int({})",
+    str: "text({})",
+    bool: '{} in (b"1", 1)',
+    types.NoneType: "None",
+}
 
 
 class Refusal(NamedTuple):
@@ -45,8 +55,6 @@ class Item:
     """Base of the elements of list arguments, which :func:`item` makes of its subclasses."""
 
     packed: ClassVar[int]
-    values: ClassVar[Callable[[Any], tuple[Any, ...]]]
-    """All fields of an element, in their order."""
 
 
 class ServerFunction(Generic[R]):
@@ -57,14 +65,12 @@ class ServerFunction(Generic[R]):
     reads_only: ClassVar[bool]
     when_full: ClassVar[bool]
     parameters: ClassVar[tuple[Parameter, ...]]
+    encode: ClassVar[Encoder]
     decode: ClassVar[Decoder]
 
     def arguments(self) -> list[Arg]:
         """What goes over the wire behind the keys, but for what the transport fills in."""
-        found: list[Arg] = []
-        for parameter in self.parameters:
-            parameter.encode(getattr(self, parameter.name), found)
-        return found
+        return type(self).encode(self)
 
     @classmethod
     def decoded(cls, raw: Any) -> R:
@@ -98,6 +104,7 @@ def server_function(
         declared.name, declared.publishes = name, publishes
         declared.reads_only, declared.when_full = reads_only, when_full
         declared.parameters = _parameters(declared)
+        declared.encode = staticmethod(_encoder(declared))
         declared.decode = staticmethod(_reply_decoder(declared))
         FUNCTIONS[name] = declared
         return declared
@@ -114,14 +121,11 @@ def item(*, packed: int = 0) -> Callable[[type[E]], type[E]]:
     """
 
     def declare(cls: type[E]) -> type[E]:
-        declared: Any = dataclasses.dataclass(slots=True)(cls)
+        declared = dataclasses.dataclass(slots=True)(cls)
         declared.packed = packed
-        names = [field.name for field in dataclasses.fields(declared)]
-        if len(names) == 1:
+        if len(dataclasses.fields(declared)) == 1:  # type: ignore[arg-type]
             raise TypeError(f"{cls.__name__} has one field: a list of its values will do")
-        declared.values = operator.attrgetter(*names)
-        made: type[E] = declared
-        return made
+        return declared
 
     return declare
 
@@ -138,35 +142,6 @@ class Parameter:
     last: bool
     """Whether nothing follows: a list that is last needs no count."""
 
-    def encode(self, value: Any, into: list[Arg]) -> None:
-        """Appends what is sent for a value."""
-        if self.items is None:
-            into.append(_sent(value))
-            return
-        if not self.last:
-            into.append(len(value))
-        if self.items not in _PLAIN:
-            for element in value:
-                into += item_arguments(element)
-        else:
-            into += value
-
-
-def _sent(value: Any) -> Arg:
-    if value is None or value is False:
-        return _NOTHING
-    return "1" if value is True else value
-
-
-def item_arguments(element: Any) -> list[Arg]:
-    """What is sent for an element of a list."""
-    fields, packed = type(element).values(element), element.packed
-    # Most are texts, which are sent as they are.
-    values = [value if value.__class__ is str else _sent(value) for value in fields]
-    if packed:
-        values[:packed] = [",".join(map(str, values[:packed]))]
-    return values
-
 
 def _parameters(function: Any) -> tuple[Parameter, ...]:
     hints = typing.get_type_hints(function)
@@ -180,11 +155,11 @@ def _parameters(function: Any) -> tuple[Parameter, ...]:
 def _parameter(name: str, hint: Any, *, last: bool) -> Parameter:
     if typing.get_origin(hint) is Sequence:
         (items,) = typing.get_args(hint)
-        if items not in (str, bytes, int) and not issubclass(items, Item):
+        if items not in _LISTED and not issubclass(items, Item):
             raise TypeError(f"{name}: a list of {items} cannot be sent")
         return Parameter(name, Sequence, False, items, last)
     kind, optional = _optional(hint)
-    if kind not in (str, bytes, int, bool):
+    if kind not in _SENT:
         raise TypeError(f"{name}: {hint} cannot be sent")
     return Parameter(name, kind, optional, None, last)
 
@@ -202,6 +177,61 @@ def _optional(hint: Any) -> tuple[type, bool]:
     return hint, False
 
 
+def _made(name: str, source: str, names: dict[str, Any]) -> Callable[[Any], Any]:
+    """A function from its source, in which these names are known.
+
+    Codecs are written out once for each declaration, as the methods of dataclasses are: to look up
+    how each of a call's hundreds of values is declared would double what they cost.
+    """
+    exec(compile(source, f"<{name}>", "exec"), names)  # noqa: S102 - of identifiers alone
+    made: Callable[[Any], Any] = names["made"]
+    return made
+
+
+# --- arguments
+
+
+def _encoder(function: type[ServerFunction[Any]]) -> Encoder:
+    source = "\n    ".join(["def made(call):", *_encoder_lines(function.parameters)])
+    return _made(f"arguments of {function.name}", source, {})
+
+
+def _encoder_lines(parameters: Sequence[Parameter]) -> Iterator[str]:
+    """Appends each argument to those before."""
+    yield "sent = []"
+    for parameter in parameters:
+        value = f"call.{parameter.name}"
+        if parameter.items is None:
+            yield f"sent.append({_sent(value, parameter.kind, parameter.optional)})"
+            continue
+        if not parameter.last:
+            yield f"sent.append(len({value}))"
+        if parameter.items in _LISTED:
+            yield f"sent += {value}"
+        else:
+            yield f"for each in {value}:"
+            yield f"    sent += ({', '.join(_element(parameter.items))},)"
+    yield "return sent"
+
+
+def _element(items: Any) -> Iterator[str]:
+    """The source of what is sent for an element of a list."""
+    values = [(kind, _sent(f"each.{name}", kind, opt)) for name, kind, opt in item_fields(items)]
+    if packed := values[: items.packed]:
+        if bytes in [kind for kind, _ in packed]:
+            raise TypeError(f"{items.__name__}: bytes cannot be packed")
+        yield "f'" + ",".join(f"{{{value}}}" for _, value in packed) + "'"
+    for _, value in values[items.packed :]:
+        yield value
+
+
+def _sent(value: str, kind: type, optional: bool) -> str:
+    """The source of what is sent for a value."""
+    if kind is bool:
+        return f'"1" if {value} else ""'
+    return f'"" if {value} is None else {value}' if optional else value
+
+
 # --- replies
 
 
@@ -212,20 +242,6 @@ def _reply_decoder(function: Any) -> Decoder:
     raise TypeError(f"{function.__name__} does not say what it answers")
 
 
-def _as_is(raw: Any) -> Any:
-    return raw
-
-
-_PLAIN: Final[dict[Any, Decoder]] = {
-    Any: _as_is,
-    bytes: _as_is,
-    int: int,
-    str: bytes.decode,
-    bool: lambda raw: raw in (b"1", 1),
-    types.NoneType: lambda _: None,
-}
-
-
 @cache
 def decoder_of(hint: Any) -> Decoder:
     """What makes a reply of a declared type out of what redis-py returns.
@@ -233,54 +249,54 @@ def decoder_of(hint: Any) -> Decoder:
     An optional value is None where Lua answered nil or false, and a number also where it answered
     an empty text. Where a union has :class:`Refusal`, the reply's first field says which it is.
     """
+    if _is_tuple(hint):
+        return _tuple_decoder(hint)
+    names = {"text": bytes.decode}
+    return _made(f"reply {hint}", f"def made(raw): return {_decoded('raw', hint, names)}", names)
+
+
+def _decoded(value: str, hint: Any, names: dict[str, Any]) -> str:
+    """The source of a value decoded; adds to ``names`` the decoders that it calls."""
     if hint in _PLAIN:
-        return _PLAIN[hint]
+        return _PLAIN[hint].format(value)
     if typing.get_origin(hint) is list:
-        return _list_decoder(decoder_of(*typing.get_args(hint)))
+        (element,) = typing.get_args(hint)
+        each = _decoded("each", element, names)
+        return f"[{each} for each in {value}]" if each != "each" else f"list({value})"
     kinds = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else set()
     if Refusal in kinds and types.NoneType not in kinds:
         (answer,) = kinds - {Refusal}
-        return _refusable_decoder(decoder_of(answer), decoder_of(Refusal))
-    if isinstance(hint, types.UnionType):
+        refusal = _decoded(value, Refusal, names)
+        return f"{refusal} if {value}[0] == {_REJECTED!r} else {_decoded(value, answer, names)}"
+    if kinds:
         kind, _ = _optional(hint)
-        return _optional_decoder(kind, decoder_of(kind))
-    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
-        return _tuple_decoder(hint)
+        none = f'{value} is None or {value} == b""' if kind is int else f"{value} is None"
+        return f"None if {none} else {_decoded(value, kind, names)}"
+    if _is_tuple(hint):
+        name = f"{hint.__name__}_{len(names)}"
+        names[name] = decoder_of(hint)
+        return f"{name}({value})"
     raise TypeError(f"{hint} cannot be decoded")
 
 
-def _list_decoder(decode: Decoder) -> Decoder:
-    if decode is _as_is:
-        return list
-    return lambda raw: [decode(each) for each in raw]
-
-
-def _optional_decoder(kind: type, decode: Decoder) -> Decoder:
-    if decode is _as_is:
-        return _as_is
-    if kind is int:
-        return lambda raw: None if raw is None or raw == b"" else int(raw)
-    return lambda raw: None if raw is None else decode(raw)
-
-
-def _refusable_decoder(answer: Decoder, refusal: Decoder) -> Decoder:
-    return lambda raw: refusal(raw) if raw[0] == _REJECTED else answer(raw)
+def _is_tuple(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields")
 
 
 def _tuple_decoder(reply: Any) -> Decoder:
-    hints = typing.get_type_hints(reply)
-    decoders = [decoder_of(hints[name]) for name in reply._fields]
-    count = len(decoders)
-    others = [(at, decode) for at, decode in enumerate(decoders) if decode is not _as_is]
-    if not others:
-        return lambda raw: reply(*raw[:count])
-
-    def decoded(raw: Any) -> Any:
-        # A shorter reply comes from an older release: its missing fields have their defaults.
-        values = list(raw[:count])
-        for at, decode in others:
-            if at < len(values):
-                values[at] = decode(values[at])
-        return reply(*values)
-
-    return decoded
+    names = {"reply": reply, "new": tuple.__new__, "text": bytes.decode}
+    hints, defaults = typing.get_type_hints(reply), reply._field_defaults
+    values = []
+    for at, name in enumerate(reply._fields):
+        value = _decoded(f"raw[{at}]", hints[name], names)
+        # A shorter reply comes from an older release, or says that the rest is not there.
+        if name in defaults:
+            value = f"({value}) if given > {at} else {defaults[name]!r}"
+        values.append(value)
+    least = len(values) - len(defaults)
+    source = f"""def made(raw):
+    given = len(raw)
+    if given < {least}:
+        raise TypeError(f"a reply of {{given}} fields, not {least} or more")
+    return new(reply, ({", ".join(values)},))"""
+    return _made(f"reply {reply.__name__}", source, names)

@@ -73,3 +73,53 @@ def test_an_item_has_several_fields() -> None:
         @item()
         class Alone(Item):
             name: str
+
+
+@item(packed=1)
+class PackedBytes(Item):
+    payload: bytes
+    slot: int
+
+
+@pytest.mark.parametrize("hint", [float, Sequence[float], Sequence[PackedBytes]])
+def test_what_cannot_be_sent_is_refused_when_it_is_declared(hint: object) -> None:
+    class Unsendable(ServerFunction[None]):
+        pass
+
+    Unsendable.__annotations__["value"] = hint
+    with pytest.raises(TypeError, match="cannot be"):
+        server_function("unsendable")(Unsendable)
+
+
+def test_what_cannot_be_decoded_is_refused_when_it_is_declared() -> None:
+    class Undecodable(ServerFunction[list[float]]):
+        pass
+
+    with pytest.raises(TypeError, match="cannot be decoded"):
+        server_function("undecodable")(Undecodable)
+
+
+class Nested(NamedTuple):
+    first: Answer | None
+    others: list[Answer | None]
+    refused: list[Answer | Refusal]
+    flags: list[bool]
+    number: int = 7
+
+
+def test_replies_in_replies_are_decoded_whether_they_are_there_or_not() -> None:
+    refusal = [b"rejected", b"why", b"17", b"so", b""]
+    raw = [None, [[b"a", 1], None], [[b"b", b"2"], refusal], [1, None]]
+    assert decoder_of(Nested)(raw) == Nested(
+        None,
+        [Answer("a", 1), None],
+        [Answer("b", 2), Refusal("rejected", "why", "17", "so")],
+        [True, False],
+    )
+    assert decoder_of(Nested | None)(None) is None
+
+
+@pytest.mark.parametrize("raw", [None, 5, [None], [None, None, [], []], [b"no", [], [], []]])
+def test_what_is_no_reply_is_refused(raw: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        decoder_of(Nested)(raw)
