@@ -24,7 +24,7 @@ import pytest
 from tests.fault.mutation.campaign import Campaign, Mutant, changed
 
 CORE: Final = (
-    *map(str, sorted(Path("rwf/model").glob("*.py"))),
+    *map(str, sorted(Path("rwf/model").rglob("*.py"))),
     *(
         f"rwf/protocol/{name}.py"
         for name in ("codecs", "headers", "records", "waits", "callbacks", "keys")

@@ -1,0 +1,99 @@
+"""Reports of operations on a namespace, and of repairs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from rwf.model.views.base import View
+
+
+class PruneReport(View):
+    """The removed records: workflows whose retention was over, and signals that no workflow took in
+    time. ``unreachable`` are the partitions that did not answer."""
+
+    workflows: int
+    signals: int
+    unreachable: tuple[int, ...] = ()
+
+
+class Repair(View):
+    """One difference between stored state and what the records imply, mended."""
+
+    kind: str
+    step: str | None
+    details: dict[str, Any]
+
+
+class ReconcileReport(View):
+    """The repairs that ``reconcile`` made; empty on a healthy workflow."""
+
+    workflow_id: str
+    repairs: tuple[Repair, ...]
+
+
+class RebuildProgress(View):
+    """How far a rebuild is; ``repairs`` is how many there were so far."""
+
+    stage: Literal["workflows", "topics", "orphans"]
+    workflows: int
+    topics: int
+    repairs: int
+
+
+class RebuildFailure(View):
+    """A workflow or a topic that could not be restored, and why."""
+
+    id: str
+    message: str
+
+
+class GaugeDifference(View):
+    """A gauge of a partition that its workflows do not add up to, such as ``gs|available``."""
+
+    partition: int
+    gauge: str
+    stored: int
+    expected: int
+
+
+class RebuildReport(View):
+    """The extent of a ``rebuild``, and the repairs it made.
+
+    ``repairs`` says how many of each kind. ``failures`` holds at most 1,000, beside their exact
+    count. ``gauges`` tells of those that were wrong and were put right, which takes that nothing
+    happens in their partition meanwhile.
+    """
+
+    workflows: int
+    topics: int
+    repairs: dict[str, int]
+    failures: tuple[RebuildFailure, ...]
+    failure_count: int
+    gauges: tuple[GaugeDifference, ...]
+
+
+class MigrationReport(View):
+    """The result of ``migrate``; ``loaded`` when the library was missing on some primary."""
+
+    library: str
+    loaded: bool
+    namespace: str
+    partitions: int
+
+
+class Check(View):
+    """One thing that the doctor looked at; ``advice`` says what to do unless it is ok."""
+
+    name: str
+    status: Literal["ok", "warning", "failed"]
+    found: str
+    advice: str | None
+
+
+class DoctorReport(View):
+    """All checks; ``healthy`` when none has failed. ``unreachable`` are the partitions that did not
+    answer."""
+
+    healthy: bool
+    checks: tuple[Check, ...]
+    unreachable: tuple[int, ...] = ()
