@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import Any, Final
 
 from rwf.errors import WorkflowInvalid
@@ -12,16 +11,13 @@ from rwf.model.limits import MAX_PAYLOAD, MAX_STEPS
 from rwf.model.names import checked_name, shown
 from rwf.model.payload import decode
 from rwf.model.references import Ref, result
-from rwf.model.retry import Backoff
 from rwf.model.states import EdgePolicy
 from rwf.model.step import (
-    DEFAULT_MAX_ATTEMPTS,
-    DEFAULT_PRIORITY,
-    DEFAULT_QUEUE,
     Handler,
     StepDef,
     capture,
     invalid,
+    with_parameters_of,
 )
 
 __all__ = ["Graph", "GraphStep", "Handler", "Ref", "StepDef", "Workflow", "result"]
@@ -76,20 +72,8 @@ class Workflow:
         """The steps so far, in the order in which they were added."""
         return tuple(self._steps.values())
 
-    def add(
-        self,
-        name: str,
-        *,
-        worker: str | Handler,
-        input: Any = None,
-        queue: str = DEFAULT_QUEUE,
-        deps: Iterable[str] = (),
-        context: Any = None,
-        priority: int = DEFAULT_PRIORITY,
-        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-        backoff: Backoff | Mapping[str, Any] | timedelta | float | None = None,
-        timeout: float | timedelta | None = None,
-    ) -> Workflow:
+    @with_parameters_of(StepDef)
+    def add(self, *args: Any, **fields: Any) -> Workflow:
         """Adds a step, and returns this workflow.
 
         - ``name``, ``queue``: match ``[A-Za-z0-9._-]{1,128}``.
@@ -106,20 +90,7 @@ class Workflow:
         ``duplicate_step_name``, ``self_loop``, ``non_serializable_payload``, ``reserved_key``, and
         ``payload_too_large`` for more than 16 MiB (a client's own limit is checked later).
         """
-        return self._add(
-            StepDef(
-                name,
-                worker=worker,
-                input=input,
-                queue=queue,
-                deps=deps,
-                context=context,
-                priority=priority,
-                max_attempts=max_attempts,
-                backoff=backoff,
-                timeout=timeout,
-            )
-        )
+        return self._add(StepDef(*args, **fields))
 
     def add_many(self, steps: Iterable[StepDef | Mapping[str, Any]]) -> Workflow:
         """Adds steps in turn: mappings of :meth:`add`'s parameters, or :class:`StepDef`.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from rwf.errors import WorkflowInvalid
 from rwf.model.names import checked_name, shown
@@ -14,26 +15,15 @@ from rwf.model.payload import decode, encode
 from rwf.model.references import Ref
 from rwf.model.retry import DEFAULT, Backoff, seconds
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 # The largest payload that is ever held, in bytes; a client's own limit is checked when it compiles.
 MAX_CAPTURED: Final = 16 * 1024 * 1024
 DEFAULT_QUEUE: Final = "default"
 DEFAULT_PRIORITY: Final = 0
 DEFAULT_MAX_ATTEMPTS: Final = 5
 
-_FIELDS: Final = frozenset(
-    {
-        "name",
-        "worker",
-        "input",
-        "queue",
-        "deps",
-        "context",
-        "priority",
-        "max_attempts",
-        "backoff",
-        "timeout",
-    }
-)
 _WORKER: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
 
 
@@ -81,7 +71,7 @@ class StepDef:
         context: Any = None,
         priority: int = DEFAULT_PRIORITY,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-        backoff: Any = None,
+        backoff: Backoff | Mapping[str, Any] | timedelta | float | None = None,
         timeout: float | timedelta | None = None,
     ) -> None:
         put = object.__setattr__
@@ -157,6 +147,24 @@ class StepDef:
         if self.timeout is not None:
             form["timeout"] = self.timeout
         return form
+
+
+_FIELDS: Final = inspect.signature(StepDef).parameters.keys()
+
+
+def with_parameters_of(
+    make: Callable[P, Any],
+) -> Callable[[Callable[..., T]], Callable[Concatenate[Any, P], T]]:
+    """Declares a method that passes its arguments on to ``make`` as one with the same parameters,
+    which are so listed once."""
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+
+    def declared(method: Callable[..., T]) -> Callable[Concatenate[Any, P], T]:
+        parameters = inspect.signature(make).parameters.values()
+        method.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
+        return method
+
+    return declared
 
 
 def capture(
