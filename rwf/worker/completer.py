@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -72,11 +71,12 @@ class Carrier:
                     await self._turn(desk)
             finally:
                 self._bench.left(desk)
-            self._bench.changed()
+            self._bench.progressed()
 
     async def _carry(self, desk: Desk, op: Op[T], outcomes: int) -> T:
         """Carries out an operation at a desk that reports so many outcomes."""
         self._bench.carried += outcomes
+        self._bench.pass_on()
         try:
             done = await self._runtime.run(op)
         finally:
@@ -153,13 +153,10 @@ class Carrier:
 
     def _is_away(self, desk: Desk, error: Exception) -> bool:
         """Whether a call has failed as the desk's partition is away. Then the other desks go on,
-        and this is left alone for a while; its reserved entries go back by themselves, and keep no
-        places meanwhile."""
+        and this is left alone for a while."""
         if not self._link.failed(error, desk.partition):
             return False
-        desk.away, desk.again_at = True, time.monotonic() + PAUSE
-        self._bench.on_the_way -= len(desk.reserved)
-        desk.reserved.clear()
+        self._bench.unanswered(desk, PAUSE)
         return True
 
     def _start_filled(self, claim: ClaimedStep) -> None:

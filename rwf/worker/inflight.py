@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from rwf.model.limits import ITEMS_PER_CALL
@@ -40,9 +40,8 @@ def key_of(claim: ClaimedStep) -> Key:
 @dataclass(slots=True)
 class Desk:
     """One partition: outcomes to be reported, waits to begin, claims to be given back, entries of
-    the ready queue that are reserved for this worker, and whether there may be more (``ripe``). If
-    it was ``away`` when it was last asked, it is left alone until ``again_at``, by the monotonic
-    clock."""
+    the ready queue that are reserved for this worker, and whether there may be more (``ripe``). One
+    that did not answer is left alone until ``again_at``, by the monotonic clock."""
 
     partition: int
     finished: deque[tuple[ClaimedStep, Item]] = field(default_factory=deque)
@@ -50,7 +49,6 @@ class Desk:
     back: deque[tuple[ClaimedStep, PauseReason | None]] = field(default_factory=deque)
     reserved: deque[bytes] = field(default_factory=deque)
     ripe: bool = False
-    away: bool = False
     again_at: float = 0.0
 
     def next_finished(self) -> list[tuple[ClaimedStep, Item]]:
@@ -107,9 +105,10 @@ class Bench:
         self.carried = 0
         self.claiming = True
         self._away = away
+        self._silent: set[int] = set()
         self._tried: Desk | None = None
         self._try_at = 0.0
-        self._work = asyncio.Event()
+        self._idle: deque[asyncio.Future[None]] = deque()
         self._change = asyncio.Event()
         self._next = {True: 0, False: 0}
 
@@ -163,16 +162,28 @@ class Bench:
         """Notes what was found in a partition's queues; the entries are on the way already."""
         desk.reserved.extend(reserved)
         desk.ripe = ripe
-        if reserved or ripe:
-            self.notify()
 
     def notify(self) -> None:
-        """There may be something to carry."""
-        self._work.set()
+        """There may be something to carry: one of those who wait for that looks."""
+        while self._idle:
+            waiting = self._idle.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+                return
+
+    def pass_on(self) -> None:
+        """Whoever has taken something calls this before it waits for the server: where there is
+        more, another one takes that meanwhile."""
+        if self._idle and self._due() is not None:
+            self.notify()
 
     def changed(self) -> None:
-        """A step has ended, or outcomes were carried: there may be room, or nothing left."""
-        self._work.set()
+        """There may be room for more steps."""
+        self.notify()
+        self.progressed()
+
+    def progressed(self) -> None:
+        """A step has ended, or outcomes were carried: there may be nothing left."""
         self._change.set()
 
     async def until(self, done: Callable[[], bool], seconds: float) -> bool:
@@ -186,7 +197,7 @@ class Bench:
 
     def is_away(self, desk: Desk) -> bool:
         """Whether a partition is known not to answer."""
-        return desk.away or desk.partition in self._away.partitions
+        return desk.partition in self._silent or desk.partition in self._away.partitions
 
     async def next_desk(self) -> Desk:
         """A desk with something to carry: each in turn, so that none waits for the backlog of
@@ -196,43 +207,65 @@ class Bench:
         it is told to be :meth:`left`, and the next one a second later, unless no other desk has
         anything to carry.
         """
-        while True:
-            if self._tried is None and time.monotonic() >= self._try_at:
-                self._tried = self._due_desk(away=True)
-                if self._tried is not None:
-                    return self._tried
-            if (desk := self._due_desk(away=False)) is not None:
-                return desk
-            if self._tried is None and (desk := self._due_desk(away=True)) is not None:
-                self._tried = desk
-                return desk
-            self._work.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._rest()):
-                    await self._work.wait()
+        while (desk := self._due()) is None:
+            await self._notified(self._rest())
+        self._next[self.is_away(desk)] = desk.partition + 1
+        if self.is_away(desk):
+            self._tried = desk
+        return desk
+
+    async def _notified(self, seconds: float | None) -> None:
+        """Waits to be notified, or for so many seconds."""
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[None] = loop.create_future()
+        self._idle.append(waiting)
+        timer = None if seconds is None else loop.call_later(seconds, self.notify)
+        try:
+            await waiting
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def left(self, desk: Desk) -> None:
         """This desk is in hand no longer."""
         if self._tried is desk:
             self._tried = None
-            self._try_at = time.monotonic() + _REST if desk.away else 0.0
+            away = desk.partition in self._silent
+            self._try_at = time.monotonic() + _REST if away else 0.0
             self.notify()
 
     def answered(self, desk: Desk) -> None:
         """Its partition has answered."""
-        desk.away = False
-        self._away.note({}, [desk.partition])
+        if self.is_away(desk):
+            self._silent.discard(desk.partition)
+            self._away.note({}, [desk.partition])
+
+    def unanswered(self, desk: Desk, pause: float) -> None:
+        """Its partition does not answer: it is left alone for so many seconds. Its reserved entries
+        go back by themselves, and keep no places meanwhile."""
+        self._silent.add(desk.partition)
+        desk.again_at = time.monotonic() + pause
+        self.on_the_way -= len(desk.reserved)
+        desk.reserved.clear()
 
     def _is_due(self, desk: Desk, free: bool) -> bool:
         has = desk.finished or desk.waits or desk.back or desk.reserved
         return bool(has) or (desk.ripe and free)
 
-    def _due_desk(self, *, away: bool) -> Desk | None:
-        free, now = self.free > 0, time.monotonic()
-        for number in range(len(self.desks)):
-            desk = self.desks[(self._next[away] + number) % len(self.desks)]
+    def _due(self) -> Desk | None:
+        """The desk to be next in hand."""
+        now = time.monotonic()
+        answering = self._first_due(now, away=False)
+        if self._tried is not None or not (self._silent or self._away.partitions):
+            return answering
+        silent = self._first_due(now, away=True)
+        may_try = silent is not None and (answering is None or now >= self._try_at)
+        return silent if may_try else answering
+
+    def _first_due(self, now: float, *, away: bool) -> Desk | None:
+        free, desks, first = self.free > 0, self.desks, self._next[away]
+        for desk in chain(islice(desks, first, None), islice(desks, first)):
             if self._is_due(desk, free) and desk.again_at <= now and self.is_away(desk) is away:
-                self._next[away] = desk.partition + 1
                 return desk
         return None
 

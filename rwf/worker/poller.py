@@ -98,4 +98,5 @@ class Finder:
         for desk in desks:
             entries = found.get(desk.partition, [])
             bench.keep(desk, entries, desk.ripe or len(entries) == share)
+        bench.notify()
         return True

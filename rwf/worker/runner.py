@@ -175,7 +175,9 @@ class Shift:
 
     def _ended(self, execution: Execution, report: Report | None) -> None:
         self.bench.running.pop(key_of(execution.context.claim), None)
-        if report is not None:
+        if report is None:
+            self.bench.changed()
+        else:
             self.ended += report.outcome is not None
             self._carrier.put(report)
         if execution.left_behind:
@@ -183,7 +185,7 @@ class Shift:
             execution.when_done(self._left_behind.discard)
         if self._hung() >= self._terms.concurrency:
             _log.error("%s; the worker waits for one of them to end", self.trouble)
-        self.bench.changed()
+        self.bench.progressed()
 
     def _hung(self) -> int:
         """Threads that handlers do not leave."""
