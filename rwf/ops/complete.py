@@ -51,6 +51,7 @@ from rwf.protocol.waits import Wait
 
 _ACTION: Final = "complete_step"
 _STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}
+_RETRYABLE: Final = STEP_CODE[StepState.RETRYABLE]
 MAX_SUMMARY: Final = 4096
 MAX_TRACEBACK: Final = 16_384
 """How many bytes of a traceback are kept."""
@@ -82,7 +83,7 @@ class Completion:
     traceback: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Item:
     """A completion that was checked, and what is sent of it; ``size``: how many bytes of payload,
     note and traceback that has."""
@@ -183,14 +184,15 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
         raise invalid(_ACTION, "complete_many takes Completion items")
     workflow_id = checked_id(asked.workflow_id, _ACTION)
     step = wire_name(asked.step, _ACTION)
-    code = _STATUSES.get(str(asked.status)) if isinstance(asked.status, str) else None
+    code = _STATUSES.get(asked.status) if isinstance(asked.status, str) else None
     if code is None:
         raise invalid(_ACTION, f"status must be one of {', '.join(_STATUSES)}")
-    if asked.retry_in is not None and code != STEP_CODE[StepState.RETRYABLE]:
+    again = code == _RETRYABLE
+    if asked.retry_in is not None and not again:
         raise invalid(_ACTION, "retry_in goes with status 'retryable' only")
     if not isinstance(asked.force, bool) or not isinstance(asked.count, bool):
         raise invalid(_ACTION, "force and count must be True or False")
-    if not asked.count and code != STEP_CODE[StepState.RETRYABLE]:
+    if not asked.count and not again:
         raise invalid(_ACTION, "count=False goes with status 'retryable' only")
     if not asked.count and (asked.payload is not None or asked.traceback is not None):
         raise invalid(_ACTION, "count=False goes without a payload, and without a traceback")
@@ -207,7 +209,7 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
         command_id=wire_text(command or ""),
         lease=wire_text(lease or ""),
         retry_ms=None if asked.retry_in is None else _delay_ms(asked.retry_in),
-        jitter=f"{random.random():.6f}",  # noqa: S311 - jitter
+        jitter=f"{random.random():.6f}" if again else "",  # noqa: S311 - jitter
         force=asked.force,
         uncounted=not asked.count,
         payload=payload,
@@ -243,16 +245,19 @@ def _note(asked: Completion, command: str | None) -> bytes:
     summary = asked.summary
     if summary is not None and (not isinstance(summary, str) or len(summary) > MAX_SUMMARY):
         raise invalid(_ACTION, f"summary must be a string of at most {MAX_SUMMARY} characters")
-    note = {
-        "status": str(asked.status),
-        "summary": summary,
-        "actor": checked_text(asked.actor, "actor", _ACTION),
-        "command_id": command,
-        "force": asked.force or None,
-        "count": None if asked.count else False,
-    }
+    note: dict[str, Any] = {"status": str(asked.status)}
+    if summary is not None:
+        note["summary"] = summary
+    if (actor := checked_text(asked.actor, "actor", _ACTION)) is not None:
+        note["actor"] = actor
+    if command is not None:
+        note["command_id"] = command
+    if asked.force:
+        note["force"] = True
+    if not asked.count:
+        note["count"] = False
     try:
-        return orjson.dumps({key: value for key, value in note.items() if value is not None})
+        return orjson.dumps(note)
     except TypeError:
         raise invalid(_ACTION, "summary must not hold lone surrogates") from None
 
@@ -340,7 +345,7 @@ def _function(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Turn:
     """What one round trip of a worker brought: a refusal or None for each completion; claims;
     claims of which something is still to be read (``fill_in``); entries that are reserved for it,

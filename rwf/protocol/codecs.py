@@ -39,17 +39,12 @@ def reading(parse: Callable[P, T]) -> Callable[P, T]:
 
 def time_of(milliseconds: int) -> datetime:
     """A server's time in milliseconds as a datetime."""
-    return datetime.fromtimestamp(milliseconds // 1000, UTC) + timedelta(
-        milliseconds=milliseconds % 1000
-    )
+    return EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def time_of_stamp(stamp: str) -> datetime:
     """The time in a record's stamp: microseconds, then four digits of a number in the call."""
-    micros = int(stamp[:-4])
-    return datetime.fromtimestamp(micros // 1_000_000, UTC) + timedelta(
-        microseconds=micros % 1_000_000
-    )
+    return time_of_micros(int(stamp[:-4]))
 
 
 def time_of_micros(micros: int) -> datetime:

@@ -142,9 +142,9 @@ class Handed:
     def _claimed(
         self, input_: Any, context: Any, workflow_context: Any, signal: WakingSignal | None
     ) -> ClaimedStep:
-        record = self.record
+        record, lease = self.record, self.record.lease
         assert record.claim is not None
-        assert record.lease is not None
+        assert lease is not None
         return ClaimedStep(
             workflow_id=self.workflow_id,
             step=self.step,
@@ -152,7 +152,7 @@ class Handed:
             queue=record.queue,
             attempt=record.attempt,
             max_attempts=record.max_attempts,
-            lease=record.lease,
+            lease=lease,
             lease_expires_at=time_of(self.inserted + record.claim.expires),
             timeout=record.timeout,
             input=input_,

@@ -83,7 +83,8 @@ class Keys:
 
     def partition(self, partition: int) -> list[str]:
         """The partition's keys, as every function takes them: in the order of PARTITION_SLOTS."""
-        return [self._key(partition, name) for name in PARTITION_SLOTS]
+        start = self._key(partition, "")
+        return [start + name for name in PARTITION_SLOTS]
 
     def derived(self, partition: int, name: str) -> str:
         """One of these, by its name there."""
@@ -96,7 +97,8 @@ class Keys:
     def workflow(self, workflow_id: str) -> list[str]:
         """A workflow's own keys, in the order of ``WORKFLOW_SLOTS``."""
         partition = int(workflow_id.partition("-")[0])
-        return [self._key(partition, f"{name}:{workflow_id}") for name in WORKFLOW_SLOTS]
+        start = self._key(partition, "")
+        return [f"{start}{name}:{workflow_id}" for name in WORKFLOW_SLOTS]
 
     def record(self, workflow_id: str) -> str:
         """One of them: the header and the steps."""

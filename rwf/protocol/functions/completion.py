@@ -12,10 +12,10 @@ from rwf.protocol.functions.claims import ReservedStep, StartedStep
 @item(packed=10)
 class ReportedStep(Item):
     """The report of a step's outcome. ``asked`` is the code of the state that the report asks for;
-    ``retry_ms``: how long until the retry, where the report says; ``jitter``: a random number in
-    [0, 1); ``force``: to do without the lease of an executing step; ``uncounted``: a retry that
-    counts no attempt; ``note``: what evidence is to tell of it; ``traceback``: of its handler, as
-    text."""
+    ``retry_ms``: how long until the retry, where the report says; ``jitter``: of a retry, a random
+    number in [0, 1); ``force``: to do without the lease of an executing step; ``uncounted``: a
+    retry that counts no attempt; ``note``: what evidence is to tell of it; ``traceback``: of its
+    handler, as text."""
 
     slot: int
     step: str
