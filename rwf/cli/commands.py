@@ -23,8 +23,7 @@ from rwf.cli.common import (
     state_and_cause,
 )
 from rwf.cli.faults import Refused, file_errors
-from rwf.cli.text import escaped
-from rwf.model.names import shown
+from rwf.model.names import escaped, shown
 from rwf.model.operator_status import step_status
 from rwf.model.payload import path_text
 from rwf.model.states import CompletionStatus

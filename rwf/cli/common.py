@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -12,10 +12,10 @@ from urllib.parse import quote
 import click
 
 from rwf import Client
-from rwf.cli.text import escaped, moment
-from rwf.model.operator_status import BLOCKING, step_status, workflow_status
-from rwf.model.states import OperatorStatus, StepState
-from rwf.model.views import GraphView, StepView, View, WorkflowExplanation, WorkflowView
+from rwf.cli.text import moment
+from rwf.model.names import escaped
+from rwf.model.operator_status import workflow_status
+from rwf.model.views import View, WorkflowView
 
 DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
 
@@ -133,31 +133,6 @@ def dumped(view: View, status: str | None = None) -> dict[str, Any]:
     if isinstance(view, WorkflowView):
         return {"operator_status": str(status or workflow_status(view)), **data}
     return data
-
-
-def held_by_retries(graph: GraphView) -> Collection[str]:
-    """The steps that wait for a step which will run again."""
-    again = {step.name for step in graph.steps if step.state is StepState.RETRYABLE}
-    return {edge.child for edge in graph.edges if edge.parent in again}
-
-
-def blocked_by_themselves(why: WorkflowExplanation) -> Mapping[str, str]:
-    """The steps that somebody has to do something about though they are to run again or wait, such
-    as one that no worker has a handler for; each with the code of what blocks it."""
-    return {cause.step: cause.code for cause in why.root_causes if cause.code in BLOCKING}
-
-
-def status_of(
-    step: StepView, workflow: WorkflowView, held: Collection[str], blocked: Mapping[str, str]
-) -> OperatorStatus:
-    """A step's operator status; ``held`` are those that wait for a retry, ``blocked`` those that
-    :func:`blocked_by_themselves` tells."""
-    codes = {"waiting_on_retryable_dependency"} if step.name in held else set()
-    if step.name in blocked:
-        codes.add(blocked[step.name])
-    if workflow.cancel_requested_at is not None:
-        codes.add("cancel_requested")
-    return step_status(step.state, frozenset(codes))
 
 
 def headline(view: WorkflowView, status: str | None = None) -> str:

@@ -14,13 +14,14 @@ import click
 from rwf.cli.common import Output, embedded_url, folder_value, json_option, namespace_option
 from rwf.cli.faults import Refused, file_errors
 from rwf.cli.inspect import step_explanation
-from rwf.cli.text import escaped, table
+from rwf.cli.text import table
 from rwf.demo import source
 from rwf.demo.screen import Screen
 from rwf.demo.show import Demo, Summary
 from rwf.demo.source import DemoFailed
 from rwf.demo.work import WORKERS
 from rwf.embedded import folder_of
+from rwf.model.names import escaped
 
 _TERMINATED = 128 + signal.SIGTERM
 

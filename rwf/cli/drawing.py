@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from rwf.cli.common import headline, held_by_retries, status_of
-from rwf.cli.text import escaped
+from rwf.cli.common import headline
+from rwf.model.names import escaped
+from rwf.model.operator_status import held_by_retries, status_of
 from rwf.model.states import EdgePolicy
 from rwf.model.views import Edge, GraphView
 

@@ -21,7 +21,8 @@ from rwf import (
     StoreUnavailable,
     WorkflowInvalid,
 )
-from rwf.cli.text import escaped, without_passwords
+from rwf.cli.text import without_passwords
+from rwf.model.names import escaped
 
 REFUSED: Final = 1
 USAGE: Final = 2

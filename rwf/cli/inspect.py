@@ -14,18 +14,17 @@ from rwf.cli.common import (
     OnWorkflow,
     Output,
     acknowledgement_lines,
-    blocked_by_themselves,
     dumped,
     headline,
-    held_by_retries,
     key_option,
     on_client,
     on_workflow,
     progress,
     state_and_cause,
-    status_of,
 )
-from rwf.cli.text import compact, escaped, moment, table
+from rwf.cli.text import compact, moment, table
+from rwf.model.names import escaped
+from rwf.model.operator_status import blocked_by_themselves, held_by_retries, status_of
 from rwf.model.states import EdgePolicy, OperatorStatus, StepState, WorkflowState
 from rwf.model.views import (
     AwaitView,

@@ -13,8 +13,8 @@ import click
 from click.core import ParameterSource
 
 from rwf import Client, metrics
-from rwf.cli.text import escaped
 from rwf.metrics import Daemon
+from rwf.model.names import escaped
 
 Command = Callable[..., Any]
 Address = tuple[str, int]

@@ -25,8 +25,8 @@ from rwf.cli.common import (
     on_client,
 )
 from rwf.cli.faults import NO_STORE, REFUSED
-from rwf.cli.text import escaped
 from rwf.embedded import EmbeddedServer, folder_of
+from rwf.model.names import escaped
 from rwf.model.views import RebuildProgress, RebuildReport
 
 _LOOK_SECONDS: Final = 1.0

@@ -11,7 +11,8 @@ import click
 from rwf import Client, SignalView
 from rwf.cli.commands import payload_value
 from rwf.cli.common import Output, dumped, on_client
-from rwf.cli.text import escaped, moment, table
+from rwf.cli.text import moment, table
+from rwf.model.names import escaped
 
 _STATUSES: Final = ("unmatched", "ambiguous", "late", "recorded")
 

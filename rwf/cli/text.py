@@ -8,17 +8,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from rwf.model.names import escaped
+
 _SHOWN: Final = 2000
 """Characters of a payload shown to a reader; ``--json`` has all of it."""
-
-
-def escaped(text: str) -> str:
-    """The text with what is not printable escaped, so that it cannot steer a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 # Rather too much than too little: what was not encoded may hold anything.

@@ -19,8 +19,8 @@ from click.core import ParameterSource
 from rwf import CommandRejected, Worker
 from rwf.cli.common import DEFAULT_URL, Output, json_option
 from rwf.cli.processes import Address, log_options, logging_to, metrics_option, serving_metrics
-from rwf.cli.text import escaped
 from rwf.internals import client_elsewhere, twin_of
+from rwf.model.names import escaped
 
 _HEALTH_SECONDS: Final = 10.0
 # How long threads that are not daemons may take to end after the worker.

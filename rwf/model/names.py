@@ -1,4 +1,4 @@
-"""The names that users give, and how values of theirs are quoted in error messages."""
+"""The names that users give, and how values of theirs are shown."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def shown(value: object) -> str:
     if value is None or type(value) in (bool, int, float):
         return repr(value)
     return f"a value of type {type(value).__name__[:_SHOWN]}"
+
+
+def escaped(text: str) -> str:
+    """The text with what is not printable escaped, so that it can steer neither a terminal
+    nor, by marks of direction, how a page reads."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def checked_name(value: object, what: str) -> str:

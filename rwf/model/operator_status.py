@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from rwf.model.states import OPEN_STEPS, OperatorStatus, PauseReason, StepState, WorkflowState
-from rwf.model.views import WorkflowView
+from rwf.model.views import GraphView, StepView, WorkflowExplanation, WorkflowView
 
 _OF_WORKFLOW: Final = {
     WorkflowState.CANCEL_REQUESTED: OperatorStatus.BLOCKED,
@@ -65,3 +66,28 @@ def step_status(
     if state in OPEN_STEPS and (deserted or blockers & BLOCKING):
         return OperatorStatus.BLOCKED
     return _OF_STEP[state]
+
+
+def held_by_retries(graph: GraphView) -> Collection[str]:
+    """The steps that wait for a step which will run again."""
+    again = {step.name for step in graph.steps if step.state is StepState.RETRYABLE}
+    return {edge.child for edge in graph.edges if edge.parent in again}
+
+
+def blocked_by_themselves(why: WorkflowExplanation) -> Mapping[str, str]:
+    """The steps that somebody has to do something about though they are to run again or wait, such
+    as one that no worker has a handler for; each with the code of what blocks it."""
+    return {cause.step: cause.code for cause in why.root_causes if cause.code in BLOCKING}
+
+
+def status_of(
+    step: StepView, workflow: WorkflowView, held: Collection[str], blocked: Mapping[str, str]
+) -> OperatorStatus:
+    """A step's operator status; ``held`` are those that wait for a retry, ``blocked`` those that
+    :func:`blocked_by_themselves` tells."""
+    codes = {"waiting_on_retryable_dependency"} if step.name in held else set()
+    if step.name in blocked:
+        codes.add(blocked[step.name])
+    if workflow.cancel_requested_at is not None:
+        codes.add("cancel_requested")
+    return step_status(step.state, frozenset(codes))

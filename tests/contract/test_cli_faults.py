@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from rwf import Client
 from rwf.cli import program
-from rwf.cli.text import escaped
+from rwf.model.names import escaped
 from tests.contract.commandline import FORM, NO_ID, Cli, one_line, run
 from tests.servers import AnyServer
 
