@@ -9,7 +9,18 @@ import logging
 
 import click
 
-from rwf.cli import callbacks, commands, demo, inspect, operate, reconciler, server, signals, worker
+from rwf.cli import (
+    callbacks,
+    commands,
+    console,
+    demo,
+    inspect,
+    operate,
+    reconciler,
+    server,
+    signals,
+    worker,
+)
 from rwf.cli.faults import Program
 
 _HELP = """Durable workflow graphs on Redis or Valkey.
@@ -30,7 +41,18 @@ def program() -> None:
     pass
 
 
-for _module in (commands, operate, signals, callbacks, inspect, worker, reconciler, server, demo):
+for _module in (
+    commands,
+    operate,
+    signals,
+    callbacks,
+    inspect,
+    worker,
+    reconciler,
+    console,
+    server,
+    demo,
+):
     for _command in _module.COMMANDS:
         program.add_command(_command)
 

@@ -50,6 +50,17 @@ class Output:
         click.echo(text if self.as_json else f"rwf: warning: {text}", err=True)
 
 
+def url_option(command: Command) -> Command:
+    """Adds ``--url``."""
+    return click.option(
+        "--url",
+        envvar="RWF_URL",
+        default=DEFAULT_URL,
+        metavar="URL",
+        help=f"The server.  [$RWF_URL, else {DEFAULT_URL}]",
+    )(command)
+
+
 def namespace_option(command: Command) -> Command:
     """Adds ``--namespace``."""
     return click.option(
@@ -83,13 +94,7 @@ def on_client(command: Command) -> Command:
                 given["workflow_id"] = client.find(key).id
             return command(client, out, **given)
 
-    return click.option(
-        "--url",
-        envvar="RWF_URL",
-        default=DEFAULT_URL,
-        metavar="URL",
-        help=f"The server.  [$RWF_URL, else {DEFAULT_URL}]",
-    )(json_option(namespace_option(opened)))
+    return url_option(json_option(namespace_option(opened)))
 
 
 class OnWorkflow(click.Command):

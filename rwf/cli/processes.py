@@ -113,12 +113,15 @@ def metrics_option(default: str) -> Callable[[Command], Command]:
     )
 
 
-def _address(_context: click.Context, _parameter: click.Parameter, value: str) -> Address | None:
-    if value == "off":
-        return None
+def _address(context: click.Context, parameter: click.Parameter, value: str) -> Address | None:
+    return None if value == "off" else address_value(context, parameter, value)
+
+
+def address_value(_context: click.Context, _parameter: click.Parameter, value: str) -> Address:
+    """A host and a port, as ``HOST:PORT``."""
     host, _, port = value.rpartition(":")
     if not host or not port.isdecimal() or int(port) > _LAST_PORT:
-        raise click.BadParameter("give HOST:PORT, such as 127.0.0.1:9464, or off")
+        raise click.BadParameter("give HOST:PORT, such as 127.0.0.1:9464")
     return host.strip("[]"), int(port)
 
 

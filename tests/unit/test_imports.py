@@ -23,6 +23,7 @@ LAYERS: Final = (
     {"internals"},
     {"runtime", "availability", "threads"},
     {"worker", "reconciler", "metrics", ""},
+    {"console"},
     {"demo"},
     {"cli", "__main__"},
 )
@@ -38,6 +39,7 @@ FORBIDDEN: Final = {
     "rwf.ops": _IO,
     "rwf.repair": _IO,
     "rwf.demo": ("redis", "rwf.ops", "rwf.protocol", "rwf.repair", "rwf.transport"),
+    "rwf.console": ("redis", "rwf.ops", "rwf.protocol", "rwf.repair", "rwf.transport"),
     "rwf.cli": ("redis", "rwf.ops", "rwf.protocol", "rwf.repair", "rwf.transport"),
 }
 """What a package and all below it may not import, whatever its layer."""

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_oldest_versions_are_the_floors() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    allowed = [*project["dependencies"], *project["optional-dependencies"]["fake"]]
+    extras = project["optional-dependencies"]
+    allowed = [*project["dependencies"], *extras["fake"], *extras["console"]]
     floors = {
         re.sub(r"\[.*", "", name): floor for name, floor in (one.split(">=") for one in allowed)
     }

@@ -1,0 +1,88 @@
+"""``rwf console`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from rwf import Client
+from tests.contract.commandline import Cli, run
+from tests.contract.flows import flow
+from tests.servers import AnyServer
+
+
+@contextmanager
+def running(url: str, *args: str, **env: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """``rwf console`` on a free port: its address and process."""
+    command = [sys.executable, "-m", "rwf", "console", "--listen", "127.0.0.1:0", "--url", url]
+    with subprocess.Popen(
+        [*command, *args, "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | env,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())["url"], process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_it_is_told_to_end(
+    one_client: Client, one_server: AnyServer, how: signal.Signals
+) -> None:
+    view = one_client.insert(flow("a"))
+    with running(one_server.url, "--actor", "night shift") as (place, process):
+        assert view.id in httpx.get(f"{place}/workflows").text
+        assert "night shift" in httpx.get(f"{place}/workflows").text
+        with httpx.stream("GET", f"{place}/live") as stream:  # which holds up nothing
+            assert stream.status_code == 200
+            process.send_signal(how)
+            assert process.wait(20) == 0
+        assert process.stderr is not None
+        lines = [json.loads(line) for line in process.stderr]
+        assert [line["level"] for line in lines if line["level"] != "warning"] == []
+
+
+def test_with_a_token_visitors_log_in(one_server: AnyServer) -> None:
+    with running(one_server.url, RWF_CONSOLE_TOKEN="correct-horse-battery") as (place, _):
+        assert httpx.get(place).status_code == 303
+        assert "Token" in httpx.get(place, follow_redirects=True).text
+
+
+def test_it_needs_a_token_off_loopback_and_a_long_one(cli: Cli) -> None:
+    assert "no loopback address: set RWF_CONSOLE_TOKEN" in cli.refused(
+        2, "console", "--listen", "0.0.0.0:0"
+    )
+    assert "at least 16" in cli.refused(2, "console", "--token", "short")
+    assert "HOST:PORT" in cli.refused(2, "console", "--listen", "9465")
+    assert "scheme" in cli.refused(2, "console", "--listen", "127.0.0.1:0", "--url", "http://x")
+
+
+def test_a_port_that_is_taken_is_one_line(one_server: AnyServer) -> None:
+    with running(one_server.url) as (place, _):
+        port = place.rpartition(":")[2]
+        found = run("console", "--listen", f"127.0.0.1:{port}", "--url", one_server.url)
+    assert (found.returncode, found.stdout) == (1, b"")
+    assert found.stderr.count(b"\n") == 1
+
+
+def test_without_the_extra_it_says_what_to_install(one_server: AnyServer, tmp_path: Path) -> None:
+    (tmp_path / "starlette").mkdir()
+    (tmp_path / "starlette" / "__init__.py").write_text(
+        "raise ModuleNotFoundError(name='starlette')"
+    )
+    environment: dict[str, Any] = {"PYTHONPATH": str(tmp_path)}
+    found = run("console", "--url", one_server.url, env=environment)
+    assert (found.returncode, found.stderr) == (
+        1, b"rwf: extra_missing: pip install 'rwf[console]'\n",
+    )  # fmt: skip
