@@ -124,9 +124,9 @@ def problems_of(
         for number in range(sum(1 for name in own if name[0] == "#"))
         for name in text_of(own[f"#{number}"]).split(",")
     ]
-    records = {name: Record.parse(name, own[name]) for name in names if name in own}
+    records = {name: Record.named(name, own[name]) for name in names if name in own}
     flow = Flow(
-        workflow_id, header, head, tail, own, payload, records, Record.parse(START, own[START])
+        workflow_id, header, head, tail, own, payload, records, Record.named(START, own[START])
     )
     order = text_of(own.get(":o", b"0000000"))
     if len(order) != 7 or not order.isdigit():
@@ -222,15 +222,15 @@ def _header(flow: Flow) -> Iterator[str]:
     if flow.ended != (header.finished is not None):
         yield f"finished is {header.finished}, and ended is {flow.ended}"
     started = [record.started for record in flow.records.values() if record.started is not None]
-    if header.started != (min(started) if started else None):
-        yield f"started at {header.started}, its steps at {sorted(started)[:3]}"
+    if header.moving.started != (min(started) if started else None):
+        yield f"started at {header.moving.started}, its steps at {sorted(started)[:3]}"
     latest = max(
         time
         for record in flow.records.values()
         for time in (record.since, record.started or 0, record.finished or 0)
     )
-    if header.last < latest:
-        yield f"last transition at {header.last}, a step's at {latest}"
+    if header.moving.last < latest:
+        yield f"last transition at {header.moving.last}, a step's at {latest}"
 
 
 def _step(flow: Flow, record: Record) -> Iterator[str]:
@@ -246,8 +246,8 @@ def _step(flow: Flow, record: Record) -> Iterator[str]:
         yield f"place in the queue {record.order!r}"
     if (record.state is StepState.RETRYABLE) != (record.due is not None):
         yield f"due {record.due}"
-    if (record.state is StepState.EXECUTING) != (record.claim is not None):
-        yield f"claim {record.claim}"
+    if (record.state is StepState.EXECUTING) != (record.running is not None):
+        yield f"claim {record.running}"
     if record.singled_out and record.cause is not StepCause.OPERATOR_CANCELLED:
         yield "singled out, and not cancelled"
     if record.attempt > 0 and record.started is None:
@@ -317,8 +317,8 @@ def _rows(flow: Flow, record: Record) -> Iterator[str]:
         if row.open != flow.entries[f"{record.name}:{attempt}"]:
             yield f"attempt {attempt} says {row.open} walk entries are left"
         for names, count in (
-            (row.released, row.released_count),
-            (row.cancelled, row.cancelled_count),
+            (row.released_names, row.released),
+            (row.cancelled_names, row.cancelled),
         ):
             if len(names) != min(count, LISTED) or len(set(names)) != len(names):
                 yield f"attempt {attempt} lists {len(names)} names of {count}"
@@ -397,8 +397,10 @@ def _imply(flow: Flow, partition: Partition) -> None:
             partition.ready.add(f"{class_}|{record.order}|{flow.id}|{record.name}")
         if record.state is StepState.RETRYABLE and record.due is not None:
             partition.timers[f"r|{flow.id}|{record.name}"] = header.inserted + record.due
-        if record.claim is not None:
-            partition.timers[f"l|{flow.id}|{record.name}"] = header.inserted + record.claim.expires
+        if record.running is not None:
+            partition.timers[f"l|{flow.id}|{record.name}"] = (
+                header.inserted + record.running.expires
+            )
     state = workflow_state(
         (record.state for record in flow.records.values()), cancel=header.cancel is not None
     )

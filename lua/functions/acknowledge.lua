@@ -31,10 +31,9 @@ end
 
 local function accept(tx, workflow, item)
   local h = workflow.h
-  transaction.set(
-    workflow, header.ACKNOWLEDGED,
-    integer.text(h.recoveries) .. "," .. workflow.since .. "|" .. item.actor .. "|" .. item.reason
-  )
+  transaction.set(workflow, header.ACKNOWLEDGED, codec.write_acknowledgement({
+    recoveries = h.recoveries, since = workflow.since, actor = item.actor, reason = item.reason,
+  }))
   if h.review ~= "" then
     h.review, workflow.marked = "", true
   end

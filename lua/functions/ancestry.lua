@@ -8,14 +8,14 @@ local BUDGET, PLACE = 250, 3
 
 -- A step whose parents are worth a look: it waits for them, or was cancelled by one.
 local function is_held(text)
-  local state, cause = match(text, "^(%a),%d+,%d*,%x*,%d+,%d+,%d+,%d*,%d*,(%a?),")
+  local state, cause = codec.step_outcome(text)
   return state == "p" or (state == states.CASCADED.state and cause == states.CASCADED.cause)
 end
 
 -- The step and the marked parents of a place, and the place behind it when there are more.
 local function parents_of(workflow, place, text)
   local name, chunk = match(place, "^([^#]+)#?(%d*)$")
-  local parents = record.parents(text)
+  local parents = codec.step_parents(text)
   local total = tonumber(match(parents, "^#(%d+)$"))
   if not total then
     return parents, nil
@@ -27,9 +27,9 @@ end
 
 -- Whether a parent holds a child that waits, or has cancelled one that was cancelled.
 local function holds(child, mark, parent)
-  local state = sub(parent, 1, 1)
+  local state = codec.step_state(parent)
   if not states.TERMINAL[state] then
-    return sub(child, 1, 1) == "p"
+    return codec.step_state(child) == "p"
   end
   return state ~= "c" and mark == ""
 end

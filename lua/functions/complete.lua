@@ -52,7 +52,7 @@ local function on_record(tx, workflow, item, reported, again)
     return nil
   end
   if identity == "call" then
-    return { "accepted", row.attempt, results.write(row) }
+    return { "accepted", row.attempt, codec.write_row(row) }
   end
   if identity == "lease" and not same_request(workflow, item, row) then
     return evidence.reject(
@@ -60,7 +60,7 @@ local function on_record(tx, workflow, item, reported, again)
     )
   end
   evidence.duplicate(tx, workflow, item)
-  return { "duplicate", row.attempt, results.write(row) }
+  return { "duplicate", row.attempt, codec.write_row(row) }
 end
 
 -- The answer that an uncounted retry is on record for already, or nil. Only the latest of a step is.
@@ -100,7 +100,7 @@ local function same_outcome(tx, workflow, item, step)
     return nil
   end
   evidence.duplicate(tx, workflow, item)
-  return { "duplicate", row.attempt, results.write(row) }
+  return { "duplicate", row.attempt, codec.write_row(row) }
 end
 
 -- The reply to an item that changes nothing, or nil when it is to be carried out.
@@ -144,7 +144,7 @@ end
 
 local function retry_later(tx, workflow, item, step)
   local delay = item.retry_ms
-    or backoff.delay_ms(record.options(step.static), max(tonumber(step.attempt), 1), tonumber(item.jitter))
+    or backoff.delay_ms(codec.step_options(step.static), max(tonumber(step.attempt), 1), tonumber(item.jitter))
   step.due = integer.text(workflow.since + delay)
   transaction.set_timer(tx, workflow, "r", item.step, workflow.h.inserted + step.due)
 end
@@ -205,7 +205,7 @@ local function put_off(tx, workflow, item, step)
   transitions.become(tx, workflow, item.step, step, states.COMPLETION.r)
   retry_later(tx, workflow, item, step)
   step.claim = has_one and claims.UNCOUNTED or ""
-  local text = results.write(row_of(tx, item, step.state, note))
+  local text = codec.write_row(row_of(tx, item, step.state, note))
   results.keep_put_off(workflow, item.step, step.attempt, text)
   return { "accepted", step.attempt, text }
 end
@@ -230,7 +230,7 @@ local function accept(tx, workflow, item)
   if states.TERMINAL[step.state] and record.children(step) ~= "" then
     descend(tx, workflow, item, step, row)
   end
-  local text = results.write(row)
+  local text = codec.write_row(row)
   results.put(workflow, item.step .. ":" .. step.attempt, text, item.payload, item.traceback)
   if item.command_id ~= "" then
     results.put_command(workflow, item.step, item.command_id, "r:" .. step.attempt)
@@ -247,7 +247,7 @@ local function add_view(tx, item, reply, room)
   local text = transaction.text(workflow, item.step)
   reply[4] = text
   reply[5], reply[6], reply[8] = false, false, ""
-  if record.payloads(text) ~= "" then
+  if codec.step_payloads(text) ~= "" then
     local input, context, whole = dispatch.own_payloads(workflow, item.step, room)
     reply[5], reply[6], reply[8] = input, context, whole and "" or "p"
   end

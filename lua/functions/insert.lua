@@ -12,7 +12,7 @@ local function is_complete(workflow, own_count, payload_count)
   return command("HLEN", workflow.w) == own_count and command("HLEN", workflow.p) == payload_count
 end
 
-return function(tx, staged, steps, before, after, own_count, payload_count, note, own, payload)
+return function(tx, staged, static, own_count, payload_count, note, own, payload)
   local workflow = transaction.workflow(tx, 1, { header.UNUSABLE })
   local taken = staging.taken(workflow)
   if taken then
@@ -26,7 +26,7 @@ return function(tx, staged, steps, before, after, own_count, payload_count, note
       return { "incomplete" }
     end
   end
-  transaction.create(tx, workflow, before, steps, after)
+  transaction.create(tx, workflow, static)
   -- The walk need not read back what has just been stored.
   for at = 1, #own, 2 do
     workflow.raw[own[at]] = own[at + 1]

@@ -27,7 +27,7 @@ end
 -- The parent in a chunk of them that would cancel the step again, or nil; and whether there is a further
 -- chunk.
 local function cancelling_parent(workflow, name, step, chunk)
-  local text = record.parents(step.static)
+  local text = codec.step_parents(step.static)
   local total = byte(text) == 35 and tonumber(sub(text, 2))
   if total then
     text = command("HGET", workflow.p, "u:" .. name .. ":" .. chunk)

@@ -51,7 +51,7 @@ local function visit(tx, plan, slot)
     add_repair(plan, "retention_timer_missing")
     plan.timers[timer] = integer.text(tx.ms)
   end
-  return static and (match(static, "^%d+") or UNREADABLE) or ""
+  return static and (codec.header_semantics(static) or UNREADABLE) or ""
 end
 
 return function(keys)

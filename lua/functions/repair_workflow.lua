@@ -93,7 +93,7 @@ local function check_walk_timer(tx, workflow, repairs)
 end
 
 local function check_step(tx, workflow, name, retry, lease, repairs)
-  local state = sub(transaction.text(workflow, name), 1, 1)
+  local state = codec.step_state(transaction.text(workflow, name))
   if state == "a" then
     check_available(tx, workflow, name, transaction.step(workflow, name), repairs)
   elseif state == "r" then
@@ -125,7 +125,7 @@ local function check_steps(tx, workflow, chunk, repairs)
   end
   claims.walk_lapsed(tx, workflow)
   for i = 1, #names do
-    local state = sub(transaction.text(workflow, names[i]), 1, 1)
+    local state = codec.step_state(transaction.text(workflow, names[i]))
     if not states.NAME[state] then
       error(states.UNREADABLE) -- and so its workflow's counts could not be told
     end

@@ -29,7 +29,7 @@ return function(keys, with_payloads, latest, attempt, first_attempt, names)
   end
   local rows, room = {}, states.REPLY_BYTES
   for i = 1, #names do
-    local step = found[i + 1] and record.read(found[i + 1])
+    local step = found[i + 1] and codec.read_step(found[i + 1])
     local first, last = range(step and tonumber(step.reported) or 0, latest, attempt)
     for number = first_attempt or first, last do
       local key = names[i] .. ":" .. integer.text(number)

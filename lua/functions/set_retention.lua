@@ -6,10 +6,9 @@ local function text_of(kept)
 end
 
 local function accept(tx, workflow, item, kept)
-  local before, after = match(workflow.static, "^(%d+,%d+,%d+,%d+,)%d*(,.*)$")
   local message = "kept " .. text_of(kept) .. " once it has finished, not " .. text_of(workflow.h.kept)
   evidence.accept(tx, workflow, item, "accepted", "", message)
-  workflow.static, workflow.h.kept = before .. kept .. after, kept
+  workflow.static, workflow.h.kept = codec.set_header_retention(workflow.static, kept), kept
   transaction.set(workflow, ":s", workflow.static)
   workflow.h.review, workflow.marked = "", true
 end

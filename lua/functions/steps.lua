@@ -8,7 +8,7 @@ local function take_payloads(p, reply)
   local names, records, room = reply[4], reply[5], states.REPLY_BYTES - #(reply[3] or "")
   for i = 1, #names do
     local input, context = false, false
-    if records[i] and record.payloads(records[i]) ~= "" then
+    if records[i] and codec.step_payloads(records[i]) ~= "" then
       input, context = unpack(command("HMGET", p, "i:" .. names[i], "c:" .. names[i]))
     end
     room = room - #(input or "") - #(context or "") - #(records[i] or "")

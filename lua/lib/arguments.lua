@@ -288,16 +288,16 @@ function M.stage_insert(body)
   end
 end
 
--- insert(tx, staged, steps, before, after, own_count, payload_count, note, own, payload)
+-- insert(tx, staged, static, own_count, payload_count, note, own, payload)
 function M.insert(body)
   return function(keys, argv)
-    local own_end = 10 + tonumber(argv[10])
-    local own = { unpack(argv, 10 + 1, own_end) }
+    local own_end = 8 + tonumber(argv[8])
+    local own = { unpack(argv, 8 + 1, own_end) }
     local next_at = own_end + 1
     local payload = { unpack(argv, next_at, #argv) }
     return body(
-      transaction.open(keys, argv[1], argv[2] == "1"), argv[3] == "1", tonumber(argv[4]), argv[5],
-      argv[6], tonumber(argv[7]), tonumber(argv[8]), argv[9] ~= "" and argv[9] or nil, own, payload
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3] == "1", argv[4], tonumber(argv[5]),
+      tonumber(argv[6]), argv[7] ~= "" and argv[7] or nil, own, payload
     )
   end
 end

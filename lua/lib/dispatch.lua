@@ -141,7 +141,7 @@ end
 
 -- An entry whose step was started, as its claimer is told.
 local function answer(entry, room)
-  local workflow, name, payloads = entry.workflow, entry.step, record.payloads(entry.static)
+  local workflow, name, payloads = entry.workflow, entry.step, codec.step_payloads(entry.static)
   local reply = { transaction.text(workflow, name), false, false, false, false, {}, workflow.h.inserted, false, "" }
   local left = payloads ~= "" and take_payloads(workflow, name, payloads, reply, room) or ""
   if workflow.h.context == "c" then

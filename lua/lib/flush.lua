@@ -70,7 +70,7 @@ local function settle(tx, workflow)
   if workflow.walked then
     follow_walk(tx, workflow)
   end
-  workflow.counts = header.write(workflow.h)
+  workflow.counts = codec.write_counts(workflow.h)
 end
 
 -- The fields of the statistics as this call leaves them, one after the other with their names. They are read
@@ -182,7 +182,7 @@ function M.commit(tx, verb)
     if workflow.moved then
       settle(tx, workflow)
     elseif workflow.marked then
-      workflow.counts = header.write(workflow.h)
+      workflow.counts = codec.write_counts(workflow.h)
     end
     if workflow.moved or workflow.marked or workflow.listed then
       place_removal(tx, workflow)

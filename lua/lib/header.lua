@@ -1,73 +1,21 @@
--- The two header fields of a workflow's hash.
---   ":s"  written once:      semantics,definition,steps,inserted,retention,context,name
---         retention is how long the workflow is kept once it has finished, empty for ever; context is "c"
---         when the payload hash holds one
---   ":c"  every transition:  counts;last,started,rest
---         counts are "p3a1": a letter and a number for each step state that some step is in, in the order
---         of states.CODES; rest is
---         empty, or finished,cancel,head,tail,callbacks,open,dead,recoveries,review,recovering
--- Times are milliseconds; those in ":c" count from inserted, so that they stay short.
---   cancel      the standing cancel request, "time:reason", or empty
---   head, tail  bound the numbered entries of what is still to be walked (propagate.lua)
---   callbacks   how many callbacks were written (outbox.lua); open: how many of them are neither delivered
---               nor dead, and dead: how many are dead
---   recoveries  how many recovery sessions there are (recovery.lua)
---   review      "1" while an operator's latest command was refused; tells nothing once the workflow has ended
---   recovering  "1" while a recovery session is unfinished
+-- A workflow's header: the fields ":s" and ":c" of its hash (codec.lua), as one table.
 -- A third field, ":o", orders workflows that were inserted in the same millisecond: seven digits, the microseconds
 -- within it and a number within the call. Those of earlier releases have none.
--- A name comes last, so it may hold anything. A hash without them holds no workflow: it is staged
--- (insert.lua), or has the field M.UNUSABLE, which says why no workflow can come into it.
+-- A hash without the two holds no workflow: it is staged (insert.lua), or has the field M.UNUSABLE, which says why no
+-- workflow can come into it.
 local M = {}
 
 M.UNUSABLE = ":x"
 M.ORDER = ":o"
--- Who has acknowledged that the workflow ended badly: recoveries,since|actor|reason (both quoted). It holds
--- while no recovery has come since; it goes with the call in which a further callback dies.
-M.ACKNOWLEDGED = ":ack"
+M.ACKNOWLEDGED = ":ack" -- who has acknowledged that it ended badly
 M.BURIED = "1" -- for an insert that may still be under way
-
-local COUNTS =
-  "^p?(%d*)a?(%d*)e?(%d*)w?(%d*)r?(%d*)c?(%d*)f?(%d*)d?(%d*)x?(%d*)t?(%d*);(%d+),(%d*),(.*)$"
-
--- Texts as numbers; the small ones are kept, as reading one costs as much as a dozen look-ups.
-local NUMBERS = { [""] = 0 }
-
--- A number of steps, "" for none.
-local function count(digits)
-  local number = NUMBERS[digits]
-  if not number then
-    number = digits + 0
-    if number < 1000 then
-      NUMBERS[digits] = number
-    end
-  end
-  return number
-end
 
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
 function M.read(static, counts)
-  local semantics, steps, inserted, kept, context = match(static, "^(%d+),%d+,(%d+),(%d+),(%d*),(c?),")
-  local p, a, e, w, r, c, f, d, x, t, last, started, rest = match(counts or "", COUNTS)
-  if not semantics or not p then
+  local h = codec.read_counts(counts or "")
+  h.semantics, h.steps, h.inserted, h.kept, h.context = codec.header_opening(static)
+  if not h.semantics then
     error(states.UNREADABLE)
-  end
-  local h = {
-    p = count(p), a = count(a), e = count(e), w = count(w), r = count(r), c = count(c), f = count(f),
-    d = count(d), x = count(x), t = count(t),
-    semantics = semantics, steps = count(steps), inserted = inserted + 0, kept = kept,
-    context = context, last = last, started = started, finished = "", cancel = "", head = 0, tail = 0,
-    callbacks = 0, open = 0, dead = 0, recoveries = 0, review = "", recovering = "",
-  }
-  if rest ~= "" then
-    local head, tail, callbacks, open, dead, recoveries
-    h.finished, h.cancel, head, tail, callbacks, open, dead, recoveries, h.review, h.recovering =
-      match(rest, "^(%d*),([^,]*),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(1?),(1?)$")
-    if not head then
-      error(states.UNREADABLE)
-    end
-    h.head, h.tail, h.callbacks = tonumber(head), tonumber(tail), tonumber(callbacks)
-    h.open, h.dead, h.recoveries = tonumber(open), tonumber(dead), tonumber(recoveries)
   end
   return h
 end
@@ -89,7 +37,7 @@ end
 
 -- Whether an acknowledgement, as stored, is of the workflow's present end.
 function M.is_acknowledged(h, acknowledged)
-  return acknowledged and h.finished ~= "" and match(acknowledged, "^%d+") == integer.text(h.recoveries)
+  return acknowledged and h.finished ~= "" and codec.acknowledgement_recoveries(acknowledged) == h.recoveries
 end
 
 -- Whether these two are what an insert has left that is not finished, or was made unusable.
@@ -101,18 +49,6 @@ end
 -- Whether a workflow stood here that is being removed (prune.lua).
 function M.is_being_removed(w)
   return find(command("HGET", w, M.UNUSABLE) or "", ",", 1, true) ~= nil
-end
-
--- The text of ":c".
-function M.write(h)
-  local rest = ""
-  if h.finished ~= "" or h.cancel ~= "" or h.tail > 0 or h.callbacks > 0 or h.recoveries > 0 or h.review ~= "" then
-    local number = integer.text
-    rest = h.finished .. "," .. h.cancel .. "," .. number(h.head) .. "," .. number(h.tail) .. ","
-      .. number(h.callbacks) .. "," .. number(h.open) .. "," .. number(h.dead) .. ","
-      .. number(h.recoveries) .. "," .. h.review .. "," .. h.recovering
-  end
-  return states.counts_text(h) .. ";" .. h.last .. "," .. h.started .. "," .. rest
 end
 
 -- When the retention of a finished workflow is over, in milliseconds. Nil while it has not finished, and

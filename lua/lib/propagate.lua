@@ -35,9 +35,9 @@ local function gather(text, completed, names, resolved)
   end
 end
 
-local function release(tx, workflow, name, class, rest, since, released)
-  local order = queue.add(tx, workflow, name, record.class(class))
-  workflow.raw[name] = "a,0," .. since .. "," .. order .. "," .. rest
+local function release(tx, workflow, name, class, tail, since, released)
+  local order = queue.add(tx, workflow, name, class)
+  workflow.raw[name] = codec.write_step_lead("a", "0", since, order, tail)
   workflow.dirty[name] = true
   released[#released + 1] = name
 end
@@ -62,14 +62,14 @@ local function apply(tx, workflow, traversal, names, resolved)
   local since, raw, dirty, requested = workflow.since, workflow.raw, workflow.dirty, workflow.h.cancel ~= ""
   for i = 1, #names do
     local name = names[i]
-    local remaining, before, rest, class = match(transaction.text(workflow, name), "^p,(%d+),(%d*),,([^|]*|([^|]*).*)$")
+    local remaining, before, tail, class = codec.read_step_lead(transaction.text(workflow, name))
     if remaining then
       if not resolved[i] or (remaining == "1" and requested) then
         cancel(workflow, name, since, traversal)
       elseif remaining == "1" then
-        release(tx, workflow, name, class, rest, since, traversal.released)
+        release(tx, workflow, name, class, tail, since, traversal.released)
       else
-        raw[name] = "p," .. integer.text(remaining - 1) .. "," .. before .. ",," .. rest
+        raw[name] = codec.write_step_lead("p", integer.text(remaining - 1), before, "", tail)
         dirty[name] = true
       end
     end
@@ -225,11 +225,11 @@ function M.advance(tx, workflow)
   local traversal = M.run(tx, workflow, names)
   local change = replace_first(workflow, origin, traversal)
   if origin ~= "" then
-    local row = results.read(command("HGET", workflow.p, "r:" .. origin))
+    local row = codec.read_row(command("HGET", workflow.p, "r:" .. origin))
     -- The row is written before the steps: after a call that was cut off between them it may be ahead.
     row.open = workflow.h.head < workflow.h.tail and max(row.open + change, 0) or 0
     results.tally(row, traversal.released, traversal.cancelled)
-    results.put(workflow, origin, results.write(row))
+    results.put(workflow, origin, codec.write_row(row))
   end
   return true
 end

@@ -175,7 +175,7 @@ end
 -- Looks at the parents of a step as far as the budget goes. Returns the chunk to go on with, or nil when
 -- all have been seen.
 local function ask_parents(tx, workflow, s, phase, step, name, chunk, note)
-  local text = record.parents(step.static)
+  local text = codec.step_parents(step.static)
   local total = byte(text) == 35 and tonumber(sub(text, 2))
   repeat
     local part = total and command("HGET", workflow.p, "u:" .. name .. ":" .. integer.text(chunk)) or text
@@ -261,7 +261,7 @@ local function run(tx, workflow, number, s, at)
     elseif at.phase == "p" then
       finish(tx, workflow, s, number)
     else
-      at.phase, at.position = "p", record.position(transaction.step(workflow, s.step).static)
+      at.phase, at.position = "p", codec.step_position(transaction.step(workflow, s.step).static)
       at.chunk, at.note = 0, ""
     end
   end
@@ -319,7 +319,7 @@ function M.begin(tx, workflow, item, step)
   local number = integer.text(h.recoveries)
   change_step(tx, workflow, s, step)
   run(tx, workflow, number, s, {
-    phase = s.action == CANCEL and "p" or "m", position = record.position(step.static), chunk = 0, note = "",
+    phase = s.action == CANCEL and "p" or "m", position = codec.step_position(step.static), chunk = 0, note = "",
   })
   return number, s
 end

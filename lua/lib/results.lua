@@ -1,32 +1,8 @@
 -- Result rows: one for each attempt that reported, in fields "r:step:attempt" of the payload hash,
 -- with the payload's bytes, when there are any, in "o:step:attempt", and the handler's traceback in
 -- "t:step:attempt". For each command id that a caller gave, "@step:command" says where it is on record: "r:attempt".
---   asked,status,stamp,call,command,lease,open,released,cancelled|names released|names cancelled|note
 -- The latest retry that counted no attempt is "q:step": attempt|row.
--- asked is the status the caller sent and status what the step became (state codes). open counts the
--- walk entries that this completion still has; until it is 0 the numbers are not final. The note is
--- the client's own, and may hold anything; of a step that was claimed, "by" (who ran it, percent-quoted) and "at" (when
--- that was claimed, ms) are put in front of what it holds (claims.signed).
 local M = {}
-
-function M.read(text)
-  local asked, status, stamp, id, command_, lease, open, released, cancelled, released_names, cancelled_names, note =
-    match(
-      text,
-      "^(%a),(%a),(%d+),([^,]*),([^,]*),([^,]*),(%d+),(%d+),(%d+)|([^|]*)|([^|]*)|(.*)$"
-    )
-  return {
-    asked = asked, status = status, stamp = stamp, call = id, command = command_, lease = lease,
-    open = open, released = released, cancelled = cancelled, released_names = released_names,
-    cancelled_names = cancelled_names, note = note,
-  }
-end
-
-function M.write(row)
-  return row.asked .. "," .. row.status .. "," .. row.stamp .. "," .. row.call .. "," .. row.command
-    .. "," .. row.lease .. "," .. row.open .. "," .. row.released .. "," .. row.cancelled .. "|"
-    .. row.released_names .. "|" .. row.cancelled_names .. "|" .. row.note
-end
 
 -- Adds names to one of the row's two lists, as far as the list goes; count is that before them.
 local function listed(text, count, names)
@@ -76,7 +52,7 @@ function M.of(workflow, name, attempt)
   if not text then
     return nil
   end
-  local row = M.read(text)
+  local row = codec.read_row(text)
   row.attempt = attempt
   return row
 end
@@ -103,7 +79,7 @@ end
 -- cut off before the step's record was written, as the record is older then.
 function M.put_off(workflow, name)
   local attempt, text = match(command("HGET", workflow.p, "q:" .. name) or "", "^(%d+)|(.*)$")
-  local row = attempt and M.read(text)
+  local row = attempt and codec.read_row(text)
   if not row then
     return nil
   end

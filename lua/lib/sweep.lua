@@ -61,7 +61,7 @@ function M.advance(tx, workflow, chunk)
   end
   local forced = workflow.h.e > 0 and M.is_forced(workflow)
   for i = 1, #names do
-    local state = sub(transaction.text(workflow, names[i]), 1, 1)
+    local state = codec.step_state(transaction.text(workflow, names[i]))
     if state == "e" then
       if forced then
         take_lease(tx, workflow, names[i])

@@ -71,12 +71,11 @@ end
 -- listing follows, and so do the timers of those steps that this call touches; those of others when they are
 -- looked at (check, fire). Evidence of it is left with the rest (flush.lua).
 local function bring_to_clock(workflow, ahead)
-  local before, after = match(workflow.static, "^(%d+,%d+,%d+,)%d+(,.*)$")
   workflow.listed = header.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o")
   workflow.set_back = ahead
   workflow.h.inserted = workflow.h.inserted - ahead
   workflow.since = workflow.h.last
-  workflow.static = before .. integer.text(workflow.h.inserted) .. after
+  workflow.static = codec.set_header_inserted(workflow.static, integer.text(workflow.h.inserted))
   M.set(workflow, ":s", workflow.static)
 end
 
@@ -132,10 +131,11 @@ function M.steps_by_slot(names, items)
   return names
 end
 
--- Gives an invisible workflow its header: from this call on it exists.
-function M.create(tx, workflow, before, steps, after)
-  workflow.h = header.new(steps, tx.ms, match(after, "^,(%d*),(c?),"))
-  workflow.static = before .. integer.text(tx.ms) .. after
+-- Gives an invisible workflow its header, which lacks but the time: from this call on it exists.
+function M.create(tx, workflow, static)
+  workflow.static = codec.set_header_inserted(static, integer.text(tx.ms))
+  local _, steps, _, kept, context = codec.header_opening(workflow.static)
+  workflow.h = header.new(steps, tx.ms, kept, context)
   M.set(workflow, ":s", workflow.static)
   M.set(workflow, header.ORDER, sub(M.stamp(tx), -7))
   workflow.since = "0"
@@ -177,7 +177,7 @@ function M.step(workflow, name)
   if not text then
     return nil
   end
-  step = record.read(text)
+  step = codec.read_step(text)
   workflow.steps[name] = step
   return step
 end
@@ -186,7 +186,7 @@ end
 function M.text(workflow, name)
   local step = workflow.steps[name]
   if step then
-    workflow.raw[name] = record.write(step)
+    workflow.raw[name] = codec.write_step(step)
     workflow.steps[name] = nil
   end
   return workflow.raw[name]

@@ -244,7 +244,8 @@ end
 
 -- Whether a step, by its record's text, is one whose latest wait is told with it.
 function M.is_shown(text)
-  return find(text, "^[wt],") ~= nil
+  local state = codec.step_state(text)
+  return state == "w" or state == "t"
 end
 
 -- That wait, or false.

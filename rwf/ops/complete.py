@@ -401,10 +401,10 @@ def _result(
         row, header, context = yield from advance_origin(ctx, item.workflow_id, origin)
     return CommandResult(
         outcome=answer.outcome,
-        step=Record.parse(item.step, answer.record).view(header, input_, step_context, awaiting),
+        step=Record.named(item.step, answer.record).view(header, input_, step_context, awaiting),
         workflow=header.view(item.workflow_id, context),
-        released=row.released,
-        released_count=row.released_count,
-        cancelled=row.cancelled,
-        cancelled_count=row.cancelled_count,
+        released=row.released_names,
+        released_count=row.released,
+        cancelled=row.cancelled_names,
+        cancelled_count=row.cancelled,
     )

@@ -182,7 +182,7 @@ def _above(ctx: OpContext, workflow_id: str, header: Header, record: Record) -> 
     while waiting:
         asked = list(islice(waiting, _PLACES_PER_CALL))
         ancestors = yield from ask(ctx.workflow_keys(workflow_id), Ancestry(asked))
-        found = {step.name: Record.parse(step.name, step.record) for step in ancestors.steps}
+        found = {step.name: Record.named(step.name, step.record) for step in ancestors.steps}
         for edge in ancestors.edges:
             if edge not in told:
                 told.add(edge)

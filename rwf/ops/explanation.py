@@ -440,14 +440,14 @@ def _paused(header: Header, record: Record, pause: Pause) -> Blocker:
 
 
 def _executing(header: Header, record: Record) -> Blocker:
-    assert record.claim is not None
-    ends = header.at(record.claim.expires)
+    assert record.running is not None
+    ends = header.at(record.running.expires)
     return _blocker(
         header,
         record,
         "executing",
-        f"{record.claim.worker} runs it",
-        leased_by=record.claim.worker,
+        f"{record.running.worker} runs it",
+        leased_by=record.running.worker,
         lease_expires_at=ends,
         attempt=record.attempt,
     )

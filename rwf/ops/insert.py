@@ -15,7 +15,7 @@ from rwf.model.builder import Workflow
 from rwf.model.graph import Graph
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.names import shown
-from rwf.model.states import SEMANTICS_VERSION, TERMINAL_WORKFLOWS, Reason, WorkflowState
+from rwf.model.states import TERMINAL_WORKFLOWS, Reason, WorkflowState
 from rwf.model.views import WorkflowView
 from rwf.ops.advance import advance_all
 from rwf.ops.base import (
@@ -40,7 +40,7 @@ from rwf.protocol.functions.inserts import (
 from rwf.protocol.functions.reads import Show
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import home_partition, key_digest, new_workflow_id, partition_of
-from rwf.protocol.records import Fields, fields_of
+from rwf.protocol.records import Fields, fields_of, header_of
 from rwf.protocol.requests import CONNECT, Op, Read, ask
 
 # What one call stores at most: about 1 ms of the server's time.
@@ -312,9 +312,7 @@ def _put(
     *parts, (own, payload) = _slices(fields)
     last = Insert(
         staged=bool(parts),
-        steps=len(graph.steps),
-        before=f"{SEMANTICS_VERSION},{graph.definition_version},{len(graph.steps)},",
-        after=f",{'' if kept_ms is None else kept_ms},{'c' if graph.context else ''},{graph.name}",
+        static=header_of(graph, kept_ms),
         own_count=len(fields.own) + len(mine),
         payload_count=len(fields.payload),
         note=None if terms.actor is None else terms.note(),

@@ -111,7 +111,7 @@ def _loaded(workflow_id: str, found: StoredSteps | None) -> Loaded:
     for name, text in zip(found.names, found.records, strict=True):
         if text is None:
             raise NotFound(f"workflow {workflow_id} has no step {shown(name)}")
-        parsed.append(Record.parse(name, text))
+        parsed.append(Record.named(name, text))
     return Loaded(
         workflow_id,
         Header.parse(found.static, found.counts),

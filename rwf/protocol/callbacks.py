@@ -11,7 +11,7 @@ import orjson
 from rwf.model.states import CALLBACK_CODE, EVENT_CODE, CallbackEvent, CallbackStatus
 from rwf.model.views import Callback, CallbackView, RecoveryCompleted, WorkflowTerminal
 from rwf.protocol.codecs import reading, time_of
-from rwf.protocol.headers import Header
+from rwf.protocol.stored import HeaderRecord
 
 ENVELOPE_VERSION: Final = 1
 
@@ -53,22 +53,22 @@ class CallbackRecord:
     ) -> Callback:
         """What the handler gets. ``static`` is the fixed part of the workflow's header, ``key`` its
         insert key, and ``state`` what it is in now, which an event may have been of another."""
-        version, _, inserted = Header.fixed_of(static)
+        header = HeaderRecord.parse(static)
         return _ENVELOPE[self.event](
             callback_id=f"{workflow_id}/{number}",
             event=self.event,
             workflow_id=workflow_id,
-            name=Header.name_of(static),
+            name=header.name,
             key=None if key is None else key.decode(),
-            semantics_version=version,
+            semantics_version=header.semantics,
             envelope_version=ENVELOPE_VERSION,
-            occurred_at=time_of(inserted + self.since),
+            occurred_at=time_of(header.inserted + self.since),
             **{"state": state.decode(), **self.data},
         )
 
     def view(self, workflow_id: str, number: int, static: bytes) -> CallbackView:
         """Where the callback stands."""
-        _, _, inserted = Header.fixed_of(static)
+        inserted = HeaderRecord.parse(static).inserted
         return CallbackView(
             callback_id=f"{workflow_id}/{number}",
             event=self.event,

@@ -56,7 +56,7 @@ class Handed:
         handed = cls(
             workflow_id,
             step,
-            Record.parse(step, started.record),
+            Record.named(step, started.record),
             started.inserted,
             started.unread,
             started.input,
@@ -143,7 +143,7 @@ class Handed:
         self, input_: Any, context: Any, workflow_context: Any, signal: WakingSignal | None
     ) -> ClaimedStep:
         record, lease = self.record, self.record.lease
-        assert record.claim is not None
+        assert record.running is not None
         assert lease is not None
         return ClaimedStep(
             workflow_id=self.workflow_id,
@@ -153,7 +153,7 @@ class Handed:
             attempt=record.attempt,
             max_attempts=record.max_attempts,
             lease=lease,
-            lease_expires_at=time_of(self.inserted + record.claim.expires),
+            lease_expires_at=time_of(self.inserted + record.running.expires),
             timeout=record.timeout,
             input=input_,
             context=context,

@@ -15,7 +15,7 @@ from rwf.protocol.lua_arguments import check_signature
 
 # In the order in which they are loaded: each uses only those before it.
 LIBS: Final = (
-    "integer", "states", "keyslots", "header", "record", "transaction",
+    "integer", "states", "codec", "keyslots", "header", "record", "transaction",
     "backoff", "queue", "results", "evidence", "outbox", "waits", "transitions",
     "propagate", "expiry", "claims", "pauses", "sweep", "recovery", "dispatch", "flush",
     "leases", "staging", "topic", "repair", "arguments",

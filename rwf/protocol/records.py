@@ -1,7 +1,5 @@
-"""How steps' records are written for an insert and read back, with their result rows and evidence.
-
-``record.lua``, ``rows.lua`` and ``evidence.lua`` describe these texts.
-"""
+"""How steps' records are written for an insert and read back, with their result rows and
+evidence."""
 
 from __future__ import annotations
 
@@ -14,19 +12,13 @@ import orjson
 
 from rwf.model.graph import Graph, GraphStep
 from rwf.model.limits import CHUNK, INLINE_BYTES, INLINE_EDGES
-from rwf.model.states import (
-    CAUSE_CODE,
-    EdgePolicy,
-    StepCause,
-    StepState,
-)
+from rwf.model.states import SEMANTICS_VERSION, STEP_CODE, EdgePolicy, StepState
 from rwf.model.views import AwaitView, EvidenceView, ResultView, StepView
-from rwf.protocol.codecs import STATE_OF, optional_int, reading, time_of, time_of_stamp, value_of
+from rwf.protocol.codecs import reading, time_of, time_of_stamp, value_of
 from rwf.protocol.headers import Header
+from rwf.protocol.stored import DEFAULT_CLASS, ClaimRecord, HeaderRecord, RowRecord, StepRecord
 
-_CAUSE_OF: Final = {code: cause for cause, code in CAUSE_CODE.items()}
-_DEFAULT_CLASS: Final = "default:1000"
-_DEFAULT_CLASS_BYTES: Final = _DEFAULT_CLASS.encode()
+_EXECUTING: Final = STEP_CODE[StepState.EXECUTING].encode()
 # Urgency is what orders the ready queue: smaller comes first, so it falls as priority rises.
 _URGENCY_OF_PRIORITY_0: Final = 1000
 
@@ -55,7 +47,9 @@ def fields_of(graph: Graph) -> Fields:
         fields.own.append((f"#{number}", ",".join(chunk).encode()))
     roots = [(step.name, EdgePolicy.CANCEL) for step in graph.steps if not step.parents]
     children = _edges("k", START, roots, fields)
-    fields.own.append((START, f"c,0,,,0,0,0,,,,,0,||0|||{children}||".encode()))
+    start = _unstarted(StepState.COMPLETED, 0, children)
+    start.walked = "0"
+    fields.own.append((START, start.text().encode()))
     for step in graph.steps:
         fields.own.append((step.name, _record(step, fields)))
         if step.input is not None:
@@ -68,9 +62,6 @@ def fields_of(graph: Graph) -> Fields:
 def _record(step: GraphStep, fields: Fields) -> bytes:
     # A step without parents still waits for the start.
     remaining = len(step.parents) or 1
-    class_ = f"{step.queue}:{_URGENCY_OF_PRIORITY_0 - step.priority:04d}"
-    if class_ == _DEFAULT_CLASS:
-        class_ = ""
     options = ""
     if step.backoff is not None or step.timeout is not None:
         backoff = ":".join(step.backoff.parts()) if step.backoff else ""
@@ -83,10 +74,50 @@ def _record(step: GraphStep, fields: Fields) -> bytes:
         fields.payload.append((f"f:{step.name}", ",".join(step.references).encode()))
     payloads = "" if step.input is None else "ir" if step.references else "i"
     payloads += "" if step.context is None else "c"
-    return (
-        f"p,{remaining},,,0,{step.max_attempts},0,,,,,,"
-        f"|{class_}|{step.position}|{payloads}|{options}|{children}|{parents}|{worker}"
-    ).encode()
+    record = _unstarted(StepState.PENDING, remaining, children)
+    record.max_ = str(step.max_attempts)
+    record.class_ = f"{step.queue}:{_URGENCY_OF_PRIORITY_0 - step.priority:04d}"
+    record.position, record.payloads, record.options = step.position, payloads, options
+    record.parents, record.handler = parents, worker
+    return record.text().encode()
+
+
+def _unstarted(state: StepState, remaining: int, children: str) -> StepRecord:
+    return StepRecord(
+        state=state,
+        remaining=remaining,
+        since=0,
+        order="",
+        attempt=0,
+        max_="0",
+        reported=0,
+        started=None,
+        finished=None,
+        cause=None,
+        due=None,
+        walked="",
+        claim="",
+        class_=DEFAULT_CLASS,
+        position=0,
+        payloads="",
+        options="",
+        children=children,
+        parents="",
+        handler="",
+    )
+
+
+def header_of(graph: Graph, kept_ms: int | None) -> str:
+    """The fixed part of a graph's header; the server puts the time of insertion into it."""
+    return HeaderRecord(
+        semantics=SEMANTICS_VERSION,
+        definition=graph.definition_version,
+        steps=len(graph.steps),
+        inserted=0,
+        retention=kept_ms,
+        context="" if graph.context is None else "c",
+        name=graph.name,
+    ).text()
 
 
 def _edges(prefix: str, name: str, edges: Sequence[tuple[str, EdgePolicy]], fields: Fields) -> str:
@@ -106,93 +137,48 @@ def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
 # --- reading ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Who runs a step, and until when (``claims.lua``)."""
+class Record(StepRecord):
+    """A step as it is read: its record, with its name and the claim that it runs under."""
 
-    token: str
-    expires: int
-    quoted_worker: str
+    __slots__ = ("name", "running")
+
+    name: str
+    running: ClaimRecord | None
 
     @classmethod
-    def parse(cls, text: str) -> Claim:
-        token, expires, _, worker = text.split(":")
-        return cls(token, int(expires), worker)
+    def named(cls, name: str, text: bytes) -> Record:
+        """The record of a step of this name; raises RecordUnreadable."""
+        record = cls.parse(text)
+        record.name = name
+        record.running = ClaimRecord.of(record.claim) if ":" in record.claim else None
+        return record
+
+    @property
+    def singled_out(self) -> bool:
+        """Whether an operator has cancelled this very step."""
+        return self.claim == "!"
+
+    @property
+    def max_attempts(self) -> int:
+        return sum(map(int, self.max_.split("+")))
+
+    @property
+    def queue(self) -> str:
+        return self.class_.partition(":")[0]
+
+    @property
+    def priority(self) -> int:
+        return _URGENCY_OF_PRIORITY_0 - int(self.class_.partition(":")[2])
 
     @property
     def worker(self) -> str:
-        return unquote(self.quoted_worker)
-
-
-@dataclass(slots=True)
-class Record:
-    """A step's record, taken apart. Times are milliseconds since the insert.
-
-    Not frozen, as that would double the time that a worker spends on each claim.
-    """
-
-    name: str
-    state: StepState
-    remaining: int
-    since: int
-    order: str
-    attempt: int
-    max_attempts: int
-    reported: int
-    started: int | None
-    finished: int | None
-    cause: StepCause | None
-    due: int | None
-    walked: str
-    claim: Claim | None
-    singled_out: bool
-    """Whether an operator has cancelled this very step."""
-    position: int
-    queue: str
-    priority: int
-    payloads: str
-    options: str
-    children: str
-    parents: str
-    worker: str
-
-    @classmethod
-    @reading
-    def parse(cls, name: str, text: bytes) -> Record:
-        fixed = text.decode().split("|", 7)
-        moving, class_, position, payloads, options, children, parents, worker = fixed
-        parts = moving.split(",")
-        queue, urgency = (class_ or _DEFAULT_CLASS).split(":")
-        return cls(
-            name=name,
-            state=STATE_OF[parts[0]],
-            remaining=int(parts[1]),
-            since=int(parts[2] or 0),
-            order=parts[3],
-            attempt=int(parts[4]),
-            max_attempts=sum(map(int, parts[5].split("+"))),
-            reported=int(parts[6]),
-            started=optional_int(parts[7]),
-            finished=optional_int(parts[8]),
-            cause=_CAUSE_OF[parts[9]] if parts[9] else None,
-            due=optional_int(parts[10]),
-            walked=parts[11],
-            claim=Claim.parse(parts[12]) if ":" in parts[12] else None,
-            singled_out=parts[12] == "!",
-            position=int(position),
-            queue=queue,
-            priority=_URGENCY_OF_PRIORITY_0 - int(urgency),
-            payloads=payloads,
-            options=options,
-            children=children,
-            parents=parents,
-            worker=worker or name,
-        )
+        """The name of its handler."""
+        return self.handler or self.name
 
     @property
     def lease(self) -> str | None:
         """The lease that it runs under, as a claimer knows it."""
-        return None if self.claim is None else f"{self.attempt}-{self.claim.token}"
+        return None if self.running is None else f"{self.attempt}-{self.running.token}"
 
     @property
     def lacks_result(self) -> bool:
@@ -200,17 +186,11 @@ class Record:
         return self.walked == "b"
 
     @staticmethod
-    def place_of(text: bytes) -> tuple[bytes, bytes]:
-        """The class and the order of an available step in the ready queue, for whoever needs to
-        know nothing else of a record."""
-        moving, class_, _ = text.split(b"|", 2)
-        return class_ or _DEFAULT_CLASS_BYTES, moving.split(b",", 4)[3]
-
-    @staticmethod
     def timer_of(text: bytes) -> int:
-        """The same for when the timer of a step is due that executes, or is to be retried."""
-        parts = text.partition(b"|")[0].split(b",", 12)
-        return int(parts[12].split(b":")[1] if text.startswith(b"e") else parts[10])
+        """When the timer is due of a step that executes, or is to be retried: of its text alone."""
+        if text.startswith(_EXECUTING):
+            return int(ClaimRecord.expires_of(StepRecord.hold_of(text)))
+        return int(StepRecord.retry_of(text))
 
     @property
     def timeout(self) -> float | None:
@@ -247,8 +227,8 @@ class Record:
             terminal_cause=self.cause,
             input=value_of(input_),
             context=value_of(context),
-            lease_expires_at=None if self.claim is None else header.at(self.claim.expires),
-            leased_by=None if self.claim is None else self.claim.worker,
+            lease_expires_at=None if self.running is None else header.at(self.running.expires),
+            leased_by=None if self.running is None else self.running.worker,
             retry_at=header.at(self.due) if self.state is StepState.RETRYABLE else None,
             awaiting=awaiting,
             cancel_requested_at=(
@@ -276,39 +256,15 @@ def edges_of(text: str) -> list[tuple[str, EdgePolicy]]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A result row, taken apart; its numbers are final once ``open`` is 0."""
+class Row(RowRecord):
+    """A result row; its numbers are final once ``open`` is 0."""
 
-    status: StepState
-    stamp: str
-    open: int
-    released_count: int
-    cancelled_count: int
-    released: tuple[str, ...]
-    cancelled: tuple[str, ...]
-    note: dict[str, Any]
-
-    @classmethod
-    @reading
-    def parse(cls, text: bytes) -> Row:
-        head, released, cancelled, note = text.split(b"|", 3)
-        _, status, stamp, _, _, _, left, released_count, cancelled_count = head.decode().split(",")
-        return cls(
-            status=STATE_OF[status],
-            stamp=stamp,
-            open=int(left),
-            released_count=int(released_count),
-            cancelled_count=int(cancelled_count),
-            released=names_of(released),
-            cancelled=names_of(cancelled),
-            note=orjson.loads(note),
-        )
+    __slots__ = ()
 
     @staticmethod
     def is_open(text: bytes) -> bool:
-        """Whether ``open`` is not 0, for whoever needs to know nothing else of a row."""
-        return text.split(b",", 7)[6] != b"0"
+        """Whether ``open`` is not 0: of a row's text alone."""
+        return Row.open_of(text) != b"0"
 
     @reading
     def view(

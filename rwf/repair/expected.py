@@ -27,6 +27,7 @@ from rwf.protocol.callbacks import CallbackRecord
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import topic_digest
 from rwf.protocol.records import Record
+from rwf.protocol.stored import CountsRecord, HeaderRecord
 from rwf.protocol.waits import Wait
 
 OPEN_GROUP: Final = "o"
@@ -144,13 +145,14 @@ class Expected:
         """Begins with a workflow; None for one that is gone, or follows other semantics."""
         if static is None:
             return None
-        version, steps, inserted = Header.fixed_of(static)
+        version, steps, inserted = map(int, HeaderRecord.size_of(static))
         return StepCounts(workflow_id, steps, inserted) if version == SEMANTICS_VERSION else None
 
     def header(self, step_counts: StepCounts, group: str, static: bytes, counts: bytes) -> None:
         """Takes in a header."""
-        self.latest[step_counts.workflow_id] = step_counts.inserted + Header.last_of(counts)
-        if Header.has_nothing_but_counts(counts):
+        at = int(CountsRecord.last_of(counts))
+        self.latest[step_counts.workflow_id] = step_counts.inserted + at
+        if CountsRecord.is_short(counts):
             right, wrong = OPEN_GROUP, _OPEN.isdisjoint(counts.partition(b";")[0])
         else:
             header = Header.parse(static, counts)
@@ -198,7 +200,7 @@ class Expected:
         state, owner = text[0], step_counts.workflow_id
         step_counts.states[state] = step_counts.states.get(state, 0) + 1
         if state == _AVAILABLE:
-            class_, order = Record.place_of(text)
+            order, class_ = Record.place_of(text)
             self.ready[b"|".join((class_, order, owner.encode(), name))] = owner
         elif state in _TIMED:
             member = b"|".join((_TIMED[state], owner.encode(), name))

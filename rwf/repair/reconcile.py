@@ -21,8 +21,8 @@ from rwf.protocol.functions.repairs import (
     RepairCallbacks,
     RepairWorkflow,
 )
-from rwf.protocol.headers import Header
 from rwf.protocol.requests import Op, ask
+from rwf.protocol.stored import CountsRecord
 from rwf.repair.topics import check_topic
 
 _TOLD_PER_CALL: Final = 50
@@ -96,9 +96,9 @@ class _Sums:
         """
         if self.before is None or not self._undisturbed:
             return False
-        counts = Header.counts_of(self.before)
-        stated = [*(counts[state] for state in STATES), *Header.callbacks_of(self.before)]
-        return self.numbers != stated
+        stated = CountsRecord.parse(self.before)
+        steps = [stated.counts[state] for state in STATES]
+        return self.numbers != [*steps, stated.callbacks, stated.open, stated.dead]
 
 
 def _told_again(

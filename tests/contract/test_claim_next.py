@@ -153,7 +153,7 @@ def reserve_one(client: Client) -> list[bytes]:
 def told_of(reply: Any) -> list[str]:
     """The steps that a trip's reply hands out, as often as it does."""
     done = Complete.decoded(reply)
-    parsed = [Record.parse("", told.record) for told in (*done.started, *done.claims) if told]
+    parsed = [Record.named("", told.record) for told in (*done.started, *done.claims) if told]
     return sorted("abc"[record.position] for record in parsed)
 
 

@@ -267,13 +267,19 @@ class Explorer:
         found = pipeline.execute()
         dumps, rest = found[: len(self._keys)], found[len(self._keys) :]
         records = {
-            name: Record.parse(name, rest[0][name.encode()])
+            name: Record.named(name, rest[0][name.encode()])
             for name in (step["name"] for step in self.definition["steps"])
         }
         header = _masked(rest[0][b":c"])
         walks = sorted((name, text) for name, text in rest[0].items() if name[:1] == b">")
         rows = [
-            (name, (row := Row.parse(text)).status, row.open, row.released, row.cancelled)
+            (
+                name,
+                (row := Row.parse(text)).status,
+                row.open,
+                row.released_names,
+                row.cancelled_names,
+            )
             for name, text in sorted(rest[1].items())
             if name[:2] == b"r:"
         ]
@@ -393,14 +399,14 @@ def _step_of(member: bytes) -> bytes:
 
 def _facts(record: Record) -> tuple[Any, ...]:
     """A record without times and ids."""
-    claim = record.claim is not None
+    claim = record.running is not None
     shown = replace(
         record,
         since=0,
         order="",
         started=None if record.started is None else 0,
         finished=None if record.finished is None else 0,
-        claim=None,
+        claim="",
     )
     return (str(shown), claim)
 

@@ -31,7 +31,7 @@ def step(name: str, state: str, *, cause: str = "", walked: str = "", parents: s
     claim = "tok:900:1:w%201" if state == "e" else ""
     due = "800" if state == "r" else ""
     moving = f"{state},1,500,,2,5,0,,,{cause},{due},{walked},{claim}"
-    return Record.parse(name, f"{moving}||0||||{parents}|".encode())
+    return Record.named(name, f"{moving}||0||||{parents}|".encode())
 
 
 def blocked(record: Record, *parents: Record, header: Header = OPEN, **known: Any) -> list[Blocker]:

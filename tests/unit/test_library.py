@@ -118,9 +118,9 @@ def test_an_error_on_the_server_names_the_file_and_the_line(pool: Pool, kind: st
     server = pool.get(kind)
     with connect(server) as client:
         view = client.insert(flow("a"))
-        raw(client).hset(own_key(view.id), "a", "a,,,,,,,,,,,,|")
+        raw(client).hset(own_key(view.id), "a", "a,0,,0,0,,0,,,,,,||0|||||")
         with pytest.raises(RwfError) as caught:
-            client.complete_step(view.id, "a")
+            client.complete_step(view.id, "a", "retryable")
     place = re.search(r"lua/([a-z/]+\.lua):(\d+)", str(caught.value))
     assert place, str(caught.value)
     lines = (lua_folder() / place[1]).read_text().splitlines()

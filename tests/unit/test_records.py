@@ -13,7 +13,8 @@ from rwf.protocol import codecs as stored
 from rwf.protocol import records
 from rwf.protocol.functions.topics import SignalReply
 from rwf.protocol.headers import Header
-from rwf.protocol.records import Claim, Record, Row, fields_of
+from rwf.protocol.records import Record, Row, fields_of
+from rwf.protocol.stored import ClaimRecord
 from rwf.protocol.waits import Signal, Wait
 
 CANCEL, CONTINUE = EdgePolicy.CANCEL, EdgePolicy.CONTINUE
@@ -166,7 +167,7 @@ def test_a_header_of_one_that_has_ended() -> None:
         b"2,1,2,1700000000123,,,wf", b"c1x1;90,,90,70:late%2C%20so%20p7,4,4,5,2,1,3,1,"
     )
     assert (header.kept, header.callbacks, header.open, header.dead) == (None, 5, 2, 1)
-    assert (header.recoveries, header.review, header.unwalked) == (3, True, 0)
+    assert (header.recoveries, header.moving.review, header.unwalked) == (3, True, 0)
     assert header.counts[StepState.PENDING] == 0
     view = header.view("0-x", None, duplicate=True)
     assert (view.state, view.terminal_cause) == ("cancelled", "operator_cancelled")
@@ -210,10 +211,10 @@ HEADER = Header.parse(b"2,1,2,1700000000123,,,wf", b"e1;40,5,,30:why,0,0,0,0,0,0
 
 
 def test_a_step_that_runs() -> None:
-    record = Record.parse(
+    record = Record.named(
         "a", b"e,0,20,77,2,2+3,1,10,,,,,tok:90:1:w%20%31|q:0993|4|irc|7:1:7:n;2.5|b,+c|+p|wo|rk"
     )
-    assert record.claim == Claim("tok", 90, "w%20%31")
+    assert record.running == ClaimRecord("tok", 90, True, "w 1")
     assert (record.lease, record.order, record.reported) == ("2-tok", "77", 1)
     assert (record.timeout, record.parent_count, record.singled_out) == (2.5, 1, False)
     assert (record.lacks_result, record.recovering, record.payloads) == (False, False, "irc")
@@ -242,12 +243,12 @@ def test_a_step_that_runs() -> None:
 
 
 def test_a_step_that_will_run_again() -> None:
-    record = Record.parse("a", b"r,0,20,,1,5,1,10,,,99,,||0|||#401|#70|")
+    record = Record.named("a", b"r,0,20,,1,5,1,10,,,99,,||0|||#401|#70|")
     view = record.view(HEADER, None, None)
     assert (view.state, view.retry_at, view.worker) == ("retryable", ms(99), "a")
     assert (view.queue, view.priority, view.dependency_count) == ("default", 0, 70)
     assert (view.lease_expires_at, view.leased_by, view.cancel_requested_at) == (None, None, None)
-    assert (record.lease, record.timeout, record.claim) == (None, None, None)
+    assert (record.lease, record.timeout, record.running) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -259,14 +260,14 @@ def test_a_step_that_will_run_again() -> None:
     ],
 )
 def test_marks_of_a_step(moving: str, attribute: str) -> None:
-    record = Record.parse("a", f"{moving}||0|||||".encode())
+    record = Record.named("a", f"{moving}||0|||||".encode())
     marks = ("lacks_result", "recovering", "singled_out")
     assert [name for name in marks if getattr(record, name)] == [attribute]
-    assert record.claim is None
+    assert record.running is None
 
 
 def test_a_step_that_has_ended() -> None:
-    record = Record.parse("a", b"x,0,50,,0,5,0,,50,d,,0,||0|||||")
+    record = Record.named("a", b"x,0,50,,0,5,0,,50,d,,0,||0|||||")
     assert record.cause is StepCause.CANCELLED_BY_DEPENDENCY
     view = record.view(HEADER, None, None)
     assert (view.started_at, view.finished_at) == (None, ms(50))
@@ -275,7 +276,7 @@ def test_a_step_that_has_ended() -> None:
 
 
 def test_a_step_that_has_not_moved_yet() -> None:
-    record = Record.parse("a", b"p,1,,,0,5,0,,,,,,||0|||||")
+    record = Record.named("a", b"p,1,,,0,5,0,,,,,,||0|||||")
     assert record.view(HEADER, None, None).last_transition_at == AT
 
 
@@ -296,13 +297,13 @@ ROW = f'c,d,{STAMP},call,cmd,2-tok,3,12,4|a,b|c|{{"summary":"s|t","actor":"ann"}
 
 def test_a_result_row() -> None:
     row = Row.parse(ROW)
-    assert (row.status, row.open, row.released_count, row.cancelled_count) == (
+    assert (row.status, row.open, row.released, row.cancelled) == (
         "discarded",
         3,
         12,
         4,
     )
-    assert (row.released, row.cancelled) == (("a", "b"), ("c",))
+    assert (row.released_names, row.cancelled_names) == (("a", "b"), ("c",))
     assert row.view("x", 2, b"[1]", b"T\xff").model_dump() == {
         "step": "x",
         "attempt": 2,
@@ -389,8 +390,8 @@ def test_when_a_workflow_may_be_removed(
 
 def test_the_place_of_an_available_step() -> None:
     stored = b"a,0,5,00ab,0,5,0,,,,,,|%b|0|||||work"
-    assert Record.place_of(stored % b"") == (b"default:1000", b"00ab")
-    assert Record.place_of(stored % b"billing:0990") == (b"billing:0990", b"00ab")
+    assert Record.place_of(stored % b"") == (b"00ab", b"default:1000")
+    assert Record.place_of(stored % b"billing:0990") == (b"00ab", b"billing:0990")
 
 
 def test_the_timer_of_a_step() -> None:

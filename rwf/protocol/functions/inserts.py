@@ -66,11 +66,8 @@ class Insert(ServerFunction[InsertReply]):
 
     staged: bool
     """Whether parts of it were staged before."""
-    steps: int
-    before: str
-    """The static header up to the time of insertion."""
-    after: str
-    """The static header behind it."""
+    static: str
+    """The header's fixed part, which lacks but the time of insertion."""
     own_count: int
     """How many fields the workflow's hash must have in the end."""
     payload_count: int
