@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from rwf import Client
 from tests import coarse_clock, invariants
+from tests.faces import FACES, OnAsyncio
 from tests.sentinels import Sentinels
 from tests.servers import KINDS, AnyServer, Cluster, Server
 
@@ -25,6 +26,7 @@ SCALE = os.environ.get("RWF_TEST_SCALE", "")
 _WHOLE: Final = (pytest.mark.long, pytest.mark.whole)
 # What is tested here is mostly what Python makes of the records. `make test` runs these files on
 # the oldest server and on a cluster of the newest alone, `make test-long` on the others too.
+_ALL: Final = (*KINDS, "cluster")
 _FEW: Final = ("redis70", "cluster")
 _ON_FEW: Final = frozenset(
     {
@@ -36,6 +38,25 @@ _ON_FEW: Final = frozenset(
         *("test_pruning",),
     }
 )
+# These files test what each method of a client does. They run with both clients: with the one on
+# asyncio on a cluster, and on one server where they take one alone.
+_ON_BOTH: Final = frozenset(
+    {
+        *("test_acknowledge", "test_callbacks", "test_cancel", "test_claims", "test_completion"),
+        *("test_completion_many", "test_evidence", "test_explain", "test_insert"),
+        *("test_insert_keys", "test_insert_many", "test_kept_signals", "test_leases"),
+        *("test_listing", "test_plain_reads", "test_prune", "test_queues", "test_reconcile"),
+        *("test_recovery", "test_retention", "test_signals", "test_timeouts", "test_wait"),
+        *("test_server_faults",),
+    }
+)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Has tests of what both clients do run with each."""
+    if "face" in metafunc.fixturenames and metafunc.definition.path.stem in _ON_BOTH:
+        alone = metafunc.definition.get_closest_marker("one_face")
+        metafunc.parametrize("face", FACES[:1] if alone else FACES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,15 +67,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.server)
         if SCALE and item.get_closest_marker("scaled"):
             item.add_marker(pytest.mark.long)
-        if item.path.stem in _ON_FEW and _kind(item) not in (None, *_FEW):
+        few = _FEW if item.path.stem in _ON_FEW else _ALL
+        kinds = ("cluster",) if _param(item, "face") == "asyncio" else few
+        if _param(item, "server") not in (None, *kinds):
             for mark in _WHOLE:
                 item.add_marker(mark)
 
 
-def _kind(item: pytest.Item) -> object:
-    """The kind of server that the ``server`` fixture is to have for a test."""
+def _param(item: pytest.Item, name: str) -> object:
+    """What a fixture is to have for a test, such as ``server`` a kind of server."""
     spec = getattr(item, "callspec", None)
-    return spec.params.get("server") if spec else None
+    return spec.params.get(name) if spec else None
 
 
 Topology: TypeAlias = Sentinels | Cluster
@@ -99,7 +122,7 @@ def pool() -> Iterator[Pool]:
     servers.stop()
 
 
-@pytest.fixture(params=[*KINDS, "cluster"])
+@pytest.fixture(params=_ALL)
 def server(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
     """An empty server of each supported kind in turn: ``.url``, ``.kind``, ``.client()``."""
     return pool.get(request.param)
@@ -137,34 +160,44 @@ def broken_on_purpose() -> None:
 
 
 @pytest.fixture
-def client(server: AnyServer, request: pytest.FixtureRequest) -> Iterator[Client]:
+def face() -> str:
+    """Which client ``client`` and ``one_client`` are: the blocking one, or that on asyncio with
+    methods that block."""
+    return "blocking"
+
+
+@pytest.fixture
+def client(server: AnyServer, face: str, request: pytest.FixtureRequest) -> Iterator[Client]:
     """A client on an empty server of each kind in turn, with 16 partitions on the cluster.
 
     At the end of the test all stored keys must agree with each other (``tests.invariants``).
     """
-    yield from _checked(connect(server), request)
+    yield from _checked(connect(server, face), request)
 
 
 @pytest.fixture
-def one_client(one_server: AnyServer, request: pytest.FixtureRequest) -> Iterator[Client]:
-    """The same on ``one_server``."""
-    yield from _checked(connect(one_server), request)
+def one_client(
+    one_server: AnyServer, face: str, request: pytest.FixtureRequest
+) -> Iterator[Client]:
+    """A client on ``one_server``, checked in the same way."""
+    yield from _checked(connect(one_server, face), request)
 
 
 @pytest.fixture
 def fake_client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    """The same on fakeredis."""
+    """A client on fakeredis, checked in the same way."""
     yield from _checked(Client.fake(), request)
 
 
-def connect(server: AnyServer, **options: Any) -> Client:
+def connect(server: AnyServer, face: str = "blocking", **options: Any) -> Client:
     """A client as the fixtures have it; options as for ``from_url``."""
     partitions = 16 if server.kind == "cluster" else None
-    return Client.from_url(server.url, **{"partitions": partitions, **options})
+    made = Client if face == "blocking" else OnAsyncio
+    return made.from_url(server.url, **{"partitions": partitions, **options})
 
 
-def _checked(client: Client, request: pytest.FixtureRequest) -> Iterator[Client]:
-    with client:
+def _checked(opened: Client, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with opened as client:
         yield client
         if "broken_on_purpose" not in request.fixturenames:
             assert invariants.check(client) == []

@@ -585,6 +585,7 @@ def test_two_deliveries_of_two_claims(one_client: Client) -> None:
     assert stat(one_client, "cb|workflow.terminal|delivered") == 1
 
 
+@pytest.mark.one_face
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_what_ends_the_process_delivers_nothing(client: Client, error: type[BaseException]) -> None:
     workflow_id = ended(client)
@@ -815,6 +816,7 @@ def test_hundreds_of_callbacks_of_one_workflow(one_client: Client) -> None:
     assert one_client.dispatch_callbacks(ignore, limit=1000).delivered == 450
 
 
+@pytest.mark.one_face
 def test_what_cannot_be_sent_hides_nothing(one_client: Client, broken_on_purpose: None) -> None:
     """Workflows of other semantics, and entries of nothing, stand before all that is due."""
     redis = raw(one_client)
@@ -916,6 +918,7 @@ def test_a_cancelled_dispatch_delivers_nothing(client: Client, server: AnyServer
     assert client.callbacks(workflow_id)[0].status == "leased"
 
 
+@pytest.mark.one_face
 def test_a_coroutine_is_not_for_the_blocking_client(one_client: Client) -> None:
     workflow_id = ended(one_client)
     handler = Handler()

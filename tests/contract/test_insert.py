@@ -542,6 +542,7 @@ def test_inserting_changes_no_workflow_object(client: Client) -> None:
     assert {**before, "steps": [*before["steps"], {"name": "more", "worker": "w"}]} == wf.to_dict()
 
 
+@pytest.mark.one_face
 def test_a_chain_of_ten_thousand_steps(one_client: Client) -> None:
     view = one_client.insert(chain(10_000))
     assert view.runnable_step_count == 1

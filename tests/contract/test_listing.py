@@ -67,6 +67,7 @@ def test_the_order_is_kept_across_states_and_groups(one_client: Client) -> None:
     assert [view.id for view in _pages(one_client, limit=4, state="failed")] == ids[1::3][::-1]
 
 
+@pytest.mark.one_face
 def test_a_millisecond_with_more_than_one_call_reads(
     one_client: Client, broken_on_purpose: None
 ) -> None:

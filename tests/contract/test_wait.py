@@ -37,14 +37,8 @@ def later(work: Any) -> Iterator[None]:
 @contextmanager
 def no_hints(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hints are lost: none ever comes."""
-
-    def nothing(*_: Any) -> Iterator[None]:
-        while True:
-            time.sleep(0.05)
-            yield None
-
     with monkeypatch.context() as patched:
-        patched.setattr("rwf.client.base.hints", nothing)
+        patched.setattr("rwf.transport.events.hint_in", lambda message: None)
         yield
 
 
@@ -84,11 +78,10 @@ def test_a_wait_works_without_hints(one_client: Client, monkeypatch: pytest.Monk
 def test_a_wait_works_when_hints_may_not_be_heard(
     one_client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any) -> Iterator[None]:
+    def fail(*_: Any) -> None:
         raise RuntimeError("no rights")
-        yield None
 
-    monkeypatch.setattr("rwf.client.base.hints", fail)
+    monkeypatch.setattr("rwf.transport.events.subscriptions", fail)
     view = one_client.insert(flow("a"))
     with later(lambda: one_client.complete_step(view.id, "a")):
         assert one_client.wait(view.id, timeout=LONG).state == "completed"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from rwf import AsyncClient, Client, Worker
 from rwf.model.states import TERMINAL_WORKFLOWS
+from tests.conftest import connect
 from tests.servers import AnyServer
 from tests.waiting import until
 
@@ -27,31 +27,11 @@ def client_of(
     return made.from_url(server.url, partitions=partitions, durability=durability, **options)
 
 
-class _Blocking:
-    """An AsyncClient whose methods block, in a loop of its own."""
-
-    def __init__(self, client: AsyncClient, runner: asyncio.Runner) -> None:
-        self._client = client
-        self._runner = runner
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-        return lambda *args, **options: self._runner.run(method(*args, **options))
-
-
-@contextmanager
-def blocking(
-    kind: str, server: AnyServer, durability: str = "server", **options: Any
-) -> Iterator[Client]:
-    """The same with methods that block, for tests that are one for both clients."""
-    client = client_of(kind, server, durability, **options)
-    if isinstance(client, Client):
-        with client:
-            yield client
-    else:
-        with asyncio.Runner() as runner:
-            yield cast(Client, _Blocking(client, runner))
-            runner.run(client.close())
+def blocking(kind: str, server: AnyServer, durability: str = "server", **options: Any) -> Client:
+    """A client of this kind whose methods block, for tests that are one for both; to be used in
+    ``with``."""
+    face = "blocking" if kind == "sync" else "asyncio"
+    return connect(server, face, durability=durability, **options)
 
 
 @contextmanager
