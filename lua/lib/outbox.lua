@@ -134,8 +134,7 @@ function M.move(tx, workflow, c, status, due)
     workflow.marked = true
   end
   if dead > 0 then
-    workflow.gone = workflow.gone or {}
-    workflow.gone[#workflow.gone + 1] = header.ACKNOWLEDGED
+    transaction.remove(workflow, header.ACKNOWLEDGED)
   end
   c.status, c.due = status, due
   save(tx, workflow, c)

@@ -180,7 +180,7 @@ end
 -- Removes the first entry.
 function M.drop_first(workflow)
   local h = workflow.h
-  workflow.gone = { ">" .. h.head }
+  transaction.remove(workflow, ">" .. h.head)
   workflow.walked = true
   h.head = h.head + 1
   if h.head == h.tail then

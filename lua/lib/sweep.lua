@@ -25,6 +25,8 @@ function M.begin(workflow, forced)
   if forced then
     workflow.forced = true
     transaction.set(workflow, FORCED, requested_at(workflow))
+  elseif M.is_forced(workflow) then -- by another of the same millisecond, which was closed
+    transaction.remove(workflow, FORCED)
   end
   propagate.put(workflow, workflow.h.tail, ORIGIN .. "|0")
   workflow.h.tail = workflow.h.tail + 1

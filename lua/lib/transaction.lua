@@ -203,6 +203,16 @@ function M.set(workflow, field, value)
   fields[#fields + 1] = value
 end
 
+-- Removes another field of the workflow's hash.
+function M.remove(workflow, field)
+  local gone = workflow.gone
+  if not gone then
+    gone = {}
+    workflow.gone = gone
+  end
+  gone[#gone + 1] = field
+end
+
 -- Adds to one of the fleet's durable counters.
 function M.count(tx, field, by)
   tx.counters[field] = (tx.counters[field] or 0) + by
