@@ -205,6 +205,8 @@ class Demo:
                 if step.state is not StepState.PENDING:
                     continue
                 why = client.explain_step(self._ids[key], step.name)
+                if why.state is not StepState.PENDING:  # any more
+                    continue
                 if why.operator_status is OperatorStatus.BLOCKED or not again:
                     self._explained = True
                     self._screen.tell(f"why does {step.name} of {key} not run?")
