@@ -47,7 +47,7 @@ _VERSIONS: Final = {
     "valkey81": "v=8.1.",
     "valkey91": "v=9.1.",
 }
-START_SECONDS: Final = 20.0
+START_SECONDS: Final = 60.0
 _SLOTS: Final = 16384
 _PRIMARIES: Final = 3
 _SILENCE_MS: Final = 1000

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], *, timeout: float = 10.0, what: str) -> T:
+def until(condition: Callable[[], T], *, timeout: float = 30.0, what: str) -> T:
     """The first true value of ``condition()``, asked again every 10 ms.
 
     ``timeout`` is in seconds; ``what`` completes the sentence "still waiting for ...".

@@ -66,7 +66,8 @@ def test_queues_that_nobody_asks_for_are_forgotten(one_client: Client) -> None:
 
 def test_of_too_many_queues_the_longest_unasked_are_forgotten(one_client: Client) -> None:
     one_client.list()
-    names = {f"q{number:05}": now_ms(one_client) - number for number in range(SERVED_KEPT + 450)}
+    now = now_ms(one_client)
+    names = {f"q{number:05}": now - number for number in range(SERVED_KEPT + 450)}
     raw(one_client).zadd("rwf:{0}:served", names)
     for number in range(3):
         one_client.claim([f"new{number}"], worker_id="w")

@@ -311,6 +311,7 @@ def test_a_login_in_the_url(receiver: Receiver) -> None:
 def test_taken(receiver: Receiver, status: int) -> None:
     receiver.status = status
     Webhook(receiver.url, SECRET)(ENVELOPE)
+    assert len(receiver.got) == 1
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, 400, 401, 404, 429, 500, 503])

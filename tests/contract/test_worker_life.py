@@ -173,7 +173,7 @@ def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rwf.transport.events.hint_in", lambda message: None)
 
 
-@pytest.mark.parametrize(("partitions", "longest"), [(1, 1.5), (64, 6.5)])
+@pytest.mark.parametrize(("partitions", "longest"), [(1, 4.0), (64, 10.0)])
 def test_polling_finds_what_no_hint_told(
     one_server: AnyServer, partitions: int, longest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +205,7 @@ def test_a_chain_needs_no_polling(
     assert found.started_at is not None
     assert found.finished_at is not None
     # With polls alone, one a second, it would take most of a minute.
-    assert (found.finished_at - found.started_at).total_seconds() < 10
+    assert (found.finished_at - found.started_at).total_seconds() < 25
 
 
 @CLIENTS

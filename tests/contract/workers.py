@@ -54,7 +54,9 @@ def at_work(worker: Worker, *, told: bool = False) -> Iterator[None]:
         until(lambda: worker._loop or not thread.is_alive(), what="the worker's start")
         if not told:
             worker.stop()
-        until(lambda: not thread.is_alive(), timeout=30, what="the worker's end")
+        until(lambda: not thread.is_alive(), timeout=60, what="the worker's end")
+        if worker._runtime is not None and isinstance(worker._runtime.client, Client):
+            worker._runtime.client.close()  # an AsyncClient's has ended with the worker's loop
         assert faults == []
 
 
@@ -65,7 +67,7 @@ def run_to_end(worker: Worker, client: Client, *ids: str) -> None:
             until_ended(client, workflow_id)
 
 
-def until_ended(client: Client, workflow_id: str, timeout: float = 20) -> None:
+def until_ended(client: Client, workflow_id: str, timeout: float = 60) -> None:
     until(
         lambda: client.get(workflow_id).state in TERMINAL_WORKFLOWS,
         timeout=timeout,

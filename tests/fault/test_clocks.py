@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import pytest
@@ -48,10 +48,11 @@ def fields(view: BaseModel) -> Iterator[tuple[str, Any]]:
 
 
 def outcome(server: AnyServer, history: str) -> list[list[tuple[str, Any]]]:
-    """What the history leaves behind; times in minutes since its beginning, rounded up."""
+    """What the history leaves behind; times in minutes since its beginning, rounded down."""
     server.flush()
     with Stepped.from_url(server.url, partitions=1) as client:
         began = server_time(client)
+        began -= timedelta(microseconds=began.microsecond % 1000)  # stored times are no finer
         HISTORIES[history](client)
         ended = server_time(client)
         assert invariants.check(client) == []
@@ -61,7 +62,7 @@ def outcome(server: AnyServer, history: str) -> list[list[tuple[str, Any]]]:
             for name, value in fields(view):
                 if isinstance(value, datetime):
                     assert name in AHEAD or began <= value <= ended, name
-                    value = math.ceil((value - began).total_seconds() / 60)
+                    value = math.floor((value - began).total_seconds() / 60)
                 told.append((name, value))
             left.append(told)
         return sorted(left, key=repr)

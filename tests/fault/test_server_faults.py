@@ -29,7 +29,7 @@ from tests.proxy import Proxy
 from tests.servers import KINDS, AnyServer, Cluster, Server, free_port
 from tests.waiting import until
 
-SOON = 5.0
+SOON = 10.0
 """Seconds within which a server that does not answer has to be told."""
 
 

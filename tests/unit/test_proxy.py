@@ -117,14 +117,14 @@ def test_messages_pass_and_answer_no_request(
 
 def test_delay(proxy: Proxy, client: redis.Redis) -> None:
     client.get("k")
-    proxy.delay(0.5)
+    proxy.delay(1.0)
     start = time.monotonic()
     client.get("k")
-    assert time.monotonic() - start >= 0.5
+    assert time.monotonic() - start >= 1.0
     proxy.delay(0)
     start = time.monotonic()
     client.get("k")
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 1.0
 
 
 def test_partition_holds_and_heal_lets_go(
