@@ -82,6 +82,10 @@ class NotFound(RwfError):
     """A read of a workflow or step that does not exist."""
 
 
+class NotIdle(RwfError):
+    """``rwf.testing.run_until_idle`` has run as many steps as it may, and more are to run."""
+
+
 class RecordUnreadable(RwfError):
     """A workflow's record has been overwritten by somebody else, and cannot be read.
     ``Client.rebuild`` names all such workflows."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, TypeVar
 
+from rwf import fakes
 from rwf.aio import AsyncClient
 from rwf.client import Client
+from rwf.fakes import Clock
 from rwf.model.views import Event
 from rwf.ops.base import OpContext
 from rwf.protocol.requests import Op
@@ -42,6 +44,11 @@ def hints(client: Client) -> Generator[Event | None]:
 def hints_async(client: AsyncClient) -> AsyncGenerator[Event | None]:
     """The client's events on asyncio, as :func:`hints` has them."""
     return client._hints()
+
+
+def clock_of(client: Client | AsyncClient) -> Clock | None:
+    """The clock of the server of ``Client.fake()``; None for any other client."""
+    return fakes.clock_of(client._store.given_client)
 
 
 def observe(

@@ -1,25 +1,146 @@
-"""The server behind ``Client.fake()``."""
+"""Running workflows in tests: in the calling thread or event loop, and without waiting."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import time
+from collections.abc import Coroutine
+from contextlib import ExitStack
+from contextvars import copy_context
+from datetime import timedelta
+from typing import Any, Final, overload
 
-from rwf.errors import StoreMisconfigured
+from rwf import internals
+from rwf.aio import AsyncClient
+from rwf.client import Client
+from rwf.errors import NotIdle
+from rwf.model.retry import seconds
+from rwf.worker import Handlers, StepContext, Worker
+from rwf.worker.context import told
+from rwf.worker.drain import Drain, StepRun, Terms
+from rwf.worker.inline import run_here, run_in_loop
+
+__all__ = ["NotIdle", "StepRun", "run_until_idle"]
+
+_LEASE: Final = 30.0
+_WORKER_ID: Final = "run_until_idle"
+# How long, in seconds, a server is waited for before it is looked at again.
+_LOOK: Final = 1.0
 
 
-def fake_redis() -> Any:
-    """A redis-py client of a fakeredis server of its own."""
-    return _fakeredis().FakeRedis()
+@overload
+def run_until_idle(
+    client: Client,
+    worker_or_handlers: Worker | Handlers,
+    *,
+    skip_time: bool = True,
+    within: float | timedelta | None = None,
+    limit: int = 1000,
+) -> list[StepRun]: ...
+@overload
+def run_until_idle(
+    client: AsyncClient,
+    worker_or_handlers: Worker | Handlers,
+    *,
+    skip_time: bool = True,
+    within: float | timedelta | None = None,
+    limit: int = 1000,
+) -> Coroutine[Any, Any, list[StepRun]]: ...
+def run_until_idle(
+    client: Client | AsyncClient,
+    worker_or_handlers: Worker | Handlers,
+    *,
+    skip_time: bool = True,
+    within: float | timedelta | None = None,
+    limit: int = 1000,
+) -> list[StepRun] | Coroutine[Any, Any, list[StepRun]]:
+    """Runs everything that can run, one step after the other, and returns what ran; to be awaited
+    with an AsyncClient.
+
+    Of a worker only its handlers, queues and lease count; with :class:`~rwf.Handlers` all queues
+    are served. With a Client plain handlers run in the calling thread, and coroutines in a loop
+    made for them; with an AsyncClient coroutines run in the calling loop, and plain handlers in a
+    thread.
+
+    Where nothing can run, time passes until the next retry, deadline of a wait, or end of a lease.
+    On ``Client.fake()`` its server's clock is moved on to it, and stands still meanwhile: nothing
+    is waited for, and retries take their whole backoff, so that each run of a test is the same.
+    With ``skip_time=False`` it is waited for, which is all that can be done on a real server.
+    ``within`` (seconds or a timedelta) bounds how much time passes: with 0 only what can run now
+    does, and what waits goes on waiting. Nothing is removed at the end of its retention.
+
+    A step that there is no handler for is given back, with a warning. Timeouts of steps are not
+    enforced. Raises NotIdle after ``limit`` runs, ValueError for options that cannot be, and
+    RuntimeError where a Client is to run a coroutine in a thread that has an event loop.
+    """
+    clock = internals.clock_of(client)
+    if skip_time and clock is None:
+        raise ValueError(
+            "time can be skipped on Client.fake() alone: skip_time=False waits for timers"
+        )
+    if type(limit) is not int or limit < 1:
+        raise ValueError("limit must be an integer of 1 or more")
+    worker = worker_or_handlers if isinstance(worker_or_handlers, Worker) else None
+    handlers = worker_or_handlers if worker is None else worker.registry
+    if not isinstance(handlers, Handlers):
+        raise TypeError("run_until_idle takes a Worker or Handlers")
+    terms = Terms(
+        handlers=handlers,
+        queues=None if worker is None else worker.queues,
+        worker_id=_WORKER_ID if worker is None else worker.worker_id,
+        lease=_LEASE if worker is None else worker.lease,
+        clock=clock if skip_time else None,
+        within=None if within is None else seconds(within, "within"),
+        limit=limit,
+    )
+    drain = Drain(internals.context_of(client), terms)
+    return _run(client, drain) if isinstance(client, Client) else _run_async(client, drain)
 
 
-def fake_async_redis() -> Any:
-    """An asyncio client of a fakeredis server of its own."""
-    return _fakeredis().FakeAsyncRedis()
+def _run(client: Client, drain: Drain) -> list[StepRun]:
+    def beat(context: StepContext) -> Any:
+        return told(internals.run(client, drain.beat(context)))
+
+    with ExitStack() as stack:
+        stack.enter_context(drain.clock_held())
+        runner: asyncio.Runner | None = None
+
+        def wait(coroutine: Coroutine[Any, Any, Any]) -> Any:
+            nonlocal runner
+            if runner is None:
+                runner = stack.enter_context(asyncio.Runner())
+            return runner.run(coroutine, context=copy_context())
+
+        while (found := internals.run(client, drain.next())) is not None:
+            if isinstance(found, float):
+                time.sleep(min(found, _LOOK))
+                continue
+            handler = drain.handler_of(found)
+            if handler.needs_loop and asyncio._get_running_loop() is not None:
+                internals.run(client, drain.give_back(found))
+                raise RuntimeError(
+                    f"the handler {found.worker!r} needs an event loop, and one runs here already: "
+                    "await run_until_idle(AsyncClient.fake(), ...) instead"
+                )
+            ran = run_here(handler, StepContext(found, beat), wait)
+            internals.run(client, drain.report(found, ran))
+    return drain.ran
 
 
-def _fakeredis() -> Any:
-    try:
-        import fakeredis
-    except ImportError:
-        raise StoreMisconfigured("Client.fake() needs fakeredis: pip install rwf[fake]") from None
-    return fakeredis
+async def _run_async(client: AsyncClient, drain: Drain) -> list[StepRun]:
+    loop = asyncio.get_running_loop()
+
+    def beat(context: StepContext) -> Any:
+        beating = internals.run_async(client, drain.beat(context))
+        if asyncio._get_running_loop() is loop:
+            return beating
+        return asyncio.run_coroutine_threadsafe(beating, loop).result()
+
+    with drain.clock_held():
+        while (found := await internals.run_async(client, drain.next())) is not None:
+            if isinstance(found, float):
+                await asyncio.sleep(min(found, _LOOK))
+                continue
+            ran = await run_in_loop(drain.handler_of(found), StepContext(found, beat))
+            await internals.run_async(client, drain.report(found, ran))
+    return drain.ran

@@ -88,7 +88,7 @@ class AsyncClient(AsyncCommands, AsyncExecution, AsyncReads, AsyncOperations):
     @classmethod
     def fake(cls, *, namespace: str = "rwf") -> Self:
         """A client on a fakeredis server of its own, for unit tests (``pip install rwf[fake]``)."""
-        from rwf.testing import fake_async_redis
+        from rwf.fakes import fake_async_redis
 
         session = Session(
             namespace=namespace,

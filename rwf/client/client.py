@@ -89,7 +89,7 @@ class Client(Commands, Execution, Reads, Operations):
     @classmethod
     def fake(cls, *, namespace: str = "rwf") -> Self:
         """A client on a fakeredis server of its own, for unit tests (``pip install rwf[fake]``)."""
-        from rwf.testing import fake_redis
+        from rwf.fakes import fake_redis
 
         session = Session(
             namespace=namespace,

@@ -96,7 +96,12 @@ class Item:
 
 def complete_step(ctx: OpContext, completion: Completion) -> Op[CommandResult]:
     """One completion; raises CommandRejected when it is refused."""
-    results, _ = yield from _complete(ctx, [prepared(ctx, completion)], None, 0)
+    return (yield from report_item(ctx, prepared(ctx, completion)))
+
+
+def report_item(ctx: OpContext, item: Item) -> Op[CommandResult]:
+    """One completion that was checked; raises CommandRejected when it is refused."""
+    results, _ = yield from _complete(ctx, [item], None, 0)
     if isinstance(results[0], CommandRejected):
         raise results[0]
     return results[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -52,24 +52,29 @@ def fire(due: Due, page: Page) -> Op[Fired]:
     ctx = due.ctx
     if not page.members and not due.passed.places:
         return Fired(0, page.next_in)
+    yield from carry_out(ctx, due.partition, due.timers(page))
+    if due.passed.places:
+        yield from _follow_clock(due)
+    rest = yield from due.leave_behind(page)
+    more = rest.more or due.passed.places
+    return Fired(rest.done, 0.0 if more else rest.next_in, rest.following)
+
+
+def carry_out(ctx: OpContext, partition: int, timers: Iterable[Timer]) -> Op[None]:
+    """Carries out these timers of a partition, as far as they are due."""
     by_workflow: dict[str, list[Timer]] = {}
     apart: list[Work] = []
     over: list[str] = []
-    for timer in due.timers(page):
+    for timer in timers:
         if timer.kind == "s":
             apart.append((f"topic {timer.owner}", judge_topic(ctx, timer.owner)))
         elif timer.kind == "x":
             over.append(timer.owner)
         else:
             by_workflow.setdefault(timer.owner, []).append(timer)
-    yield from _fire_workflows(ctx, due.partition, by_workflow)
+    yield from _fire_workflows(ctx, partition, by_workflow)
     yield from _carry_out(apart)
     yield from prune_all(ctx, over)
-    if due.passed.places:
-        yield from _follow_clock(due)
-    rest = yield from due.leave_behind(page)
-    more = rest.more or due.passed.places
-    return Fired(rest.done, 0.0 if more else rest.next_in, rest.following)
 
 
 def _follow_clock(due: Due) -> Op[None]:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from rwf.errors import CommandRejected
-from rwf.model.states import CompletionStatus, PauseReason, Reason
+from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer, fill_in, pause, release, start
-from rwf.ops.complete import Completion, Item, prepared, turn
+from rwf.ops.complete import turn
 from rwf.ops.signals import await_step
 from rwf.protocol.handed import Handed
 from rwf.protocol.requests import Op
@@ -20,21 +20,11 @@ from rwf.worker.availability import PAUSE, Link
 from rwf.worker.execution import Report
 from rwf.worker.inflight import BATCH, Bench, Desk, key_of
 from rwf.worker.outcomes import Await
+from rwf.worker.verdict import instead_of_wait, storable
 
 T = TypeVar("T")
 
 _log = logging.getLogger("rwf.worker")
-
-# Refusals after which the step is no longer this worker's.
-_GONE = frozenset(
-    {
-        Reason.STALE_LEASE,
-        Reason.ALREADY_TERMINAL,
-        Reason.WORKFLOW_NOT_FOUND,
-        Reason.STEP_NOT_FOUND,
-        Reason.UNSUPPORTED_SEMANTICS,
-    }
-)
 
 
 class Carrier:
@@ -92,18 +82,8 @@ class Carrier:
         elif isinstance(report.outcome, Await):
             desk.waits.append((report.claim, report.outcome))
         else:
-            desk.finished.append((report.claim, self._prepared(report.outcome)))
+            desk.finished.append((report.claim, storable(self._runtime.ctx, report.outcome)))
         self._bench.notify()
-
-    def _prepared(self, completion: Completion) -> Item:
-        ctx = self._runtime.ctx
-        try:
-            return prepared(ctx, completion)
-        except BaseException as error:  # the user's own classes may raise anything
-            why = str(error) if isinstance(error, CommandRejected) else type(error).__name__
-            # The work was done, and to do it again would give the same.
-            failed = _failed(completion, f"the outcome cannot be stored: {why}")
-            return prepared(ctx, failed)
 
     async def _turn(self, desk: Desk) -> None:
         bench, finished, reserved = self._bench, desk.next_finished(), desk.next_reserved()
@@ -229,8 +209,8 @@ class Carrier:
             await self._carry(desk, op, 1)
         except CommandRejected as refusal:
             _log_refusal(claim, refusal)
-            if refusal.reason_code not in _GONE:
-                self.put(Report(claim, _instead(claim, refusal)))
+            if (instead := instead_of_wait(claim, refusal)) is not None:
+                self.put(Report(claim, instead))
         except Exception as error:
             if self._is_away(desk, error):
                 desk.waits.appendleft((claim, wait))
@@ -247,28 +227,6 @@ class Carrier:
                 desk.back.extendleft((claim, reason) for claim in reversed(claims))
                 return
             _log.warning("%d steps go back when their leases end: %s", len(claims), error)
-
-
-def _instead(claim: ClaimedStep, refusal: CommandRejected) -> Completion:
-    """What is reported of a step that may not wait: a bad argument stays bad, all else passes."""
-    bad = refusal.reason_code is Reason.INVALID_ARGUMENT
-    return Completion(
-        workflow_id=claim.workflow_id,
-        step=claim.step,
-        status=CompletionStatus.FAILED if bad else CompletionStatus.RETRYABLE,
-        summary=f"it may not wait: {refusal}",
-        lease=claim.lease,
-    )
-
-
-def _failed(completion: Completion, summary: str) -> Completion:
-    return Completion(
-        workflow_id=completion.workflow_id,
-        step=completion.step,
-        status=CompletionStatus.FAILED,
-        summary=summary,
-        lease=completion.lease,
-    )
 
 
 def _log_refusal(claim: ClaimedStep, refusal: CommandRejected) -> None:

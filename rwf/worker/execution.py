@@ -124,7 +124,7 @@ class Execution:
                 self.context.claim.worker,
                 self.name,
             )
-        self._finish(None if self._stopped else self._as_timed_out())
+        self._finish(None if self._stopped else verdict.of_time_out(self.context.claim))
 
     async def _run(self) -> None:
         self.context._becomes_current()
@@ -229,24 +229,9 @@ class Execution:
         """What an exception is reported as; None once the attempt is over."""
         if self._over or self._stopped:
             return None
-        claim = self.context.claim
-        outcome = verdict.outcome_in(raised)
-        if outcome is None and not isinstance(raised, asyncio.CancelledError):
-            _log.error(
-                "step %s of %s failed in attempt %d",
-                claim.step,
-                claim.workflow_id,
-                claim.attempt,
-                exc_info=raised,
-            )
-        if outcome is not None:
-            report = verdict.of_outcome(claim, outcome)
-        elif self._timed_out:
-            report = self._as_timed_out()
-        else:
-            report = verdict.of_error(claim, raised)
-        return verdict.with_traceback(report, raised) if self._tracebacks else report
-
-    def _as_timed_out(self) -> Completion:
-        claim = self.context.claim
-        return verdict.again(claim, f"timed out after {claim.timeout:g} s")
+        return verdict.of_raised(
+            self.context.claim,
+            raised,
+            timed_out=self._timed_out,
+            tracebacks=self._tracebacks,
+        )

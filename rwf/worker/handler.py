@@ -78,6 +78,11 @@ class Handler:
         self._single = len(given) == 1 and given[0].kind is not inspect.Parameter.KEYWORD_ONLY
         self._returned = _adapter(hints.get("return"))
 
+    @property
+    def needs_loop(self) -> bool:
+        """Whether it, or middleware around it, runs in an event loop."""
+        return self.is_async or bool(self.middleware.in_loop)
+
     def arguments(self, context: StepContext) -> dict[str, Any]:
         """The keyword arguments for a claimed step; raises Fail for an input that is not valid.
 

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from rwf.model.states import CompletionStatus
+from rwf.errors import CommandRejected
+from rwf.model.states import CompletionStatus, Reason
 from rwf.model.views import ClaimedStep
-from rwf.ops.complete import MAX_SUMMARY, Completion
+from rwf.ops.base import OpContext
+from rwf.ops.complete import MAX_SUMMARY, Completion, Item, prepared
 from rwf.worker.outcomes import Await, Ended, Outcome, Retry
 from rwf.worker.tracebacks import traceback_of
 
+_log = logging.getLogger("rwf.worker")
+
 # How much of an exception's text is kept with the result.
 _SHORT: Final = 500
+# Refusals after which the step is no longer its claimer's.
+_GONE: Final = frozenset(
+    {
+        Reason.STALE_LEASE,
+        Reason.ALREADY_TERMINAL,
+        Reason.WORKFLOW_NOT_FOUND,
+        Reason.STEP_NOT_FOUND,
+        Reason.UNSUPPORTED_SEMANTICS,
+    }
+)
 
 
 def completed(claim: ClaimedStep, payload: Any) -> Completion:
@@ -70,6 +85,34 @@ def of_outcome(claim: ClaimedStep, outcome: Outcome) -> Completion | Await:
     )
 
 
+def of_raised(
+    claim: ClaimedStep, raised: BaseException, *, timed_out: bool = False, tracebacks: bool = True
+) -> Completion | Await:
+    """The report of whatever a handler has raised; an exception that is no outcome is logged."""
+    report: Completion | Await
+    outcome = outcome_in(raised)
+    if outcome is not None:
+        report = of_outcome(claim, outcome)
+    elif timed_out:
+        report = of_time_out(claim)
+    else:
+        report = of_error(claim, raised)
+    if outcome is None and not isinstance(raised, asyncio.CancelledError):
+        _log.error(
+            "step %s of %s failed in attempt %d",
+            claim.step,
+            claim.workflow_id,
+            claim.attempt,
+            exc_info=raised,
+        )
+    return with_traceback(report, raised) if tracebacks else report
+
+
+def of_time_out(claim: ClaimedStep) -> Completion:
+    """The report of an attempt whose time is over."""
+    return again(claim, f"timed out after {claim.timeout:g} s")
+
+
 def of_error(claim: ClaimedStep, error: BaseException) -> Completion:
     """The report of any other exception."""
     if isinstance(error, asyncio.CancelledError):
@@ -88,6 +131,33 @@ def with_traceback(report: Completion | Await, raised: BaseException) -> Complet
     if isinstance(raised, Outcome) and raised.__cause__ is None:
         return report
     return replace(report, traceback=traceback_of(raised))
+
+
+def storable(ctx: OpContext, completion: Completion) -> Item:
+    """A report as it is sent; one of a failure instead where it cannot be stored."""
+    try:
+        return prepared(ctx, completion)
+    except BaseException as error:  # the user's own classes may raise anything
+        why = str(error) if isinstance(error, CommandRejected) else type(error).__name__
+        # The work was done, and to do it again would give the same.
+        failed = Completion(
+            workflow_id=completion.workflow_id,
+            step=completion.step,
+            status=CompletionStatus.FAILED,
+            summary=f"the outcome cannot be stored: {why}",
+            lease=completion.lease,
+        )
+        return prepared(ctx, failed)
+
+
+def instead_of_wait(claim: ClaimedStep, refusal: CommandRejected) -> Completion | None:
+    """The report of a step that may not wait: a bad argument stays bad, all else passes. None for a
+    step that is no longer its claimer's."""
+    if refusal.reason_code in _GONE:
+        return None
+    bad = refusal.reason_code is Reason.INVALID_ARGUMENT
+    status = CompletionStatus.FAILED if bad else CompletionStatus.RETRYABLE
+    return _completion(claim, status, summary=f"it may not wait: {refusal}")
 
 
 def _completion(

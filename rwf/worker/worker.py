@@ -125,6 +125,16 @@ class Worker:
         return self._terms.concurrency
 
     @property
+    def lease(self) -> float:
+        """For how long, in seconds, it claims a step at a time."""
+        return self._terms.lease
+
+    @property
+    def registry(self) -> Handlers:
+        """The registry of its handlers."""
+        return self._handlers
+
+    @property
     def handlers(self) -> tuple[str, ...]:
         """The worker names that it has handlers for."""
         return self._handlers.names

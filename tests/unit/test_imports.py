@@ -14,7 +14,7 @@ ROOT: Final = Path(__file__).parents[2] / "rwf"
 LAYERS: Final = (
     {"errors", "model"},
     {"protocol", "reachability"},
-    {"embedded", "private_files", "testing", "webhook"},
+    {"embedded", "private_files", "fakes", "webhook"},
     {"transport"},
     {"ops"},
     {"repair"},
@@ -22,7 +22,7 @@ LAYERS: Final = (
     {"client", "aio"},
     {"internals"},
     {"runtime", "availability", "threads"},
-    {"worker", "reconciler", "metrics", ""},
+    {"worker", "reconciler", "metrics", "testing", ""},
     {"console"},
     {"demo"},
     {"cli", "__main__"},
