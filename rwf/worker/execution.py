@@ -33,7 +33,7 @@ _THREAD_WAIT: Final = 0.5
 _RESOLUTION: Final = 0.001
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
     """What an attempt came to: a completion, a wait for a signal, or None when it never began, and
     its claim is to be given back; for a while, where there is a reason for that."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -100,7 +100,7 @@ class Bench:
         self.filling: dict[Key, Filling] = {}
         self.concurrency = concurrency
         self.hung = hung
-        self._begun: dict[Key, None] = {}
+        self._begun: OrderedDict[Key, None] = OrderedDict()
         self.on_the_way = 0
         self.carried = 0
         self.claiming = True
@@ -134,7 +134,7 @@ class Bench:
             return False
         self._begun[key] = None
         if len(self._begun) > _REMEMBERED:
-            del self._begun[next(iter(self._begun))]
+            self._begun.popitem(last=False)
         return True
 
     @property

@@ -34,7 +34,9 @@ _GONE: Final = frozenset(
 
 def completed(claim: ClaimedStep, payload: Any) -> Completion:
     """The report of a handler that has returned."""
-    return _completion(claim, CompletionStatus.COMPLETED, payload=payload)
+    return Completion(
+        workflow_id=claim.workflow_id, step=claim.step, payload=payload, lease=claim.lease
+    )
 
 
 def again(
