@@ -11,7 +11,8 @@ from rwf.model.result_refs import fill, references
 from rwf.model.views import ClaimedStep, WakingSignal
 from rwf.protocol.codecs import UNREADABLE, reading, time_of, value_of
 from rwf.protocol.functions.claims import StartedStep
-from rwf.protocol.records import Record
+from rwf.protocol.records import lease_of, max_attempts_of, queue_of, timeout_of
+from rwf.protocol.stored import ClaimRecord, StepRecord
 from rwf.protocol.waits import Wait
 
 _VALUE, _NULL = b"v", b"n"
@@ -20,6 +21,35 @@ _RESULTS = "r"
 _UNTOLD = "!"
 
 Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class HeldStep:
+    """What a claim is told of its step's record; ``expires`` in milliseconds since the insert."""
+
+    worker: str
+    queue: str
+    attempt: int
+    max_attempts: int
+    lease: str
+    expires: int
+    timeout: float | None
+
+    @classmethod
+    def parse(cls, step: str, record: bytes) -> HeldStep:
+        """Of the record alone what a claim needs of it: the others cost more than all of these."""
+        attempt, max_, claim, class_, options, handler = StepRecord.held_of(record)
+        token, expires = ClaimRecord.lease_of(claim)
+        number = int(attempt)
+        return cls(
+            handler.decode() or step,
+            queue_of(class_.decode()),
+            number,
+            max_attempts_of(max_.decode()),
+            lease_of(number, token.decode()),
+            int(expires),
+            timeout_of(options.decode()),
+        )
 
 
 @dataclass(slots=True)
@@ -34,7 +64,7 @@ class Handed:
 
     workflow_id: str
     step: str
-    record: Record
+    held: HeldStep
     inserted: int
     left: str = ""
     input: bytes | None = None
@@ -56,7 +86,7 @@ class Handed:
         handed = cls(
             workflow_id,
             step,
-            Record.named(step, started.record),
+            HeldStep.parse(step, started.record),
             started.inserted,
             started.unread,
             started.input,
@@ -142,19 +172,17 @@ class Handed:
     def _claimed(
         self, input_: Any, context: Any, workflow_context: Any, signal: WakingSignal | None
     ) -> ClaimedStep:
-        record, lease = self.record, self.record.lease
-        assert record.running is not None
-        assert lease is not None
+        held = self.held
         return ClaimedStep(
             workflow_id=self.workflow_id,
             step=self.step,
-            worker=record.worker,
-            queue=record.queue,
-            attempt=record.attempt,
-            max_attempts=record.max_attempts,
-            lease=lease,
-            lease_expires_at=time_of(self.inserted + record.running.expires),
-            timeout=record.timeout,
+            worker=held.worker,
+            queue=held.queue,
+            attempt=held.attempt,
+            max_attempts=held.max_attempts,
+            lease=held.lease,
+            lease_expires_at=time_of(self.inserted + held.expires),
+            timeout=held.timeout,
             input=input_,
             context=context,
             workflow_context=workflow_context,

@@ -160,11 +160,11 @@ class Record(StepRecord):
 
     @property
     def max_attempts(self) -> int:
-        return sum(map(int, self.max_.split("+")))
+        return max_attempts_of(self.max_)
 
     @property
     def queue(self) -> str:
-        return self.class_.partition(":")[0]
+        return queue_of(self.class_)
 
     @property
     def priority(self) -> int:
@@ -178,7 +178,7 @@ class Record(StepRecord):
     @property
     def lease(self) -> str | None:
         """The lease that it runs under, as a claimer knows it."""
-        return None if self.running is None else f"{self.attempt}-{self.running.token}"
+        return None if self.running is None else lease_of(self.attempt, self.running.token)
 
     @property
     def lacks_result(self) -> bool:
@@ -195,8 +195,7 @@ class Record(StepRecord):
     @property
     def timeout(self) -> float | None:
         """How long one attempt may take, in seconds."""
-        text = self.options.partition(";")[2]
-        return float(text) if text else None
+        return timeout_of(self.options)
 
     @property
     def recovering(self) -> bool:
@@ -238,6 +237,27 @@ class Record(StepRecord):
             finished_at=header.at(self.finished),
             last_transition_at=time_of(header.inserted + self.since),
         )
+
+
+def max_attempts_of(text: str) -> int:
+    """How many attempts a record says that its step has."""
+    return sum(map(int, text.split("+")))
+
+
+def queue_of(class_: str) -> str:
+    """The queue in a record's class."""
+    return class_.partition(":")[0]
+
+
+def lease_of(attempt: int, token: str) -> str:
+    """The lease that an attempt runs under, as a claimer knows it."""
+    return f"{attempt}-{token}"
+
+
+def timeout_of(options: str) -> float | None:
+    """How long one attempt may take by a record's options, in seconds."""
+    text = options.partition(";")[2]
+    return float(text) if text else None
 
 
 def edge_count(edges: str) -> int:

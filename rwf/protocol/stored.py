@@ -70,6 +70,7 @@ Counts = Annotated[dict[StepState, int], counted(STEP_CODE)]
         "position": ("position",),
         "children": ("children",),
         "parents": ("parents",),
+        "held": ("attempt", "max_", "claim", "class_", "options", "handler"),
     },
 )
 class StepRecord(Record):
@@ -101,6 +102,7 @@ class StepRecord(Record):
     place_of: ClassVar[Callable[[bytes], tuple[bytes, bytes]]]
     retry_of: ClassVar[Callable[[bytes], bytes]]
     hold_of: ClassVar[Callable[[bytes], bytes]]
+    held_of: ClassVar[Callable[[bytes], tuple[bytes, ...]]]
 
     state: State
     remaining: Digits
@@ -127,7 +129,12 @@ class StepRecord(Record):
 @record(
     "claim",
     separator=":",
-    peeks={"token": ("token",), "expires": ("expires",), "worker": ("worker",)},
+    peeks={
+        "token": ("token",),
+        "expires": ("expires",),
+        "worker": ("worker",),
+        "lease": ("token", "expires"),
+    },
 )
 class ClaimRecord(Record):
     """Who runs a step: what its record holds while it executes.
@@ -141,6 +148,7 @@ class ClaimRecord(Record):
     """
 
     expires_of: ClassVar[Callable[[bytes], bytes]]
+    lease_of: ClassVar[Callable[[bytes], tuple[bytes, bytes]]]
 
     token: Text
     expires: Number
