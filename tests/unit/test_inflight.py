@@ -1,0 +1,87 @@
+"""Who of a worker's loops is woken, and for which partition."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from rwf.reachability import Away
+from rwf.worker.inflight import Bench, Desk
+
+
+def _bench(partitions: int = 2) -> Bench:
+    return Bench(partitions, 4, Away())
+
+
+async def _settled() -> None:
+    """Lets all tasks go on until each waits."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def _two_wait(bench: Bench) -> list[asyncio.Task[Desk]]:
+    tasks = [asyncio.create_task(bench.next_desk()) for _ in range(2)]
+    await _settled()
+    return tasks
+
+
+def _done(tasks: list[asyncio.Task[Desk]]) -> list[int]:
+    return [task.result().partition for task in tasks if task.done()]
+
+
+def test_one_thing_to_carry_wakes_one_of_those_who_wait() -> None:
+    async def main() -> None:
+        bench = _bench()
+        tasks = await _two_wait(bench)
+        bench.desks[1].reserved.append(b"entry")
+        bench.notify()
+        await _settled()
+        assert _done(tasks) == [1]
+        bench.desks[1].reserved.clear()
+        bench.pass_on()
+        await _settled()
+        assert _done(tasks) == [1]
+
+    asyncio.run(main())
+
+
+def test_whoever_has_taken_something_wakes_another_where_there_is_more() -> None:
+    async def main() -> None:
+        bench = _bench()
+        tasks = await _two_wait(bench)
+        for desk in bench.desks:
+            desk.reserved.append(b"entry")
+        bench.notify()
+        await _settled()
+        assert _done(tasks) == [0]
+        bench.desks[0].reserved.clear()
+        bench.pass_on()
+        await _settled()
+        assert _done(tasks) == [0, 1]
+
+    asyncio.run(main())
+
+
+def test_one_who_was_cancelled_is_not_woken_in_place_of_another() -> None:
+    async def main() -> None:
+        bench = _bench()
+        tasks = await _two_wait(bench)
+        tasks[0].cancel()
+        await _settled()
+        bench.desks[0].reserved.append(b"entry")
+        bench.notify()
+        assert (await asyncio.wait_for(tasks[1], 5)).partition == 0
+
+    asyncio.run(main())
+
+
+def test_a_partition_that_did_not_answer_is_tried_again_after_its_pause() -> None:
+    async def main() -> None:
+        bench = _bench(1)
+        begun = time.monotonic()
+        bench.unanswered(bench.desks[0], 0.05)
+        bench.desks[0].ripe = True
+        assert (await asyncio.wait_for(bench.next_desk(), 5)).partition == 0
+        assert time.monotonic() - begun >= 0.05
+
+    asyncio.run(main())
