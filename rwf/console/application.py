@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from rwf.aio import AsyncClient
 from rwf.console.access import READ, Authorize, TokenAccess
+from rwf.console.acting import Acting
 from rwf.console.live import Hub
 from rwf.console.pages import fleet, overview, step, workflow, workflows
 from rwf.console.security import Hardened, checked_form
@@ -35,6 +36,16 @@ log = logging.getLogger("rwf.console")
 _PAGE_SECONDS: Final = 30.0
 """How long a page may take, the wait for its turn included."""
 _WEEK: Final = "public, max-age=604800, immutable"
+
+_STATUSES: Final = {
+    Reason.WORKFLOW_NOT_FOUND: 404,
+    Reason.STEP_NOT_FOUND: 404,
+    Reason.SIGNAL_NOT_FOUND: 404,
+    Reason.INVALID_ARGUMENT: 400,
+    Reason.NON_SERIALIZABLE_PAYLOAD: 400,
+    Reason.PAYLOAD_TOO_LARGE: 400,
+}
+"""Of refused commands; others are in conflict with what is stored."""
 
 Page = Callable[[Visit], Awaitable[Response]]
 Answer = Callable[[Request], Awaitable[Response]]
@@ -81,6 +92,9 @@ def build(
         Route("/static/{name}", _static, methods=["GET"]),
         Route("/healthz", _healthz, methods=["GET"]),
     ]
+    if allow_actions:
+        act = _page(console, Acting(console).answer)
+        routes.append(Route("/act/{action}", act, methods=["GET", "POST"]))
     if login is not None:
         routes += _login_routes(console, login)
     found = Starlette(
@@ -179,9 +193,8 @@ def _failed(console: Console) -> Callable[[Request, Exception], Response]:
             case NotFound():
                 return _told(console, request, 404, "Not found", str(error))
             case CommandRejected():
-                missing = (Reason.WORKFLOW_NOT_FOUND, Reason.STEP_NOT_FOUND)
-                status = 404 if error.reason_code in missing else 400
-                code = error.reason_code.replace("_", " ")
+                status = _STATUSES.get(error.reason_code, 409)
+                code = f"{error.reason_code}; next: {', '.join(error.legal_next_steps)}"
                 return _told(console, request, status, "Refused", error.message, code)
             case WorkflowInvalid():
                 return _told(console, request, 400, "Refused", error.message, error.code)

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Final
 
 _SWEEPS: Final = 6
+_ROW_SWEEPS: Final = 16
 # Dummy nodes cost as much as others; what has none is drawn as one curve over what it passes.
 _DUMMIES: Final = 2_000
 # The least distance between two neighbours of a column, of which a dummy takes less.
@@ -128,7 +129,7 @@ def _rows(
     for column in columns:
         for place, node in enumerate(column):
             rows[node] = float(place)
-    for sweep in range(_SWEEPS):
+    for sweep in range(_ROW_SWEEPS):
         for column in columns if sweep % 2 == 0 else reversed(columns):
             wanted = []
             for node in column:

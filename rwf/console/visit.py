@@ -19,26 +19,14 @@ from starlette.responses import HTMLResponse, Response
 from rwf.aio import AsyncClient
 from rwf.console import words
 from rwf.console.access import READ, Authorize
+from rwf.console.actions import COMMANDS
 from rwf.console.live import Hub
 from rwf.console.security import COOKIE, allow_origin, form_token, set_cookie, set_form_token
 from rwf.console.shared import Shared
-from rwf.model.states import Action
 
 DONE: Final = "rwf_done"
 """The cookie that tells the next page which action was carried out."""
 _DONE_SECONDS: Final = 30
-_ACTIONS: Final = (
-    Action.RECOVER_STEP,
-    Action.COMPLETE_STEP,
-    Action.DELIVER_SIGNAL,
-    Action.WITHDRAW_SIGNAL,
-    Action.REQUEST_CANCEL,
-    Action.ACKNOWLEDGE,
-    Action.SET_RETENTION,
-    Action.RESEND_CALLBACK,
-    Action.RECONCILE,
-)
-
 STATIC: Final[Mapping[str, tuple[bytes, str]]] = {
     name: (files("rwf.console").joinpath("static", name).read_bytes(), kind)
     for name, kind in (
@@ -93,7 +81,7 @@ class Console:
         actor = await self.actor(request, READ)
         if actor is None:
             raise HTTPException(403, "you may not see this")
-        allowed = [action for action in _ACTIONS if await self.actor(request, action) is not None]
+        allowed = [action for action in COMMANDS if await self.actor(request, action) is not None]
         return Visit(self, request, actor, frozenset(allowed))
 
 
