@@ -20,7 +20,7 @@ from rwf.model.states import (
     StepState,
     WorkflowState,
 )
-from rwf.protocol.callbacks import CallbackRecord
+from rwf.protocol.callbacks import StoredCallback
 from rwf.protocol.headers import Header
 from rwf.protocol.records import START, Record, Row, edges_of
 from tests.invariants_signals import Waits
@@ -140,7 +140,7 @@ def problems_of(
     yield from waits.problems(flow.records)
     for name in payload:
         kind, _, step = name.partition(":")
-        if kind == "s" and (step not in waits.waits or waits.waits[step].code != "r"):
+        if kind == "s" and (step not in waits.waits or waits.waits[step].status != "r"):
             yield f"{step} holds the payload of a signal that has not woken it last"
     yield from _walks(flow)
     yield from _callbacks(flow, partition)
@@ -360,7 +360,7 @@ def _callbacks(flow: Flow, partition: Partition) -> Iterator[str]:
     told = None
     waiting = dead = 0
     for number in range(1, header.callbacks + 1):
-        record = CallbackRecord.parse(fields[f"@{number}"])
+        record = StoredCallback.parse(fields[f"@{number}"])
         if record.event is CallbackEvent.WORKFLOW_TERMINAL:
             told = record.data
         dead += record.status is CallbackStatus.DEAD

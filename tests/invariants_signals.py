@@ -105,8 +105,8 @@ class Waits:
         """Breaches between waits, records and notices."""
         for step, record in records.items():
             wait = self.waits.get(step)
-            waiting = wait is not None and wait.code == "w"
-            expired = wait is not None and wait.code == "x"
+            waiting = wait is not None and wait.status == "w"
+            expired = wait is not None and wait.status == "x"
             if waiting != (record.state is StepState.AWAITING_SIGNAL):
                 yield f"{step} is {record.state}, its wait {wait}"
             if expired != (record.state is StepState.EXPIRED):
@@ -120,7 +120,7 @@ class Waits:
 
     def _expected(self) -> Iterator[tuple[str, int | None]]:
         for step, wait in self.waits.items():
-            if wait.code == "w" and wait.deadline is not None:
+            if wait.status == "w" and wait.deadline is not None:
                 yield step, -(-wait.deadline // 1000)
             if wait.untold or wait.left:
                 yield f"!{step}", None

@@ -13,5 +13,5 @@ return function(tx, acked)
     last = waits.numbered(workflow, wait.step, wait.n)
   end
   flush.commit(tx)
-  return { last and waits.write(last) or false, flush.header(workflow) }
+  return { last and codec.write_wait(last) or false, flush.header(workflow) }
 end

@@ -37,11 +37,11 @@ end
 local function on_record(tx, workflow, item)
   local wait = earlier_wait(workflow, item, tx.again)
   if wait and wait.call == item.call then
-    return { "accepted", waits.write(wait) }
+    return { "accepted", codec.write_wait(wait) }
   end
   if wait and wait.topic == item.topic and wait.asked == item.deadline then
     evidence.duplicate(tx, workflow, item)
-    return { "duplicate", waits.write(wait) }
+    return { "duplicate", codec.write_wait(wait) }
   end
   if wait or (item.lease ~= "" and results.of_lease(workflow, item.step, item.lease)) then
     return evidence.reject(
@@ -105,14 +105,14 @@ local function accept(tx, workflow, item)
   transitions.withdraw(tx, workflow, item.step, step)
   local wait = {
     status = "w", stamp = transaction.stamp(tx), deadline = end_of(tx, item.deadline), resolved = "",
-    signal = "", told = "", asked = item.deadline, call = item.call, actor = item.actor,
+    signal_id = "", told = "", asked = item.deadline, call = item.call, actor = item.actor,
     lease = item.lease, topic = item.topic,
   }
   waits.begin(tx, workflow, item.step, wait)
   transitions.become(tx, workflow, item.step, step, WAITING)
   evidence.accept(tx, workflow, item, "accepted", "", format("wait %d has begun", wait.n))
   expiry.expire_named(tx, workflow, { item.step })
-  return { "accepted", waits.write(wait) }
+  return { "accepted", codec.write_wait(wait) }
 end
 
 return function(tx, step, call_id, lease, deadline, signal, correlation_key, note, actor)

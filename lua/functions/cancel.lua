@@ -41,9 +41,9 @@ local function accept(tx, workflow, item)
   end
   workflow.h.review = ""
   evidence.accept(tx, workflow, item, "accepted", "", item.force and FORCED or "a cancel request stands")
-  sweep.begin(workflow, item.force)
+  local entry = sweep.begin(workflow, item.force)
   if workflow.h.head + 1 == workflow.h.tail then
-    sweep.advance(tx, workflow, 0)
+    sweep.advance(tx, workflow, entry)
   end
   return { "accepted" }
 end

@@ -12,8 +12,7 @@
 -- in another partition: it is read after this call has told how many callbacks there are, so none of these
 -- came after a dispatcher was seen.
 --
--- The removal's record stands in place of the header:
---   semantics,chunk,place,n        the next wait: chunk of steps, place in it, and the wait's number
+-- The removal's record stands in place of the header.
 -- Of a workflow with an insert key stays for a while that its id is unusable: whoever found the key just
 -- before might still insert under that id.
 local START, END = "0,1,1", "end"
@@ -108,10 +107,6 @@ local function withdraw(tx, workflow)
   transaction.count(tx, states.CALLBACK_GAUGE.d, h.dead + h.open - h.callbacks)
 end
 
-local function record_at(place)
-  return states.VERSION .. "," .. place
-end
-
 -- The waits from a place on, within one chunk of steps, and the place behind them; nil behind the last.
 local function page(workflow, from)
   local chunk, first, n = match(from, "^(%d+),(%d+),(%d+)$")
@@ -131,7 +126,7 @@ local function page(workflow, from)
         return found, chunk .. "," .. integer.text(at) .. "," .. integer.text(number)
       end
       local wait = waits.numbered(workflow, names[at], number)
-      found[#found + 1] = { names[at], wait.signal, wait.topic }
+      found[#found + 1] = { names[at], wait.signal_id, wait.topic }
     end
     n = 1
   end
@@ -161,7 +156,7 @@ local function begin(tx, workflow, asked)
   local reply = obstacle(tx, workflow, asked)
   if not reply then
     withdraw(tx, workflow)
-    transaction.set(workflow, header.UNUSABLE, record_at(START))
+    transaction.set(workflow, header.UNUSABLE, codec.write_removal({ semantics = states.VERSION, place = START }))
     workflow.gone = { ":s", ":c" }
   end
   flush.commit(tx)
@@ -174,17 +169,18 @@ return function(tx, place, dispatcher_seen, never_seen_for, first)
     local asked = { dispatcher_seen = dispatcher_seen, never_seen_for = never_seen_for, first = first }
     return begin(tx, workflow, asked)
   end
-  local semantics, from = match(workflow.raw[header.UNUSABLE] or "", "^(%d+),(.+)$")
-  if not semantics then
+  local stored = workflow.raw[header.UNUSABLE]
+  if not stored or stored == header.BURIED then
     command("ZREM", tx.keys[keyslots.TIMERS], header.removal_timer(workflow))
     return answer("gone")
   end
-  if semantics ~= states.VERSION then
+  local removal = codec.read_removal(stored)
+  if removal.semantics ~= states.VERSION then
     return answer("kept")
   end
   if place then
-    from = place
-    command("HSET", workflow.w, header.UNUSABLE, record_at(from))
+    removal.place = place
+    command("HSET", workflow.w, header.UNUSABLE, codec.write_removal(removal))
   end
-  return go_on(tx, workflow, from)
+  return go_on(tx, workflow, removal.place)
 end

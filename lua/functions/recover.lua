@@ -13,11 +13,11 @@ local function on_record(workflow, item, again)
   local number = item.command ~= "" and command("HGET", workflow.p, "!" .. item.step .. ":" .. item.command)
   if number and tonumber(number) <= workflow.h.recoveries then
     local text = recovery.stored(workflow, number)
-    return number, text, recovery.read(text).call == item.call and "accepted" or "duplicate"
+    return number, text, codec.read_session(text).call == item.call and "accepted" or "duplicate"
   end
   for at = workflow.h.recoveries, again and max(workflow.h.recoveries - RECENT, 1) or workflow.h.recoveries, -1 do
     local text = recovery.stored(workflow, at)
-    if text and recovery.read(text).call == item.call then
+    if text and codec.read_session(text).call == item.call then
       return integer.text(at), text, "accepted"
     end
   end
@@ -121,7 +121,7 @@ local function accept(tx, workflow, item)
   item.note = format('{"before":"%s","after":"%s",', before, states.NAME[transaction.step(workflow, item.step).state])
     .. sub(item.note, 2)
   evidence.accept(tx, workflow, item, "accepted", "", item.recovery .. " in session " .. number)
-  return { "accepted", number, recovery.text(session) }
+  return { "accepted", number, codec.write_session(session) }
 end
 
 return function(tx, step, call_id, command_id, action, scope, force, reopen, note, parents_chunk)

@@ -87,5 +87,5 @@ return function(keys, of_record, cursor)
     flush.commit(tx)
   end
   local name = command("HGET", t.hash, ":")
-  return { plan.repairs, where, name and match(name, "^[^|]*|(.*)$"), standing }
+  return { plan.repairs, where, name and codec.topic_name(name), standing }
 end

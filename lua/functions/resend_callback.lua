@@ -35,7 +35,7 @@ local function resend(tx, workflow, item)
       return before
     end
     if c and evidence.accepted_before(workflow, item) then
-      return { "resent", outbox.text(c), workflow.static }
+      return { "resent", codec.write_callback(c), workflow.static }
     end
   end
   local reason, message = refusal(workflow, c)
@@ -53,7 +53,7 @@ local function resend(tx, workflow, item)
     outbox.move(tx, workflow, c, "p", workflow.since)
     review(workflow, "")
   end
-  return { "resent", outbox.text(c), workflow.static }
+  return { "resent", codec.write_callback(c), workflow.static }
 end
 
 return function(tx, number, call_id, note)

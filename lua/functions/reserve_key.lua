@@ -1,16 +1,15 @@
 -- reserve_key: ties an insert key to a workflow, before that workflow is inserted.
 --
 -- Bound: one reservation.
--- Writes: the reservation, "id definition milliseconds", unless there is one other than that to be replaced. One
+-- Writes: the reservation, unless there is one other than that to be replaced. One
 --   whose workflow was never made visible can be taken over once it is old.
 return function(keys, digest, workflow_id, definition, replaces)
   local now = transaction.open(keys).ms
   local held = command("HGET", keys[keyslots.KEYS], digest)
   if held and held ~= replaces then
-    local made = tonumber(match(held, " (%d+)$"))
-    return { held, made + states.INSERT_MS < now and "1" or "" }
+    return { held, codec.read_reservation(held).made + states.INSERT_MS < now and "1" or "" }
   end
-  held = workflow_id .. " " .. definition .. " " .. integer.text(now)
+  held = codec.write_reservation({ workflow = workflow_id, definition = definition, made = now })
   command("HSET", keys[keyslots.KEYS], digest, held)
   return { held, "" }
 end

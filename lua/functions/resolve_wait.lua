@@ -21,7 +21,7 @@ local function fate(tx, workflow, item, wait, signal, payload)
     return "r"
   end
   if wait.status == "r" then
-    return wait.signal == signal and "r" or "g"
+    return wait.signal_id == signal and "r" or "g"
   end
   return wait.status == "x" and "x" or "g"
 end

@@ -1,12 +1,5 @@
--- Claims: steps that run under a lease. The record of an executing step holds
---   token:expires:counted:worker
---   token      of the claim; together with the attempt it is the lease that a claimer shows,
---              "attempt-token", which so names the result row that it may stand in (results.of_lease)
---   expires    milliseconds since the workflow was inserted; a passed lease stays current until it is
---              taken away
---   counted    "1" when the claim counted an attempt, "0" after a resolved wait: it goes on with the
---              last attempt or, when that has reported, counts one by its own report
---   worker     who holds it, percent-quoted
+-- Claims: steps that run under a lease, which is "attempt-token" and so names the result row that it may stand in
+-- (results.of_lease).
 -- The claim was made when the step became executing: at the record's since. No lease ends later than the step's
 -- timeout and states.TIMEOUT_GRACE_MS after that. The partition's timers hold "l|workflow|step" at its end.
 local M = {}
@@ -15,28 +8,23 @@ M.UNCOUNTED = "=" -- what an available step holds when a signal has woken it
 local EXECUTING = { state = "e", cause = "" }
 local AVAILABLE_NOTE = '{"source":"server"}'
 
-local function read(step)
-  local token, expires, counted, worker = match(step.claim, "^([^:]*):(%d+):(%d):(.*)$")
-  return token, tonumber(expires), counted, worker
-end
-
 -- The latest end that a lease of this executing step may have, or nil.
 local function limit(step)
   local timeout = record.timeout_ms(step)
   return timeout and step.since + timeout + states.TIMEOUT_GRACE_MS
 end
 
-local function write(tx, workflow, name, step, token, expires, counted, worker)
+local function write(tx, workflow, name, step, claim, expires)
   expires = min(expires, limit(step) or expires)
-  step.claim = token .. ":" .. integer.text(expires) .. ":" .. counted .. ":" .. worker
+  claim.expires = expires
+  step.claim = codec.write_claim(claim)
   workflow.dirty[name] = true
   transaction.set_timer(tx, workflow, "l", name, workflow.h.inserted + expires)
 end
 
 -- When an executing step's lease ends, from the workflow's insertion on; and that as a server's time.
 function M.expires(step)
-  local _, expires = read(step)
-  return expires
+  return codec.claim_expires(step.claim)
 end
 
 function M.due(workflow, step)
@@ -45,12 +33,12 @@ end
 
 -- The lease that an executing step is under; "" for any other.
 function M.lease(step)
-  return step.state == "e" and step.attempt .. "-" .. (read(step)) or ""
+  return step.state == "e" and step.attempt .. "-" .. codec.claim_token(step.claim) or ""
 end
 
 -- Who runs an executing step, percent-quoted.
 function M.worker(step)
-  return match(step.claim, "^[^:]*:%d+:%d:(.*)$")
+  return codec.claim_worker(step.claim)
 end
 
 -- Whether a call with this token has made the current claim of a step, and its lease has not passed.
@@ -58,8 +46,7 @@ function M.is_held(workflow, step, token)
   if step.state ~= "e" then
     return false
   end
-  local found, expires = read(step)
-  return found == token and expires > tonumber(workflow.since)
+  return codec.claim_token(step.claim) == token and codec.claim_expires(step.claim) > tonumber(workflow.since)
 end
 
 -- The note of a report, with who ran the step and when that was claimed (ms) put in front. Nobody runs a step that is
@@ -86,25 +73,24 @@ function M.start(tx, workflow, name, step, token, worker, lease_ms)
   if workflow.h.started == "" then
     workflow.h.started = workflow.since
   end
-  write(tx, workflow, name, step, token, workflow.since + lease_ms, counted, worker)
+  local claim = { token = token, expires = 0, counted = counted, worker = worker }
+  write(tx, workflow, name, step, claim, workflow.since + lease_ms)
 end
 
 -- Has the lease end that much later than now.
 function M.extend(tx, workflow, name, step, lease_ms)
-  local token, _, counted, worker = read(step)
-  write(tx, workflow, name, step, token, workflow.since + lease_ms, counted, worker)
+  write(tx, workflow, name, step, codec.read_claim(step.claim), workflow.since + lease_ms)
 end
 
 -- Has the lease end that much earlier.
 function M.shorten(tx, workflow, name, step, by_ms)
-  local token, expires, counted, worker = read(step)
-  write(tx, workflow, name, step, token, max(expires - by_ms, 0), counted, worker)
+  local claim = codec.read_claim(step.claim)
+  write(tx, workflow, name, step, claim, max(claim.expires - by_ms, 0))
 end
 
 -- Gives an unstarted step back, to the place that it had; the claim has counted nothing.
 function M.hand_back(tx, workflow, name, step)
-  local _, _, counted = read(step)
-  local order = step.order
+  local counted, order = codec.read_claim(step.claim).counted, step.order
   transitions.withdraw(tx, workflow, name, step)
   if counted == "1" then
     step.attempt = integer.text(step.attempt - 1)
@@ -128,12 +114,12 @@ end
 -- Takes a passed lease away: the step runs again, if it has an attempt left. The evidence tells a lease that could
 -- not be extended, because of the step's timeout, from one that nobody has extended.
 function M.lapse(tx, workflow, name, step)
-  local token, expires, _, worker = read(step)
+  local held = codec.read_claim(step.claim)
   local item = { action = "claim", scope = "step", step = name, call = "", note = AVAILABLE_NOTE }
-  local timed_out = expires >= (limit(step) or expires + 1)
+  local timed_out = held.expires >= (limit(step) or held.expires + 1)
   evidence.accept(
     tx, workflow, item, "accepted", timed_out and "timed_out" or "lease_expired",
-    "the lease " .. step.attempt .. "-" .. token .. " of " .. worker
+    "the lease " .. step.attempt .. "-" .. held.token .. " of " .. held.worker
       .. (timed_out and " has ended with the step's timeout" or " has expired")
   )
   transaction.count(tx, "le", 1)

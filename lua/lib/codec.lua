@@ -4,7 +4,7 @@ local M = {}
 -- Texts as numbers; the small ones are kept, as reading one costs as much as a dozen look-ups.
 local NUMBERS = { [""] = 0 }
 
-local function number(digits)
+local function to_number(digits)
   local found = NUMBERS[digits]
   if not found then
     found = digits + 0
@@ -23,6 +23,11 @@ local PATTERN_2 =
 local PATTERN_3 =
   "^(%a),([paewrcfdxt]),(%d+),([^,]*),([^,]*),([^,]*),(%d+),(%d+),(%d+)(,?[^|]*)|([^|]*)|([^|]*"
   .. ")|(.*)$"
+local PATTERN_4 =
+  "^(%d+),([wrxya]),(%d+),(%-?%d*),(%d*),([^,]*),([wxrg]?),([%d+]*),([^,]*),([^,~]*)~?([^,]*),("
+  .. "[^,|]*)(,?[^|]*)|(.*)$"
+local PATTERN_5 =
+  "^(%d+),([^,]*),([^,]*),([^,]*),([%l_]+),([%l_]+),(1?),(1?),(%d+)(,?[^|]*)|([^|]*)|(.*)$"
 
 -- step: state,remaining,since,order,attempt,max,reported,started,finished,cause,due,walked,
 --   claim|class|position|payloads|options|children|parents|handler
@@ -66,7 +71,7 @@ end
 function M.step_position(text)
   local position =
     match(text, "^[^|]*|[^|]*|(%d+)")
-  return position and number(position)
+  return position and to_number(position)
 end
 
 function M.step_children(text)
@@ -88,6 +93,37 @@ function M.write_step_lead(state, remaining, since, order, tail)
   return state .. "," .. remaining .. "," .. since .. "," .. order .. tail
 end
 
+-- claim: token:expires:counted:worker
+function M.read_claim(text)
+  local token, expires, counted, worker, more =
+    match(text, "^([^:]*):(%d+):([01]):([^:]*)(:?.*)$")
+  if not token then
+    error(states.UNREADABLE)
+  end
+  return {
+    token = token, expires = to_number(expires), counted = counted, worker = worker, more = more,
+  }
+end
+
+function M.write_claim(r)
+  return r.token .. ":" .. integer.text(r.expires) .. ":" .. r.counted .. ":" .. r.worker
+    .. (r.more or "")
+end
+
+function M.claim_token(text)
+  return match(text, "^([^:]*)")
+end
+
+function M.claim_expires(text)
+  local expires =
+    match(text, "^[^:]*:(%d+)")
+  return expires and to_number(expires)
+end
+
+function M.claim_worker(text)
+  return match(text, "^[^:]*:%d+:[01]:([^:]*)")
+end
+
 -- header: semantics,definition,steps,inserted,retention,context,name
 function M.header_semantics(text)
   return match(text, "^(%d+)")
@@ -96,7 +132,7 @@ end
 function M.header_opening(text)
   local semantics, steps, inserted, retention, context =
     match(text, "^(%d+),%d+,(%d+),(%d+),(%d*),(c?)")
-  return semantics, steps and number(steps), inserted and inserted + 0, retention, context
+  return semantics, steps and to_number(steps), inserted and inserted + 0, retention, context
 end
 
 function M.set_header_inserted(text, value)
@@ -118,10 +154,10 @@ function M.read_counts(text)
     error(states.UNREADABLE)
   end
   local found = {
-    p = number(p), a = number(a), e = number(e), w = number(w), r = number(r), c = number(c),
-    f = number(f), d = number(d), x = number(x), t = number(t), last = last, started = started,
-    finished = "", cancel = "", head = 0, tail = 0, callbacks = 0, open = 0, dead = 0,
-    recoveries = 0, review = "", recovering = "", more = "",
+    p = to_number(p), a = to_number(a), e = to_number(e), w = to_number(w), r = to_number(r),
+    c = to_number(c), f = to_number(f), d = to_number(d), x = to_number(x), t = to_number(t),
+    last = last, started = started, finished = "", cancel = "", head = 0, tail = 0, callbacks = 0,
+    open = 0, dead = 0, recoveries = 0, review = "", recovering = "", more = "",
   }
   if rest ~= "" then
     local finished, cancel, head, tail, callbacks, open, dead, recoveries, review, recovering, more =
@@ -131,12 +167,12 @@ function M.read_counts(text)
     end
     found.finished = finished
     found.cancel = cancel
-    found.head = number(head)
-    found.tail = number(tail)
-    found.callbacks = number(callbacks)
-    found.open = number(open)
-    found.dead = number(dead)
-    found.recoveries = number(recoveries)
+    found.head = to_number(head)
+    found.tail = to_number(tail)
+    found.callbacks = to_number(callbacks)
+    found.open = to_number(open)
+    found.dead = to_number(dead)
+    found.recoveries = to_number(recoveries)
     found.review = review
     found.recovering = recovering
     found.more = more
@@ -178,7 +214,7 @@ end
 function M.acknowledgement_recoveries(text)
   local recoveries =
     match(text, "^(%d+)")
-  return recoveries and number(recoveries)
+  return recoveries and to_number(recoveries)
 end
 
 -- row: asked,status,stamp,call,command,lease,open,released,
@@ -201,6 +237,249 @@ function M.write_row(r)
   return r.asked .. "," .. r.status .. "," .. r.stamp .. "," .. r.call .. "," .. r.command .. ","
     .. r.lease .. "," .. r.open .. "," .. r.released .. "," .. r.cancelled .. (r.more or "") .. "|"
     .. r.released_names .. "|" .. r.cancelled_names .. "|" .. r.note
+end
+
+-- put_off: attempt|row
+function M.read_put_off(text)
+  local attempt, more, row =
+    match(text, "^(%d+)(,?[^|]*)|(.*)$")
+  if not attempt or (more ~= "" and byte(more) ~= 44) then
+    error(states.UNREADABLE)
+  end
+  return {
+    attempt = attempt, more = more, row = row,
+  }
+end
+
+function M.write_put_off(r)
+  return r.attempt .. (r.more or "") .. "|" .. r.row
+end
+
+-- evidence: stamp|action|scope|step|status|reason|call|message|note
+function M.write_evidence(r)
+  return r.stamp .. (r.more or "") .. "|" .. r.action .. "|" .. r.scope .. "|" .. r.step .. "|"
+    .. r.status .. "|" .. r.reason .. "|" .. r.call .. "|" .. r.message .. "|" .. r.note
+end
+
+function M.evidence_answer(text)
+  return match(text, "^(%d+)[^|]*|[^|]*|[^|]*|[^|]*|([^|]*)|([^|]*)|([^|]*)|([^|]*)")
+end
+
+function M.evidence_call(text)
+  return match(text, "^[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|([^|]*)")
+end
+
+-- wait: n,status,stamp,deadline,resolved,signal_id,told,left,asked,call~actor,lease|topic
+function M.read_wait(text)
+  local n, status, stamp, deadline, resolved, signal_id, told, left, asked, call, actor, lease, more,
+    topic =
+    match(text, PATTERN_4)
+  if not n then
+    error(states.UNREADABLE)
+  end
+  return {
+    n = to_number(n), status = status, stamp = stamp, deadline = deadline, resolved = resolved,
+    signal_id = signal_id, told = told, left = left, asked = asked, call = call, actor = actor,
+    lease = lease, more = more, topic = topic,
+  }
+end
+
+function M.write_wait(r)
+  return integer.text(r.n) .. "," .. r.status .. "," .. r.stamp .. "," .. r.deadline .. ","
+    .. r.resolved .. "," .. r.signal_id .. "," .. r.told .. "," .. r.left .. "," .. r.asked .. ","
+    .. r.call .. (r.actor ~= "" and "~" .. r.actor or "") .. "," .. r.lease .. (r.more or "") .. "|"
+    .. r.topic
+end
+
+-- topic: first,last,counted,handed,workflow_id,step,n|name
+function M.read_topic(text)
+  local first, last, counted, handed, workflow_id, step, n, more, name =
+    match(text, "^(%d+),(%d+),(%d+),(%d*),([^,]*),([^,]*),(%d*)(,?[^|]*)|(.*)$")
+  if not first or (more ~= "" and byte(more) ~= 44) then
+    error(states.UNREADABLE)
+  end
+  return {
+    first = first + 0, last = last + 0, counted = counted + 0, handed = handed,
+    workflow_id = workflow_id, step = step, n = n, more = more, name = name,
+  }
+end
+
+function M.write_topic(r)
+  return integer.text(r.first) .. "," .. integer.text(r.last) .. "," .. integer.text(r.counted)
+    .. "," .. r.handed .. "," .. r.workflow_id .. "," .. r.step .. "," .. r.n .. (r.more or "")
+    .. "|" .. r.name
+end
+
+function M.topic_name(text)
+  return match(text, "^[^|]*|(.*)")
+end
+
+function M.topic_handed(text)
+  return match(text, "^%d+,%d+,%d+,(%d*)")
+end
+
+-- signal: status,stamp,call~actor,workflow_id,step,n|dedupe
+function M.read_signal(text)
+  local status, stamp, call, actor, workflow_id, step, n, more, dedupe =
+    match(text, "^([kc]),(%d+),([^,~]*)~?([^,]*),([^,]*),([^,]*),(%d*)(,?[^|]*)|(.*)$")
+  if not status or (more ~= "" and byte(more) ~= 44) then
+    error(states.UNREADABLE)
+  end
+  return {
+    status = status, stamp = stamp, call = call, actor = actor, workflow_id = workflow_id,
+    step = step, n = n, more = more, dedupe = dedupe,
+  }
+end
+
+function M.write_signal(r)
+  return r.status .. "," .. r.stamp .. "," .. r.call .. (r.actor ~= "" and "~" .. r.actor or "")
+    .. "," .. r.workflow_id .. "," .. r.step .. "," .. r.n .. (r.more or "") .. "|" .. r.dedupe
+end
+
+-- known: n,state,stamp
+function M.read_known(text)
+  local n, state, stamp, more =
+    match(text, "^(%d+),([wxrg]),(%d+)(,?.*)$")
+  if not n or (more ~= "" and byte(more) ~= 44) then
+    error(states.UNREADABLE)
+  end
+  return {
+    n = n, state = state, stamp = stamp, more = more,
+  }
+end
+
+function M.write_known(r)
+  return r.n .. "," .. r.state .. "," .. r.stamp .. (r.more or "")
+end
+
+function M.known_wait(text)
+  return match(text, "^(%d+),([wxrg]),(%d+)")
+end
+
+-- callback: event,since,status,attempts,due,token|fields
+function M.read_callback(text)
+  local event, since, status, attempts, due, token, more, fields =
+    match(text, "^([tr]),(%d+),([pldx]),(%d+),(%d*),([^,|]*)(,?[^|]*)|(.*)$")
+  if not event then
+    error(states.UNREADABLE)
+  end
+  return {
+    event = event, since = since, status = status, attempts = attempts, due = due, token = token,
+    more = more, fields = fields,
+  }
+end
+
+function M.write_callback(r)
+  return r.event .. "," .. r.since .. "," .. r.status .. "," .. r.attempts .. "," .. r.due .. ","
+    .. r.token .. (r.more or "") .. "|" .. r.fields
+end
+
+-- traversal: origin|left
+function M.read_traversal(text)
+  local origin, more, left =
+    match(text, "^([^,|]*)(,?[^|]*)|(.*)$")
+  if not origin then
+    error(states.UNREADABLE)
+  end
+  return {
+    origin = origin, more = more, left = left,
+  }
+end
+
+function M.write_traversal(r)
+  return r.origin .. (r.more or "") .. "|" .. r.left
+end
+
+-- session: stamp,call,command,step,action,scope,reopen,done,count|changes|note
+function M.read_session(text)
+  local stamp, call, command_, step, action, scope, reopen, done, count, more, changes, note =
+    match(text, PATTERN_5)
+  if not stamp or (more ~= "" and byte(more) ~= 44) then
+    error(states.UNREADABLE)
+  end
+  return {
+    stamp = stamp, call = call, command = command_, step = step, action = action, scope = scope,
+    reopen = reopen, done = done, count = to_number(count), more = more, changes = changes,
+    note = note,
+  }
+end
+
+function M.write_session(r)
+  return r.stamp .. "," .. r.call .. "," .. r.command .. "," .. r.step .. "," .. r.action .. ","
+    .. r.scope .. "," .. r.reopen .. "," .. r.done .. "," .. integer.text(r.count) .. (r.more or "")
+    .. "|" .. r.changes .. "|" .. r.note
+end
+
+-- change: step:before:after
+function M.write_change(r)
+  return r.step .. ":" .. r.before .. ":" .. r.after .. (r.more or "")
+end
+
+-- place: number,phase,position,chunk,count,length,note
+function M.read_place(text)
+  local number, phase, position, chunk, count, length, note, more =
+    match(text, "^(%d+),([mp]),(%d+),(%d+),(%d+),(%d+),(%w*)(,?.*)$")
+  if not number or (more ~= "" and byte(more) ~= 44) then
+    error(states.UNREADABLE)
+  end
+  return {
+    number = number, phase = phase, position = to_number(position), chunk = to_number(chunk),
+    count = to_number(count), length = to_number(length), note = note, more = more,
+  }
+end
+
+function M.write_place(r)
+  return r.number .. "," .. r.phase .. "," .. integer.text(r.position) .. ","
+    .. integer.text(r.chunk) .. "," .. integer.text(r.count) .. "," .. integer.text(r.length) .. ","
+    .. r.note .. (r.more or "")
+end
+
+-- pause: number,reason,due,mark,worker
+function M.write_pause(r)
+  return integer.text(r.number) .. "," .. r.reason .. "," .. r.due .. "," .. r.mark .. ","
+    .. r.worker .. (r.more or "")
+end
+
+function M.pause_row(text)
+  local number, reason, mark =
+    match(text, "^(%d+),([%l_]+),%d+,([%d:]+)")
+  return number and to_number(number), reason, mark
+end
+
+-- reservation: workflow definition made
+function M.read_reservation(text)
+  local workflow, definition, made, more =
+    match(text, "^([^ ]*) ([^ ]*) (%d+)( ?.*)$")
+  if not workflow or (more ~= "" and byte(more) ~= 32) then
+    error(states.UNREADABLE)
+  end
+  return {
+    workflow = workflow, definition = definition, made = made + 0, more = more,
+  }
+end
+
+function M.write_reservation(r)
+  return r.workflow .. " " .. r.definition .. " " .. integer.text(r.made) .. (r.more or "")
+end
+
+function M.reservation_workflow(text)
+  return match(text, "^([^ ]*)")
+end
+
+-- removal: semantics,place
+function M.read_removal(text)
+  local semantics, more, place =
+    match(text, "^(%d+)(;?[^,]*),(.*)$")
+  if not semantics or (more ~= "" and byte(more) ~= 59) then
+    error(states.UNREADABLE)
+  end
+  return {
+    semantics = semantics, more = more, place = place,
+  }
+end
+
+function M.write_removal(r)
+  return r.semantics .. (r.more or "") .. "," .. r.place
 end
 
 return M

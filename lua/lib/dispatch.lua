@@ -152,7 +152,7 @@ local function answer(entry, room)
   local wait = workflow.waited and waits.latest(workflow, name)
   if wait and wait.status == "r" then
     local whole
-    reply[4] = waits.write(wait)
+    reply[4] = codec.write_wait(wait)
     reply[5], whole = M.payload(workflow, "s:" .. name, room)
     left = whole and left or left .. "s"
   end

@@ -1,13 +1,14 @@
 -- Evidence: durable entries that tell what was refused, repeated or decided.
---   stamp|action|scope|step|status|reason|call|message|note
 -- Two lists a workflow: what was accepted, and the noise (refusals and duplicates), which goes first
 -- when there is too much. Commands on an unknown workflow go to the partition's log. The note is the
 -- client's own JSON, and may hold anything.
 local M = {}
 
 local function entry(stamp, item, status, reason, message)
-  return stamp .. "|" .. item.action .. "|" .. item.scope .. "|" .. item.step .. "|" .. status .. "|"
-    .. reason .. "|" .. item.call .. "|" .. message .. "|" .. item.note
+  return codec.write_evidence({
+    stamp = stamp, action = item.action, scope = item.scope, step = item.step, status = status, reason = reason,
+    call = item.call, message = message, note = item.note,
+  })
 end
 
 -- Plans an entry for what was decided beside the command itself.
@@ -101,8 +102,7 @@ function M.refused_before(tx, workflow, item)
   local list = workflow.h and workflow.n or tx.keys[keyslots.LOG]
   local recent = command("LRANGE", list, RECENT, "-1")
   for i = #recent, 1, -1 do
-    local stamp, status, reason, id, message =
-      match(recent[i], "^(%d+)|[^|]*|[^|]*|[^|]*|([^|]*)|([^|]*)|([^|]*)|([^|]*)|")
+    local stamp, status, reason, id, message = codec.evidence_answer(recent[i])
     if id == item.call then
       item.noted = true
       return status == "rejected" and { "rejected", reason, stamp, message } or nil
@@ -115,7 +115,7 @@ end
 function M.accepted_before(workflow, item)
   local recent = command("LRANGE", workflow.e, RECENT, "-1")
   for i = #recent, 1, -1 do
-    if match(recent[i], "^%d+|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|([^|]*)|") == item.call then
+    if codec.evidence_call(recent[i]) == item.call then
       return true
     end
   end

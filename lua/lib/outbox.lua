@@ -1,35 +1,17 @@
 -- Callbacks: what the host is to be told, written in the call that causes it.
--- A callback's record is a field of its workflow's hash, "@n", n from 1 to header.callbacks:
---   event,since,status,attempts,due,token|fields
---   event      t workflow.terminal, whose fields are "state,cause"; r workflow.recovery_completed, whose
---              fields are JSON without its braces
---   status     p pending, l leased to a dispatcher, d delivered, x dead
---   attempts   how often it was claimed since it was written or sent again
---   due        when it may be claimed; while leased, when the lease ends; empty once delivered or dead
---   token      of the latest claim, until it is sent again
--- Times are milliseconds since the workflow was inserted. The partition's outbox holds those that are
--- pending or leased, "workflow|n" at the time when they are due: derived, like the header's open and dead.
+-- The partition's outbox holds those that are pending or leased, "workflow|n" at the time when they are due: derived,
+-- like the header's open and dead.
 local M = {}
 local OPEN = { p = 1, l = 1, d = 0, x = 0 }
 local DEAD = { p = 0, l = 0, d = 0, x = 1 }
-
-function M.parse(number, text)
-  local event, since, status, attempts, due, token, fields =
-    match(text, "^(%a),(%d+),(%a),(%d+),(%d*),([^,|]*)|(.*)$")
-  if not event then
-    error(states.UNREADABLE)
-  end
-  return {
-    number = number, event = event, since = since, status = status, attempts = attempts, due = due,
-    token = token, fields = fields,
-  }
-end
 
 -- A callback's text taken apart, once in a call: what a call plans is seen by what it does next.
 local function opened(workflow, number, text)
   workflow.callbacks = workflow.callbacks or {}
   if text and not workflow.callbacks[number] then
-    workflow.callbacks[number] = M.parse(number, text)
+    local c = codec.read_callback(text)
+    c.number = number
+    workflow.callbacks[number] = c
   end
   return workflow.callbacks[number]
 end
@@ -80,11 +62,6 @@ function M.item(number, token)
   }
 end
 
-function M.text(c)
-  return c.event .. "," .. c.since .. "," .. c.status .. "," .. c.attempts .. "," .. c.due .. ","
-    .. c.token .. "|" .. c.fields
-end
-
 function M.member(workflow, number)
   return workflow.id .. "|" .. number
 end
@@ -107,11 +84,11 @@ function M.drop(tx, workflow, number)
 end
 
 local function save(tx, workflow, c)
-  transaction.set(workflow, "@" .. c.number, M.text(c))
+  transaction.set(workflow, "@" .. c.number, codec.write_callback(c))
   M.place(tx, workflow, c)
 end
 
--- Plans a callback. Fields that are not the terminal event's are JSON, with the braces left out.
+-- Plans a callback.
 function M.write(tx, workflow, event, fields)
   local h = workflow.h
   h.callbacks, h.open = h.callbacks + 1, h.open + 1

@@ -1,14 +1,4 @@
 -- Pauses: a claimed step that its claimer could not begin was given back, uncounted, and is retryable for a while.
--- The field "z:step" of the payload hash tells of the latest pause:
---   number,code,due,mark,worker
---   number     how many there were in a row; each lasts twice as long as the last one, up to a bound
---   code       why: no_handler, input_too_large or input_unreadable
---   due        when it ends: the due of the record, as long as it lasts
---   mark       what the step had reported when it began: its latest attempt with a row, the number of its latest wait,
---              the stamp of its latest uncounted retry, "2:0:0". Once these have moved on, somebody has run the
---              step, and its next pause is the first of a new row
---   worker     who gave the step back, percent-quoted
--- Meanwhile the record keeps the step's place in the queue, and whether its next claim counts (order, claim).
 local M = {}
 
 local PAUSED = { state = "r", cause = "" }
@@ -27,9 +17,8 @@ end
 
 -- How many pauses for this reason a step has had in a row.
 local function in_a_row(workflow, name, code, mark)
-  local before = command("HGET", workflow.p, "z:" .. name) or ""
-  local number, was, had = match(before, "^(%d+),([%l_]+),%d+,([%d:]+),")
-  return was == code and had == mark and tonumber(number) or 0
+  local number, was, had = codec.pause_row(command("HGET", workflow.p, "z:" .. name) or "")
+  return was == code and had == mark and number or 0
 end
 
 -- Gives a claimed step back for a while. Only the first pause in a row is evidence: a step may be given back for
@@ -54,9 +43,9 @@ function M.begin(tx, workflow, name, step, code)
   if not known then
     return
   end
-  results.set(
-    workflow, "z:" .. name, integer.text(number) .. "," .. code .. "," .. step.due .. "," .. mark .. "," .. worker
-  )
+  results.set(workflow, "z:" .. name, codec.write_pause({
+    number = number, reason = code, due = step.due, mark = mark, worker = worker,
+  }))
   if number == 1 then
     local item = { action = "claim", scope = "step", step = name, call = "", note = NOTE }
     evidence.accept(tx, workflow, item, "accepted", code, worker .. MESSAGES[code])

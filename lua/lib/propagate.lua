@@ -4,7 +4,6 @@
 -- A call walks at most states.EDGES_PER_CALL edges. What is left is durable: each unfinished step's
 -- record says how many chunks of its edges have been walked, and a numbered entry of the workflow's
 -- hash (">n", from header.head up to header.tail) says which steps these are:
---   origin|name,name,...           origin = step:attempt of the completion, empty for an insert
 -- A cancel request's entry is in sweep.lua, a recovery's in recovery.lua. Entries are finished in their order, by
 -- whoever calls advance. As every edge is walked exactly once, a child's count of unresolved parents is exact however
 -- the work is cut.
@@ -20,8 +19,8 @@ function M.timer(workflow)
 end
 
 -- Writes one of the entries; the timer follows (flush.lua).
-function M.put(workflow, number, text)
-  transaction.set(workflow, ">" .. number, text)
+function M.put(workflow, number, entry)
+  transaction.set(workflow, ">" .. number, codec.write_traversal(entry))
   workflow.walked = true
 end
 
@@ -171,7 +170,7 @@ function M.append(workflow, origin, traversal, at)
   if at > #traversal.names then
     return 0
   end
-  M.put(workflow, workflow.h.tail, origin .. "|" .. concat(traversal.names, ",", at))
+  M.put(workflow, workflow.h.tail, { origin = origin, left = concat(traversal.names, ",", at) })
   workflow.h.tail = workflow.h.tail + 1
   workflow.moved = true
   return 1
@@ -189,15 +188,15 @@ function M.drop_first(workflow)
 end
 
 -- Rewrites or removes the first entry; returns by how many its origin's entries have changed.
-local function replace_first(workflow, origin, traversal)
+local function replace_first(workflow, entry, traversal)
   local change = 0
   if traversal.given > 0 then
-    local names = concat(traversal.names, ",", traversal.at, traversal.at + traversal.given - 1)
-    M.put(workflow, workflow.h.head, origin .. "|" .. names)
+    entry.left = concat(traversal.names, ",", traversal.at, traversal.at + traversal.given - 1)
+    M.put(workflow, workflow.h.head, entry)
   else
     change = -1
   end
-  change = change + M.append(workflow, origin, traversal, traversal.at + max(traversal.given, 0))
+  change = change + M.append(workflow, entry.origin, traversal, traversal.at + max(traversal.given, 0))
   if traversal.given <= 0 then
     M.drop_first(workflow)
   end
@@ -210,20 +209,19 @@ function M.advance(tx, workflow)
   if workflow.h.head >= workflow.h.tail then
     return false
   end
-  local entry = command("HGET", workflow.w, ">" .. workflow.h.head)
-  local origin, text = match(entry, "^([^|]*)|(.*)$")
-  local resume = M.resume[origin]
+  local entry = codec.read_traversal(command("HGET", workflow.w, ">" .. workflow.h.head))
+  local origin, resume = entry.origin, M.resume[entry.origin]
   if resume then
-    resume(tx, workflow, text)
+    resume(tx, workflow, entry)
     return true
   end
   local names = {}
-  for name in gmatch(text, "[^,]+") do
+  for name in gmatch(entry.left, "[^,]+") do
     names[#names + 1] = name
   end
   transaction.fetch(workflow, names)
   local traversal = M.run(tx, workflow, names)
-  local change = replace_first(workflow, origin, traversal)
+  local change = replace_first(workflow, entry, traversal)
   if origin ~= "" then
     local row = codec.read_row(command("HGET", workflow.p, "r:" .. origin))
     -- The row is written before the steps: after a call that was cut off between them it may be ahead.

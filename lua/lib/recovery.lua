@@ -1,16 +1,7 @@
 -- Recovery sessions: an operator has a step run again, skips it, or cancels it, and its descendants are
 -- placed anew from their parents' present states (contract, section 6).
 --
--- A session begins when nothing else is left to be walked, and is an entry itself (propagate.lua):
---   *recover|n,phase,position,chunk,count,length,note
---   n          its number; the record is "v:n" in the payload hash:
---              stamp,call,command,step,action,scope,reopen,done,count|step:before:after,...|client's note
---   phase      "m" marks, "p" places; both go through the steps in topological order, from the recovered
---              one on, up to position
---   chunk      where the parents of the step at position go on, when they are many; note is what is known
---              of them by then
---   count, length   of the changes in the record. It is written before the steps, so a call that was cut off
---              may have put more into it than it did; the entry says what of it holds
+-- A session begins when nothing else is left to be walked, and is an entry itself (propagate.lua).
 -- Marking holds what the session is to place: pending, with walked "h" and the state before in its claim,
 -- "<f" ("<a=" when a signal has woken it), so that none of it runs and the workflow does not end before all
 -- is marked. Placing judges every pending step by its parents. What ends meanwhile is walked behind the
@@ -23,22 +14,6 @@ local PENDING = { state = "p", cause = "" }
 local RETRY, SKIP, CANCEL = "retry", "skip", "cancel"
 local DOWNSTREAM, BLOCKED = "downstream", "blocked"
 
-function M.read(text)
-  local stamp, id, command_, step, action, scope, reopen, done, count, changes, note = match(
-    text, "^(%d+),([^,]*),([^,]*),([^,]*),(%a+),(%a+),(1?),(1?),(%d+)|([^|]*)|(.*)$"
-  )
-  return {
-    stamp = stamp, call = id, command = command_, step = step, action = action, scope = scope,
-    reopen = reopen, done = done, count = tonumber(count), changes = changes, note = note,
-  }
-end
-
-function M.text(s)
-  return s.stamp .. "," .. s.call .. "," .. s.command .. "," .. s.step .. "," .. s.action .. ","
-    .. s.scope .. "," .. s.reopen .. "," .. s.done .. "," .. integer.text(s.count) .. "|" .. s.changes
-    .. "|" .. s.note
-end
-
 -- The record of one session as text, or nil.
 function M.stored(workflow, number)
   return command("HGET", workflow.p, "v:" .. number) or nil
@@ -50,7 +25,8 @@ local function changed(s, name, before, after)
   end
   s.count = s.count + 1
   if s.count <= states.LISTED then
-    s.changes = s.changes .. (s.changes == "" and "" or ",") .. name .. ":" .. before .. ":" .. after
+    local change = codec.write_change({ step = name, before = before, after = after })
+    s.changes = s.changes == "" and change or s.changes .. "," .. change
   end
 end
 
@@ -222,12 +198,10 @@ local function finish(tx, workflow, s, number)
   )
 end
 
-local function write_entry(workflow, number, s, at)
-  propagate.put(
-    workflow, workflow.h.head,
-    ORIGIN .. "|" .. number .. "," .. at.phase .. "," .. integer.text(at.position) .. ","
-      .. integer.text(at.chunk) .. "," .. integer.text(s.count) .. "," .. integer.text(#s.changes) .. "," .. at.note
-  )
+local function write_entry(workflow, s, at, entry)
+  at.count, at.length = s.count, #s.changes
+  entry.left = codec.write_place(at)
+  propagate.put(workflow, workflow.h.head, entry)
 end
 
 -- Goes on with the step at a place; false when its parents are more than the budget allows.
@@ -250,7 +224,7 @@ end
 
 -- Takes a session further, within the call's budget. A cancel request that has come meanwhile ends the
 -- marking: what it has not come to keeps its course.
-local function run(tx, workflow, number, s, at)
+local function run(tx, workflow, s, at, entry)
   local cache = {}
   while tx.budget > 0 and s.done == "" do
     local superseded = at.phase == "m" and workflow.h.cancel ~= ""
@@ -259,28 +233,25 @@ local function run(tx, workflow, number, s, at)
         break
       end
     elseif at.phase == "p" then
-      finish(tx, workflow, s, number)
+      finish(tx, workflow, s, at.number)
     else
       at.phase, at.position = "p", codec.step_position(transaction.step(workflow, s.step).static)
       at.chunk, at.note = 0, ""
     end
   end
-  results.set(workflow, "v:" .. number, M.text(s))
+  results.set(workflow, "v:" .. at.number, codec.write_session(s))
   if s.done == "" then
-    write_entry(workflow, number, s, at)
+    write_entry(workflow, s, at, entry)
   end
   workflow.moved = true
 end
 
 -- Takes the session of the workflow's first entry further.
-propagate.resume[ORIGIN] = function(tx, workflow, text)
-  local number, phase, position, chunk, count, length, note =
-    match(text, "^(%d+),(%a),(%d+),(%d+),(%d+),(%d+),(%w*)$")
-  local s = M.read(M.stored(workflow, number))
-  s.done, s.count, s.changes = "", tonumber(count), sub(s.changes, 1, tonumber(length))
-  run(tx, workflow, number, s, {
-    phase = phase, position = tonumber(position), chunk = tonumber(chunk), note = note,
-  })
+propagate.resume[ORIGIN] = function(tx, workflow, entry)
+  local at = codec.read_place(entry.left)
+  local s = codec.read_session(M.stored(workflow, at.number))
+  s.done, s.count, s.changes = "", at.count, sub(s.changes, 1, at.length)
+  run(tx, workflow, s, at, entry)
 end
 
 -- What the command does to its own step.
@@ -318,9 +289,10 @@ function M.begin(tx, workflow, item, step)
   h.recoveries, h.review, h.recovering, h.tail = h.recoveries + 1, "", "1", h.tail + 1
   local number = integer.text(h.recoveries)
   change_step(tx, workflow, s, step)
-  run(tx, workflow, number, s, {
-    phase = s.action == CANCEL and "p" or "m", position = codec.step_position(step.static), chunk = 0, note = "",
-  })
+  run(tx, workflow, s, {
+    number = number, phase = s.action == CANCEL and "p" or "m", position = codec.step_position(step.static),
+    chunk = 0, note = "",
+  }, { origin = ORIGIN })
   return number, s
 end
 

@@ -1,7 +1,7 @@
 -- Result rows: one for each attempt that reported, in fields "r:step:attempt" of the payload hash,
 -- with the payload's bytes, when there are any, in "o:step:attempt", and the handler's traceback in
 -- "t:step:attempt". For each command id that a caller gave, "@step:command" says where it is on record: "r:attempt".
--- The latest retry that counted no attempt is "q:step": attempt|row.
+-- The latest retry that counted no attempt is "q:step".
 local M = {}
 
 -- Adds names to one of the row's two lists, as far as the list goes; count is that before them.
@@ -72,22 +72,23 @@ end
 
 -- Plans the row of a retry that counts no attempt, in place of the last one's.
 function M.keep_put_off(workflow, name, attempt, text)
-  M.set(workflow, "q:" .. name, attempt .. "|" .. text)
+  M.set(workflow, "q:" .. name, codec.write_put_off({ attempt = attempt, row = text }))
 end
 
 -- The row of the latest retry of a step that counted no attempt, or nil: also for one that a call left which was
 -- cut off before the step's record was written, as the record is older then.
 function M.put_off(workflow, name)
-  local attempt, text = match(command("HGET", workflow.p, "q:" .. name) or "", "^(%d+)|(.*)$")
-  local row = attempt and codec.read_row(text)
-  if not row then
+  local stored = command("HGET", workflow.p, "q:" .. name)
+  if not stored then
     return nil
   end
+  local latest = codec.read_put_off(stored)
+  local row = codec.read_row(latest.row)
   local since = tonumber(transaction.step(workflow, name).since) or 0
   if workflow.h.inserted + since < floor(sub(row.stamp, 1, -5) / 1000) then
     return nil
   end
-  row.attempt, row.text = attempt, text
+  row.attempt, row.text = latest.attempt, latest.row
   return row
 end
 

@@ -1,6 +1,5 @@
 -- What a cancel request does to the steps of a workflow: all that have not ended and do not run are
 -- cancelled, a chunk of steps at a time, in an entry among those that are still to be walked (propagate.lua):
---   *cancel|n                      n: the next chunk
 -- Edges of the steps that end so need no walking, as every child ends in the same way. Steps that run are left
 -- to report, unless the request is forced: then their leases are taken away. The field ":f" of the workflow's hash
 -- says so, by the time of the request that is forced; it outlives a request that was closed, and is none of a later.
@@ -20,7 +19,7 @@ function M.is_forced(workflow)
   return workflow.forced or command("HGET", workflow.w, FORCED) == requested_at(workflow)
 end
 
--- Puts the sweep behind all that is still to be walked.
+-- Puts the sweep behind all that is still to be walked; returns its entry.
 function M.begin(workflow, forced)
   if forced then
     workflow.forced = true
@@ -28,9 +27,11 @@ function M.begin(workflow, forced)
   elseif M.is_forced(workflow) then -- by another of the same millisecond, which was closed
     transaction.remove(workflow, FORCED)
   end
-  propagate.put(workflow, workflow.h.tail, ORIGIN .. "|0")
+  local entry = { origin = ORIGIN, left = "0" }
+  propagate.put(workflow, workflow.h.tail, entry)
   workflow.h.tail = workflow.h.tail + 1
   workflow.moved = true
+  return entry
 end
 
 -- Ends one step so, which is open.
@@ -51,9 +52,9 @@ local function take_lease(tx, workflow, name)
   M.cancel(tx, workflow, name)
 end
 
--- Sweeps this chunk, which the workflow's first entry names.
-function M.advance(tx, workflow, chunk)
-  local names = {}
+-- Sweeps the chunk that the workflow's first entry names.
+function M.advance(tx, workflow, entry)
+  local chunk, names = tonumber(entry.left), {}
   for name in gmatch(command("HGET", workflow.w, "#" .. integer.text(chunk)), "[^,]+") do
     names[#names + 1] = name
   end
@@ -73,7 +74,8 @@ function M.advance(tx, workflow, chunk)
     end
   end
   if (chunk + 1) * states.CHUNK < workflow.h.steps then
-    propagate.put(workflow, workflow.h.head, ORIGIN .. "|" .. integer.text(chunk + 1))
+    entry.left = integer.text(chunk + 1)
+    propagate.put(workflow, workflow.h.head, entry)
   else
     propagate.drop_first(workflow)
   end
@@ -81,8 +83,6 @@ function M.advance(tx, workflow, chunk)
   tx.budget = 0
 end
 
-propagate.resume[ORIGIN] = function(tx, workflow, text)
-  M.advance(tx, workflow, tonumber(text))
-end
+propagate.resume[ORIGIN] = M.advance
 
 return M

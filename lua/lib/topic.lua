@@ -1,21 +1,7 @@
 -- A topic: a signal's name and a correlation key, at its home partition. It knows the signals that came,
 -- and which steps wait for one; it decides which signal goes to which wait.
 --
--- Its hash, the record of truth:
---   ":"       first,last,counted,number,workflow,step,n|name|key
---             first and last bound the signals that are kept, by number; counted: the latest whose first
---             verdict was noted; then the outstanding hand-off, or nothing: which signal is
---             to wake which wait. There is one at most, and it is of the oldest signal kept. Numbers
---             begin at the time (us) when the topic came into being: they never come again, though
---             a topic goes when it holds nothing, and may come again.
---   "s1"      a signal: status,stamp,call,workflow,step,n|dedupe key, status "k" kept or "c" consumed,
---             by that wait; its payload, if any, is in "p1". Behind the call stands "~" and who has
---             delivered it (quoted), where that was told
---   "d..."    the number of the signal with this dedupe key
---   "lW|S"    the latest wait of step S of workflow W that the topic was told of: n,state,stamp; state
---             "w" waiting, "x" expired with its step still expired, "r" resolved, then with the signal's
---             number for a stamp, "g" otherwise over. It stays, so that what is told late, or again,
---             changes nothing; until W is removed, with the signals that W has consumed.
+-- Its hash is the record of truth: the topic's own record, its signals, and what it was told of waits (codec.lua).
 -- Its sorted set is derived from these, and read by the order of its members:
 --   w|W|stamp|S|n and x|W|stamp|S|n     waits, waiting and expired
 -- The partition's timers hold "s|digest" while a hand-off is outstanding, and else at the time when the
@@ -35,18 +21,17 @@ function M.open(tx, name, key, place)
   local at = keyslots.FIRST_WORKFLOW + 2 * ((place or 1) - 1)
   local hash = tx.keys[at]
   local text = command("HGET", hash, ":")
+  local kept = text and codec.read_topic(text)
   local t = {
     hash = hash, set = tx.keys[at + 1], digest = match(hash, ":sig:(%x+)$"),
     first = tx.us + 1, last = tonumber(tx.us), counted = tonumber(tx.us), handed = false,
-    topic = name and name .. "|" .. key or text and match(text, "^[^|]*|(.*)$"),
+    topic = name and name .. "|" .. key or kept and kept.name, more = kept and kept.more or "",
     fields = {}, members = {}, gone = {}, moved = false, expired = 0,
   }
-  if text then
-    local first, last, counted, number, workflow_id, step, n =
-      match(text, "^(%d+),(%d+),(%d+),(%d*),([^,]*),([^,]*),(%d*)|")
-    t.first, t.last, t.counted = tonumber(first), tonumber(last), tonumber(counted)
-    t.handed = number ~= ""
-      and { number = tonumber(number), workflow_id = workflow_id, step = step, n = n }
+  if kept then
+    t.first, t.last, t.counted = kept.first, kept.last, kept.counted
+    t.handed = kept.handed ~= ""
+      and { number = tonumber(kept.handed), workflow_id = kept.workflow_id, step = kept.step, n = kept.n }
   end
   return t
 end
@@ -61,12 +46,9 @@ function M.signal(t, number)
   if not text then
     return nil
   end
-  local status, stamp, id, actor, workflow_id, step, n, dedupe =
-    match(text, "^(%a),(%d+),([^,~]*)~?([^,]*),([^,]*),([^,]*),(%d*)|(.*)$")
-  return {
-    number = number, status = status, stamp = stamp, call = id, actor = actor, workflow_id = workflow_id,
-    step = step, n = n, dedupe = dedupe,
-  }
+  local signal = codec.read_signal(text)
+  signal.number = number
+  return signal
 end
 
 local function put(t, field, value)
@@ -84,13 +66,7 @@ end
 local function put_signal(t, signal)
   t.signals = t.signals or {}
   t.signals[signal.number] = signal
-  put(t, "s" .. integer.text(signal.number), M.signal_text(signal))
-end
-
-function M.signal_text(signal)
-  local actor = signal.actor ~= "" and "~" .. signal.actor or ""
-  return signal.status .. "," .. signal.stamp .. "," .. signal.call .. actor .. "," .. signal.workflow_id
-    .. "," .. signal.step .. "," .. signal.n .. "|" .. signal.dedupe
+  put(t, "s" .. integer.text(signal.number), codec.write_signal(signal))
 end
 
 -- Plans a new signal; returns it.
@@ -147,15 +123,10 @@ function M.member(state, workflow_id, stamp, step, n)
   return state .. "|" .. workflow_id .. "|" .. stamp .. "|" .. step .. "|" .. n
 end
 
--- What the topic was last told of a step's wait, from its field "l...": number, state, stamp.
-local function read_known(text)
-  return match(text or "", "^(%d+),(%a),(%d+)$")
-end
-
 -- Which member of the set stands for such a field: nil for a wait that is over.
 function M.registration(field, text)
   local workflow_id, step = match(field, "^l(.*)|(.*)$")
-  local n, state, stamp = read_known(text)
+  local n, state, stamp = codec.known_wait(text)
   if workflow_id and RANK[state] and not OVER[state] then
     return M.member(state, workflow_id, stamp, step, n), workflow_id, step, n, state
   end
@@ -166,7 +137,7 @@ end
 function M.implies(t, place)
   local workflow_id, step = match(place, "^%a|([^|]+)|%d+|([^|]+)|%d+$")
   local field = workflow_id and "l" .. workflow_id .. "|" .. step
-  return field and M.registration(field, command("HGET", t.hash, field)) == place
+  return field and M.registration(field, command("HGET", t.hash, field) or "") == place
 end
 
 function M.timer(t)
@@ -178,7 +149,7 @@ end
 function M.tell(t, state, workflow_id, step, n, stamp, stands)
   local field = "l" .. workflow_id .. "|" .. step
   local known = command("HGET", t.hash, field)
-  local last, was, before = read_known(known)
+  local last, was, before = codec.known_wait(known or "")
   local age = tonumber(last or 0) - tonumber(n)
   if not stands and (age > 0 or (age == 0 and RANK[was] > RANK[state])) then
     return false
@@ -193,7 +164,8 @@ function M.tell(t, state, workflow_id, step, n, stamp, stands)
   if place then
     t.members[place] = true
   end
-  put(t, field, n .. "," .. state .. "," .. stamp)
+  local more = age == 0 and known and codec.read_known(known).more
+  put(t, field, codec.write_known({ n = n, state = state, stamp = stamp, more = more or "" }))
   return true
 end
 
@@ -208,7 +180,7 @@ end
 
 -- The signal that this wait has consumed, as a client has to hand it over once more; or false.
 function M.taken(t, workflow_id, step, n)
-  local last, state, number = read_known(command("HGET", t.hash, "l" .. workflow_id .. "|" .. step))
+  local last, state, number = codec.known_wait(command("HGET", t.hash, "l" .. workflow_id .. "|" .. step) or "")
   if state ~= "r" or last ~= n or not M.signal(t, tonumber(number)) then
     return false
   end
@@ -220,7 +192,7 @@ function M.forget(t, workflow_id, step)
   local field = "l" .. workflow_id .. "|" .. step
   local known = command("HGET", t.hash, field)
   if known then
-    local n, state, stamp = read_known(known)
+    local n, state, stamp = codec.known_wait(known or "")
     if not OVER[state] then
       t.members[M.member(state, workflow_id, stamp, step, n)] = false
     end
@@ -372,7 +344,7 @@ end
 -- The timer that a topic must have, by its hash's key: nil while no hand-off is outstanding.
 function M.handed_timer(hash)
   local text = command("HGET", hash, ":")
-  return text and not find(text, "^%d+,%d+,%d+,,") and M.timer({ digest = match(hash, ":sig:(%x+)$") }) or nil
+  return text and codec.topic_handed(text) ~= "" and M.timer({ digest = match(hash, ":sig:(%x+)$") }) or nil
 end
 
 -- When the topic's timer is due at the latest, as text; false for never.
@@ -410,12 +382,10 @@ function M.commit(tx, t)
   if t.moved then
     local handed = t.handed or { number = "", workflow_id = "", step = "", n = "" }
     tx.timers = { [M.timer(t)] = M.due(tx, t) }
-    put(
-      t, ":",
-      integer.text(t.first) .. "," .. integer.text(t.last) .. "," .. integer.text(t.counted) .. ","
-        .. (t.handed and integer.text(handed.number) or "") .. "," .. handed.workflow_id .. ","
-        .. handed.step .. "," .. handed.n .. "|" .. t.topic
-    )
+    put(t, ":", codec.write_topic({
+      first = t.first, last = t.last, counted = t.counted, handed = t.handed and integer.text(handed.number) or "",
+      workflow_id = handed.workflow_id, step = handed.step, n = handed.n, more = t.more, name = t.topic,
+    }))
     transaction.write_members(t.set, t.members)
   end
   flush.commit(tx)

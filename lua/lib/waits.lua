@@ -1,22 +1,6 @@
 -- Steps that wait for a signal. The truth about a wait lies with its workflow; its topic, the signal and
 -- correlation key, has its home elsewhere and is told of it by the client (topic.lua).
 --
--- A step's latest wait is the field "~step" of the workflow's hash; earlier ones are "a:step:n" in its
--- payload hash, and the payload of the signal that last woke the step is "s:step" there:
---   n,status,stamp,deadline,resolved,signal,told,left,asked,call,lease|name|key
---   n         its number among the waits of its step, from 1
---   status    w waiting, r resolved, x expired with its step still expired by it, y expired with its
---             step since revived, a abandoned
---   deadline, resolved   microseconds; deadline is empty when there is none
---   signal    the id of the signal that resolved it
---   told      what its topic was last told: nothing, "w", "x", "r" resolved or "g" gone
---   left      earlier waits of the step whose topics have not been told of their end: "3+5"
---   asked     the deadline as it was asked for
---   call      of the command; behind it "~" and who has given it (quoted), where that was told
---   name|key  the signal's, and the correlation key, percent-quoted
--- ":w" is there once any step has waited.
--- A lease that ended in a wait is found by "l:step:lease" there: the wait's number.
---
 -- The wait notices, a sorted set, are derived from these. Its members are waiting steps with a deadline, by
 -- that time (ms); and "!step" where a topic has not been told all, by the time when anyone may tell it,
 -- less OFFSET so that these stand first. The partition's timers hold "w|workflow" at what is due first.
@@ -29,29 +13,6 @@ local WANTED = { w = "w", x = "x", r = "r", y = "g", a = "g" }
 local STATUS_NAME = { x = "expired", a = "abandoned" }
 local MESSAGE = { x = "wait %d has expired", a = "wait %d was abandoned" }
 local REASON = { x = "expired_wait", a = "abandoned_wait" }
-
-function M.read(text)
-  local n, status, stamp, deadline, resolved, signal, told, left, asked, id, actor, lease, topic =
-    match(
-      text,
-      "^(%d+),(%a),(%d+),(%-?%d*),(%d*),([^,]*),(%a?),([%d+]*),([^,]*),([^,~]*)~?([^,]*),([^,|]*)|(.*)$"
-    )
-  if not n then
-    error(states.UNREADABLE)
-  end
-  return {
-    n = tonumber(n), status = status, stamp = stamp, deadline = deadline, resolved = resolved,
-    signal = signal, told = told, left = left, asked = asked, call = id, actor = actor,
-    lease = lease, topic = topic,
-  }
-end
-
-function M.write(wait)
-  return integer.text(wait.n) .. "," .. wait.status .. "," .. wait.stamp .. "," .. wait.deadline .. ","
-    .. wait.resolved .. "," .. wait.signal .. "," .. wait.told .. "," .. wait.left .. "," .. wait.asked
-    .. "," .. wait.call .. (wait.actor ~= "" and "~" .. wait.actor or "") .. "," .. wait.lease .. "|"
-    .. wait.topic
-end
 
 -- What the wait's topic has to be told, or nil when it knows.
 function M.untold(wait)
@@ -71,7 +32,7 @@ function M.load(workflow, names)
   if #missing > 0 then
     local found = workflow.waited and command("HMGET", workflow.w, unpack(missing)) or NONE
     for i = 1, #missing do
-      workflow.waits[sub(missing[i], 2)] = found[i] and M.read(found[i]) or false
+      workflow.waits[sub(missing[i], 2)] = found[i] and codec.read_wait(found[i]) or false
     end
   end
 end
@@ -89,13 +50,13 @@ function M.numbered(workflow, name, n)
     return wait or nil
   end
   local text = command("HGET", workflow.p, "a:" .. name .. ":" .. integer.text(n))
-  return text and M.read(text) or nil
+  return text and codec.read_wait(text) or nil
 end
 
 -- Plans the writing of the step's latest wait, and of its places among the wait notices.
 local function keep(tx, workflow, name, wait)
   workflow.waits[name] = wait
-  transaction.set(workflow, "~" .. name, M.write(wait))
+  transaction.set(workflow, "~" .. name, codec.write_wait(wait))
   M.place(tx, workflow, name, wait)
 end
 
@@ -128,7 +89,7 @@ end
 -- What became of one of a step's waits, as its topic is to be told, with the wait's stamp and signal.
 function M.fate(workflow, name, n)
   local wait = M.numbered(workflow, name, n)
-  return wait and WANTED[wait.status] or "g", wait and wait.stamp or "0", wait and wait.signal or ""
+  return wait and WANTED[wait.status] or "g", wait and wait.stamp or "0", wait and wait.signal_id or ""
 end
 
 local function note(tx, workflow, name, wait)
@@ -152,7 +113,7 @@ function M.begin(tx, workflow, name, wait)
     before.left = ""
     local field = "a:" .. name .. ":" .. integer.text(before.n)
     workflow.rows[#workflow.rows + 1] = field
-    workflow.rows[#workflow.rows + 1] = M.write(before)
+    workflow.rows[#workflow.rows + 1] = codec.write_wait(before)
     workflow.unset = workflow.unset or {} -- what woke the step before
     workflow.unset[#workflow.unset + 1] = "s:" .. name
   else
@@ -195,7 +156,7 @@ end
 -- The step's wait is over: a signal has come.
 function M.resolve(tx, workflow, name, signal, payload)
   local wait = M.latest(workflow, name)
-  wait.status, wait.resolved, wait.signal = "r", tx.us, signal
+  wait.status, wait.resolved, wait.signal_id = "r", tx.us, signal
   keep(tx, workflow, name, wait)
   workflow.rows[#workflow.rows + 1] = "s:" .. name
   workflow.rows[#workflow.rows + 1] = payload
@@ -231,12 +192,12 @@ function M.list(workflow, name, known, found)
   local wait = M.latest(workflow, name)
   for n in gmatch(wait and wait.left or "", "%d+") do
     local earlier = M.numbered(workflow, name, tonumber(n))
-    found[#found + 1] = { name, n, WANTED[earlier.status], earlier.stamp, earlier.signal, earlier.topic, "" }
+    found[#found + 1] = { name, n, WANTED[earlier.status], earlier.stamp, earlier.signal_id, earlier.topic, "" }
   end
   local untold = wait and M.untold(wait)
   if untold or (wait and known and (wait.status == "w" or wait.status == "x")) then
     found[#found + 1] = {
-      name, integer.text(wait.n), WANTED[wait.status], wait.stamp, wait.signal, wait.topic,
+      name, integer.text(wait.n), WANTED[wait.status], wait.stamp, wait.signal_id, wait.topic,
       untold and "" or "1",
     }
   end
@@ -251,7 +212,7 @@ end
 -- That wait, or false.
 function M.shown(workflow, name, text)
   local wait = M.is_shown(text) and M.latest(workflow, name)
-  return wait and M.write(wait)
+  return wait and codec.write_wait(wait)
 end
 
 -- Whether a lease of the step has ended in a wait.

@@ -28,7 +28,7 @@ from rwf.protocol.codecs import time_of_stamp
 from rwf.protocol.declare import Refusal, ServerFunction
 from rwf.protocol.functions.namespace import Namespace
 from rwf.protocol.keys import Keys, partition_of
-from rwf.protocol.requests import CONNECT, Call, Op, Reply, Together, ask, call_of
+from rwf.protocol.requests import CONNECT, Call, Op, Together, ask, call_of
 from rwf.reachability import Away
 
 R = TypeVar("R")
@@ -133,7 +133,7 @@ def catch_each(
 
 def ask_each(
     ctx: OpContext, calls: Mapping[int, Call]
-) -> Op[tuple[dict[int, Reply], tuple[int, ...]]]:
+) -> Op[tuple[dict[int, Any], tuple[int, ...]]]:
     """The replies to a call in each of some partitions, all in one round trip, and the partitions
     that did not answer. Raises StoreUnavailable when none did, and another error of any."""
     replies = reached((yield Together(list(calls.values()), partial=True)))
@@ -168,7 +168,7 @@ def ask_partitions(
     return {n: asked[n].decoded(reply) for n, reply in replies.items()}, unreachable
 
 
-def reached(replies: list[Reply]) -> list[Reply]:
+def reached(replies: list[Any]) -> list[Any]:
     """These replies to calls that travelled together, those of them that could not be reached
     among them; raises any other error."""
     for reply in replies:

@@ -36,7 +36,7 @@ from rwf.ops.base import (
     unknown_workflow,
     warn_of,
 )
-from rwf.protocol.callbacks import CallbackRecord
+from rwf.protocol.callbacks import StoredCallback
 from rwf.protocol.declare import Refusal
 from rwf.protocol.functions.callbacks import (
     Callbacks,
@@ -252,7 +252,7 @@ class Dispatch:
         claims: list[Claim] = []
         for due, token, one in zip(batch, tokens, found, strict=True):
             if one.outcome == "claimed":
-                envelope = CallbackRecord.parse(one.record).envelope(
+                envelope = StoredCallback.parse(one.record).envelope(
                     due.workflow_id, one.number, one.static, one.key, one.state
                 )
                 claims.append(Claim(envelope, token))
@@ -356,7 +356,7 @@ def callbacks(ctx: OpContext, workflow_id: str) -> Op[list[CallbackView]]:
         if stored is None:
             raise NotFound(f"no workflow {workflow_id}")
         for number, text in enumerate(stored.records, first):
-            views.append(CallbackRecord.parse(text).view(workflow_id, number, stored.static))
+            views.append(StoredCallback.parse(text).view(workflow_id, number, stored.static))
         if len(stored.records) < CHUNK:
             return views
 
@@ -379,7 +379,7 @@ def resend(ctx: OpContext, callback_id: str, actor: str | None) -> Op[CallbackVi
     reply = yield from ask(ctx.workflow_keys(workflow_id), command)
     if isinstance(reply, Refusal):
         raise rejected(_RESEND, "callback", reply)
-    return CallbackRecord.parse(reply.record).view(workflow_id, int(number), reply.static)
+    return StoredCallback.parse(reply.record).view(workflow_id, int(number), reply.static)
 
 
 def _checked_callback(callback_id: Any) -> tuple[str, str]:

@@ -42,6 +42,7 @@ from rwf.protocol.headers import Header
 from rwf.protocol.keys import home_partition, key_digest, new_workflow_id, partition_of
 from rwf.protocol.records import Fields, fields_of, header_of
 from rwf.protocol.requests import CONNECT, Op, Read, ask
+from rwf.protocol.stored import ReservationRecord
 
 # What one call stores at most: about 1 ms of the server's time.
 _FIELDS_PER_CALL: Final = 500
@@ -195,12 +196,13 @@ def _insert_once(ctx: OpContext, key: str, graph: Graph, terms: Terms) -> Op[Wor
     replaced: str | None = None
     while True:
         reservation = ReserveKey(digest, own_id, graph.digest, replaced)
-        held, old = yield from ask(ctx.keys.partition(home), reservation)
-        workflow_id, definition, _ = held.split(" ")
+        reply = yield from ask(ctx.keys.partition(home), reservation)
+        held = ReservationRecord.of(reply.text)
+        workflow_id, definition = held.workflow, held.definition
         if workflow_id != own_id:
             found = yield from _visible(ctx, workflow_id)
             if found is not None and terms.replace and _ended_badly(found.state):
-                own_id, replaced = _anywhere(ctx), held
+                own_id, replaced = _anywhere(ctx), reply.text
                 message = f"the key goes over to {own_id}, unless another insert is faster"
                 yield from _note(ctx, workflow_id, "key_replaced", message, terms)
                 continue
@@ -209,15 +211,16 @@ def _insert_once(ctx: OpContext, key: str, graph: Graph, terms: Terms) -> Op[Wor
                 existing = yield from _existing(ctx, workflow_id, same, terms)
                 if existing is not None:
                     return existing
-            elif definition != graph.digest and not old:
+            elif definition != graph.digest and not reply.is_old:
                 raise (yield from _conflict(ctx, workflow_id, "a workflow being inserted", terms))
         if definition == graph.digest:
             view = yield from _put(ctx, workflow_id, graph, terms, keyed, key)
             if view is not None:
                 return view
         # No workflow will come under the id, unless another inserter was faster.
-        reply = yield from ask(ctx.workflow_keys(workflow_id), BlockId())
-        own_id, replaced = _anywhere(ctx), held if reply.outcome == "unusable" else None
+        blocked = yield from ask(ctx.workflow_keys(workflow_id), BlockId())
+        unusable = blocked.outcome == "unusable"
+        own_id, replaced = _anywhere(ctx), reply.text if unusable else None
 
 
 def _anywhere(ctx: OpContext) -> str:
@@ -237,7 +240,8 @@ def find(ctx: OpContext, key: str) -> Op[WorkflowView]:
     [held] = yield Read(keys, [("HGET", keys, digest)])
     if isinstance(held, Exception):
         raise held
-    found = (yield from _visible(ctx, held.decode().partition(" ")[0])) if held else None
+    owner = ReservationRecord.workflow_of(held).decode() if held else None
+    found = None if owner is None else (yield from _visible(ctx, owner))
     if found is None:
         raise NotFound(f"no workflow has the key {shown(key)}")
     return found

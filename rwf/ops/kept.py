@@ -190,15 +190,15 @@ def _take(
         if len(views) == _PAGE:
             return left[0]
         some = left[:_TOPICS_PER_CALL]
-        found, place, number = yield from _kept(ctx, partition, some, wanted, _PAGE - len(views))
-        for at, name, reply in found:
-            topic, signal = Topic.stored(name), Signal.of(reply)
-            signal_id = f"{partition}-{some[at - 1][0]}/{signal.number}"
+        page = yield from _kept(ctx, partition, some, wanted, _PAGE - len(views))
+        for found in page.signals:
+            topic, signal = Topic.stored(found.topic), Signal.of(found.signal)
+            signal_id = f"{partition}-{some[found.place - 1][0]}/{signal.number}"
             views.append(signal.view(signal_id, topic.signal, topic.key))
-        if place == 0:
+        if page.place == 0:
             del left[: len(some)]
         else:
-            left = [(left[place - 1][0], number), *left[place:]]
+            left = [(left[page.place - 1][0], page.number), *left[page.place :]]
     return None
 
 

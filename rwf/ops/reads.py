@@ -42,6 +42,7 @@ from rwf.protocol.functions.reads import (
 from rwf.protocol.headers import Header
 from rwf.protocol.records import Record, Row, edge_count, edges_of, evidence_view, result_evidence
 from rwf.protocol.requests import CONNECT, Op, ask, ask_together
+from rwf.protocol.stored import EvidenceRecord
 from rwf.protocol.waits import Wait
 
 _EVIDENCE_PER_CALL: Final = 500
@@ -384,7 +385,7 @@ def _page_of(kind: str, first: int) -> Evidence:
 
 
 def _stamped(scope_id: str, entry: bytes) -> Stamped:
-    return entry.partition(b"|")[0].decode(), evidence_view(scope_id, entry)
+    return EvidenceRecord.stamp_of(entry).decode(), evidence_view(scope_id, entry)
 
 
 def _entries(keys: Sequence[str], kind: str, scope_id: str) -> Op[list[Stamped]]:

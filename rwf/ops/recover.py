@@ -35,12 +35,12 @@ from rwf.ops.base import (
 )
 from rwf.ops.reads import edges, records
 from rwf.ops.waits import settle_waits
-from rwf.protocol.codecs import STATE_OF, reading
 from rwf.protocol.declare import Refusal
 from rwf.protocol.functions.commands import Recover, Recovered
 from rwf.protocol.functions.workflows import RecoverySession
 from rwf.protocol.headers import Header
 from rwf.protocol.requests import Op, ask
+from rwf.protocol.stored import ChangeRecord, SessionRecord
 
 _ACTION: Final = "recover_step"
 
@@ -60,38 +60,10 @@ class Recovery:
     command_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A recovery session's record, taken apart (``recovery.lua``)."""
-
-    step: str
-    action: RecoveryAction
-    scope: RecoveryScope
-    done: bool
-    changes: tuple[Change, ...]
-    change_count: int
-    stamp: str
-    note: dict[str, Any]
-
-    @classmethod
-    @reading
-    def parse(cls, text: bytes) -> Session:
-        head, listed, note = text.split(b"|", 2)
-        stamp, _, _, step, action, reach, _, done, count = head.decode().split(",")
-        parts = [item.split(":") for item in listed.decode().split(",") if item]
-        return cls(
-            step=step,
-            action=RecoveryAction(action),
-            scope=RecoveryScope(reach),
-            done=bool(done),
-            changes=tuple(
-                Change(step=name, before=STATE_OF[before], after=STATE_OF[after])
-                for name, before, after in parts
-            ),
-            change_count=int(count),
-            stamp=stamp,
-            note=orjson.loads(note),
-        )
+def _changes(session: SessionRecord) -> tuple[Change, ...]:
+    """The changes that are listed; raises RecordUnreadable."""
+    found = (ChangeRecord.of(text) for text in session.changes)
+    return tuple(Change(step=one.step, before=one.before, after=one.after) for one in found)
 
 
 def recover_step(ctx: OpContext, asked: Recovery, dry_run: bool) -> Op[RecoveryResult]:
@@ -122,13 +94,13 @@ def recover_step(ctx: OpContext, asked: Recovery, dry_run: bool) -> Op[RecoveryR
     assert reply.header is not None
     assert reply.session is not None
     header, context = Header.of(reply.header), reply.header.context
-    session = Session.parse(reply.session)
+    session = SessionRecord.parse(reply.session)
     if header.unwalked:
         header, context = yield from advance_all(ctx, workflow_id)
         stored = yield from ask(ctx.workflow_keys(workflow_id), RecoverySession(reply.number))
         if stored.record is None:
             raise NotFound(f"workflow {workflow_id} is gone")
-        session = Session.parse(stored.record)
+        session = SessionRecord.parse(stored.record)
     elif reply.header.has_notices:
         yield from settle_waits(ctx, workflow_id)
     return RecoveryResult(
@@ -139,8 +111,8 @@ def recover_step(ctx: OpContext, asked: Recovery, dry_run: bool) -> Op[RecoveryR
         scope=session.scope,
         dry_run=False,
         duplicate=reply.outcome == "duplicate",
-        changes=session.changes,
-        change_count=session.change_count,
+        changes=_changes(session),
+        change_count=session.count,
     )
 
 
@@ -167,14 +139,14 @@ def latest_recovery(ctx: OpContext, workflow_id: str) -> Op[dict[str, Any] | Non
     stored = yield from ask(ctx.workflow_keys(workflow_id), RecoverySession(None))
     if stored.record is None:
         return None
-    session = Session.parse(stored.record)
+    session = SessionRecord.parse(stored.record)
     return {
         "session_id": f"{workflow_id}/{stored.number}",
         "step": session.step,
         "action": session.action,
         "scope": session.scope,
         "finished": session.done,
-        "change_count": session.change_count,
+        "change_count": session.count,
         "actor": session.note.get("actor"),
         "reason": session.note.get("reason"),
     }

@@ -120,19 +120,18 @@ def deliver_signal(
         note,
         wire_text(actor or ""),
     )
-    outcome, signal_reply, handed = yield from ask(topic.keys(ctx), command)
-    found = Signal.of(signal_reply)
-    if outcome == "duplicate" and found.workflow_id is not None:
+    recorded = yield from ask(topic.keys(ctx), command)
+    found = Signal.of(recorded.signal)
+    if recorded.outcome == "duplicate" and found.workflow_id is not None:
         entry = RecordEvidence(
             _DELIVER, "already_consumed", new_call_id(), "", note, "signal", found.step or ""
         )
         yield from ask(ctx.workflow_keys(found.workflow_id), entry)
     unsettled: Unsettled = {}
-    found = (yield from hand_over(ctx, topic, handed, unsettled, found.number)) or found
+    found = (yield from hand_over(ctx, topic, recorded.handed, unsettled, found.number)) or found
     yield from settle(ctx, unsettled)
-    return found.view(
-        topic.signal_id(ctx, found.number), topic.signal, topic.key, duplicate=outcome != "accepted"
-    )
+    signal_id, duplicate = topic.signal_id(ctx, found.number), recorded.outcome != "accepted"
+    return found.view(signal_id, topic.signal, topic.key, duplicate=duplicate)
 
 
 def swallowed_by(ctx: OpContext, wait: Wait) -> Op[str | None]:

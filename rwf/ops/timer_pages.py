@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 from rwf.errors import StoreUnavailable
 from rwf.model.limits import AHEAD_MS
 from rwf.ops.base import OpContext, ask_reachable
-from rwf.protocol.declare import Arg
 from rwf.protocol.functions.timers import DueTimers, DueTimersPage
 from rwf.protocol.keys import is_digest, partition_of
 from rwf.protocol.requests import Op, ask
@@ -71,7 +70,7 @@ class PassedOver:
     last: bytes = b""
     looked: int | None = None
     before: int | None = None
-    places: dict[str, Arg] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
 
     def look(self, now: int) -> None:
         """Notes a look, at this time of the server."""

@@ -100,7 +100,7 @@ class Fate:
 
     @classmethod
     def of(cls, workflow_id: str, step: str, wait: Wait, what: str) -> Fate:
-        number = None if wait.signal_id is None else number_of(wait.signal_id)
+        number = number_of(wait.signal_id) if wait.signal_id else None
         return cls(workflow_id, step, wait.n, wait.stamp, what, number)
 
 
@@ -208,18 +208,21 @@ def hand_over(
     """
     found: SignalReply | None = None
     while handed is not None:
-        number, workflow_id, step, n, payload, actor = handed
-        signal_id = topic.signal_id(ctx, number)
+        workflow_id, step, n = handed.workflow_id, handed.step, handed.n
+        signal_id = topic.signal_id(ctx, handed.number)
         note = {"signal_id": signal_id, "signal": topic.signal, "correlation_key": topic.key}
-        if actor:
-            note["actor"] = unquote(actor)
-        resolving = ResolveWait(step, n, signal_id, payload or b"", orjson.dumps(note))
-        outcome, stamp = yield from ask(ctx.workflow_keys(workflow_id), resolving)
+        if handed.actor:
+            note["actor"] = unquote(handed.actor)
+        resolving = ResolveWait(step, n, signal_id, handed.payload or b"", orjson.dumps(note))
+        resolved = yield from ask(ctx.workflow_keys(workflow_id), resolving)
+        outcome = resolved.outcome
         if not outcome:
             # A workflow of other semantics: left to a client of a release that knows them.
             break
-        fate = Fate(workflow_id, step, n, stamp, outcome, number if outcome == "r" else None)
-        _, found, handed = yield from ask(topic.keys(ctx), _update(topic, fate, asked))
+        number = handed.number if outcome == "r" else None
+        fate = Fate(workflow_id, step, n, resolved.stamp, outcome, number)
+        updated = yield from ask(topic.keys(ctx), _update(topic, fate, asked))
+        found, handed = updated.signal, updated.handed
         yield from tell(ctx, workflow_id, [(topic, fate)], unsettled)
     return None if found is None else Signal.of(found)
 

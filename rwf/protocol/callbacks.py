@@ -1,17 +1,16 @@
-"""How callbacks are stored: the text format of ``lua/lib/outbox.lua``, read back."""
+"""Callbacks, as they are read back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from rwf.model.states import CALLBACK_CODE, EVENT_CODE, CallbackEvent, CallbackStatus
+from rwf.model.states import CallbackEvent
 from rwf.model.views import Callback, CallbackView, RecoveryCompleted, WorkflowTerminal
 from rwf.protocol.codecs import reading, time_of
-from rwf.protocol.stored import HeaderRecord
+from rwf.protocol.stored import CallbackRecord, HeaderRecord
 
 ENVELOPE_VERSION: Final = 1
 
@@ -19,34 +18,17 @@ _ENVELOPE: Final[Mapping[CallbackEvent, type[Callback]]] = {
     CallbackEvent.WORKFLOW_TERMINAL: WorkflowTerminal,
     CallbackEvent.RECOVERY_COMPLETED: RecoveryCompleted,
 }
-_EVENT_OF: Final = {code: event for event, code in EVENT_CODE.items()}
-_STATUS_OF: Final = {code: status for status, code in CALLBACK_CODE.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class CallbackRecord:
-    """A callback's record, taken apart. Times are milliseconds since the workflow's insert."""
+class StoredCallback(CallbackRecord):
+    """A callback, as it is read back."""
 
-    event: CallbackEvent
-    since: int
-    status: CallbackStatus
-    attempts: int
-    due: int | None
-    data: dict[str, Any]
+    __slots__ = ()
 
-    @classmethod
-    @reading
-    def parse(cls, text: bytes) -> CallbackRecord:
-        moving, _, fields = text.decode().partition("|")
-        event, since, status, attempts, due, _ = moving.split(",")
-        return cls(
-            event=_EVENT_OF[event],
-            since=int(since),
-            status=_STATUS_OF[status],
-            attempts=int(attempts),
-            due=int(due) if due else None,
-            data=_data(_EVENT_OF[event], fields),
-        )
+    @property
+    def data(self) -> dict[str, Any]:
+        """What it tells of its event. Raises RecordUnreadable."""
+        return _data(self.event, self.fields)
 
     def envelope(
         self, workflow_id: str, number: int, static: bytes, key: bytes | None, state: bytes
@@ -81,6 +63,7 @@ class CallbackRecord:
         )
 
 
+@reading
 def _data(event: CallbackEvent, fields: str) -> dict[str, Any]:
     if event is CallbackEvent.WORKFLOW_TERMINAL:
         state, cause = fields.split(",")

@@ -32,7 +32,7 @@ _NUMBER: Final = """\
 -- Texts as numbers; the small ones are kept, as reading one costs as much as a dozen look-ups.
 local NUMBERS = { [""] = 0 }
 
-local function number(digits)
+local function to_number(digits)
   local found = NUMBERS[digits]
   if not found then
     found = digits + 0
@@ -251,7 +251,7 @@ def _values(field: Field) -> list[str]:
 
 def _value(field: Field, text: str) -> str:
     if field.kind.letters or (field.kind.number and not field.kind.large):
-        return f"number({text})"
+        return f"to_number({text})"
     if field.kind.large:
         return f"{text} + 0"
     return f'{text} == "" and "{field.empty}" or {text}' if field.empty else text

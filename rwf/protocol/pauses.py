@@ -1,14 +1,12 @@
-"""The record of a step that was given back for a while (``pauses.lua``)."""
+"""Pauses of steps that were given back for a while."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote
 
 from rwf.model.states import PauseReason, StepState
-from rwf.protocol.codecs import reading
 from rwf.protocol.records import Record
+from rwf.protocol.stored import PauseRecord
 
 _SUMMARIES: Final = {
     PauseReason.NO_HANDLER: "{} has no handler named {}",
@@ -17,21 +15,10 @@ _SUMMARIES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """The latest pause of a step: how many there were in a row, why, when it ends (milliseconds
-    since the insert), and who gave the step back."""
+class Pause(PauseRecord):
+    """The latest pause of a step, as it is read back."""
 
-    number: int
-    reason: PauseReason
-    due: int
-    worker: str
-
-    @classmethod
-    @reading
-    def parse(cls, text: bytes) -> Pause:
-        number, reason, due, _, worker = text.decode().split(",")
-        return cls(int(number), PauseReason(reason), int(due), unquote(worker))
+    __slots__ = ()
 
     @staticmethod
     def field(step: str) -> str:

@@ -20,12 +20,13 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 from urllib.parse import quote, unquote
 
 import orjson
 
-from rwf.protocol.codecs import reading
+from rwf.protocol.codecs import optional_int, reading
 
 R = TypeVar("R", bound="Record")
 
@@ -49,10 +50,6 @@ class Kind:
     """Of counts: the letters that numbers may stand behind; each is a field in Lua."""
 
 
-def _optional_int(text: str) -> int | None:
-    return int(text) if text else None
-
-
 def _optional_text(number: int | None) -> str:
     return "" if number is None else str(number)
 
@@ -65,8 +62,10 @@ Text = Annotated[str, Kind("", "*")]
 """Anything but separators."""
 Digits = Annotated[int, Kind("%d", "+", int, str)]
 """A whole number, which Lua only passes on."""
-OptionalDigits = Annotated[int | None, Kind("%d", "*", _optional_int, _optional_text)]
+OptionalDigits = Annotated[int | None, Kind("%d", "*", optional_int, _optional_text)]
 """A whole number that Lua only passes on, or nothing."""
+OptionalSigned = Annotated[int | None, Kind("%-?%d", "*", optional_int, _optional_text)]
+"""A whole number that may be negative, which Lua only passes on, or nothing."""
 Number = Annotated[int, Kind("%d", "+", int, str, number=True)]
 """A whole number, in Lua too."""
 Since = Annotated[int, Kind("%d", "*", lambda text: int(text or 0), lambda n: str(n or ""))]
@@ -103,6 +102,11 @@ def coded(codes: Mapping[Any, str], *, optional: bool = False) -> Kind:
     count = "?" if optional else ""
     characters = f"[{''.join(codes.values())}]"
     return Kind(characters, count, values.__getitem__, letters.__getitem__)
+
+
+def one_of(values: type[StrEnum]) -> Kind:
+    """One of the values, by its name."""
+    return Kind("[%l_]", "+", values, str)
 
 
 def counted(codes: Mapping[Any, str]) -> Kind:

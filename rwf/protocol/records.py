@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
-
-import orjson
 
 from rwf.model.graph import Graph, GraphStep
 from rwf.model.limits import CHUNK, INLINE_BYTES, INLINE_EDGES
@@ -16,7 +14,14 @@ from rwf.model.states import SEMANTICS_VERSION, STEP_CODE, EdgePolicy, StepState
 from rwf.model.views import AwaitView, EvidenceView, ResultView, StepView
 from rwf.protocol.codecs import reading, time_of, time_of_stamp, value_of
 from rwf.protocol.headers import Header
-from rwf.protocol.stored import DEFAULT_CLASS, ClaimRecord, HeaderRecord, RowRecord, StepRecord
+from rwf.protocol.stored import (
+    DEFAULT_CLASS,
+    ClaimRecord,
+    EvidenceRecord,
+    HeaderRecord,
+    RowRecord,
+    StepRecord,
+)
 
 _EXECUTING: Final = STEP_CODE[StepState.EXECUTING].encode()
 # Urgency is what orders the ready queue: smaller comes first, so it falls as priority rises.
@@ -331,19 +336,19 @@ def result_evidence(workflow_id: str, step: str, attempt: int, row: Row) -> Evid
 
 def evidence_view(scope_id: str, text: bytes) -> EvidenceView:
     """An entry of evidence; ``scope_id`` is the workflow, or the partition, it belongs to."""
-    stamp, action, scope, step, status, reason, _, message, note = text.decode().split("|", 8)
-    told: dict[str, Any] = orjson.loads(note)
+    entry = EvidenceRecord.parse(text)
+    told = entry.note
     return EvidenceView(
-        id=f"{scope_id}/{stamp}",
-        action=action,
-        scope=scope,
-        step=unquote(step) or None,
-        status=status,
-        reason_code=reason or None,
-        message=message,
+        id=f"{scope_id}/{entry.stamp}",
+        action=entry.action,
+        scope=entry.scope,
+        step=entry.step or None,
+        status=entry.status,
+        reason_code=entry.reason or None,
+        message=entry.message,
         actor=told.pop("actor", None),
         source=told.pop("source", "client"),
-        requested_at=time_of_stamp(stamp),
+        requested_at=time_of_stamp(entry.stamp),
         before=told.pop("before", None),
         after=told.pop("after", None),
         metadata=told,

@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar
 from rwf.protocol.declare import Arg, ServerFunction
 from rwf.protocol.functions import FUNCTIONS
 
-Reply = Any
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -81,7 +80,7 @@ class Scan:
 
 
 Request = Call | Together | Read | Scan
-Op = Generator[Request, Reply, T]
+Op = Generator[Request, Any, T]
 """An operation: it yields requests, receives their replies, and returns its result."""
 
 

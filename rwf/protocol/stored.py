@@ -11,8 +11,15 @@ from collections.abc import Callable
 from typing import Annotated, ClassVar, Final
 
 from rwf.model.states import (
+    CALLBACK_CODE,
     CAUSE_CODE,
+    EVENT_CODE,
     STEP_CODE,
+    CallbackEvent,
+    CallbackStatus,
+    PauseReason,
+    RecoveryAction,
+    RecoveryScope,
     StepCause,
     StepState,
 )
@@ -28,6 +35,7 @@ from rwf.protocol.record import (
     Names,
     Number,
     OptionalDigits,
+    OptionalSigned,
     Quoted,
     Record,
     Since,
@@ -36,6 +44,7 @@ from rwf.protocol.record import (
     Word,
     coded,
     counted,
+    one_of,
     record,
     rest,
     section,
@@ -280,3 +289,278 @@ class RowRecord(Record):
     released_names: Names = section()
     cancelled_names: Names = section()
     note: Json = rest()
+
+
+@record("put_off")
+class PutOffRecord(Record):
+    """The latest retry of a step that counted no attempt: the field ``q:STEP`` of the payload hash.
+    The next one overwrites it.
+
+    ``attempt``: the one that it goes on with; ``row``: the text of a :class:`RowRecord`.
+    """
+
+    attempt: Digits
+    row: Text = rest()
+
+
+@record(
+    "evidence",
+    peeks={
+        "stamp": ("stamp",),
+        "answer": ("stamp", "status", "reason", "call", "message"),
+        "call": ("call",),
+    },
+)
+class EvidenceRecord(Record):
+    """What was refused, repeated or decided: an entry of one of a workflow's two lists, of what was
+    accepted and of the rest; or of the partition's log, where it concerns no workflow.
+
+    ``scope``: step, workflow, callback or signal.
+    ``call``: of the command. ``note``: the client's own.
+    """
+
+    stamp_of: ClassVar[Callable[[bytes], bytes]]
+
+    stamp: Stamp
+    action: Text = section()
+    scope: Text = section()
+    step: Quoted = section()
+    status: Text = section()
+    reason: Text = section()
+    call: Text = section()
+    message: Text = section()
+    note: Json = rest()
+
+
+# --- waits, and the topics that they are about
+
+
+@record("wait")
+class WaitRecord(Record):
+    """A step's wait for a signal: the latest is the field ``~STEP`` of the workflow's hash, where
+    ``:w`` is there once any step has waited; earlier ones are ``a:STEP:N`` in its payload hash,
+    where ``s:STEP`` holds the payload of the signal that last woke the step, and ``l:STEP:LEASE``
+    the number of the wait that a lease ended in.
+
+    ``n``: its number among the waits of its step, from 1.
+    ``status``: ``w`` waiting, ``r`` resolved, ``x`` expired with its step still expired by it,
+    ``y`` expired with its step since revived, ``a`` abandoned.
+    ``deadline``, ``resolved``: microseconds. ``signal_id``: of the one that resolved it.
+    ``told``: what its topic was last told of it: nothing, ``w``, ``x``, ``r`` resolved or ``g``
+    gone. ``left``: earlier waits of the step whose topics have not been told of their end: ``3+5``.
+    ``asked``: the deadline as it was asked for. ``call``, ``lease``: of the command; ``actor``: who
+    has given it, where that was told.
+    ``topic``: the signal's name and the correlation key, percent-quoted, with a bar between them.
+    """
+
+    n: Number
+    status: Annotated[str, Kind("[wrxya]", "")]
+    stamp: Stamp
+    deadline: OptionalSigned
+    resolved: OptionalDigits
+    signal_id: Text
+    told: Annotated[str, Kind("[wxrg]", "?")]
+    left: Annotated[str, Kind("[%d+]", "*")]
+    asked: Text
+    call: Text
+    actor: Quoted = tag("~")
+    lease: Text
+    topic: Text = rest()
+
+
+@record("topic", peeks={"name": ("name",), "handed": ("handed",)})
+class TopicRecord(Record):
+    """A signal's name and a correlation key: the field ``:`` of a hash at its home partition.
+
+    ``first``, ``last``: bound the signals that are kept, by number; ``counted``: the latest whose
+    first verdict was noted. Numbers begin at the time (us) when the topic came into being: they
+    never come again, though a topic goes when it holds nothing, and may come again.
+    ``handed``: the number of the signal that is to wake the wait ``workflow_id``, ``step``, ``n``,
+    or nothing. There is one such hand-off at most, and it is of the oldest signal kept.
+    ``name``: what it is about, as in a :class:`WaitRecord`.
+    """
+
+    first: Large
+    last: Large
+    counted: Large
+    handed: OptionalDigits
+    workflow_id: Text
+    step: Text
+    n: OptionalDigits
+    name: Text = rest()
+
+
+@record("signal")
+class SignalRecord(Record):
+    """A signal: the field ``sNUMBER`` of its topic's hash; its payload, if any, is in ``pNUMBER``,
+    and ``dKEY`` holds the number of the signal with this dedupe key.
+
+    ``status``: ``k`` kept, ``c`` consumed, by the wait ``workflow_id``, ``step``, ``n``.
+    ``call``: of its delivery; ``actor``: who has delivered it, where that was told.
+    """
+
+    status: Annotated[str, Kind("[kc]", "")]
+    stamp: Stamp
+    call: Text
+    actor: Quoted = tag("~")
+    workflow_id: Text
+    step: Text
+    n: OptionalDigits
+    dedupe: Quoted = rest()
+
+
+@record("known", peeks={"wait": ("n", "state", "stamp")})
+class KnownRecord(Record):
+    """What a topic was last told of a step's waits: the field ``lWORKFLOW|STEP`` of its hash. It
+    stays, so that what is told late, or again, changes nothing; until the workflow is removed.
+
+    ``state``: ``w`` waiting, ``x`` expired with its step still expired, ``r`` resolved, then with
+    the signal's number for a stamp, ``g`` otherwise over.
+    """
+
+    n: Digits
+    state: Annotated[str, Kind("[wxrg]", "")]
+    stamp: Digits
+
+
+# --- callbacks
+
+
+@record("callback")
+class CallbackRecord(Record):
+    """What the host is to be told: the field ``@N`` of the workflow's hash, N from 1 on.
+
+    ``due``: when it may be claimed; while leased, when the lease ends; empty once it is delivered
+    or dead. ``attempts``: how often it was claimed since it was written or sent again.
+    ``token``: of the latest claim, until it is sent again.
+    ``fields``: of a terminal event ``state,cause``; of others JSON without its braces.
+    """
+
+    event: Annotated[CallbackEvent, coded(EVENT_CODE)]
+    since: Digits
+    status: Annotated[CallbackStatus, coded(CALLBACK_CODE)]
+    attempts: Digits
+    due: OptionalDigits
+    token: Text
+    fields: Text = rest()
+
+
+# --- recoveries, and what else is left to be walked
+
+
+@record("traversal")
+class TraversalRecord(Record):
+    """What is left to be walked: the field ``>N`` of the workflow's hash, N from the header's head
+    up to its tail.
+
+    ``origin``: of edges the completion that they are walked for, ``STEP:ATTEMPT``, empty for an
+    insert, with names of steps; ``*cancel`` with the next chunk of steps that a request cancels;
+    ``*recover`` with a :class:`PlaceRecord`.
+    """
+
+    origin: Text
+    left: Text = rest()
+
+
+@record("session")
+class SessionRecord(Record):
+    """A recovery session: the field ``v:N`` of the payload hash; ``!STEP:COMMAND`` there holds the
+    number of the session of a command id.
+
+    ``call``, ``command``: of the command. ``reopen``: whether it closed a cancel request.
+    ``count``: how many states have changed; the first 1,000 are listed, ``step:before:after``.
+    ``note``: the client's own.
+    """
+
+    stamp: Stamp
+    call: Text
+    command: Text
+    step: Text
+    action: Annotated[RecoveryAction, one_of(RecoveryAction)]
+    scope: Annotated[RecoveryScope, one_of(RecoveryScope)]
+    reopen: Flag
+    done: Flag
+    count: Number
+    changes: Names = section()
+    note: Json = rest()
+
+
+@record("change", separator=":")
+class ChangeRecord(Record):
+    """What a recovery session has changed: one of its changes."""
+
+    step: Text
+    before: State
+    after: State
+
+
+@record("place")
+class PlaceRecord(Record):
+    """How far a recovery session has come.
+
+    ``phase``: ``m`` marks, ``p`` places; both go through the steps in topological order, from the
+    recovered one on, up to ``position``. ``chunk``: where the parents of the step there go on, when
+    they are many; ``note``: what is known of them by then.
+    ``count``, ``length``: of the changes in the session's record. That is written before the steps,
+    so a call that was cut off may have put more into it than it did; this says what of it holds.
+    """
+
+    number: Digits
+    phase: Annotated[str, Kind("[mp]", "")]
+    position: Number
+    chunk: Number
+    count: Number
+    length: Number
+    note: Word
+
+
+# --- pauses, insert keys, removals
+
+
+@record("pause", peeks={"row": ("number", "reason", "mark")})
+class PauseRecord(Record):
+    """The latest pause of a step that was given back unstarted, and is retryable for a while: the
+    field ``z:STEP`` of the payload hash. Meanwhile the step's record keeps its place in the queue,
+    and whether its next claim counts.
+
+    ``number``: how many there were in a row; each lasts twice as long as the last one, up to a
+    bound. ``due``: when it ends: the due of the step's record, as long as it lasts.
+    ``mark``: what the step had reported when it began: its latest attempt with a row, the number of
+    its latest wait, the stamp of its latest uncounted retry. Once these have moved on, somebody has
+    run the step, and its next pause is the first of a new row.
+    ``worker``: who gave the step back.
+    """
+
+    number: Number
+    reason: Annotated[PauseReason, one_of(PauseReason)]
+    due: Digits
+    mark: Annotated[str, Kind("[%d:]", "+")]
+    worker: Quoted
+
+
+@record("reservation", separator=" ", peeks={"workflow": ("workflow",)})
+class ReservationRecord(Record):
+    """The workflow that an insert key stands for: a field of the partition's hash of keys, by the
+    key's digest.
+
+    ``definition``: its digest; ``made``: a server's time in milliseconds.
+    """
+
+    workflow_of: ClassVar[Callable[[bytes], bytes]]
+
+    workflow: Text
+    definition: Text
+    made: Large
+
+
+@record("removal")
+class RemovalRecord(Record):
+    """How far the removal of a workflow has come, in place of its header: the field ``:x`` of its
+    hash. An id that was made unusable has ``1`` there instead.
+
+    ``place``: ``CHUNK,PLACE,N``, the next wait: chunk of steps, place in it, and the wait's number;
+    or ``end``.
+    """
+
+    semantics: Digits
+    place: Text = rest(",")

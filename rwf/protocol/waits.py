@@ -1,6 +1,4 @@
-"""How waits and signals are stored: the text formats of ``lua/lib/waits.lua`` and ``topic.lua``,
-read back.
-"""
+"""Waits and signals, as they are read back."""
 
 from __future__ import annotations
 
@@ -10,59 +8,37 @@ from urllib.parse import unquote
 
 from rwf.model.states import SignalStatus, WaitStatus
 from rwf.model.views import AwaitView, SignalView
-from rwf.protocol.codecs import optional_int, reading, time_of_micros, time_of_stamp, value_of
+from rwf.protocol.codecs import reading, time_of_micros, time_of_stamp, value_of
 from rwf.protocol.functions.topics import SignalReply
+from rwf.protocol.stored import WaitRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A step's wait for a signal, taken apart (``waits.lua``); ``key`` is as the user gave it.
+class Wait(WaitRecord):
+    """A step's wait for a signal; ``deadline`` and ``resolved`` are microseconds."""
 
-    ``deadline`` and ``resolved`` are microseconds.
-    """
+    __slots__ = ()
 
-    n: int
-    code: str
-    stamp: str
-    deadline: int | None
-    resolved: int | None
-    signal_id: str | None
-    told: str
-    left: tuple[int, ...]
-    signal: str
-    key: str
-    actor: str | None
+    @property
+    def signal(self) -> str:
+        """The name of the signal that it waits for."""
+        return self.topic.partition("|")[0]
 
-    @classmethod
-    @reading
-    def parse(cls, text: bytes) -> Wait:
-        head, signal, key = text.decode().split("|")
-        n, status, stamp, deadline, resolved, signal_id, told, left, _, call, _ = head.split(",")
-        return cls(
-            n=int(n),
-            code=status,
-            stamp=stamp,
-            deadline=optional_int(deadline),
-            resolved=optional_int(resolved),
-            signal_id=signal_id or None,
-            told=told,
-            left=tuple(map(int, left.split("+"))) if left else (),
-            signal=signal,
-            key=unquote(key),
-            actor=unquote(call.partition("~")[2]) or None,
-        )
+    @property
+    def key(self) -> str:
+        """The correlation key as the user gave it."""
+        return unquote(self.topic.partition("|")[2])
 
     @property
     def due(self) -> int | None:
         """When its deadline passes, in whole milliseconds; None when it is over, or has none."""
-        if self.code != "w" or self.deadline is None:
+        if self.status != "w" or self.deadline is None:
             return None
         return -(-self.deadline // 1000)
 
     @property
     def stands(self) -> bool:
         """Whether its topic is to keep it: its step waits, or is expired by it."""
-        return self.code in ("w", "x")
+        return self.status in ("w", "x")
 
     @property
     def has_news(self) -> bool:
@@ -72,7 +48,7 @@ class Wait:
     @property
     def untold(self) -> str | None:
         """What the wait's topic has to be told, or None when it knows."""
-        wanted = _WAIT_WANTED[self.code]
+        wanted = _WAIT_WANTED[self.status]
         return wanted if _WAIT_RANK[self.told] < _WAIT_RANK[wanted] else None
 
     def view(self, workflow_id: str, step: str) -> AwaitView:
@@ -82,12 +58,12 @@ class Wait:
             step=step,
             signal=self.signal,
             correlation_key=self.key,
-            status=_WAIT_STATUS[self.code],
+            status=_WAIT_STATUS[self.status],
             deadline=None if self.deadline is None else time_of_micros(self.deadline),
             registered_at=time_of_stamp(self.stamp),
             resolved_at=None if self.resolved is None else time_of_micros(self.resolved),
-            signal_id=self.signal_id,
-            actor=self.actor,
+            signal_id=self.signal_id or None,
+            actor=self.actor or None,
         )
 
 
@@ -104,7 +80,7 @@ _WAIT_RANK: Final = {"": 0, "w": 1, "x": 2, "r": 3, "g": 3}
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A signal as its topic tells it (``topic.lua``)."""
+    """A signal as its topic tells it."""
 
     number: int
     status: SignalStatus
@@ -142,6 +118,6 @@ class Signal:
             workflow_id=self.workflow_id,
             step=self.step,
             received_at=time_of_stamp(self.stamp),
-            actor=self.actor,
+            actor=self.actor or None,
             duplicate=duplicate,
         )

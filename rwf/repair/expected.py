@@ -23,7 +23,7 @@ from rwf.model.states import (
     StepState,
     workflow_state,
 )
-from rwf.protocol.callbacks import CallbackRecord
+from rwf.protocol.callbacks import StoredCallback
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import topic_digest
 from rwf.protocol.records import Record
@@ -212,12 +212,12 @@ class Expected:
         notices[name] = wait.due
         notices[b"!" + name] = PRESENT if wait.has_news else None
         if wait.stands and wait.untold is None:
-            member = f"{wait.code}|{owner}|{wait.stamp}|{name.decode()}|{wait.n}"
+            member = f"{wait.status}|{owner}|{wait.stamp}|{name.decode()}|{wait.n}"
             digest = topic_digest(wait.signal, wait.key)
             self.registrations.append(Registration(owner, digest, member))
 
     def _callback(self, step_counts: StepCounts, number: bytes, text: bytes) -> None:
-        callback = CallbackRecord.parse(text)
+        callback = StoredCallback.parse(text)
         step_counts.callbacks += 1
         step_counts.dead += callback.status is CallbackStatus.DEAD
         if callback.due is not None:

@@ -11,10 +11,11 @@ from rwf.ops.base import OpContext, Slots, side_by_side, warn_of
 from rwf.ops.prune import prune_all
 from rwf.ops.timer_pages import Due, Page, PassedOver, Timer
 from rwf.ops.waits import judge_topic, settle_waits
+from rwf.protocol.functions.reads import ScanSets
 from rwf.protocol.functions.repairs import RepairCallbacks
 from rwf.protocol.functions.timers import FiredTimer, FiredWorkflow, FireTimers
 from rwf.protocol.keys import partition_of
-from rwf.protocol.requests import Call, Op, ask
+from rwf.protocol.requests import Op, ask
 
 Batch = Mapping[str, Sequence[Timer]]
 """Timers that travel in one call, by their workflows."""
@@ -82,17 +83,21 @@ def _follow_clock(due: Due) -> Op[None]:
     what stands in the timers, and callbacks, is compared with the records."""
     scope, passed = due.ctx, due.passed
     keys = {name: scope.keys.derived(due.partition, name) for name in passed.places}
-    pages = yield Call("page", list(keys.values()), list(passed.places.values()))
+    scan = ScanSets(list(passed.places.values()))
+    pages = yield from ask(list(keys.values()), scan)
     by_workflow: dict[str, list[Timer]] = {}
     apart: list[Work] = []
-    for name, (place, members) in zip(keys, [page or (b"0", []) for page in pages], strict=True):
-        passed.places[name] = place
-        if place == b"0":
+    for name, page in zip(keys, pages, strict=True):
+        if page is None or page.cursor == "0":
             del passed.places[name]
-        if name == "outbox":
-            apart += _callbacks_compared(due, members)
+        else:
+            passed.places[name] = page.cursor
+        if page is None:
             continue
-        for timer in due.timers(Page(members, (), None)):
+        if name == "outbox":
+            apart += _callbacks_compared(due, page.members)
+            continue
+        for timer in due.timers(Page(page.members, (), None)):
             if timer.kind == "s":
                 apart.append((f"topic {timer.owner}", judge_topic(scope, timer.owner)))
             elif timer.kind != "x":  # moved with its workflow; else it is late by what it must

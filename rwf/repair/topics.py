@@ -68,7 +68,8 @@ def _fates(ctx: OpContext, partition: int, waits: Sequence[RegisteredWait]) -> O
     asked = [AskedWait(slots.of(wait.workflow_id), wait.step, wait.n) for wait in waits]
     found = yield from ask(slots.keys, WaitOutcomes(asked))
     fates = []
-    for wait, (outcome, stamp, signal_id) in zip(waits, found, strict=True):
-        number = number_of(signal_id) if outcome == "r" else None
-        fates.append(Fate(wait.workflow_id, wait.step, wait.n, stamp, outcome, number))
+    for wait, now in zip(waits, found, strict=True):
+        number = number_of(now.signal_id) if now.outcome == "r" else None
+        fate = Fate(wait.workflow_id, wait.step, wait.n, now.stamp, now.outcome, number)
+        fates.append(fate)
     return fates

@@ -27,7 +27,7 @@ from rwf.protocol.declare import ServerFunction
 from rwf.protocol.functions.namespace import CreateNamespace, Namespace, Partitions
 from rwf.protocol.keys import Keys, is_namespace
 from rwf.protocol.library import library
-from rwf.protocol.requests import CONNECT, Call, Op, Read, Reply, Request, Scan, Together
+from rwf.protocol.requests import CONNECT, Call, Op, Read, Request, Scan, Together
 from rwf.transport.actions import (
     Command,
     Reconnect,
@@ -116,7 +116,7 @@ class Session:
         So what an operation refuses by itself is refused without a server. The error of a call is
         raised in the operation, which may go on.
         """
-        reply: Reply = None
+        reply: Any = None
         fault: RwfError | None = None
         while True:
             try:
@@ -129,7 +129,7 @@ class Session:
             except RwfError as error:
                 reply, fault = None, error
 
-    def _answer(self, request: Request) -> Steps[Reply]:
+    def _answer(self, request: Request) -> Steps[Any]:
         if not self.keys.partitions:
             yield from self.connect()
         if request is CONNECT:
@@ -143,7 +143,7 @@ class Session:
         except errors.ResponseError as error:
             raise translated(error) from None
 
-    def _scan(self, scan: Scan) -> Steps[dict[str, Reply]]:
+    def _scan(self, scan: Scan) -> Steps[dict[str, Any]]:
         """A page of each node's key names; raises StoreUnavailable when one does not answer."""
         args = ("SCAN", scan.cursor, "MATCH", scan.match, "COUNT", _KEYS_PER_SCAN)
         replies, away = yield from self.everywhere(args, scan.node)
@@ -151,15 +151,15 @@ class Session:
             raise error
         return replies
 
-    def _read(self, read: Read) -> Steps[list[Reply]]:
+    def _read(self, read: Read) -> Steps[list[Any]]:
         """The replies to plain commands; what is wrong with more than one of them is raised."""
-        replies: list[Reply] = yield from self.patiently(SendInTurn(read.commands, read.key))
+        replies: list[Any] = yield from self.patiently(SendInTurn(read.commands, read.key))
         for reply in replies:
             if isinstance(reply, Exception) and code_of(reply) in (*FORBIDDEN, *UNABLE):
                 raise reply
         return replies
 
-    def _replies(self, call: Call | Together) -> Steps[Reply]:
+    def _replies(self, call: Call | Together) -> Steps[Any]:
         """The reply to a call, or those to calls that travel together; tells how long it took."""
         calls = call.calls if isinstance(call, Together) else (call,)
         begun = time.perf_counter()
@@ -234,7 +234,7 @@ class Session:
             "run `rwf migrate` as one who may"
         )
 
-    def _call(self, call: Call) -> Steps[Reply]:
+    def _call(self, call: Call) -> Steps[Any]:
         """The reply to a call, which is sent until one comes.
 
         Every command carries an id that makes a repetition harmless (contract §9). However
@@ -261,7 +261,7 @@ class Session:
                 yield from self._open_again()
             call = call.repeated()
 
-    def _call_together(self, together: Together) -> Steps[list[Reply]]:
+    def _call_together(self, together: Together) -> Steps[list[Any]]:
         """The replies to calls in one round trip, those that no reply came to sent again
         together."""
         calls, partial = together.calls, together.partial
@@ -289,7 +289,7 @@ class Session:
                 raise reply
         return replies
 
-    def _remember(self, calls: Sequence[Call], replies: Sequence[Reply]) -> None:
+    def _remember(self, calls: Sequence[Call], replies: Sequence[Any]) -> None:
         """Notes which partitions did not answer where others did, not to be so patient with them
         the next time."""
         if all(isinstance(reply, StoreUnavailable) for reply in replies):

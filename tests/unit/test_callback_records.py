@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from rwf.protocol.callbacks import CallbackRecord
+from rwf.protocol.callbacks import StoredCallback
 
 AT = datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)
 STATIC = b"2,1,3,1700000000123,,,wf, of two words"
 
 
 def test_the_end_of_a_workflow() -> None:
-    record = CallbackRecord.parse(b"t,40,l,3,900,tok|failed,step_failed")
+    record = StoredCallback.parse(b"t,40,l,3,900,tok|failed,step_failed")
     # What it ended in stays, whatever became of it since.
     assert record.envelope("0-x", 7, STATIC, b"order 7", b"available").model_dump() == {
         "callback_id": "0-x/7",
@@ -39,7 +39,7 @@ def test_the_end_of_a_workflow() -> None:
 
 def test_the_end_of_a_recovery() -> None:
     fields = b'"session_id":"0-x/2","step":"a|b","action":"retry","change_count":5'
-    record = CallbackRecord.parse(b"r,0,d,0,,|" + fields)
+    record = StoredCallback.parse(b"r,0,d,0,,|" + fields)
     view = record.view("0-x", 1, STATIC)
     assert (view.status, view.due_at, view.occurred_at) == ("delivered", None, AT)
     sent = record.envelope("0-x", 1, STATIC, None, b"running").model_dump(
