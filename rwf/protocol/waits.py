@@ -118,6 +118,6 @@ class Signal:
             workflow_id=self.workflow_id,
             step=self.step,
             received_at=time_of_stamp(self.stamp),
-            actor=self.actor or None,
+            actor=self.actor,
             duplicate=duplicate,
         )
