@@ -69,10 +69,12 @@ class Runtime:
         return found
 
     async def close(self) -> None:
-        """Closes what belongs to this event loop: an AsyncClient's connections."""
+        """Closes what belongs to this event loop, an AsyncClient's connections, as far as that
+        takes no longer than a second."""
         self._threads = None
         if isinstance(self._client, AsyncClient):
-            await self._client.close()
+            closing = asyncio.create_task(self._client.close())
+            await asyncio.wait([closing], timeout=_PATIENCE)
 
     async def hints(self) -> AsyncGenerator[Event | None]:
         """The client's events, for ever, and None now and then while none comes."""

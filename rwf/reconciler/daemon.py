@@ -154,12 +154,16 @@ class Reconciler:
     # --- starting and stopping
 
     def run(self) -> None:
-        """Serves until SIGTERM, SIGINT or :meth:`stop`; what it has begun is finished first."""
+        """Serves until SIGTERM, SIGINT or :meth:`stop`; what it has begun is finished first. An
+        AsyncClient's connections end with the event loop that this makes."""
         asyncio.run(self._run())
 
     async def _run(self) -> None:
         with ended_by_signals(self.stop):
-            await self.serve()
+            try:
+                await self.serve()
+            finally:
+                await self._runtime.close()
 
     async def serve(self) -> None:
         """Runs the daemon in a loop that runs already, without signal handlers.

@@ -204,8 +204,7 @@ class Worker:
                 await self.serve()
             finally:
                 if self._runtime is not None:  # else its URL was none
-                    closing = asyncio.create_task(self._runtime.close())
-                    await asyncio.wait([closing], timeout=_CLOSING)
+                    await self._runtime.close()
 
     async def serve(self) -> None:
         """Works like :meth:`run` in an event loop that runs already, without the signals; a

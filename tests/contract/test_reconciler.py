@@ -38,6 +38,7 @@ from tests.contract.flows import (
     stored,
 )
 from tests.contract.outbox import Failing, ended, ignore, stat
+from tests.contract.workers import client_of
 from tests.proxy import Proxy
 from tests.servers import AnyServer, Server
 from tests.waiting import until
@@ -193,7 +194,7 @@ def test_an_unexpected_error_ends_no_loop(
         one_client.complete_step(view.id, "a")
         until(lambda: told == [view.id], what="the callback")
         raw(one_client).delete("rwf:{0}:index")
-        until(lambda: raw(one_client).zcard("rwf:{0}:index"), timeout=20, what="another round")
+        until(lambda: raw(one_client).zcard("rwf:{0}:index"), timeout=60, what="another round")
     (record, *_) = (one for one in caplog.records if "unexpected" in one.getMessage())
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "nobody has foreseen this"
@@ -227,6 +228,18 @@ def test_being_cancelled_ends_it(one_client: Client) -> None:
             await served
 
     asyncio.run(cancelled())
+
+
+def test_an_asyncio_clients_connections_end_with_the_daemon(
+    one_client: Client, one_server: AnyServer
+) -> None:
+    one_client.list()
+    before = len(one_server.client().client_list())
+    own = client_of("async", one_server)
+    with serving(own, **SHORT) as daemon:
+        until(lambda: daemon.tick_age is not None, what="a tick")
+        assert len(one_server.client().client_list()) > before
+    until(lambda: len(one_server.client().client_list()) <= before, what="closed connections")
 
 
 # --- callbacks
@@ -485,7 +498,7 @@ def test_everything_derived_is_lost_under_a_running_daemon(client: Client) -> No
         redis.delete(*[key for key in before if not key.endswith(b":index")])
         until(
             lambda: derived(client) == before,
-            timeout=20,
+            timeout=60,
             what="all to be restored",
         )
         for workflow_id in ids:
@@ -530,7 +543,7 @@ def test_a_daemon_delivers_many_callbacks_at_once(client: Client) -> None:
 
     got: list[str] = []
     with serving(client, callbacks=handler, concurrency=30, **SHORT):
-        until(lambda: len(got) == 30, timeout=30, what="all callbacks")
+        until(lambda: len(got) == 30, timeout=60, what="all callbacks")
     assert set(got) == ids
     assert stat(client, "gc|delivered") == 30
 
@@ -547,9 +560,9 @@ def test_handlers_that_hang_hold_up_no_other_callback(client: Client) -> None:
         got.add(envelope.workflow_id)
 
     with serving(client, callbacks=handler, concurrency=5, **SHORT):
-        until(lambda: got == others, timeout=30, what="the others' callbacks")
+        until(lambda: got == others, timeout=60, what="the others' callbacks")
         later = ended(client)
-        until(lambda: later in got, timeout=30, what="a later callback")
+        until(lambda: later in got, timeout=60, what="a later callback")
         released.set()
     # What it had begun was finished at the end.
     assert got == {*hanging, *others, later}
@@ -592,7 +605,7 @@ def test_a_handler_that_ends_its_thread_has_failed(one_client: Client) -> None:
     ended(one_client)
     with serving(one_client, callbacks=handler, **SHORT) as daemon:
         failed = "cb|workflow.terminal|failed"
-        until(lambda: stat(one_client, failed) >= 2, timeout=30, what="a second try")
+        until(lambda: stat(one_client, failed) >= 2, timeout=60, what="a second try")
         assert daemon.tick_age is not None
 
 
@@ -611,9 +624,9 @@ def test_the_command(one_client: Client, one_server: AnyServer) -> None:
     command = [sys.executable, "-m", "rwf", "reconciler", "--url", one_server.url, "--json"]
     command += ["--interval", "0.1", "--sweep-interval", "0.5", "--metrics", "off"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as daemon:
-        until(lambda: raw(one_client).zcard("rwf:{0}:ready"), timeout=20, what="the repair")
+        until(lambda: raw(one_client).zcard("rwf:{0}:ready"), timeout=60, what="the repair")
         daemon.send_signal(signal.SIGTERM)
-        out, err = daemon.communicate(timeout=20)
+        out, err = daemon.communicate(timeout=60)
     assert (daemon.returncode, err) == (0, b"")
     told = [json.loads(line) for line in out.splitlines()]
     messages = [one["message"] for one in told if one["level"] == "info"]
@@ -635,7 +648,7 @@ def test_the_command_serves_metrics(one_client: Client, one_server: AnyServer) -
         assert 'rwf_steps{state="available"} 2.0' in text
         assert "rwf_partitions_owned" in text
         daemon.terminate()
-        daemon.communicate(timeout=20)
+        daemon.communicate(timeout=60)
     assert daemon.returncode == 0
 
 
