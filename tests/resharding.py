@@ -78,7 +78,7 @@ def _agree(cluster: Cluster) -> None:
         epochs = first[1].values()
         return len(set(epochs)) == len(epochs) and all(seen == first for seen in others)
 
-    until(agreed, timeout=30, what="nodes that agree on the slots and on their epochs")
+    until(agreed, timeout=60, what="nodes that agree on the slots and on their epochs")
 
 
 def _knows(node: Server, count: int) -> bool:

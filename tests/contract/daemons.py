@@ -41,7 +41,7 @@ def serving(client: Client | AsyncClient, **options: Any) -> Iterator[Reconciler
         yield daemon
     finally:
         daemon.stop()
-        thread.join(timeout=20)
+        thread.join(timeout=60)
         assert not thread.is_alive()
 
 

@@ -183,7 +183,7 @@ def test_control_c() -> None:
             with connection:
                 assert connection.recv(1)
                 process.send_signal(signal.SIGINT)
-                _, stderr = process.communicate(timeout=20)
+                _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr == b"rwf: interrupted\n"
 

@@ -37,7 +37,7 @@ def test_what_was_begun_before_ends_with_the_next_sweep(client: Client, way: Way
     set_back(client, HOUR)
     with serving(client, interval=0.05, sweep_interval=0.2):
         ended = "a=available b=pending"
-        until(lambda: states(client, view.id) == ended, timeout=20, what="its end")
+        until(lambda: states(client, view.id) == ended, timeout=60, what="its end")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -94,7 +94,7 @@ def test_a_daemon_notices_it_at_once(one_client: Client) -> None:
         fired(one_client, passed)
         return {states(one_client, workflow_id) for workflow_id in ids} == {"a=available"}
 
-    until(retried, timeout=20, what="the retries")
+    until(retried, timeout=60, what="the retries")
     assert not passed.places
 
 

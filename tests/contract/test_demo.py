@@ -128,11 +128,11 @@ def test_ended_in_the_middle_it_leaves_nothing_running_and_can_go_on(
     command = [sys.executable, "-m", "rwf", "demo", "--folder", str(folder), "--input", file]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         ledger = Ledger(folder / "ledger.jsonl")
-        until(ledger.steps, timeout=30, what="the first lines of the ledger")
+        until(ledger.steps, timeout=60, what="the first lines of the ledger")
         os.kill(process.pid, how)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=60)
     assert b"Traceback" not in stderr
-    until(lambda: nothing_runs(folder), timeout=30, what="the end of its processes")
+    until(lambda: nothing_runs(folder), timeout=60, what="the end of its processes")
     found = demo(folder, "--input", file, "--json")
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["workflows"] == ENDS

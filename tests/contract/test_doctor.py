@@ -150,7 +150,7 @@ def test_replication(one_server: Server, one_client: Client, replica: Server) ->
     any_replica.replicaof("127.0.0.1", one_server.port)
     until(
         lambda: any_replica.info("replication")["master_link_status"] == "up",
-        timeout=20,
+        timeout=60,
         what="a replica in step",
     )
     until(lambda: "0 s ago" in found(one_client, "replication"), what="its report")

@@ -63,7 +63,7 @@ class Session:
             if not self._working:
                 self._working = True
                 self._stack.enter_context(at_work(worker))
-            until(lambda: self._rests(worker), timeout=30, what="the worker has nothing to do")
+            until(lambda: self._rests(worker), timeout=60, what="the worker has nothing to do")
         return printed.getvalue()
 
     def _rests(self, worker: Worker) -> bool:

@@ -161,7 +161,7 @@ def test_a_connection_whose_peer_has_vanished_is_found_out_and_made_anew(
         until(lambda: run_one(one_client) and found, what="the first hints")
         proxy.forget()
         before = len(found)
-        until(lambda: run_one(one_client) and len(found) > before, timeout=20, what="hints again")
+        until(lambda: run_one(one_client) and len(found) > before, timeout=60, what="hints again")
 
 
 @CLIENTS

@@ -414,7 +414,7 @@ def test_who_sends_a_little_now_and_then_is_cut_off(
             except OSError:
                 return True
 
-        until(is_cut_off, timeout=20, what="the end of the connection")
+        until(is_cut_off, timeout=60, what="the end of the connection")
 
 
 def test_a_scrape_of_a_server_that_hangs_is_answered_in_time(

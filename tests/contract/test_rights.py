@@ -122,7 +122,7 @@ def test_events(quiet: AnyServer) -> None:
             found.append(next(heard))
             return found[-1] is not None
 
-        until(hint, timeout=20, what="an event")
+        until(hint, timeout=60, what="an event")
         heard.close()
 
 
@@ -258,14 +258,14 @@ def test_who_loses_the_right_to_publish_loses_hints_alone(guarded: AnyServer) ->
                 client.complete_step(view.id, "a", "retryable", retry_in=0.1)
                 until(
                     lambda: client.step(view.id, "a").state == "available",
-                    timeout=20,
+                    timeout=60,
                     what="the retry",
                 )
                 assert client.complete_step(view.id, "a").released == ("b",)
                 assert client.complete_step(view.id, "b").workflow.state == "completed"
                 until(
                     lambda: {one.status for one in client.callbacks(view.id)} == {"delivered"},
-                    timeout=20,
+                    timeout=60,
                     what="the callback",
                 )
     finally:

@@ -134,7 +134,7 @@ def test_sentinels_are_asked_by_tls_too(guarded: Guarded) -> None:
     with Sentinel.start("redis70", extra=settings) as watcher:
         until(
             lambda: ask(watcher, "SENTINEL MASTER", "main")["flags"] == "master",
-            timeout=20,
+            timeout=60,
             what="a Sentinel that knows its primary",
         )
         url = f"rediss+sentinel://:{SECRET}@127.0.0.1:{port}/main"

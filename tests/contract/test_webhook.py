@@ -478,9 +478,9 @@ def test_a_daemon_posts_to_the_url_in_its_environment(
     command = [sys.executable, "-m", "rwf", "reconciler", "--url", one_server.url]
     command += ["--metrics", "off"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as daemon:
-        until(lambda: receiver.got, timeout=30, what="the callback")
+        until(lambda: receiver.got, timeout=60, what="the callback")
         daemon.terminate()
-        assert daemon.wait(timeout=30) == 0
+        assert daemon.wait(timeout=60) == 0
     [(path, headers, body)] = receiver.got
     assert path == "/hook"
     assert json.loads(body)["workflow_id"] == workflow_id

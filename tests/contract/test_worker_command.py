@@ -72,7 +72,7 @@ def process(folder: Path, *args: str, **environment: str) -> Iterator[subprocess
 def ended(running: subprocess.Popen[str]) -> tuple[str, str]:
     """What it wrote on stdout and stderr, once SIGTERM has ended it."""
     running.send_signal(signal.SIGTERM)
-    out, err = running.communicate(timeout=20)
+    out, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
     return out, err
 
@@ -160,7 +160,7 @@ def test_queues_and_concurrency(one_client: Client, one_server: AnyServer, tmp_p
 )
 def test_options_that_cannot_be(tmp_path: Path, args: tuple[str, ...], message: str) -> None:
     with process(tmp_path, "app:bare", *args) as running:
-        _, err = running.communicate(timeout=20)
+        _, err = running.communicate(timeout=60)
     assert (running.returncode, err.count("\n")) == (2, 1)
     assert message in err
 
@@ -181,7 +181,7 @@ def test_what_keeps_it_from_starting_is_told(
     (tmp_path / "broken.py").write_text("1 / 0")
     (tmp_path / "unread.py").write_text("def (")
     with process(tmp_path, place, **environment) as running:
-        _, err = running.communicate(timeout=20)
+        _, err = running.communicate(timeout=60)
     assert (running.returncode, err.count("\n")) == (2, 1)
     assert message in err
 
@@ -227,7 +227,7 @@ def test_it_serves_metrics(one_server: AnyServer, tmp_path: Path, app: str) -> N
         args = (app, "--url", one_server.url, "--metrics", "127.0.0.1:0")
         with process(tmp_path, *args) as running:
             assert running.stderr is not None
-            line = until(running.stderr.readline, timeout=20, what="the log")
+            line = until(running.stderr.readline, timeout=60, what="the log")
             while "metrics on" not in line:
                 line = running.stderr.readline()
             until_ended(client, view.id)

@@ -146,7 +146,7 @@ def test_whatever_is_raised_is_the_outcome_of_its_step(
     with at_work(worker):
         until(
             lambda: {step.name: step.state for step in one_client.steps(view.id)} == expected,
-            timeout=20,
+            timeout=60,
             what=f"all outcomes; so far {[(s.name, s.state) for s in one_client.steps(view.id)]}",
         )
         assert worker.health.running == worker.health.abandoned == 0

@@ -58,7 +58,7 @@ def test_polls_reach_every_partition(
         # From then on a round in five polls of a second each, or more where places are few.
         share = -(-PARTITIONS // 5)
         bound = 5 * -(-share // min(concurrency, share))
-        until(lambda: len(polls) >= bound, timeout=20, what="another round")
+        until(lambda: len(polls) >= bound, timeout=60, what="another round")
     assert {number for some in polls[:bound] for number in some} == set(range(PARTITIONS))
 
 
@@ -89,7 +89,7 @@ def test_a_worker_whose_places_are_mostly_taken_finds_work(
     worker.step("work")(lambda: None)
     held = [many.insert(flow("a", worker="hold")).id for _ in range(55)]
     with at_work(worker):
-        until(lambda: len(entered) == 55, timeout=30, what="55 steps that hold their places")
+        until(lambda: len(entered) == 55, timeout=60, what="55 steps that hold their places")
         ids = [many.insert(flow("a")).id for _ in range(30)]
         for one in ids:
             until_ended(many, one)

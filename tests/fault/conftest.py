@@ -12,8 +12,15 @@ import pytest
 @pytest.fixture
 def cut_off() -> Iterator[None]:
     """For tests in which servers are killed or hang under their clients: connections that are left
-    behind there are collected at the end of the test that has left them, and blamed on nobody."""
+    open are the fault of the test that has left them, and not of one that runs later."""
+    _left_open()
     yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
+    assert _left_open() == []
+
+
+def _left_open() -> list[str]:
+    """Connections that were left to the garbage collector."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", ResourceWarning)
         gc.collect()
+    return [str(one.message) for one in found]

@@ -25,7 +25,7 @@ def insisting(act: Callable[[], T]) -> T:
             found.append(act())
         return bool(found)
 
-    until(made, timeout=20, what="a server that serves")
+    until(made, timeout=60, what="a server that serves")
     return found[0]
 
 

@@ -192,7 +192,7 @@ def _moved(first: Server, second: Server, proxy: Proxy) -> Iterator[None]:
     ask(second, "REPLICAOF", "127.0.0.1", first.port)
     until(
         lambda: ask(second, "INFO", "replication").get("master_link_status") == "up",
-        timeout=20,
+        timeout=60,
         what="a replica in step",
     )
     yield

@@ -16,8 +16,9 @@ from tests.contract.flows import flow, raw, until_past
 from tests.servers import AnyServer, Server
 from tests.waiting import until
 
-TAKEN_OVER = 15.0
-"""Seconds in which the partitions of a lost daemon must be looked after; its lease is 3 s."""
+TAKEN_OVER = 60.0
+"""Seconds in which the partitions of a lost daemon must be looked after, by one that may still
+have to start on a loaded machine; its lease is 3 s."""
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def daemon(url: str) -> Iterator[subprocess.Popen[bytes]]:
 def joined(client: Client, count: int) -> None:
     until(
         lambda: raw(client).zcard("rwf:{0}:daemons") == count,
-        timeout=20,
+        timeout=60,
         what=f"{count} daemons",
     )
 
@@ -100,7 +101,7 @@ def test_none_for_a_while_and_then_one(one_client: Client, one_server: AnyServer
             what="the leases to be taken away",
         )
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     assert raw(one_client).zcard("rwf:{0}:daemons") == 0
 
 

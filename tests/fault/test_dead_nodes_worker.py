@@ -56,7 +56,7 @@ def test_steps_elsewhere_keep_their_leases_and_their_outcomes_are_told(
                 await asyncio.sleep(0.02)
 
         with at_work(worker):
-            until(lambda: len(began) == len(ids), timeout=20, what="all steps")
+            until(lambda: len(began) == len(ids), timeout=60, what="all steps")
             with away(partial_cluster, node, how):
                 time.sleep(2.5 * LEASE)
                 may_end = True

@@ -120,7 +120,7 @@ def end_primary(topology: Topology, key: str, how: str) -> None:
         topology.be_patient(False)
     else:
         topology.fail_over(key)
-    until(lambda: topology.primary_of(key) is not old, timeout=20, what="a new primary")
+    until(lambda: topology.primary_of(key) is not old, timeout=60, what="a new primary")
 
 
 def whole_again(topology: Topology) -> None:

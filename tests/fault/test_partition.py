@@ -117,7 +117,7 @@ def test_a_primary_on_the_wrong_side(
                 insert(*range(20))
                 topology.be_patient(False)
                 (link.partition if how == "held" else link.sever)()
-                until(lambda: topology.primary is not old, timeout=20, what="a new primary")
+                until(lambda: topology.primary is not old, timeout=60, what="a new primary")
                 kept = insisting(lambda: inside.completed(client))
                 insert(*range(20, 40))
                 if guarded:
@@ -159,7 +159,7 @@ def test_a_replica_that_has_lost_its_primary(kind: str) -> None:
             until(lambda: len(inside.acknowledged) > before + 50, what="more of them")
             old.kill()
             topology.be_patient(False)
-            until(lambda: topology.primary is not old, timeout=20, what="a new primary")
+            until(lambda: topology.primary is not old, timeout=60, what="a new primary")
         kept = insisting(lambda: inside.completed(client))
         assert kept == list(range(len(kept)))
         assert 50 <= len(kept) <= before + 10

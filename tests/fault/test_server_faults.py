@@ -106,7 +106,7 @@ def replica(one_server: AnyServer) -> Iterator[Server]:
         configured(one_server, repl_diskless_sync_delay=0),
         Server.start("valkey91", extra=extra) as second,
     ):
-        until(lambda: _linked(second), timeout=20, what="a replica in step")
+        until(lambda: _linked(second), timeout=60, what="a replica in step")
         yield second
 
 

@@ -179,7 +179,7 @@ def test_a_process_ends_whatever_its_handlers_do(
         stderr=subprocess.PIPE,
     ) as process:
         try:
-            until((tmp_path / "started").exists, timeout=20, what="the step")
+            until((tmp_path / "started").exists, timeout=60, what="the step")
             begun = time.monotonic()
             process.send_signal(signal.SIGTERM)
             out, log = process.communicate(timeout=1 + 3 + 2 * SLACK)

@@ -78,7 +78,7 @@ class Process:
 
     def ended(self) -> tuple[int, list[dict[str, Any]], str]:
         """Its exit code, what it told, and its log, once it has ended."""
-        out, log = self.process.communicate(timeout=20)
+        out, log = self.process.communicate(timeout=60)
         return (
             self.process.returncode,
             [json.loads(line) for line in out.splitlines()],
@@ -103,7 +103,7 @@ def test_sigterm_ends_it_gracefully(
 ) -> None:
     view = one_client.insert(flow("a b:a"))
     with process(one_server, tmp_path) as worker:
-        until(worker.has_started, timeout=20, what="the step")
+        until(worker.has_started, timeout=60, what="the step")
         worker.tell(signal.SIGTERM)
         worker.go()
         code, told, log = worker.ended()
@@ -126,7 +126,7 @@ def test_a_second_sigterm_gives_back_at_once(
 ) -> None:
     view = one_client.insert(flow("a"))
     with process(one_server, tmp_path, grace=3600) as worker:
-        until(worker.has_started, timeout=20, what="the step")
+        until(worker.has_started, timeout=60, what="the step")
         worker.tell(signal.SIGTERM)
         worker.tell(signal.SIGINT)
         code, _, _ = worker.ended()
@@ -140,7 +140,7 @@ def test_a_worker_paused_past_its_lease_writes_nothing(
 ) -> None:
     view = one_client.insert(flow("a"))
     with process(one_server, tmp_path, lease=0.5) as worker:
-        until(worker.has_started, timeout=20, what="the step")
+        until(worker.has_started, timeout=60, what="the step")
         worker.tell(signal.SIGSTOP)
         until(lambda: one_client.reconcile(view.id).repairs, what="the end of the lease")
         other = Worker(client_of("async", one_server))
@@ -217,7 +217,7 @@ def test_a_server_of_the_command_lines_own(
     ) as worker:
         until_ended(one_client, view.id)
         worker.terminate()
-        out, _ = worker.communicate(timeout=20)
+        out, _ = worker.communicate(timeout=60)
     assert worker.returncode == 0
     assert b"serves default, 64 steps at once\nhandlers: work, die\n" in out
     assert out.endswith(b"ended: 0 running, 0 to report, 1 attempts done\n")

@@ -97,7 +97,7 @@ def old(server: AnyServer, old_package: Path) -> Iterator[subprocess.Popen[str]]
     process = start(old_package, OLD, server.url, ",".join(QUEUES), ",".join(HANDLERS))
     yield process
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 0
 
 
