@@ -217,7 +217,7 @@ def _start(
     reserved = [reserved_step(slots, entry) for entry in entries]
     function = StartSteps(new_call_id(), claimer.worker, claimer.lease_ms, reserved)
     started = yield from ask(slots.keys, function)
-    whole, left = yield from told(ctx, entries, started.claims)
+    whole, left = yield from read_claims(ctx, entries, started.claims)
     for workflow_id, slot in slots:
         if started.has_notices[slot - 1]:
             yield from settle_waits(ctx, workflow_id)
@@ -230,7 +230,7 @@ def reserved_step(slots: Slots, entry: bytes) -> ReservedStep:
     return ReservedStep(slots.of(workflow_id), step, place)
 
 
-def told(
+def read_claims(
     ctx: OpContext, entries: Sequence[bytes], claims: Sequence[StartedStep | None]
 ) -> Op[tuple[list[ClaimedStep], list[Handed]]]:
     """The claims that became of entries; and those of which something is still to be read.

@@ -32,7 +32,7 @@ from rwf.ops.base import (
     wire_name,
     wire_text,
 )
-from rwf.ops.claims import Claimer, fill_in, reserved_step, start, told
+from rwf.ops.claims import Claimer, fill_in, read_claims, reserved_step, start
 from rwf.ops.inputs import read_item
 from rwf.ops.waits import settle_waits
 from rwf.protocol.declare import Refusal
@@ -311,7 +311,7 @@ def _complete(
             yield from settle_waits(ctx, workflow_id)
     if claimer is None:
         return results, []
-    claimed, left = yield from told(ctx, done.found, done.claims)
+    claimed, left = yield from read_claims(ctx, done.found, done.claims)
     reserved = _reserved(done)
     if reserved:
         claimed += yield from start(ctx, partition, claimer, reserved)
@@ -351,7 +351,7 @@ def _function(
 
 
 @dataclass(slots=True)
-class Turn:
+class Exchange:
     """What one round trip of a worker brought: a refusal or None for each completion; claims;
     claims of which something is still to be read (``fill_in``); entries that are reserved for it,
     to be started with the next; and how many entries of the queues it found."""
@@ -363,14 +363,14 @@ class Turn:
     found: int
 
 
-def turn(
+def exchange(
     ctx: OpContext,
     partition: int,
     items: Sequence[Item],
     reserved: Sequence[bytes],
     claimer: Claimer,
     limit: int,
-) -> Op[Turn]:
+) -> Op[Exchange]:
     """A worker's round trip in a partition: reports steps, starts reserved ones, asks for more.
 
     The items are one of ``batches``, and of this partition; at most 64 are reserved, and at most 64
@@ -387,8 +387,10 @@ def turn(
         refusals.append(None)
         if Row.is_open(answer.row):
             yield from advance_origin(ctx, item.workflow_id, f"{item.step}:{answer.attempt}")
-    claimed, lacking = yield from told(ctx, [*reserved, *done.found], [*done.started, *done.claims])
-    return Turn(refusals, claimed, lacking, _reserved(done), len(done.found))
+    claimed, lacking = yield from read_claims(
+        ctx, [*reserved, *done.found], [*done.started, *done.claims]
+    )
+    return Exchange(refusals, claimed, lacking, _reserved(done), len(done.found))
 
 
 def _result(

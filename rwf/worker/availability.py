@@ -18,7 +18,7 @@ PAUSE: Final = 0.5
 _AWAY: Final = (StoreUnavailable, StoreMisconfigured, NamespaceMismatch)
 
 
-class Link:
+class Availability:
     """The state of the connection, told by the worker's loops and threads. They go on for ever: a
     server comes back. A ``place`` is what is asked, such as a partition."""
 
@@ -29,7 +29,7 @@ class Link:
 
     @property
     def error(self) -> str | None:
-        """What keeps the worker from its server, or what its latest call failed by."""
+        """The reason why the server is not reached, or the error of the latest call that failed."""
         return self._outage.error or self._fault
 
     def stands(self, place: Hashable) -> None:

@@ -35,7 +35,7 @@ _RESOLUTION: Final = 0.001
 
 @dataclass(slots=True)
 class Report:
-    """What an attempt came to: a completion, a wait for a signal, or None when it never began, and
+    """The end of an attempt: a completion, a wait for a signal, or None when it never began, and
     its claim is to be given back; for a while, where there is a reason for that."""
 
     claim: ClaimedStep
@@ -175,14 +175,14 @@ class Execution:
             self._after(self.context.claim.timeout, self._time_out)
 
     async def _from_thread(self, arguments: dict[str, Any]) -> Any:
-        """What a plain handler comes to, for the async middleware around it."""
+        """The result of a plain handler, for the async middleware around it."""
         returned, error = await self._in_thread(arguments)
         if error is not None:
             raise error
         return await returned if inspect.isawaitable(returned) else returned
 
     async def _in_thread(self, arguments: dict[str, Any]) -> tuple[Any, BaseException | None]:
-        """What a plain handler returned, and what it raised."""
+        """The value that a plain handler returned, and the exception that it raised."""
 
         def call() -> Any:
             self.context._begins()
@@ -226,7 +226,7 @@ class Execution:
             self._timers.append(self._loop.call_later(seconds, call))
 
     def _judged(self, raised: BaseException) -> Completion | Await | None:
-        """What an exception is reported as; None once the attempt is over."""
+        """The report of an exception; None once the attempt is over."""
         if self._over or self._stopped:
             return None
         return verdict.of_raised(

@@ -18,10 +18,10 @@ from rwf.model.views import ClaimedStep, HeartbeatReport
 from rwf.ops.base import OpContext
 from rwf.ops.claims import heartbeat
 from rwf.runtime import Beside
-from rwf.worker.availability import PAUSE, Link
+from rwf.worker.availability import PAUSE, Availability
 from rwf.worker.context import StepContext
 from rwf.worker.execution import Execution
-from rwf.worker.inflight import Bench, key_of
+from rwf.worker.inflight import Inflight, key_of
 
 _log = logging.getLogger("rwf.worker")
 
@@ -50,12 +50,17 @@ class Heartbeat:
     """
 
     def __init__(
-        self, ctx: OpContext, beside: Beside, link: Link, bench: Bench, lease: float
+        self,
+        ctx: OpContext,
+        beside: Beside,
+        availability: Availability,
+        inflight: Inflight,
+        lease: float,
     ) -> None:
         self._ctx = ctx
         self._beside = beside
-        self._link = link
-        self._bench = bench
+        self._availability = availability
+        self._inflight = inflight
         self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
@@ -77,7 +82,7 @@ class Heartbeat:
     def ask(self, context: StepContext) -> object:
         """One step's own heartbeat: awaited in the loop, blocking in a thread; whether the lease
         still stands."""
-        execution = self._bench.running.get(key_of(context.claim))
+        execution = self._inflight.running.get(key_of(context.claim))
         asked = _Asked(execution) if execution is not None and not self._stopped else None
         if asked is not None:
             self._asked.put(asked)
@@ -130,8 +135,8 @@ class Heartbeat:
             pass
 
     def _beat_all(self) -> None:
-        held = [each.context.claim for each in list(self._bench.running.values())]
-        held += [each.claim for each in list(self._bench.filling.values())]
+        held = [each.context.claim for each in list(self._inflight.running.values())]
+        held += [each.claim for each in list(self._inflight.pending_inputs.values())]
         for partition in self._silent.difference(map(_partition, held)):
             self._answered(partition)
         self._beat(held)
@@ -178,23 +183,23 @@ class Heartbeat:
 
     def _failed(self, partition: str, error: Exception) -> None:
         self._silent.add(partition)
-        self._link.failed(error, ("lease", partition))
+        self._availability.failed(error, ("lease", partition))
 
     def _answered(self, partition: str) -> None:
         self._silent.discard(partition)
-        self._link.stands(("lease", partition))
+        self._availability.stands(("lease", partition))
 
     def _tell(self, report: HeartbeatReport, until: float) -> None:
-        running, asked = self._bench.running, set(map(key_of, report.cancel_requested))
+        running, asked = self._inflight.running, set(map(key_of, report.cancel_requested))
         for claim in report.extended:
-            if filling := self._bench.filling.get(key_of(claim)):
-                filling.claim = claim
+            if pending := self._inflight.pending_inputs.get(key_of(claim)):
+                pending.claim = claim
             if execution := running.get(key_of(claim)):
                 execution.held_until = until
                 execution.context._renewed(claim, key_of(claim) in asked)
         for claim in report.lost:
-            if filling := self._bench.filling.get(key_of(claim)):
-                filling.lost = True
+            if pending := self._inflight.pending_inputs.get(key_of(claim)):
+                pending.lost = True
             if execution := running.get(key_of(claim)):
                 # Before the loop gets to it: the handler may be what keeps the loop.
                 execution.context._taken_away()
@@ -202,7 +207,7 @@ class Heartbeat:
 
     def _lost(self, claim: ClaimedStep) -> None:
         """In the loop: one that has reported meanwhile has lost nothing."""
-        execution = self._bench.running.get(key_of(claim))
+        execution = self._inflight.running.get(key_of(claim))
         if execution is not None and not execution.stopped:
             _log.warning("the lease of %s, is lost", execution.name)
             execution.lose()

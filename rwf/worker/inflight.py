@@ -28,27 +28,27 @@ for. All of these together keep the server for 2 to 3 ms; twice as many could fo
 # is a call that is repeated, and no more than seconds old.
 _REMEMBERED: Final = 4096
 # How long, in seconds, partitions that do not answer are left alone between two tries, while others
-# have something to carry.
+# have something to send.
 _REST: Final = 1.0
 
 
 def key_of(claim: ClaimedStep) -> Key:
-    """What tells a claim from all others: one call's claims share their token."""
+    """The key that tells a claim from all others: one call's claims share their token."""
     return claim.workflow_id, claim.step, claim.lease
 
 
 @dataclass(slots=True)
-class Desk:
+class PartitionBuffer:
     """One partition: outcomes to be reported, waits to begin, claims to be given back, entries of
-    the ready queue that are reserved for this worker, and whether there may be more (``ripe``). One
-    that did not answer is left alone until ``again_at``, by the monotonic clock."""
+    the ready queue that are reserved for this worker, and whether it may have more (``has_more``).
+    One that did not answer is left alone until ``again_at``, by the monotonic clock."""
 
     partition: int
     finished: deque[tuple[ClaimedStep, Item]] = field(default_factory=deque)
     waits: deque[tuple[ClaimedStep, Await]] = field(default_factory=deque)
     back: deque[tuple[ClaimedStep, PauseReason | None]] = field(default_factory=deque)
     reserved: deque[bytes] = field(default_factory=deque)
-    ripe: bool = False
+    has_more: bool = False
     again_at: float = 0.0
 
     def next_finished(self) -> list[tuple[ClaimedStep, Item]]:
@@ -75,7 +75,7 @@ class Desk:
 
 
 @dataclass(slots=True)
-class Filling:
+class PendingInput:
     """A claim whose input is still being read: with its lease's end as last known, and whether it
     was lost meanwhile."""
 
@@ -83,30 +83,30 @@ class Filling:
     lost: bool = False
 
 
-class Bench:
-    """All desks, the steps that run, and the room for more.
+class Inflight:
+    """All partitions' buffers, the steps that run, and the room for more.
 
     A place is taken by each running step, by each that was asked for and has not come yet
     (``on_the_way`` counts these, reserved entries among them), and by each thread that a handler
-    does not leave though its attempt is over (``hung``). ``carried`` counts outcomes that are being
+    does not leave though its attempt is over (``hung``). ``unacked`` counts outcomes that are being
     reported.
     """
 
     def __init__(
         self, partitions: int, concurrency: int, away: Away, hung: Callable[[], int] = lambda: 0
     ) -> None:
-        self.desks = [Desk(number) for number in range(partitions)]
+        self.buffers = [PartitionBuffer(number) for number in range(partitions)]
         self.running: dict[Key, Execution] = {}
-        self.filling: dict[Key, Filling] = {}
+        self.pending_inputs: dict[Key, PendingInput] = {}
         self.concurrency = concurrency
         self.hung = hung
         self._begun: OrderedDict[Key, None] = OrderedDict()
         self.on_the_way = 0
-        self.carried = 0
+        self.unacked = 0
         self.claiming = True
         self._away = away
         self._silent: set[int] = set()
-        self._tried: Desk | None = None
+        self._tried: PartitionBuffer | None = None
         self._try_at = 0.0
         self._idle: deque[asyncio.Future[None]] = deque()
         self._change = asyncio.Event()
@@ -119,12 +119,12 @@ class Bench:
             return 0
         return self.concurrency - len(self.running) - self.on_the_way - self.hung()
 
-    def fills(self, claim: ClaimedStep) -> bool:
+    def awaits_input(self, claim: ClaimedStep) -> bool:
         """Notes a claim whose input is to be read; false for one that was handed over before."""
         key = key_of(claim)
-        if key in self._begun or key in self.running or key in self.filling:
+        if key in self._begun or key in self.running or key in self.pending_inputs:
             return False
-        self.filling[key] = Filling(claim)
+        self.pending_inputs[key] = PendingInput(claim)
         return True
 
     def begins(self, claim: ClaimedStep) -> bool:
@@ -140,31 +140,33 @@ class Bench:
     @property
     def unreported(self) -> int:
         """How many outcomes the server does not know yet."""
-        return self.carried + sum(len(desk.finished) + len(desk.waits) for desk in self.desks)
+        return self.unacked + sum(
+            len(buffer.finished) + len(buffer.waits) for buffer in self.buffers
+        )
 
     @property
     def settled(self) -> bool:
         """Whether the server knows all: nothing is to be reported, given back, or on the way."""
-        back = any(desk.back for desk in self.desks)
+        back = any(buffer.back for buffer in self.buffers)
         return not (back or self.unreported or self.on_the_way)
 
-    def desk_of(self, workflow_id: str) -> Desk:
-        """The desk of a workflow's partition."""
-        return self.desk(int(workflow_id.partition("-")[0]))
+    def buffer_of(self, workflow_id: str) -> PartitionBuffer:
+        """The buffer of a workflow's partition."""
+        return self.buffer(int(workflow_id.partition("-")[0]))
 
-    def desk(self, partition: int) -> Desk:
-        """A partition's desk; some may have been added to the namespace since the start."""
-        while len(self.desks) <= partition:
-            self.desks.append(Desk(len(self.desks)))
-        return self.desks[partition]
+    def buffer(self, partition: int) -> PartitionBuffer:
+        """A partition's buffer; some may have been added to the namespace since the start."""
+        while len(self.buffers) <= partition:
+            self.buffers.append(PartitionBuffer(len(self.buffers)))
+        return self.buffers[partition]
 
-    def keep(self, desk: Desk, reserved: Sequence[bytes], ripe: bool) -> None:
+    def keep(self, buffer: PartitionBuffer, reserved: Sequence[bytes], has_more: bool) -> None:
         """Notes what was found in a partition's queues; the entries are on the way already."""
-        desk.reserved.extend(reserved)
-        desk.ripe = ripe
+        buffer.reserved.extend(reserved)
+        buffer.has_more = has_more
 
     def notify(self) -> None:
-        """There may be something to carry: one of those who wait for that looks."""
+        """There may be something to send: one of those who wait for that looks."""
         while self._idle:
             waiting = self._idle.popleft()
             if not waiting.done():
@@ -183,7 +185,7 @@ class Bench:
         self.progressed()
 
     def progressed(self) -> None:
-        """A step has ended, or outcomes were carried: there may be nothing left."""
+        """A step has ended, or outcomes were reported: there may be nothing left."""
         self._change.set()
 
     async def until(self, done: Callable[[], bool], seconds: float) -> bool:
@@ -195,24 +197,24 @@ class Bench:
                     await self._change.wait()
         return done()
 
-    def is_away(self, desk: Desk) -> bool:
+    def is_away(self, buffer: PartitionBuffer) -> bool:
         """Whether a partition is known not to answer."""
-        return desk.partition in self._silent or desk.partition in self._away.partitions
+        return buffer.partition in self._silent or buffer.partition in self._away.partitions
 
-    async def next_desk(self) -> Desk:
-        """A desk with something to carry: each in turn, so that none waits for the backlog of
+    async def next_buffer(self) -> PartitionBuffer:
+        """A buffer with something to send: each in turn, so that none waits for the backlog of
         another. Waits until there is one.
 
         To try a partition that does not answer takes seconds: one such is in hand at a time, until
-        it is told to be :meth:`left`, and the next one a second later, unless no other desk has
-        anything to carry.
+        it is told to be :meth:`left`, and the next one a second later, unless no other buffer has
+        anything to send.
         """
-        while (desk := self._due()) is None:
+        while (buffer := self._due()) is None:
             await self._notified(self._rest())
-        self._next[self.is_away(desk)] = desk.partition + 1
-        if self.is_away(desk):
-            self._tried = desk
-        return desk
+        self._next[self.is_away(buffer)] = buffer.partition + 1
+        if self.is_away(buffer):
+            self._tried = buffer
+        return buffer
 
     async def _notified(self, seconds: float | None) -> None:
         """Waits to be notified, or for so many seconds."""
@@ -226,34 +228,34 @@ class Bench:
             if timer is not None:
                 timer.cancel()
 
-    def left(self, desk: Desk) -> None:
-        """This desk is in hand no longer."""
-        if self._tried is desk:
+    def left(self, buffer: PartitionBuffer) -> None:
+        """This buffer is in hand no longer."""
+        if self._tried is buffer:
             self._tried = None
-            away = desk.partition in self._silent
+            away = buffer.partition in self._silent
             self._try_at = time.monotonic() + _REST if away else 0.0
             self.notify()
 
-    def answered(self, desk: Desk) -> None:
+    def answered(self, buffer: PartitionBuffer) -> None:
         """Its partition has answered."""
-        if self.is_away(desk):
-            self._silent.discard(desk.partition)
-            self._away.note({}, [desk.partition])
+        if self.is_away(buffer):
+            self._silent.discard(buffer.partition)
+            self._away.note({}, [buffer.partition])
 
-    def unanswered(self, desk: Desk, pause: float) -> None:
+    def unanswered(self, buffer: PartitionBuffer, pause: float) -> None:
         """Its partition does not answer: it is left alone for so many seconds. Its reserved entries
         go back by themselves, and keep no places meanwhile."""
-        self._silent.add(desk.partition)
-        desk.again_at = time.monotonic() + pause
-        self.on_the_way -= len(desk.reserved)
-        desk.reserved.clear()
+        self._silent.add(buffer.partition)
+        buffer.again_at = time.monotonic() + pause
+        self.on_the_way -= len(buffer.reserved)
+        buffer.reserved.clear()
 
-    def _is_due(self, desk: Desk, free: bool) -> bool:
-        has = desk.finished or desk.waits or desk.back or desk.reserved
-        return bool(has) or (desk.ripe and free)
+    def _is_due(self, buffer: PartitionBuffer, free: bool) -> bool:
+        has = buffer.finished or buffer.waits or buffer.back or buffer.reserved
+        return bool(has) or (buffer.has_more and free)
 
-    def _due(self) -> Desk | None:
-        """The desk to be next in hand."""
+    def _due(self) -> PartitionBuffer | None:
+        """The buffer to be next in hand."""
         now = time.monotonic()
         answering = self._first_due(now, away=False)
         if self._tried is not None or not (self._silent or self._away.partitions):
@@ -262,19 +264,23 @@ class Bench:
         may_try = silent is not None and (answering is None or now >= self._try_at)
         return silent if may_try else answering
 
-    def _first_due(self, now: float, *, away: bool) -> Desk | None:
-        free, desks, first = self.free > 0, self.desks, self._next[away]
-        for desk in chain(islice(desks, first, None), islice(desks, first)):
-            if self._is_due(desk, free) and desk.again_at <= now and self.is_away(desk) is away:
-                return desk
+    def _first_due(self, now: float, *, away: bool) -> PartitionBuffer | None:
+        free, buffers, first = self.free > 0, self.buffers, self._next[away]
+        for buffer in chain(islice(buffers, first, None), islice(buffers, first)):
+            if (
+                self._is_due(buffer, free)
+                and buffer.again_at <= now
+                and self.is_away(buffer) is away
+            ):
+                return buffer
         return None
 
     def _rest(self) -> float | None:
-        """For how long those that have something to carry are left alone still; None for none."""
+        """For how long those that have something to send are left alone still; None for none."""
         free, now = self.free > 0, time.monotonic()
         waits = [
-            desk.again_at - now
-            for desk in self.desks
-            if desk.again_at > now and self._is_due(desk, free)
+            buffer.again_at - now
+            for buffer in self.buffers
+            if buffer.again_at > now and self._is_due(buffer, free)
         ]
         return min(waits, default=None)

@@ -15,13 +15,13 @@ from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer
 from rwf.runtime import Beside, Runtime, end_tasks
 from rwf.threads import Threads
-from rwf.worker.availability import Link
-from rwf.worker.completer import Carrier
+from rwf.worker.availability import Availability
+from rwf.worker.completer import Completer
 from rwf.worker.execution import Execution, Report
 from rwf.worker.handlers import Handlers
 from rwf.worker.heartbeat import Heartbeat
-from rwf.worker.inflight import Bench, key_of
-from rwf.worker.poller import Finder
+from rwf.worker.inflight import Inflight, key_of
+from rwf.worker.poller import Poller
 from rwf.worker.watchdog import Watchdog
 
 _log = logging.getLogger("rwf.worker")
@@ -43,7 +43,7 @@ _LONGEST_PAUSE: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class WorkerOptions:
     """A worker's options; ``lease`` and ``grace`` are in seconds."""
 
     claimer: Claimer
@@ -56,7 +56,7 @@ class Terms:
         return self.claimer.lease_ms / 1000
 
 
-class Shift:
+class Runner:
     """The loops and threads of a worker, and the steps that they have in hand. To be made in the
     event loop. ``overdue`` is called when the loop is blocked so long that it cannot end in time.
     """
@@ -64,23 +64,25 @@ class Shift:
     def __init__(
         self,
         runtime: Runtime,
-        link: Link,
-        terms: Terms,
+        availability: Availability,
+        options: WorkerOptions,
         handlers: Handlers,
         overdue: Callable[[], None],
     ) -> None:
         scope, beside = runtime.ctx, Beside(runtime.client)
-        self._terms = terms
+        self._options = options
         self._handlers = handlers
-        self._threads = Threads(terms.concurrency, "rwf-step", self._freed)
+        self._threads = Threads(options.concurrency, "rwf-step", self._freed)
         self._left_behind: set[Execution] = set()
-        self.bench = Bench(scope.keys.partitions, terms.concurrency, scope.away, self._hung)
+        self.inflight = Inflight(scope.keys.partitions, options.concurrency, scope.away, self._hung)
         self.ended = 0
         self._unknown: set[str] = set()
-        self._heartbeat = Heartbeat(scope, beside, link, self.bench, terms.lease)
-        self._watchdog = Watchdog(scope, Beside(runtime.client), self.bench, overdue)
-        self._finder = Finder(runtime, link, self.bench, terms.claimer)
-        self._carrier = Carrier(runtime, link, self.bench, terms.claimer, self._begin)
+        self._heartbeat = Heartbeat(scope, beside, availability, self.inflight, options.lease)
+        self._watchdog = Watchdog(scope, Beside(runtime.client), self.inflight, overdue)
+        self._poller = Poller(runtime, availability, self.inflight, options.claimer)
+        self._completer = Completer(
+            runtime, availability, self.inflight, options.claimer, self._begin
+        )
         self._finish = asyncio.Event()
         self._hurry = False
         self._end_at: float | None = None
@@ -92,9 +94,9 @@ class Shift:
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with the handlers, if anything is."""
-        if self._hung() >= self._terms.concurrency:
-            return f"all {self._terms.concurrency} threads hang in handlers: nothing can run"
+        """The trouble with the handlers, if there is any."""
+        if self._hung() >= self._options.concurrency:
+            return f"all {self._options.concurrency} threads hang in handlers: nothing can run"
         return self._watchdog.blocked
 
     def tell_end(self) -> None:
@@ -102,22 +104,22 @@ class Shift:
         something blocks the event loop; from any thread."""
         now, reserve = time.monotonic(), _LAST_WORDS + 2 * _TASKS_END
         if self._end_at is None:
-            self._end_at = now + self._terms.grace
+            self._end_at = now + self._options.grace
             self._watchdog.end_by(max(self._end_at + _TASKS_END, now + reserve))
         else:
             self._watchdog.end_by(now + reserve)
 
     def end(self) -> None:
-        """Has the shift end gracefully; the second time at once."""
+        """Has the runner end gracefully; the second time at once."""
         self._hurry = self._finish.is_set()
         self._finish.set()
-        self.bench.changed()
+        self.inflight.changed()
 
     async def work(self) -> None:
         """Works until :meth:`end`, or until its task is cancelled, which hands back at once."""
-        loops = [self._finder.listen, self._finder.poll]
-        loops += [self._carrier.run for _ in range(_TRIPS)]
-        loops += [self._carrier.fill for _ in range(_FILLS)]
+        loops = [self._poller.listen, self._poller.poll]
+        loops += [self._completer.run for _ in range(_TRIPS)]
+        loops += [self._completer.fill for _ in range(_FILLS)]
         tasks = [asyncio.create_task(kept_going(loop)) for loop in loops]
         self._heartbeat.start()
         self._watchdog.start()
@@ -138,10 +140,10 @@ class Shift:
                 await asyncio.wait_for(self._heartbeat.over.wait(), _TASKS_END)
 
     def _begin(self, claim: ClaimedStep) -> None:
-        if not self.bench.claiming:
-            self._carrier.put(Report(claim, None))
+        if not self.inflight.claiming:
+            self._completer.put(Report(claim, None))
             return
-        if not self.bench.begins(claim):
+        if not self.inflight.begins(claim):
             _log.warning(
                 "step %s of %s, attempt %d, was handed over a second time, and runs once",
                 claim.step,
@@ -153,11 +155,11 @@ class Shift:
         if handler is None:
             self._not_ours(claim)
             return
-        terms, beat = self._terms, self._heartbeat.ask
+        options, beat = self._options, self._heartbeat.ask
         execution = Execution(
-            claim, handler, self._threads, beat, terms.lease, tracebacks=terms.tracebacks
+            claim, handler, self._threads, beat, options.lease, tracebacks=options.tracebacks
         )
-        self.bench.running[key_of(claim)] = execution
+        self.inflight.running[key_of(claim)] = execution
         execution.start(self._ended)
 
     def _not_ours(self, claim: ClaimedStep) -> None:
@@ -171,51 +173,51 @@ class Shift:
                 claim.step,
                 claim.workflow_id,
             )
-        self._carrier.put(Report(claim, PauseReason.NO_HANDLER))
+        self._completer.put(Report(claim, PauseReason.NO_HANDLER))
 
     def _ended(self, execution: Execution, report: Report | None) -> None:
-        self.bench.running.pop(key_of(execution.context.claim), None)
+        self.inflight.running.pop(key_of(execution.context.claim), None)
         if report is None:
-            self.bench.changed()
+            self.inflight.changed()
         else:
             self.ended += report.outcome is not None
-            self._carrier.put(report)
+            self._completer.put(report)
         if execution.left_behind:
             self._left_behind.add(execution)
             execution.when_done(self._left_behind.discard)
-        if self._hung() >= self._terms.concurrency:
+        if self._hung() >= self._options.concurrency:
             _log.error("%s; the worker waits for one of them to end", self.trouble)
-        self.bench.progressed()
+        self.inflight.progressed()
 
     def _hung(self) -> int:
         """Threads that handlers do not leave."""
         return self._threads.abandoned
 
     def _freed(self) -> None:
-        self.bench.changed()
+        self.inflight.changed()
 
     async def _leave(self) -> None:
         """Lets running steps end, stops those that do not, and sees to it that the server learns of
         all, as long as there is time."""
-        bench, grace = self.bench, self._terms.grace
-        bench.claiming = False
+        inflight, grace = self.inflight, self._options.grace
+        inflight.claiming = False
         assert self._end_at is not None
         reserve = min(_LAST_WORDS + 2 * _TASKS_END, grace / 2)
         patience = max(self._end_at - reserve - time.monotonic(), 0.0)
-        await bench.until(lambda: self._hurry or not bench.running, patience)
-        for execution in list(bench.running.values()):
-            self._carrier.put(Report(execution.context.claim, None))
+        await inflight.until(lambda: self._hurry or not inflight.running, patience)
+        for execution in list(inflight.running.values()):
+            self._completer.put(Report(execution.context.claim, None))
             execution.lose()
-        self._carrier.give_up()
+        self._completer.give_up()
         until = time.monotonic() + _LAST_WORDS
         if not self._hurry:
             until = max(until, self._end_at - 3 * _TASKS_END)
-        await bench.until(lambda: not bench.unreported, until - time.monotonic())
+        await inflight.until(lambda: not inflight.unreported, until - time.monotonic())
         # What else is on the way is claims: worth less patience.
-        await bench.until(lambda: bench.settled, min(until - time.monotonic(), _LAST_WORDS))
-        if bench.unreported:
-            _log.error("%d outcomes could not be reported", bench.unreported)
-        if back := sum(len(desk.back) for desk in bench.desks):
+        await inflight.until(lambda: inflight.settled, min(until - time.monotonic(), _LAST_WORDS))
+        if inflight.unreported:
+            _log.error("%d outcomes could not be reported", inflight.unreported)
+        if back := sum(len(buffer.back) for buffer in inflight.buffers):
             _log.warning("%d steps go back when their leases end", back)
 
 

@@ -16,7 +16,7 @@ from rwf.ops.base import OpContext
 from rwf.ops.claims import release
 from rwf.runtime import Beside
 from rwf.worker.execution import Execution
-from rwf.worker.inflight import Bench
+from rwf.worker.inflight import Inflight
 
 _log = logging.getLogger("rwf.worker")
 
@@ -31,12 +31,14 @@ class Watchdog:
     To be made in the event loop; its thread goes on when that does not.
     """
 
-    def __init__(self, ctx: OpContext, beside: Beside, bench: Bench, overdue: Callable[[], None]):
+    def __init__(
+        self, ctx: OpContext, beside: Beside, inflight: Inflight, overdue: Callable[[], None]
+    ):
         self.blocked: str | None = None
-        """Returns the code that blocks the loop just now."""
+        """The code that blocks the loop just now."""
         self._ctx = ctx
         self._beside = beside
-        self._bench = bench
+        self._inflight = inflight
         self._overdue = overdue
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
@@ -60,7 +62,7 @@ class Watchdog:
 
     def _serve(self) -> None:
         while not self._stopped.wait(_EVERY):
-            if self._bench.running and not self._answers(_SILENCE):
+            if self._inflight.running and not self._answers(_SILENCE):
                 self._warn()
                 self._wait_for_the_loop()
             self._end_if_overdue()
@@ -97,9 +99,9 @@ class Watchdog:
         if self._end is None or time.monotonic() < self._end:
             return
         self._end, self._ended = None, True
-        claims = [execution.context.claim for execution in list(self._bench.running.values())]
-        claims += [filling.claim for filling in list(self._bench.filling.values())]
-        for execution in list(self._bench.running.values()):
+        claims = [execution.context.claim for execution in list(self._inflight.running.values())]
+        claims += [pending.claim for pending in list(self._inflight.pending_inputs.values())]
+        for execution in list(self._inflight.running.values()):
             execution.context._taken_away()
         try:
             self._beside.run(release(self._ctx, claims))

@@ -21,11 +21,11 @@ from rwf.ops.claims import Claimer
 from rwf.ops.reads import channels
 from rwf.reconciler import Reconciler
 from rwf.runtime import Runtime, end_tasks, ended_by_signals, run_to_end
-from rwf.worker.availability import Link
+from rwf.worker.availability import Availability
 from rwf.worker.handler import Function
 from rwf.worker.handlers import Handlers
 from rwf.worker.middleware import Middleware
-from rwf.worker.runner import Shift, Terms
+from rwf.worker.runner import Runner, WorkerOptions
 
 F = TypeVar("F", bound=Function)
 M = TypeVar("M", bound=Middleware)
@@ -96,12 +96,14 @@ class Worker:
         name = worker_id or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.worker_id = name
         claimer = Claimer.checked(queues, name, lease)
-        self._terms = Terms(claimer, _checked(concurrency), float(grace), bool(tracebacks))
+        self._options = WorkerOptions(
+            claimer, _checked(concurrency), float(grace), bool(tracebacks)
+        )
         self._reconcile = reconcile
         self._runtime = None if client is None else Runtime(client)
         self._handlers = Handlers() if handlers is None else handlers
-        self._link = Link()
-        self._shift: Shift | None = None
+        self._availability = Availability()
+        self._runner: Runner | None = None
         self._reconciler: Reconciler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
@@ -117,17 +119,17 @@ class Worker:
     @property
     def queues(self) -> tuple[str, ...]:
         """The queues that it claims from."""
-        return self._terms.claimer.queues
+        return self._options.claimer.queues
 
     @property
     def concurrency(self) -> int:
         """How many steps it runs at once."""
-        return self._terms.concurrency
+        return self._options.concurrency
 
     @property
     def lease(self) -> float:
         """For how long, in seconds, it claims a step at a time."""
-        return self._terms.lease
+        return self._options.lease
 
     @property
     def registry(self) -> Handlers:
@@ -142,15 +144,15 @@ class Worker:
     @property
     def health(self) -> Health:
         """How it does now."""
-        shift = self._shift
-        if shift is None:
-            return Health(running=0, unreported=0, ended=0, error=self._link.error)
+        runner = self._runner
+        if runner is None:
+            return Health(running=0, unreported=0, ended=0, error=self._availability.error)
         return Health(
-            running=len(shift.bench.running),
-            unreported=shift.bench.unreported,
-            ended=shift.ended,
-            error=self._link.error or shift.trouble,
-            abandoned=shift.abandoned,
+            running=len(runner.inflight.running),
+            unreported=runner.inflight.unreported,
+            ended=runner.ended,
+            error=self._availability.error or runner.trouble,
+            abandoned=runner.abandoned,
         )
 
     def step(self, name: str) -> Callable[[F], F]:
@@ -180,11 +182,11 @@ class Worker:
         its next start on. Raises what the constructor raises for them."""
         if client is not None:
             self._runtime = Runtime(client)
-        claimer = self._terms.claimer
+        claimer = self._options.claimer
         if queues is not None:
             claimer = Claimer.checked(queues, self.worker_id, claimer.lease_ms / 1000)
         at_once = self.concurrency if concurrency is None else _checked(concurrency)
-        self._terms = replace(self._terms, claimer=claimer, concurrency=at_once)
+        self._options = replace(self._options, claimer=claimer, concurrency=at_once)
 
     def run(self) -> None:
         """Works until SIGTERM or SIGINT, or until :meth:`stop`; the second signal hands back at
@@ -216,11 +218,13 @@ class Worker:
             runtime = self._found_runtime()
             if not await self._connected(runtime):
                 return
-            self._shift = Shift(runtime, self._link, self._terms, self._handlers, self.overdue.set)
+            self._runner = Runner(
+                runtime, self._availability, self._options, self._handlers, self.overdue.set
+            )
             if self._stopped:
-                self._shift.end()
+                self._runner.end()
             async with self._reconciling(runtime):
-                await self._shift.work()
+                await self._runner.work()
         finally:
             self._loop, self._stopped = None, False
 
@@ -274,11 +278,11 @@ class Worker:
 
     def stop(self) -> None:
         """Has the worker end: gracefully, and the second time at once. From any thread."""
-        loop, shift = self._loop, self._shift
+        loop, runner = self._loop, self._runner
         if loop is None:
             return
-        if shift is not None:
-            shift.tell_end()
+        if runner is not None:
+            runner.tell_end()
         with suppress(RuntimeError):  # the loop is over already
             loop.call_soon_threadsafe(self._end)
 
@@ -286,8 +290,8 @@ class Worker:
         self._stopped = True
         if self._reconciler is not None:
             self._reconciler.stop()
-        if self._shift is not None:
-            self._shift.end()
+        if self._runner is not None:
+            self._runner.end()
 
 
 def _checked(concurrency: int) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from rwf import Client, Completion, Workflow
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer
-from rwf.ops.complete import Item, prepared, turn
+from rwf.ops.complete import Item, exchange, prepared
 from tests.benchmarks.transitions import Meter, diamond, layered
 from tests.contract.flows import chain, fan_out
 from tests.servers import Server
@@ -47,7 +47,7 @@ class Loop:
             items = [self.reports.popleft() for _ in range(min(self.batch, len(self.reports)))]
             free = self.batch - len(self.reports) - len(self.reserved)
             answer = self.client._run(
-                turn(scope, 0, items, self.reserved, self.claimer, max(free, 0))
+                exchange(scope, 0, items, self.reserved, self.claimer, max(free, 0))
             )
             assert not any(answer.refusals)
             done += len(items)

@@ -7,7 +7,7 @@ from typing import Any
 from rwf import Client, Completion
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer
-from rwf.ops.complete import complete_many, prepared, turn
+from rwf.ops.complete import complete_many, exchange, prepared
 from rwf.protocol.functions.claims import ReserveSteps
 from rwf.protocol.functions.completion import Complete
 from rwf.protocol.records import Record
@@ -82,7 +82,7 @@ def test_a_workers_turn_starts_what_the_last_has_reserved(one_client: Client) ->
     while True:
         ctx = one_client._ctx
         items = [prepared(ctx, report(one)) for one in done]
-        answer = one_client._run(turn(ctx, 0, items, reserved, claimer, 2))
+        answer = one_client._run(exchange(ctx, 0, items, reserved, claimer, 2))
         assert answer.refusals == [None] * len(done)
         done, reserved = answer.claimed, answer.reserved
         if not (done or reserved):
@@ -111,7 +111,7 @@ def test_a_turn_sent_again_tells_each_step_once(one_client: Client) -> None:
     claimer = Claimer.checked(["default"], "w", 30)
     reserved = reserve_one(one_client)
     items = [prepared(one_client._ctx, report(held))]
-    call = next(turn(one_client._ctx, 0, items, reserved, claimer, 5))
+    call = next(exchange(one_client._ctx, 0, items, reserved, claimer, 5))
     assert isinstance(call, Call)
     first = told_of(one_client._run(one_call(call)))
     again = told_of(one_client._run(one_call(call.repeated())))
@@ -124,7 +124,7 @@ def test_a_turn_sent_again_tells_no_lease_that_has_passed(one_client: Client) ->
     claimer = Claimer.checked(["default"], "w", 0.01)
     reserved = reserve_one(one_client)
     items = [prepared(one_client._ctx, report(held))]
-    call = next(turn(one_client._ctx, 0, items, reserved, claimer, 5))
+    call = next(exchange(one_client._ctx, 0, items, reserved, claimer, 5))
     assert isinstance(call, Call)
     assert told_of(one_client._run(one_call(call))) == ["b", "c"]
     ends = one_client.step(held.workflow_id, "c").lease_expires_at
@@ -138,7 +138,7 @@ def test_a_turn_sent_again_finds_claims_that_a_timeout_has_shortened(one_client:
     (held,) = one_client.claim(["default"], worker_id="w")
     claimer = Claimer.checked(["default"], "w", 3600)
     items = [prepared(one_client._ctx, report(held))]
-    call = next(turn(one_client._ctx, 0, items, [], claimer, 5))
+    call = next(exchange(one_client._ctx, 0, items, [], claimer, 5))
     assert isinstance(call, Call)
     assert told_of(one_client._run(one_call(call))) == ["b"]
     assert told_of(one_client._run(one_call(call.repeated()))) == ["b"]
@@ -174,7 +174,7 @@ def test_a_workers_turn_tells_refusals_and_finishes_releases(one_client: Client)
     ]
     items = [prepared(one_client._ctx, one) for one in completions]
     claimer = Claimer.checked(["default"], "w", 30)
-    done = one_client._run(turn(one_client._ctx, 0, items, [], claimer, 0))
+    done = one_client._run(exchange(one_client._ctx, 0, items, [], claimer, 0))
     accepted, refusal = done.refusals
     assert accepted is None
     assert refusal is not None

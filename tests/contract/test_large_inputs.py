@@ -11,7 +11,7 @@ from rwf import Client, Completion, StoreUnavailable, Workflow, result
 from rwf.model.views import ClaimedStep, CommandResult
 from rwf.ops import claims
 from rwf.ops.claims import Claimer
-from rwf.ops.complete import complete_many, turn
+from rwf.ops.complete import complete_many, exchange
 from rwf.protocol.functions.claims import ReserveSteps
 from rwf.protocol.requests import Call, Op, Together, ask
 from tests.contract.flows import flow, one_call, own_key, raw, states
@@ -185,7 +185,7 @@ def test_a_workers_trip_leaves_what_is_to_be_read_to_the_worker(one_client: Clie
     claimer = Claimer.checked(["late"], "w", 30)
     reserve = ReserveSteps(5, ["late"])
     reserved = one_client._run(ask(one_client._ctx.keys.partition(0), reserve))
-    done, calls = driven(one_client, turn(one_client._ctx, 0, [], reserved, claimer, 0))
+    done, calls = driven(one_client, exchange(one_client._ctx, 0, [], reserved, claimer, 0))
     assert ([held.step for held in done.claimed], len(done.lacking)) == (["a"], 1)
     assert calls == {"complete": 1}
     (held,), calls = driven(one_client, claims.fill_in(one_client._ctx, done.lacking))

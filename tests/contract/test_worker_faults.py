@@ -13,15 +13,15 @@ import redis.asyncio
 
 from rwf import AsyncClient, Client, StoreUnavailable, Worker
 from rwf.runtime import Runtime
-from rwf.worker.completer import Carrier
+from rwf.worker.completer import Completer
 from rwf.worker.heartbeat import Heartbeat
-from rwf.worker.poller import Finder
+from rwf.worker.poller import Poller
 from tests.contract.flows import flow
 from tests.contract.workers import CLIENTS, at_work, client_of, until_ended
 from tests.servers import AnyServer
 from tests.waiting import until
 
-LOOPS = [(Finder, "listen"), (Finder, "poll"), (Carrier, "run"), (Heartbeat, "_beat")]
+LOOPS = [(Poller, "listen"), (Poller, "poll"), (Completer, "run"), (Heartbeat, "_beat")]
 
 
 class Broken:
@@ -74,7 +74,7 @@ def test_an_error_that_nobody_expected_loses_no_outcome(
     run = AsyncClient._run
 
     async def once(self: AsyncClient, op: Any) -> Any:
-        if op.__name__ == "turn" and op.gi_frame.f_locals["items"] and not failed:
+        if op.__name__ == "exchange" and op.gi_frame.f_locals["items"] and not failed:
             failed.append(op.__name__)
             raise AttributeError("of a library's own")
         return await run(self, op)
@@ -84,7 +84,7 @@ def test_an_error_that_nobody_expected_loses_no_outcome(
     with at_work(worker):
         until_ended(one_client, view.id)
         until(lambda: not worker.health.unreported, what="all reports")
-    assert failed == ["turn"]
+    assert failed == ["exchange"]
     assert [step.attempt for step in one_client.steps(view.id)] == [1, 1, 1]
 
 
@@ -122,7 +122,7 @@ def test_health_tells_of_a_call_that_failed(
     worker = Worker(client_of("async", one_server), reconcile=False)
     worker.step("work")(lambda: None)
     with at_work(worker):
-        until(lambda: worker._shift is not None, what="its start")
+        until(lambda: worker._runner is not None, what="its start")
         run = AsyncClient._run
 
         async def refused(self: AsyncClient, op: Any) -> Any:

@@ -16,7 +16,7 @@ from rwf.ops import claims
 from rwf.ops.base import OpContext
 from rwf.protocol.handed import Handed
 from rwf.protocol.requests import Op
-from rwf.worker import completer as carrier
+from rwf.worker import completer
 from tests.contract.test_large_inputs import completed, joined
 from tests.contract.workers import CLIENTS, at_work, client_of, until_ended
 from tests.servers import AnyServer
@@ -49,7 +49,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
             found = yield from claims.fill_in(ctx, list(some))
         return found
 
-    monkeypatch.setattr(carrier, "fill_in", fill_in)
+    monkeypatch.setattr(completer, "fill_in", fill_in)
 
 
 @CLIENTS
@@ -119,7 +119,7 @@ def test_an_input_that_is_not_read_counts_no_attempt(
             raise StoreUnavailable("it is away")
         return []
 
-    monkeypatch.setattr(carrier, "fill_in", fill_in)
+    monkeypatch.setattr(completer, "fill_in", fill_in)
     ran: list[int] = []
     # Its lease would pass long after the test has.
     with at_work(worker_of(kind, one_server, ran, lease=60)):

@@ -121,18 +121,18 @@ def test_a_step_that_is_handed_over_twice_runs_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As a call may that was repeated after a lost reply: at once, while it runs, or after it."""
-    from rwf.worker.runner import Shift
+    from rwf.worker.runner import Runner
 
     worker = Worker(client_of("async", one_server))
-    begin: Callable[[Shift, Any], None] = Shift._begin
+    begin: Callable[[Runner, Any], None] = Runner._begin
     claims: list[Any] = []
 
-    def twice(shift: Shift, claim: Any) -> None:
+    def twice(runner: Runner, claim: Any) -> None:
         claims.append(claim)
-        begin(shift, claim)
-        begin(shift, claim)
+        begin(runner, claim)
+        begin(runner, claim)
 
-    monkeypatch.setattr(Shift, "_begin", twice)
+    monkeypatch.setattr(Runner, "_begin", twice)
     calls: list[str] = []
     gate = threading.Event()
 
@@ -144,14 +144,14 @@ def test_a_step_that_is_handed_over_twice_runs_once(
     view = one_client.insert(flow("a b"))
     with caplog.at_level(logging.WARNING, logger="rwf.worker"), at_work(worker):
         until(lambda: len(calls) == 2, what="both steps")
-        shift = worker._shift
-        assert shift is not None
+        runner = worker._runner
+        assert runner is not None
         for claim in claims:
-            worker._loop.call_soon_threadsafe(begin, shift, claim)  # type: ignore[union-attr]
+            worker._loop.call_soon_threadsafe(begin, runner, claim)  # type: ignore[union-attr]
         gate.set()
         until_ended(one_client, view.id)
         for claim in claims:
-            worker._loop.call_soon_threadsafe(begin, shift, claim)  # type: ignore[union-attr]
+            worker._loop.call_soon_threadsafe(begin, runner, claim)  # type: ignore[union-attr]
         again = one_client.insert(flow("c"))
         until_ended(one_client, again.id)
     assert sorted(calls) == ["a", "b", "c"]

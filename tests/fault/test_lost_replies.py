@@ -17,7 +17,7 @@ from rwf import AsyncClient, Client, CommandRejected, Completion, StoreUnavailab
 from rwf.model.states import PauseReason
 from rwf.model.views import Callback, CommandResult, WorkflowView
 from rwf.ops.claims import Claimer, pause
-from rwf.ops.complete import complete_step, prepared, turn
+from rwf.ops.complete import complete_step, exchange, prepared
 from rwf.protocol.functions.claims import ReserveSteps
 from rwf.protocol.requests import Call, ask
 from rwf.transport import patience
@@ -434,7 +434,7 @@ def test_a_workers_trip_hands_out_each_step_once(direct: Client, lossy: Client, 
     report = Completion(workflow_id=held.workflow_id, step=held.step, lease=held.lease)
     cut("complete")
     items = [prepared(lossy._ctx, report)]
-    done = lossy._run(turn(lossy._ctx, 0, items, reserved, claimer, 5))
+    done = lossy._run(exchange(lossy._ctx, 0, items, reserved, claimer, 5))
     assert sorted(claimed.step for claimed in done.claimed) == ["b", "c", "d"]
     assert len({claimed.lease for claimed in done.claimed}) == 1
 

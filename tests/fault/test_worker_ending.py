@@ -116,7 +116,7 @@ def test_it_ends_while_its_server_hangs(kind: str, idle: bool, never: threading.
             client.insert(stubborn_steps())
         running = Thread(worker)
         until(lambda: worker.health.running == 0 if idle else len(begun) == 3, what="its steps")
-        until(lambda: worker._shift is not None, what="its start")
+        until(lambda: worker._runner is not None, what="its start")
         with hanging(server):
             time.sleep(1.5)  # into the middle of polls, ticks and heartbeats
             running.stops_within(3)

@@ -6,11 +6,11 @@ import asyncio
 import time
 
 from rwf.reachability import Away
-from rwf.worker.inflight import Bench, Desk
+from rwf.worker.inflight import Inflight, PartitionBuffer
 
 
-def _bench(partitions: int = 2) -> Bench:
-    return Bench(partitions, 4, Away())
+def _inflight(partitions: int = 2) -> Inflight:
+    return Inflight(partitions, 4, Away())
 
 
 async def _settled() -> None:
@@ -19,26 +19,26 @@ async def _settled() -> None:
         await asyncio.sleep(0)
 
 
-async def _two_wait(bench: Bench) -> list[asyncio.Task[Desk]]:
-    tasks = [asyncio.create_task(bench.next_desk()) for _ in range(2)]
+async def _two_wait(inflight: Inflight) -> list[asyncio.Task[PartitionBuffer]]:
+    tasks = [asyncio.create_task(inflight.next_buffer()) for _ in range(2)]
     await _settled()
     return tasks
 
 
-def _done(tasks: list[asyncio.Task[Desk]]) -> list[int]:
+def _done(tasks: list[asyncio.Task[PartitionBuffer]]) -> list[int]:
     return [task.result().partition for task in tasks if task.done()]
 
 
 def test_one_thing_to_carry_wakes_one_of_those_who_wait() -> None:
     async def main() -> None:
-        bench = _bench()
-        tasks = await _two_wait(bench)
-        bench.desks[1].reserved.append(b"entry")
-        bench.notify()
+        inflight = _inflight()
+        tasks = await _two_wait(inflight)
+        inflight.buffers[1].reserved.append(b"entry")
+        inflight.notify()
         await _settled()
         assert _done(tasks) == [1]
-        bench.desks[1].reserved.clear()
-        bench.pass_on()
+        inflight.buffers[1].reserved.clear()
+        inflight.pass_on()
         await _settled()
         assert _done(tasks) == [1]
 
@@ -47,15 +47,15 @@ def test_one_thing_to_carry_wakes_one_of_those_who_wait() -> None:
 
 def test_whoever_has_taken_something_wakes_another_where_there_is_more() -> None:
     async def main() -> None:
-        bench = _bench()
-        tasks = await _two_wait(bench)
-        for desk in bench.desks:
-            desk.reserved.append(b"entry")
-        bench.notify()
+        inflight = _inflight()
+        tasks = await _two_wait(inflight)
+        for buffer in inflight.buffers:
+            buffer.reserved.append(b"entry")
+        inflight.notify()
         await _settled()
         assert _done(tasks) == [0]
-        bench.desks[0].reserved.clear()
-        bench.pass_on()
+        inflight.buffers[0].reserved.clear()
+        inflight.pass_on()
         await _settled()
         assert _done(tasks) == [0, 1]
 
@@ -64,12 +64,12 @@ def test_whoever_has_taken_something_wakes_another_where_there_is_more() -> None
 
 def test_one_who_was_cancelled_is_not_woken_in_place_of_another() -> None:
     async def main() -> None:
-        bench = _bench()
-        tasks = await _two_wait(bench)
+        inflight = _inflight()
+        tasks = await _two_wait(inflight)
         tasks[0].cancel()
         await _settled()
-        bench.desks[0].reserved.append(b"entry")
-        bench.notify()
+        inflight.buffers[0].reserved.append(b"entry")
+        inflight.notify()
         assert (await asyncio.wait_for(tasks[1], 5)).partition == 0
 
     asyncio.run(main())
@@ -77,11 +77,11 @@ def test_one_who_was_cancelled_is_not_woken_in_place_of_another() -> None:
 
 def test_a_partition_that_did_not_answer_is_tried_again_after_its_pause() -> None:
     async def main() -> None:
-        bench = _bench(1)
+        inflight = _inflight(1)
         begun = time.monotonic()
-        bench.unanswered(bench.desks[0], 0.05)
-        bench.desks[0].ripe = True
-        assert (await asyncio.wait_for(bench.next_desk(), 5)).partition == 0
+        inflight.unanswered(inflight.buffers[0], 0.05)
+        inflight.buffers[0].has_more = True
+        assert (await asyncio.wait_for(inflight.next_buffer(), 5)).partition == 0
         assert time.monotonic() - begun >= 0.05
 
     asyncio.run(main())
