@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,7 +59,8 @@ class Session:
             return self._shell(block.text)
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(block.text, self.names)
+            # As a file of the reader's: without what this one imports from __future__.
+            exec(compile(block.text, "recipe", "exec", dont_inherit=True), self.names)
         worker = self.names.get("worker")
         if isinstance(worker, Worker):
             if not self._working:
@@ -117,25 +120,42 @@ RECIPES: Final = re.split(r"^## ", (ROOT / "docs/recipes.md").read_text(), flags
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda text: text.partition("\n")[0])
-def test_each_recipe_works_by_itself(recipe: str, session: Session, one_server: AnyServer) -> None:
+def test_each_recipe_works_by_itself(
+    recipe: str,
+    session: Session,
+    one_server: AnyServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     found = blocks(recipe.replace(SERVER_URL, one_server.url))
     run_all(found, session)
     tests = [name for name in session.names if name.startswith("test_")]
-    for name in tests:
-        session.names[name]()
+    if tests:
+        (tmp_path / "test_recipe.py").write_text(
+            "\n".join(block.text for block in found if block.language == "python")
+        )
+        assert f"{len(tests)} passed" in session._shell(f"cd {tmp_path} && python -m pytest -q")
     close = getattr(session.names.get("client"), "close", None)
     if close:
         session._stack.callback(close)
 
 
-def test_the_approval_is_consumed_and_the_flight_undone(
-    session: Session, one_server: AnyServer
+def test_what_the_recipes_workflows_come_to(
+    session: Session,
+    one_server: AnyServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     named = {text.partition("\n")[0]: text for text in RECIPES}
     for name, step, payload in (
         ("Approvals", "approve", "ann"),
         ("Compensation", "undo", ["hotel"]),
         ("Polling", "wait", "e-1"),
+        ("Logs that carry the step", "greet", "hello ann"),
+        ("A database session for each step", "charge", 1200),
     ):
         with contextlib.ExitStack() as stack:
             own = Session(session.client, session.url, stack)
@@ -144,6 +164,19 @@ def test_the_approval_is_consumed_and_the_flight_undone(
             assert client.wait(view.id, timeout=30).finished_at is not None
             assert client.result(view.id, step).payload == payload
             stack.callback(client.close)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "greeting" in line]
+    assert {"attempt=1", "step=greet", "name=ann"} <= set(line.split())
+    with sqlite3.connect(tmp_path / "payments.db") as database:
+        assert database.execute("select cents from payments").fetchall() == [(1200,)]
+
+
+def test_log_records_have_a_step_outside_of_handlers_too() -> None:
+    (recipe,) = [text for text in RECIPES if text.startswith("Logs that carry the step")]
+    names: dict[str, Any] = {}
+    exec([block.text for block in blocks(recipe)][-1], names)
+    record = logging.LogRecord("x", logging.INFO, __file__, 1, "m", (), None)
+    assert names["with_step"](record)
+    assert names["log_handler"].format(record) == "INFO - m"
 
 
 def test_the_receiver_of_callbacks_checks_the_signature() -> None:
