@@ -235,21 +235,23 @@ class Drain:
     def _pass_time(self) -> Op[float | None]:
         """Carries out what is due, or has time pass until something is: 0 when there may be
         something to run, else for how long it is to be waited for; None when nothing is to come."""
-        first: float | None = None
+        found: dict[int, dict[bytes, int]] = {}
+        now = 0
         for partition in (yield from all_partitions(self._ctx)):
-            now, timers = yield from self._timers(partition)
-            if self._until is None and self._terms.within is not None:
-                self._until = now + 1000 * self._terms.within
-            due = {member: score for member, score in timers.items() if score <= now}
+            now, found[partition] = yield from self._timers(partition)
+        if self._until is None and self._terms.within is not None:
+            self._until = now + 1000 * self._terms.within
+        first = min((score for timers in found.values() for score in timers.values()), default=None)
+        if first is None or (first > now and self._until is not None and first > self._until):
+            return None
+        if first > now:
+            if self._terms.clock is None:
+                return (first - now) / 1000
+            self._terms.clock.move_on(1000 * first)
+        for partition, timers in found.items():
+            due = {member: score for member, score in timers.items() if score <= max(now, first)}
             if due:
                 yield from self._fire(partition, due)
-                return 0
-            first = min([*timers.values(), *([] if first is None else [first])], default=None)
-        if first is None or (self._until is not None and first > self._until):
-            return None
-        if self._terms.clock is None:
-            return max(first - now, 1) / 1000
-        self._terms.clock.move_on(round(first) * 1000)
         return 0
 
     def _timers(self, partition: int) -> Op[tuple[int, dict[bytes, int]]]:
