@@ -85,7 +85,7 @@ local function judge(tx, workflow, item)
   if known then
     return known
   end
-  if item.lease ~= "" and item.lease ~= claims.lease(step) then
+  if item.lease ~= "" and not claims.is_current(step, item.lease) then
     return evidence.reject(tx, workflow, item, "stale_lease", "the lease is not the step's current one")
   end
   local reason, message = obstacle(workflow, step, item.lease)

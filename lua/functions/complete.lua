@@ -3,7 +3,8 @@
 --
 -- Reply: {answers to the reports, workflows, started, found, claims}. An answer is
 --     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait, left
---   or {"rejected", reason, stamp, message}; a workflow, by slot, is {static, counts, context, left, flag} or false.
+--   or {"rejected", reason, stamp, message}, or without views false, where a report was accepted and nothing is left to
+--   be walked; a workflow, by slot, is {static, counts, context, left, flag} or false.
 --   What the reply has no room for is left for the caller to read (inputs.lua): "p" input and context, "w" the
 --   workflow's context. Of the entries to start each is answered as in start_steps; found are entries of the ready
 --   queue, and claims what became of each: false for one that is reserved only, to be started with a later call.
@@ -123,7 +124,7 @@ local function judge(tx, workflow, item, again)
   if before then
     return before
   end
-  if item.lease ~= "" and item.lease ~= claims.lease(step) then
+  if item.lease ~= "" and not claims.is_current(step, item.lease) then
     return evidence.reject(tx, workflow, item, stale(workflow, item))
   end
   if states.TERMINAL[step.state] then
@@ -173,7 +174,7 @@ local function descend(tx, workflow, item, step, row)
   step.walked = "0"
   local done = propagate.descend(tx, workflow, { item.step })
   results.tally(row, done.released, done.cancelled)
-  row.open = propagate.append(workflow, item.step .. ":" .. step.attempt, done, done.at)
+  row.open = integer.text(propagate.append(workflow, item.step .. ":" .. step.attempt, done, done.at))
 end
 
 -- The row of an accepted report, as it is before anything is walked.
@@ -210,7 +211,8 @@ local function put_off(tx, workflow, item, step)
   return { "accepted", step.attempt, text }
 end
 
-local function accept(tx, workflow, item)
+-- Carries an item out. Without views, only what is still to be walked needs an answer.
+local function accept(tx, workflow, item, with_views)
   local step = transaction.step(workflow, item.step)
   if item.lease == "" then
     workflow.h.review = "" -- an operator's command, or a service's that could be one
@@ -235,7 +237,7 @@ local function accept(tx, workflow, item)
   if item.command_id ~= "" then
     results.put_command(workflow, item.step, item.command_id, "r:" .. step.attempt)
   end
-  return { "accepted", step.attempt, text }
+  return (with_views or row.open ~= "0") and { "accepted", step.attempt, text }
 end
 
 -- Appends to an answered item what its step looks like now, as far as there is room.
@@ -277,7 +279,7 @@ return function(tx, with_views, limit, token, worker, lease_ms, queues, entries,
     local item = reports[i]
     local workflow = tx.workflows[item.slot]
     item.action, item.scope = "complete_step", "step"
-    answers[i] = judge(tx, workflow, item, tx.again) or accept(tx, workflow, item)
+    answers[i] = judge(tx, workflow, item, tx.again) or accept(tx, workflow, item, with_views)
   end
   local started, found, claimed = dispatch.start_all(tx, entries, claimer), {}, {}
   if limit > 0 then

@@ -1,42 +1,62 @@
--- insert: brings a graph in, or the last part of one, and makes it visible.
+-- insert: brings graphs in, or the last part of a large one, and makes them visible.
 --
--- Bound: 500 fields or 256 KiB of a graph, or one larger field alone; the budget of edges from the start.
+-- Bound: 64 graphs, with 500 fields or 256 KiB of them together, or one larger field alone; the call's budget of edges
+--   from their starts.
 -- Writes: the two hashes, the list of staged inserts; what a walk from the start writes, statistics and the index.
 -- Publishes: step_available.
 --
 -- The start, "^", is a step that has completed before any other; the steps without parents are its children,
 -- released like all others.
 
--- Whether all parts have arrived; what was staged may have been given up meanwhile.
-local function is_complete(workflow, own_count, payload_count)
-  return command("HLEN", workflow.w) == own_count and command("HLEN", workflow.p) == payload_count
+-- Stores the last part of a graph; false when others are missing, as what was staged may have been given up meanwhile.
+local function complete(tx, workflow, graph, own, payload)
+  staging.store(workflow, own, payload)
+  command("ZREM", tx.keys[keyslots.STAGED], workflow.id)
+  local whole = command("HLEN", workflow.w) == graph.own_count and command("HLEN", workflow.p) == graph.payload_count
+  if not whole then
+    command("UNLINK", workflow.w, workflow.p)
+  end
+  return whole
 end
 
-return function(tx, staged, static, own_count, payload_count, note, own, payload)
-  local workflow = transaction.workflow(tx, 1, { header.UNUSABLE })
-  local taken = staging.taken(workflow)
-  if taken then
-    return taken
-  end
-  staging.store(workflow, own, payload)
-  if staged then
-    command("ZREM", tx.keys[keyslots.STAGED], workflow.id)
-    if not is_complete(workflow, own_count, payload_count) then
-      command("UNLINK", workflow.w, workflow.p)
-      return { "incomplete" }
-    end
-  end
-  transaction.create(tx, workflow, static)
-  -- The walk need not read back what has just been stored.
+-- Plans a graph's fields, and releases the steps that come first.
+local function show(tx, workflow, graph, own, payload, note)
+  -- The walk need not read back what is stored by this call.
   for at = 1, #own, 2 do
     workflow.raw[own[at]] = own[at + 1]
   end
+  if not graph.staged then
+    workflow.fields, workflow.rows = own, payload
+  end
+  transaction.create(tx, workflow, graph.static)
   local done = propagate.run(tx, workflow, { "^" })
   propagate.append(workflow, "", done, done.at)
   if note then
     local item = { action = "insert", scope = "workflow", step = "", call = "", note = note }
     evidence.accept(tx, workflow, item, "accepted", "", "the workflow was inserted")
   end
+end
+
+return function(tx, note, graphs, fields)
+  local replies, at = {}, 0
+  for slot = 1, #graphs do
+    local graph = graphs[slot]
+    local workflow, middle = transaction.workflow(tx, slot, { header.UNUSABLE }), at + graph.own
+    local reply, first = staging.taken(workflow), at + 1
+    at = middle + graph.payload
+    if not reply then
+      local own, payload = { unpack(fields, first, middle) }, { unpack(fields, middle + 1, at) }
+      if graph.staged and not complete(tx, workflow, graph, own, payload) then
+        reply = { "incomplete" }
+      else
+        show(tx, workflow, graph, own, payload, note)
+      end
+    end
+    replies[slot] = reply or false
+  end
   flush.commit(tx)
-  return { "inserted", flush.header(workflow) }
+  for slot = 1, #graphs do
+    replies[slot] = replies[slot] or { "inserted", flush.header(tx.workflows[slot]) }
+  end
+  return replies
 end

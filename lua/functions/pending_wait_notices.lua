@@ -7,7 +7,7 @@ return function(keys, limit)
   if not workflow.h or workflow.h.semantics ~= states.VERSION then
     return found
   end
-  local steps = command("ZRANGEBYSCORE", workflow.d, "-inf", "(0", "LIMIT", "0", limit)
+  local steps = command("ZRANGEBYSCORE", keyslots.other(workflow.w, "d"), "-inf", "(0", "LIMIT", "0", limit)
   for i = 1, #steps do
     local name, before = sub(steps[i], 2), #found
     waits.list(workflow, name, false, found)

@@ -136,7 +136,7 @@ end
 local function remove(tx, workflow)
   local keyed = command("HEXISTS", workflow.w, ":k") == 1
   command("ZREM", tx.keys[keyslots.TIMERS], header.removal_timer(workflow))
-  command("UNLINK", workflow.w, workflow.p, workflow.e, workflow.n, workflow.d)
+  command("UNLINK", keyslots.workflow(tx.keys, 1))
   if keyed then
     command("HSET", workflow.w, header.UNUSABLE, "1")
     command("PEXPIRE", workflow.w, states.INSERT_MS)

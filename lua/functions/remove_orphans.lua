@@ -116,7 +116,7 @@ return function(keys, set, entries)
   local changes, wrong = {}, 0
   for i = 1, #entries do
     local entry, workflow = entries[i], tx.workflows[entries[i].slot]
-    local score = command("ZSCORE", key or workflow.d, entry.member)
+    local score = command("ZSCORE", key or keyslots.other(workflow.w, "d"), entry.member)
     local place = score and judge(tx, set, workflow, entry, tonumber(score))
     if score and place ~= nil then
       plan_of(set, workflow, changes)[entry.member] = place

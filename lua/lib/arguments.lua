@@ -288,16 +288,25 @@ function M.stage_insert(body)
   end
 end
 
--- insert(tx, staged, static, own_count, payload_count, note, own, payload)
+-- insert(tx, note, graphs, fields)
 function M.insert(body)
   return function(keys, argv)
-    local own_end = 8 + tonumber(argv[8])
-    local own = { unpack(argv, 8 + 1, own_end) }
-    local next_at = own_end + 1
-    local payload = { unpack(argv, next_at, #argv) }
+    local graphs_end = 4 + tonumber(argv[4]) * 2
+    local graphs, graphs_length = {}, 0
+    for at = 4 + 1, graphs_end, 2 do
+      local staged, own_count, payload_count, own, payload =
+        match(argv[at], "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*)$")
+      graphs_length = graphs_length + 1
+      graphs[graphs_length] = {
+        staged = staged == "1", own_count = tonumber(own_count), payload_count = tonumber(payload_count),
+        own = tonumber(own), payload = tonumber(payload), static = argv[at + 1],
+      }
+    end
+    local next_at = graphs_end + 1
+    local fields = { unpack(argv, next_at, #argv) }
     return body(
-      transaction.open(keys, argv[1], argv[2] == "1"), argv[3] == "1", argv[4], tonumber(argv[5]),
-      tonumber(argv[6]), argv[7] ~= "" and argv[7] or nil, own, payload
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3] ~= "" and argv[3] or nil, graphs,
+      fields
     )
   end
 end

@@ -31,6 +31,11 @@ function M.due(workflow, step)
   return workflow.h.inserted + M.expires(step)
 end
 
+-- Whether an executing step is under this lease.
+function M.is_current(step, lease)
+  return step.state == "e" and lease == step.attempt .. "-" .. match(step.claim, "^[^:]*")
+end
+
 -- The lease that an executing step is under; "" for any other.
 function M.lease(step)
   return step.state == "e" and step.attempt .. "-" .. codec.claim_token(step.claim) or ""

@@ -19,15 +19,38 @@ local PATTERN_1 =
   "^([paewrcfdxt]),(%d+),(%d*),(%x*),(%d+),([^,]*),(%d+),(%d*),(%d*),([clsfxodt]?),(%d*),(%w*),"
   .. "([^,|]*)(,?[^|]*|([^|]*).*)$"
 local PATTERN_2 =
-  "^p?(%d*)a?(%d*)e?(%d*)w?(%d*)r?(%d*)c?(%d*)f?(%d*)d?(%d*)x?(%d*)t?(%d*);(%d+),(%d*),(.*)$"
-local PATTERN_3 =
   "^(%a),([paewrcfdxt]),(%d+),([^,]*),([^,]*),([^,]*),(%d+),(%d+),(%d+)(,?[^|]*)|([^|]*)|([^|]*"
   .. ")|(.*)$"
-local PATTERN_4 =
+local PATTERN_3 =
   "^(%d+),([wrxya]),(%d+),(%-?%d*),(%d*),([^,]*),([wxrg]?),([%d+]*),([^,]*),([^,~]*)~?([^,]*),("
   .. "[^,|]*)(,?[^|]*)|(.*)$"
-local PATTERN_5 =
+local PATTERN_4 =
   "^(%d+),([^,]*),([^,]*),([^,]*),([%l_]+),([%l_]+),(1?),(1?),(%d+)(,?[^|]*)|([^|]*)|(.*)$"
+
+-- Counts by their letters. Few are different, and these are kept: to take them apart
+-- costs as much as all else of a header.
+local COUNTS, counts_length = {}, 0
+
+local function to_counts(text)
+  local found = COUNTS[text]
+  if found then
+    return found
+  end
+  local p, a, e, w, r, c, f, d, x, t =
+    match(text, "^p?(%d*)a?(%d*)e?(%d*)w?(%d*)r?(%d*)c?(%d*)f?(%d*)d?(%d*)x?(%d*)t?(%d*)$")
+  if not p then
+    error(states.UNREADABLE)
+  end
+  found = {
+    p = to_number(p), a = to_number(a), e = to_number(e), w = to_number(w), r = to_number(r),
+    c = to_number(c), f = to_number(f), d = to_number(d), x = to_number(x), t = to_number(t),
+  }
+  if counts_length == 100 then
+    COUNTS, counts_length = {}, 0
+  end
+  COUNTS[text], counts_length = found, counts_length + 1
+  return found
+end
 
 -- step: state,remaining,since,order,attempt,max,reported,started,finished,cause,due,walked,
 --   claim|class|position|payloads|options|children|parents|handler
@@ -147,18 +170,24 @@ end
 
 -- counts: counts;last,started,finished,cancel,head,tail,callbacks,open,dead,recoveries,review,
 --   recovering
+local COUNTS_DEFAULTS = {
+  __index = {
+    finished = "", cancel = "", head = 0, tail = 0, callbacks = 0, open = 0, dead = 0,
+    recoveries = 0, review = "", recovering = "", more = "",
+  },
+}
+
 function M.read_counts(text)
-  local p, a, e, w, r, c, f, d, x, t, last, started, rest =
-    match(text, PATTERN_2)
-  if not p then
+  local counts, last, started, rest =
+    match(text, "^([^,;]*);(%d+),(%d*),(.*)$")
+  if not counts then
     error(states.UNREADABLE)
   end
-  local found = {
-    p = to_number(p), a = to_number(a), e = to_number(e), w = to_number(w), r = to_number(r),
-    c = to_number(c), f = to_number(f), d = to_number(d), x = to_number(x), t = to_number(t),
-    last = last, started = started, finished = "", cancel = "", head = 0, tail = 0, callbacks = 0,
-    open = 0, dead = 0, recoveries = 0, review = "", recovering = "", more = "",
-  }
+  counts = to_counts(counts)
+  local found = setmetatable({
+    p = counts.p, a = counts.a, e = counts.e, w = counts.w, r = counts.r, c = counts.c,
+    f = counts.f, d = counts.d, x = counts.x, t = counts.t, last = last, started = started,
+  }, COUNTS_DEFAULTS)
   if rest ~= "" then
     local finished, cancel, head, tail, callbacks, open, dead, recoveries, review, recovering, more =
       match(rest, "^(%d*),([^,]*),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(1?),(1?)(,?.*)$")
@@ -222,7 +251,7 @@ end
 function M.read_row(text)
   local asked, status, stamp, call, command_, lease, open, released, cancelled, more, released_names,
     cancelled_names, note =
-    match(text, PATTERN_3)
+    match(text, PATTERN_2)
   if not asked or (more ~= "" and byte(more) ~= 44) then
     error(states.UNREADABLE)
   end
@@ -273,7 +302,7 @@ end
 function M.read_wait(text)
   local n, status, stamp, deadline, resolved, signal_id, told, left, asked, call, actor, lease, more,
     topic =
-    match(text, PATTERN_4)
+    match(text, PATTERN_3)
   if not n then
     error(states.UNREADABLE)
   end
@@ -393,7 +422,7 @@ end
 -- session: stamp,call,command,step,action,scope,reopen,done,count|changes|note
 function M.read_session(text)
   local stamp, call, command_, step, action, scope, reopen, done, count, more, changes, note =
-    match(text, PATTERN_5)
+    match(text, PATTERN_4)
   if not stamp or (more ~= "" and byte(more) ~= 44) then
     error(states.UNREADABLE)
   end

@@ -1,11 +1,11 @@
 -- Handing steps out: an entry of the ready queue, taken out before, becomes a claim.
 -- A claimer is {token, worker (quoted), lease_ms}.
--- A claim as it is told: {record, input, context, wait, signal's payload, references, when the workflow was
--- inserted, its context, what is left}; a reference is {step, what it is, payload}: "n" null, "v" a value, "m"
--- missing. All claims of a call share what room its reply has; what is left for the claimer to read by itself
--- (inputs.lua) is named by letters: "p" input and context, "w" the workflow's context, "s" the signal's payload,
--- "r" the references behind those that are told; "!" when somebody has overwritten what it was given, and it
--- cannot be told.
+-- A claim as it is told: {record, when the workflow was inserted, what is left} and, where it was given anything,
+-- {..., input, context, workflow's context, wait, signal's payload, references}; a reference is {step, what it is,
+-- payload}: "n" null, "v" a value, "m" missing. All claims of a call share what room its reply has; what is left for
+-- the claimer to read by itself (inputs.lua) is named by letters: "p" input and context, "w" the workflow's context,
+-- "s" the signal's payload, "r" the references behind those that are told; "!" when somebody has overwritten what it
+-- was given, and it cannot be told.
 local M = {}
 
 M.UNTOLD = "!"
@@ -17,10 +17,9 @@ end
 
 -- Starts an entry's step; false when it is not to be had. An entry whose step has gone elsewhere is
 -- dropped; one whose workflow may not be touched goes back by itself. A claim that this very
--- call made before, when it was sent before, is told once more. Notes what never changes of the step, for answer.
+-- call made before, when it was sent before, is told once more.
 function M.start(tx, workflow, entry, claimer)
   local step = workflow.h and transaction.step(workflow, entry.step)
-  entry.static = step and step.static
   if step and tx.again and claims.is_held(workflow, step, claimer.token) then
     return true
   end
@@ -129,11 +128,11 @@ end
 -- Puts the step's own payloads, and the results that its input refers to, into a reply; returns what is left.
 local function take_payloads(workflow, name, payloads, reply, room)
   local whole
-  reply[2], reply[3], whole = M.own_payloads(workflow, name, room)
+  reply[4], reply[5], whole = M.own_payloads(workflow, name, room)
   local left = whole and "" or "p"
   if find(payloads, "r", 1, true) then
     local all
-    reply[6], all = references(workflow, name, room)
+    reply[9], all = references(workflow, name, room)
     left = all and left or left .. "r"
   end
   return left
@@ -141,22 +140,26 @@ end
 
 -- An entry whose step was started, as its claimer is told.
 local function answer(entry, room)
-  local workflow, name, payloads = entry.workflow, entry.step, codec.step_payloads(entry.static)
-  local reply = { transaction.text(workflow, name), false, false, false, false, {}, workflow.h.inserted, false, "" }
+  local workflow, name = entry.workflow, entry.step
+  local text, inserted = transaction.text(workflow, name), workflow.h.inserted
+  local payloads, wait = codec.step_payloads(text), workflow.waited and waits.latest(workflow, name)
+  if payloads == "" and workflow.h.context ~= "c" and not wait then
+    return { text, inserted, "" }
+  end
+  local reply = { text, inserted, "", false, false, false, false, false, false }
   local left = payloads ~= "" and take_payloads(workflow, name, payloads, reply, room) or ""
   if workflow.h.context == "c" then
     local whole
-    reply[8], whole = M.payload(workflow, ":", room)
+    reply[6], whole = M.payload(workflow, ":", room)
     left = whole and left or left .. "w"
   end
-  local wait = workflow.waited and waits.latest(workflow, name)
   if wait and wait.status == "r" then
     local whole
-    reply[4] = codec.write_wait(wait)
-    reply[5], whole = M.payload(workflow, "s:" .. name, room)
+    reply[7] = codec.write_wait(wait)
+    reply[8], whole = M.payload(workflow, "s:" .. name, room)
     left = whole and left or left .. "s"
   end
-  reply[9] = left
+  reply[3] = left
   return reply
 end
 
@@ -206,18 +209,27 @@ local function by_workflow(entries)
   local names = {}
   for i = 1, #entries do
     local entry = entries[i]
-    if entry then
-      local some = names[entry.workflow] or {}
-      some[#some + 1], names[entry.workflow] = entry.step, some
-    end
+    local some = names[entry.workflow] or {}
+    some[#some + 1], names[entry.workflow] = entry.step, some
   end
   return names
 end
 
--- Makes the records of these entries' steps present, with one read for each workflow.
+-- Makes the records of these entries' steps present, with one read for each workflow. Those of steps that this call has
+-- released are there already.
 local function fetch_records(entries)
-  for workflow, names in pairs(by_workflow(entries)) do
-    transaction.fetch(workflow, names)
+  local missing, count = {}, 0
+  for i = 1, #entries do
+    local entry = entries[i]
+    if entry and entry.workflow.raw[entry.step] == nil then
+      count = count + 1
+      missing[count] = entry
+    end
+  end
+  if count > 0 then
+    for workflow, names in pairs(by_workflow(missing)) do
+      transaction.fetch(workflow, names)
+    end
   end
 end
 
@@ -230,9 +242,10 @@ function M.next(tx, queues, limit, claimer, started)
     found, own = claimed_before(tx, workflows, claimer, started)
   end
   if #found < limit then
-    local fresh, entries = queue.take(tx, queues, limit - #found, workflows)
+    local before = #found
+    local fresh, entries = queue.take(tx, queues, limit - before, workflows)
     for i = 1, #fresh do
-      found[#found + 1], own[#own + 1] = fresh[i], entries[i]
+      found[before + i], own[before + i] = fresh[i], entries[i]
     end
   end
   fetch_records(own)
@@ -244,8 +257,16 @@ end
 
 -- Makes the waits of started steps present, with one read for each workflow.
 local function load_waits(started)
-  for workflow, names in pairs(by_workflow(started)) do
-    if workflow.waited then
+  local waited, count = {}, 0
+  for i = 1, #started do
+    local entry = started[i]
+    if entry and entry.workflow.waited then
+      count = count + 1
+      waited[count] = entry
+    end
+  end
+  if count > 0 then
+    for workflow, names in pairs(by_workflow(waited)) do
       waits.load(workflow, names)
     end
   end
@@ -254,7 +275,7 @@ end
 -- The same for an entry of which something cannot be read.
 local function untold(entry)
   local workflow = entry.workflow
-  return { transaction.text(workflow, entry.step), false, false, false, false, {}, workflow.h.inserted, false, M.UNTOLD }
+  return { transaction.text(workflow, entry.step), workflow.h.inserted, M.UNTOLD }
 end
 
 -- Tells what became of entries that were started, or not, as far as there is room; only after the call's writes.

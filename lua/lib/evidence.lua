@@ -99,7 +99,7 @@ local RECENT = "-256"
 -- For a call that was sent before: the reply that it got if it was refused, or nil. Notes whether it
 -- was found to be a duplicate.
 function M.refused_before(tx, workflow, item)
-  local list = workflow.h and workflow.n or tx.keys[keyslots.LOG]
+  local list = workflow.h and keyslots.other(workflow.w, "n") or tx.keys[keyslots.LOG]
   local recent = command("LRANGE", list, RECENT, "-1")
   for i = #recent, 1, -1 do
     local stamp, status, reason, id, message = codec.evidence_answer(recent[i])
@@ -113,7 +113,7 @@ end
 
 -- Whether a call that was sent before has left an entry of its own among what was accepted.
 function M.accepted_before(workflow, item)
-  local recent = command("LRANGE", workflow.e, RECENT, "-1")
+  local recent = command("LRANGE", keyslots.other(workflow.w, "e"), RECENT, "-1")
   for i = #recent, 1, -1 do
     if codec.evidence_call(recent[i]) == item.call then
       return true
@@ -124,20 +124,21 @@ end
 
 -- Appends what was planned for a workflow; called by flush only. The oldest noise makes room.
 function M.write(workflow)
+  local accepted, noise = keyslots.other(workflow.w, "e"), keyslots.other(workflow.w, "n")
   local kept
   if workflow.accepted then
-    kept = command("RPUSH", workflow.e, unpack(workflow.accepted))
+    kept = command("RPUSH", accepted, unpack(workflow.accepted))
   end
   if workflow.noise then
-    kept = command("RPUSH", workflow.n, unpack(workflow.noise)) + (kept or command("LLEN", workflow.e))
+    kept = command("RPUSH", noise, unpack(workflow.noise)) + (kept or command("LLEN", accepted))
   elseif kept then
-    kept = kept + command("LLEN", workflow.n)
+    kept = kept + command("LLEN", noise)
   end
   local over = (kept or 0) - states.EVIDENCE_KEPT
   if over > 0 then
-    local dropped = #(command("LPOP", workflow.n, over) or {})
+    local dropped = #(command("LPOP", noise, over) or {})
     if dropped < over then
-      dropped = dropped + #(command("LPOP", workflow.e, over - dropped) or {})
+      dropped = dropped + #(command("LPOP", accepted, over - dropped) or {})
     end
     command("HINCRBY", workflow.w, ":d", dropped)
   end

@@ -51,7 +51,7 @@ function M.expire(tx, workflow, names)
   -- Of several workflows in one call, those that come last go on with a later one.
   local most = max(min(EXPIRED_PER_CALL, tx.budget), 1)
   local due = command(
-    "ZRANGEBYSCORE", workflow.d, "0", integer.text(tx.ms), "LIMIT", "0", integer.text(most)
+    "ZRANGEBYSCORE", keyslots.other(workflow.w, "d"), "0", integer.text(tx.ms), "LIMIT", "0", integer.text(most)
   )
   if #due == 0 then
     return false

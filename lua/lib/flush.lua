@@ -73,6 +73,11 @@ local function settle(tx, workflow)
   workflow.counts = codec.write_counts(workflow.h)
 end
 
+-- Each hint costs some 10 us for each who hears it. So after one that many have heard, no others are sent for a while
+-- that grows with their number; there is then always somebody who looks without one. Until when, in milliseconds, is in
+-- a field of the statistics.
+local QUIET, HEARD_FREELY, QUIET_MS_EACH, QUIET_MS_MOST = "hq", 100, 0.5, 10000
+
 -- The fields of the statistics as this call leaves them, one after the other with their names. They are read
 -- before anything is written, and set when all else is: a call that is cut off before has counted nothing.
 local function plan_stats(tx)
@@ -89,8 +94,13 @@ local function plan_stats(tx)
       changes[#fields] = by
     end
   end
+  local count = #fields
+  if tx.woken or tx.ended then
+    fields[count + 1] = QUIET
+  end
   local values = #fields > 0 and command("HMGET", tx.keys[keyslots.STATS], unpack(fields))
-  for i = 1, #fields do
+  tx.quiet_until = values and tonumber(values[count + 1] or nil) or 0
+  for i = 1, count do
     sets[2 * i - 1] = fields[i]
     -- One that somebody has spoilt begins anew: it holds up nothing, and of gauges a rebuild tells.
     sets[2 * i] = integer.text((tonumber(values[i] or nil) or 0) + changes[i])
@@ -132,31 +142,42 @@ local function first_added(queued)
   return nil
 end
 
+-- The hint that steps have come into empty queues; nil when they have left them again.
+local function step_available(tx)
+  local first = tx.woken and first_added(tx.queued)
+  if not first then
+    return nil
+  end
+  local queues, seen = {}, {}
+  for i = 1, #tx.woken do
+    local name = match(tx.woken[i], "^[^:]+")
+    if not seen[name] then
+      seen[name] = true
+      queues[#queues + 1] = '"' .. name .. '"'
+    end
+  end
+  local id = match(first, "|([^|]+)|[^|]+$")
+  return '{"v":1,"event":"step_available","workflow_id":"' .. id .. '","queues":[' .. concat(queues, ",") .. "]}"
+end
+
 -- Hints to whoever listens; they change nothing but latency. So they may be lost: the records are written, and a
 -- caller who has no right to publish (any more) is told what became of them, not of that.
 local function publish(tx, verb)
-  local channel = sub(tx.keys[keyslots.READY], 1, -6) .. "events"
-  local first = tx.woken and first_added(tx.queued)
-  if first then
-    local queues, seen = {}, {}
-    for i = 1, #tx.woken do
-      local name = match(tx.woken[i], "^[^:]+")
-      if not seen[name] then
-        seen[name] = true
-        queues[#queues + 1] = '"' .. name .. '"'
-      end
-    end
-    local id = match(first, "|([^|]+)|[^|]+$")
-    redis.pcall(
-      verb, channel,
-      '{"v":1,"event":"step_available","workflow_id":"' .. id .. '","queues":[' .. concat(queues, ",") .. "]}"
-    )
+  local quiet_ms = tx.quiet_until - tx.ms
+  if quiet_ms > 0 and quiet_ms <= QUIET_MS_MOST then -- and not since before the clock was set back
+    return
   end
+  local channel, hints = sub(tx.keys[keyslots.READY], 1, -6) .. "events", { step_available(tx) }
   for i = 1, #(tx.ended or {}) do
-    redis.pcall(
-      verb, channel,
-      '{"v":1,"event":"workflow_terminal","workflow_id":"' .. tx.ended[i] .. '","queues":[]}'
-    )
+    hints[#hints + 1] = '{"v":1,"event":"workflow_terminal","workflow_id":"' .. tx.ended[i] .. '","queues":[]}'
+  end
+  for i = 1, #hints do
+    local heard = tonumber(redis.pcall(verb, channel, hints[i])) or 0
+    if heard > HEARD_FREELY then
+      local until_ms = tx.ms + min(floor(heard * QUIET_MS_EACH), QUIET_MS_MOST)
+      command("HSET", tx.keys[keyslots.STATS], QUIET, integer.text(until_ms))
+      return
+    end
   end
 end
 

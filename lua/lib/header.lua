@@ -13,9 +13,13 @@ M.BURIED = "1" -- for an insert that may still be under way
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
 function M.read(static, counts)
   local h = codec.read_counts(counts or "")
-  h.semantics, h.steps, h.inserted, h.kept, h.context = codec.header_opening(static)
-  if not h.semantics then
+  local semantics, steps, inserted, kept, context = codec.header_opening(static)
+  if not semantics then
     error(states.UNREADABLE)
+  end
+  h.semantics, h.steps, h.inserted, h.kept = semantics, steps, inserted, kept
+  if context ~= "" then
+    h.context = context -- most have none, and the table is full
   end
   return h
 end
@@ -25,7 +29,7 @@ function M.new(steps, inserted, kept, context)
   return {
     p = steps, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
     semantics = states.VERSION, steps = steps, inserted = inserted, kept = kept,
-    context = context, last = "0", started = "", finished = "", cancel = "", head = 0, tail = 0,
+    context = context, last = "0", more = "", started = "", finished = "", cancel = "", head = 0, tail = 0,
     callbacks = 0, open = 0, dead = 0, recoveries = 0, review = "", recovering = "",
   }
 end

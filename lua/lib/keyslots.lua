@@ -19,6 +19,12 @@ function M.workflow(keys, slot)
   return keys[base + 0], keys[base + 1], keys[base + 2], keys[base + 3], keys[base + 4]
 end
 
+-- Another of a workflow's keys, from its first one.
+function M.other(key, kind)
+  local at = find(key, ":w:", 1, true)
+  return sub(key, 1, at) .. kind .. sub(key, at + 2)
+end
+
 -- The workflow's id, from its first key.
 function M.id(key)
   return sub(key, find(key, ":w:", 1, true) + 3)

@@ -13,7 +13,7 @@ end
 function M.current(tx, claim)
   local workflow = tx.workflows[claim.slot]
   local step = workflow.h and workflow.h.semantics == states.VERSION and transaction.step(workflow, claim.step)
-  if step and claim.lease ~= "" and claims.lease(step) == claim.lease then
+  if step and claims.is_current(step, claim.lease) then
     return workflow, step
   end
   return nil

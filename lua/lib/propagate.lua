@@ -24,13 +24,19 @@ function M.put(workflow, number, entry)
   workflow.walked = true
 end
 
--- Appends the edges in a list: children to names, and whether their edge resolves them to resolved.
-local function gather(text, completed, names, resolved)
+-- Appends the children in a list of edges to names; the places of those whose edge does not resolve them are
+-- noted in names.unresolved, where there are any.
+local function gather(text, completed, names)
   local count = #names
-  for mark, name in gmatch(text, "(%+?)([^,+]+)") do
+  for name in gmatch(text, "[^,]+") do
     count = count + 1
+    if byte(name) == 43 then -- "+"
+      name = sub(name, 2)
+    elseif not completed then
+      names.unresolved = names.unresolved or {}
+      names.unresolved[count] = true
+    end
     names[count] = name
-    resolved[count] = completed or mark == "+"
   end
 end
 
@@ -57,13 +63,14 @@ local function cancel(workflow, name, since, traversal)
 end
 
 -- Applies edges whose parents have ended. A child that is not pending keeps its course.
-local function apply(tx, workflow, traversal, names, resolved)
+local function apply(tx, workflow, traversal, names)
   local since, raw, dirty, requested = workflow.since, workflow.raw, workflow.dirty, workflow.h.cancel ~= ""
+  local unresolved = names.unresolved
   for i = 1, #names do
     local name = names[i]
     local remaining, before, tail, class = codec.read_step_lead(transaction.text(workflow, name))
     if remaining then
-      if not resolved[i] or (remaining == "1" and requested) then
+      if (unresolved and unresolved[i]) or (remaining == "1" and requested) then
         cancel(workflow, name, since, traversal)
       elseif remaining == "1" then
         release(tx, workflow, name, class, tail, since, traversal.released)
@@ -76,7 +83,7 @@ local function apply(tx, workflow, traversal, names, resolved)
 end
 
 -- Gathers the edges of one step, or a chunk of them. Returns false when they are more than room.
-local function take(workflow, name, room, names, resolved)
+local function take(workflow, name, room, names)
   local step = transaction.step(workflow, name)
   if not find(step.walked, "%d") then
     return true -- a recovery has revived it meanwhile
@@ -86,10 +93,10 @@ local function take(workflow, name, room, names, resolved)
   local total = byte(text) == 35 and tonumber(sub(text, 2))
   if not total then
     local before = #names
-    gather(text, completed, names, resolved)
+    gather(text, completed, names)
     if #names - before > room then
       for i = #names, before + 1, -1 do
-        names[i], resolved[i] = nil, nil
+        names[i] = nil
       end
       return false
     end
@@ -99,7 +106,7 @@ local function take(workflow, name, room, names, resolved)
       return false
     end
     local chunk = tonumber(step.walked) or 0
-    gather(command("HGET", workflow.p, "k:" .. name .. ":" .. chunk), completed, names, resolved)
+    gather(transaction.payload(workflow, "k:" .. name .. ":" .. chunk), completed, names)
     step.walked = (chunk + 1) * states.CHUNK < total and tostring(chunk + 1) or ""
   end
   workflow.dirty[name] = true
@@ -107,11 +114,11 @@ local function take(workflow, name, room, names, resolved)
 end
 
 -- Takes up the walk's next steps as far as the budget goes; returns what is left of it.
-local function take_some(workflow, traversal, budget, names, resolved)
+local function take_some(workflow, traversal, budget, names)
   local most = budget
   while traversal.at <= #traversal.names do
     local name = traversal.names[traversal.at]
-    if not take(workflow, name, budget, names, resolved) then
+    if not take(workflow, name, budget, names) then
       return 0
     end
     budget = most - #names
@@ -131,8 +138,8 @@ local function count(tx, workflow, traversal)
   end
   if cancelled > 0 then
     transaction.recount(tx, workflow, "p", states.CASCADED.state, cancelled)
-    local by_request = states.COUNTER_COMPLETED[states.CANCELLED_BY_REQUEST.state .. states.CANCELLED_BY_REQUEST.cause]
-    transaction.count(tx, workflow.h.cancel ~= "" and by_request or states.COUNTER_CASCADED, cancelled)
+    local outcome = workflow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED
+    transaction.count(tx, outcome.counter, cancelled)
   end
 end
 
@@ -143,11 +150,11 @@ function M.run(tx, workflow, names)
   local traversal = { names = names, at = 1, released = {}, cancelled = {}, given = #names }
   local budget = tx.budget
   while traversal.at <= #names and budget > 0 do
-    local children, resolved = {}, {}
-    budget = take_some(workflow, traversal, budget, children, resolved)
+    local children = {}
+    budget = take_some(workflow, traversal, budget, children)
     transaction.fetch(workflow, children)
     budget = budget - 1 -- a read costs about as much as an edge
-    apply(tx, workflow, traversal, children, resolved)
+    apply(tx, workflow, traversal, children)
   end
   count(tx, workflow, traversal)
   tx.budget = budget

@@ -24,6 +24,15 @@ local function round_field(urgency)
   return "qr|" .. urgency
 end
 
+-- The latest round that entries of an urgency were taken of, before this call.
+local function latest_round(tx, urgency)
+  local rounds = tx.rounds
+  if not rounds[urgency] then
+    rounds[urgency] = tonumber(command("HGET", tx.keys[keyslots.STATS], round_field(urgency)) or nil) or 0
+  end
+  return rounds[urgency]
+end
+
 -- The round that a step joins. A class that is empty is noted: whoever puts a step into it wakes the
 -- workers.
 local function present_round(tx, class)
@@ -37,7 +46,7 @@ local function present_round(tx, class)
   if first then
     round = tonumber(sub(first, #class + 2, #class + 1 + ROUND_DIGITS), 16)
   else
-    round = tonumber(command("HGET", tx.keys[keyslots.STATS], round_field(match(class, "%d+$"))) or 0)
+    round = latest_round(tx, match(class, "%d+$"))
     tx.woken = tx.woken or {}
     tx.woken[#tx.woken + 1] = class
   end
@@ -159,17 +168,22 @@ end
 
 -- What this call puts into the queues, in the order in which it is to be claimed.
 local function added(tx, names)
-  local wanted, ranks, found = {}, {}, {}
+  local wanted, members, ranks, count = {}, {}, {}, 0
   for i = 1, #names do
     wanted[names[i]] = true
   end
   for member, stands in pairs(tx.queued) do
     if stands and wanted[match(member, "^[^:]+")] then
-      found[#found + 1], ranks[member] = member, rank(member)
+      count = count + 1
+      ranks[count] = rank(member)
+      members[ranks[count]] = member
     end
   end
-  table.sort(found, function(one, other) return ranks[one] < ranks[other] end)
-  return found
+  table.sort(ranks)
+  for i = 1, count do
+    ranks[i] = members[ranks[i]]
+  end
+  return ranks
 end
 
 local function cursors_on(tx, names, limit)
@@ -245,9 +259,8 @@ end
 -- Notes the latest order that entries of each urgency were taken of.
 local function note_rounds(tx, latest)
   for urgency, order in pairs(latest) do
-    local field = round_field(urgency)
-    local before = command("HGET", tx.keys[keyslots.STATS], field) or 0
-    transaction.count(tx, field, max(tonumber(sub(order, 1, ROUND_DIGITS), 16) - before, 0))
+    local ahead = tonumber(sub(order, 1, ROUND_DIGITS), 16) - latest_round(tx, urgency)
+    transaction.count(tx, round_field(urgency), max(ahead, 0))
   end
 end
 
@@ -266,18 +279,19 @@ function M.take(tx, names, limit, workflows)
   take_back(tx)
   note_served(tx, names)
   local found, own = first_of(tx, names, limit), {}
-  local latest, due = {}, integer.text(tx.ms + states.RESERVED_MS)
+  local latest, due, reserved = {}, integer.text(tx.ms + states.RESERVED_MS), tx.reserved
   for i = 1, #found do
     local member = found[i]
-    local place, urgency, order, id, step = match(member, "^([^:]*:(%d+)|(%x+))|([^|]+)|(.*)$")
+    local urgency, order, id = match(member, ":(%d+)|(%x+)|([^|]+)|")
     local workflow = workflows[id]
-    if order > (latest[urgency] or "") then
-      latest[urgency] = order
-    end
-    own[i] = workflow and { workflow = workflow, step = step, place = place } or false
-    if not workflow then
+    latest[urgency] = order -- they come in this order
+    if workflow then
+      local place, step = match(member, "^([^|]+|%x+)|[^|]+|(.*)$")
+      own[i] = { workflow = workflow, step = step, place = place }
+    else
+      own[i] = false
       take_out(tx, member)
-      tx.reserved[member] = due
+      reserved[member] = due
     end
   end
   note_rounds(tx, latest)

@@ -24,24 +24,20 @@ M.WORKFLOW_GAUGE = {
 M.GROUPS = {'o', 'c', 't', 'f', 'x'}
 M.WORKFLOW_CODE = {completed = 'c', expired = 't', failed = 'f', cancelled = 'x'}
 M.COMPLETION = {
-  c = {state = 'c', cause = 'c'}, r = {state = 'r', cause = ''}, f = {state = 'f', cause = 'f'},
-  d = {state = 'd', cause = 'f'}, x = {state = 'x', cause = 'x'},
+  c = {state = 'c', cause = 'c', counter = 'sc|completed|completed|2'},
+  r = {state = 'r', cause = ''},
+  f = {state = 'f', cause = 'f', counter = 'sc|failed|step_failed|2'},
+  d = {state = 'd', cause = 'f', counter = 'sc|discarded|step_failed|2'},
+  x = {state = 'x', cause = 'x', counter = 'sc|cancelled|cancelled|2'},
 }
-M.ATTEMPTS_EXHAUSTED = {state = 'd', cause = 'f'}
-M.CASCADED = {state = 'x', cause = 'd'}
-M.COMPLETED_LATE = {state = 'c', cause = 'l'}
-M.CANCELLED_BY_REQUEST = {state = 'x', cause = 'o'}
-M.SKIPPED = {state = 'c', cause = 's'}
-M.WAIT_EXPIRED = {state = 't', cause = 't'}
-M.COUNTER_COMPLETED = {
-  cc = 'sc|completed|completed|2', ff = 'sc|failed|step_failed|2',
-  df = 'sc|discarded|step_failed|2', xx = 'sc|cancelled|cancelled|2',
-  cl = 'sc|completed|completed_after_cancel_request|2', xo = 'sc|cancelled|operator_cancelled|2',
-  cs = 'sc|completed|operator_skipped|2', tt = 'sc|expired|expired_wait|2',
-}
+M.ATTEMPTS_EXHAUSTED = {state = 'd', cause = 'f', counter = 'sc|discarded|step_failed|2'}
+M.CASCADED = {state = 'x', cause = 'd', counter = 'cc|dependency|cancelled|cancelled_by_dependency|2'}
+M.COMPLETED_LATE = {state = 'c', cause = 'l', counter = 'sc|completed|completed_after_cancel_request|2'}
+M.CANCELLED_BY_REQUEST = {state = 'x', cause = 'o', counter = 'sc|cancelled|operator_cancelled|2'}
+M.SKIPPED = {state = 'c', cause = 's', counter = 'sc|completed|operator_skipped|2'}
+M.WAIT_EXPIRED = {state = 't', cause = 't', counter = 'sc|expired|expired_wait|2'}
 M.COUNTER_RELEASED = 'su|dependency|available|2'
 M.COUNTER_RECOVERED = 'su|recovery|available|2'
-M.COUNTER_CASCADED = 'cc|dependency|cancelled|cancelled_by_dependency|2'
 M.EVENT_CODE = {['workflow.terminal'] = 't', ['workflow.recovery_completed'] = 'r'}
 M.EVENT_NAME = {t = 'workflow.terminal', r = 'workflow.recovery_completed'}
 M.CALLBACK_GAUGE = {p = 'gc|pending', l = 'gc|pending', d = 'gc|delivered', x = 'gc|dead'}
@@ -72,18 +68,33 @@ M.REFERENCES_TOLD = 64
 M.RESULTS_TOLD = 262144
 M.OTHERS_TOLD = 524288
 
--- h is a header (header.lua).
+-- Counts of steps as text, by their letters; small ones are kept.
+local COUNTS = {
+  p = { [0] = "" }, a = { [0] = "" }, e = { [0] = "" }, w = { [0] = "" }, r = { [0] = "" },
+  c = { [0] = "" }, f = { [0] = "" }, d = { [0] = "" }, x = { [0] = "" }, t = { [0] = "" },
+}
+
+local function counted(code, number)
+  local text = code .. integer.text(number)
+  if number < 100 then
+    COUNTS[code][number] = text
+  end
+  return text
+end
+
+-- The counts of a header (header.lua).
 function M.counts_text(h)
-  return (h.p > 0 and "p" .. integer.text(h.p) or "")
-    .. (h.a > 0 and "a" .. integer.text(h.a) or "")
-    .. (h.e > 0 and "e" .. integer.text(h.e) or "")
-    .. (h.w > 0 and "w" .. integer.text(h.w) or "")
-    .. (h.r > 0 and "r" .. integer.text(h.r) or "")
-    .. (h.c > 0 and "c" .. integer.text(h.c) or "")
-    .. (h.f > 0 and "f" .. integer.text(h.f) or "")
-    .. (h.d > 0 and "d" .. integer.text(h.d) or "")
-    .. (h.x > 0 and "x" .. integer.text(h.x) or "")
-    .. (h.t > 0 and "t" .. integer.text(h.t) or "")
+  local known = COUNTS
+  return (known.p[h.p] or counted("p", h.p))
+    .. (known.a[h.a] or counted("a", h.a))
+    .. (known.e[h.e] or counted("e", h.e))
+    .. (known.w[h.w] or counted("w", h.w))
+    .. (known.r[h.r] or counted("r", h.r))
+    .. (known.c[h.c] or counted("c", h.c))
+    .. (known.f[h.f] or counted("f", h.f))
+    .. (known.d[h.d] or counted("d", h.d))
+    .. (known.x[h.x] or counted("x", h.x))
+    .. (known.t[h.t] or counted("t", h.t))
 end
 
 function M.workflow_state(h)

@@ -5,7 +5,9 @@
 --
 -- Tables that few calls need (index, timers, reserved, served, outbox, log, woken, ended; of a workflow fields,
 -- gone, accepted, noise, turns, listed) are made when they are first put to: an empty table costs a good part of a
--- microsecond.
+-- microsecond. So are marks of a workflow set by what gives rise to them: walked, when its entries of what is still
+-- to be walked have changed; moved, when its header is to be written for a transition; and marked, when that is for
+-- none (dead callbacks, review). With the fields that each has, its table is of the 16 that Lua makes room for.
 local M = {}
 
 M.ANY_WAIT = ":w" -- the field that is there once any step of the workflow has waited
@@ -48,6 +50,7 @@ function M.begin(keys, us, ms, verb, again)
     counters = {}, -- changes of the fleet's other counters, by field
     queued = {}, -- members of the ready queue to add (true) or remove (false)
     heads = {}, -- the present round of each class
+    rounds = {}, -- the latest round of each urgency before this call
   }
 end
 
@@ -82,7 +85,7 @@ end
 -- Opens the workflow in this slot of the keys, with the records of the named steps. workflow.h, its header, is
 -- nil when there is none.
 function M.workflow(tx, slot, names)
-  local w, p, e, n, d = keyslots.workflow(tx.keys, slot)
+  local w, p = keyslots.workflow(tx.keys, slot)
   local found = command("HMGET", w, ":s", ":c", M.ANY_WAIT, unpack(names))
   local static, counts, raw, h = found[1], found[2], {}, nil
   for i = 1, #names do
@@ -93,22 +96,23 @@ function M.workflow(tx, slot, names)
   end
   local was = h and states.workflow_state(h)
   local workflow = {
-    id = keyslots.id(w), w = w, p = p, e = e, n = n, d = d,
+    id = keyslots.id(w), w = w, p = p, -- its other keys are made of w, for the few calls that need them
     static = static, counts = counts, h = h,
-    was = was, -- its state before this tx, and its cause when that was an end
-    cause = states.WORKFLOW_CODE[was] and states.workflow_cause(h),
+    was = was, -- its state before this tx
     since = h and integer.text(max(tx.ms - h.inserted, 0)), -- the call's time, as records have it
-    waited = found[3], -- whether any of its steps has ever waited
-    removal = h and header.removal(h), -- when its retention was to end before this call
-    open = h and h.open > 0, -- whether callbacks were still to be delivered then
     raw = raw, -- records as text, by step; false where there is none
     steps = {}, -- records taken apart
     dirty = {}, -- steps to write
     rows = {}, -- fields of the payload hash to set
-    walked = false, -- whether its entries of what is still to be walked have changed
-    moved = false, -- whether the header is to be written, for a transition
-    marked = false, -- whether it is to be written, for no transition: dead callbacks, review
   }
+  if found[3] then
+    workflow.waited = true -- some of its steps have waited
+  end
+  if states.WORKFLOW_CODE[was] then
+    workflow.cause = states.workflow_cause(h) -- of its end, before this call
+    workflow.removal = header.removal(h) -- when its retention was to end then
+    workflow.open = h.open > 0 -- whether callbacks were still to be delivered then
+  end
   tx.workflows[slot] = workflow
   local ahead = h and h.inserted + h.last - tx.ms
   if h and ahead > states.AHEAD_MS and h.semantics == states.VERSION then
@@ -146,18 +150,24 @@ end
 
 -- Makes the records of all these steps present with one read.
 function M.fetch(workflow, names)
-  local raw, missing, count = workflow.raw, {}, 0
+  local raw, missing, count = workflow.raw, nil, 0
   for i = 1, #names do
     local name = names[i]
     if raw[name] == nil then
       raw[name] = false
       count = count + 1
-      missing[count] = name
+      if count == 1 then
+        missing = { name }
+      else
+        missing[count] = name
+      end
     end
   end
-  if count > 0 then
+  if count == 1 then
+    raw[missing[1]] = command("HGET", workflow.w, missing[1])
+  elseif count > 0 then
     local found = command("HMGET", workflow.w, unpack(missing))
-    for i = 1, #missing do
+    for i = 1, count do
       raw[missing[i]] = found[i]
     end
   end
@@ -170,10 +180,11 @@ function M.step(workflow, name)
   if step then
     return step
   end
-  if workflow.raw[name] == nil then
-    M.fetch(workflow, { name })
-  end
   local text = workflow.raw[name]
+  if text == nil then
+    text = command("HGET", workflow.w, name)
+    workflow.raw[name] = text
+  end
   if not text then
     return nil
   end
@@ -196,11 +207,23 @@ end
 function M.set(workflow, field, value)
   local fields = workflow.fields
   if not fields then
-    fields = {}
-    workflow.fields = fields
+    workflow.fields = { field, value }
+    return
   end
-  fields[#fields + 1] = field
-  fields[#fields + 1] = value
+  local at = #fields
+  fields[at + 1], fields[at + 2] = field, value
+end
+
+-- A field of the payload hash; of a workflow that this call creates, also one that is still to be written.
+function M.payload(workflow, field)
+  if workflow.created then
+    for at = 1, #workflow.rows, 2 do
+      if workflow.rows[at] == field then
+        return workflow.rows[at + 1]
+      end
+    end
+  end
+  return command("HGET", workflow.p, field)
 end
 
 -- Removes another field of the workflow's hash.
@@ -215,48 +238,48 @@ end
 
 -- Adds to one of the fleet's durable counters.
 function M.count(tx, field, by)
-  tx.counters[field] = (tx.counters[field] or 0) + by
+  local counters = tx.counters
+  counters[field] = (counters[field] or 0) + by
 end
 
 -- Counts steps from one state to another, in their workflow and in the fleet's gauges.
 function M.recount(tx, workflow, from, to, by)
   local h, gauges = workflow.h, tx.gauges
-  h[from] = h[from] - by
-  h[to] = h[to] + by
-  gauges[from] = (gauges[from] or 0) - by
-  gauges[to] = (gauges[to] or 0) + by
+  h[from], h[to] = h[from] - by, h[to] + by
+  gauges[from], gauges[to] = (gauges[from] or 0) - by, (gauges[to] or 0) + by
   workflow.moved = true
 end
 
 -- Sets a timer of a step; kind "r": a retry is due, "l": a lease ends.
 function M.set_timer(tx, workflow, kind, name, due_ms)
-  tx.timers = tx.timers or {}
-  tx.timers[kind .. "|" .. workflow.id .. "|" .. name] = integer.text(due_ms)
+  local timers = tx.timers or {}
+  timers[kind .. "|" .. workflow.id .. "|" .. name], tx.timers = integer.text(due_ms), timers
 end
 
 function M.drop_timer(tx, workflow, kind, name)
-  tx.timers = tx.timers or {}
-  tx.timers[kind .. "|" .. workflow.id .. "|" .. name] = false
+  local timers = tx.timers or {}
+  timers[kind .. "|" .. workflow.id .. "|" .. name], tx.timers = false, timers
 end
 
 -- Adds and removes members of a sorted set; the score is 0 where only the order of names matters.
 -- Returns the members to be removed, when some of them did not stand there.
 function M.write_members(key, members)
-  local added, removed = {}, {}
+  local added, adds, removed, removals = {}, 0, {}, 0
   for member, score in pairs(members) do
     if score then
-      added[#added + 1] = score == true and "0" or score
-      added[#added + 1] = member
+      added[adds + 1], added[adds + 2] = score == true and "0" or score, member
+      adds = adds + 2
     else
-      removed[#removed + 1] = member
+      removals = removals + 1
+      removed[removals] = member
     end
   end
   -- Listed twice for a moment rather than not at all: a sweep finds it by its entry.
-  if #added > 0 then
-    command("ZADD", key, unpack(added))
+  if adds > 0 then
+    command("ZADD", key, unpack(added, 1, adds))
   end
-  local found = #removed > 0 and command("ZREM", key, unpack(removed)) or 0
-  return found < #removed and removed
+  local found = removals > 0 and command("ZREM", key, unpack(removed, 1, removals)) or 0
+  return found < removals and removed
 end
 
 return M

@@ -23,15 +23,15 @@ end
 -- Gives the step another state, and when it ends by it, counts that; not when it had ended in that state
 -- before, and was only held by a recovery since.
 function M.become(tx, workflow, name, step, outcome, held)
-  if step.state ~= outcome.state then
-    transaction.recount(tx, workflow, step.state, outcome.state, 1)
+  local state, since = outcome.state, workflow.since
+  if step.state ~= state then
+    transaction.recount(tx, workflow, step.state, state, 1)
   end
-  step.state, step.cause, step.since = outcome.state, outcome.cause, workflow.since
-  if states.TERMINAL[outcome.state] then
-    step.finished = workflow.since
-    if held ~= outcome.state then
-      local counter = states.COUNTER_COMPLETED[outcome.state .. outcome.cause]
-      transaction.count(tx, counter or states.COUNTER_CASCADED, 1)
+  step.state, step.cause, step.since = state, outcome.cause, since
+  if states.TERMINAL[state] then
+    step.finished = since
+    if held ~= state then
+      transaction.count(tx, outcome.counter, 1)
     end
   end
   workflow.dirty[name] = true

@@ -226,7 +226,7 @@ function M.misplaced(tx, workflow, names)
   for i = 1, #names do
     members[2 * i - 1], members[2 * i] = names[i], "!" .. names[i]
   end
-  local scores = command("ZMSCORE", workflow.d, unpack(members))
+  local scores = command("ZMSCORE", keyslots.other(workflow.w, "d"), unpack(members))
   for i = 1, #names do
     local due, untold = places(tx, workflow.waits[names[i]])
     local same = tonumber(scores[2 * i - 1] or -1) == tonumber(due or -1)
@@ -239,13 +239,13 @@ end
 
 -- When the first wait notice is due, in milliseconds; nil when there is none.
 function M.next_due(workflow)
-  local first = command("ZRANGE", workflow.d, "0", "0", "WITHSCORES")
+  local first = command("ZRANGE", keyslots.other(workflow.w, "d"), "0", "0", "WITHSCORES")
   if not first[1] then
     return nil
   end
   local due = tonumber(first[2])
   if due < 0 then
-    local deadline = command("ZRANGEBYSCORE", workflow.d, "0", "+inf", "WITHSCORES", "LIMIT", "0", "1")
+    local deadline = command("ZRANGEBYSCORE", keyslots.other(workflow.w, "d"), "0", "+inf", "WITHSCORES", "LIMIT", "0", "1")
     due = min(due + OFFSET, tonumber(deadline[2]) or due + OFFSET)
   end
   return due
@@ -257,7 +257,7 @@ end
 
 -- Writes the planned places; called by flush only.
 function M.commit(tx, workflow)
-  transaction.write_members(workflow.d, workflow.notices)
+  transaction.write_members(keyslots.other(workflow.w, "d"), workflow.notices)
   local due = M.next_due(workflow)
   tx.timers = tx.timers or {}
   tx.timers[M.timer(workflow)] = due and integer.text(due) or false
@@ -265,7 +265,7 @@ end
 
 -- "1" while the topics of some waits have not been told all, else "".
 function M.flag(workflow)
-  local first = workflow.waited and command("ZRANGE", workflow.d, "0", "0")[1]
+  local first = workflow.waited and command("ZRANGE", keyslots.other(workflow.w, "d"), "0", "0")[1]
   return first and byte(first) == 33 and "1" or ""
 end
 

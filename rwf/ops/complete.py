@@ -304,6 +304,7 @@ def _complete(
         if isinstance(answer, Refusal):
             results.append(rejected(_ACTION, "step", answer))
         else:
+            assert answer is not None
             workflow = workflows[item.workflow_id]
             results.append((yield from _result(ctx, item, answer, workflow)))
     for workflow_id, workflow in workflows.items():
@@ -385,7 +386,7 @@ def exchange(
             refusals.append(rejected(_ACTION, "step", answer))
             continue
         refusals.append(None)
-        if Row.is_open(answer.row):
+        if answer is not None and Row.is_open(answer.row):
             yield from advance_origin(ctx, item.workflow_id, f"{item.step}:{answer.attempt}")
     claimed, lacking = yield from read_claims(
         ctx, [*reserved, *done.found], [*done.started, *done.claims]

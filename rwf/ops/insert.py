@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import operator
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
 from rwf.errors import CommandRejected, NotFound, RwfError, StoreUnavailable
 from rwf.model.builder import Workflow
 from rwf.model.graph import Graph
-from rwf.model.limits import ITEMS_PER_CALL
+from rwf.model.limits import EDGES_PER_CALL, ITEMS_PER_CALL
 from rwf.model.names import shown
 from rwf.model.states import TERMINAL_WORKFLOWS, Reason, WorkflowState
 from rwf.model.views import WorkflowView
 from rwf.ops.advance import advance_all
 from rwf.ops.base import (
     OpContext,
+    Slots,
     ask_partitions,
     checked_text,
     invalid,
@@ -33,11 +35,13 @@ from rwf.protocol.functions.inserts import (
     BlockId,
     Discard,
     Insert,
+    InsertedGraph,
     OverdueInserts,
     ReserveKey,
     StageInsert,
 )
 from rwf.protocol.functions.reads import Show
+from rwf.protocol.functions.workflows import HeaderReply
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import home_partition, key_digest, new_workflow_id, partition_of
 from rwf.protocol.records import Fields, fields_of, header_of
@@ -47,6 +51,8 @@ from rwf.protocol.stored import ReservationRecord
 # What one call stores at most: about 1 ms of the server's time.
 _FIELDS_PER_CALL: Final = 500
 _BYTES_PER_CALL: Final = 262_144
+# How many graphs one call brings into a partition at most, where there are many partitions.
+_GRAPHS_TOGETHER: Final = 16
 # How often a staged insert begins again after its parts were given up as left behind.
 _RESTARTS: Final = 3
 _TIDIED: Final = 10
@@ -55,6 +61,7 @@ _TIDIED: Final = 10
 _REPLACES: Final = ("ended_badly",)
 
 Pairs = list[tuple[str, bytes]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +83,10 @@ class Terms:
             actor=checked_text(actor, "actor", "insert"),
         )
 
+    def evidence(self) -> bytes | None:
+        """The note of an insert that is to leave evidence."""
+        return None if self.actor is None else self.note()
+
     def note(self) -> bytes:
         """The part of the insert's evidence that says who asked for it."""
         told = {"source": "client", "actor": self.actor}
@@ -90,11 +101,11 @@ def insert(
     replace: str | None = None,
     actor: str | None = None,
 ) -> Op[WorkflowView]:
-    op = _checked(ctx, workflow, key, Terms.checked(retention, replace, actor))
+    terms, one = Terms.checked(retention, replace, actor), _checked(ctx, workflow, key)
     if not ctx.keys.partitions:
         yield CONNECT
     yield from _look_around(ctx)
-    return (yield from op)
+    return (yield from _insert_one(ctx, one, terms))
 
 
 def insert_many(
@@ -105,22 +116,27 @@ def insert_many(
     replace: str | None = None,
     actor: str | None = None,
 ) -> Op[list[WorkflowView]]:
-    graphs, terms = _listed(workflows, "workflows"), Terms.checked(retention, replace, actor)
-    own_keys = [None] * len(graphs) if keys is None else _listed(keys, "keys")
-    if len(own_keys) != len(graphs):
+    listed, terms = _listed(workflows, "workflows"), Terms.checked(retention, replace, actor)
+    own_keys = [None] * len(listed) if keys is None else _listed(keys, "keys")
+    if len(own_keys) != len(listed):
         raise invalid("insert", "there must be as many keys as workflows")
-    ops = [_checked(ctx, graph, key, terms) for graph, key in zip(graphs, own_keys, strict=True)]
+    pairs = zip(listed, own_keys, strict=True)
+    checked = [_checked(ctx, workflow, key) for workflow, key in pairs]
     if not ctx.keys.partitions:
         yield CONNECT
     yield from _look_around(ctx)
     views: list[WorkflowView] = []
     failed: list[Exception] = []
-    for start in range(0, len(ops), ITEMS_PER_CALL):
-        for done in (yield from side_by_side(ops[start : start + ITEMS_PER_CALL], patient=True)):
+    for start in range(0, len(checked), ITEMS_PER_CALL):
+        groups = _groups(ctx, checked[start : start + ITEMS_PER_CALL])
+        ops = [_insert_group(ctx, group, terms) for group in groups]
+        found: dict[int, WorkflowView] = {}
+        for group, done in zip(groups, (yield from side_by_side(ops, patient=True)), strict=True):
             if isinstance(done, Exception):
                 failed.append(done)
             else:
-                views.append(done)
+                found.update(zip(group, done, strict=True))
+        views += (found[number] for number in sorted(found))
     if failed:
         raise failed[0]
     return views
@@ -132,33 +148,98 @@ def _listed(items: Any, name: str) -> list[Any]:
     return list(items)
 
 
-def _checked(ctx: OpContext, workflow: Workflow, key: str | None, terms: Terms) -> Op[WorkflowView]:
-    """The insert of what has been validated; to be begun when the partitions are known."""
+class Size(NamedTuple):
+    """Of a call, or of a part of one: fields, bytes, and edges that are walked."""
+
+    fields: int
+    bytes: int
+    edges: int
+
+    def plus(self, other: Size) -> Size:
+        return Size(*map(operator.add, self, other))
+
+    def fits(self) -> bool:
+        """Whether one call takes so much."""
+        most = (_FIELDS_PER_CALL, _BYTES_PER_CALL, EDGES_PER_CALL)
+        return all(map(operator.le, self, most))
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A graph that is to be inserted, as it is stored, and the key that it is inserted under."""
+
+    graph: Graph
+    fields: Fields
+    key: str | None
+
+    def size(self) -> Size:
+        """What it adds to a call. Of edges these are those to its first steps, and a read."""
+        pairs = [*self.fields.own, *self.fields.payload]
+        edges = sum(not step.parents for step in self.graph.steps) + 1
+        return Size(len(pairs), sum(len(name) + len(value) for name, value in pairs), edges)
+
+
+def _checked(ctx: OpContext, workflow: Workflow, key: str | None) -> Checked:
+    """What an insert was given, validated."""
     if not isinstance(workflow, Workflow):
         raise invalid("insert", "insert takes a Workflow")
     key = checked_text(key, "key", "insert")
     graph = workflow.compile(max_payload=ctx.max_payload)
-    if key is None:
-        return _insert_anew(ctx, graph, terms)
-    return _insert_once(ctx, key, graph, terms)
+    return Checked(graph, fields_of(graph), key)
 
 
-def _insert_anew(ctx: OpContext, graph: Graph, terms: Terms) -> Op[WorkflowView]:
+def _groups(ctx: OpContext, checked: Sequence[Checked]) -> list[dict[int, Checked]]:
+    """Cuts numbered inserts into those that one call makes. Each goes into one partition, so that
+    a namespace of many has smaller ones; under a key, a graph goes alone."""
+    most = max(ITEMS_PER_CALL // ctx.keys.partitions, _GRAPHS_TOGETHER)
+    groups: list[dict[int, Checked]] = []
+    group: dict[int, Checked] = {}
+    room = Size(0, 0, 0)
+    for number, one in enumerate(checked):
+        if one.key is not None:
+            groups.append({number: one})
+            continue
+        room = room.plus(one.size())
+        if not group or len(group) == most or not room.fits():
+            group, room = {}, one.size()
+            groups.append(group)
+        group[number] = one
+    return groups
+
+
+def _insert_group(
+    ctx: OpContext, group: Mapping[int, Checked], terms: Terms
+) -> Op[list[WorkflowView]]:
+    if len(group) == 1:
+        (one,) = group.values()
+        return [(yield from _insert_one(ctx, one, terms))]
+    return (yield from _anywhere(ctx, lambda partition: _put_group(ctx, partition, group, terms)))
+
+
+def _insert_one(ctx: OpContext, one: Checked, terms: Terms) -> Op[WorkflowView]:
+    if one.key is not None:
+        return (yield from _insert_once(ctx, one, one.key, terms))
+    view = yield from _anywhere(
+        ctx, lambda partition: _put(ctx, new_workflow_id(partition), one, terms)
+    )
+    assert view is not None
+    return view
+
+
+def _anywhere(ctx: OpContext, insert: Callable[[int], Op[T]]) -> Op[T]:
+    """Inserts in any partition that answers."""
     while True:
-        workflow_id = _anywhere(ctx)
+        partition = _living(ctx)
         try:
-            view = yield from _put(ctx, workflow_id, graph, terms, None)
+            return (yield from insert(partition))
         except StoreUnavailable as error:
             if ctx.keys.partitions == 1:
                 raise
             known = len(ctx.away.partitions)
-            ctx.away.note({partition_of(workflow_id) or 0: error})
+            ctx.away.note({partition: error})
             # What may have been made is not made a second time elsewhere.
             if not error.never_ran or len(ctx.away.partitions) in (known, ctx.keys.partitions):
                 raise
-        else:
-            assert view is not None
-            return view
 
 
 def _look_around(ctx: OpContext) -> Op[None]:
@@ -179,7 +260,7 @@ def milliseconds(retention: Any, action: str) -> int | None:
     return retention // timedelta(milliseconds=1)
 
 
-def _insert_once(ctx: OpContext, key: str, graph: Graph, terms: Terms) -> Op[WorkflowView]:
+def _insert_once(ctx: OpContext, one: Checked, key: str, terms: Terms) -> Op[WorkflowView]:
     """The insert of a key: reserved at the key's home first, then made under the reserved id.
 
     Whoever finds a reservation without a workflow (its inserter died, or is at it) inserts the same
@@ -189,10 +270,10 @@ def _insert_once(ctx: OpContext, key: str, graph: Graph, terms: Terms) -> Op[Wor
     reservation goes over to a new id, by whoever is first. Each says so in the old one's evidence
     before, so that none of them can die without a trace.
     """
-    digest = key_digest(key)
+    graph, digest = one.graph, key_digest(key)
     home = home_partition(digest, ctx.keys.homes)
     keyed = f"{home}:{digest}"
-    own_id: str = _anywhere(ctx)
+    own_id: str = _new_id(ctx)
     replaced: str | None = None
     while True:
         reservation = ReserveKey(digest, own_id, graph.digest, replaced)
@@ -202,7 +283,7 @@ def _insert_once(ctx: OpContext, key: str, graph: Graph, terms: Terms) -> Op[Wor
         if workflow_id != own_id:
             found = yield from _visible(ctx, workflow_id)
             if found is not None and terms.replace and _ended_badly(found.state):
-                own_id, replaced = _anywhere(ctx), reply.text
+                own_id, replaced = _new_id(ctx), reply.text
                 message = f"the key goes over to {own_id}, unless another insert is faster"
                 yield from _note(ctx, workflow_id, "key_replaced", message, terms)
                 continue
@@ -214,19 +295,23 @@ def _insert_once(ctx: OpContext, key: str, graph: Graph, terms: Terms) -> Op[Wor
             elif definition != graph.digest and not reply.is_old:
                 raise (yield from _conflict(ctx, workflow_id, "a workflow being inserted", terms))
         if definition == graph.digest:
-            view = yield from _put(ctx, workflow_id, graph, terms, keyed, key)
+            view = yield from _put(ctx, workflow_id, one, terms, keyed)
             if view is not None:
                 return view
         # No workflow will come under the id, unless another inserter was faster.
         blocked = yield from ask(ctx.workflow_keys(workflow_id), BlockId())
         unusable = blocked.outcome == "unusable"
-        own_id, replaced = _anywhere(ctx), reply.text if unusable else None
+        own_id, replaced = _new_id(ctx), reply.text if unusable else None
 
 
-def _anywhere(ctx: OpContext) -> str:
+def _living(ctx: OpContext) -> int:
+    """Any partition that answers."""
+    return random.choice(ctx.away.living(ctx.keys.partitions))  # noqa: S311 - to spread
+
+
+def _new_id(ctx: OpContext) -> str:
     """A new workflow's id, in any partition that answers."""
-    partition = random.choice(ctx.away.living(ctx.keys.partitions))  # noqa: S311 - to spread
-    return new_workflow_id(partition)
+    return new_workflow_id(_living(ctx))
 
 
 def find(ctx: OpContext, key: str) -> Op[WorkflowView]:
@@ -295,52 +380,77 @@ def _note(
     return (yield from ask(ctx.workflow_keys(workflow_id), entry))
 
 
+def _put_group(
+    ctx: OpContext, partition: int, group: Mapping[int, Checked], terms: Terms
+) -> Op[list[WorkflowView]]:
+    """Stores small graphs in a partition, under new ids, and shows them, all with one call."""
+    slots = Slots(ctx, partition, (new_workflow_id(partition) for _ in group))
+    graphs: list[InsertedGraph] = []
+    fields: list[bytes] = []
+    for one in group.values():
+        own, payload = one.fields.own, one.fields.payload
+        graphs.append(_inserted(one, own, payload, terms))
+        fields += _flat([*own, *payload])
+    replies = yield from ask(slots.keys, Insert(terms.evidence(), graphs, fields))
+    views: list[WorkflowView] = []
+    for (workflow_id, _), reply in zip(slots, replies, strict=True):
+        assert reply.header is not None
+        views.append((yield from _shown(ctx, workflow_id, reply.header)))
+    return views
+
+
 def _put(
-    ctx: OpContext,
-    workflow_id: str,
-    graph: Graph,
-    terms: Terms,
-    keyed: str | None,
-    key: str | None = None,
+    ctx: OpContext, workflow_id: str, one: Checked, terms: Terms, keyed: str | None = None
 ) -> Op[WorkflowView | None]:
     """Stores the graph under this id and shows it.
 
     None when that was not to be: the id was made unusable, or another inserter of the key was
     first.
     """
-    fields, kept_ms = fields_of(graph), terms.kept_ms
     # With the call that shows it, not staged before: it also tells whose insert it was.
     mine = [] if keyed is None else [(":k", f"{keyed}:{new_call_id()}".encode())]
-    if key is not None:  # which callbacks tell
-        mine.append((":key", key.encode()))
-    *parts, (own, payload) = _slices(fields)
-    last = Insert(
-        staged=bool(parts),
-        static=header_of(graph, kept_ms),
-        own_count=len(fields.own) + len(mine),
-        payload_count=len(fields.payload),
-        note=None if terms.actor is None else terms.note(),
-        own=_flat([*own, *mine]),
-        payload=_flat(payload),
-    )
+    if one.key is not None:  # which callbacks tell
+        mine.append((":key", one.key.encode()))
+    *parts, (own, payload) = _slices(one.fields)
+    own += mine
+    graph = _inserted(one, own, payload, terms)
+    graph.staged, graph.own_count = bool(parts), graph.own_count + len(mine)
+    last = Insert(terms.evidence(), [graph], _flat([*own, *payload]))
     keys = ctx.workflow_keys(workflow_id)
     if parts:
         yield from tidy(ctx, int(workflow_id.partition("-")[0]))
     for _ in range(_RESTARTS):
         for own, payload in parts:
-            reply = yield from ask(keys, StageInsert(_flat(own), _flat(payload)))
-            if reply.outcome != "staged":
+            staged = yield from ask(keys, StageInsert(_flat(own), _flat(payload)))
+            if staged.outcome != "staged":
                 break
-        reply = yield from ask(keys, last)
+        (reply,) = yield from ask(keys, last)
         is_other = reply.outcome == "exists" and mine and reply.owner != mine[0][1]
         if reply.outcome == "unusable" or is_other:
             return None
         if reply.header is not None:
-            header, context = Header.of(reply.header), reply.header.context
-            if header.unwalked:
-                header, context = yield from advance_all(ctx, workflow_id)
-            return header.view(workflow_id, context)
+            return (yield from _shown(ctx, workflow_id, reply.header))
     raise RwfError(f"the insert took too long {_RESTARTS} times: its parts were given up")
+
+
+def _inserted(one: Checked, own: Pairs, payload: Pairs, terms: Terms) -> InsertedGraph:
+    """What a call is told of a graph, of which it has these fields."""
+    return InsertedGraph(
+        staged=False,
+        own_count=len(one.fields.own),
+        payload_count=len(one.fields.payload),
+        own=2 * len(own),
+        payload=2 * len(payload),
+        static=header_of(one.graph, terms.kept_ms),
+    )
+
+
+def _shown(ctx: OpContext, workflow_id: str, reply: HeaderReply) -> Op[WorkflowView]:
+    """A workflow that was inserted, once the steps that come first are released."""
+    header, context = Header.of(reply), reply.context
+    if header.unwalked:
+        header, context = yield from advance_all(ctx, workflow_id)
+    return header.view(workflow_id, context)
 
 
 def tidy(ctx: OpContext, partition: int) -> Op[None]:

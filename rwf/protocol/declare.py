@@ -264,10 +264,11 @@ def _decoded(value: str, hint: Any, names: dict[str, Any]) -> str:
         each = _decoded("each", element, names)
         return f"[{each} for each in {value}]" if each != "each" else f"list({value})"
     kinds = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else set()
-    if Refusal in kinds and types.NoneType not in kinds:
-        (answer,) = kinds - {Refusal}
-        refusal = _decoded(value, Refusal, names)
-        return f"{refusal} if {value}[0] == {_REJECTED!r} else {_decoded(value, answer, names)}"
+    if Refusal in kinds and kinds != {Refusal, types.NoneType}:
+        (answer,) = kinds - {Refusal, types.NoneType}
+        either = _decoded(value, Refusal, names) + f" if {value}[0] == {_REJECTED!r} else "
+        either += _decoded(value, answer, names)
+        return f"None if {value} is None else {either}" if types.NoneType in kinds else either
     if kinds:
         kind, _ = _optional(hint)
         none = f'{value} is None or {value} == b""' if kind is int else f"{value} is None"

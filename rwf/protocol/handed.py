@@ -96,7 +96,7 @@ class Handed:
             started.signal_payload,
         )
         handed.size = len(started.input or b"")
-        for result in started.results:
+        for result in started.results or ():
             handed.take(result.step.decode(), result.kind, result.payload)
         return handed
 

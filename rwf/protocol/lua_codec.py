@@ -44,6 +44,38 @@ local function to_number(digits)
 end"""
 
 
+# How many different ones are kept: what Lua keeps, each of its collections walks.
+_COUNTS_KEPT: Final = 100
+
+
+def _counted(letters: str) -> Iterator[str]:
+    """A function that takes counts apart."""
+    pattern = "".join(f"{letter}?(%d*)" for letter in letters)
+    yield "-- Counts by their letters. Few are different, and these are kept: to take them apart"
+    yield "-- costs as much as all else of a header."
+    yield "local COUNTS, counts_length = {}, 0"
+    yield ""
+    yield "local function to_counts(text)"
+    yield "  local found = COUNTS[text]"
+    yield "  if found then"
+    yield "    return found"
+    yield "  end"
+    yield f"  local {', '.join(letters)} ="
+    yield f'    match(text, "^{pattern}$")'
+    yield f"  if not {letters[0]} then"
+    yield "    error(states.UNREADABLE)"
+    yield "  end"
+    yield "  found = {"
+    yield from wrapped([f"{letter} = to_number({letter})" for letter in letters], "    ")
+    yield "  }"
+    yield f"  if counts_length == {_COUNTS_KEPT} then"
+    yield "    COUNTS, counts_length = {}, 0"
+    yield "  end"
+    yield "  COUNTS[text], counts_length = found, counts_length + 1"
+    yield "  return found"
+    yield "end"
+
+
 def codec_lua(records: Iterable[type[Record]], used: Container[str] | None = None) -> Iterator[str]:
     """The lines of a library module with what records' declarations offer, as far as it is used:
     the names of functions, all where there are none."""
@@ -54,9 +86,17 @@ def codec_lua(records: Iterable[type[Record]], used: Container[str] | None = Non
     yield from _NUMBER.splitlines()
     yield ""
     yield from patterns
+    for letters in _letters(records):
+        yield ""
+        yield from _counted(letters)
     yield from body
     yield ""
     yield "return M"
+
+
+def _letters(records: Iterable[type[Record]]) -> Iterator[str]:
+    for record in records:
+        yield from (field.kind.letters for field in record.layout.fields if field.kind.letters)
 
 
 def _body(records: Iterable[type[Record]], used: Container[str] | None) -> Iterator[str]:
@@ -134,9 +174,6 @@ def _characters(layout: Layout, field: Field) -> str:
 
 
 def _pattern(layout: Layout, field: Field, *, captured: bool = True) -> str:
-    if field.kind.letters:
-        text = "".join(f"{letter}?(%d*)" for letter in field.kind.letters)
-        return text if captured else text.replace("(", "").replace(")", "")
     text = f"{_characters(layout, field)}{field.kind.count}"
     return f"({text})" if captured else text
 
@@ -150,27 +187,31 @@ def _behind(layout: Layout) -> str:
     return f"[^{layout.bar}]*" if layout.bar else ".*"
 
 
-def _names(fields: Iterable[Field]) -> list[str]:
-    """What the fields are called in a table."""
-    names: list[str] = []
-    for field in fields:
-        names += field.kind.letters or [field.lua]
-    return names
-
-
 def _local(name: str) -> str:
     """What a local of this name is called, beside the functions that all modules share."""
     return f"{name}_" if name in _SHARED else name
 
 
 def _locals(fields: Iterable[Field]) -> list[str]:
-    return [_local(name) for name in _names(fields)]
+    return [_local(field.lua) for field in fields]
 
 
 # --- reading
 
 
+def _defaults_name(layout: Layout) -> str:
+    return f"{layout.name.upper()}_DEFAULTS"
+
+
 def _reader(layout: Layout) -> Iterator[str]:
+    if layout.sparse:
+        fields = [*layout.sparse, *layout.appended]
+        yield f"local {_defaults_name(layout)} = {{"
+        yield "  __index = {"
+        yield from wrapped([f"{f.lua} = {_default(f)}" for f in fields] + ['more = ""'], "    ")
+        yield "  },"
+        yield "}"
+        yield ""
     yield f"function M.read_{layout.name}(text)"
     yield from _matched(layout)
     for field in [] if layout.sparse else layout.appended:
@@ -216,6 +257,8 @@ def _matched(layout: Layout) -> Iterator[str]:
     yield f"  if {check} then"
     yield "    error(states.UNREADABLE)"
     yield "  end"
+    for name in (_local(field.lua) for field in layout.required if field.kind.letters):
+        yield f"  {name} = to_counts({name})"
 
 
 def _assigned(names: list[str], pattern: str, start: str = "  local ") -> Iterator[str]:
@@ -246,11 +289,13 @@ def _appended(layout: Layout, field: Field) -> Iterator[str]:
 
 
 def _values(field: Field) -> list[str]:
-    return [f"{name} = {_value(field, _local(name))}" for name in _names([field])]
+    if field.kind.letters:
+        return [f"{letter} = {_local(field.lua)}.{letter}" for letter in field.kind.letters]
+    return [f"{field.lua} = {_value(field, _local(field.lua))}"]
 
 
 def _value(field: Field, text: str) -> str:
-    if field.kind.letters or (field.kind.number and not field.kind.large):
+    if field.kind.number and not field.kind.large:
         return f"to_number({text})"
     if field.kind.large:
         return f"{text} + 0"
@@ -262,12 +307,11 @@ def _default(field: Field) -> str:
 
 
 def _sparse(layout: Layout, values: list[str]) -> Iterator[str]:
-    """A table with defaults, and the fields that are written together where they are."""
-    fields = [*layout.sparse, *layout.appended]
-    defaults = [f"{field.lua} = {_default(field)}" for field in fields]
-    yield "  local found = {"
-    yield from wrapped([*values, *defaults, 'more = ""'], "    ")
-    yield "  }"
+    """A table with the fields that are written together where they are; else these have their
+    defaults by its metatable, as most records lack them."""
+    yield "  local found = setmetatable({"
+    yield from wrapped(values, "    ")
+    yield f"  }}, {_defaults_name(layout)})"
     yield '  if rest ~= "" then'
     names = [*_locals(layout.sparse), "more"]
     pattern = layout.separator.join(_pattern(layout, field) for field in layout.sparse)

@@ -22,6 +22,12 @@ def keyslots_lua() -> Iterator[str]:
     yield f"  return {own}"
     yield "end"
     yield ""
+    yield "-- Another of a workflow's keys, from its first one."
+    yield "function M.other(key, kind)"
+    yield f'  local at = find(key, ":{kind}:", 1, true)'
+    yield "  return sub(key, 1, at) .. kind .. sub(key, at + 2)"
+    yield "end"
+    yield ""
     yield "-- The workflow's id, from its first key."
     yield "function M.id(key)"
     yield f'  return sub(key, find(key, ":{kind}:", 1, true) + {len(kind) + 2})'

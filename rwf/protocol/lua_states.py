@@ -60,17 +60,12 @@ def states_lua() -> Iterator[str]:
     yield "M.BACKOFF = {" + ", ".join(repr(part) for part in Backoff().parts()) + "}"
     yield from (f"M.{name} = {getattr(limits, name)}" for name in _LUA_LIMITS)
     yield ""
-    yield "-- h is a header (header.lua)."
     yield from _counts_text(codes)
     yield from _derivation("workflow_state", WORKFLOW_STATE_RULES)
     yield from _derivation("workflow_cause", WORKFLOW_CAUSE_RULES)
     yield "return M"
 
 
-# What ends a step beside a report of its own; a cascade is counted apart.
-_OTHER_ENDS: Final = (
-    ATTEMPTS_EXHAUSTED, COMPLETED_LATE, CANCELLED_BY_REQUEST, SKIPPED, WAIT_EXPIRED,
-)  # fmt: skip
 _LUA_LIMITS: Final = (
     "EDGES_PER_CALL", "LISTED", "EVIDENCE_KEPT", "CHUNK", "ROUND_SHARE", "CALLBACK_ATTEMPTS",
     "RESERVED_MS", "INSERT_MS", "SIGNAL_KEPT_MS", "GRACE_MS", "SERVED_NOTED_MS",
@@ -104,8 +99,14 @@ def _outcomes() -> Iterator[str]:
 
 
 def _outcome(outcome: Outcome) -> str:
-    cause = CAUSE_CODE[outcome.cause] if outcome.cause else ""
-    return f"{{state = '{STEP_CODE[outcome.state]}', cause = '{cause}'}}"
+    """The state, the cause, and the statistics' field that counts the steps which end by it."""
+    state = f"state = '{STEP_CODE[outcome.state]}'"
+    if not outcome.cause:
+        return f"{{{state}, cause = ''}}"
+    counter = f"sc|{outcome.state}|{outcome.cause}|{SEMANTICS_VERSION}"
+    if outcome is CANCELLED_BY_DEPENDENCY:
+        counter = counter.replace("sc|", f"cc|{MoveScope.DEPENDENCY}|")
+    return f"{{{state}, cause = '{CAUSE_CODE[outcome.cause]}', counter = '{counter}'}}"
 
 
 def _gauge(status: CallbackStatus) -> str:
@@ -114,31 +115,32 @@ def _gauge(status: CallbackStatus) -> str:
 
 
 def _counters() -> Iterator[str]:
-    """The statistics' fields for what ends a step or makes it available."""
+    """The statistics' fields for what makes a step available."""
     version = SEMANTICS_VERSION
-    cascaded = CANCELLED_BY_DEPENDENCY
-    yield from _table(
-        "COUNTER_COMPLETED",
-        (
-            (
-                f"{STEP_CODE[outcome.state]}{CAUSE_CODE[outcome.cause]}",
-                f"'sc|{outcome.state}|{outcome.cause}|{version}'",
-            )
-            for outcome in dict.fromkeys((*COMPLETION.values(), *_OTHER_ENDS))
-            if outcome.cause
-        ),
-    )
     released, recovered = (f"su|{scope}|{StepState.AVAILABLE}|{version}" for scope in MoveScope)
     yield f"M.COUNTER_RELEASED = '{released}'"
     yield f"M.COUNTER_RECOVERED = '{recovered}'"
-    scope = MoveScope.DEPENDENCY
-    yield f"M.COUNTER_CASCADED = 'cc|{scope}|{cascaded.state}|{cascaded.cause}|{version}'"
 
 
 def _counts_text(codes: Iterable[str]) -> Iterator[str]:
     """A Lua function that writes the counts which are not 0 ("p3a1")."""
+    yield "-- Counts of steps as text, by their letters; small ones are kept."
+    yield "local COUNTS = {"
+    yield from wrapped([f'{code} = {{ [0] = "" }}' for code in codes], "  ")
+    yield "}"
+    yield ""
+    yield "local function counted(code, number)"
+    yield "  local text = code .. integer.text(number)"
+    yield "  if number < 100 then"
+    yield "    COUNTS[code][number] = text"
+    yield "  end"
+    yield "  return text"
+    yield "end"
+    yield ""
+    yield "-- The counts of a header (header.lua)."
     yield "function M.counts_text(h)"
-    parts = [f'(h.{code} > 0 and "{code}" .. integer.text(h.{code}) or "")' for code in codes]
+    yield "  local known = COUNTS"
+    parts = [f'(known.{code}[h.{code}] or counted("{code}", h.{code}))' for code in codes]
     yield "  return " + "\n    .. ".join(parts)
     yield "end"
     yield ""

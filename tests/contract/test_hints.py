@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from rwf import Client
 from rwf.model.views import Event
@@ -115,6 +117,38 @@ def test_a_wide_release_is_one_hint_a_call(one_client: Client, listener: Listene
     until(lambda: ("workflow_terminal", ()) in listener.of(last.id), what="the last hint")
     # That of the insert, and one of the release, however many calls that takes.
     assert listener.of(view.id) == [("step_available", ("default",))] * 2
+
+
+def test_after_a_hint_that_many_have_heard_others_are_not_told_for_a_while(
+    one_client: Client, one_server: AnyServer
+) -> None:
+    one_client.list()
+    heard: list[Any] = []
+    with ExitStack() as open_:
+        redis: Any = open_.enter_context(Redis.from_url(one_server.url, max_connections=200))
+        for _ in range(101):
+            heard.append(open_.enter_context(redis.pubsub(ignore_subscribe_messages=True)))
+            heard[-1].subscribe("rwf:{0}:events")
+        until(lambda: publish(one_server, "rwf:{0}:events", "first") == 101, what="all")
+        one_client.insert(flow("a", queue="told"))
+        quiet_until, now = int(redis.hget("rwf:{0}:stats", "hq")), int(redis.time()[0]) * 1000
+        assert 0 < quiet_until - now < 2_000 or quiet_until < now
+        redis.hset("rwf:{0}:stats", "hq", now + 9_000)
+        one_client.insert(flow("a", queue="untold"))
+        redis.hset("rwf:{0}:stats", "hq", now - 1)
+        one_client.insert(flow("a", queue="told-again"))
+        redis.hset("rwf:{0}:stats", "hq", now + 3_600_000)  # of a clock that was set back since
+        one_client.insert(flow("a", queue="told-after-all"))
+        messages: list[bytes] = []
+
+        def told_of_the_last() -> bool:
+            if message := heard[0].get_message(timeout=0.1):
+                messages.append(message["data"])
+            return b"after-all" in messages[-1] if messages else False
+
+        until(told_of_the_last, what="the last hint")
+    queues = [json.loads(message)["queues"] for message in messages if message[:1] == b"{"]
+    assert queues == [["told"], ["told-again"], ["told-after-all"]]
 
 
 def test_messages_of_no_sense_are_skipped(

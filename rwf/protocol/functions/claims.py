@@ -46,17 +46,18 @@ class GivenResult(NamedTuple):
 
 class StartedStep(NamedTuple):
     """A claim. ``inserted``: when the workflow was, in ms; ``unread``: letters of what the reply
-    had no room for and is to be read apart (``inputs``), or ``!`` where it cannot be told."""
+    had no room for and is to be read apart (``inputs``), or ``!`` where it cannot be told. The rest
+    is there for a step that was given something."""
 
     record: bytes
-    input: bytes | None
-    context: bytes | None
-    wait: bytes | None
-    signal_payload: bytes | None
-    results: list[GivenResult]
     inserted: int
-    workflow_context: bytes | None
     unread: str
+    input: bytes | None = None
+    context: bytes | None = None
+    workflow_context: bytes | None = None
+    wait: bytes | None = None
+    signal_payload: bytes | None = None
+    results: list[GivenResult] | None = None
 
 
 class StartedSteps(NamedTuple):

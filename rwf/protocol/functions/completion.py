@@ -58,12 +58,13 @@ class CompletedWorkflow(NamedTuple):
 
 
 class Completed(NamedTuple):
-    """``steps``: an answer to each report; ``workflows``: with views, each by its slot, None where
-    there is none; ``started``: what became of each reserved entry; ``found``: further entries of
-    the ready queue, and ``claims`` what became of each: None for one that is reserved, to be
+    """``steps``: an answer to each report, None without views for one that was accepted and whose
+    descendants are all released or cancelled; ``workflows``: with views, each by its slot, None
+    where there is none; ``started``: what became of each reserved entry; ``found``: further entries
+    of the ready queue, and ``claims`` what became of each: None for one that is reserved, to be
     started with a later call."""
 
-    steps: list[CompletedStep | Refusal]
+    steps: list[CompletedStep | Refusal | None]
     workflows: list[CompletedWorkflow | None]
     started: list[StartedStep | None]
     found: list[bytes]

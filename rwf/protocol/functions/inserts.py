@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rwf.protocol.declare import ServerFunction, server_function
+from rwf.protocol.declare import Item, ServerFunction, item, server_function
 from rwf.protocol.functions.workflows import HeaderReply
 
 
@@ -60,21 +60,32 @@ class StageInsert(ServerFunction[InsertReply]):
     """Fields of the payload hash, each followed by its value."""
 
 
-@server_function("insert", publishes=True)
-class Insert(ServerFunction[InsertReply]):
-    """Stores a graph, or its last part, and makes it visible. Keys: the workflow's."""
+@item(packed=5)
+class InsertedGraph(Item):
+    """A graph, or its last part. ``staged``: whether parts of it were staged before;
+    ``own_count`` and ``payload_count``: how many fields its two hashes must have in the end;
+    ``own`` and ``payload``: how many of the call's ``fields`` are theirs; ``static``: the header's
+    fixed part, which lacks but the time of insertion."""
 
     staged: bool
-    """Whether parts of it were staged before."""
-    static: str
-    """The header's fixed part, which lacks but the time of insertion."""
     own_count: int
-    """How many fields the workflow's hash must have in the end."""
     payload_count: int
+    own: int
+    payload: int
+    static: str
+
+
+@server_function("insert", publishes=True)
+class Insert(ServerFunction[list[InsertReply]]):
+    """Stores graphs, or the last part of one, and makes them visible. Keys: those of each
+    workflow."""
+
     note: bytes | None
     """The client's note, when the insert is to leave evidence."""
-    own: Sequence[bytes]
-    payload: Sequence[bytes]
+    graphs: Sequence[InsertedGraph]
+    fields: Sequence[bytes]
+    """Of each graph the fields of the workflow's hash, each followed by its value, and then those
+    of its payload hash."""
 
 
 @server_function("block_id")
