@@ -21,7 +21,8 @@ from rwf.doctor.findings import (
 )
 from rwf.model.views import Check
 from rwf.transport.actions import Steps
-from rwf.transport.session import Session, is_too_old, server_version
+from rwf.transport.servers import is_too_old, server_version
+from rwf.transport.session import Session
 
 _SLOTS: Final = 16384
 _MAX_CLOCK_OFFSET: Final = 5.0

@@ -14,6 +14,7 @@ from rwf.errors import (
     CommandRejected,
     NamespaceMismatch,
     NotFound,
+    RecordUnreadable,
     RwfError,
     StoreMisconfigured,
     StoreUnavailable,
@@ -24,11 +25,11 @@ from rwf.model.names import shown
 from rwf.model.payload import encode
 from rwf.model.states import Reason
 from rwf.model.views import PartialList
-from rwf.protocol.codecs import time_of_stamp
-from rwf.protocol.declare import Refusal, ServerFunction
+from rwf.protocol.codecs import OTHER_TYPE, time_of_stamp
+from rwf.protocol.declare import Arg, Refusal, ServerFunction
 from rwf.protocol.functions.namespace import Namespace
 from rwf.protocol.keys import Keys, partition_of
-from rwf.protocol.requests import CONNECT, Call, Op, Together, ask, call_of
+from rwf.protocol.requests import CONNECT, Call, Op, Read, Together, ask, call_of
 from rwf.reachability import Away
 
 R = TypeVar("R")
@@ -131,8 +132,17 @@ def catch_each(
     return found
 
 
+def read(key: str, *commands: tuple[Arg, ...]) -> Op[list[Any]]:
+    """The replies to plain commands that read keys of one partition, of which ``key`` is one;
+    raises RecordUnreadable where a key is of another type."""
+    replies: list[Any] = yield Read(key, commands)
+    if any(isinstance(reply, Exception) for reply in replies):
+        raise RecordUnreadable(OTHER_TYPE)
+    return replies
+
+
 def ask_each(
-    ctx: OpContext, calls: Mapping[int, Call]
+    ctx: OpContext, calls: Mapping[int, Call | Read]
 ) -> Op[tuple[dict[int, Any], tuple[int, ...]]]:
     """The replies to a call in each of some partitions, all in one round trip, and the partitions
     that did not answer. Raises StoreUnavailable when none did, and another error of any."""
@@ -200,7 +210,7 @@ def side_by_side(ops: Sequence[Op[T]], *, patient: bool = False) -> Op[list[T | 
     that ask there, ``patient`` says how long that is tried (:class:`Together`); any other fault of
     the server itself is raised."""
     done: list[Any] = [None] * len(ops)
-    waiting: dict[int, Call | Together] = {}
+    waiting: dict[int, Call | Read | Together] = {}
 
     def go_on(number: int, reply: Any) -> None:
         op = ops[number]
@@ -213,7 +223,7 @@ def side_by_side(ops: Sequence[Op[T]], *, patient: bool = False) -> Op[list[T | 
         except Exception as error:
             done[number] = error
         else:
-            assert isinstance(request, Call | Together)
+            assert isinstance(request, Call | Read | Together)
             waiting[number] = request
 
     for number in range(len(ops)):
@@ -265,7 +275,7 @@ def reach_each(ctx: OpContext, ops: Mapping[int, Op[T]]) -> Op[PartialList[T]]:
     return found
 
 
-def _replies(requests: Sequence[Call | Together], patient: bool) -> Op[list[Any]]:
+def _replies(requests: Sequence[Call | Read | Together], patient: bool) -> Op[list[Any]]:
     """The replies to requests in one round trip; the error of each stands in its place."""
     calls = [call for request in requests for call in _calls_of(request)]
     try:
@@ -276,12 +286,12 @@ def _replies(requests: Sequence[Call | Together], patient: bool) -> Op[list[Any]
     return [_reply_to(request, [next(rest) for _ in _calls_of(request)]) for request in requests]
 
 
-def _calls_of(request: Call | Together) -> Sequence[Call]:
+def _calls_of(request: Call | Read | Together) -> Sequence[Call | Read]:
     return request.calls if isinstance(request, Together) else (request,)
 
 
-def _reply_to(request: Call | Together, replies: list[Any]) -> Any:
-    if isinstance(request, Call):
+def _reply_to(request: Call | Read | Together, replies: list[Any]) -> Any:
+    if not isinstance(request, Together):
         return replies[0]
     errors = [reply for reply in replies if isinstance(reply, Exception)]
     if errors and (not request.partial or len(errors) == len(replies)):

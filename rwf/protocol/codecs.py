@@ -20,6 +20,7 @@ STATE_OF: Final = {code: state for state, code in STEP_CODE.items()}
 
 UNREADABLE: Final = "a stored record is none that rwf has written"
 """What the server's functions and the client say of a record that nothing can be made of."""
+OTHER_TYPE: Final = f"{UNREADABLE}: a key of rwf has another type than it was given"
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

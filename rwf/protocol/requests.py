@@ -23,6 +23,11 @@ class Call:
     again: bool = False
 
     @property
+    def key(self) -> str:
+        """The key by which its node is found."""
+        return self.keys[0]
+
+    @property
     def reads_only(self) -> bool:
         return FUNCTIONS[self.function].reads_only
 
@@ -38,20 +43,6 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
-    """Calls that travel in one round trip, one to each node; answered with the list of replies.
-
-    When ``partial`` is set, the error of a call stands in place of its reply, unless it is one of
-    the server itself, or all were not to be reached. Where some are answered, others are sent once
-    more, or with ``patient`` as often as one that travels alone.
-    """
-
-    calls: Sequence[Call]
-    partial: bool = False
-    patient: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Read:
     """Plain commands that only read, on keys of one partition, in one round trip.
 
@@ -62,9 +53,28 @@ class Read:
     key: str
     commands: Sequence[tuple[Arg, ...]]
 
+    def repeated(self) -> Read:
+        """The read itself: it may be sent any number of times."""
+        return self
+
     def __post_init__(self) -> None:
         if others := {command[0] for command in self.commands} - READING.keys():
             raise ValueError(f"no command that only reads, or none that is known: {others}")
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Calls and reads that travel in one round trip, one to each node; answered with the list of
+    replies.
+
+    When ``partial`` is set, the error of a call stands in place of its reply, unless it is one of
+    the server itself, or all were not to be reached. Where some are answered, others are sent once
+    more, or with ``patient`` as often as one that travels alone.
+    """
+
+    calls: Sequence[Call | Read]
+    partial: bool = False
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import redis.exceptions as errors
 
 from rwf.errors import RecordUnreadable, RwfError, StoreMisconfigured, StoreUnavailable
-from rwf.protocol.codecs import UNREADABLE
+from rwf.protocol.codecs import OTHER_TYPE, UNREADABLE
 
 # What may be the server's doing. Not every error of a cluster's client is a RedisError.
 FAULTS: Final = (errors.RedisError, errors.RedisClusterException, OSError)
@@ -110,7 +110,7 @@ def translated(
             f"the server cannot serve now: {code} {message}", never_ran=never_ran
         )
     if code == "WRONGTYPE":
-        return RecordUnreadable(f"{UNREADABLE}: a key of rwf has another type than it was given")
+        return RecordUnreadable(OTHER_TYPE)
     if UNREADABLE in message:
         return RecordUnreadable(UNREADABLE)
     if message.startswith("WAITAOF cannot"):

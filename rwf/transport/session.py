@@ -8,9 +8,9 @@ replies, or redis errors thrown in. ``rwf.transport.aio.drivers`` does it on asy
 from __future__ import annotations
 
 import logging
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain, islice, repeat
 from typing import Any, Final, TypeVar
 
 import redis.exceptions as errors
@@ -51,6 +51,7 @@ from rwf.transport.faults import (
     translated,
 )
 from rwf.transport.patience import Patience
+from rwf.transport.servers import check_server
 
 T = TypeVar("T")
 
@@ -134,34 +135,35 @@ class Session:
             yield from self.connect()
         if request is CONNECT:
             return None
-        if not isinstance(request, Scan | Read):
-            return (yield from self._replies(request))
-        try:
-            if isinstance(request, Read):
-                return (yield from self._read(request))
+        if isinstance(request, Read):
+            return (yield from self._read(request))
+        if isinstance(request, Scan):
             return (yield from self._scan(request))
-        except errors.ResponseError as error:
-            raise translated(error) from None
+        return (yield from self._replies(request))
 
     def _scan(self, scan: Scan) -> Steps[dict[str, Any]]:
         """A page of each node's key names; raises StoreUnavailable when one does not answer."""
         args = ("SCAN", scan.cursor, "MATCH", scan.match, "COUNT", _KEYS_PER_SCAN)
-        replies, away = yield from self.everywhere(args, scan.node)
-        for error in away.values():
-            raise error
+        try:
+            replies, away = yield from self.everywhere(args, scan.node)
+        except errors.ResponseError as error:
+            raise translated(error) from None
+        for silent in away.values():
+            raise silent
         return replies
 
     def _read(self, read: Read) -> Steps[list[Any]]:
         """The replies to plain commands; what is wrong with more than one of them is raised."""
-        replies: list[Any] = yield from self.patiently(SendInTurn(read.commands, read.key))
-        for reply in replies:
-            if isinstance(reply, Exception) and code_of(reply) in (*FORBIDDEN, *UNABLE):
-                raise reply
-        return replies
+        try:
+            replies = yield from self.patiently(SendInTurn(read.commands, read.key))
+            return _checked(replies)
+        except errors.ResponseError as error:
+            raise translated(error) from None
 
     def _replies(self, call: Call | Together) -> Steps[Any]:
         """The reply to a call, or those to calls that travel together; tells how long it took."""
-        calls = call.calls if isinstance(call, Together) else (call,)
+        together = call.calls if isinstance(call, Together) else (call,)
+        calls = [one for one in together if isinstance(one, Call)]
         begun = time.perf_counter()
         try:
             if isinstance(call, Together):
@@ -189,7 +191,11 @@ class Session:
             raise translated(error) from None
         for node, why in away.items():
             _log.warning("node %s of the cluster does not answer: %s", node, why)
-        advice = {self._check_server(info) for info in infos.values()} - {None}
+        waits, required = self._durability.aof, self.require_aof
+        found = [
+            check_server(info, waits_for_aof=waits, require_aof=required) for info in infos.values()
+        ]
+        advice = {*found} - {None}
         if advice:
             _log.warning("%s", advice.pop())
 
@@ -272,13 +278,13 @@ class Session:
             yield from self._send_left(left, replies, patience, partial)
             if partial and not together.patient and len(left) < len(calls):
                 for number in [n for n in left if not _is_under_way(replies[n])]:
-                    if patience.tries or left[number].keys[0] in self._unanswered:
+                    if patience.tries or left[number].key in self._unanswered:
                         replies[number] = patience.unavailable(replies[number])
                         del left[number]
             if not left:
                 break
             for call in [left[number] for number in left if _is_demoted(replies[number])]:
-                yield Reconnect(call.keys[0])
+                yield Reconnect(call.key)
             yield Revive()
             yield Wait(patience.pause())
             left = {number: call.repeated() for number, call in left.items()}
@@ -289,29 +295,34 @@ class Session:
                 raise reply
         return replies
 
-    def _remember(self, calls: Sequence[Call], replies: Sequence[Any]) -> None:
+    def _remember(self, calls: Sequence[Call | Read], replies: Sequence[Any]) -> None:
         """Notes which partitions did not answer where others did, not to be so patient with them
         the next time."""
         if all(isinstance(reply, StoreUnavailable) for reply in replies):
             return
         for call, reply in zip(calls, replies, strict=True):
             if isinstance(reply, StoreUnavailable):
-                self._unanswered.add(call.keys[0])
+                self._unanswered.add(call.key)
             elif self._unanswered:
-                self._unanswered.discard(call.keys[0])
+                self._unanswered.discard(call.key)
 
     def _send_left(
-        self, left: dict[int, Call], replies: list[Any], patience: Patience, partial: bool
+        self, left: dict[int, Call | Read], replies: list[Any], patience: Patience, partial: bool
     ) -> Steps[None]:
         """One try of the calls that are left; those that may succeed when sent again stay."""
-        sends = tuple(map(self._send, left.values()))
+        sends = [self._sends(call) for call in left.values()]
+        together = tuple(chain.from_iterable(sends))
         try:
-            found = yield SendTogether(sends)
+            found = iter((yield SendTogether(together)))
         except UNREACHED as error:
-            found = [error] * len(sends)
-        for (number, call), send, reply in zip(tuple(left.items()), sends, found, strict=True):
+            found = repeat(error)
+        for (number, call), own in zip(tuple(left.items()), sends, strict=True):
+            some = list(islice(found, len(own)))
             try:
-                replies[number] = yield from self._judged(call, send, reply, patience)
+                if isinstance(call, Read):
+                    replies[number] = yield from self._judged_read(call, some, patience)
+                else:
+                    replies[number] = yield from self._judged(call, own[0], some[0], patience)
             except (StoreMisconfigured, NamespaceMismatch):
                 raise
             except RwfError as error:
@@ -321,6 +332,36 @@ class Session:
             if not _may_pass(replies[number]):
                 del left[number]
 
+    def _sends(self, call: Call | Read) -> Sequence[Send]:
+        if isinstance(call, Read):
+            return [Send(command, call.key) for command in call.commands]
+        return [self._send(call)]
+
+    def _judged_read(self, read: Read, replies: list[Any], patience: Patience) -> Steps[Any]:
+        """The replies to the commands of one of several reads, or the error after which it is worth
+        another try."""
+        for reply in replies:
+            if isinstance(reply, errors.AskError):
+                # Or MOVED, which is one of them. Alone it is sent where the slot is, or goes.
+                return (yield from self._read(read))
+            if _may_pass(reply):
+                return (yield from self._after(read.key, reply, patience))
+        try:
+            return _checked(replies)
+        except errors.ResponseError as error:
+            raise translated(error) from None
+
+    def _after(self, key: str, error: Exception, patience: Patience) -> Steps[Exception]:
+        """An error after which another try may succeed; raises what is known after the last."""
+        verdict = patience.verdict(error)
+        if verdict is None:
+            return error
+        if is_silence(error):
+            yield Reconnect(key)
+        if isinstance(verdict, errors.ResponseError):
+            raise patience.unavailable(verdict)
+        raise verdict
+
     def _judged(self, call: Call, send: Send, reply: Any, patience: Patience) -> Steps[Any]:
         """The reply to one of several calls, or the error after which it is worth another try."""
         if send.behind and not isinstance(reply, Exception):
@@ -328,17 +369,10 @@ class Session:
             return reply[0]
         if not isinstance(reply, Exception):
             return reply
-        verdict = patience.verdict(reply)
-        if verdict is None:
-            return reply
-        if is_silence(reply):
-            yield Reconnect(call.keys[0])
-        if isinstance(verdict, errors.ResponseError):
-            if _may_pass(verdict):
-                raise patience.unavailable(verdict)
+        if isinstance(reply, errors.ResponseError) and not _may_pass(reply):
             # Alone it is loaded for, or told of, as any other.
             return (yield from self._call(call.repeated()))
-        raise verdict
+        return (yield from self._after(call.key, reply, patience))
 
     def _open_again(self) -> Steps[None]:
         """Sees to it that the namespace is still the one that this client knows."""
@@ -437,48 +471,6 @@ class Session:
         write = "HINCRBY", self.keys.stats_beside(call.keys[0]), f"gs|{StepState.AVAILABLE}", 0
         return (write, ack)
 
-    def _check_server(self, info: Mapping[str, Any]) -> str | None:
-        """What to warn of; raises StoreMisconfigured for what is worse."""
-        name, version = server_version(info)
-        if is_too_old(name, version):
-            raise StoreMisconfigured(
-                f"{name} {'.'.join(map(str, version))} is too old: "
-                "rwf needs Redis 7.0 or newer, or Valkey 8.0 or newer"
-            )
-        policy = info.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            raise StoreMisconfigured(
-                f"maxmemory-policy is {policy}: the server would drop records when memory is "
-                "short; set it to noeviction"
-            )
-        return self._check_persistence(info, name, version)
-
-    def _check_persistence(
-        self, info: Mapping[str, Any], name: str, version: tuple[int, ...]
-    ) -> str | None:
-        if self._durability.aof and name != "valkey" and version[:2] < (7, 2):
-            raise StoreMisconfigured(
-                "durability='aof' needs WAITAOF: Redis 7.2 or newer, or Valkey"
-            )
-        if int(info.get("aof_enabled", 1)):
-            return None
-        advice = "the server has no append-only file (appendonly no): a restart loses workflows"
-        if self.require_aof or self._durability.aof:
-            raise StoreMisconfigured(advice)
-        return advice
-
-
-def server_version(info: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
-    """The server's kind (``redis`` or ``valkey``) and version, from its INFO."""
-    valkey = info.get("valkey_version")
-    text = str(valkey or info.get("redis_version", "0"))
-    return ("valkey" if valkey else "redis"), tuple(map(int, re.findall(r"\d+", text)[:3]))
-
-
-def is_too_old(name: str, version: tuple[int, ...]) -> bool:
-    """Whether rwf refuses to run on a server of this kind and version."""
-    return version[:2] < ((8, 0) if name == "valkey" else (7, 0))
-
 
 def _is_demoted(error: Any) -> bool:
     return isinstance(error, errors.ResponseError) and code_of(error) in DEMOTED
@@ -494,3 +486,11 @@ def _may_pass(reply: Any) -> bool:
     return isinstance(reply, UNREACHED) or (
         isinstance(reply, errors.ResponseError) and code_of(reply) in PASSING
     )
+
+
+def _checked(replies: list[Any]) -> list[Any]:
+    """The replies to commands that only read; raises what is wrong with more than one of them."""
+    for reply in replies:
+        if isinstance(reply, Exception) and code_of(reply) in (*FORBIDDEN, *UNABLE):
+            raise reply
+    return replies

@@ -109,7 +109,7 @@ def calls_of(client: Client, passed: PassedOver) -> list[str]:
             return called
         assert isinstance(call, Call | Together)
         calls = call.calls if isinstance(call, Together) else [call]
-        called += [one.function for one in calls]
+        called += [one.function for one in calls if isinstance(one, Call)]
         reply = client._run(one_call(call))
 
 

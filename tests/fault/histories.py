@@ -59,7 +59,7 @@ class Stepped(Client):
         if request is CONNECT or isinstance(request, Scan | Read):
             return super()._run(one_call(request))
         if isinstance(request, Together):
-            return [self.perform(call) for call in request.calls]
+            return [self._answer(call) for call in request.calls]
         return self.perform(request)
 
 
