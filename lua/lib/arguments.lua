@@ -77,13 +77,6 @@ function M.resend_callback(body)
   end
 end
 
--- callbacks(keys, first, last)
-function M.callbacks(body)
-  return function(keys, argv)
-    return body(keys, tonumber(argv[1]), tonumber(argv[2]))
-  end
-end
-
 -- peek_steps(keys, limit, queues)
 function M.peek_steps(body)
   return function(keys, argv)
@@ -363,13 +356,6 @@ function M.evidence(body)
   end
 end
 
--- edges(keys, of_parents, step, first, last)
-function M.edges(body)
-  return function(keys, argv)
-    return body(keys, argv[1] == "1", argv[2], tonumber(argv[3]), tonumber(argv[4]))
-  end
-end
-
 -- steps(keys, with_payloads, chunk, names)
 function M.steps(body)
   return function(keys, argv)
@@ -399,14 +385,6 @@ function M.ancestry(body)
   return function(keys, argv)
     local places = { unpack(argv, 1, #argv) }
     return body(keys, places)
-  end
-end
-
--- page(keys, cursors)
-function M.page(body)
-  return function(keys, argv)
-    local cursors = { unpack(argv, 1, #argv) }
-    return body(keys, cursors)
   end
 end
 

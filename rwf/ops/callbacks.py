@@ -30,6 +30,7 @@ from rwf.ops.base import (
     is_partition,
     new_call_id,
     passing_over,
+    read,
     readable_id,
     rejected,
     side_by_side,
@@ -39,7 +40,6 @@ from rwf.ops.base import (
 from rwf.protocol.callbacks import StoredCallback
 from rwf.protocol.declare import Refusal
 from rwf.protocol.functions.callbacks import (
-    Callbacks,
     CallbackToClaim,
     ClaimCallbacks,
     DueCallbacks,
@@ -48,6 +48,7 @@ from rwf.protocol.functions.callbacks import (
     SettleCallbacks,
     SettledCallback,
 )
+from rwf.protocol.headers import STATIC
 from rwf.protocol.keys import partition_of
 from rwf.protocol.requests import CONNECT, Op, ask
 
@@ -58,6 +59,8 @@ T = TypeVar("T")
 
 _DISPATCH: Final = "dispatch_callbacks"
 _RESEND: Final = "resend_callback"
+# How many callbacks most workflows have at most; those are read first, more of them in chunks.
+_FEW: Final = 8
 # How many callbacks of a partition are looked at together, however many partitions there are.
 _LEAST_PAGE: Final = 8
 _MEMBER: Final = re.compile(r"([^|]+)\|([1-9][0-9]{0,15})")
@@ -348,17 +351,19 @@ def blocking(handler: Handler) -> Handler:
 
 def callbacks(ctx: OpContext, workflow_id: str) -> Op[list[CallbackView]]:
     """All callbacks of a workflow, oldest first."""
+    w = ctx.keys.record(readable_id(workflow_id))
     views: list[CallbackView] = []
+    numbers = range(1, _FEW + 1)
     while True:
-        first = len(views) + 1
-        chunk = Callbacks(first, first + CHUNK - 1)
-        stored = yield from ask(ctx.workflow_keys(readable_id(workflow_id)), chunk)
-        if stored is None:
+        fields = [StoredCallback.field(number) for number in numbers]
+        [[static, *records]] = yield from read(w, ("HMGET", w, STATIC, *fields))
+        if static is None:
             raise NotFound(f"no workflow {workflow_id}")
-        for number, text in enumerate(stored.records, first):
-            views.append(StoredCallback.parse(text).view(workflow_id, number, stored.static))
-        if len(stored.records) < CHUNK:
-            return views
+        for number, text in zip(numbers, records, strict=True):
+            if text is None:
+                return views
+            views.append(StoredCallback.parse(text).view(workflow_id, number, static))
+        numbers = range(numbers.stop, numbers.stop + CHUNK)
 
 
 def posture(ctx: OpContext, workflow_id: str) -> Op[CallbackPosture]:

@@ -26,8 +26,10 @@ from rwf.ops.base import (
     checked_text,
     invalid,
     new_call_id,
+    read,
     side_by_side,
 )
+from rwf.ops.reads import shown_workflow
 from rwf.protocol.codecs import time_of_stamp
 from rwf.protocol.functions.callbacks import DueCallbacks
 from rwf.protocol.functions.commands import RecordedEvidence, RecordEvidence
@@ -40,12 +42,11 @@ from rwf.protocol.functions.inserts import (
     ReserveKey,
     StageInsert,
 )
-from rwf.protocol.functions.reads import Show
 from rwf.protocol.functions.workflows import HeaderReply
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import home_partition, key_digest, new_workflow_id, partition_of
 from rwf.protocol.records import Fields, fields_of, header_of
-from rwf.protocol.requests import CONNECT, Op, Read, ask
+from rwf.protocol.requests import CONNECT, Op, ask
 from rwf.protocol.stored import ReservationRecord
 
 # What one call stores at most: about 1 ms of the server's time.
@@ -281,7 +282,7 @@ def _insert_once(ctx: OpContext, one: Checked, key: str, terms: Terms) -> Op[Wor
         held = ReservationRecord.of(reply.text)
         workflow_id, definition = held.workflow, held.definition
         if workflow_id != own_id:
-            found = yield from _visible(ctx, workflow_id)
+            found = yield from shown_workflow(ctx, workflow_id)
             if found is not None and terms.replace and _ended_badly(found.state):
                 own_id, replaced = _new_id(ctx), reply.text
                 message = f"the key goes over to {own_id}, unless another insert is faster"
@@ -322,22 +323,12 @@ def find(ctx: OpContext, key: str) -> Op[WorkflowView]:
         yield CONNECT
     digest = key_digest(key)
     keys = ctx.keys.derived(home_partition(digest, ctx.keys.homes), "keys")
-    [held] = yield Read(keys, [("HGET", keys, digest)])
-    if isinstance(held, Exception):
-        raise held
+    [held] = yield from read(keys, ("HGET", keys, digest))
     owner = ReservationRecord.workflow_of(held).decode() if held else None
-    found = None if owner is None else (yield from _visible(ctx, owner))
+    found = None if owner is None else (yield from shown_workflow(ctx, owner))
     if found is None:
         raise NotFound(f"no workflow has the key {shown(key)}")
     return found
-
-
-def _visible(ctx: OpContext, workflow_id: str) -> Op[WorkflowView | None]:
-    """The workflow of this id; None when there is none yet, or no more."""
-    (found,) = yield from ask(ctx.workflow_keys(workflow_id), Show())
-    if found is None:
-        return None
-    return Header.parse(found.static, found.counts).view(workflow_id, found.context)
 
 
 def _ended_badly(state: WorkflowState) -> bool:

@@ -24,13 +24,13 @@ from rwf.ops.base import (
     rejected,
     wire_text,
 )
+from rwf.ops.scans import ScannedPage, pages_of, scan, scan_of
 from rwf.ops.signals import checked_key, checked_signal, note_of
 from rwf.ops.waits import Topic, Unsettled, hand_over, settle
 from rwf.protocol.declare import Refusal
-from rwf.protocol.functions.reads import ScannedPage, ScanSets
 from rwf.protocol.functions.topics import KeptSignals, ReadKeptSignals, WithdrawSignal
 from rwf.protocol.keys import home_partition, is_digest
-from rwf.protocol.requests import CONNECT, Op, ask, call_of
+from rwf.protocol.requests import CONNECT, Op, ask
 from rwf.protocol.waits import Signal
 
 _READ: Final = "read"
@@ -48,7 +48,7 @@ _ID: Final = re.compile(r"(0|[1-9][0-9]{0,4})-([0-9a-f]{40})/([1-9][0-9]{0,15})"
 _LAST_SCAN: Final = 2**64 - 1
 _CURSOR: Final = re.compile(r"([0-9]{1,5})-([0-9]{1,20})-([0-9a-f]{40}|)-([0-9]{1,16})")
 
-_NO_PAGE: Final = ScannedPage("0", [])
+_NO_PAGE: Final = ScannedPage(0, [])
 
 Found = tuple[Topic, Signal]
 
@@ -133,8 +133,8 @@ def _take_from_all(
                 first_pages = yield from _first_pages(ctx, place.partition, away)
             page = first_pages[place.partition]
         else:
-            (page,) = yield from ask(*_timers(ctx, place.partition, place.scan))
-        scan, members = page or _NO_PAGE
+            [page] = yield from scan((_timers(ctx, place.partition), place.scan))
+        cursor, members = page or _NO_PAGE
         scanned += len(members)
         topics = [
             (digest, place.number if digest == place.digest else 0)
@@ -144,8 +144,7 @@ def _take_from_all(
         rest = yield from _take(ctx, place.partition, topics, wanted, views)
         if rest is not None:
             return replace(place, digest=rest[0], number=rest[1])
-        ended = int(scan) == 0
-        place = _Place(place.partition + ended, 0 if ended else int(scan))
+        place = _Place(place.partition + (cursor == 0), cursor)
         if len(views) == _PAGE:
             return place
     return None
@@ -155,17 +154,17 @@ def _first_pages(ctx: OpContext, first: int, away: set[int]) -> Op[dict[int, Sca
     """The first pages of the timers of some partitions, from this one on; None for those that are
     ``away``."""
     partitions = range(first, min(first + _PARTITIONS_PER_TRIP, ctx.keys.homes))
-    calls = {partition: call_of(*_timers(ctx, partition, 0)) for partition in partitions}
-    replies, unreached = yield from ask_each(ctx, calls)
+    reads = {partition: scan_of((_timers(ctx, partition), 0)) for partition in partitions}
+    replies, unreached = yield from ask_each(ctx, reads)
     away.update(unreached)
     found: dict[int, ScannedPage | None] = dict.fromkeys(partitions)
     for partition, reply in replies.items():
-        (found[partition],) = ScanSets.decoded(reply)
+        [found[partition]] = pages_of(reply)
     return found
 
 
-def _timers(ctx: OpContext, partition: int, scan: int) -> tuple[list[str], ScanSets]:
-    return [ctx.keys.derived(partition, "timers")], ScanSets([str(scan)])
+def _timers(ctx: OpContext, partition: int) -> str:
+    return ctx.keys.derived(partition, "timers")
 
 
 def _digests(ctx: OpContext, partition: int, members: Sequence[bytes]) -> Iterator[str]:

@@ -70,13 +70,13 @@ class PassedOver:
     last: bytes = b""
     looked: int | None = None
     before: int | None = None
-    places: dict[str, str] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
 
     def look(self, now: int) -> None:
         """Notes a look, at this time of the server."""
         if self.looked is not None and now < self.looked - AHEAD_MS:
             self.before = self.looked
-            self.places = dict.fromkeys(("timers", "outbox"), "0")
+            self.places = dict.fromkeys(("timers", "outbox"), 0)
         self.looked = now
 
 

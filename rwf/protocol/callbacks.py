@@ -30,6 +30,11 @@ class StoredCallback(CallbackRecord):
         """What it tells of its event. Raises RecordUnreadable."""
         return _data(self.event, self.fields)
 
+    @staticmethod
+    def field(number: int) -> str:
+        """The field of a workflow's hash with the callback of this number, from 1 on."""
+        return f"@{number}"
+
     def envelope(
         self, workflow_id: str, number: int, static: bytes, key: bytes | None, state: bytes
     ) -> Callback:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from urllib.parse import unquote
 
 from rwf.model.states import FAILED_STEPS, StepState, workflow_cause, workflow_state
@@ -11,6 +12,12 @@ from rwf.model.views import WorkflowView
 from rwf.protocol.codecs import optional_int, time_of, value_of
 from rwf.protocol.functions.workflows import HeaderReply
 from rwf.protocol.stored import AcknowledgementRecord, CountsRecord, HeaderRecord
+
+STATIC: Final = ":s"
+HEADER_FIELDS: Final = (STATIC, ":c", ":ack")
+"""The fields of a workflow's hash that :meth:`Header.stored` takes."""
+CONTEXT: Final = ":"
+"""The field of its payload hash that holds its context, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,20 @@ class Header:
         return cls(
             HeaderRecord.parse(static),
             CountsRecord.parse(moving),
+            AcknowledgementRecord.parse(acknowledged) if acknowledged else None,
+        )
+
+    @classmethod
+    def stored(
+        cls, static: bytes | None, counts: bytes | None, acknowledged: bytes | None
+    ) -> Header | None:
+        """A header by its stored ``HEADER_FIELDS``; None where there is no workflow. Raises
+        RecordUnreadable."""
+        if static is None:
+            return None
+        return cls(
+            HeaderRecord.parse(static),
+            CountsRecord.parse(counts or b""),
             AcknowledgementRecord.parse(acknowledged) if acknowledged else None,
         )
 

@@ -51,7 +51,7 @@ def fields_of(graph: Graph) -> Fields:
     for number, chunk in enumerate(_chunks(names)):
         fields.own.append((f"#{number}", ",".join(chunk).encode()))
     roots = [(step.name, EdgePolicy.CANCEL) for step in graph.steps if not step.parents]
-    children = _edges("k", START, roots, fields)
+    children = _edges(START, roots, fields, up=False)
     start = _unstarted(StepState.COMPLETED, 0, children)
     start.walked = "0"
     fields.own.append((START, start.text().encode()))
@@ -72,8 +72,8 @@ def _record(step: GraphStep, fields: Fields) -> bytes:
         backoff = ":".join(step.backoff.parts()) if step.backoff else ""
         timeout = "" if step.timeout is None else f"{step.timeout:.12g}"
         options = f"{backoff};{timeout}"
-    children = _edges("k", step.name, step.children, fields)
-    parents = _edges("u", step.name, step.parents, fields)
+    children = _edges(step.name, step.children, fields, up=False)
+    parents = _edges(step.name, step.parents, fields, up=True)
     worker = "" if step.worker == step.name else step.worker
     if step.references:
         fields.payload.append((f"f:{step.name}", ",".join(step.references).encode()))
@@ -125,12 +125,13 @@ def header_of(graph: Graph, kept_ms: int | None) -> str:
     ).text()
 
 
-def _edges(prefix: str, name: str, edges: Sequence[tuple[str, EdgePolicy]], fields: Fields) -> str:
+def _edges(name: str, edges: Sequence[tuple[str, EdgePolicy]], fields: Fields, *, up: bool) -> str:
     marked = [f"+{step}" if policy is EdgePolicy.CONTINUE else step for step, policy in edges]
     if len(marked) <= INLINE_EDGES and len(text := ",".join(marked)) <= INLINE_BYTES:
         return text
     for number, chunk in enumerate(_chunks(marked)):
-        fields.payload.append((f"{prefix}:{name}:{number}", ",".join(chunk).encode()))
+        field = chunk_field(name, number, up=up)
+        fields.payload.append((field, ",".join(chunk).encode()))
     return f"#{len(marked)}"
 
 
@@ -270,6 +271,18 @@ def edge_count(edges: str) -> int:
     if not edges:
         return 0
     return int(edges[1:]) if edges[0] == "#" else edges.count(",") + 1
+
+
+def chunk_field(step: str, number: int, *, up: bool) -> str:
+    """The field of a workflow's payload hash with a chunk of a step's parents (``up``) or
+    children."""
+    return f"{'u' if up else 'k'}:{step}:{number}"
+
+
+@reading
+def edges_in_chunk(chunk: bytes) -> list[tuple[str, EdgePolicy]]:
+    """The edges in a stored chunk; raises RecordUnreadable where there is none."""
+    return edges_of(chunk.decode())
 
 
 def edges_of(text: str) -> list[tuple[str, EdgePolicy]]:

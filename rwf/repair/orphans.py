@@ -18,7 +18,7 @@ from typing import Final
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import CallbackStatus, StepState
 from rwf.ops.base import OpContext, Slots, catch_errors
-from rwf.protocol.functions.reads import ScanSets
+from rwf.ops.scans import scan
 from rwf.protocol.functions.repairs import CountGauges, DerivedEntry, RemoveOrphans, RepairKeys
 from rwf.protocol.keys import home_partition, partition_of
 from rwf.protocol.requests import Op, ask
@@ -106,10 +106,10 @@ def remove_from(ctx: OpContext, partition: int, name: str) -> Op[Repairs]:
     """Removes orphaned entries from one of the ``DERIVED_SETS``, a page at a time."""
     repairs: Repairs = Counter()
     key = ctx.keys.derived(partition, name)
-    cursor = ""
-    while cursor != "0":
-        [page] = yield from ask([key], ScanSets([cursor or "0"]))
-        if not page:
+    cursor: int | None = None
+    while cursor != 0:
+        [page] = yield from scan((key, cursor or 0))
+        if page is None:
             # Somebody has overwritten the key.
             return repairs + (yield from restore_keys(ctx, partition, ()))[0]
         cursor, members = page
@@ -154,22 +154,19 @@ def _check_wait_notices(ctx: OpContext, partition: int, timers: Sequence[_Entry]
     A workflow that has any notice has one.
     """
     repairs: Repairs = Counter()
-    owners = {
-        entry.owner: "0" for entry in timers if entry.owner and entry.member.startswith(b"w|")
-    }
+    owners = {entry.owner: 0 for entry in timers if entry.owner and entry.member.startswith(b"w|")}
     while owners:
         some = list(owners)[:ITEMS_PER_CALL]
-        keys = [ctx.keys.wait_notices(owner) for owner in some]
-        cursors = [owners.pop(owner) for owner in some]
-        pages = yield from ask(keys, ScanSets(cursors))
+        sets = [(ctx.keys.wait_notices(owner), owners.pop(owner)) for owner in some]
+        pages = yield from scan(*sets)
         entries = []
         for owner, page in zip(some, pages, strict=True):
-            if not page:
+            if page is None:
                 repairs += (yield from restore_keys(ctx, partition, [owner]))[0]
                 continue
             cursor, members = page
             entries += [_Entry(member, owner, member.lstrip(b"!")) for member in members]
-            if cursor != "0":
+            if cursor:
                 owners[owner] = cursor
         repairs += yield from _judge(ctx, partition, "wait_notices", entries)
     return repairs

@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 from rwf.ops.advance import advance_all
 from rwf.ops.base import OpContext, Slots, side_by_side, warn_of
 from rwf.ops.prune import prune_all
+from rwf.ops.scans import scan
 from rwf.ops.timer_pages import Due, Page, PassedOver, Timer
 from rwf.ops.waits import judge_topic, settle_waits
-from rwf.protocol.functions.reads import ScanSets
 from rwf.protocol.functions.repairs import RepairCallbacks
 from rwf.protocol.functions.timers import FiredTimer, FiredWorkflow, FireTimers
 from rwf.protocol.keys import partition_of
@@ -82,13 +82,15 @@ def _follow_clock(due: Due) -> Op[None]:
     """Brings some of what was set before the server's clock was set back to the clock as it is:
     what stands in the timers, and callbacks, is compared with the records."""
     scope, passed = due.ctx, due.passed
-    keys = {name: scope.keys.derived(due.partition, name) for name in passed.places}
-    scan = ScanSets(list(passed.places.values()))
-    pages = yield from ask(list(keys.values()), scan)
+    sets = {
+        name: (scope.keys.derived(due.partition, name), cursor)
+        for name, cursor in passed.places.items()
+    }
+    pages = yield from scan(*sets.values())
     by_workflow: dict[str, list[Timer]] = {}
     apart: list[Work] = []
-    for name, page in zip(keys, pages, strict=True):
-        if page is None or page.cursor == "0":
+    for name, page in zip(sets, pages, strict=True):
+        if page is None or page.cursor == 0:
             del passed.places[name]
         else:
             passed.places[name] = page.cursor

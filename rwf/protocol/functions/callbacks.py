@@ -94,18 +94,3 @@ class ResendCallback(ServerFunction[ResentCallback | Refusal]):
     number: str
     call_id: str
     note: bytes
-
-
-class StoredCallbacks(NamedTuple):
-    """``static``: the workflow's static header; ``records``: oldest first."""
-
-    static: bytes
-    records: list[bytes]
-
-
-@server_function("callbacks", reads_only=True)
-class Callbacks(ServerFunction[StoredCallbacks | None]):
-    """A workflow's callbacks by number; None where there is no workflow. Keys: the workflow's."""
-
-    first: int
-    last: int

@@ -58,16 +58,6 @@ class Evidence(ServerFunction[EvidencePage]):
     """Both count from the start; or are negative and count from the end."""
 
 
-@server_function("edges", reads_only=True)
-class Edges(ServerFunction[list[str]]):
-    """Chunks of a long list of a step's parents or children. Keys: the workflow's."""
-
-    of_parents: bool
-    step: str
-    first: int
-    last: int
-
-
 class StoredWait(NamedTuple):
     step: str
     record: bytes | None
@@ -179,19 +169,3 @@ class Ancestry(ServerFunction[Ancestors]):
 
     places: Sequence[str]
     """Where to go on: a step's name, or ``name#n`` for the n-th chunk of its parents."""
-
-
-class ScannedPage(NamedTuple):
-    """``cursor``: where to go on, ``0`` at the end."""
-
-    cursor: str
-    members: list[bytes]
-
-
-@server_function("page", reads_only=True)
-class ScanSets(ServerFunction[list[ScannedPage | None]]):
-    """Some members of each of some sorted sets, in no order; None for a key of another type. Who
-    goes on to the end has seen all that was there all the time. Keys: the sorted sets."""
-
-    cursors: Sequence[str]
-    """For each, where to go on; ``0`` at first."""
