@@ -11,7 +11,7 @@ from tests.servers import AnyServer, Cluster, Server
 
 DEPLOY: Final = Path(__file__).parents[1] / "deploy"
 PASSWORD: Final = "hunter2-hunter2"
-ROLES: Final = ("client", "worker", "daemon", "migrate", "operator")
+ROLES: Final = ("client", "worker", "daemon", "migrate", "operator", "console")
 
 _NOBODY: Final = "user default off resetpass resetkeys resetchannels -@all"
 _ANYBODY: Final = "user default on nopass ~* &* +@all"

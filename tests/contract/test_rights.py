@@ -16,6 +16,7 @@ from rwf.ops.timer_pages import PassedOver
 from rwf.repair.timers import fire_due
 from tests import invariants
 from tests.contract.commandline import Cli
+from tests.contract.consoles import console
 from tests.contract.daemons import serving, swept
 from tests.contract.flows import flow
 from tests.deploying import PASSWORD, ROLES, start, url_of
@@ -188,6 +189,50 @@ def test_an_operator(guarded: AnyServer, tmp_path: Path) -> None:
         assert client.step(view.id, "a").state == "available"
 
 
+def test_a_console(guarded: AnyServer) -> None:
+    """Every page, and hints."""
+    for node in nodes(guarded):
+        node.execute_command("ACL", "LOG", "RESET")
+    with opened(guarded, "client") as client, console(url_of(guarded, "console")) as visitor:
+        view = client.insert(flow("a b:a c"))
+        client.complete_step(view.id, "c", "failed", summary="no")
+        client.deliver_signal("go", "k")
+        for path in ("/", "/workflows", "/queues", "/signals", "/workers", "/health"):
+            visitor.page(path)
+        for rest in ("", "/steps", "/evidence", "/callbacks", "/step?name=b"):
+            visitor.page(f"/workflows/{view.id}{rest}")
+        health = visitor.page("/health").text
+        assert "rwf-console may read" in health
+        with visitor.http.stream("GET", "/live") as stream:
+            assert stream.status_code == 200
+            until(lambda: subscribed(guarded), what="the subscription")
+    # The doctor tries to read the configuration, which no role may.
+    assert {refusal.partition("config|get")[1] for refusal in refusals(guarded)} <= {"config|get"}
+
+
+def subscribed(server: AnyServer) -> bool:
+    channels = (
+        [
+            *node.execute_command("PUBSUB", "CHANNELS"),
+            *node.execute_command("PUBSUB", "SHARDCHANNELS"),
+        ]
+        for node in nodes(server)
+    )
+    return any(channels)
+
+
+def test_a_console_that_may_only_read_is_refused_actions(guarded: AnyServer) -> None:
+    with opened(guarded, "client") as client:
+        view = client.insert(flow("a"))
+    with console(url_of(guarded, "console"), allow_actions=True) as visitor:
+        shown = visitor.page(f"/act/request_cancel?workflow={view.id}")
+        fields = shown.fields("/act/request_cancel") | {"reason": "x"}
+        answer = visitor.post("/act/request_cancel", fields)
+    assert answer.status_code == 503
+    assert "lacks a right" in answer.text
+    assert PASSWORD not in answer.text
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_no_role_does_more(guarded: AnyServer, role: str) -> None:
     node = nodes(guarded)[0]
@@ -215,8 +260,11 @@ def test_no_role_does_more(guarded: AnyServer, role: str) -> None:
             ("FCALL", "x", "1", "rwf:{0}:ready"), ("HGETALL", "rwf:{0}:meta"),
             ("HSET", "rwf:{1}:stats", "a", "b"), ("PUBLISH", "rwf:{0}:events", "x"),
         ]  # fmt: skip
-    if role == "operator":
-        forbidden += [("FCALL", "x", "1", "rwf:{0}:meta"), ("HSET", "rwf:{0}:meta", "a", "b")]
+    if role in ("operator", "console"):
+        forbidden += [
+            ("FCALL", "x", "1", "rwf:{0}:meta"), ("HSET", "rwf:{0}:meta", "a", "b"),
+            ("PUBLISH", "rwf:{0}:events", "x"), ("SPUBLISH", "rwf:{0}:events", "x"),
+        ]  # fmt: skip
     for command in forbidden:
         said = node.execute_command("ACL", "DRYRUN", f"rwf-{role}", *command)
         assert b"no permissions" in said, (role, command, said)

@@ -197,7 +197,9 @@ def test_users_may_run_what_functions_run_and_no_other_command_on_keys() -> None
             "CLUSTER|INFO", "PUBLISH", "SPUBLISH", "SUBSCRIBE", "UNSUBSCRIBE", "SSUBSCRIBE",
             "SUNSUBSCRIBE",
         }  # fmt: skip
-        expected = {"operator": {*READING}, "migrate": {"HMGET", "HSET", "HSETNX"}}
+        expected = {
+            "operator": {*READING}, "console": {*READING}, "migrate": {"HMGET", "HSET", "HSETNX"},
+        }  # fmt: skip
         assert of_functions == expected.get(role, {*READING, *WRITING})
         assert ("FUNCTION|LOAD" in granted) is (role == "migrate")
         assert ("SCAN" in granted) is (role == "daemon")
@@ -235,6 +237,9 @@ def test_compose() -> None:
     assert "rwf-daemon:" in reconciler["environment"]["RWF_URL"]
     assert "rwf-migrate:" in services["migrate"]["environment"]["RWF_URL"]
     assert services["migrate"]["command"] == ["migrate"]
+    assert services["console"]["command"][0] == "console"
+    assert "rwf-console:" in services["console"]["environment"]["RWF_URL"]
+    assert "RWF_CONSOLE_TOKEN" in services["console"]["environment"]
     assert "migrate" in reconciler["depends_on"]
     for service in services.values():
         for volume in service.get("volumes", []):
@@ -242,7 +247,9 @@ def test_compose() -> None:
                 assert (DEPLOY / volume.split(":")[0]).is_file(), volume
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
-    defaults = re.findall(r"\$\{RWF_\w+_PASSWORD([^}]*)\}", (DEPLOY / "compose.yaml").read_text())
+    defaults = re.findall(
+        r"\$\{RWF_\w+_(?:PASSWORD|TOKEN)([^}]*)\}", (DEPLOY / "compose.yaml").read_text()
+    )
     assert defaults
     assert all(default.startswith(":?") for default in defaults)
 
@@ -284,7 +291,7 @@ def test_units(path: Path) -> None:
 
 
 def test_kubernetes() -> None:
-    deployment, budget = documents(DEPLOY / "kubernetes.yaml")
+    deployment, budget, *_ = documents(DEPLOY / "kubernetes.yaml")
     spec = deployment["spec"]
     assert spec["replicas"] == 2
     labels = spec["template"]["metadata"]["labels"]
@@ -302,6 +309,22 @@ def test_kubernetes() -> None:
         assert container[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
     assert set(container["resources"]) == {"requests", "limits"}
     assert container["args"][0] == "reconciler"
+
+
+def test_kubernetes_runs_the_console_behind_a_token() -> None:
+    reconciler, _, console, service = documents(DEPLOY / "kubernetes.yaml")
+    pod, other = (one["spec"]["template"]["spec"] for one in (console, reconciler))
+    (container,), (trusted,) = pod["containers"], other["containers"]
+    assert pod["securityContext"] == other["securityContext"]
+    assert container["securityContext"] == trusted["securityContext"]
+    assert {one["name"] for one in container["env"]} == {"RWF_URL", "RWF_CONSOLE_TOKEN"}
+    assert container["args"] == ["console", "--listen", "0.0.0.0:9465"]
+    (port,) = container["ports"]
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
+    labels = console["spec"]["template"]["metadata"]["labels"]
+    assert console["spec"]["selector"]["matchLabels"] == service["spec"]["selector"] == labels
+    assert service["spec"]["ports"][0]["targetPort"] == port["name"]
 
 
 def test_prometheus_and_grafana_find_their_files() -> None:
