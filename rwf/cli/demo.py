@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -12,6 +14,7 @@ from types import FrameType
 import click
 
 from rwf.cli.common import Output, embedded_url, folder_value, json_option, namespace_option
+from rwf.cli.console import check_extra
 from rwf.cli.faults import Refused, file_errors
 from rwf.cli.inspect import step_explanation
 from rwf.cli.text import table
@@ -30,15 +33,23 @@ _TERMINATED = 128 + signal.SIGTERM
 @click.option("--folder", callback=folder_value, metavar="FOLDER", help="[default: ./demo-data]")
 @click.option("--url", metavar="URL", help="embedded:///FOLDER, in place of --folder.")
 @click.option("--input", "file", metavar="FILE", help="Workflows to run in place of its own.")
+@click.option("--console", is_flag=True, help="Serve the console meanwhile, and on until Ctrl-C.")
 @namespace_option
 @json_option
 def demo(
-    folder: Path | None, url: str | None, file: str | None, namespace: str, out: Output
+    folder: Path | None,
+    url: str | None,
+    file: str | None,
+    console: bool,
+    namespace: str,
+    out: Output,
 ) -> int:
     """Run customer syncs on an embedded server, and kill a worker, the daemon and the server.
 
     Needs no server. Ends with exit code 1 unless every step ends as it should.
     """
+    if console:
+        check_extra()
     if folder is not None and url is not None:
         raise click.UsageError("give either --folder or --url embedded:///FOLDER")
     if url is not None:
@@ -50,26 +61,37 @@ def demo(
     try:
         with file_errors(str(path)):
             syncs = source.read(path, frozenset(WORKERS))
-        summary = Demo(
+        Demo(
             syncs=syncs,
             folder=folder,
             url=embedded_url(folder),
             namespace=namespace,
             screen=Screen(None if out.as_json else sys.stdout),
             describe=step_explanation,
-        ).run()
+            console=console,
+        ).run(lambda summary: _ended(summary, out, folder, namespace, console))
     except DemoFailed as error:
         raise Refused("demo_failed", str(error)) from None
+    return 0
+
+
+def _ended(summary: Summary, out: Output, folder: Path, namespace: str, console: bool) -> None:
+    """Says how it ended, and stays while somebody looks at the console."""
     if out.as_json:
         out.document(summary.model_dump(mode="json"))
     else:
         out.lines(_closing(summary))
     if summary.differences:
         first = summary.differences[0]
-        raise Refused("demo_failed", f"{len(summary.differences)} differences, first: {first}")
-    if not out.as_json:
+        raise DemoFailed(f"{len(summary.differences)} differences, first: {first}")
+    if console:
+        if not out.as_json:
+            out.lines(["the console stays until Ctrl-C"])
+        sys.stdout.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    elif not out.as_json:
         out.lines(_hints(folder, namespace))
-    return 0
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -114,6 +136,7 @@ def _hints(folder: Path, namespace: str) -> Iterator[str]:
     yield f"  {program} ls --status 'Needs Review'"
     yield f"  {program} show ID    # also: explain, graph, evidence"
     yield f"  {program} reconciler    # and look at http://127.0.0.1:9464/metrics"
+    yield f"  {program} console    # and look at http://127.0.0.1:9465"
 
 
 COMMANDS = (demo,)

@@ -1,4 +1,4 @@
-"""The demo's processes: ``python -m rwf.demo.process worker`` and ``daemon``.
+"""The demo's processes: ``python -m rwf.demo.process worker``, ``daemon`` and ``console``.
 
 Each ends when its parent has ended, however that came about.
 """
@@ -6,8 +6,11 @@ Each ends when its parent has ended, however that came about.
 from __future__ import annotations
 
 import argparse
+import getpass
 import logging
 import os
+import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +35,11 @@ def worker_id(number: int) -> str:
 def address_path(folder: Path) -> Path:
     """The file in which the daemon says where its metrics are."""
     return folder / "processes" / "metrics.txt"
+
+
+def console_path(folder: Path) -> Path:
+    """The file in which the console says where it is."""
+    return folder / "processes" / "console.txt"
 
 
 def _handler(name: str, folder: Path) -> Callable[[StepContext], Any]:
@@ -79,6 +87,25 @@ def _reconcile(url: str, namespace: str, folder: Path, number: int, parent: int)
             reconciler.run()
 
 
+def _show(url: str, namespace: str, folder: Path, number: int, parent: int) -> None:
+    from rwf.console.access import LoopbackAccess
+    from rwf.console.serving import PORT, serve
+
+    try:
+        listener = socket.create_server(("127.0.0.1", PORT))
+    except OSError:  # another one is there
+        listener = socket.create_server(("127.0.0.1", 0))
+    with listener:
+        _outlived_by(parent, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        console_path(folder).write_text(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        serve(
+            lambda: AsyncClient.from_url(url, namespace=namespace),
+            listener,
+            LoopbackAccess(getpass.getuser()),
+            allow_actions=True,
+        )
+
+
 def _outlived_by(parent: int, stop: Callable[[], None]) -> None:
     """Has ``stop`` called once this process is no longer a child of ``parent``, until it ends: it
     may not have begun yet."""
@@ -92,7 +119,7 @@ def _outlived_by(parent: int, stop: Callable[[], None]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-ROLES: Final = {"worker": _work, "daemon": _reconcile}
+ROLES: Final = {"worker": _work, "daemon": _reconcile, "console": _show}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The demo's workers and daemons, each a process: started, watched, killed."""
+"""The demo's workers, daemons and console, each a process: started, watched, killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rwf.demo.source import DemoFailed
 
 _END_SECONDS: Final = 5.0
 
-Role = Literal["worker", "daemon"]
+Role = Literal["worker", "daemon", "console"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from rwf import Client
 from rwf.demo import expected
 from rwf.demo.ledger import Ledger
-from rwf.demo.process import LEASE, address_path, worker_id
+from rwf.demo.process import LEASE, address_path, console_path, worker_id
 from rwf.demo.processes import Processes
 from rwf.demo.screen import Screen
 from rwf.demo.source import DemoFailed, Sync
@@ -73,6 +73,7 @@ class Demo:
         namespace: str,
         screen: Screen,
         describe: Describe,
+        console: bool = False,
     ) -> None:
         self._syncs = {sync.key: sync for sync in syncs}
         self._folder = folder
@@ -80,6 +81,7 @@ class Demo:
         self._namespace = namespace
         self._screen = screen
         self._describe = describe
+        self._console = console
         self._server = EmbeddedServer(folder)
         self._ledger = Ledger(folder / "ledger.jsonl")
         self._processes = Processes(url, namespace, folder)
@@ -90,8 +92,9 @@ class Demo:
         self._daemons_killed = 0
         self._servers_killed = 0
 
-    def run(self) -> Summary:
-        """Runs to the end and compares; leaves no process behind, whatever happens.
+    def run(self, then: Callable[[Summary], None]) -> None:
+        """Runs to the end, compares, and calls ``then``: with a console while everything still
+        runs. Leaves no process behind, whatever happens.
 
         Raises DemoFailed when it cannot go on, and what the client raises.
         """
@@ -102,11 +105,15 @@ class Demo:
             self._screen.tell(f"Valkey runs as process {pid}, with its append-only file on")
             self._insert(client)
             try:
+                if self._console:
+                    self._start_console()
                 self._work(client)
                 repairs = self._repairs()
+                if not self._console:
+                    self._processes.stop()
+                then(self._summary(client, time.monotonic() - started, repairs))
             finally:
                 self._processes.stop()
-            return self._summary(client, time.monotonic() - started, repairs)
 
     def _prepare(self) -> None:
         for name in ("customers", "work", "processes"):
@@ -187,6 +194,15 @@ class Demo:
             self._processes.check()
             time.sleep(_TICK_SECONDS)
         self._screen.tell(f"daemon started as process {process.pid}, metrics on {self._address()}")
+
+    def _start_console(self) -> None:
+        path = console_path(self._folder)
+        path.unlink(missing_ok=True)
+        self._processes.start("console")
+        while not (path.exists() and path.read_text()):
+            self._processes.check()
+            time.sleep(_TICK_SECONDS)
+        self._screen.tell(f"console on {path.read_text()}")
 
     def _address(self) -> str:
         """Where the daemon serves its metrics; empty until it does."""

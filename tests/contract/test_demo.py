@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from rwf import Client, RwfError, Workflow
@@ -114,7 +115,24 @@ def test_the_whole_demo(tmp_path: Path) -> None:
     assert "\nverdict    every workflow and step ended as the input implies\n" in text
     assert "\x1b" not in text
     assert f"RWF_URL=embedded://{tmp_path}" in text
+    assert text.endswith(" console    # and look at http://127.0.0.1:9465\n")
     until(lambda: nothing_runs(tmp_path), what="the end of its processes")
+
+
+def test_its_console_shows_it_while_it_runs_and_afterwards(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    file = write(tmp_path / "small.json", SMALL)
+    command = [sys.executable, "-m", "rwf", "demo", "--folder", str(folder), "--input", file]
+    with subprocess.Popen([*command, "--console"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout)
+        place = next(line for line in lines if line.startswith("console on ")).split()[-1]
+        assert "sync_customer" in httpx.get(f"{place}/workflows", timeout=30).text
+        assert any(line == "the console stays until Ctrl-C\n" for line in lines)
+        assert "2 workflows need review" in httpx.get(place, timeout=30).text
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    until(lambda: nothing_runs(folder), timeout=30, what="the end of its processes")
 
 
 @pytest.mark.parametrize(
