@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
@@ -31,8 +32,10 @@ SHORTEST_TOKEN: Final = 16
 _SESSION: Final = "rwf_session"
 _SESSION_SECONDS: Final = 12 * 3600
 _TRIES: Final = 10
-"""Wrong tokens a minute, of all visitors together; then none is looked at until it has passed."""
+"""Wrong tokens a minute of one address; then none of it is looked at for the rest of the minute."""
 _MINUTE: Final = 60.0
+_ADDRESSES: Final = 1_000
+"""Of which wrong tokens are counted; the one that failed the longest ago is forgotten first."""
 _ACTOR: Final = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 _LOCAL_PATH: Final = re.compile(r"/(?![/\\])[!-~]{0,2000}")
 
@@ -75,7 +78,7 @@ class TokenAccess:
             raise ValueError(f"a token has at least {SHORTEST_TOKEN} characters")
         self._token = token.encode()
         self._key = hashlib.sha256(b"rwf console session\0" + self._token).digest()
-        self._failures: list[float] = []
+        self._failures: OrderedDict[str, list[float]] = OrderedDict()
 
     def authorize(self, request: Request, _action: str) -> str | None:
         """The actor of a session; sends who has none to the login page."""
@@ -91,12 +94,15 @@ class TokenAccess:
     def log_in(self, request: Request, token: str, actor: str, place: str) -> Response:
         """A session for who knows the token; raises HTTPException 403 or 429 else, 400 without a
         name."""
-        now = time.monotonic()
-        self._failures = [at for at in self._failures if now - at < _MINUTE]
-        if len(self._failures) >= _TRIES:
+        address, now = request.client.host if request.client else "", time.monotonic()
+        failures = [at for at in self._failures.get(address, ()) if now - at < _MINUTE]
+        if len(failures) >= _TRIES:
             raise HTTPException(429, "too many wrong tokens: try again in a minute")
         if not hmac.compare_digest(token.encode(), self._token):
-            self._failures.append(now)
+            self._failures[address] = [*failures, now]
+            self._failures.move_to_end(address)
+            while len(self._failures) > _ADDRESSES:
+                self._failures.popitem(last=False)
             raise HTTPException(403, "this is not the token")
         if not _ACTOR.fullmatch(actor.strip()):
             raise HTTPException(400, "give a name of 1 to 128 characters")

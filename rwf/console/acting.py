@@ -15,6 +15,8 @@ from starlette.responses import RedirectResponse, Response
 from rwf.console.actions import COMMANDS, Command, Given, Order, Preview, needed
 from rwf.console.security import checked_form
 from rwf.console.visit import Console, Visit, tell_done, url
+from rwf.errors import RwfError
+from rwf.model.names import escaped
 
 log = logging.getLogger("rwf.console")
 
@@ -34,7 +36,7 @@ class Acting:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._orders: OrderedDict[str, asyncio.Task[Outcome]] = OrderedDict()
+        self._orders: OrderedDict[tuple[str, str, str], asyncio.Task[Outcome]] = OrderedDict()
 
     async def answer(self, visit: Visit) -> Response:
         """The page of a command or, for its form, what came of it."""
@@ -69,13 +71,18 @@ class Acting:
 
     async def _once(self, visit: Visit, command: Command, order: Order) -> Outcome:
         """Has a command done, once for each confirmation, whoever stops waiting for it."""
-        task = self._orders.get(order.once)
+        key = (order.once, order.actor, str(command.action))
+        task = self._orders.get(key)
         if task is None:
             task = asyncio.create_task(_carried_out(visit, command, order))
-            self._orders[order.once] = task
+            self._orders[key] = task
             while len(self._orders) > _REMEMBERED:
                 self._orders.popitem(last=False)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except RwfError:  # what was refused, or did not get through, may be tried again
+            self._orders.pop(key, None)
+            raise
 
 
 async def _carried_out(visit: Visit, command: Command, order: Order) -> Outcome:
@@ -87,12 +94,13 @@ async def _carried_out(visit: Visit, command: Command, order: Order) -> Outcome:
             preview = await command.preview(visit.client, given)
             if preview.seen != given["seen"]:
                 return preview
-        told = await command.run(visit.client, order)
+        found = await command.run(visit.client, order)
         outcome = "done"
-        return told
+        return found
     finally:
         target = " ".join(f"{name}={given[name]}" for name in _TARGET if given.get(name))
-        log.info("%s %s by %s: %s: %s", command.action, outcome, order.actor, target, order.reason)
+        told = escaped(f"by {order.actor}: {target}: {order.reason}")
+        log.info("%s %s %s", command.action, outcome, told)
 
 
 def _shown(

@@ -35,6 +35,7 @@ log = logging.getLogger("rwf.console")
 
 _PAGE_SECONDS: Final = 30.0
 """How long a page may take, the wait for its turn included."""
+_LONGEST_ID: Final = 64
 _WEEK: Final = "public, max-age=604800, immutable"
 
 _STATUSES: Final = {
@@ -128,7 +129,7 @@ def _live(console: Console) -> Answer:
             raise HTTPException(403, "you may not see this")
         if console.hub.full:
             raise HTTPException(503, "too many viewers; the page is read now and then")
-        events = console.hub.stream(request.query_params.get("workflow") or None)
+        events = console.hub.stream(request.query_params.get("workflow", "")[:_LONGEST_ID] or None)
         return StreamingResponse(events, media_type="text/event-stream")
 
     return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -20,8 +21,14 @@ class Shared:
 
     def __init__(self) -> None:
         self.turns = asyncio.Semaphore(PAGES)
+        self._large = asyncio.Semaphore(1)
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._found: dict[str, tuple[float, Any]] = {}
+
+    def turn(self, *, large: bool) -> AbstractAsyncContextManager[None]:
+        """The turn of whoever reads a workflow: those that are large one after the other, so that
+        other pages go on beside them."""
+        return self._large if large else nullcontext()
 
     async def get(self, key: str, seconds: float, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """What a read gives; all who ask for it within so many seconds get the same."""

@@ -68,8 +68,8 @@ def payload(value: Any) -> Block:
     """A JSON value over several lines, cut when it is long."""
     try:
         text = json.dumps(value, indent=2, ensure_ascii=False)
-    except RecursionError:
-        text = "nested too deeply to be shown"
+    except (RecursionError, ValueError):
+        text = "nested too deeply, or a number too long, to be shown"
     cut = text[:_SHOWN]
     shown = Block("\n".join(map(escaped, cut.split("\n"))))
     return shown if len(cut) == len(text) else Block(f"{shown}\n… ({len(text)} characters)")

@@ -146,6 +146,14 @@ def test_a_form_that_is_sent_twice_is_carried_out_once(
     assert entries == ["accepted"]
 
 
+def test_a_form_that_was_refused_can_be_sent_again(one_client: Client, visitor: Visitor) -> None:
+    view = one_client.insert(flow("a"))
+    shown = preview(visitor, "acknowledge", workflow=view.id)
+    confirm(visitor, shown, "acknowledge", 409)
+    one_client.complete_step(view.id, "a", "failed")
+    confirm(visitor, shown, "acknowledge")
+
+
 # --- the other commands
 
 
@@ -277,6 +285,17 @@ def test_every_action_that_is_done_or_refused_is_logged(
         f"reconcile done by ann: workflow={view.id}: the bank is back",
         f"acknowledge refused by ann: workflow={view.id}: the bank is back",
     ]
+
+
+def test_no_reason_makes_a_line_of_the_log_of_its_own(
+    one_client: Client, visitor: Visitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "rwf.console")
+    view = one_client.insert(flow("a"))
+    shown = preview(visitor, "reconcile", workflow=view.id)
+    confirm(visitor, shown, "reconcile", reason="x\nacknowledge done by bob\x1b[2J")
+    [line] = [record.getMessage() for record in caplog.records if record.name == "rwf.console"]
+    assert line.endswith(r"x\nacknowledge done by bob\x1b[2J")
 
 
 # --- refusals

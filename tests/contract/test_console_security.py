@@ -261,6 +261,31 @@ def test_a_login_from_another_site_is_none(guarded: Visitor) -> None:
     assert guarded.post("/login", fields).status_code == 303
 
 
+def test_one_address_that_guesses_locks_nobody_else_out() -> None:
+    access = TokenAccess(TOKEN)
+
+    def asked(host: str, token: str) -> int:
+        scope = {"type": "http", "client": (host, 1), "headers": [], "scheme": "http"}
+        try:
+            return access.log_in(Request(scope), token, "ann", "/").status_code
+        except HTTPException as error:
+            return error.status_code
+
+    assert [asked("10.0.0.1", "wrong") for _ in range(12)] == [403] * 10 + [429] * 2
+    assert (asked("10.0.0.1", TOKEN), asked("10.0.0.2", TOKEN)) == (429, 303)
+    assert {asked(f"10.1.{n // 200}.{n % 200}", "wrong") for n in range(1_100)} == {403}
+    assert len(access._failures) == 1_000
+
+
+def test_an_error_of_the_server_shows_no_password(one_server: AnyServer, impatient: None) -> None:
+    place = one_server.url.replace("redis://", "redis://somebody:hunter2@")
+    with console(place) as visitor:
+        for path in ("/", "/health", "/workflows"):
+            answer = visitor.get(path)
+            assert answer.status_code in (200, 503)
+            assert "hunter2" not in answer.text
+
+
 def test_a_short_token_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 16"):
         TokenAccess("short")

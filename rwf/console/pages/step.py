@@ -23,11 +23,11 @@ async def step(visit: Visit) -> Response:
     workflow_id: str = visit.request.path_params["id"]
     if name is None:
         raise NotFound("give a step's name")
-    view, found, why = await asyncio.gather(
-        client.get(workflow_id),
-        client.step(workflow_id, name),
-        client.explain_step(workflow_id, name),
-    )
+    view = await client.get(workflow_id)
+    async with visit.console.shared.turn(large=view.step_count > LARGE):
+        found, why = await asyncio.gather(
+            client.step(workflow_id, name), client.explain_step(workflow_id, name)
+        )
     numbers = range(found.attempt, max(found.attempt - _ATTEMPTS, 0), -1)
     results = await asyncio.gather(
         *(client.result(workflow_id, name, attempt=number) for number in numbers)

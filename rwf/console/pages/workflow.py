@@ -36,7 +36,8 @@ async def workflow(visit: Visit) -> Response:
             "workflow.html", live=workflow_id, view=view, status=workflow_status(view), why=None
         )
     if view.step_count > LARGE:
-        why = await visit.client.explain(workflow_id)
+        async with visit.console.shared.turn(large=True):
+            why = await visit.client.explain(workflow_id)
         return visit.page("workflow.html", **_explained(view.id, why), view=view, graph=None)
     why, graph = await asyncio.gather(
         visit.client.explain(workflow_id), visit.client.graph(workflow_id)
@@ -104,9 +105,9 @@ async def steps(visit: Visit) -> Response:
 async def evidence(visit: Visit) -> Response:
     """The latest evidence, newest first."""
     workflow_id: str = visit.request.path_params["id"]
-    view, found = await asyncio.gather(
-        visit.client.get(workflow_id), visit.client.evidence(workflow_id)
-    )
+    view = await visit.client.get(workflow_id)
+    async with visit.console.shared.turn(large=view.step_count > LARGE):
+        found = await visit.client.evidence(workflow_id)
     return visit.page(
         "evidence.html",
         live=workflow_id,
