@@ -224,6 +224,15 @@ def test_a_very_large_workflow_is_explained_when_asked(
     assert "c0" in visitor.page(f"/workflows/{view.id}/step?name=c0").text
 
 
+def test_why_a_large_workflow_is_where_it_is_comes_after_the_rest(
+    one_client: Client, visitor: Visitor
+) -> None:
+    view = one_client.insert(fan_out(1_500))
+    page = visitor.page(f"/workflows/{view.id}")
+    assert "This workflow has 1,501 steps" in page.text
+    assert "c0 \u00d71500" in visitor.page(f"/workflows/{view.id}?why=1").text
+
+
 def test_the_pages_of_steps(one_client: Client, visitor: Visitor) -> None:
     view = one_client.insert(fan_out(250))
     page = visitor.page(f"/workflows/{view.id}/steps")

@@ -20,7 +20,9 @@ from rwf.model.states import OperatorStatus
 from rwf.model.views import GraphView, WorkflowExplanation
 
 LARGE: Final = 5_000
-"""Steps beyond which a page shows what it can without reading all of them."""
+"""Steps beyond which no graph is drawn."""
+_AT_ONCE: Final = 1_000
+"""Steps beyond which why comes after the rest of the page, as all of them are read for it."""
 _CAUSES: Final = 10
 _FIRST_STEPS: Final = 25
 _STEPS: Final = 100
@@ -31,7 +33,7 @@ async def workflow(visit: Visit) -> Response:
     """Why, what can be done, the graph, and the steps that matter most."""
     workflow_id: str = visit.request.path_params["id"]
     view = await visit.client.get(workflow_id)
-    if view.step_count > LARGE and not visit.query("why"):
+    if view.step_count > _AT_ONCE and not visit.query("why"):
         return visit.page(
             "workflow.html", live=workflow_id, view=view, status=workflow_status(view), why=None
         )
