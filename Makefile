@@ -14,7 +14,7 @@ help:
 	@echo "make test-long  the long tests, or those of T; RWF_TEST_SCALE=slice for a short slice of each"
 	@echo "make test-oldest  tests with the oldest version of each dependency that is allowed"
 	@echo "make demo       workers, a daemon and an embedded server, each killed once"
-	@echo "make bench      server time and memory of a step; AGAINST=PATH for the ratio to another checkout"
+	@echo "make bench      server and worker time, memory of a step; AGAINST=PATH for the ratio to another checkout"
 	@echo "make bench-peers  install the peers that make bench runs beside ours: RQ, streaq, BullMQ (needs npm)"
 	@echo "make clean      remove .venv, caches and demo-data"
 
@@ -71,6 +71,7 @@ PEERS := .venv/peers
 bench: export NODE_PATH := $(abspath $(PEERS)/node_modules)
 bench: .venv/dev
 	@$(BIN)/python -m tests.benchmarks.server_time $(if $(AGAINST),--against $(AGAINST))
+	@$(BIN)/python -m tests.benchmarks.worker $(if $(AGAINST),--against $(AGAINST))
 	@$(BIN)/python -m tests.benchmarks.sizes
 	@$(BIN)/python -m tests.benchmarks.idle
 

@@ -353,7 +353,7 @@ def _function(
 
 @dataclass(slots=True)
 class Exchange:
-    """What one round trip of a worker brought: a refusal or None for each completion; claims;
+    """The outcome of a worker's round trip: a refusal or None for each completion; claims;
     claims of which something is still to be read (``fill_in``); entries that are reserved for it,
     to be started with the next; and how many entries of the queues it found."""
 

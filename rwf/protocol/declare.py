@@ -69,7 +69,7 @@ class ServerFunction(Generic[R]):
     decode: ClassVar[Decoder]
 
     def arguments(self) -> list[Arg]:
-        """What goes over the wire behind the keys, but for what the transport fills in."""
+        """The arguments behind the keys, as they are sent, but for what the transport fills in."""
         return type(self).encode(self)
 
     @classmethod
@@ -244,7 +244,7 @@ def _reply_decoder(function: Any) -> Decoder:
 
 @cache
 def decoder_of(hint: Any) -> Decoder:
-    """What makes a reply of a declared type out of what redis-py returns.
+    """The function that makes a reply of a declared type of what redis-py returns.
 
     An optional value is None where Lua answered nil or false, and a number also where it answered
     an empty text. Where a union has :class:`Refusal`, the reply's first field says which it is.

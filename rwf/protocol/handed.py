@@ -25,7 +25,7 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class HeldStep:
-    """What a claim is told of its step's record; ``expires`` in milliseconds since the insert."""
+    """The part of a step's record that its claim shows; ``expires``: in ms since the insert."""
 
     worker: str
     queue: str
@@ -37,7 +37,7 @@ class HeldStep:
 
     @classmethod
     def parse(cls, step: str, record: bytes) -> HeldStep:
-        """Of the record alone what a claim needs of it: the others cost more than all of these."""
+        """Reads these fields alone: to take the whole record apart costs twice as much."""
         attempt, max_, claim, class_, options, handler = StepRecord.held_of(record)
         token, expires = ClaimRecord.lease_of(claim)
         number = int(attempt)
@@ -54,7 +54,7 @@ class HeldStep:
 
 @dataclass(slots=True)
 class Handed:
-    """What was told of a claim, with what was read of it since.
+    """A claim as a reply tells it, with the items that were read of it since.
 
     ``left`` are the letters of what is still to be read: "p" input and context, "w" the workflow's
     context, "s" the signal's payload, "r" results; or "!" for what cannot be read. ``results`` has
@@ -133,8 +133,8 @@ class Handed:
 
     @reading
     def items(self) -> list[str]:
-        """What is to be read next: what it was given itself, and then the results that its input
-        refers to. Raises RecordUnreadable."""
+        """The items to be read next: its own, and then the results that its input refers
+        to. Raises RecordUnreadable."""
         if self.left == _UNTOLD:
             raise RecordUnreadable(UNREADABLE)
         own = [item for item in self.left if item != _RESULTS]

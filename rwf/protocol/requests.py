@@ -32,11 +32,11 @@ class Call:
         return FUNCTIONS[self.function].reads_only
 
     def repeated(self) -> Call:
-        """The same call, marked as sent before."""
+        """This call, marked as sent before."""
         return replace(self, again=True)
 
     def arguments(self, publish: str) -> list[Arg]:
-        """What goes over the wire behind the keys."""
+        """The arguments behind the keys, as they are sent."""
         if FUNCTIONS[self.function].publishes:
             return [publish, "1" if self.again else "", *self.args]
         return list(self.args)
