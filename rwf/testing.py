@@ -17,7 +17,7 @@ from rwf.errors import NotIdle
 from rwf.model.retry import seconds
 from rwf.worker import Handlers, StepContext, Worker
 from rwf.worker.context import told
-from rwf.worker.drain import Drain, StepRun, Terms
+from rwf.worker.drain import Drain, DrainOptions, StepRun
 from rwf.worker.inline import run_here, run_in_loop
 
 __all__ = ["NotIdle", "StepRun", "run_until_idle"]
@@ -84,7 +84,7 @@ def run_until_idle(
     handlers = worker_or_handlers if worker is None else worker.registry
     if not isinstance(handlers, Handlers):
         raise TypeError("run_until_idle takes a Worker or Handlers")
-    terms = Terms(
+    options = DrainOptions(
         handlers=handlers,
         queues=None if worker is None else worker.queues,
         worker_id=_WORKER_ID if worker is None else worker.worker_id,
@@ -93,7 +93,7 @@ def run_until_idle(
         within=None if within is None else seconds(within, "within"),
         limit=limit,
     )
-    drain = Drain(internals.context_of(client), terms)
+    drain = Drain(internals.context_of(client), options)
     return _run(client, drain) if isinstance(client, Client) else _run_async(client, drain)
 
 

@@ -56,7 +56,7 @@ MAX_SUMMARY: Final = 4096
 MAX_TRACEBACK: Final = 16_384
 """How many bytes of a traceback are kept."""
 _CUT: Final = b"...\n"
-"""What stands in place of the part of a traceback that is not kept."""
+"""Stands in place of the part of a traceback that is not kept."""
 _BYTES_PER_CALL: Final = 262_144
 _NO_SLOT: Final = 0
 """Of a report that is in no call yet."""

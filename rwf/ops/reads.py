@@ -285,7 +285,7 @@ def graph(ctx: OpContext, workflow_id: str) -> Op[GraphView]:
 
 
 class ReportedAttempt(NamedTuple):
-    """What is on record of an attempt; ``payload`` and ``traceback`` where they were asked for."""
+    """The record of an attempt; ``payload`` and ``traceback`` where they were asked for."""
 
     step: str
     attempt: int
@@ -306,7 +306,7 @@ def rows(
     latest: bool = False,
     attempt: int | None = None,
 ) -> Op[list[ReportedAttempt]]:
-    """What these steps have reported: all their attempts, the latest of each, or one."""
+    """The attempts that these steps have reported: all, the latest of each, or one."""
     parts: list[list[ReportedAttempt]] = []
     left: list[tuple[int, Sequence[str], int | None]] = []
     for start in range(0, len(names), CHUNK):

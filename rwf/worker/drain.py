@@ -66,7 +66,7 @@ class StepRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class DrainOptions:
     """Whose steps are run, and how; ``queues`` is None for all that there are. With a ``clock``
     time is skipped. At most ``within`` seconds pass, as far as needed where it is None."""
 
@@ -82,12 +82,12 @@ class Terms:
 class Drain:
     """The operations of one run, for either client; ``ran`` is what has run so far."""
 
-    def __init__(self, ctx: OpContext, terms: Terms) -> None:
+    def __init__(self, ctx: OpContext, options: DrainOptions) -> None:
         self.ran: list[StepRun] = []
         self._ran_at: dict[tuple[str, str], int] = {}
         self._ctx = ctx
-        self._terms = terms
-        self._queues = terms.queues or ()
+        self._options = options
+        self._queues = options.queues or ()
         self._until: float | None = None
         # Timers that were carried out, and steps that these brought back, since a step last ran:
         # what is due again all the same is waited for no longer.
@@ -97,15 +97,15 @@ class Drain:
     @contextmanager
     def clock_held(self) -> Iterator[None]:
         """Holds the clock that is skipped."""
-        if self._terms.clock is None:
+        if self._options.clock is None:
             yield
             return
-        with self._terms.clock.held():
+        with self._options.clock.held():
             yield
 
     def handler_of(self, claimed: ClaimedStep) -> Handler:
         """The handler of a step that :meth:`next` has told."""
-        handler = self._terms.handlers.get(claimed.worker)
+        handler = self._options.handlers.get(claimed.worker)
         assert handler is not None
         return handler
 
@@ -132,22 +132,24 @@ class Drain:
             claimed = yield from self._claim_any()
             if claimed is None:
                 return None
-            if self._terms.handlers.get(claimed.worker) is None:
+            if self._options.handlers.get(claimed.worker) is None:
                 yield from self._pause(claimed)
-            elif len(self.ran) < self._terms.limit:
+            elif len(self.ran) < self._options.limit:
                 return claimed
             else:
                 yield from self.give_back(claimed)
                 raise NotIdle(_endless(self.ran))
 
     def _claim_any(self) -> Op[ClaimedStep | None]:
-        terms = self._terms
+        options = self._options
         while True:
             for start in range(0, len(self._queues), QUEUES_PER_CLAIM):
                 some = self._queues[start : start + QUEUES_PER_CLAIM]
-                for claimed in (yield from claim(self._ctx, some, terms.worker_id, 1, terms.lease)):
+                for claimed in (
+                    yield from claim(self._ctx, some, options.worker_id, 1, options.lease)
+                ):
                     return claimed
-            if terms.queues is not None:
+            if options.queues is not None:
                 return None
             listed = yield from queues(self._ctx)
             new = [queue.name for queue in listed if queue.available]
@@ -222,7 +224,7 @@ class Drain:
     def beat(self, context: StepContext) -> Op[bool]:
         """A step's own heartbeat: whether its lease still stands."""
         report: HeartbeatReport = yield from heartbeat(
-            self._ctx, [context.claim], self._terms.lease
+            self._ctx, [context.claim], self._options.lease
         )
         for renewed in report.extended:
             context._renewed(renewed, bool(report.cancel_requested))
@@ -239,15 +241,15 @@ class Drain:
         now = 0
         for partition in (yield from all_partitions(self._ctx)):
             now, found[partition] = yield from self._timers(partition)
-        if self._until is None and self._terms.within is not None:
-            self._until = now + 1000 * self._terms.within
+        if self._until is None and self._options.within is not None:
+            self._until = now + 1000 * self._options.within
         first = min((score for timers in found.values() for score in timers.values()), default=None)
         if first is None or (first > now and self._until is not None and first > self._until):
             return None
         if first > now:
-            if self._terms.clock is None:
+            if self._options.clock is None:
                 return (first - now) / 1000
-            self._terms.clock.move_on(1000 * first)
+            self._options.clock.move_on(1000 * first)
         for partition, timers in found.items():
             due = {member: score for member, score in timers.items() if score <= max(now, first)}
             if due:

@@ -38,8 +38,7 @@ class _Field:
             return value if self.adapter is None else self.adapter.validate_python(value)
         except ValidationError as error:
             place = self.name if named else ""
-            # The error itself would tell the input, which may be secret or long.
-            raise Fail(f"the input is not valid: {_short(error, place)}") from None
+            raise Fail(f"the input is not valid: {_short(error, place)}") from error
 
 
 class Handler:
@@ -141,8 +140,8 @@ class Handler:
             if self._returned is not None:
                 return self._returned.dump_python(returned, mode="json", warnings="error")
             return returned.model_dump(mode="json") if isinstance(returned, BaseModel) else returned
-        except PydanticSerializationError:
-            raise Fail(f"the result is not what {self.name} says it returns") from None
+        except PydanticSerializationError as error:
+            raise Fail(f"the result is not what {self.name} says it returns") from error
 
 
 def _annotated(function: Function) -> Function:

@@ -24,7 +24,7 @@ Wait = Callable[[Coroutine[Any, Any, Any]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a handler came to: its report, and what it raised."""
+    """The report of a run, and the exception that its handler raised."""
 
     report: Completion | Await
     raised: BaseException | None = None

@@ -246,14 +246,14 @@ def test_five_retries_take_their_whole_backoff_and_no_time(
 def test_each_run_is_the_same() -> None:
     def once() -> list[Run]:
         with Client.fake() as client:
-            for number in range(5):
-                wf = Workflow("w").add(f"a{number}", worker="work").add(f"b{number}", worker="work")
-                client.insert(wf)
-            return shown(run_until_idle(client, handlers_of(work=failing_until(4))))
+            for number in range(12):
+                wf = Workflow("w").add(f"a{number}", worker="work")
+                client.insert(wf.add(f"b{number}", worker="work", deps=[f"a{number}"]))
+            return shown(run_until_idle(client, handlers_of(work=failing_until(3))))
 
     first = once()
-    assert len(first) == 40
-    assert [once() for _ in range(5)] == [first] * 5
+    assert len(first) == 72
+    assert [once() for _ in range(4)] == [first] * 4
 
 
 def test_steps_that_run_out_of_attempts_are_discarded(fake_client: Client) -> None:
@@ -416,6 +416,8 @@ def test_time_goes_on_afterwards_and_never_back(fake_client: Client) -> None:
     assert clock is not None
     with clock.held():
         first = clock.micros()
+        # It has begun at a whole millisecond, as timers have.
+        assert first % 1000 == 1
         assert clock.micros() == first + 1
         clock.move_on(first + 5_000_000)
         clock.move_on(first)
