@@ -13,6 +13,7 @@ from rwf.model.limits import SIGNAL_KEPT_MS
 from rwf.model.states import StepState, WaitStatus
 from rwf.protocol.keys import topic_digest
 from rwf.protocol.records import Record
+from rwf.protocol.stored import KnownRecord, TopicRecord
 from rwf.protocol.waits import Wait
 
 _OFFSET = 10**15
@@ -32,15 +33,16 @@ class Topic:
         self.known = {}
         for name, text in self.own.items():
             if name[0] == "l":
-                n, state, _ = text.split(",")
-                self.known[name[1:]] = (n, state)
+                known = KnownRecord.of(text)
+                self.known[name[1:]] = (str(known.n), known.state)
 
     def problems(self) -> Iterator[str]:
         """Breaches within the topic alone."""
         if ":" not in self.own:
             yield "waits or signals without a record of the topic"
             return
-        first, last = (int(number) for number in self.own[":"].split(",")[:2])
+        record = TopicRecord.of(self.own[":"])
+        first, last = record.first, record.last
         kept = {int(name[1:]) for name, text in self.own.items() if _is_kept(name, text)}
         if not kept <= set(range(first, last + 1)):
             yield f"keeps {sorted(kept)}, bounds {first} to {last}"
@@ -49,9 +51,10 @@ class Topic:
         for name, text in self.own.items():
             if name[0] == "l":
                 workflow_id, step = name[1:].split("|")
-                n, state, stamp = text.split(",")
-                if state in ("w", "x"):
-                    expected.add(f"{state}|{workflow_id}|{stamp}|{step}|{n}")
+                known = KnownRecord.of(text)
+                if known.state in ("w", "x"):
+                    place = f"{workflow_id}|{known.stamp}|{step}|{known.n}"
+                    expected.add(f"{known.state}|{place}")
         if expected != self.registered:
             yield f"registered {sorted(self.registered)[:3]}, expected {sorted(expected)[:3]}"
 
