@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def context_of(client: Client | AsyncClient) -> OpContext:
-    """What operations take of a client."""
+    """The context that a client's operations run in."""
     return client._ctx
 
 

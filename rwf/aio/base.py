@@ -1,4 +1,4 @@
-"""What all methods of the client rest on: its server, and how operations are run there."""
+"""The base of the client: its connections, and how operations are run on them."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from rwf.repair.rebuild import Listener
 
 
 class AsyncOperations(AsyncBase):
-    """What daemons and operators do."""
+    """Methods for daemons and operators."""
 
     async def migrate(self) -> MigrationReport:
         """Loads the library where it is missing, and creates the namespace if it does not exist.

@@ -1,5 +1,5 @@
 # Made of rwf/aio/base.py by tools/blocking.py: do not edit.
-"""What all methods of the client rest on: its server, and how operations are run there."""
+"""The base of the client: its connections, and how operations are run on them."""
 
 from __future__ import annotations
 

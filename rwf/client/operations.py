@@ -24,7 +24,7 @@ from rwf.repair.rebuild import Listener
 
 
 class Operations(Base):
-    """What daemons and operators do."""
+    """Methods for daemons and operators."""
 
     def migrate(self) -> MigrationReport:
         """Loads the library where it is missing, and creates the namespace if it does not exist.

@@ -27,7 +27,7 @@ _ONCE: Final = re.compile("[0-9a-f]{32}")
 _LONGEST_REASON: Final = 512
 
 Outcome = Preview | str | None
-"""What there is to tell beside that it was done; or what it would do now, if it was not done."""
+"""The result of a confirmed command: a preview if it was not carried out, else a remark, if any."""
 _TARGET: Final = ("workflow", "step", "do", "scope", "status", "days", "signal", "callback")
 
 

@@ -1,4 +1,4 @@
-"""What operators may do: each command with what it would do, what it asks for, and its call.
+"""The commands of the console: for each a preview, the fields that it asks for, and its call.
 
 A command is first shown (:class:`Preview`), by a dry run where it has one, and carried out only by
 the form of that page.
@@ -31,7 +31,7 @@ from rwf.model.states import (
 from rwf.model.views import RecoveryResult
 
 Given = Mapping[str, str]
-"""What a request gives: the parameters of its address, or the fields of its form."""
+"""A request's parameters: those of its address, or the fields of its form."""
 
 Place = tuple[str, Given]
 """The path of a page and its parameters."""
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What is asked for. ``kind``: text, area, check or choice."""
+    """A form field. ``kind``: text, area, check or choice."""
 
     name: str
     label: str
@@ -54,8 +54,8 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a command would do. ``options`` change that, and are asked for before; ``fields`` are
-    given with the confirmation. ``fixed`` goes with both."""
+    """The effect that a command would have. ``options`` change the effect and are asked for before
+    it is shown; ``fields`` are filled in with the confirmation; ``fixed`` is sent with both."""
 
     title: str
     sentences: tuple[str, ...]

@@ -85,7 +85,7 @@ def build(
     allow_actions: bool,
     login: TokenAccess | None = None,
 ) -> Starlette:
-    """The same, with a login page for those who have a token."""
+    """Builds the console; with ``login`` it has a login page for visitors with a token."""
     console = Console(client, authorize, allow_actions, log_out=login is not None, hub=Hub(client))
     routes = [Route(path, _page(console, show), methods=["GET"]) for path, show in _PAGES]
     routes += [

@@ -78,8 +78,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What is drawn; ``left_out`` counts the steps that are not, ``unfolded`` is what can be folded
-    again."""
+    """The part of a graph that is drawn; ``left_out`` counts the steps that are not, ``unfolded``
+    are the groups that can be folded again."""
 
     nodes: Sequence[Node]
     lines: Sequence[Line]

@@ -1,4 +1,4 @@
-"""What keeps a browser safe that shows the console: headers, the token of forms, the origin check.
+"""Protection of browsers that show the console: headers, CSRF tokens, the origin check.
 
 Nothing here decides who somebody is or may do; that is ``authorize``'s.
 """
@@ -72,8 +72,8 @@ def allow_origin(response: Response) -> None:
 
 
 def form_token(request: Request) -> str:
-    """What a form has to send back: the value of a cookie that other sites can neither read nor
-    set. A new one where there is none yet."""
+    """The token that a form must send back: the value of a cookie that other sites can neither read
+    nor set; a new one where there is none yet."""
     found = request.cookies.get(COOKIE, "")
     return found if _TOKEN.fullmatch(found) else secrets.token_urlsafe(32)
 

@@ -31,7 +31,7 @@ class Shared:
         return self._large if large else nullcontext()
 
     async def get(self, key: str, seconds: float, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What a read gives; all who ask for it within so many seconds get the same."""
+        """The result of a read; all who ask for it within so many seconds share it."""
         until, found = self._found.get(key, (0.0, None))
         if time.monotonic() < until:
             answer: T = found

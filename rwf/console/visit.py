@@ -59,7 +59,7 @@ def templates() -> Environment:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What all visits share. ``log_out``: there are sessions that one can leave."""
+    """State shared by all visits. ``log_out``: whether there are sessions to log out of."""
 
     client: AsyncClient
     authorize: Authorize

@@ -1,4 +1,4 @@
-"""What is stored, in an operator's words: times, payloads, states, and what may be done next."""
+"""Formats stored values for operators: times, payloads, states, and legal next steps."""
 
 from __future__ import annotations
 

@@ -353,9 +353,12 @@ def _function(
 
 @dataclass(slots=True)
 class Exchange:
-    """The outcome of a worker's round trip: a refusal or None for each completion; claims;
-    claims of which something is still to be read (``fill_in``); entries that are reserved for it,
-    to be started with the next; and how many entries of the queues it found."""
+    """The replies to one round trip of a worker.
+
+    ``refusals`` has one for each completion, None where it was accepted. ``lacking`` are claims of
+    which something is still to be read (by ``fill_in``). ``reserved`` are queue entries to be
+    started in the next round trip. ``found`` counts the queue entries that the server found.
+    """
 
     refusals: list[CommandRejected | None]
     claimed: list[ClaimedStep]

@@ -27,7 +27,7 @@ class StoredCallback(CallbackRecord):
 
     @property
     def data(self) -> dict[str, Any]:
-        """What it tells of its event. Raises RecordUnreadable."""
+        """The fields that its event adds to the envelope. Raises RecordUnreadable."""
         return _data(self.event, self.fields)
 
     @staticmethod
@@ -38,8 +38,9 @@ class StoredCallback(CallbackRecord):
     def envelope(
         self, workflow_id: str, number: int, static: bytes, key: bytes | None, state: bytes
     ) -> Callback:
-        """What the handler gets. ``static`` is the fixed part of the workflow's header, ``key`` its
-        insert key, and ``state`` what it is in now, which an event may have been of another."""
+        """The envelope for the handler. ``static`` is the fixed part of the workflow's header,
+        ``key`` its insert key, and ``state`` its present state, used for events that have none of
+        their own."""
         header = HeaderRecord.parse(static)
         return _ENVELOPE[self.event](
             callback_id=f"{workflow_id}/{number}",

@@ -19,7 +19,7 @@ STATES: Final = tuple(StepState)
 STATE_OF: Final = {code: state for state, code in STEP_CODE.items()}
 
 UNREADABLE: Final = "a stored record is none that rwf has written"
-"""What the server's functions and the client say of a record that nothing can be made of."""
+"""The message for a corrupt record, the same from server functions and client."""
 OTHER_TYPE: Final = f"{UNREADABLE}: a key of rwf has another type than it was given"
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

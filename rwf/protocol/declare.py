@@ -69,7 +69,7 @@ class ServerFunction(Generic[R]):
     decode: ClassVar[Decoder]
 
     def arguments(self) -> list[Arg]:
-        """The arguments behind the keys, as they are sent, but for what the transport fills in."""
+        """The arguments as sent, after the keys, without those that the transport adds."""
         return type(self).encode(self)
 
     @classmethod
@@ -244,7 +244,7 @@ def _reply_decoder(function: Any) -> Decoder:
 
 @cache
 def decoder_of(hint: Any) -> Decoder:
-    """The function that makes a reply of a declared type of what redis-py returns.
+    """A decoder from redis-py's reply to the declared type.
 
     An optional value is None where Lua answered nil or false, and a number also where it answered
     an empty text. Where a union has :class:`Refusal`, the reply's first field says which it is.

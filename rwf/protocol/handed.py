@@ -25,7 +25,7 @@ Key = tuple[str, str]
 
 @dataclass(slots=True)
 class HeldStep:
-    """The part of a step's record that its claim shows; ``expires``: in ms since the insert."""
+    """The part of a step's record that its claim needs; ``expires`` in ms since the insert."""
 
     worker: str
     queue: str
@@ -54,7 +54,7 @@ class HeldStep:
 
 @dataclass(slots=True)
 class Handed:
-    """A claim as a reply tells it, with the items that were read of it since.
+    """A claim as the server returned it, with what was read for it since.
 
     ``left`` are the letters of what is still to be read: "p" input and context, "w" the workflow's
     context, "s" the signal's payload, "r" results; or "!" for what cannot be read. ``results`` has
@@ -133,8 +133,8 @@ class Handed:
 
     @reading
     def items(self) -> list[str]:
-        """The items to be read next: its own, and then the results that its input refers
-        to. Raises RecordUnreadable."""
+        """The items to read next: first those of the step itself, then the results that its input
+        refers to. Raises RecordUnreadable."""
         if self.left == _UNTOLD:
             raise RecordUnreadable(UNREADABLE)
         own = [item for item in self.left if item != _RESULTS]

@@ -157,7 +157,7 @@ def _hoisted(lines: Iterable[str], patterns: list[str]) -> Iterator[str]:
 
 
 def _characters(layout: Layout, field: Field) -> str:
-    """What the field's text may hold, as a class of characters."""
+    """The characters that the field's text may hold, as a class of a Lua pattern."""
     if field.kind.characters:
         return field.kind.characters
     if field.place == "rest":
@@ -188,7 +188,7 @@ def _behind(layout: Layout) -> str:
 
 
 def _local(name: str) -> str:
-    """What a local of this name is called, beside the functions that all modules share."""
+    """The name of a local, with an underscore where a function shared by all modules has it."""
     return f"{name}_" if name in _SHARED else name
 
 
@@ -362,7 +362,7 @@ def _writer(layout: Layout) -> Iterator[str]:
 
 
 def _optional_ending(layout: Layout) -> Iterator[str]:
-    """What stands behind the required fields: nothing, where all the others have their defaults."""
+    """Writes the text after the required fields: none when all others have their defaults."""
     empty = "" if not layout.keeps else None
     for field in reversed(layout.appended):
         default = _default(field)

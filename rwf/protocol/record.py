@@ -35,17 +35,20 @@ Place = Literal["head", "tag", "section", "rest", "appended"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kind:
-    """What a field's text is: a character class of Lua's patterns, where it may not hold anything
-    but separators, and how many of these; and how Python makes a value of it, and back."""
+    """The type of a field: which characters its text may hold, and its Python value.
+
+    ``characters`` is a character class of a Lua pattern, empty where all but separators are
+    allowed; ``count`` is that pattern's quantifier.
+    """
 
     characters: str
     count: str
     decode: Callable[[str], Any] | None = None
     encode: Callable[[Any], str] | None = None
     number: bool = False
-    """Whether Lua reckons with it; else it only passes the text on."""
+    """Whether Lua uses it as a number; otherwise Lua only passes the text on."""
     large: bool = False
-    """Whether such a number is seldom small."""
+    """Whether the number is usually large."""
     letters: str = ""
     """Of counts: the letters that numbers may stand behind; each is a field in Lua."""
 
@@ -134,18 +137,18 @@ class Field:
     name: str
     place: Place
     before: str
-    """What stands before it."""
+    """The text written before it: a separator or a tag."""
     kind: Kind
     default: Any
-    """Of a field that may be missing: what it is then."""
+    """The value of a field that is missing."""
     empty: str
-    """What an empty text stands for."""
+    """The text that an empty field stands for."""
     always: bool
     """Of a tag: whether it is written even when it is empty."""
 
     @property
     def lua(self) -> str:
-        """Its name in Lua, which has other words of its own."""
+        """Its name in Lua, without the underscore that a Python keyword needs."""
         return self.name.rstrip("_")
 
     @property
@@ -162,7 +165,7 @@ class Record:
     record_name: ClassVar[str]
     layout: ClassVar[Layout]
     more: str
-    """What a later release has appended, with the separator before it."""
+    """Fields that a later release has appended, as text, with the separator before them."""
 
     @classmethod
     def parse(cls, stored: bytes) -> Self:
@@ -207,7 +210,7 @@ class Layout:
     """The first of those fields at the head's end that are all written or, where all have their
     defaults, none."""
     keeps: str | None
-    """What Lua calls all that stands behind the head, where it keeps that as one text."""
+    """Lua's name for all that follows the head, where Lua keeps that as one text."""
     beside: tuple[str, ...]
     """The sections that Lua reads beside that text."""
     peeks: tuple[Peek, ...]
@@ -247,12 +250,12 @@ class Layout:
 
     @property
     def bar(self) -> str:
-        """What stands between the head and the first section; nothing where there is none."""
+        """The separator between the head and the first section; empty without sections."""
         return self.sections[0].before if self.sections else ""
 
     @property
     def growth(self) -> str:
-        """What stands before an appended field: the separator, unless a section begins with it."""
+        """The separator before an appended field: a semicolon where it also begins sections."""
         return ";" if self.bar == self.separator else self.separator
 
     @property

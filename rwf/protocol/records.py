@@ -36,7 +36,7 @@ START: Final = "^"
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What an insert stores: fields of the workflow's hash, and of its payload hash."""
+    """The fields that an insert stores, in the workflow's hash and in its payload hash."""
 
     own: list[tuple[str, bytes]]
     payload: list[tuple[str, bytes]]

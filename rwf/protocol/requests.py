@@ -36,7 +36,7 @@ class Call:
         return replace(self, again=True)
 
     def arguments(self, publish: str) -> list[Arg]:
-        """The arguments behind the keys, as they are sent."""
+        """The arguments as sent, after the keys."""
         if FUNCTIONS[self.function].publishes:
             return [publish, "1" if self.again else "", *self.args]
         return list(self.args)

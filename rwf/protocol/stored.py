@@ -1,4 +1,4 @@
-"""What a partition stores, each record declared once; ``rwf.protocol.record`` says how.
+"""The records that a partition stores, each declared once (see ``rwf.protocol.record``).
 
 Those that Python looks into have classes of their own beside these: ``steps``, ``headers`` and so
 on. Times are milliseconds since the workflow was inserted, where nothing else is said; keys of
@@ -312,8 +312,8 @@ class PutOffRecord(Record):
     },
 )
 class EvidenceRecord(Record):
-    """What was refused, repeated or decided: an entry of one of a workflow's two lists, of what was
-    accepted and of the rest; or of the partition's log, where it concerns no workflow.
+    """Evidence of a command: an entry of one of a workflow's two lists (accepted commands, all
+    others), or of the partition's log, where it concerns no workflow.
 
     ``scope``: step, workflow, callback or signal.
     ``call``: of the command. ``note``: the client's own.
@@ -411,8 +411,8 @@ class SignalRecord(Record):
 
 @record("known", peeks={"wait": ("n", "state", "stamp")})
 class KnownRecord(Record):
-    """What a topic was last told of a step's waits: the field ``lWORKFLOW|STEP`` of its hash. It
-    stays, so that what is told late, or again, changes nothing; until the workflow is removed.
+    """The last news that a topic has had of a step's waits: the field ``lWORKFLOW|STEP`` of its
+    hash. It is kept until the workflow is removed, so that late or repeated news changes nothing.
 
     ``state``: ``w`` waiting, ``x`` expired with its step still expired, ``r`` resolved, then with
     the signal's number for a stamp, ``g`` otherwise over.
@@ -428,7 +428,7 @@ class KnownRecord(Record):
 
 @record("callback")
 class CallbackRecord(Record):
-    """What the host is to be told: the field ``@N`` of the workflow's hash, N from 1 on.
+    """A callback in the outbox: the field ``@N`` of the workflow's hash, N from 1 on.
 
     ``due``: when it may be claimed; while leased, when the lease ends; empty once it is delivered
     or dead. ``attempts``: how often it was claimed since it was written or sent again.
@@ -450,8 +450,8 @@ class CallbackRecord(Record):
 
 @record("traversal")
 class TraversalRecord(Record):
-    """What is left to be walked: the field ``>N`` of the workflow's hash, N from the header's head
-    up to its tail.
+    """An unfinished slice: edges or steps still to be visited. The field ``>N`` of the workflow's
+    hash, N from the header's head up to its tail.
 
     ``origin``: of edges the completion that they are walked for, ``STEP:ATTEMPT``, empty for an
     insert, with names of steps; ``*cancel`` with the next chunk of steps that a request cancels;
@@ -487,7 +487,7 @@ class SessionRecord(Record):
 
 @record("change", separator=":")
 class ChangeRecord(Record):
-    """What a recovery session has changed: one of its changes."""
+    """One state change of a recovery session."""
 
     step: Text
     before: State

@@ -47,7 +47,7 @@ class Wait(WaitRecord):
 
     @property
     def untold(self) -> str | None:
-        """What the wait's topic has to be told, or None when it knows."""
+        """The status that the wait's topic does not know yet; None when it is up to date."""
         wanted = _WAIT_WANTED[self.status]
         return wanted if _WAIT_RANK[self.told] < _WAIT_RANK[wanted] else None
 

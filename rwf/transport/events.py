@@ -90,7 +90,7 @@ def one_of(nodes: Sequence[Any]) -> Iterator[None]:
 
 
 def subscriptions(names: Sequence[str], cluster: bool) -> Sequence[Sequence[str]]:
-    """What is subscribed to in one command: on a cluster channels of several slots are refused."""
+    """Channels grouped by command: a cluster refuses one that names several slots."""
     return [[name] for name in names] if cluster else [names]
 
 

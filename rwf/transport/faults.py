@@ -74,7 +74,7 @@ def never_ran(error: Exception) -> bool:
 
 
 def misconfigured(error: Exception, *, cluster: bool) -> StoreMisconfigured | None:
-    """What to say of an error that no further try can mend; None for any other."""
+    """The message for an error that no retry can mend; None for any other."""
     text = str(error)
     if isinstance(error, errors.AuthenticationError):
         return StoreMisconfigured(f"the server refused the login: {text}")

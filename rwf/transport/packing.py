@@ -24,7 +24,7 @@ def packed(*args: Arg) -> list[bytes]:
 
 
 class Packer:
-    """What a blocking connection of redis-py takes as its ``command_packer``."""
+    """A ``command_packer`` for redis-py's blocking connections."""
 
     def pack(self, *args: Arg) -> list[bytes]:
         """A command as it is sent."""

@@ -40,8 +40,8 @@ class Patience:
         self._deadline = time.monotonic() + timeout
 
     def verdict(self, error: Exception, *, last: bool = False) -> Exception | None:
-        """What to raise after a try that failed, and was to be the ``last``; None when another may
-        succeed."""
+        """The error to raise after a failed try; None when another may succeed. ``last``: no other
+        try is allowed."""
         self.never_ran = self.never_ran and never_ran(error)
         if (found := misconfigured(error, cluster=self._cluster)) is not None:
             return found
@@ -59,7 +59,7 @@ class Patience:
         return min(_PAUSES[self.tries - 1], left)
 
     def unavailable(self, error: Exception) -> StoreUnavailable:
-        """What the caller is told of an error that no reply has followed."""
+        """The error to raise for one after which no reply came."""
         if isinstance(error, StoreUnavailable):
             return error
         if isinstance(error, errors.ResponseError):

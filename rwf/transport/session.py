@@ -460,7 +460,7 @@ class Session:
         return Send(args, call.keys[0], self._acknowledgement(call))
 
     def _acknowledgement(self, call: Call) -> tuple[Command, ...]:
-        """What to send behind a call to learn that what it wrote is safe."""
+        """The commands sent after a call to wait until its writes are as durable as asked."""
         ack = self._durability.ack()
         if ack is None or call.reads_only:
             return ()

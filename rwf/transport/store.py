@@ -1,4 +1,4 @@
-"""What a store is, whichever driver it has: its address or client, and the nodes that it knows."""
+"""The base of both stores: their address or client, and the nodes that they know."""
 
 from __future__ import annotations
 

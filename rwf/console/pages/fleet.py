@@ -21,7 +21,7 @@ _LOOKED_AT: Final = 40
 _STEPS: Final = 200
 """Of each of them, so many steps are looked at."""
 _DAEMONS: Final = frozenset({"sweep", "callbacks", "partitions", "work"})
-"""What the doctor finds of the work of daemons."""
+"""The doctor's checks that concern daemons."""
 
 
 async def queues(visit: Visit) -> Response:
@@ -47,7 +47,7 @@ async def signals(visit: Visit) -> Response:
 
 
 async def health(visit: Visit) -> Response:
-    """What the doctor finds, the gravest first."""
+    """The doctor's findings, the worst first."""
     report = await visit.console.shared.get("doctor", 10, visit.client.doctor)
     order = ("failed", "warning", "ok")
     checks = sorted(report.checks, key=lambda check: order.index(check.status))

@@ -39,7 +39,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """What needs review, and the open workflows that are asked to end."""
+    """Workflows that need review, and open ones that have a cancel request."""
 
     troubles: Sequence[Trouble]
     review: WorkflowPage
@@ -47,7 +47,7 @@ class Attention:
 
 
 async def overview(visit: Visit) -> Response:
-    """What needs review, queues that nobody serves, signals that nobody took, findings."""
+    """The overview: workflows that need review, unserved queues, kept signals, findings."""
     client, shared = visit.client, visit.console.shared
     attention, queues, signals, report = await asyncio.gather(
         shared.get("attention", 2, lambda: _attention(client)),

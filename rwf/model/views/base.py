@@ -1,4 +1,4 @@
-"""What all views have in common."""
+"""The base of all views, and lists that may be incomplete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks do where threads do otherwise: wait, take turns, run side by side.
+"""Waiting, locking and running calls side by side, with asyncio tasks.
 
 ``rwf.transport.blocking.concurrency`` is its counterpart for threads, with the same names.
 """
@@ -18,7 +18,7 @@ S = TypeVar("S")
 __all__ = ["Event", "Listener", "Lock", "SideBySide", "call", "sleep", "time_limit", "wait_for"]
 
 Lock = nullcontext
-"""What is done under it awaits nothing, and so no other task comes between."""
+"""No lock is needed: code under it awaits nothing, so no other task can come between."""
 
 
 async def call(function: Callable[[], T]) -> T:

@@ -127,7 +127,7 @@ async def find_nodes(client: Any) -> None:
 
 
 def cluster_node(_client: Any, node: Any) -> Any:
-    """What executes commands at a node as the cluster's client would."""
+    """Runs commands on one node of a cluster, over the cluster client's own connections."""
     return node
 
 

@@ -220,8 +220,8 @@ class AsyncStore(BaseStore):
         return replies
 
     async def _at_once(self, ask: Callable[[Any, bool], Any], nodes: Sequence[Any]) -> list[Any]:
-        """What comes of asking each, all at the same time; a silent one is not asked, unless it is
-        the only one."""
+        """The answer or error of each node, all asked at the same time. A node known not to answer
+        is not asked, unless it is the only one."""
         patient = len(nodes) == 1
         return await self._side_by_side.map(lambda node: ask(node, patient), nodes)
 

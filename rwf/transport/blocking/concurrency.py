@@ -1,4 +1,4 @@
-"""What threads do where tasks do otherwise: wait, take turns, run side by side.
+"""Waiting, locking and running calls side by side, with threads.
 
 The counterpart of ``rwf.transport.aio.concurrency``, with the same names.
 """

@@ -74,7 +74,7 @@ def find_nodes(_client: Any) -> None:
 
 
 def cluster_node(client: Any, node: Any) -> Any:
-    """What executes commands at a node as the cluster's client would."""
+    """Runs commands on one node of a cluster, over the cluster client's own connections."""
     return client.get_redis_connection(node)
 
 
