@@ -26,7 +26,7 @@ class Outage:
         """A call there has failed."""
         if not self._silent:
             self._since = time.monotonic()
-            self._log.warning("the server is away, and is tried again: %s", error)
+            self._log.warning("the server is unavailable; trying again: %s", error)
         self._silent.add(place)
         self.error = str(error)
 

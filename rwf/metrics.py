@@ -114,7 +114,7 @@ COUNTERS: Final = (
         {"outcome": TERMINAL_STEPS, "terminal_cause": StepCause, "semantics_version": _VERSIONS},
     ),
     Family(
-        "rwf_steps_unblocked", "su", "Steps that became available as nothing holds them any more.",
+        "rwf_steps_unblocked", "su", "Steps that became available: no dependency holds them now.",
         {"scope": MoveScope, "state": StepState, "semantics_version": _VERSIONS},
     ),
     Family(
@@ -136,26 +136,26 @@ COUNTERS: Final = (
         {"action": Action, "reason_code": Reason},
     ),
     Family(
-        "rwf_signals", "sg", "Signals, each by the first that became of it and when consumed.",
+        "rwf_signals", "sg", "Signals by status at delivery; again if consumed later.",
         {"status": SignalStatus},
     ),
     Family(
-        "rwf_callbacks", "cb", "Tries to deliver a callback; a dead one has failed as well.",
+        "rwf_callbacks", "cb", "Attempts to deliver callbacks; a dead one counts as failed, too.",
         {"event": CallbackEvent, "outcome": CallbackOutcome},
     ),
-    Family("rwf_lease_expired", "le", "Leases that were taken away as their time had passed.", {}),
+    Family("rwf_lease_expired", "le", "Leases that have expired.", {}),
     Family(
-        "rwf_reconcile_repairs", "rr", "Differences from the records that were mended.",
+        "rwf_reconcile_repairs", "rr", "Repairs of stored data that differed from the records.",
         {"kind": RepairKind},
     ),
 )  # fmt: skip
 
 _COUNTED_CALLBACKS: Final = [one for one in CallbackStatus if one is not CallbackStatus.LEASED]
 GAUGES: Final = (
-    Family("rwf_steps", "gs", "Steps of all workflows that are kept.", {"state": StepState}),
-    Family("rwf_workflows", "gw", "Workflows that are kept.", {"state": WorkflowState}),
+    Family("rwf_steps", "gs", "Stored steps by state.", {"state": StepState}),
+    Family("rwf_workflows", "gw", "Stored workflows by state.", {"state": WorkflowState}),
     Family(
-        "rwf_callbacks", "gc", "Callbacks of all workflows that are kept; pending while leased.",
+        "rwf_callbacks", "gc", "Stored callbacks by status; pending while leased.",
         {"status": _COUNTED_CALLBACKS},
     ),
 )  # fmt: skip
@@ -195,14 +195,14 @@ class FleetCollector(Collector):
         found = self._run(fleet(self._keys))
         for kind, families in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
             yield from (_metric(kind, family, found.counts) for family in families)
-        help_ = "How long the oldest of the steps that are next to be claimed has been available."
+        help_ = "How long the oldest step at the head of a queue has been available."
         yield GaugeMetricFamily(READY_AGE, help_, found.ready_seconds)
         if found.sweep_seconds is not None:
-            help_ = "How long ago the last sweep ended, of the partition that waits longest."
+            help_ = "Time since the last sweep ended, in the partition where that is longest ago."
             yield GaugeMetricFamily(SWEEP_AGE, help_, found.sweep_seconds)
-            help_ = "How long a sweep takes, of the partition where it takes longest."
+            help_ = "How long a sweep takes, in the partition where it takes longest."
             yield GaugeMetricFamily(SWEEP_ROUND, help_, found.round_seconds)
-        help_ = "Partitions that did not answer this scrape, and are in none of its other numbers."
+        help_ = "Partitions that did not answer this scrape; the other metrics do not include them."
         yield GaugeMetricFamily(UNREACHABLE, help_, len(found.unreachable))
         if self._daemon is not None:
             help_ = "Partitions that this daemon looks after."
@@ -319,7 +319,7 @@ class MetricsServer:
         try:
             return "200 OK", CONTENT_TYPE_LATEST, self._scrapes.latest()
         except TimeoutError:
-            why = f"the server has not told its counts within {_SCRAPE_SECONDS:g} s"
+            why = f"the server did not return its counts within {_SCRAPE_SECONDS:g} s"
         except RwfError as error:
             why = str(error)
         return "503 Service Unavailable", _PLAIN, f"{why}\n".encode()
@@ -327,7 +327,7 @@ class MetricsServer:
     def _health(self) -> tuple[str, str, bytes]:
         age = self._daemon.tick_age if self._daemon else None
         if age is not None and age > _STANDSTILL:
-            return "503 Service Unavailable", _PLAIN, b"the reconciler stands still\n"
+            return "503 Service Unavailable", _PLAIN, b"the reconciler has stopped ticking\n"
         return "200 OK", _PLAIN, b"ok\n"
 
 

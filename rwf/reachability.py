@@ -55,9 +55,9 @@ class Away:
         self._failed.update(dict.fromkeys(failed, now))
         if new:
             why = failed[min(new)]
-            _log.warning("%s not reached, the others are served: %s", _named(new), why)
+            _log.warning("%s unreachable; the others are served: %s", _named(new), why)
         elif known and not self._failed:
-            _log.warning("all partitions are reached again")
+            _log.warning("all partitions are reachable again")
 
     def living(self, partitions: int) -> Sequence[int]:
         """Where a new workflow is to go: partitions that have not failed just before; all, where

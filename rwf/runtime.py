@@ -159,11 +159,11 @@ def run_to_end(main: Coroutine[Any, Any, T]) -> T:
             except (SystemExit, KeyboardInterrupt) as raised:
                 if task.done():
                     raise
-                _log.error("a task raised %s, and all others go on", type(raised).__name__)
+                _log.error("an asyncio task raised %s; all others go on", type(raised).__name__)
             except RuntimeError:
                 if task.done():
                     raise
-                _log.error("a task has stopped the event loop, which goes on")
+                _log.error("an asyncio task has stopped the event loop, which is started again")
     finally:
         loop.run_until_complete(end_tasks(asyncio.all_tasks(loop), _PATIENCE))
         with suppress(TimeoutError):

@@ -41,7 +41,7 @@ M.COUNTER_RECOVERED = 'su|recovery|available|2'
 M.EVENT_CODE = {['workflow.terminal'] = 't', ['workflow.recovery_completed'] = 'r'}
 M.EVENT_NAME = {t = 'workflow.terminal', r = 'workflow.recovery_completed'}
 M.CALLBACK_GAUGE = {p = 'gc|pending', l = 'gc|pending', d = 'gc|delivered', x = 'gc|dead'}
-M.UNREADABLE = 'a stored record is none that rwf has written'
+M.UNREADABLE = 'corrupt record: not written by rwf'
 M.BACKOFF = {'1', '2', '300', 'f'}
 M.EDGES_PER_CALL = 200
 M.LISTED = 1000

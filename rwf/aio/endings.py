@@ -59,7 +59,7 @@ class AsyncEndings:
                 self._listener = None  # the next wait tries anew
             if not isinstance(error, Exception):
                 raise
-            _log.warning("waits go on without hints, by looking: %s", type(error).__name__)
+            _log.warning("waits go on without hints, by polling: %s", type(error).__name__)
 
     def _goes_on(self, hint: Hint | None) -> bool:
         with self._lock:

@@ -25,7 +25,10 @@ from rwf.cli.faults import Program
 
 _HELP = """Durable workflow graphs on Redis or Valkey.
 
-Exit codes: 0 done, 1 refused or not found, 2 usage, 3 server unreachable or misconfigured.
+Commands find the server by --url or $RWF_URL; `rwf demo` needs none. Errors are one line on stderr.
+
+Exit codes: 0 done, 1 refused or not found, 2 usage, 3 server unreachable or misconfigured, 130
+interrupted.
 """
 
 

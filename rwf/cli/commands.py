@@ -54,7 +54,7 @@ def days_value(
 
 @click.command()
 @click.argument("file")
-@click.option("--key", help="With the same key again nothing is inserted. For a single workflow.")
+@click.option("--key", help="Insert key of a single workflow: repeating it inserts nothing.")
 @click.option(
     "--retention",
     callback=days_value,
@@ -231,12 +231,15 @@ def payload_value(_context: click.Context, _option: click.Parameter, value: str 
 @click.option("--payload", callback=payload_value, metavar="JSON|@FILE", help="The result.")
 @click.option("--summary", help="The result in words.")
 @click.option(
-    "--retry-in", type=float, metavar="SECONDS", help="When it runs again; for retryable only."
+    "--retry-in",
+    type=float,
+    metavar="SECONDS",
+    help="Delay of the next attempt; for retryable.",
 )
 @click.option("--actor", help="Who does this, for the evidence.")
 @click.option("--force", is_flag=True, help="Complete an executing step without its lease.")
 @click.option(
-    "--command-id", help="An id of your own: sent again with it, the command changes nothing."
+    "--command-id", help="An id of your choice; a second command with it changes nothing."
 )
 @click.option("--lease", help="The token of the claim that it ran under.")
 @on_client

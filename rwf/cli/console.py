@@ -31,13 +31,13 @@ def check_extra() -> None:
     show_default=True,
     metavar="HOST:PORT",
     callback=address_value,
-    help="Where it is served; port 0: any free one.",
+    help="Address to serve on; port 0: any free one.",
 )
 @click.option(
     "--token",
     envvar="RWF_CONSOLE_TOKEN",
     metavar="TEXT",
-    help="What visitors have to know; needed off loopback.  [$RWF_CONSOLE_TOKEN]",
+    help="The password of visitors; required unless --listen is on loopback.  [$RWF_CONSOLE_TOKEN]",
 )
 @click.option("--allow-actions", is_flag=True, help="Let visitors act, not only look.")
 @click.option(

@@ -56,7 +56,7 @@ _optional_step = click.argument("step", required=False)
 )
 @click.option("--name", help="Only those of this name.")
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
-@click.option("--cursor", help="Go on after an earlier page: the cursor that it gave.")
+@click.option("--cursor", help="Continue after an earlier page, with the cursor that it printed.")
 @on_client
 def ls(
     client: Client,

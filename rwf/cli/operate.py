@@ -69,7 +69,7 @@ def acknowledge(client: Client, out: Output, *, workflow_id: str, reason: str, a
     type=click.Choice([scope.value for scope in RecoveryScope]),
     default=RecoveryScope.BLOCKED.value,
     show_default=True,
-    help="step: it alone; blocked: also what its end cancelled; downstream: all that follows.",
+    help="step: it alone; blocked: also what its end cancelled; downstream: all that depend on it.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the changes without making them.")
 @click.option("--force", is_flag=True, help="Take an executing step's lease away.")
@@ -81,7 +81,7 @@ def acknowledge(client: Client, out: Output, *, workflow_id: str, reason: str, a
 @click.option("--reason", help="Why, for the evidence.")
 @click.option("--actor", help="Who does this, for the evidence.")
 @click.option(
-    "--command-id", help="An id of your own: sent again with it, the command changes nothing."
+    "--command-id", help="An id of your choice; a second command with it changes nothing."
 )
 @on_client
 def recover(

@@ -78,7 +78,7 @@ def log_options(command: Command) -> Command:
         "--log-format",
         type=click.Choice(FORMATS),
         default=None,
-        help="How log lines look.  [text, or json with --json]",
+        help="Format of log lines.  [text, or json with --json]",
     )
     return level(form(command))
 
@@ -109,7 +109,7 @@ def metrics_option(default: str) -> Callable[[Command], Command]:
         show_default=True,
         metavar="HOST:PORT",
         callback=_address,
-        help="Where /metrics and /healthz are served; port 0: any free one; off: not at all.",
+        help="Address of /metrics and /healthz; port 0: any free one; off: none.",
     )
 
 

@@ -47,7 +47,7 @@ class _Seconds(click.FloatRange):
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="How late at most what is due is carried out.",
+    help="How often due work (retries, deadlines, leases) is carried out.",
 )
 @click.option(
     "--sweep-interval",
@@ -55,7 +55,7 @@ class _Seconds(click.FloatRange):
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often all open workflows are checked; where there are very many, less often.",
+    help="How often all open workflows are checked; less often when there are very many.",
 )
 @click.option(
     "--webhook",
@@ -67,7 +67,7 @@ class _Seconds(click.FloatRange):
     "--webhook-secret",
     envvar="RWF_WEBHOOK_SECRET",
     metavar="TEXT",
-    help="What callbacks are signed with; needed with --webhook.  [$RWF_WEBHOOK_SECRET]",
+    help="Key that callbacks are signed with; required with --webhook.  [$RWF_WEBHOOK_SECRET]",
 )
 @click.option(
     "--webhook-timeout",

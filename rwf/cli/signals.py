@@ -20,9 +20,10 @@ _STATUSES: Final = ("unmatched", "ambiguous", "late", "recorded")
 @click.command()
 @click.argument("name")
 @click.argument("correlation_key")
-@click.option("--payload", callback=payload_value, metavar="JSON|@FILE", help="What it carries.")
+@click.option("--payload", callback=payload_value, metavar="JSON|@FILE", help="The signal's data.")
 @click.option(
-    "--dedupe-key", help="A second signal with the same is a duplicate.  [default: CORRELATION_KEY]"
+    "--dedupe-key",
+    help="A second signal with the same key is a duplicate.  [default: CORRELATION_KEY]",
 )
 @click.option("--actor", help="Who does this, for the evidence.")
 @on_client
@@ -50,7 +51,7 @@ def _signal_lines(view: SignalView) -> Iterator[str]:
 @click.argument("name", required=False)
 @click.argument("correlation_key", required=False)
 @click.option("--status", type=click.Choice(_STATUSES), help="Only those of this status.")
-@click.option("--cursor", help="Go on after an earlier page: the cursor that it gave.")
+@click.option("--cursor", help="Continue after an earlier page, with the cursor that it printed.")
 @on_client
 def signals(
     client: Client,

@@ -71,7 +71,7 @@ def _queues(
     "--queues",
     metavar="NAMES",
     callback=_queues,
-    help="Claim from these instead of the worker's own, with commas between.",
+    help="Claim from these queues, separated by commas, instead of the worker's own.",
 )
 @click.option("--concurrency", type=int, metavar="NUMBER", help="How many steps to run at once.")
 @metrics_option("off")

@@ -51,7 +51,7 @@ def _judged(name: str, user: str, refused: list[str]) -> Check:
     if "FCALL" in refused and not reading:
         return ok(name, f"{user} may read, and nothing else")
     found = f"{user} may not {', '.join(refused)} in this namespace"
-    return failed(name, found, "grant it what deploy/users.acl gives to such a user")
+    return failed(name, found, "grant it the rights of its role in deploy/users.acl")
 
 
 def _commands(session: Session) -> Iterator[tuple[str, ...]]:

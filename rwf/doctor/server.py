@@ -71,7 +71,7 @@ def _reachable(answered: str, away: Collection[str]) -> Check:
     if not away:
         return ok("reachable", answered)
     found = f"{answered}, and {', '.join(sorted(away))} did not"
-    return failed("reachable", found, "what the others have goes on; see to those nodes")
+    return failed("reachable", found, "the other partitions are served; bring those nodes back")
 
 
 def _version(info: Info) -> Check:
@@ -164,7 +164,7 @@ def _replication(info: Info) -> Check:
         advice = "a failover now would lose much: wait until it is online, or look at its log"
         return warning(name, f"{found}; not all are online", advice)
     if lag > _MAX_LAG:
-        return warning(name, found, "a failover would lose what it lacks: look at its log")
+        return warning(name, found, "a failover would lose writes that it lacks: look at its log")
     return ok(name, found)
 
 
@@ -173,7 +173,7 @@ def _cluster(session: Session, infos: Replies) -> Steps[Check]:
         return ok("cluster", "not a cluster")
     if not session.cluster:
         advice = "connect with redis+cluster://host:port"
-        return failed("cluster", "a node of a cluster, connected to alone", advice)
+        return failed("cluster", "one node of a cluster, without the others", advice)
     states = yield from ask(session, "CLUSTER INFO")
     if isinstance(states, errors.ResponseError):
         return unreadable("cluster", "CLUSTER INFO", states)
@@ -191,9 +191,8 @@ def _cluster_state(state: Info) -> Check:
 def _clock(times: Replies, ours: float) -> Check:
     offsets = [int(time[0]) + int(time[1]) / 1e6 - ours for time in times.values()]
     widest = max(offsets, key=abs)
-    found = (
-        f"the server's clock is {abs(widest):.1f} s {'ahead of' if widest > 0 else 'behind'} ours"
-    )
+    side = "ahead of" if widest > 0 else "behind"
+    found = f"the server's clock is {abs(widest):.1f} s {side} this machine's"
     if abs(widest) > _MAX_CLOCK_OFFSET:
         return warning("clock", found, "rwf goes by the server's clock alone; set both by NTP")
     return ok("clock", found)

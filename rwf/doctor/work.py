@@ -29,12 +29,14 @@ def namespace_check(session: Session) -> Steps[tuple[Check, bool]]:
         return unreadable("namespace", "the namespace's record", error), False
     except StoreUnavailable as error:
         found = f"{namespace}, whose record cannot be read: {error}"
-        return failed("namespace", found, "see which node has it"), session.keys.partitions > 0
+        return failed(
+            "namespace", found, "look at the node that stores it"
+        ), session.keys.partitions > 0
     if stored is None:
         found = f"{namespace} does not exist yet; the first use creates it"
         return ok("namespace", found), False
     if not stored.isdigit():
-        found = f"{namespace}, and its record holds no number of partitions"
+        found = f"{namespace}, whose record lacks the number of partitions"
         return failed("namespace", found, f"set the field partitions of {key}"), False
     found = f"{namespace} with {_many(int(stored), 'partition')}"
     if wanted not in (None, int(stored)):
@@ -63,7 +65,7 @@ def work_checks(session: Session) -> Steps[tuple[list[Check], tuple[int, ...]]]:
     checks = [_sweep(found), _ready(found), _callbacks(found, seen)]
     if found.unreachable:
         many = _many(len(found.unreachable), "partition")
-        checks.append(failed("partitions", f"{many} not reached", "see the checks above"))
+        checks.append(failed("partitions", f"{many} unreachable", "see the checks above"))
     return checks, found.unreachable
 
 
@@ -71,7 +73,7 @@ def _sweep(found: Fleet) -> Check:
     open_ = sum(
         found.counts.get(f"gw|{state}", 0) for state in set(WorkflowState) - TERMINAL_WORKFLOWS
     )
-    advice = "see to it that `rwf reconciler` runs"
+    advice = "make sure that `rwf reconciler` runs"
     if found.sweep_seconds is None:
         if not open_:
             return ok("sweep", "no open workflow")
@@ -101,13 +103,13 @@ def _callbacks(found: Fleet, seen: float | None) -> Check:
     )
     counts = f"{dead or 'none'} dead, {pending} pending"
     if seen is None:
-        text = f"{counts}; no dispatcher was ever seen, so they hold no workflow back"
+        text = f"{counts}; no dispatcher was ever seen, so they keep no workflow from removal"
     else:
         text = f"{counts}; a dispatcher was last seen {duration(seen)} ago"
     if dead:
         advice = "see `rwf ls --status 'Needs Review'`, then `rwf callbacks ID --resend`"
         return warning("callbacks", text, advice)
     if pending and seen is not None and seen > _LONG:
-        advice = "see to it that what dispatches callbacks runs: they hold their workflows back"
+        advice = "make sure that a dispatcher runs: these workflows are not removed until then"
         return warning("callbacks", text, advice)
     return ok("callbacks", text)

@@ -112,10 +112,10 @@ def passing_over(op: Op[T], whose: str) -> Op[T | None]:
 
 
 def warn_of(whose: str, error: Exception) -> None:
-    """Says that something was passed over, and why."""
+    """Warns that something was skipped, and why."""
     # Only our own messages are sure to quote nothing that was stored.
     why = str(error) if isinstance(error, RwfError) else type(error).__name__
-    _log.warning("%s was passed over: %s", whose, why)
+    _log.warning("%s was skipped: %s", whose, why)
 
 
 def catch_each(
@@ -322,7 +322,7 @@ def unknown_workflow(action: str, workflow_id: Any) -> CommandRejected:
         action,
         "workflow",
         Reason.WORKFLOW_NOT_FOUND,
-        f"no workflow can have the id {shown(workflow_id)}",
+        f"{shown(workflow_id)} is not a workflow id",
     )
 
 

@@ -81,9 +81,9 @@ class Claimer:
             raise invalid(_CLAIM, error.message) from None
         worker = checked_text(worker_id, "worker_id", _CLAIM)
         if not names or worker is None:
-            raise invalid(_CLAIM, "a claim names at least one queue, and its worker")
+            raise invalid(_CLAIM, "a claim needs at least one queue, and a worker id")
         if len(names) > QUEUES_PER_CLAIM:
-            raise invalid(_CLAIM, f"a claim names at most {QUEUES_PER_CLAIM} queues")
+            raise invalid(_CLAIM, f"a claim takes at most {QUEUES_PER_CLAIM} queues")
         return cls(names, wire_text(worker), lease_ms(lease, _CLAIM))
 
 
@@ -265,7 +265,7 @@ def fill_in(ctx: OpContext, claims: Sequence[Handed]) -> Op[list[ClaimedStep]]:
         yield from read_inputs(ctx, claims, judged)
         yield from _give_up(ctx, judged)
     except StoreUnavailable as error:
-        _log.warning("what claimed steps were given could not be read: %s", error)
+        _log.warning("the inputs of claimed steps could not be read: %s", error)
     return list(judged.whole.values())
 
 

@@ -67,6 +67,10 @@ _CODE_OF_STATE: Final = {
 }
 
 
+_ENDED_BADLY: Final = {
+    StepState.FAILED: "it was reported as failed",
+    StepState.DISCARDED: "it was given up, or has no attempt left",
+}
 _WAITING_STATES: Final = frozenset({StepState.AWAITING_SIGNAL, StepState.RETRYABLE})
 
 
@@ -101,8 +105,8 @@ def is_held(record: Record) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """A step's wait; and the signal on record, if any, that would swallow the next one of the
-    default dedupe key."""
+    """A step's wait. ``swallowed_by`` is the stored signal, if any, of which the next one would be
+    a duplicate, unless that has a dedupe key of its own."""
 
     wait: AwaitView
     swallowed_by: str | None
@@ -303,11 +307,13 @@ def blockers(
         case StepState.EXECUTING:
             found.append(_executing(header, record))
         case StepState.FAILED | StepState.DISCARDED:
-            found.append(_blocker(header, record, "step_failed", f"it has {record.state}"))
+            found.append(_blocker(header, record, "step_failed", _ENDED_BADLY[record.state]))
         case StepState.EXPIRED:
             details = {} if wait is None else wait.details()
             found.append(
-                _blocker(header, record, "expired_wait", "its wait has expired", **details)
+                _blocker(
+                    header, record, "expired_wait", "no signal came before its deadline", **details
+                )
             )
         case StepState.CANCELLED if record.cause is StepCause.CANCELLED_BY_DEPENDENCY:
             names = [parent.name for parent in parents]
@@ -355,7 +361,7 @@ def _waiting(
                 header,
                 record,
                 "release_in_progress",
-                "what its dependencies released has not reached it yet",
+                "its dependencies have ended; their release is still in progress",
             )
         )
     if retryable:
@@ -422,7 +428,9 @@ def _on_signal(header: Header, record: Record, wait: Awaited | None) -> Blocker:
     key = shown(wait.wait.correlation_key)
     summary = f"waits for signal {wait.wait.signal}, correlation key {key}"
     if wait.swallowed_by is not None:
-        summary += f"; {wait.swallowed_by} swallows the next one without a dedupe_key of its own"
+        summary += (
+            f"; without a dedupe_key of its own it would be a duplicate of {wait.swallowed_by}"
+        )
     return _blocker(header, record, "waiting_on_signal", summary, **wait.details())
 
 

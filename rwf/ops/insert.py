@@ -421,7 +421,9 @@ def _put(
             return None
         if reply.header is not None:
             return (yield from _shown(ctx, workflow_id, reply.header))
-    raise RwfError(f"the insert took too long {_RESTARTS} times: its parts were given up")
+    raise RwfError(
+        f"the insert was begun {_RESTARTS} times and took too long each time: nothing is inserted"
+    )
 
 
 def _inserted(one: Checked, own: Pairs, payload: Pairs, terms: Terms) -> InsertedGraph:

@@ -75,7 +75,7 @@ class _Partition:
             self.counts = {name: int(value) for name, value in _hash(reply.counts).items()}
         except ValueError:
             message = (
-                f"of the statistics of partition {self.number} one is no whole number: delete it"
+                f"a statistic of partition {self.number} is no whole number: delete that field"
             )
             raise RwfError(message) from None
 

@@ -18,9 +18,9 @@ T = TypeVar("T")
 STATES: Final = tuple(StepState)
 STATE_OF: Final = {code: state for state, code in STEP_CODE.items()}
 
-UNREADABLE: Final = "a stored record is none that rwf has written"
+UNREADABLE: Final = "corrupt record: not written by rwf"
 """The message for a corrupt record, the same from server functions and client."""
-OTHER_TYPE: Final = f"{UNREADABLE}: a key of rwf has another type than it was given"
+OTHER_TYPE: Final = f"{UNREADABLE} (its key has the wrong type)"
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -10,8 +10,8 @@ from rwf.protocol.stored import PauseRecord
 
 _SUMMARIES: Final = {
     PauseReason.NO_HANDLER: "{} has no handler named {}",
-    PauseReason.INPUT_TOO_LARGE: "{} does not take an input as large as this",
-    PauseReason.INPUT_UNREADABLE: "{} cannot read what the input is made of",
+    PauseReason.INPUT_TOO_LARGE: "the input is larger than max_input of {}",
+    PauseReason.INPUT_UNREADABLE: "{} cannot read the input, or a result that it refers to",
 }
 
 

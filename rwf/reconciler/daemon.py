@@ -60,7 +60,7 @@ _MOST_AT_ONCE: Final = 500
 _MEMBERSHIP: Final = -1
 # The pause after an error that nobody has foreseen, in seconds.
 _AFTER_FAILURE: Final = 1.0
-_UNEXPECTED: Final = "an unexpected error; it is tried again"
+_UNEXPECTED: Final = "unexpected error; trying again"
 
 
 @dataclass(slots=True)
@@ -379,10 +379,10 @@ class Reconciler:
             partition.swept = time.monotonic()
         for report in mended:
             kinds = sorted({repair.kind for repair in report.repairs})
-            _log.info("workflow %s: mended %s", report.workflow_id, ", ".join(kinds))
+            _log.info("workflow %s: repaired %s", report.workflow_id, ", ".join(kinds))
         if tidied:
             found = ", ".join(f"{count} {kind}" for kind, count in sorted(tidied.items()))
-            _log.info("partition %d: mended %s", partition.number, found)
+            _log.info("partition %d: repaired %s", partition.number, found)
 
     # --- callbacks
 

@@ -137,7 +137,9 @@ class _Rebuild:
         self._workflows += 1
         if version != str(SEMANTICS_VERSION):
             known = version != NO_VERSION
-            self._fail(workflow_id, f"it follows semantics {version}" if known else UNREADABLE)
+            self._fail(
+                workflow_id, f"unsupported semantics version {version}" if known else UNREADABLE
+            )
             return
         found = yield from catch_errors(reconcile(self._ctx, workflow_id))
         if isinstance(found, NotFound):
@@ -170,6 +172,4 @@ class _Rebuild:
 
 def _reason(error: Exception) -> str:
     """Only our own messages are sure to quote nothing that was stored."""
-    return (
-        str(error) if isinstance(error, RwfError) else f"it cannot be read: {type(error).__name__}"
-    )
+    return str(error) if isinstance(error, RwfError) else f"unreadable: {type(error).__name__}"

@@ -126,7 +126,10 @@ def _told_again(
 
 
 def _refusal(ctx: OpContext, workflow_id: str, version: int) -> Op[CommandRejected]:
-    reason, message = Reason.UNSUPPORTED_SEMANTICS, f"the workflow follows semantics {version}"
+    reason, message = (
+        Reason.UNSUPPORTED_SEMANTICS,
+        f"the workflow follows semantics version {version}",
+    )
     entry = RecordEvidence("reconcile", reason, new_call_id(), message, b"{}")
     noted = yield from ask(ctx.workflow_keys(workflow_id), entry)
     return CommandRejected(

@@ -69,7 +69,9 @@ class Refusals:
         if not isinstance(error, errors.NoPermissionError):
             return PAUSE
         if not self._told:
-            _log.warning("no hints, which only delays: the user lacks a right: %s", error)
+            _log.warning(
+                "no hints, so changes are noticed later: the user lacks a right: %s", error
+            )
         self._told = True
         return _PAUSE_REFUSED
 

@@ -260,7 +260,7 @@ class Session:
                 raise self._not_loaded()
             if time.monotonic() >= deadline:
                 raise StoreUnavailable(
-                    f"library {self.library.name} vanishes whenever it is loaded"
+                    f"library {self.library.name} is gone each time after it was loaded"
                 )
             # Where the library is gone, the records may be too; and an earlier try may have run.
             if self.keys.partitions and call.function not in _OPENING:

@@ -127,7 +127,11 @@ class Completer:
             try:
                 filled = await self._runtime.run(fill_in(self._runtime.ctx, lacking))
             except Exception as error:
-                _log.warning("%d steps go back, their inputs not read: %s", len(lacking), error)
+                _log.warning(
+                    "%d steps are given back: their inputs could not be read: %s",
+                    len(lacking),
+                    error,
+                )
             finally:
                 self._inflight.on_the_way -= len(lacking)
             for claim in filled:
@@ -230,7 +234,11 @@ class Completer:
             if self._is_away(buffer, error):
                 buffer.back.extendleft((claim, reason) for claim in reversed(claims))
                 return
-            _log.warning("%d steps go back when their leases end: %s", len(claims), error)
+            _log.warning(
+                "%d steps could not be given back, and stay leased until their leases end: %s",
+                len(claims),
+                error,
+            )
 
 
 def _log_refusal(claim: ClaimedStep, refusal: CommandRejected) -> None:

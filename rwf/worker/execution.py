@@ -120,7 +120,7 @@ class Execution:
         self._abandoned = True
         if self.left_behind:
             _log.warning(
-                "the handler %r of %s goes on after its cancellation, and is left behind",
+                "the handler %r of %s goes on after its cancellation, and is abandoned",
                 self.context.claim.worker,
                 self.name,
             )
@@ -200,7 +200,7 @@ class Execution:
     def _begin_now(self) -> None:
         """A plain handler that has found no thread begins no more."""
         if self._job is not None and self._threads.withdraw(self._job):
-            _log.warning("%s goes back: no thread was free for it", self.name)
+            _log.warning("%s is given back: no thread was free for it", self.name)
             self._finish(None)
             self._cancel()
 

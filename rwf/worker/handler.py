@@ -112,7 +112,7 @@ class Handler:
         if given is None and not any(field.required for field in self._fields):
             return {}
         if not isinstance(given, dict):
-            raise Fail("the input is not valid: it is no object, whose fields could be passed")
+            raise Fail("the input is not valid: it is not an object with fields to pass")
         missing = [
             field.name for field in self._fields if field.required and field.name not in given
         ]

@@ -113,7 +113,7 @@ class Heartbeat:
                 else:
                     self._beat([asked.execution.context.claim for asked in self._waiting])
             except Exception:
-                _log.exception("heartbeats go on after an error that was not expected")
+                _log.exception("unexpected error; heartbeats go on")
                 time.sleep(PAUSE)
         self._beside.close()
         self._hear(0.0)
@@ -209,7 +209,7 @@ class Heartbeat:
         """In the loop: one that has reported meanwhile has lost nothing."""
         execution = self._inflight.running.get(key_of(claim))
         if execution is not None and not execution.stopped:
-            _log.warning("the lease of %s, is lost", execution.name)
+            _log.warning("lost the lease of %s", execution.name)
             execution.lose()
 
     def _soon(self, call: Callable[[ClaimedStep], None], claim: ClaimedStep) -> None:

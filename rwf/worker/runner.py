@@ -145,7 +145,7 @@ class Runner:
             return
         if not self.inflight.begins(claim):
             _log.warning(
-                "step %s of %s, attempt %d, was handed over a second time, and runs once",
+                "step %s of %s, attempt %d, was received twice, and runs once",
                 claim.step,
                 claim.workflow_id,
                 claim.attempt,
@@ -167,8 +167,8 @@ class Runner:
         if claim.worker not in self._unknown and len(self._unknown) < _NAMES_WARNED_OF:
             self._unknown.add(claim.worker)
             _log.warning(
-                "this worker has no handler named %r, which step %s of %s asks for: such steps are"
-                " given back for a while",
+                "this worker has no handler named %r, which step %s of %s needs: such steps are"
+                " given back, to be claimed again after a pause",
                 claim.worker,
                 claim.step,
                 claim.workflow_id,
@@ -218,7 +218,9 @@ class Runner:
         if inflight.unreported:
             _log.error("%d outcomes could not be reported", inflight.unreported)
         if back := sum(len(buffer.back) for buffer in inflight.buffers):
-            _log.warning("%d steps go back when their leases end", back)
+            _log.warning(
+                "%d steps could not be given back, and stay leased until their leases end", back
+            )
 
 
 async def kept_going(loop: Callable[[], Awaitable[object]]) -> None:
@@ -229,7 +231,7 @@ async def kept_going(loop: Callable[[], Awaitable[object]]) -> None:
         try:
             await loop()
         except Exception:
-            _log.exception("the worker goes on after an error that was not expected")
+            _log.exception("unexpected error; the worker goes on")
         if time.monotonic() - begun > _LONGEST_PAUSE:
             pause = _FIRST_PAUSE
         await asyncio.sleep(pause)

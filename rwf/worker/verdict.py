@@ -159,7 +159,7 @@ def instead_of_wait(claim: ClaimedStep, refusal: CommandRejected) -> Completion 
         return None
     bad = refusal.reason_code is Reason.INVALID_ARGUMENT
     status = CompletionStatus.FAILED if bad else CompletionStatus.RETRYABLE
-    return _completion(claim, status, summary=f"it may not wait: {refusal}")
+    return _completion(claim, status, summary=f"the wait was refused: {refusal}")
 
 
 def _completion(

@@ -92,7 +92,7 @@ class Watchdog:
         while not self._alive.wait(_EVERY) and not self._stopped.is_set():
             self._end_if_overdue()
         self.blocked = None
-        _log.warning("the event loop goes on after %.1f s", time.monotonic() - since)
+        _log.warning("the event loop runs again after %.1f s", time.monotonic() - since)
 
     def _end_if_overdue(self) -> None:
         """Gives back what runs when the loop does not do so by the time it should have."""
@@ -106,7 +106,11 @@ class Watchdog:
         try:
             self._beside.run(release(self._ctx, claims))
         except RwfError as error:
-            _log.warning("%d steps go back when their leases end: %s", len(claims), error)
+            _log.warning(
+                "%d steps could not be given back, and stay leased until their leases end: %s",
+                len(claims),
+                error,
+            )
         self._overdue()
 
 

@@ -268,7 +268,7 @@ class Worker:
             except Exception as error:
                 expected = isinstance(error, RwfError)
                 _log.error(
-                    "the reconciler has ended, and begins again: %s",
+                    "the reconciler has stopped, and is started again: %s",
                     error if expected else type(error).__name__,
                     exc_info=None if expected else error,
                 )

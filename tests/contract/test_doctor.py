@@ -38,7 +38,7 @@ def test_what_waits(one_client: Client, broken_on_purpose: None) -> None:
     one_client.list()
     assert found(one_client, "sweep") == "ok: no open workflow"
     assert found(one_client, "ready") == "ok: no step waits to be claimed"
-    unseen = "no dispatcher was ever seen, so they hold no workflow back"
+    unseen = "no dispatcher was ever seen, so they keep no workflow from removal"
     assert found(one_client, "callbacks") == f"ok: none dead, 0 pending; {unseen}"
     view = one_client.insert(flow("a"))
     assert found(one_client, "sweep") == "warning: 1 open workflow, and no sweep ever"

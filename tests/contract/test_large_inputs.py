@@ -230,7 +230,7 @@ def test_an_input_that_cannot_be_read_is_given_back_uncounted(
     raw(client).hset(own_key(view_id, "p"), field, "no json")
     found = client.claim(["late"], worker_id="w", limit=5)
     assert [held.workflow_id for held in found] == [other]
-    assert f"step last of {view_id} was passed over" in caplog.text
+    assert f"step last of {view_id} was skipped" in caplog.text
     step = client.step(view_id, "s0")
     why = client.explain_step(view_id, "last")
     assert (why.state, why.blockers[0].code) == ("retryable", "input_unreadable")

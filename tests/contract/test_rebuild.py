@@ -415,4 +415,4 @@ def test_on_the_command_line(
     raw(one_client).hset(own_key(view.id), "a", "nonsense")
     failed = cli("rebuild")
     assert failed.exit_code == 1
-    assert f"failed  {view.id}  a stored record is none that rwf has written\n" in failed.stdout
+    assert f"failed  {view.id}  corrupt record: not written by rwf\n" in failed.stdout

@@ -632,7 +632,7 @@ def test_the_command(one_client: Client, one_server: AnyServer) -> None:
     messages = [one["message"] for one in told if one["level"] == "info"]
     assert messages == [
         "looks after partitions (1): 0",
-        f"workflow {view.id}: mended ready_entry_missing",
+        f"workflow {view.id}: repaired ready_entry_missing",
     ]
 
 

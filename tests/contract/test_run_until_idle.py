@@ -307,7 +307,7 @@ def test_a_wait_that_cannot_be_is_a_failure(fake_client: Client) -> None:
     fake_client.insert(flow("a"))
     (ran,) = run_until_idle(fake_client, handlers_of(work=waiting))
     assert ran.outcome == "failed"
-    assert "it may not wait: " in str(ran.summary)
+    assert "the wait was refused: " in str(ran.summary)
 
 
 def test_within_bounds_how_much_time_passes(fake_client: Client) -> None:

@@ -422,7 +422,7 @@ def test_a_wait_that_cannot_be_fails(one_client: Client, one_server: AnyServer) 
     run_to_end(worker, one_client, view.id)
     [row] = one_client.results(view.id)
     assert row.status == "failed"
-    assert (row.summary or "").startswith("it may not wait: invalid_argument")
+    assert (row.summary or "").startswith("the wait was refused: invalid_argument")
 
 
 def test_a_wait_under_a_cancel_request_is_cancelled(

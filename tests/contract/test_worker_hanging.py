@@ -160,7 +160,7 @@ def test_a_coroutine_that_swallows_its_cancellation_is_left_behind(
         over.set()
         until(lambda: worker.health.abandoned == 0, what="the end of the first")
     assert [row.summary for row in one_client.results(view.id)] == ["timed out after 0.2 s", None]
-    assert any("is left behind" in one.getMessage() for one in caplog.records)
+    assert any("is abandoned" in one.getMessage() for one in caplog.records)
 
 
 def test_what_a_cancelled_coroutine_returns_in_time_counts(

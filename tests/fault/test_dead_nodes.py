@@ -325,8 +325,8 @@ def test_it_is_logged_once(
                 client.list()
         until(lambda: client.list().unreachable == (), what="all partitions", timeout=30)
     said = [record.getMessage() for record in caplog.records if record.name == "rwf"]
-    assert len([text for text in said if "not reached" in text]) == 1
-    assert len([text for text in said if "reached again" in text]) == 1
+    assert len([text for text in said if "unreachable" in text]) == 1
+    assert len([text for text in said if "reachable again" in text]) == 1
 
 
 def test_where_none_answers_that_is_an_error(partial_cluster: Cluster) -> None:

@@ -78,7 +78,7 @@ def test_nothing_new_is_taken_in(
             command()
     assert states(client, full.open) == "a=available b=pending"
     # The only partition there is answers, and no other is there to be served.
-    assert client._ctx.keys.partitions > 1 or "not reached" not in caplog.text
+    assert client._ctx.keys.partitions > 1 or "unreachable" not in caplog.text
 
 
 def test_prune_frees(client: Client, full: Full) -> None:

@@ -180,7 +180,7 @@ def test_a_step_that_runs_or_will_run_again() -> None:
 
 @pytest.mark.parametrize(
     ("swallowed_by", "more"),
-    [(None, ""), ("s/1", "; s/1 swallows the next one without a dedupe_key of its own")],
+    [(None, ""), ("s/1", "; without a dedupe_key of its own it would be a duplicate of s/1")],
 )
 def test_a_step_that_waits_for_a_signal(swallowed_by: str | None, more: str) -> None:
     wait = Wait.parse(b"1,w,17000000001234560007,,,,,,,,|go|order%205").view("0-x", "a")
@@ -196,7 +196,7 @@ def test_a_step_that_waits_for_a_signal(swallowed_by: str | None, more: str) -> 
     assert found.summary == f"waits for signal go, correlation key 'order 5'{more}"
     assert (found.code, found.details) == ("waiting_on_signal", details)
     (found,) = blocked(step("a", "t", cause="t"), wait=known)
-    assert (found.code, found.summary) == ("expired_wait", "its wait has expired")
+    assert (found.code, found.summary) == ("expired_wait", "no signal came before its deadline")
     assert found.details == details
     assert blocked(step("a", "t", cause="t"))[0].details == {}
 
@@ -204,8 +204,12 @@ def test_a_step_that_waits_for_a_signal(swallowed_by: str | None, more: str) -> 
 def test_a_step_that_has_ended() -> None:
     assert blocked(step("a", "c", cause="c")) == []
     assert blocked(step("a", "x", cause="o")) == []
-    assert code_and_summary(blocked(step("a", "f"))) == [("step_failed", "it has failed")]
-    assert code_and_summary(blocked(step("a", "d"))) == [("step_failed", "it has discarded")]
+    assert code_and_summary(blocked(step("a", "f"))) == [
+        ("step_failed", "it was reported as failed")
+    ]
+    assert code_and_summary(blocked(step("a", "d"))) == [
+        ("step_failed", "it was given up, or has no attempt left")
+    ]
     (found,) = blocked(step("a", "x", cause="d"), step("x", "f"), step("y", "f"))
     assert (found.code, found.summary) == (
         "cancelled_by_dependency",

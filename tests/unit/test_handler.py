@@ -149,7 +149,7 @@ def test_an_input_that_is_not_valid_fails_without_showing_it(input: Any, message
 
 
 @pytest.mark.parametrize(
-    ("input", "message"), [([1], "it is no object"), ({"a": 1}, "it has no field 'b'")]
+    ("input", "message"), [([1], "it is not an object"), ({"a": 1}, "it has no field 'b'")]
 )
 def test_fields_that_are_not_there(input: Any, message: str) -> None:
     def take(a: Any, b: Any) -> None:

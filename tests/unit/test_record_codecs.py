@@ -179,7 +179,7 @@ def test_what_is_no_such_record_is_refused(declared: type[Record]) -> None:
     for text in ("\x00" * 3, ""):
         with pytest.raises(RecordUnreadable):
             declared.parse(text.encode())
-        with pytest.raises(lupa.LuaError, match="a stored record is none"):
+        with pytest.raises(lupa.LuaError, match="corrupt record"):
             CODEC[f"read_{declared.layout.name}"](text)
 
 

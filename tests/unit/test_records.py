@@ -108,7 +108,7 @@ def test_long_lists_are_stored_in_chunks_of_200() -> None:
 def test_what_cannot_be_read_has_an_error_of_its_own() -> None:
     number = stored.reading(int)
     assert number("7") == 7
-    with pytest.raises(RecordUnreadable, match="a stored record is none that rwf has written"):
+    with pytest.raises(RecordUnreadable, match="corrupt record"):
         number("x")
 
 
