@@ -1,4 +1,4 @@
-"""Servers that cannot serve, that rwf must not run on, or that come back (issue 2, point 5)."""
+"""Servers that cannot serve, that rwf must not run on, or that come back."""
 
 from __future__ import annotations
 
