@@ -83,7 +83,7 @@ class NotFound(RwfError):
 
 
 class NotIdle(RwfError):
-    """``rwf.testing.run_until_idle`` has run as many steps as it may, and more are to run."""
+    """``rwf.testing.run_until_idle`` has reached its limit with steps still to run."""
 
 
 class RecordUnreadable(RwfError):

@@ -1,4 +1,4 @@
-"""Commands on workflows: inserting, ending and mending them, and the signals that they wait for."""
+"""Commands on workflows: inserting, ending and recovering them, and signals."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class AsyncCommands(AsyncBase):
     async def withdraw_signal(
         self, signal_id: str, *, actor: str | None = None, reason: str | None = None
     ) -> SignalView:
-        """Takes a signal back that no wait has consumed; returns it as it was, ``withdrawn``.
+        """Removes a signal that no wait has consumed; returns it, with status ``withdrawn``.
 
         ``signal_id`` is the ``id`` of a SignalView. The signal is removed for good, and its dedupe
         key is free: the next delivery under it is a new signal. Who and why stay as evidence, in

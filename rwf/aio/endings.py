@@ -1,6 +1,6 @@
 """Wakes whoever waits for the end of a workflow.
 
-However many wait on a client, one listener hears the hints for all of them, while anybody waits.
+One listener receives the hints for all waits of a client, and runs only while there are any.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Operations on a whole namespace, and repairs: what daemons and operators do."""
+"""Operations on a whole namespace, and repairs, for daemons and operators."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AsyncOperations(AsyncBase):
         return await self._store.drive(diagnose.migrate(self._session))
 
     async def doctor(self) -> DoctorReport:
-        """Checks the server, the user's rights and what waits, and reports what is wrong; changes
+        """Checks the server, the user's rights and waiting work, and reports what is wrong; changes
         nothing.
 
         A misconfigured server is reported, not raised; one that does not answer raises
@@ -50,12 +50,12 @@ class AsyncOperations(AsyncBase):
 
         Works while others do, in bounded calls; it can be stopped at any time and run again.
         ``progress`` is called with a :class:`~rwf.RebuildProgress` now and then. A workflow that
-        cannot be read is named in the report, and holds up no other.
+        cannot be read is named in the report; all others are restored.
         """
         return await self._run(rebuild.rebuild(self._ctx, progress))
 
     async def prune(self, *, progress: Progress | None = None) -> PruneReport:
-        """Removes finished workflows after their retention, and signals that no workflow took
+        """Removes finished workflows after their retention, and signals that no workflow consumed
         within 7 days (contract §6).
 
         If callbacks have ever been dispatched in the namespace, a workflow stays until each of its
@@ -79,9 +79,8 @@ class AsyncOperations(AsyncBase):
         Up to 100 callbacks are handled at once; those of one workflow in order, each once the one
         before it is delivered or dead. A callback counts as delivered when the handler returns, and
         as failed when it raises; it then comes again after a backoff, and is dead after 20
-        failures. ``lease`` is for how many seconds no other dispatcher takes it. When a handler
-        takes longer, or its process dies, the callback comes again, so a handler must be safe to
-        repeat.
+        failures. For ``lease`` seconds no other dispatcher takes it. When a handler takes longer,
+        or its process dies, the callback comes again, so a handler must be safe to repeat.
 
         A plain handler is called in a thread. A coroutine function runs in the event loop, and is
         cancelled at the end of its lease.
@@ -91,7 +90,7 @@ class AsyncOperations(AsyncBase):
         return dispatch.report()
 
     async def resend_callback(self, callback_id: str, *, actor: str | None = None) -> CallbackView:
-        """Sends a callback once more that is dead or delivered; its attempts count from 0 again.
+        """Sends a dead or delivered callback once more; its attempts count from 0 again.
 
         ``callback_id`` is that of :meth:`callbacks` or of an envelope. Raises CommandRejected:
         ``illegal_transition`` for one that is still to be delivered.

@@ -45,8 +45,8 @@ class AsyncReads(AsyncBase):
         """Waits until a workflow has ended, however it did, and returns it as it is then.
 
         ``timeout`` is in seconds, None for ever; raises TimeoutError when it has passed. A hint
-        wakes it at once; without hints it looks about once a second. While it sleeps it takes no
-        connection from the pool; one for hints is shared by all waits of the client. Raises
+        wakes it at once; without hints it polls about once a second. Meanwhile it takes no
+        connection from the pool; all waits of the client share one for hints. Raises
         NotFound, also when the workflow is removed meanwhile.
         """
         pauses = waiting.pauses(workflow_id, waiting.checked_timeout(timeout))
@@ -113,7 +113,7 @@ class AsyncReads(AsyncBase):
         """The records of accepted, refused and repeated commands, oldest first (contract §11).
 
         Without an id, of what concerns no workflow: commands on unknown ones, and signals that came
-        again while nobody had taken them.
+        again before a workflow consumed them.
         """
         return await self._run(reads.evidence(self._ctx, workflow_id, step))
 
@@ -134,8 +134,7 @@ class AsyncReads(AsyncBase):
         A topic is a signal's name and a correlation key: with both it is that one alone, else all
         that match, in no order among themselves. ``status`` is unmatched, ambiguous, late or
         recorded. A filter that matches little may end a page early, with a ``cursor`` to go on
-        from. A signal that is kept all the while is listed; one that comes or goes meanwhile may
-        be.
+        from. A signal that comes or goes during the listing may be missing from it.
         """
         return await self._run(
             kept.list_signals(self._ctx, signal, correlation_key, status, cursor)

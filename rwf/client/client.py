@@ -44,11 +44,11 @@ class Client(Commands, Execution, Reads, Operations):
         """A client for ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://``,
         ``redis+sentinel://host:port,host:port/service`` or ``embedded:///folder``.
 
-        ``durability`` says what must have a write before it is acknowledged: ``server``, ``aof``
-        (WAITAOF) or ``replicas:N`` (WAIT). ``partitions`` is how many the namespace gets when it is
-        created; if it exists with another number, NamespaceMismatch is raised. ``max_payload`` is
-        in bytes, as is ``max_input``: how large the input of a claimed step may be with the results
-        that it refers to.
+        ``durability`` says where a write must be stored before it is acknowledged: ``server``,
+        ``aof`` (WAITAOF) or ``replicas:N`` (WAIT). ``partitions`` is the number that the namespace
+        gets when it is created; if it exists with another, NamespaceMismatch is raised.
+        ``max_payload`` is in bytes, as is ``max_input``: how large the input of a claimed step may
+        be with the results that it refers to.
 
         ``max_connections`` is how many connections the client has at most, to each node of a
         cluster; a call waits for a free one. ``socket_timeout`` is in seconds, for that, for

@@ -1,5 +1,5 @@
 # Made of rwf/aio/execution.py by tools/blocking.py: do not edit.
-"""Executing steps: claiming them, reporting how they ended, having them wait."""
+"""Executing steps: claiming them, reporting how they ended, waiting for signals."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Execution(Base):
     def heartbeat(
         self, claimed: Iterable[ClaimedStep], *, lease: float | timedelta = 30.0
     ) -> HeartbeatReport:
-        """Extends leases to end ``lease`` seconds from now; tells which are lost, and of which the
-        workflow is asked to end (contract §8).
+        """Extends leases to end ``lease`` seconds from now; reports which are lost, and which
+        belong to a workflow with a cancel request (contract §8).
         """
         return self._run(claims.heartbeat(self._ctx, claimed, lease))
 
     def release(self, claimed: Iterable[ClaimedStep]) -> int:
         """Gives steps back that were not begun, without counting the attempt; returns how many of
-        the leases still stood."""
+        the leases were still valid."""
         return self._run(claims.release(self._ctx, claimed))
 
     def complete_step(
@@ -70,7 +70,7 @@ class Execution(Base):
         without it, ``force`` completes an executing step. ``command_id`` makes a repetition of this
         command a duplicate. ``count=False``, for retryable without a payload, makes the step run
         again without counting an attempt (polling): only the latest such report is kept.
-        ``traceback`` is the text of an exception's; its last 16 KiB are kept, in ``ResultView``.
+        ``traceback`` is an exception's, as text; its last 16 KiB are kept, in ``ResultView``.
         Raises CommandRejected.
         """
         item = Completion(

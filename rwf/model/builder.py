@@ -32,8 +32,8 @@ class Workflow:
     ``name`` matches ``[A-Za-z0-9._-]{1,128}``; ``context`` is any JSON value that the workflow
     carries for its readers; ``definition_version`` is an integer from 0 to 2**53-1.
 
-    What a value alone shows to be wrong is refused when it is given, the rest by :meth:`compile`,
-    all as :class:`WorkflowInvalid`. Here: ``workflow_name_required``, ``invalid_name``,
+    A value that is wrong by itself is refused at once, everything else by :meth:`compile`, all
+    as :class:`WorkflowInvalid`. The constructor: ``workflow_name_required``, ``invalid_name``,
     ``invalid_step_definition`` for the version, and for the context ``non_serializable_payload``,
     ``reserved_key`` and ``payload_too_large``.
 
@@ -77,8 +77,8 @@ class Workflow:
         """Adds a step, and returns this workflow.
 
         - ``name``, ``queue``: match ``[A-Za-z0-9._-]{1,128}``.
-        - ``worker``: what runs it: 1 to 256 characters without control characters, or a registered
-          handler (an object whose ``rwf_worker`` is such a name).
+        - ``worker``: the name of its handler: 1 to 256 characters without control characters, or a
+          registered handler (an object whose ``rwf_worker`` is such a name).
         - ``input``: a JSON value, in which :func:`result` may stand anywhere; None for none.
         - ``context``: a JSON value that explains the step to readers; None for none.
         - ``deps``: names of steps that it waits for, over ``cancel`` edges, present or yet to add.
@@ -114,8 +114,8 @@ class Workflow:
     ) -> Workflow:
         """Makes ``child`` wait for ``parent``, and returns this workflow.
 
-        ``policy`` says what a parent that ends other than completed does: ``cancel`` cancels the
-        child, ``continue`` releases it. Both steps may be added later. Raises
+        ``policy``: when the parent ends other than completed, ``cancel`` cancels the child, and
+        ``continue`` releases it. Both steps may be added later. Raises
         :class:`WorkflowInvalid`: ``invalid_name``, ``self_loop``, ``invalid_step_definition``.
         """
         parent = checked_name(parent, "an edge's parent")

@@ -1,4 +1,4 @@
-"""The definition of one step: what a user wrote, checked as far as a step alone can be judged."""
+"""The definition of one step, with all checks that need no other step."""
 
 from __future__ import annotations
 
@@ -155,8 +155,8 @@ _FIELDS: Final = inspect.signature(StepDef).parameters.keys()
 def with_parameters_of(
     make: Callable[P, Any],
 ) -> Callable[[Callable[..., T]], Callable[Concatenate[Any, P], T]]:
-    """Declares a method that passes its arguments on to ``make`` as one with the same parameters,
-    which are so listed once."""
+    """Gives a method that passes its arguments on to ``make`` the parameters of ``make``, so that
+    they are listed once."""
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
 
     def declared(method: Callable[..., T]) -> Callable[Concatenate[Any, P], T]:

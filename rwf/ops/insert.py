@@ -174,14 +174,14 @@ class Checked:
     key: str | None
 
     def size(self) -> Size:
-        """What it adds to a call. Of edges these are those to its first steps, and a read."""
+        """Its items, bytes and edges in a call: edges to its first steps, and one more for a read."""
         pairs = [*self.fields.own, *self.fields.payload]
         edges = sum(not step.parents for step in self.graph.steps) + 1
         return Size(len(pairs), sum(len(name) + len(value) for name, value in pairs), edges)
 
 
 def _checked(ctx: OpContext, workflow: Workflow, key: str | None) -> Checked:
-    """What an insert was given, validated."""
+    """The arguments of an insert, validated."""
     if not isinstance(workflow, Workflow):
         raise invalid("insert", "insert takes a Workflow")
     key = checked_text(key, "key", "insert")
@@ -427,7 +427,7 @@ def _put(
 
 
 def _inserted(one: Checked, own: Pairs, payload: Pairs, terms: Terms) -> InsertedGraph:
-    """What a call is told of a graph, of which it has these fields."""
+    """The argument of a call for one graph, whose fields these are."""
     return InsertedGraph(
         staged=False,
         own_count=len(one.fields.own),

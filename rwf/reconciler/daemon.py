@@ -3,10 +3,10 @@
 - *Ticks* carry out what is due. A partition is asked once an interval, or sooner when its timers
   say so; nothing more is sent when nothing is due.
 - *Sweeps*, one of open workflows and one of ended ones, audit a page of a partition's listing at a
-  time, paced so that a round takes the sweep interval, and never faster than costs little: the
-  rounds of a large fleet take longer instead.
-- *Callbacks*, if there is a handler, are handed over each interval, and at once when a hint tells
-  that a workflow has ended; many at the same time.
+  time, paced so that a round takes the sweep interval, or longer where that would cost the server
+  too much.
+- *Callbacks*, if there is a handler, are delivered each interval, and at once when a hint says that
+  a workflow has ended; many at the same time.
 
 Daemons share the partitions by rank among those that were seen lately. That is for economy only:
 whatever two do at once is done once.
@@ -91,16 +91,16 @@ class _Partition:
 
 
 class Reconciler:
-    """Keeps a namespace going, whatever dies: see contract §10.
+    """Carries out due work, and repairs what crashes have left half done: see contract §10.
 
-    ``interval`` is for how many seconds at most what is due waits, ``sweep_interval`` in how many
-    all open workflows are looked at. ``callbacks`` is a handler as ``dispatch_callbacks`` takes it,
-    such as a :class:`rwf.Webhook`, and ``concurrency`` how many callbacks it has at work at once,
-    from 1 to 500; without a handler, callbacks stay where they are. Raises
-    CommandRejected (``invalid_argument``) for bad options, and TypeError for what is no client.
+    ``interval`` is the time between ticks, the longest that due work waits; ``sweep_interval`` the
+    time in which all open workflows are checked once. ``callbacks`` is a handler as
+    ``dispatch_callbacks`` takes it, such as a :class:`rwf.Webhook`; up to ``concurrency`` callbacks
+    (1 to 500) are handled at once. Without a handler, callbacks stay in the outbox. Raises
+    CommandRejected (``invalid_argument``) for bad options, and TypeError without a client.
 
-    :meth:`run` blocks, :meth:`serve` is awaited; one of them, once. :meth:`tick` and :meth:`sweep`
-    do by hand what they do over and over.
+    Call :meth:`run`, which blocks, or await :meth:`serve`, once. :meth:`tick` and :meth:`sweep` do
+    one round by hand.
     """
 
     def __init__(
@@ -168,8 +168,8 @@ class Reconciler:
     async def serve(self) -> None:
         """Runs the daemon in a loop that runs already, without signal handlers.
 
-        While the server is away it goes on trying; what else is wrong with it when this begins is
-        raised (StoreMisconfigured, NamespaceMismatch).
+        While the server is unreachable it goes on trying; other faults at the start are raised
+        (StoreMisconfigured, NamespaceMismatch).
         """
         self._loop = asyncio.get_running_loop()
         await self._begin()
@@ -185,7 +185,7 @@ class Reconciler:
                 await self._runtime.run(op)
 
     def stop(self) -> None:
-        """Has it end soon; from any thread, and at any time."""
+        """Makes it end soon; from any thread, and at any time."""
         if self._loop is None:
             self._stopping.set()
         else:

@@ -17,9 +17,9 @@ _FAKE_LEASE: Final = timedelta(seconds=30)
 def current_step() -> StepContext | None:
     """The context of the handler that runs here; None outside of handlers.
 
-    It is a context variable: handlers of coroutine and plain functions have it, their middleware,
-    and the asyncio tasks that they make; a thread that a handler starts has it where it is run in a
-    copy of the handler's context (``asyncio.to_thread`` does so).
+    It is a context variable, set for plain and coroutine handlers, their middleware, and the
+    asyncio tasks that they make. A thread that a handler starts has it only if it runs in a copy of
+    the handler's context, as ``asyncio.to_thread`` does.
     """
     return _current.get()
 
@@ -136,15 +136,15 @@ class StepContext:
         return self._lost
 
     def heartbeat(self) -> Any:
-        """Extends the lease now, beside the worker's own heartbeats; tells whether it still stands.
+        """Extends the lease now, beside the worker's own heartbeats; returns whether it is valid.
 
         In a coroutine function it is awaited; in a plain one it blocks and returns the bool. While
-        the server is away it waits and tries again, until the lease has passed: then it is False.
+        the server is unreachable it tries again until the lease has passed, and then returns False.
         """
         return self._beat(self)
 
     def _becomes_current(self) -> None:
-        """Makes it what :func:`current_step` tells in the present context."""
+        """Makes :func:`current_step` return it in the present context."""
         _current.set(self)
 
     def _begins(self) -> None:
@@ -160,7 +160,7 @@ class StepContext:
 
 
 def told(stands: bool) -> Any:
-    """The answer to a heartbeat that is known already: awaitable where an event loop runs."""
+    """The result of a heartbeat, when it is known already: awaitable where an event loop runs."""
     return stands if asyncio._get_running_loop() is None else _awaited(stands)
 
 

@@ -1,4 +1,4 @@
-"""The registry of handlers, by the worker names that steps ask for."""
+"""The registry of handlers, by worker name."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Handlers:
     def step(self, name: str) -> Callable[[F], F]:
         """Registers a function as the handler of the steps whose ``worker`` has this name.
 
-        ``async def`` runs in the event loop, a plain function in a thread; what it returns is
-        awaited if it can be. Each parameter receives the field of its name of the step's input, a
-        single one the whole input when that has no such field; types are validated by pydantic, and
-        a parameter with a default may be missing. One that is annotated with :class:`StepContext`
-        receives that. What is returned is the step's result; an exception, whichever it is, has the
-        step run again, unless it is, or is a group that holds, one of the outcomes ``Fail``,
-        ``Discard``, ``Cancel``, ``Retry`` and ``Await``. The function itself is returned, and
-        ``Workflow.add`` takes it as ``worker=``. Raises ValueError for a name that is taken,
-        TypeError for a signature that cannot be filled.
+        ``async def`` runs in the event loop, a plain function in a thread; if it returns an
+        awaitable, that is awaited. Each parameter receives the input's field of the same name; a
+        single parameter receives the whole input when that has no such field. Types are validated
+        by pydantic, and a parameter with a default may be missing from the input. A parameter that
+        is annotated with :class:`StepContext` receives the context. The return value is the step's
+        result. Any exception makes the step run again, except the outcomes ``Fail``, ``Discard``,
+        ``Cancel``, ``Retry`` and ``Await``, alone or in an exception group. The function itself is
+        returned, and ``Workflow.add`` takes it as ``worker=``. Raises ValueError for a name that is
+        taken, TypeError for a signature that cannot be filled.
         """
 
         def register(function: F) -> F:
@@ -60,7 +60,7 @@ class Handlers:
         return register
 
     def middleware(self, function: M) -> M:
-        """Has a generator function run around every handler, also around those registered before.
+        """Registers a generator function to run around every handler, earlier ones included.
 
         It takes the :class:`StepContext` and yields once, where the handler runs::
 
@@ -72,10 +72,10 @@ class Handlers:
                 finally:
                     print(ctx.step, time.monotonic() - begun)
 
-        What the handler raises is raised at the ``yield``: an outcome such as ``Fail`` too. Another
-        exception that is raised instead counts in its place; one that is swallowed counts all the
-        same. What is raised before the ``yield`` is the outcome of a handler that never ran. The
-        input is validated before, and the result after. The step's timeout includes middleware.
+        The handler's exception is raised at the ``yield``, outcomes such as ``Fail`` included. The
+        middleware may raise another one in its place; swallowing it changes nothing. An exception
+        before the ``yield`` is the outcome of the step, and the handler does not run. The input is
+        validated before, and the result after. The step's timeout includes middleware.
 
         An async generator runs in the event loop. A plain one runs where the handler does: in the
         thread of a plain function, so that one session or connection may serve both, and in the

@@ -1,7 +1,7 @@
-"""Middleware: what runs around every handler.
+"""Middleware: code that runs around every handler.
 
 A middleware is a generator function with one ``yield``, like a context manager's or a pytest
-fixture's: what stands before it runs before the handler, what stands behind it after, and the
+fixture's: the code before it runs before the handler, the code after it afterwards, and the
 handler's exception is raised at it. An async generator runs in the event loop, a plain one where
 the handler runs: in its thread, or in the loop for a coroutine function.
 """

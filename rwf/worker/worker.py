@@ -1,4 +1,4 @@
-"""The worker: claims steps of its queues, runs their handlers, and reports what came of them."""
+"""The worker: claims steps of its queues, runs their handlers, and reports the outcomes."""
 
 from __future__ import annotations
 
@@ -45,9 +45,13 @@ _LONGEST_PAUSE: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a worker does: steps that run, outcomes not reported yet, how many attempts ended since
-    it was started, what is wrong (its server is away, a call has failed, its threads hang, its
-    event loop is blocked), if anything is, and how many handlers go on after their attempts."""
+    """The condition of a worker.
+
+    ``running`` counts steps, ``unreported`` outcomes that are still to be reported, ``ended`` the
+    attempts since it was started, and ``abandoned`` the handlers that go on after their attempts.
+    ``error`` says what is wrong, if anything: its server is unreachable, a call has failed, its
+    threads hang, or its event loop is blocked.
+    """
 
     running: int
     unreported: int
@@ -59,18 +63,19 @@ class Health:
 class Worker:
     """Runs steps for users without an executor of their own (contract §8).
 
-    ``queues`` are claimed from, up to ``concurrency`` steps at once, each under a ``lease`` in
-    seconds that is extended while its handler runs. A worker that is told to end stops claiming,
-    lets running steps end for ``grace`` seconds, and gives the rest back; of these seconds it keeps
-    3, or half of a shorter time, for telling its server. With ``reconcile`` it runs a reconciler
-    beside its steps. With ``tracebacks`` that of what a handler raises is kept with the attempt
-    (``ResultView.traceback``). Without a ``client`` it works on the server of ``$RWF_URL``, else on
-    ``redis://127.0.0.1:6379/0``, in the namespace ``$RWF_NAMESPACE``, else ``rwf``.
+    It claims steps from ``queues`` and runs up to ``concurrency`` at once, each under a ``lease``
+    in seconds that is extended while its handler runs. A worker that is asked to end stops
+    claiming, lets running steps end for ``grace`` seconds, and gives the rest back; 3 of these
+    seconds, or half of a shorter time, are reserved for the last reports. With ``reconcile`` it
+    runs a reconciler beside its steps. With ``tracebacks`` the traceback of an exception that a
+    handler raises is kept with the attempt (``ResultView.traceback``). Without a ``client`` it
+    works on the server of ``$RWF_URL``, else on ``redis://127.0.0.1:6379/0``, in the namespace
+    ``$RWF_NAMESPACE``, else ``rwf``.
 
     A plain handler that goes on after its attempt (its timeout has passed, its lease is lost) keeps
     its thread, which counts as one of ``concurrency`` until it ends.
 
-    ``handlers`` is a registry that others use as well; without one it has its own.
+    ``handlers`` is a registry to share with other workers; without one it has its own.
 
     Raises CommandRejected (``invalid_argument``) for queues, a worker id or a lease that cannot be,
     and ValueError for the other options.
@@ -113,7 +118,7 @@ class Worker:
 
     @property
     def client(self) -> Client | AsyncClient:
-        """The client that it works with; without one of its own, that of the environment."""
+        """The client that it works with: its own, or one made from the environment."""
         return self._found_runtime().client
 
     @property
@@ -143,7 +148,7 @@ class Worker:
 
     @property
     def health(self) -> Health:
-        """How it does now."""
+        """Its condition now."""
         runner = self._runner
         if runner is None:
             return Health(running=0, unreported=0, ended=0, error=self._availability.error)
@@ -161,7 +166,7 @@ class Worker:
         return self._handlers.step(name)
 
     def middleware(self, function: M) -> M:
-        """Has a generator function run around each handler; see :meth:`rwf.Handlers.middleware`."""
+        """Registers a generator function as middleware; see :meth:`rwf.Handlers.middleware`."""
         return self._handlers.middleware(function)
 
     def _found_runtime(self) -> Runtime:
@@ -178,8 +183,8 @@ class Worker:
         queues: Iterable[str] | None = None,
         concurrency: int | None = None,
     ) -> None:
-        """Has it work with another client, other queues, or another number of steps at once from
-        its next start on. Raises what the constructor raises for them."""
+        """Changes its client, queues or concurrency, from its next start on. Raises what the
+        constructor raises for them."""
         if client is not None:
             self._runtime = Runtime(client)
         claimer = self._options.claimer
@@ -189,14 +194,14 @@ class Worker:
         self._options = replace(self._options, claimer=claimer, concurrency=at_once)
 
     def run(self) -> None:
-        """Works until SIGTERM or SIGINT, or until :meth:`stop`; the second signal hands back at
-        once. To be called where no event loop runs; in a thread that is not the main one, without
-        the signals.
+        """Works until SIGTERM or SIGINT, or until :meth:`stop`; a second signal gives running steps
+        back at once. To be called where no event loop runs; signals work in the main thread only.
 
-        It ends within the grace time, whatever its server and its handlers do, unless one of them
-        blocks the event loop, whose steps are then given back all the same. Raises StoreUnavailable
-        or StoreMisconfigured when there is no server to begin with; one that goes away later is
-        waited for. An AsyncClient's connections end with the event loop that this makes.
+        It ends within the grace time, whatever its server and its handlers do, except while a
+        handler blocks the event loop; its steps are given back in time even then. Raises
+        StoreUnavailable or StoreMisconfigured when there is no server at the start; one that
+        becomes unreachable later is waited for. An AsyncClient's connections end with the event
+        loop that this makes.
         """
         run_to_end(self._run())
 
@@ -209,8 +214,8 @@ class Worker:
                     await self._runtime.close()
 
     async def serve(self) -> None:
-        """Works like :meth:`run` in an event loop that runs already, without the signals; a
-        cancelled task hands back."""
+        """Works like :meth:`run` in an event loop that runs already, without the signals; when its
+        task is cancelled, it gives running steps back."""
         if self._loop is not None:
             raise RuntimeError("the worker runs already")
         self._loop = asyncio.get_running_loop()
@@ -229,7 +234,7 @@ class Worker:
             self._loop, self._stopped = None, False
 
     async def _connected(self, runtime: Runtime) -> bool:
-        """Makes the first call; false when the worker is told to end before there is an answer."""
+        """Makes the first call; false when the worker is asked to end before the reply."""
         connecting = asyncio.create_task(runtime.run(channels(runtime.ctx)))
         try:
             while not connecting.done() and not self._stopped:
@@ -243,7 +248,7 @@ class Worker:
 
     @asynccontextmanager
     async def _reconciling(self, runtime: Runtime) -> AsyncIterator[None]:
-        """Has a reconciler run beside the steps, if one is wanted."""
+        """Runs a reconciler beside the steps, if one is wanted."""
         if not self._reconcile:
             yield
             return
@@ -258,8 +263,8 @@ class Worker:
             await end_tasks([task], _CLOSING)
 
     async def _reconciled(self, runtime: Runtime) -> None:
-        """Reconciles until the worker ends; what a reconciler ends by is logged, and another one
-        begins."""
+        """Reconciles until the worker ends; an error that ends a reconciler is logged, and another
+        one is started."""
         pause = _FIRST_PAUSE
         while not self._stopped:
             self._reconciler = Reconciler(runtime.client)
@@ -277,7 +282,7 @@ class Worker:
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     def stop(self) -> None:
-        """Has the worker end: gracefully, and the second time at once. From any thread."""
+        """Ends the worker: gracefully, and at once when called again. From any thread."""
         loop, runner = self._loop, self._runner
         if loop is None:
             return

@@ -16,7 +16,7 @@ from rwf.model.views.base import View
 
 
 class Callback(View):
-    """The envelope of a callback: one of the two below, with what its event tells.
+    """The envelope of a callback: one of the two below, with the fields of its event.
 
     The same ``callback_id`` may come more than once. ``key`` is the insert key, None for a workflow
     that was inserted without one or by a release that did not keep keys. ``state`` is the state

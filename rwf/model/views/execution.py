@@ -1,4 +1,4 @@
-"""Claims, and what commands on steps did."""
+"""Claims, results, evidence, and the effects of commands on steps."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ class RootCause(View):
     """A step at the far end of the chain that holds others, or one that has failed.
 
     ``path`` leads from the root cause to the explained step; in a very long one ``...`` stands for
-    the middle. ``held_count`` is how many steps it
-    holds: exact, or a lower bound when ``truncated``. ``attempt`` and ``summary`` are those of the
+    the middle. ``held_count`` is how many steps it holds: exact, or a lower bound when
+    ``truncated``. ``attempt`` and ``summary`` are those of the
     step's latest result, None where it has none.
     """
 

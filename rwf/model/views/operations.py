@@ -8,8 +8,8 @@ from rwf.model.views.base import View
 
 
 class PruneReport(View):
-    """The removed records: workflows whose retention was over, and signals that no workflow took in
-    time. ``unreachable`` are the partitions that did not answer."""
+    """How many were removed: workflows whose retention has ended, and signals that no workflow
+    consumed in time. ``unreachable`` are the partitions that did not answer."""
 
     workflows: int
     signals: int
@@ -17,7 +17,7 @@ class PruneReport(View):
 
 
 class Repair(View):
-    """One difference between stored state and what the records imply, mended."""
+    """One difference between stored state and what the records imply, which was corrected."""
 
     kind: str
     step: str | None
@@ -60,8 +60,8 @@ class RebuildReport(View):
     """The extent of a ``rebuild``, and the repairs it made.
 
     ``repairs`` says how many of each kind. ``failures`` holds at most 1,000, beside their exact
-    count. ``gauges`` tells of those that were wrong and were put right, which takes that nothing
-    happens in their partition meanwhile.
+    count. ``gauges`` are those that were wrong and were corrected; that is possible only while
+    nothing happens in their partition.
     """
 
     workflows: int

@@ -1,4 +1,4 @@
-"""Workflows, their steps, and what is listed of them."""
+"""Workflows, steps, graphs and queues, and pages of them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from rwf.model.views.signals import AwaitView
 class WorkflowView(View):
     """A workflow and its counters; ``failed_step_count`` counts failed, discarded and expired.
 
-    ``acknowledged_at``, ``acknowledged_by`` and ``acknowledged_reason`` tell of an operator who has
-    left it at a bad end.
+    ``acknowledged_at``, ``acknowledged_by`` and ``acknowledged_reason``: when, by whom and why its
+    bad end was marked as dealt with.
     """
 
     id: str
