@@ -174,7 +174,7 @@ class Checked:
     key: str | None
 
     def size(self) -> Size:
-        """Its items, bytes and edges in a call: edges to its first steps, and one more for a read."""
+        """Its items, bytes and edges in a call: edges to its first steps, and one for a read."""
         pairs = [*self.fields.own, *self.fields.payload]
         edges = sum(not step.parents for step in self.graph.steps) + 1
         return Size(len(pairs), sum(len(name) + len(value) for name, value in pairs), edges)
