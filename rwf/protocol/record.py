@@ -467,49 +467,46 @@ def _head_values(layout: Layout) -> Iterable[str]:
 
 
 def _encoded(number: int, field: Field) -> str:
+    """What is put into an f-string for a field; the usual kinds without a call."""
     value = f"self.{field.name}"
-    text = f"encode_{number}({value})" if field.kind.encode else value
+    if field.kind.encode in (None, str):
+        text = value
+    elif field.kind.encode is _optional_text:
+        text = f"('' if {value} is None else {value})"
+    else:
+        text = f"encode_{number}({value})"
     return f"('' if {value} == {field.empty!r} else {text})" if field.empty else text
 
 
 def _writer(layout: Layout) -> Iterable[str]:
     yield "def text(self):"
     yield "    end = self.more"
-    fields = list(enumerate(layout.fields))
-    for number, field in reversed(fields):
-        if field.place == "appended":
-            yield f"    if end or self.{field.name} != default_{number}:"
-            yield f"        end = {field.before!r} + {_encoded(number, field)} + end"
-    sparse = {field.name for field in layout.sparse}
-    if sparse:
-        changed = " or ".join(
-            f"self.{field.name} != default_{number}"
-            for number, field in fields
-            if field.name in sparse
-        )
-        yield f"    if end or {changed}:"
-        joined = " + ".join(
-            f"{layout.separator!r} + {_encoded(number, field)}"
-            for number, field in fields
-            if field.name in sparse
-        )
-        yield f"        end = {joined} + end"
+    written = {
+        field.name: f"{field.before}{{{_encoded(number, field)}}}"
+        for number, field in enumerate(layout.fields)
+    }
+    differs = {
+        field.name: f"self.{field.name} != default_{number}"
+        for number, field in enumerate(layout.fields)
+    }
+    for field in reversed(layout.appended):
+        yield f"    if end or {differs[field.name]}:"
+        yield f'        end = f"""{written[field.name]}{{end}}"""'
+    if layout.sparse:
+        names = [field.name for field in layout.sparse]
+        yield f"    if end or {' or '.join(differs[name] for name in names)}:"
+        yield f'        end = f"""{"".join(written[name] for name in names)}{{end}}"""'
         yield f"    else: end = {layout.separator!r}"
-    parts = []
-    for number, field in fields:
-        text = _encoded(number, field)
-        if field.place == "tag":
-            joined = f"{field.before!r} + {text}"
-            parts.append(joined if field.always else f"({joined} if self.{field.name} else '')")
-        elif field.place == "head" and field.name not in sparse:
-            parts.append(f"{field.before!r} + {text}" if field.before else text)
-    parts.append("end")
-    parts += [
-        f"{field.before!r} + {_encoded(number, field)}"
-        for number, field in fields
-        if field.place in ("section", "rest")
-    ]
-    yield f"    return {' + '.join(parts)}"
+    text = ""
+    for field in layout.required:
+        if field.place == "tag" and not field.always:
+            number = layout.fields.index(field)
+            tagged = f"{field.before!r} + {_encoded(number, field)}"
+            text += f"{{{tagged} if self.{field.name} else ''}}"
+        else:
+            text += written[field.name]
+    text += "{end}" + "".join(written[field.name] for field in layout.sections)
+    yield f'    return f"""{text}"""'
 
 
 def _peeker(layout: Layout, peek: Peek) -> Iterable[str]:
