@@ -20,14 +20,14 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "functions.md"
 _HEAD = """<!-- Made by tools/functions.py from rwf/protocol/functions; do not edit. -->
 # Server functions
 
-What a client calls, in the library that each release loads under a name of its own. Each function
-is declared in `rwf/protocol/functions/` and written in `lua/functions/`; its file there says what
-it writes and how much it does at most. An argument or a field of a reply is only ever appended,
-with a default.
+The functions that clients call. Each release loads its own as one library, named after the hash of
+its text. A function is declared in `rwf/protocol/functions/` and written in `lua/functions/`; its
+file there says what it writes and how much it does at most. An argument or a field of a reply is
+only ever appended, with a default.
 
-*reads*: registered as `no-writes`. *past maxmemory*: carried out by a server that is full, as it
-only frees, repairs or finishes. *publishes*: it may send hints, and knows whether its call was sent
-before."""
+*reads*: registered as `no-writes`. *past maxmemory*: also runs when the server is full, since it
+only frees, repairs or finishes something. *publishes*: it may send hints, and is told whether its
+call was sent before."""
 
 
 def document() -> str:

@@ -1,4 +1,4 @@
-"""The outbox: callbacks that are to be delivered, and those who deliver them."""
+"""The outbox: callbacks to be delivered, and their dispatchers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rwf.protocol.functions.namespace import Partitions
 
 @server_function("register_dispatcher", when_full=True)
 class RegisterDispatcher(ServerFunction[Partitions]):
-    """Tells that callbacks are dispatched in the namespace: from then on, undelivered ones hold the
-    removal of their workflow back. Keys: the meta record."""
+    """Records that callbacks are dispatched in the namespace: from then on, a workflow is kept
+    until they are delivered or dead. Keys: the meta record."""
 
 
 @server_function("dispatcher_seen", reads_only=True)
@@ -74,7 +74,7 @@ class SettledCallback(Item):
 
 @server_function("settle_callbacks", publishes=True, when_full=True)
 class SettleCallbacks(ServerFunction[None]):
-    """Tells what became of callbacks that were claimed. Keys: those of each workflow."""
+    """Records for claimed callbacks whether they were delivered. Keys: those of each workflow."""
 
     callbacks: Sequence[SettledCallback]
 
@@ -89,7 +89,7 @@ class ResentCallback(NamedTuple):
 
 @server_function("resend_callback", publishes=True)
 class ResendCallback(ServerFunction[ResentCallback | Refusal]):
-    """Has a callback that is dead or delivered sent once more. Keys: the workflow's."""
+    """Sends a dead or delivered callback once more. Keys: the workflow's."""
 
     number: str
     call_id: str

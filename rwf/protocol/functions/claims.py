@@ -1,4 +1,4 @@
-"""Reserving steps, starting them, and what is done with their leases."""
+"""Reserving and starting steps, extending and giving up their leases."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Lease(NamedTuple):
 
 @server_function("extend_leases", publishes=True, when_full=True)
 class ExtendLeases(ServerFunction[list[Lease]]):
-    """Has leases end this much later than now. Keys: those of each workflow."""
+    """Extends leases to end this much later than now. Keys: those of each workflow."""
 
     lease_ms: int
     held: Sequence[HeldClaim]
@@ -103,8 +103,8 @@ class ExtendLeases(ServerFunction[list[Lease]]):
 
 @server_function("release_claims", publishes=True, when_full=True)
 class ReleaseClaims(ServerFunction[list[bool]]):
-    """Gives unstarted steps back, to the places that they had; answers which leases still stood.
-    Keys: those of each workflow."""
+    """Gives unstarted steps back, to their former places in the queue; answers which leases were
+    still valid. Keys: those of each workflow."""
 
     held: Sequence[HeldClaim]
 
@@ -112,15 +112,15 @@ class ReleaseClaims(ServerFunction[list[bool]]):
 @server_function("block_on_missing_result", publishes=True, when_full=True)
 class BlockOnMissingResult(ServerFunction[list[bool]]):
     """Gives unstarted steps back that cannot run as long as a result is missing which their input
-    refers to; answers which leases still stood. Keys: those of each workflow."""
+    refers to; answers which leases were still valid. Keys: those of each workflow."""
 
     held: Sequence[HeldClaim]
 
 
 @server_function("pause_claims", publishes=True, when_full=True)
 class PauseClaims(ServerFunction[list[bool]]):
-    """Gives steps that could not be begun back for a while; answers which leases still stood. Keys:
-    those of each workflow."""
+    """Gives steps that could not be begun back for a while; answers which leases were still valid.
+    Keys: those of each workflow."""
 
     reason: str
     """Of ``PauseReason``."""

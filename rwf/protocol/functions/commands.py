@@ -1,4 +1,4 @@
-"""Operators' commands on a workflow or a step, and evidence of what a client has judged.
+"""Operators' commands on a workflow or a step, and evidence of decisions that clients take.
 
 Keys: the workflow's.
 """
@@ -32,7 +32,7 @@ class Cancel(ServerFunction[Accepted | Refusal]):
 
 @server_function("acknowledge", publishes=True)
 class Acknowledge(ServerFunction[Accepted | Refusal]):
-    """Records that an operator leaves a workflow at its bad end."""
+    """Marks the bad end of a workflow as dealt with."""
 
     call_id: str
     actor: str
@@ -90,7 +90,7 @@ class RecordedEvidence(NamedTuple):
 
 @server_function("record_evidence", publishes=True)
 class RecordEvidence(ServerFunction[RecordedEvidence]):
-    """Leaves evidence of a command that the client has judged."""
+    """Stores evidence of a command that the client itself has decided on."""
 
     action: str
     status: str

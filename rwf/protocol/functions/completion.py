@@ -1,4 +1,4 @@
-"""Recording what steps' work came to."""
+"""Reporting how steps ended."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class Completed(NamedTuple):
 
 @server_function("complete", publishes=True)
 class Complete(ServerFunction[Completed]):
-    """Records what steps' work came to, and releases or cancels their descendants; starts reserved
-    steps, and claims the next ones. Keys: those of each workflow."""
+    """Records how steps ended, and releases or cancels their descendants; starts reserved steps,
+    and claims the next ones. Keys: those of each workflow."""
 
     with_views: bool
     limit: int

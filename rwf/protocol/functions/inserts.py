@@ -52,7 +52,8 @@ class InsertReply(NamedTuple):
 
 @server_function("stage_insert")
 class StageInsert(ServerFunction[InsertReply]):
-    """Stores a part of a graph; nobody sees it before the last one. Keys: the workflow's."""
+    """Stores a part of a graph, which stays invisible until the last part is stored. Keys: the
+    workflow's."""
 
     own: Sequence[bytes]
     """Fields of the workflow's hash, each followed by its value."""
@@ -95,11 +96,12 @@ class BlockId(ServerFunction[InsertReply]):
 
 @server_function("overdue_inserts", reads_only=True)
 class OverdueInserts(ServerFunction[list[bytes]]):
-    """The workflow ids of inserts that were staged and left. Keys: the partition's."""
+    """The workflow ids of abandoned inserts. Keys: the partition's."""
 
     limit: int
 
 
 @server_function("discard", when_full=True)
 class Discard(ServerFunction[None]):
-    """Removes what an insert has staged and left, if its time is over. Keys: the workflow's."""
+    """Removes the staged parts of an insert that was abandoned long enough ago. Keys: the
+    workflow's."""

@@ -37,7 +37,8 @@ class Fleet(NamedTuple):
 
 @server_function("register_daemon", when_full=True)
 class RegisterDaemon(ServerFunction[Fleet]):
-    """Tells that a daemon runs, or that it stops. Keys: the daemons, the meta record."""
+    """Registers a daemon that runs, or removes one that stops. Keys: the daemons, the meta
+    record."""
 
     daemon: str
     counts_for_ms: int

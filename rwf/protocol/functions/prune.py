@@ -1,4 +1,4 @@
-"""Removing finished workflows, once their retention is over. Keys: the workflow's."""
+"""Removing finished workflows, once their retention has ended. Keys: the workflow's."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class StoredSteps(NamedTuple):
 @server_function("steps", reads_only=True)
 class ReadSteps(ServerFunction[StoredSteps | None]):
     """Steps by name, or a chunk of them; None where there is no workflow. With inputs and contexts
-    it may end early, and tell fewer steps than were asked for, but one. Keys: the workflow's."""
+    the list may end early, after one step or more. Keys: the workflow's."""
 
     with_payloads: bool
     """Whether to tell inputs and contexts too."""

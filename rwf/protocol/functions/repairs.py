@@ -1,4 +1,4 @@
-"""Comparing what is derived with the records, and mending it."""
+"""Comparing derived keys with the records, and repairing them."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class RepairedSteps(NamedTuple):
 
 @server_function("repair_workflow", publishes=True, when_full=True)
 class RepairWorkflow(ServerFunction[RepairedSteps | None]):
-    """Compares one chunk of a workflow's steps with what is derived of them; None where there is
-    no workflow. Keys: the workflow's."""
+    """Compares one chunk of a workflow's steps with the entries derived from them; None where there
+    is no workflow. Keys: the workflow's."""
 
     chunk: int
 
@@ -56,7 +56,8 @@ class RepairCallbacks(ServerFunction[RepairedCallbacks | None]):
 
 @server_function("correct_counts", publishes=True, when_full=True)
 class CorrectCounts(ServerFunction[list[FoundRepair]]):
-    """Puts a workflow's counts right, if they still are what they were. Keys: the workflow's."""
+    """Corrects a workflow's counts, unless they have changed since they were read. Keys: the
+    workflow's."""
 
     before: bytes
     callbacks: int
@@ -99,7 +100,8 @@ class RepairedKeys(NamedTuple):
 
 @server_function("repair_keys", when_full=True)
 class RepairKeys(ServerFunction[RepairedKeys]):
-    """Mends what some workflows' keys imply beside their steps. Keys: those of each workflow."""
+    """Repairs the derived entries of some workflows, except those of their steps. Keys: those of
+    each workflow."""
 
 
 class RegisteredWait(NamedTuple):
@@ -162,7 +164,7 @@ class WrongGauge(Item):
 
 @server_function("set_gauges", when_full=True)
 class SetGauges(ServerFunction[list[int]]):
-    """Sets gauges that are still what was found; answers which, counted from 1. Keys: the
-    partition's."""
+    """Sets gauges, unless they have changed since they were read; answers which, counted from 1.
+    Keys: the partition's."""
 
     gauges: Sequence[WrongGauge]

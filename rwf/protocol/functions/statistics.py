@@ -51,8 +51,8 @@ class QueuesPage(NamedTuple):
 
 @server_function("list_queues", reads_only=True)
 class ListQueues(ServerFunction[QueuesPage]):
-    """A page of the queues that hold a step, or that somebody has asked for. A queue may stand on
-    two pages; the later one is as good as the first. Keys: the partition's."""
+    """A page of the queues that hold a step, or that somebody has asked for. A queue may be on
+    two pages, either of which will do. Keys: the partition's."""
 
     cursor: str
     """``:`` to begin."""

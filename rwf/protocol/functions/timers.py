@@ -53,8 +53,8 @@ class FiredWorkflow(NamedTuple):
 
 @server_function("fire_timers", publishes=True, when_full=True)
 class FireTimers(ServerFunction[list[FiredWorkflow]]):
-    """Carries out what is due for some workflows; answers of each what is left. Keys: those of each
-    workflow."""
+    """Carries out due timers of some workflows; answers for each what is left to do. Keys: those of
+    each workflow."""
 
     clock_before_ms: int | None
     """The server's time before its clock was set back, for timers that are looked at for that."""

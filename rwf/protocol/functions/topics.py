@@ -46,8 +46,8 @@ class RecordedSignal(NamedTuple):
 
 @server_function("signal", publishes=True)
 class RecordSignal(ServerFunction[RecordedSignal]):
-    """Records a signal at its topic, and judges what the topic keeps. Evidence of a repeated signal
-    that a workflow has consumed is the client's to leave with that workflow."""
+    """Records a signal at its topic, and matches the topic's signals with waits. The client
+    leaves evidence of a repeated signal with the workflow that has consumed the first."""
 
     signal: str
     correlation_key: str
@@ -70,7 +70,7 @@ class UpdatedTopic(NamedTuple):
 
 @server_function("update_topic", publishes=True, when_full=True)
 class UpdateTopic(ServerFunction[UpdatedTopic]):
-    """Tells a topic what became of a wait, and judges what the topic keeps."""
+    """Tells a topic the outcome of a wait, and matches its kept signals with waits."""
 
     signal: str
     correlation_key: str
@@ -102,7 +102,7 @@ class JudgedTopic(NamedTuple):
 
 @server_function("judge_topic", publishes=True, when_full=True)
 class JudgeTopic(ServerFunction[JudgedTopic]):
-    """Judges what a topic keeps."""
+    """Matches the kept signals of a topic with its waits."""
 
     signal: str
     correlation_key: str
@@ -117,8 +117,7 @@ class ForgottenWait(Item):
 
 @server_function("forget", publishes=True, when_full=True)
 class Forget(ServerFunction[HandOff | None]):
-    """Has a topic forget the waits of a workflow that was removed, and the signals these
-    consumed."""
+    """Removes from a topic the waits of a removed workflow, and the signals that they consumed."""
 
     signal: str
     correlation_key: str
@@ -136,7 +135,7 @@ class Withdrawn(NamedTuple):
 
 @server_function("withdraw_signal", publishes=True, when_full=True)
 class WithdrawSignal(ServerFunction[Withdrawn | Refusal]):
-    """Takes back a signal that no wait has consumed. Its dedupe key is free by that."""
+    """Takes back a signal that no wait has consumed. This frees its dedupe key."""
 
     number: int
     call_id: str

@@ -71,7 +71,7 @@ class WaitNotice(NamedTuple):
 
 @server_function("pending_wait_notices", reads_only=True)
 class PendingWaitNotices(ServerFunction[list[WaitNotice]]):
-    """The notices that topics have still to be given of a workflow's waits.
+    """The outcomes of a workflow's waits that their topics do not know yet.
 
     Keys: the workflow's.
     """
@@ -97,7 +97,7 @@ class Acked(NamedTuple):
 
 @server_function("ack_wait_notices", publishes=True, when_full=True)
 class AckWaitNotices(ServerFunction[Acked]):
-    """Notes that topics were told what became of waits. Keys: the workflow's."""
+    """Records that topics know the outcomes of waits. Keys: the workflow's."""
 
     acked: Sequence[AckedWait]
 

@@ -28,7 +28,8 @@ class Advanced(NamedTuple):
 
 @server_function("advance", publishes=True, when_full=True)
 class Advance(ServerFunction[Advanced]):
-    """Takes an unfinished release a slice further, and ends waits whose deadline has passed."""
+    """Carries out the next slice of an unfinished release, and ends waits whose deadline has
+    passed."""
 
     origin: str | None
     """Whose result row is wanted: ``step:attempt``."""
