@@ -1,4 +1,4 @@
-"""Telling that the server is away once, and once more that it is back."""
+"""Logs once that the server is unavailable, and once that it is back."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def clock_of(client: Client | AsyncClient) -> Clock | None:
 def observe(
     client: Client | AsyncClient, owner: object, told: Callable[[str, float], None]
 ) -> None:
-    """Has ``told`` called with the function and the seconds of each call from now on, in place of
+    """Calls ``told`` with the function and the seconds of each call from now on, in place of
     what the same owner has given before."""
     client._session.observers[owner] = told
 

@@ -1,4 +1,4 @@
-"""Metrics: the fleet's durable counts, and how long a process's own calls take (contract §10).
+"""Metrics: the namespace's stored counts, and how long a process's own calls take (contract §10).
 
 The counts are kept by the transitions themselves, so that each daemon serves those of the whole
 fleet: ask any of them, as all tell the same. A service has its own calls measured
@@ -174,7 +174,7 @@ class Daemon(Protocol):
 
 
 class FleetCollector(Collector):
-    """The fleet's counts, read anew for each scrape.
+    """The namespace's counts, read from the server for each scrape.
 
     A counter and a gauge share the name ``rwf_callbacks``, which the OpenMetrics format has no way
     to tell: use the text format, as :func:`serve` does. Collecting raises what reading raises. With
@@ -246,9 +246,9 @@ def serve(
     """Serves ``/metrics`` and ``/healthz`` over HTTP until the server is closed.
 
     With a ``reconciler`` the metrics tell how many partitions it owns, and ``/healthz`` answers 503
-    when it has stood still for a minute: a server that is away is no reason. A scrape that the
-    server does not answer within 5 s is answered 503. Connections are bounded in number (64) and
-    time (5 s for the request): slow ones make room, and hold up neither. Port 0 takes any that
+    when it has not ticked for a minute; an unreachable server does not cause that. A scrape that
+    the server does not answer within 5 s is answered 503. Connections are bounded in number (64)
+    and time (5 s for the request): slow ones make room, and hold up neither. Port 0 takes any that
     is free. With an ``AsyncClient`` it must be called, and closed, in the client's loop. Raises
     OSError when the address cannot be had.
     """

@@ -18,8 +18,8 @@ _LOOKED: Final = 1.0
 
 
 class Away:
-    """The partitions that did not answer, and since when; a log is told when there are some, and
-    when there are none any more. Safe to share between threads."""
+    """The partitions that did not answer, and since when. Logs when there are some, and when all
+    answer again. Safe to share between threads."""
 
     def __init__(self, *, several_nodes: bool = False) -> None:
         self._several_nodes = several_nodes

@@ -52,7 +52,7 @@ class _State:
         self._freed = freed
 
     def serve(self) -> None:
-        """Makes calls, one after the other, until it is told to end."""
+        """Makes calls, one after the other, until it is asked to end."""
         while (job := self.jobs.get()) is not _END:
             if not job.take():
                 continue

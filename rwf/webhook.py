@@ -48,7 +48,7 @@ class Webhook:
 
     def __init__(self, url: str, secret: str | bytes, *, timeout: float = 10.0) -> None:
         self._idle: deque[tuple[float, _Connection]] = deque()
-        # What is wrong with a URL is told without quoting it: it may hold a password.
+        # What is wrong with a URL is said without quoting it: it may hold a password.
         if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
             raise ValueError("the URL must be a string of printable ASCII without spaces")
         try:
@@ -184,7 +184,7 @@ def _is_read(response: http.client.HTTPResponse) -> bool:
 
 
 class _TimedSocket:
-    """A socket of which every exchange has a deadline. A socket's own timeout begins anew with each
+    """A socket with a deadline for a whole exchange. A socket's own timeout starts again with each
     byte that comes."""
 
     def __init__(self, sock: socket.socket) -> None:

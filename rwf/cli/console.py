@@ -62,7 +62,7 @@ def console(
 ) -> None:
     """Serve pages that show what is wrong and what can be done, until SIGTERM or SIGINT.
 
-    On loopback whoever is on this machine may look. On another address visitors log in with the
+    On loopback anybody on this machine may look. On another address visitors log in with the
     token.
     """
     check_extra()

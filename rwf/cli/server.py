@@ -99,7 +99,7 @@ class _Teller:
 def _rebuild_lines(report: RebuildReport) -> Iterator[str]:
     yield f"went through {report.workflows} workflows and {report.topics} topics"
     for kind, count in report.repairs.items():
-        yield f"  mended {count}  {kind}"
+        yield f"  repaired {count}  {kind}"
     for gauge in report.gauges:
         yield (
             f"  partition {gauge.partition}: {gauge.gauge} was {gauge.stored}, "

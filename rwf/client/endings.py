@@ -1,5 +1,5 @@
 # Made of rwf/aio/endings.py by tools/blocking.py: do not edit.
-"""Wakes whoever waits for the end of a workflow.
+"""Wakes the waits for the end of workflows.
 
 One listener receives the hints for all waits of a client, and runs only while there are any.
 """

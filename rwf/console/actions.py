@@ -299,7 +299,7 @@ async def _preview_reconcile(client: AsyncClient, given: Given) -> Preview:
     return Preview(
         title=f"Reconcile {view.name}",
         sentences=(
-            "What is unfinished or wrong in what is stored is mended, as a daemon does by itself. "
+            "Unfinished or wrong stored state is repaired, as a daemon does by itself. "
             "Nothing changes where nothing is wrong.",
         ),
         button="Reconcile",

@@ -1,4 +1,4 @@
-"""Where the demo tells what it does: a line that is rewritten on a terminal, else plain lines."""
+"""The output of the demo: a line that is rewritten on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CLEAR: Final = "\r\x1b[K"
 
 
 class Screen:
-    """Tells events, each on lines of its own, and progress between them; None tells nobody."""
+    """Prints events, each on lines of its own, and progress between them; None prints nothing."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream

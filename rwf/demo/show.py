@@ -42,7 +42,7 @@ Describe = Callable[[StepExplanation], Iterable[str]]
 
 class Summary(BaseModel):
     """How the demo ended. ``duplicates`` and ``refused`` count reports that changed nothing,
-    ``repairs`` what the daemons have mended, by kind."""
+    ``repairs`` the daemons' repairs, by kind."""
 
     model_config = ConfigDict(frozen=True)
 

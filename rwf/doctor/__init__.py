@@ -1,4 +1,4 @@
-"""Preparing a server, and telling what is wrong with one: ``migrate`` and ``doctor``.
+"""Preparing a server, and finding what is wrong with one: ``migrate`` and ``doctor``.
 
 The doctor only reads. It reports what a client would refuse to run on, what its user lacks the
 right to, and what has been waiting for too long, and says what to do about each; it raises only

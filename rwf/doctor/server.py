@@ -34,7 +34,7 @@ _MAX_LAG: Final = 10
 
 
 def server_checks(session: Session) -> Steps[list[Check]]:
-    """Each check of all primaries, told of the one that does worst."""
+    """Each check of all primaries, as found on the worst one."""
     started = time.time()
     times, away = yield from _times(session)
     seconds = time.time() - started

@@ -84,7 +84,7 @@ def status_of(
     step: StepView, workflow: WorkflowView, held: Collection[str], blocked: Mapping[str, str]
 ) -> OperatorStatus:
     """A step's operator status; ``held`` are those that wait for a retry, ``blocked`` those that
-    :func:`blocked_by_themselves` tells."""
+    :func:`blocked_by_themselves` returns."""
     codes = {"waiting_on_retryable_dependency"} if step.name in held else set()
     if step.name in blocked:
         codes.add(blocked[step.name])

@@ -1,7 +1,7 @@
 """The plan of a recovery, as a dry run shows it (contract §6, Placement).
 
-It goes through the steps as ``recovery.lua`` does, on copies: it marks what is placed anew, and
-then places all pending steps by their parents, both in topological order.
+It goes through the steps as ``recovery.lua`` does, on copies: it marks the steps to place again,
+and then places all pending steps by their parents, both in topological order.
 """
 
 from __future__ import annotations

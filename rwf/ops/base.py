@@ -122,7 +122,7 @@ def catch_each(
     op: Callable[[Sequence[S]], Op[list[T]]], items: Sequence[S], whose: Callable[[S], str]
 ) -> Op[list[T]]:
     """The results of an operation on several items; when it fails, it is tried on each by itself,
-    and those that it fails on are passed over."""
+    and those on which it fails are skipped."""
     together = yield from catch_errors(op(items))
     if not isinstance(together, Exception):
         return together
@@ -188,7 +188,7 @@ def reached(replies: list[Any]) -> list[Any]:
 
 
 def all_partitions(ctx: OpContext, *, anew: bool = False) -> Op[range]:
-    """The numbers of all partitions; connects. ``anew`` has it ask whether others have added some:
+    """The numbers of all partitions; connects. ``anew`` asks the server whether some were added:
     without an answer it goes on with those that are known, unless there is but one."""
     if not ctx.keys.partitions:
         yield CONNECT
@@ -276,7 +276,7 @@ def reach_each(ctx: OpContext, ops: Mapping[int, Op[T]]) -> Op[PartialList[T]]:
 
 
 def _replies(requests: Sequence[Call | Read | Together], patient: bool) -> Op[list[Any]]:
-    """The replies to requests in one round trip; the error of each stands in its place."""
+    """The replies to requests in one round trip; an error takes the place of its reply."""
     calls = [call for request in requests for call in _calls_of(request)]
     try:
         replies: list[Any] = yield Together(calls, partial=True, patient=patient)
@@ -353,7 +353,8 @@ def wire_text(text: str) -> str:
 
 
 def encoded_payload(ctx: OpContext, value: Any, action: str) -> bytes | None:
-    """A result's or a signal's payload as JSON; raises CommandRejected for what is none."""
+    """A result's or a signal's payload as JSON; raises CommandRejected where it has no JSON
+    form."""
     if value is None:
         return None
     try:

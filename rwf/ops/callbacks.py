@@ -90,7 +90,7 @@ class Outcome:
 
 
 class _Due(NamedTuple):
-    """A callback that stands in a partition's outbox and is due."""
+    """A due callback in a partition's outbox."""
 
     outbox: _Outbox
     workflow_id: str
@@ -105,7 +105,7 @@ class _Outbox:
     passed: set[str] = field(default_factory=set)
     """Members that are not to be claimed in this run: they were, or are nothing to be claimed."""
     offset: int = 0
-    """How many stand in front of the next page, all of them passed."""
+    """How many callbacks precede the next page; all of them were passed."""
     is_away: bool = False
     """Whether it did not answer, and is left alone for the rest of this run."""
 
@@ -367,7 +367,7 @@ def callbacks(ctx: OpContext, workflow_id: str) -> Op[list[CallbackView]]:
 
 
 def posture(ctx: OpContext, workflow_id: str) -> Op[CallbackPosture]:
-    """How many callbacks of a workflow stand in each status."""
+    """How many callbacks of a workflow have each status."""
     found = [view.status for view in (yield from callbacks(ctx, workflow_id))]
     delivered, dead = found.count(CallbackStatus.DELIVERED), found.count(CallbackStatus.DEAD)
     return CallbackPosture(pending=len(found) - delivered - dead, delivered=delivered, dead=dead)

@@ -195,7 +195,7 @@ def start(
     """Starts the steps of entries that were reserved.
 
     A workflow that nothing can be made of keeps nobody else from their steps: its entries are
-    passed over, and go back by themselves.
+    skipped, and return to their queue by themselves.
     """
     found = yield from catch_each(
         lambda some: _start(ctx, partition, claimer, some), entries, _place_of
@@ -236,7 +236,7 @@ def read_claims(
     """The claims that became of entries; and those of which something is still to be read.
 
     Those that lack a result wait for it from now on, and those that cannot be read pause. One of
-    which nothing can be told is passed over: its lease ends, as that of a claimer that died.
+    that cannot be read is skipped: its lease expires, as if its claimer had died.
     """
     judged = Judged(ctx.max_input)
     left: list[Handed] = []

@@ -233,7 +233,8 @@ def _delay_ms(retry_in: float | timedelta) -> int:
 
 
 def _traceback(text: str | None) -> bytes | None:
-    """A traceback as it is kept: of a long one the end, which tells what was raised and where."""
+    """A traceback as it is kept: of a long one only the end, which says what was raised and
+    where."""
     if text is None:
         return None
     if not isinstance(text, str):

@@ -316,7 +316,7 @@ def _new_id(ctx: OpContext) -> str:
 
 
 def find(ctx: OpContext, key: str) -> Op[WorkflowView]:
-    """The workflow that an insert key stands for; raises NotFound."""
+    """The workflow of an insert key; raises NotFound."""
     if checked_text(key, "key", "read") is None:
         raise invalid("read", "key must be a string")
     if not ctx.keys.partitions:
@@ -447,7 +447,7 @@ def _shown(ctx: OpContext, workflow_id: str, reply: HeaderReply) -> Op[WorkflowV
 
 
 def tidy(ctx: OpContext, partition: int) -> Op[None]:
-    """Removes what dead inserters have left in a partition; whoever stages much does this too."""
+    """Removes the parts of abandoned inserts in a partition; large inserts do this on the way."""
     for left in (yield from ask(ctx.keys.partition(partition), OverdueInserts(_TIDIED))):
         workflow_id = left.decode(errors="replace")
         if partition_of(workflow_id) == partition:  # what is no id, is a sweep's to remove

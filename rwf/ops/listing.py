@@ -49,7 +49,7 @@ Member = TypeVar("Member", WorkflowState, OperatorStatus)
 
 
 class _Place(NamedTuple):
-    """Where a workflow stands in the listing; a greater place comes earlier."""
+    """The position of a workflow in the listing; a greater one comes earlier."""
 
     inserted: str
     """The millisecond of the insert, in hexadecimal digits."""

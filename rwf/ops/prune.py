@@ -53,7 +53,7 @@ class Undelivered(NamedTuple):
 
 def prune_all(ctx: OpContext, workflow_ids: Sequence[str]) -> Op[int]:
     """Removes those of the workflows whose time is over; how many these were. One that cannot be
-    read is passed over, with a warning."""
+    read is skipped, with a warning."""
     found = yield from _side_by_side([(one, prune(ctx, one)) for one in workflow_ids])
     undelivered = [one for one in found if isinstance(one, Undelivered)]
     if undelivered:

@@ -184,7 +184,7 @@ def _behind(first: int, most: int | None) -> int | None:
 
 def _chunks(ctx: OpContext, workflow_id: str, first: int, most: int | None) -> Op[list[Loaded]]:
     """The chunks that have the steps from the first up to ``most``, without payloads; many in one
-    round trip, once the first has told how many there are."""
+    round trip, once the first says how many there are."""
     begin = first // CHUNK
     loaded = [(yield from load(ctx, workflow_id, chunk=begin))]
     total = loaded[0].header.steps

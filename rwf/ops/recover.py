@@ -1,4 +1,4 @@
-"""Recovering a step: retry, skip or cancel, and placing its descendants anew (contract §6)."""
+"""Recovering a step: retry, skip or cancel, and placing its descendants again (contract §6)."""
 
 from __future__ import annotations
 

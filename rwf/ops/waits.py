@@ -77,7 +77,7 @@ class Topic:
 
     @property
     def digest(self) -> str:
-        """It as it stands in key names."""
+        """Its form in key names."""
         return topic_digest(self.signal, self.key)
 
 
@@ -87,7 +87,7 @@ class Fate:
     over, and ``n`` for one whose workflow was removed.
 
     ``x`` only while its step is still expired by it. ``number`` is that of the signal which
-    resolved it. ``known`` is whether the topic has been told before.
+    resolved it. ``known`` is whether the topic knows of it already.
     """
 
     workflow_id: str
@@ -233,7 +233,7 @@ def tell(
     fates: Sequence[tuple[Topic | None, Fate]],
     unsettled: Unsettled,
 ) -> Op[Wait | None]:
-    """Notes with a workflow what topics were told; returns the last of these waits."""
+    """Records with a workflow which outcomes its topics know; returns the last of these waits."""
     acked = [AckedWait(fate.step, fate.n, fate.what) for _, fate in fates]
     found = yield from ask(ctx.workflow_keys(workflow_id), AckWaitNotices(acked))
     if found.header is None:

@@ -74,7 +74,8 @@ class ServerFunction(Generic[R]):
 
     @classmethod
     def decoded(cls, raw: Any) -> R:
-        """A reply as its declared type; raises ValueError or TypeError for what is none."""
+        """A reply as its declared type; raises ValueError or TypeError for a reply of another
+        form."""
         reply: R = cls.decode(raw)
         return reply
 

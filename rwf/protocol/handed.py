@@ -1,4 +1,4 @@
-"""A claim as a server's reply tells it (``dispatch.lua``), and what its input is made of."""
+"""A claim as the server returns it (``dispatch.lua``), and the parts of its input."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Handed:
         return handed
 
     def take(self, name: str, kind: bytes, payload: bytes | None) -> None:
-        """Takes in what a reference to a step stands for."""
+        """Adds the result that a reference to a step stands for."""
         if kind == _VALUE:
             assert payload is not None
             self.results[name] = payload

@@ -36,7 +36,7 @@ def key_digest(key: str) -> str:
 
 
 def topic_digest(signal: str, correlation_key: str) -> str:
-    """A signal's name and a correlation key as they stand in key names."""
+    """A signal's name and a correlation key, in the form used in key names."""
     return key_digest(f"{signal}\0{correlation_key}")
 
 
@@ -119,7 +119,7 @@ class Keys:
     def topics(self, home: int, digests: Iterable[str]) -> list[str]:
         """The keys of a function on several topics of one partition.
 
-        ``sig`` is a hash: its signals, and the waits that it was told of; ``reg`` a sorted set:
+        ``sig`` is a hash: its signals, and the waits that it knows of; ``reg`` a sorted set:
         the waits that stand.
         """
         own = (self._key(home, f"{name}:{digest}") for digest in digests for name in TOPIC_KEYS)

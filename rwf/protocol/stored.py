@@ -1,8 +1,8 @@
 """The records that a partition stores, each declared once (see ``rwf.protocol.record``).
 
 Those that Python looks into have classes of their own beside these: ``steps``, ``headers`` and so
-on. Times are milliseconds since the workflow was inserted, where nothing else is said; keys of
-these fields stand in ``rwf.protocol.keys``.
+on. Times are milliseconds since the workflow was inserted, where nothing else is said; key
+names are in ``rwf.protocol.keys``.
 """
 
 from __future__ import annotations
@@ -346,8 +346,8 @@ class WaitRecord(Record):
     ``status``: ``w`` waiting, ``r`` resolved, ``x`` expired with its step still expired by it,
     ``y`` expired with its step since revived, ``a`` abandoned.
     ``deadline``, ``resolved``: microseconds. ``signal_id``: of the one that resolved it.
-    ``told``: what its topic was last told of it: nothing, ``w``, ``x``, ``r`` resolved or ``g``
-    gone. ``left``: earlier waits of the step whose topics have not been told of their end: ``3+5``.
+    ``told``: its last status that its topic knows: none, ``w``, ``x``, ``r`` resolved or ``g``
+    gone. ``left``: earlier waits of the step whose topics do not know of their end: ``3+5``.
     ``asked``: the deadline as it was asked for. ``call``, ``lease``: of the command; ``actor``: who
     has given it, where that was told.
     ``topic``: the signal's name and the correlation key, percent-quoted, with a bar between them.

@@ -42,7 +42,7 @@ class Wait(WaitRecord):
 
     @property
     def has_news(self) -> bool:
-        """Whether a topic has to be told something of it or of earlier waits of its step."""
+        """Whether a topic does not know its status yet, or that of an earlier wait of its step."""
         return bool(self.left) or self.untold is not None
 
     @property
@@ -80,7 +80,7 @@ _WAIT_RANK: Final = {"": 0, "w": 1, "x": 2, "r": 3, "g": 3}
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A signal as its topic tells it."""
+    """A signal as its topic stores it."""
 
     number: int
     status: SignalStatus

@@ -146,7 +146,7 @@ class Reconciler:
     @property
     def sweep_age(self) -> float | None:
         """How many seconds ago the open workflows of its partitions were swept, of the partition
-        where that is longest; None before it has been through all of them."""
+        where that is longest ago; None before it has swept all of them."""
         ends = [partition.swept for partition in self._owned.values()]
         oldest = min((end for end in ends if end is not None), default=None)
         return None if oldest is None or None in ends else time.monotonic() - oldest
@@ -203,7 +203,7 @@ class Reconciler:
                 await self._pause(max(self._interval, _AFTER_FAILURE))
 
     async def _begin(self) -> None:
-        """Joins, however long the server is away; what else is wrong with it is raised."""
+        """Joins, however long the server is unreachable; its other faults are raised."""
         while not self._stopping.is_set():
             try:
                 await self._join()
@@ -220,7 +220,7 @@ class Reconciler:
     # --- membership
 
     async def _join(self) -> None:
-        """Tells that this daemon runs, and learns which partitions are its own."""
+        """Registers this daemon, and learns which partitions are its own."""
         self._next_join = time.monotonic() + self._interval
         numbers = await self._runtime.run(
             members.join(self._runtime.ctx, self._member, self._lease_ms)
@@ -234,7 +234,8 @@ class Reconciler:
             self._outage.only({*numbers, *product(Kind, numbers), _MEMBERSHIP})
 
     async def _rejoin(self) -> None:
-        """Joins anew while it runs: without an answer it goes on with what it has."""
+        """Renews its membership while it runs; without a reply it goes on with the partitions it
+        has."""
         try:
             await self._join()
         except RwfError as error:
@@ -243,7 +244,7 @@ class Reconciler:
     # --- ticks
 
     async def tick(self) -> None:
-        """One tick of all partitions, whoever looks after them."""
+        """One tick of all partitions, whichever daemon looks after them."""
         numbers = await self._runtime.run(members.partitions(self._runtime.ctx))
         partitions = [_Partition(number) for number in numbers]
         while partitions:
@@ -336,7 +337,7 @@ class Reconciler:
     # --- sweeps
 
     async def sweep(self) -> list[ReconcileReport]:
-        """One whole round of all workflows of all partitions; what was mended."""
+        """One whole sweep of all partitions; returns the repairs."""
         ctx = self._runtime.ctx
         mended: list[ReconcileReport] = []
         for number in await self._runtime.run(members.partitions(ctx)):

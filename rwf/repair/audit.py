@@ -38,7 +38,7 @@ _Found = dict[str, Scores | None]
 """By key, what stands there of some entries; None where it is no sorted set."""
 
 Listed = tuple[str, str]
-"""A group of the listing, and the id of a workflow that stands in it."""
+"""A group of the listing, and the id of a workflow in it."""
 
 
 @dataclass(slots=True)
@@ -199,7 +199,7 @@ def _lists(read: Read) -> Op[list[list[Any]]]:
 
 
 def _compare(ctx: OpContext, partition: int, expected: Expected, found: Findings) -> Op[None]:
-    """Looks up what is expected, and tells whose entries are not so."""
+    """Looks up the expected entries; returns the owners of those that differ."""
     keys = ctx.keys
     names = "ready", "timers", "outbox"
     ready, timers, outbox = (keys.derived(partition, name) for name in names)

@@ -31,7 +31,7 @@ from rwf.protocol.stored import CountsRecord, HeaderRecord
 from rwf.protocol.waits import Wait
 
 OPEN_GROUP: Final = "o"
-"""Where open workflows stand in the listing; the others stand in that of their state's code."""
+"""The listing group of open workflows; others are in the group of their state's code."""
 
 UNREADABLE: Final = (RecordUnreadable, ValueError, LookupError)
 """The exceptions that an unreadable record raises."""
@@ -74,7 +74,7 @@ class Entry(NamedTuple):
 
 
 class Registration(NamedTuple):
-    """A wait that its topic was told of, and as which member of the topic's sorted set."""
+    """A wait that its topic knows, and its member in the topic's sorted set."""
 
     workflow_id: str
     digest: str
@@ -126,7 +126,7 @@ class Expected:
         """By workflow, the time of its latest transition, in milliseconds."""
 
     def workflow(self, workflow_id: str, group: str, fields: dict[bytes, bytes]) -> None:
-        """Takes in a whole workflow, which stands in this group of the listing."""
+        """Adds a whole workflow, which is in this group of the listing."""
         static, counts = fields.pop(b":s", None), fields.pop(b":c", b"")
         try:
             step_counts = self.begin(workflow_id, static)

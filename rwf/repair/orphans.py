@@ -25,7 +25,7 @@ from rwf.protocol.requests import Op, ask
 from rwf.repair.topics import check_topic
 
 Repairs = Counter[str]
-"""How many differences of each kind were mended."""
+"""How many repairs of each kind were made."""
 
 _ENTRIES_PER_CALL: Final = 200
 _READY: Final = re.compile(rb"[^|:]+:[^|]+\|[0-9a-f]+\|(?P<owner>[^|]+)\|(?P<step>[^|]+)")

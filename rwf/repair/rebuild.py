@@ -5,7 +5,7 @@ of unfinished inserts of each partition; each workflow's wait notices, counts an
 callbacks; each topic's registrations and its hand-off. They are found from the record keys, and
 these by SCAN.
 
-Gauges are put right where nothing happens while they are counted anew (``gauges.py``).
+Gauges are corrected in partitions where nothing happens while they are counted (``gauges.py``).
 
 Not restored, as no record implies it: when somebody last asked for a queue (``served``: workers
 tell again), the counters of the statistics, insert keys, evidence, and the turns of large workflows

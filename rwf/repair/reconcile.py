@@ -31,7 +31,7 @@ _ENDED_BY_IT: Final = ("wait_expired", "lease_expired")
 
 
 def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
-    """Finishes an unfinished release, then mends what derived keys lack, chunk by chunk.
+    """Finishes an unfinished release, then repairs derived keys, chunk by chunk.
 
     Then the topics of all waits are told of them again: that registers what is not registered
     there, and finishes hand-offs.
@@ -104,7 +104,7 @@ class _Sums:
 def _told_again(
     ctx: OpContext, workflow_id: str, waits: list[tuple[Topic | None, Fate]]
 ) -> Op[list[Repair]]:
-    """Tells topics of waits, also of those that they know of; what that has mended."""
+    """Tells topics of waits, also of those that they know; returns what that has repaired."""
     repairs = []
     unsettled: Unsettled = {}
     for topic, fate in waits:

@@ -44,7 +44,7 @@ class Kind(StrEnum):
 
 @dataclass(slots=True)
 class Place:
-    """Where this daemon stands in a sweep of a partition."""
+    """How far this daemon is in a sweep of a partition."""
 
     partition: int
     kind: Kind
@@ -79,7 +79,7 @@ def sweep(ctx: OpContext, place: Place, interval: float, *, anew: bool = False) 
     must.
 
     ``anew`` begins a round, whatever one is under way. Raises RwfError when somebody has
-    overwritten a derived key since the round began; the next slice mends that.
+    overwritten a derived key since the round began; the next slice repairs that.
     """
     restored: Repairs = Counter()
     if anew or not place.sound:

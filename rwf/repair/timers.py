@@ -181,7 +181,7 @@ def _fire(
 
 
 def _carry_out(work: Sequence[Work]) -> Op[None]:
-    """Carries out operations side by side; those that fail are passed over, with a warning."""
+    """Carries out operations side by side; those that fail are skipped, with a warning."""
     results = yield from _results([op for _, op in work])
     for (whose, _), result in zip(work, results, strict=True):
         if isinstance(result, Exception):

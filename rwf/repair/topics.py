@@ -18,7 +18,7 @@ from rwf.protocol.requests import Op, ask
 _END: Final = "0"
 
 _KNOWN_AS: Final = {"w": "w", "x": "x", "r": "g", "g": "g", "n": ""}
-"""How a topic that was told of a wait has it on record."""
+"""A wait as its topic stores it."""
 
 
 def check_topic(ctx: OpContext, digest: str) -> Op[Counter[str]]:

@@ -28,7 +28,7 @@ class Send:
 @dataclass(frozen=True, slots=True)
 class SendEverywhere:
     """A command to send to every primary at once, or to ``node`` alone, by its name among them; the
-    replies are in a dict by these names, in which an error stands for itself."""
+    replies are in a dict by these names; errors are among them, not raised."""
 
     args: Command
     node: str | None = None
@@ -37,7 +37,7 @@ class SendEverywhere:
 @dataclass(frozen=True, slots=True)
 class SendTogether:
     """Commands to send in one pipeline a node, to all nodes at once; the reply is the list of
-    theirs, in which an error stands for itself.
+    theirs; errors are among them, not raised.
 
     Of what stands behind some, a node is sent that of the last: it is for all before it.
     """
@@ -48,7 +48,7 @@ class SendTogether:
 @dataclass(frozen=True, slots=True)
 class SendInTurn:
     """Commands to send one behind the other on one connection to the node of ``key``; the reply is
-    the list of theirs, in which an error stands for itself."""
+    the list of theirs; errors are among them, not raised."""
 
     commands: Sequence[Command]
     key: str

@@ -1,4 +1,4 @@
-"""Kinds of faults between a client and its server, told by redis-py's errors and the server's
+"""Kinds of faults between a client and its server, recognised by redis-py's errors and the server's
 words."""
 
 from __future__ import annotations

@@ -161,7 +161,8 @@ class Session:
             raise translated(error) from None
 
     def _replies(self, call: Call | Together) -> Steps[Any]:
-        """The reply to a call, or those to calls that travel together; tells how long it took."""
+        """The reply to a call, or those to calls that travel together; observers learn how long it
+        took."""
         together = call.calls if isinstance(call, Together) else (call,)
         calls = [one for one in together if isinstance(one, Call)]
         begun = time.perf_counter()

@@ -14,7 +14,7 @@ from rwf.errors import NamespaceMismatch, RwfError, StoreMisconfigured, StoreUna
 _log = logging.getLogger("rwf.worker")
 
 PAUSE: Final = 0.5
-"""Seconds between two tries of a server that is away."""
+"""Seconds between two tries of an unreachable server."""
 _AWAY: Final = (StoreUnavailable, StoreMisconfigured, NamespaceMismatch)
 
 

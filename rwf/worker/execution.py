@@ -85,7 +85,7 @@ class Execution:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was told to end without a report."""
+        """Whether it was ended without a report."""
         return self._stopped
 
     @property

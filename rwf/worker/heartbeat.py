@@ -75,7 +75,7 @@ class Heartbeat:
         threading.Thread(target=self._serve, name="rwf-heartbeat", daemon=True).start()
 
     def stop(self) -> None:
-        """Has it end soon; whoever still asks is told that no lease stands."""
+        """Ends it soon; later questions are answered as if no lease were valid."""
         self._stopped = True
         self._asked.put(None)
 
@@ -123,7 +123,7 @@ class Heartbeat:
             self._loop.call_soon_threadsafe(self.over.set)
 
     def _hear(self, until: float) -> None:
-        """Waits until it is time, or until somebody asks; while a server is away, for a pause."""
+        """Waits until it is time or somebody asks; for a pause while the server is unreachable."""
         if self._waiting:
             until = min(until, time.monotonic() + PAUSE)
         try:

@@ -406,7 +406,7 @@ def test_on_the_command_line(
     raw(one_client).delete(partition_key(view.id, "ready"))
     assert cli("rebuild").stdout.splitlines() == [
         "went through 1 workflows and 0 topics",
-        "  mended 2  ready_entry_missing",
+        "  repaired 2  ready_entry_missing",
     ]
     monkeypatch.setattr("rwf.cli.server._LOOK_SECONDS", 0)
     again = cli("rebuild", "--json")

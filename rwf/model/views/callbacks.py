@@ -68,7 +68,7 @@ class CallbackView(View):
 
 
 class CallbackPosture(View):
-    """How many callbacks of a workflow stand in each status."""
+    """How many callbacks of a workflow have each status."""
 
     pending: int = 0
     delivered: int = 0

@@ -35,7 +35,7 @@ class ClaimedStep(View):
 
 class HeartbeatReport(View):
     """The result of a heartbeat: claims that were ``extended``, with their new ends, and claims
-    whose lease is ``lost``. Those of ``extended`` whose workflow has a cancel request stand in
+    whose lease is ``lost``. Those of ``extended`` whose workflow has a cancel request are in
     ``cancel_requested`` as well. Claims in the partitions that did not answer, ``unreachable``, are
     in none of them."""
 

@@ -19,8 +19,8 @@ class PeekSteps(ServerFunction[list[bytes]]):
 
 @server_function("reserve_steps")
 class ReserveSteps(ServerFunction[list[bytes]]):
-    """Reserves the first entries of some queues for whoever is about to start their steps; answers
-    these, in the order in which they are to be claimed. Keys: the partition's."""
+    """Reserves the first entries of some queues for a client that is about to start their steps;
+    answers these, in the order in which they are to be claimed. Keys: the partition's."""
 
     limit: int
     queues: Sequence[str]
@@ -62,7 +62,7 @@ class StartedStep(NamedTuple):
 
 class StartedSteps(NamedTuple):
     """``claims``: what became of each entry, None for a step that is not to be had any more;
-    ``has_notices``: of each workflow, whether topics of its waits have not been told all."""
+    ``has_notices``: for each workflow, whether topics have still to learn outcomes of its waits."""
 
     claims: list[StartedStep | None]
     has_notices: list[bool]

@@ -19,7 +19,7 @@ class Pruned(NamedTuple):
     """``outcome`` is
 
     ``kept``: it is not to be removed now;
-    ``untold``: topics have to be told first what became of its waits;
+    ``untold``: topics must first learn the outcomes of its waits;
     ``undelivered``: of its ``callbacks`` some are to be delivered yet, which holds it back if there
     is a dispatcher, as the caller has to find out after this;
     ``given_up``: as many ``callbacks`` are dead now, and the next call goes on at ``first``;
@@ -45,6 +45,6 @@ class Prune(ServerFunction[Pruned]):
     dispatcher_seen: bool
     """Whether, after an answer ``undelivered``, a dispatcher of callbacks was seen."""
     never_seen_for: int | None
-    """How many callbacks that answer told of, when none ever was."""
+    """The number of callbacks in that reply, where no dispatcher was ever seen."""
     first: int
     """The callback from which on they are to be given up."""

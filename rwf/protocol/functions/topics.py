@@ -13,7 +13,7 @@ from rwf.protocol.declare import Item, Refusal, ServerFunction, item, server_fun
 
 class SignalReply(NamedTuple):
     """A signal as it is now. ``workflow_id``, ``step``: who consumed it; ``dedupe_key``, ``actor``
-    are percent-quoted. What there is none of is empty."""
+    are percent-quoted. A missing value is empty."""
 
     number: int
     status: str
@@ -90,7 +90,7 @@ class UpdateTopic(ServerFunction[UpdatedTopic]):
     """Has a wait stand that the topic knew to be over; or, where a signal has resolved it, hands
     that over again."""
     unrecorded: bool
-    """Whether, by the workflow's record, the topic was not told before."""
+    """Whether, by the workflow's record, this is the first time."""
 
 
 class JudgedTopic(NamedTuple):

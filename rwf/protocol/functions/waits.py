@@ -58,7 +58,7 @@ class ResolveWait(ServerFunction[ResolvedWait]):
 
 class WaitNotice(NamedTuple):
     """A notice that a topic is to be given of one of a step's waits; the step has none left where
-    ``topic`` is None. ``known``: the topic was told before."""
+    ``topic`` is None. ``known``: the topic knows of the wait already."""
 
     step: str
     n: int

@@ -1,4 +1,4 @@
-"""Listening to hints: what has just changed, for whoever would rather not poll.
+"""Listening to hints that something has changed, instead of polling.
 
 They may be lost, doubled or late, and change nothing but latency (contract §9). So nothing that
 is wrong with them ends a listener: it goes on without, and tries again.
