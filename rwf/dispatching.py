@@ -41,7 +41,7 @@ class HandlerThreads:
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
 
     def start(self, work: Callable[[], object]) -> None:
-        """Has a thread do this, in the caller's context."""
+        """Does this in a thread, in the caller's context."""
         context = copy_context()
         self._work.put(lambda: context.run(work))
         if not self._idle.acquire(blocking=False) and self._made < self._most:
@@ -49,7 +49,7 @@ class HandlerThreads:
             threading.Thread(target=self._serve, name="rwf-callback", daemon=True).start()
 
     def close(self) -> None:
-        """Has each thread end when its work is done."""
+        """Ends each thread when its work is done."""
         for _ in range(self._made):
             self._work.put(None)
 

@@ -34,7 +34,7 @@ class Clock:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Has it stand still for a while; it goes on from there."""
+        """Stops the clock while this is open; it goes on from there."""
         if self._held is not None:
             raise RuntimeError("the clock of this fake server is held already")
         # A whole millisecond, as timers have: else they would fall together in one run, and not in
@@ -72,7 +72,7 @@ def clock_of(redis_client: Any) -> Clock | None:
 
 
 def _with_clock(redis_client: Any) -> Any:
-    """Has this client's server tell a time of its own, and that of no other client."""
+    """Gives this client's server, and no other, a time of its own."""
     clock = redis_client.rwf_clock = Clock()
     pool = redis_client.connection_pool
     made = pool.connection_class

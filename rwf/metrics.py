@@ -223,7 +223,7 @@ _histograms: Final[WeakKeyDictionary[CollectorRegistry, Histogram]] = WeakKeyDic
 
 
 def instrument(client: Client | AsyncClient, registry: CollectorRegistry = REGISTRY) -> None:
-    """Has each server call of a client measured, in ``rwf_call_duration_seconds{function}``.
+    """Measures each server call of a client, in ``rwf_call_duration_seconds{function}``.
 
     From sending to the reply, with all that is sent again; failed calls count as well. Harmless
     when repeated, and other registries of the same client go on. The fleet's counts are the
@@ -391,7 +391,7 @@ class _Connections:
                     self._cut(one)
 
     def _cut(self, connection: Any) -> None:
-        """Has the thread that waits for this connection end."""
+        """Ends the thread that waits for this connection."""
         self._forget(connection)
         with suppress(OSError):  # it is closed already
             connection.shutdown(socket.SHUT_RDWR)

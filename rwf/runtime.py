@@ -121,7 +121,7 @@ class Beside:
 
 @contextmanager
 def ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Has SIGTERM and SIGINT call ``stop``, as long as this is open: at once, in the main thread,
+    """Makes SIGTERM and SIGINT call ``stop``, as long as this is open: at once, in the main thread,
     also when something blocks the event loop there. In a thread that is not the main one, which
     Python gives no signals, nobody calls it."""
     if threading.current_thread() is not threading.main_thread():

@@ -118,7 +118,7 @@ class Threads:
         return self._state.abandoned
 
     def submit(self, function: Callable[[], Any]) -> tuple[Job, bool]:
-        """Has the function called; and whether a thread is free to begin at once."""
+        """Calls the function in a thread; returns whether one is free to begin at once."""
         state = self._state
         job = Job(function, state.loop.create_future())
         state.busy += 1
@@ -146,7 +146,7 @@ class Threads:
         return result
 
     def withdraw(self, job: Job) -> bool:
-        """Has a job never begin; false when it has begun."""
+        """Prevents a job from beginning; false when it has begun."""
         if not job.take():
             return False
         job.over = True

@@ -87,7 +87,7 @@ def log_options(command: Command) -> Command:
 def logging_to(
     stream: TextIO, logger: logging.Logger, level: str, form: str | None, as_json: bool
 ) -> Iterator[None]:
-    """Has what this logger and those below it log shown on a stream, as long as this is open."""
+    """Shows on a stream what this logger and those below it log, as long as this is open."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LogFormatter(as_json if form is None else form == "json"))
     before = logger.level

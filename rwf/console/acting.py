@@ -70,7 +70,8 @@ class Acting:
         return response
 
     async def _once(self, visit: Visit, command: Command, order: Order) -> Outcome:
-        """Has a command done, once for each confirmation, whoever stops waiting for it."""
+        """Carries out a command once for each confirmation, even if nobody waits for it any
+        more."""
         key = (order.once, order.actor, str(command.action))
         task = self._orders.get(key)
         if task is None:

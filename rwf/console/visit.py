@@ -155,5 +155,5 @@ def page(
 
 
 def tell_done(request: Request, response: Response, what: str) -> None:
-    """Has the next page say what was carried out."""
+    """Makes the next page say what was carried out."""
     set_cookie(request, response, DONE, what, seconds=_DONE_SECONDS)

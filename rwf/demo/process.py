@@ -107,7 +107,7 @@ def _show(url: str, namespace: str, folder: Path, number: int, parent: int) -> N
 
 
 def _outlived_by(parent: int, stop: Callable[[], None]) -> None:
-    """Has ``stop`` called once this process is no longer a child of ``parent``, until it ends: it
+    """Calls ``stop`` once this process is no longer a child of ``parent``, until it ends: it
     may not have begun yet."""
 
     def watch() -> None:

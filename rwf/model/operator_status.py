@@ -75,7 +75,7 @@ def held_by_retries(graph: GraphView) -> Collection[str]:
 
 
 def blocked_by_themselves(why: WorkflowExplanation) -> Mapping[str, str]:
-    """The steps that somebody has to do something about though they are to run again or wait, such
+    """The steps that need somebody to act although they will run again or wait, such
     as one that no worker has a handler for; each with the code of what blocks it."""
     return {cause.step: cause.code for cause in why.root_causes if cause.code in BLOCKING}
 

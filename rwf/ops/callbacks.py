@@ -180,7 +180,7 @@ class Dispatch:
         return []
 
     def _begun(self) -> Op[list[_Outbox]]:
-        """Tells that there is a dispatcher, before it claims anything; the outboxes to look at."""
+        """Registers the dispatcher before it claims anything; returns the outboxes to look at."""
         keys, numbers = self._ctx.keys, self._partitions
         if not keys.partitions:
             yield CONNECT
@@ -265,7 +265,7 @@ class Dispatch:
         return claims
 
     def settle(self, outcomes: Sequence[Outcome]) -> Op[None]:
-        """Tells what became of claims, of this run or of another.
+        """Records for claims, of this run or of another, whether they were delivered.
 
         Those of partitions that do not answer, while others do, come again when their leases have
         passed. Raises StoreUnavailable when none answers.
@@ -374,7 +374,7 @@ def posture(ctx: OpContext, workflow_id: str) -> Op[CallbackPosture]:
 
 
 def resend(ctx: OpContext, callback_id: str, actor: str | None) -> Op[CallbackView]:
-    """Has a callback that is dead or delivered sent once more; raises CommandRejected."""
+    """Sends a dead or delivered callback once more; raises CommandRejected."""
     workflow_id, number = _checked_callback(callback_id)
     who = checked_text(actor, "actor", _RESEND)
     if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):

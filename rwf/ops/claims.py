@@ -64,7 +64,7 @@ OnHeld = Callable[[Sequence[HeldClaim]], ServerFunction[list[T]]]
 
 @dataclass(frozen=True, slots=True)
 class Claimer:
-    """Who asks for steps, of which queues, and for how long at first."""
+    """A worker's claim: its id, its queues, and the length of the lease."""
 
     queues: tuple[str, ...]
     worker: str
@@ -171,7 +171,7 @@ def _claim_first(
 def claim_in(
     ctx: OpContext, partition: int, claimer: Claimer, limit: int
 ) -> Op[tuple[int, list[ClaimedStep]]]:
-    """Claims in one partition: how many entries it had, and what became claims."""
+    """Claims in one partition: how many entries it had, and the claims."""
     reserve = ReserveSteps(limit, claimer.queues)
     entries = yield from ask(ctx.keys.partition(partition), reserve)
     if not entries:
@@ -307,13 +307,13 @@ def heartbeat(
 
 
 def release(ctx: OpContext, claims: Iterable[ClaimedStep]) -> Op[int]:
-    """Gives unstarted work back, uncounted; how many leases still stood."""
+    """Gives unstarted work back, uncounted; returns how many leases were still valid."""
     reports = yield from _on_each(ctx, _checked(claims, _RELEASE), ReleaseClaims)
     return sum(stood for _, stood in reports)
 
 
 def pause(ctx: OpContext, claims: Sequence[ClaimedStep], reason: PauseReason) -> Op[int]:
-    """Gives steps that could not be begun back for a while, uncounted; how many leases still stood.
+    """Pauses steps that could not be begun, uncounted; returns how many leases were still valid.
 
     A step pauses for 0.5 s, and each time in a row for twice as long, up to 30 s (``pauses.lua``).
     """

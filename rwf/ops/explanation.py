@@ -281,7 +281,7 @@ def blockers(
     missing: Ref | None = None,
     pause: Pause | None = None,
 ) -> list[Blocker]:
-    """Why a step does not run now, the weightiest reason first.
+    """Why a step does not run now, the most important reason first.
 
     ``parents`` are those that hold the step; ``now`` is the server's time in milliseconds;
     ``queue`` is that of an available step, ``wait`` what a waiting or expired one waits for,

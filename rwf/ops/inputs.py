@@ -50,7 +50,7 @@ class Judged:
         return []
 
     def cannot_read(self, handed: Handed, error: Exception) -> None:
-        """Has a claim pause, and says so."""
+        """Pauses a claim, and logs it."""
         warn_of(place_of(handed.key), error)
         self._pause(handed, PauseReason.INPUT_UNREADABLE)
 
@@ -92,7 +92,7 @@ def place_of(key: Key) -> str:
 def read_item(
     ctx: OpContext, workflow_id: str, step: str, item: str
 ) -> Op[tuple[bytes | None, bytes | None]]:
-    """One item of those that ``inputs.lua`` tells, however large; nothing of a workflow that is
+    """One item of those that ``inputs.lua`` returns, however large; nothing of a workflow that is
     gone."""
     asked = ReadInputs(REPLY_BYTES, whole_first=True, step=step, items=[item])
     found = yield from ask(ctx.workflow_keys(workflow_id), asked)

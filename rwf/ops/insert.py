@@ -150,7 +150,7 @@ def _listed(items: Any, name: str) -> list[Any]:
 
 
 class Size(NamedTuple):
-    """Of a call, or of a part of one: fields, bytes, and edges that are walked."""
+    """The size of a call or a part of one: fields, bytes, and edges to visit."""
 
     fields: int
     bytes: int
@@ -160,7 +160,7 @@ class Size(NamedTuple):
         return Size(*map(operator.add, self, other))
 
     def fits(self) -> bool:
-        """Whether one call takes so much."""
+        """Whether it fits into one call."""
         most = (_FIELDS_PER_CALL, _BYTES_PER_CALL, EDGES_PER_CALL)
         return all(map(operator.le, self, most))
 

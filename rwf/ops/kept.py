@@ -76,7 +76,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """Which signals are asked for."""
+    """A filter of signals."""
 
     signal: str | None
     key: str | None
@@ -277,6 +277,6 @@ def _checked_id(signal_id: Any) -> tuple[int, str, int]:
 
 
 def _unknown(signal_id: Any) -> CommandRejected:
-    """The refusal of an id that no signal of this namespace can have; nothing was written."""
+    """The refusal of an impossible signal id; nothing was written."""
     message = f"no signal can have the id {shown(signal_id)}"
     return CommandRejected(_WITHDRAW, "signal", Reason.SIGNAL_NOT_FOUND, message)

@@ -45,15 +45,15 @@ _SIDE_BY_SIDE: Final = 32
 
 
 class Undelivered(NamedTuple):
-    """A workflow whose time is over, and of whose callbacks some are to be delivered yet."""
+    """A workflow whose retention has ended, with callbacks that are still undelivered."""
 
     workflow_id: str
     callbacks: int
 
 
 def prune_all(ctx: OpContext, workflow_ids: Sequence[str]) -> Op[int]:
-    """Removes those of the workflows whose time is over; how many these were. One that cannot be
-    read is skipped, with a warning."""
+    """Removes those of the workflows whose retention has ended; returns how many. One that cannot
+    be read is skipped, with a warning."""
     found = yield from _side_by_side([(one, prune(ctx, one)) for one in workflow_ids])
     undelivered = [one for one in found if isinstance(one, Undelivered)]
     if undelivered:
@@ -89,7 +89,7 @@ def prune(
     dispatcher_seen: bool = False,
     never_seen_for: int | None = None,
 ) -> Op[bool | Undelivered]:
-    """Removes a finished workflow, if its time is over; whether it was this that removed it.
+    """Removes a finished workflow, if its retention has ended; returns whether this call did so.
 
     ``dispatcher_seen`` and ``never_seen_for`` say of dispatchers what :class:`Prune` takes; neither
     when nobody has asked yet.
@@ -125,7 +125,7 @@ def _release_key(ctx: OpContext, workflow_id: str, key: str) -> Op[None]:
 def _forget(
     ctx: OpContext, workflow_id: str, waits: Sequence[PrunedWait], unsettled: Unsettled
 ) -> Op[None]:
-    """Has the topics of these waits forget them."""
+    """Removes these waits from their topics."""
     by_topic: dict[bytes, list[ForgottenWait]] = {}
     for wait in waits:
         number = number_of(wait.signal_id) if wait.signal_id else None
@@ -167,7 +167,7 @@ class Pruning:
         )
 
     def tell(self) -> None:
-        """Tells the caller how far it is."""
+        """Reports to the caller how far it is."""
         if self._progress is not None:
             self._progress(self.report())
 

@@ -26,7 +26,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def reading(parse: Callable[P, T]) -> Callable[P, T]:
-    """Has a function that takes a record apart raise RecordUnreadable where that cannot be done."""
+    """Makes a function that parses a record raise RecordUnreadable where it cannot."""
 
     @functools.wraps(parse)
     def checked(*args: P.args, **named: P.kwargs) -> T:

@@ -467,7 +467,7 @@ def _head_values(layout: Layout) -> Iterable[str]:
 
 
 def _encoded(number: int, field: Field) -> str:
-    """What is put into an f-string for a field; the usual kinds without a call."""
+    """The expression for a field in an f-string; the usual kinds need no call."""
     value = f"self.{field.name}"
     if field.kind.encode in (None, str):
         text = value

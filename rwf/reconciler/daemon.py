@@ -83,7 +83,7 @@ class _Partition:
         self.next_slice = dict.fromkeys(Kind, 0.0)
 
     def try_again(self, now: float) -> None:
-        """Has what could not be carried out tried once more, when that was long ago."""
+        """Allows what could not be carried out to be tried again, once that was long ago."""
         if now >= self.passed_until:
             self.passed = replace(self.passed, count=0, last=b"")
             self.page = None
@@ -193,8 +193,8 @@ class Reconciler:
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _kept_up(self, loop: _Loop) -> None:
-        """Has a loop begin again after an error that nobody has foreseen: it must neither end the
-        others nor leave its work undone in silence."""
+        """Starts a loop again after an unexpected error, which must neither end the others nor
+        leave work undone in silence."""
         while not self._stopping.is_set():
             try:
                 await loop()

@@ -99,7 +99,8 @@ class _Rebuild:
     def _scan(
         self, pattern: str, kinds: str, visit: Callable[[list[tuple[int, str, str]]], Op[None]]
     ) -> Op[None]:
-        """Has every primary's keys of these kinds visited: partition, kind and the id behind."""
+        """Visits all keys of these kinds on every primary: partition, kind and the id that
+        follows."""
         namespace = self._ctx.keys.namespace
         match = f"{namespace}:{{{pattern}}}:{kinds}:*"
         form = re.compile(rf"{re.escape(namespace)}:\{{([0-9]+)\}}:([a-z]+):([0-9a-z-]+)".encode())

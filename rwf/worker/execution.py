@@ -94,7 +94,7 @@ class Execution:
         return self._abandoned and self._task is not None and not self._task.done()
 
     def when_done(self, call: Callable[[Execution], None]) -> None:
-        """Has this called once the coroutine has ended."""
+        """Calls this once the coroutine has ended."""
         assert self._task is not None
         self._task.add_done_callback(lambda _: call(self))
 
@@ -170,7 +170,7 @@ class Execution:
         self._limit()
 
     def _limit(self) -> None:
-        """Has the attempt end when the step's timeout has passed, if it has one."""
+        """Ends the attempt when the step's timeout has passed, if it has one."""
         if self.context.claim.timeout is not None:
             self._after(self.context.claim.timeout, self._time_out)
 

@@ -110,7 +110,7 @@ class Runner:
             self._watchdog.end_by(now + reserve)
 
     def end(self) -> None:
-        """Has the runner end gracefully; the second time at once."""
+        """Ends the runner: gracefully, and at once when called again."""
         self._hurry = self._finish.is_set()
         self._finish.set()
         self.inflight.changed()

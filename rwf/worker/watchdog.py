@@ -52,7 +52,7 @@ class Watchdog:
         threading.Thread(target=self._serve, name="rwf-watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """Has it end."""
+        """Ends it."""
         self._stopped.set()
 
     def end_by(self, moment: float) -> None:

@@ -122,7 +122,7 @@ async def close(client: Any, address: Address | None) -> None:
 
 
 async def find_nodes(client: Any) -> None:
-    """Has a cluster's client know its nodes."""
+    """Makes a cluster's client know its nodes."""
     await client.initialize()
 
 
