@@ -339,12 +339,12 @@ def test_it_goes_on_when_the_server_is_back(caplog: pytest.LogCaptureFixture) ->
         with Client.from_url(server.url) as own, serving(own, **SHORT) as daemon:
             until(lambda: daemon.sweep_age is not None, what="a round")
             server.kill()
-            until(lambda: "the server is away" in caplog.text, what="word of it")
+            until(lambda: "the server is unavailable" in caplog.text, what="word of it")
             server.restart()
             until(lambda: "the server is back" in caplog.text, what="word of its return")
             client.complete_step(view.id, "a", "retryable", retry_in=0.1)
             until(lambda: client.step(view.id, "a").state == "available", what="the retry")
-        assert caplog.text.count("the server is away") == 1
+        assert caplog.text.count("the server is unavailable") == 1
         assert caplog.text.count("the server is back") == 1
 
 
@@ -358,13 +358,13 @@ def test_what_fails_each_time_is_told_once(
     calls: list[str] = []
     one_client._session.observers["test"] = lambda function, _: calls.append(function)
     with serving(one_client, **SHORT):
-        until(lambda: "has another type" in caplog.text, what="word of it")
+        until(lambda: "has the wrong type" in caplog.text, what="word of it")
         calls.clear()
         until(
             lambda: calls.count("due_timers") > 5 and calls.count("count_gauges") > 2,
             what="more of it",
         )
-    assert caplog.text.count("the server is away") == 1
+    assert caplog.text.count("the server is unavailable") == 1
     assert "the server is back" not in caplog.text
 
 
@@ -402,7 +402,7 @@ def test_it_takes_no_leave_of_a_server_that_is_away(
         assert left == 1
         with serving(client, **SHORT):
             server.kill()
-            until(lambda: "the server is away" in caplog.text, what="word of it")
+            until(lambda: "the server is unavailable" in caplog.text, what="word of it")
         assert left == 1
 
 
@@ -410,7 +410,7 @@ def test_it_waits_for_a_server_that_is_not_there_yet(caplog: pytest.LogCaptureFi
     with Server.start("valkey91") as server:
         server.kill()
         with Client.from_url(server.url) as client, serving(client, **SHORT) as daemon:
-            until(lambda: "the server is away" in caplog.text, what="word of it")
+            until(lambda: "the server is unavailable" in caplog.text, what="word of it")
             server.restart()
             until(lambda: daemon.partitions == (0,), what="its partition")
 

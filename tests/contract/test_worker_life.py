@@ -249,7 +249,7 @@ def test_a_server_that_restarts(
         assert [step.attempt for step in client.steps(view.id)] == [1, 1]
         assert invariants.check(client) == []
     told = [one.getMessage() for one in caplog.records if one.name == "rwf.worker"]
-    assert sum("is away" in line for line in told) == 1
+    assert sum("is unavailable" in line for line in told) == 1
     assert sum("is back" in line for line in told) == 1
 
 
