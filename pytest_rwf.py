@@ -1,6 +1,6 @@
 """The pytest plugin of rwf, which pytest loads where rwf is installed.
 
-It stands outside the package, which is imported by the tests that ask for a client alone.
+It is not part of the package, so that only tests that use the fixture import rwf.
 """
 
 from __future__ import annotations

@@ -54,24 +54,24 @@ def run_until_idle(
     within: float | timedelta | None = None,
     limit: int = 1000,
 ) -> list[StepRun] | Coroutine[Any, Any, list[StepRun]]:
-    """Runs everything that can run, one step after the other, and returns what ran; to be awaited
-    with an AsyncClient.
+    """Runs all steps that can run, one after the other, and returns them; to be awaited with an
+    AsyncClient.
 
-    Of a worker only its handlers, queues and lease count; with :class:`~rwf.Handlers` all queues
-    are served. With a Client plain handlers run in the calling thread, and coroutines in a loop
-    made for them; with an AsyncClient coroutines run in the calling loop, and plain handlers in a
+    Of a worker it uses the handlers, queues and lease; with :class:`~rwf.Handlers` it serves all
+    queues. With a Client plain handlers run in the calling thread, and coroutines in a loop made
+    for them; with an AsyncClient coroutines run in the calling loop, and plain handlers in a
     thread.
 
-    Where nothing can run, time passes until the next retry, deadline of a wait, or end of a lease.
-    On ``Client.fake()`` its server's clock is moved on to it, and stands still meanwhile: nothing
-    is waited for, and retries take their whole backoff, so that each run of a test is the same.
-    With ``skip_time=False`` it is waited for, which is all that can be done on a real server.
-    ``within`` (seconds or a timedelta) bounds how much time passes: with 0 only what can run now
-    does, and what waits goes on waiting. Nothing is removed at the end of its retention.
+    When no step can run, it goes on to the next retry, deadline of a wait, or end of a lease. On
+    ``Client.fake()`` it moves the server's clock, which otherwise stands still: no time is spent
+    waiting, and retries take their whole backoff, so that each run of a test is the same. With
+    ``skip_time=False``, the only way on a real server, it waits. ``within`` (seconds or a
+    timedelta) limits the time that passes: with 0 only steps that can run now are run. Nothing is
+    removed at the end of its retention.
 
-    A step that there is no handler for is given back, with a warning. Timeouts of steps are not
-    enforced. Raises NotIdle after ``limit`` runs, ValueError for options that cannot be, and
-    RuntimeError where a Client is to run a coroutine in a thread that has an event loop.
+    A step without a handler is given back, with a warning. Timeouts of steps are not enforced.
+    Raises NotIdle after ``limit`` runs, ValueError for invalid options, and RuntimeError where a
+    Client would have to run a coroutine in a thread that has an event loop.
     """
     clock = internals.clock_of(client)
     if skip_time and clock is None:

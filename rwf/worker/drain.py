@@ -67,8 +67,8 @@ class StepRun:
 
 @dataclass(frozen=True, slots=True)
 class DrainOptions:
-    """Whose steps are run, and how; ``queues`` is None for all that there are. With a ``clock``
-    time is skipped. At most ``within`` seconds pass, as far as needed where it is None."""
+    """The options of a run; ``queues`` is None for all queues. With a ``clock`` time is skipped. At
+    most ``within`` seconds pass; None for no limit."""
 
     handlers: Handlers
     queues: tuple[str, ...] | None
@@ -96,7 +96,7 @@ class Drain:
 
     @contextmanager
     def clock_held(self) -> Iterator[None]:
-        """Holds the clock that is skipped."""
+        """Stops the clock, if time is skipped."""
         if self._options.clock is None:
             yield
             return
@@ -104,7 +104,7 @@ class Drain:
             yield
 
     def handler_of(self, claimed: ClaimedStep) -> Handler:
-        """The handler of a step that :meth:`next` has told."""
+        """The handler of a step that :meth:`next` has returned."""
         handler = self._options.handlers.get(claimed.worker)
         assert handler is not None
         return handler
