@@ -1,4 +1,4 @@
-"""A real Valkey server in a folder: what stands behind the URL ``embedded:///absolute/folder``.
+"""A real Valkey server in a folder, for the URL ``embedded:///absolute/folder``.
 
 The server is a process of its own, detached from whoever started it. It keeps everything in its
 folder (append-only file, log, locks) and listens on a unix socket there. Any number of processes of

@@ -1,4 +1,4 @@
-"""Auditing workflows: their records are read, and what these imply is looked up in derived keys.
+"""Auditing workflows: their records are read and compared with the derived keys.
 
 Plain commands do that, many in one round trip: a server function that did it would cost the server
 three times as much. So it is no more than a guess: what moves between the two reads seems to
@@ -35,7 +35,7 @@ _CHUNKS_PER_READ: Final = _FIELDS_PER_READ // _FIELDS_AT_ONCE  # a step and its 
 _TOPICS_PER_CALL: Final = 64
 
 _Found = dict[str, Scores | None]
-"""By key, what stands there of some entries; None where it is no sorted set."""
+"""The scores of some entries, by key; None for a key that is no sorted set."""
 
 Listed = tuple[str, str]
 """A group of the listing, and the id of a workflow in it."""
@@ -52,7 +52,7 @@ class Large:
     chunks: deque[str] = field(default_factory=deque)
     """The fields with the names of the steps that are still to be looked at."""
     counts: bytes | None = None
-    """Its header's, as long as they are the same with all that was read."""
+    """Its header's counts, as long as they were the same in all reads."""
 
 
 @dataclass(slots=True)

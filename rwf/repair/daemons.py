@@ -11,7 +11,7 @@ from rwf.protocol.requests import CONNECT, Op, ask
 
 
 def join(ctx: OpContext, member: str, lease_ms: int) -> Op[list[int]]:
-    """Tells that a daemon runs, for so long; the partitions that are then its own."""
+    """Registers a daemon for so long; returns the partitions that are then its own."""
     if not ctx.keys.partitions:
         yield CONNECT
     fleet = yield from _register(ctx, RegisterDaemon(member, lease_ms, stops=False))
@@ -29,7 +29,7 @@ def partitions(ctx: OpContext) -> Op[range]:
 
 
 def leave(ctx: OpContext, member: str, lease_ms: int) -> Op[None]:
-    """Tells that it does not run any more."""
+    """Removes a daemon that stops."""
     yield from _register(ctx, RegisterDaemon(member, lease_ms, stops=True))
 
 

@@ -56,18 +56,18 @@ _OTHERS: Final = frozenset(b":#^>")
 _UNTOLD_OFFSET: Final = 1e15
 
 SOON: Final = math.inf
-"""Stands for when the timer of a walk is due: in a while, but no longer than is set anew."""
+"""The score of a slice timer: soon, and no later than one that is set now."""
 
 PRESENT: Final = -math.inf
-"""Stands for any score."""
+"""Any score."""
 
 
 Scores = Mapping[bytes, float | None]
-"""Entries of a sorted set with their scores, None for one that does not stand there."""
+"""Entries of a sorted set with their scores; None for a missing one."""
 
 
 class Entry(NamedTuple):
-    """An expected entry: whose it is, and its score."""
+    """An expected entry: its owner, and its score."""
 
     owner: str
     score: float
@@ -111,14 +111,14 @@ class Expected:
     def __init__(self) -> None:
         self.suspects: dict[str, None] = {}
         self.taken_in = 0
-        """How many fields were taken in, headers apart."""
+        """How many fields were added, without headers."""
         self.ready: dict[bytes, str] = {}
         self.timers: dict[bytes, Entry] = {}
         self.held_back: set[bytes] = set()
-        """Those of the timers that callbacks may have put off."""
+        """The timers that callbacks may have delayed."""
         self.outbox: dict[bytes, Entry] = {}
         self.wait_notices: dict[str, dict[bytes, float | None]] = {}
-        """By workflow, the scores of its wait notices; None for one that must not stand."""
+        """By workflow, the scores of its wait notices; None for one that must not exist."""
         self.wait_timers: dict[str, None] = {}
         """Workflows whose timer of wait notices is to be looked up; it follows from the notices."""
         self.registrations: list[Registration] = []
@@ -142,14 +142,14 @@ class Expected:
             self.suspects[workflow_id] = None
 
     def begin(self, workflow_id: str, static: bytes | None) -> StepCounts | None:
-        """Begins with a workflow; None for one that is gone, or follows other semantics."""
+        """Starts on a workflow; None for one that is gone, or has another semantics version."""
         if static is None:
             return None
         version, steps, inserted = map(int, HeaderRecord.size_of(static))
         return StepCounts(workflow_id, steps, inserted) if version == SEMANTICS_VERSION else None
 
     def header(self, step_counts: StepCounts, group: str, static: bytes, counts: bytes) -> None:
-        """Takes in a header."""
+        """Adds a header."""
         at = int(CountsRecord.last_of(counts))
         self.latest[step_counts.workflow_id] = step_counts.inserted + at
         if CountsRecord.is_short(counts):
@@ -162,7 +162,7 @@ class Expected:
             self.suspects[step_counts.workflow_id] = None
 
     def _ends(self, workflow_id: str, header: Header) -> str:
-        """Takes in what is left to be walked, and the removal; the group that is the right one."""
+        """Adds unfinished slices and the removal; returns the right group of the listing."""
         unfinished = header.unwalked > 0
         if unfinished:
             self.timers[f"u|{workflow_id}".encode()] = Entry(workflow_id, SOON)
@@ -177,7 +177,7 @@ class Expected:
         return WORKFLOW_CODE.get(state, OPEN_GROUP)
 
     def fields(self, step_counts: StepCounts, fields: Mapping[bytes, bytes]) -> None:
-        """Takes in some of a workflow's fields. Most are steps that are pending, which imply
+        """Adds some of a workflow's fields. Most are steps that are pending, which imply
         nothing."""
         self.taken_in += len(fields)
         pending = 0
@@ -235,7 +235,7 @@ class Expected:
         return [*self.timers, *map(_wait_timer, self.wait_timers)]
 
     def judge_wait_notices(self, workflow_id: str, scores: Scores) -> None:
-        """Compares wait notices; the timer that stands for it follows from what is there."""
+        """Compares wait notices; their timer follows from those that are stored."""
         for member, expected in self.wait_notices[workflow_id].items():
             score = scores[member]
             if score != expected and (score is None or expected != PRESENT):

@@ -1,4 +1,4 @@
-"""Putting right the gauges of a partition, which transitions count and nothing else implies.
+"""Correcting the gauges of a partition, which only transitions count.
 
 They are counted anew from the workflows' headers, a page at a time. What others do meanwhile shows
 in the gauges themselves, but for changes that undo each other between two looks: so a difference
@@ -24,7 +24,7 @@ _GROUPS: Final = ("o", *WORKFLOW_CODE.values())
 
 
 def mend_gauges(ctx: OpContext, partition: int) -> Op[list[GaugeDifference]]:
-    """Sets the gauges that were off; what they were, and are now."""
+    """Corrects wrong gauges; returns their values before and after."""
     found = yield from _differences(ctx, partition)
     if not found:
         return []

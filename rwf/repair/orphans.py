@@ -185,7 +185,7 @@ def _judge(ctx: OpContext, partition: int, name: str, entries: Sequence[_Entry])
 
 
 def _repairs(found: Repairs | Exception) -> Repairs:
-    """None where records cannot be read: what they imply is not known."""
+    """None where records cannot be read."""
     return Counter() if isinstance(found, Exception) else found
 
 
@@ -218,9 +218,9 @@ def _judge_some(
 def restore_keys(
     ctx: OpContext, partition: int, workflow_ids: Sequence[str]
 ) -> Op[tuple[Repairs, list[str]]]:
-    """Restores what some workflows' keys imply beside their steps (``repair_keys.lua``). Returns
-    the repairs, and each workflow's semantics version: "" when it is not visible, NO_VERSION where
-    the record cannot be read.
+    """Repairs the derived entries of some workflows, except those of their steps
+    (``repair_keys.lua``). Returns the repairs, and each workflow's semantics version: "" when it is
+    not visible, NO_VERSION where the record cannot be read.
     """
     found = yield from ask(Slots(ctx, partition, workflow_ids).keys, RepairKeys())
     return Counter(found.kinds), found.versions

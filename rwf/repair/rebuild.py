@@ -1,4 +1,4 @@
-"""Rebuilding what is derived from the records alone, whatever was lost or overwritten.
+"""Rebuilding all derived keys from the records alone, whatever was lost or overwritten.
 
 Restored are the ready queue with what claimers have reserved, timers, listing, outbox and the list
 of unfinished inserts of each partition; each workflow's wait notices, counts and dead
@@ -63,7 +63,7 @@ class _Rebuild:
         self._gauges: list[GaugeDifference] = []
 
     def run(self, partitions: Iterable[int], pattern: str) -> Op[RebuildReport]:
-        """Workflows first: what a topic hands over is then met by whole workflows."""
+        """Workflows first, so that topics hand signals over to repaired workflows."""
         partitions = list(partitions)
         for partition in partitions:
             yield from self._restore_keys(partition, [])

@@ -1,4 +1,4 @@
-"""Reconciling one workflow by hand: what a daemon's sweep does for each."""
+"""Reconciling one workflow by hand, as a daemon's sweep does for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeping a partition: its workflows are held against their derived keys, round after round.
+"""Sweeping a partition: its workflows are compared with their derived keys, round after round.
 
 A page of the listing is audited, and what that finds suspicious is reconciled. Where a round
 stands is stored, so that another daemon goes on from there. The steps of a large graph are audited
@@ -91,7 +91,7 @@ def sweep(ctx: OpContext, place: Place, interval: float, *, anew: bool = False) 
 
 
 def _restore_overwritten(ctx: OpContext, partition: int) -> Op[Repairs]:
-    """Has derived keys leave that somebody has overwritten with another type, and all that is
+    """Removes derived keys that have been overwritten with another type, and all that is
     derived restored: part of it no single workflow implies."""
     repairs, _ = yield from restore_keys(ctx, partition, ())
     return repairs and repairs + Counter((yield from restore(ctx, partition)).repairs)
@@ -123,8 +123,8 @@ def _next_slice(ctx: OpContext, place: Place, interval: float, anew: bool) -> Op
 
 
 def _end_round(ctx: OpContext, place: Place) -> Op[Repairs]:
-    """Repairs once a round all that is no single workflow's. Workflows that the listing lacks are
-    met by no sweep: they are looked for among all keys."""
+    """Repairs, once a round, entries that belong to no single workflow. Workflows that the listing
+    lacks are met by no sweep: they are looked for among all keys."""
     if (yield from unlisted(ctx, place.partition)) > place.unlisted:
         repairs = Counter((yield from restore(ctx, place.partition)).repairs)
         place.unlisted = max((yield from unlisted(ctx, place.partition)), 0)
@@ -175,7 +175,7 @@ def _sweep_large(ctx: OpContext, place: Place) -> Op[Slice]:
 
 
 def _mend(ctx: OpContext, place: Place, found: Findings) -> Op[list[ReconcileReport]]:
-    """Reconciles what an audit found suspicious, and then mends what a topic itself shows to be
+    """Reconciles what an audit found suspicious, and then repairs what a topic itself shows to be
     wrong, once its workflow has told it of its waits."""
     place.fields += found.fields
     mended = []

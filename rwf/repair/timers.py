@@ -38,7 +38,7 @@ class Fired(NamedTuple):
 
 
 def fire_due(ctx: OpContext, partition: int, passed: PassedOver) -> Op[Fired]:
-    """Carries out what is due in a partition, up to a page of it; one call when that is nothing.
+    """Carries out a page of the due timers of a partition; one call when none is due.
 
     What cannot be carried out stays in ``passed``.
     """

@@ -22,7 +22,7 @@ _KNOWN_AS: Final = {"w": "w", "x": "x", "r": "g", "g": "g", "n": ""}
 
 
 def check_topic(ctx: OpContext, digest: str) -> Op[Counter[str]]:
-    """Mends a topic's registrations and its timer; tells it of waits that are over and, by its
+    """Repairs a topic's registrations and its timer; tells it of waits that are over and, by its
     record, are not. Returns how many repairs of each kind that took.
     """
     repairs: Counter[str] = Counter()

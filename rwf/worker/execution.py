@@ -114,7 +114,7 @@ class Execution:
         self._cancel()
 
     def abandon(self) -> None:
-        """Waits for the handler no longer."""
+        """Stops waiting for the handler."""
         if self._over:
             return
         self._abandoned = True
@@ -198,7 +198,7 @@ class Execution:
             raise
 
     def _begin_now(self) -> None:
-        """A plain handler that has found no thread begins no more."""
+        """Withdraws a plain handler that no thread was free for."""
         if self._job is not None and self._threads.withdraw(self._job):
             _log.warning("%s is given back: no thread was free for it", self.name)
             self._finish(None)

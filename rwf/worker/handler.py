@@ -1,4 +1,4 @@
-"""A registered handler: how its parameters are filled, and what its return value becomes."""
+"""A registered handler: how its parameters are filled, and its return value is converted."""
 
 from __future__ import annotations
 

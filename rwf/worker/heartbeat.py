@@ -1,4 +1,4 @@
-"""Heartbeats: extending the leases of running steps, and telling their handlers what changed."""
+"""Heartbeats: extending the leases of running steps, and informing their handlers of changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BEATS_PER_LEASE: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A step's own heartbeat, and where its answer goes: whether the lease still stands."""
+    """A step's own heartbeat, and the future of its answer: whether the lease is valid."""
 
     execution: Execution
     answer: Future[bool] = field(default_factory=Future)

@@ -33,7 +33,7 @@ _REST: Final = 1.0
 
 
 def key_of(claim: ClaimedStep) -> Key:
-    """The key that tells a claim from all others: one call's claims share their token."""
+    """The unique key of a claim: claims of one call share their token."""
     return claim.workflow_id, claim.step, claim.lease
 
 
@@ -120,7 +120,7 @@ class Inflight:
         return self.concurrency - len(self.running) - self.on_the_way - self.hung()
 
     def awaits_input(self, claim: ClaimedStep) -> bool:
-        """Notes a claim whose input is to be read; false for one that was handed over before."""
+        """Records a claim whose input is to be read; false for one that was received before."""
         key = key_of(claim)
         if key in self._begun or key in self.running or key in self.pending_inputs:
             return False
@@ -128,7 +128,7 @@ class Inflight:
         return True
 
     def begins(self, claim: ClaimedStep) -> bool:
-        """Whether a claim is new: a lease is for one run, however often it is handed over."""
+        """Whether a claim is new: a lease is for one run, however often it is received."""
         key = key_of(claim)
         if key in self._begun or key in self.running:
             return False
@@ -229,7 +229,7 @@ class Inflight:
                 timer.cancel()
 
     def left(self, buffer: PartitionBuffer) -> None:
-        """This buffer is in hand no longer."""
+        """Gives this buffer back after its round trip."""
         if self._tried is buffer:
             self._tried = None
             away = buffer.partition in self._silent
@@ -255,7 +255,7 @@ class Inflight:
         return bool(has) or (buffer.has_more and free)
 
     def _due(self) -> PartitionBuffer | None:
-        """The buffer to be next in hand."""
+        """The buffer that is sent next."""
         now = time.monotonic()
         answering = self._first_due(now, away=False)
         if self._tried is not None or not (self._silent or self._away.partitions):
@@ -276,7 +276,8 @@ class Inflight:
         return None
 
     def _rest(self) -> float | None:
-        """For how long those that have something to send are left alone still; None for none."""
+        """The seconds until a buffer with something to send may be tried again; None without
+        one."""
         free, now = self.free > 0, time.monotonic()
         waits = [
             buffer.again_at - now

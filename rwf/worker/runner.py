@@ -1,4 +1,4 @@
-"""One run of a worker, from its first claim until all is reported or handed back."""
+"""One run of a worker, from its first claim until all steps are reported or given back."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Runner:
 
     @property
     def abandoned(self) -> int:
-        """How many handlers go on though their attempts are over."""
+        """How many handlers go on after their attempts."""
         return self._threads.abandoned + len(self._left_behind)
 
     @property
@@ -116,7 +116,8 @@ class Runner:
         self.inflight.changed()
 
     async def work(self) -> None:
-        """Works until :meth:`end`, or until its task is cancelled, which hands back at once."""
+        """Works until :meth:`end`, or until its task is cancelled: then it gives steps back at
+        once."""
         loops = [self._poller.listen, self._poller.poll]
         loops += [self._completer.run for _ in range(_TRIPS)]
         loops += [self._completer.fill for _ in range(_FILLS)]
@@ -163,7 +164,7 @@ class Runner:
         execution.start(self._ended)
 
     def _not_ours(self, claim: ClaimedStep) -> None:
-        """Gives a step back, for a while, that asks for a handler which others may have."""
+        """Gives back, for a while, a step whose handler only other workers may have."""
         if claim.worker not in self._unknown and len(self._unknown) < _NAMES_WARNED_OF:
             self._unknown.add(claim.worker)
             _log.warning(
@@ -190,7 +191,7 @@ class Runner:
         self.inflight.progressed()
 
     def _hung(self) -> int:
-        """Threads that handlers do not leave."""
+        """How many threads hang in handlers."""
         return self._threads.abandoned
 
     def _freed(self) -> None:
@@ -224,7 +225,7 @@ class Runner:
 
 
 async def kept_going(loop: Callable[[], Awaitable[object]]) -> None:
-    """Runs a loop that never ends: what nobody expected is logged, and it begins again."""
+    """Runs a loop that never ends: an unexpected error is logged, and it starts again."""
     pause = _FIRST_PAUSE
     while True:
         begun = time.monotonic()

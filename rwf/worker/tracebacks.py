@@ -1,4 +1,4 @@
-"""The traceback of what a handler has raised, as it is kept with the attempt's result."""
+"""The traceback of a handler's exception, as it is kept with the attempt's result."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def of_outcome(claim: ClaimedStep, outcome: Outcome) -> Completion | Await:
 def of_raised(
     claim: ClaimedStep, raised: BaseException, *, timed_out: bool = False, tracebacks: bool = True
 ) -> Completion | Await:
-    """The report of whatever a handler has raised; an exception that is no outcome is logged."""
+    """The report of an exception that a handler has raised; one that is no outcome is logged."""
     report: Completion | Await
     outcome = outcome_in(raised)
     if outcome is not None:
@@ -136,7 +136,7 @@ def with_traceback(report: Completion | Await, raised: BaseException) -> Complet
 
 
 def storable(ctx: OpContext, completion: Completion) -> Item:
-    """A report as it is sent; one of a failure instead where it cannot be stored."""
+    """A report as it is sent, or that of a failure where it cannot be stored."""
     try:
         return prepared(ctx, completion)
     except BaseException as error:  # the user's own classes may raise anything
@@ -184,7 +184,7 @@ def _completion(
 
 
 def _text(value: Any, length: int) -> str | None:
-    """Something as text that can be kept: short, and without what is no text."""
+    """A value as text that can be stored: short, and valid Unicode."""
     if value is None:
         return None
     try:

@@ -26,7 +26,7 @@ _SILENCE: Final = 1.0
 
 
 class Watchdog:
-    """Warns when a handler blocks the event loop, and hands back what a blocked loop cannot.
+    """Warns when a handler blocks the event loop, and gives back steps that a blocked loop cannot.
 
     To be made in the event loop; its thread goes on when that does not.
     """
@@ -95,7 +95,7 @@ class Watchdog:
         _log.warning("the event loop runs again after %.1f s", time.monotonic() - since)
 
     def _end_if_overdue(self) -> None:
-        """Gives back what runs when the loop does not do so by the time it should have."""
+        """Gives running steps back when the loop has not done so in time."""
         if self._end is None or time.monotonic() < self._end:
             return
         self._end, self._ended = None, True
