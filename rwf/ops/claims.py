@@ -59,7 +59,7 @@ _LONGEST_LEASE: Final = 86_400.0
 T = TypeVar("T")
 
 OnHeld = Callable[[Sequence[HeldClaim]], ServerFunction[list[T]]]
-"""A server function on claims, which answers something of each."""
+"""A server function on claims that returns a value for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def lease_ms(lease: float | timedelta, action: str) -> int:
 def claimer_for(
     limit: int, queues: Iterable[str], worker_id: str, lease: float | timedelta
 ) -> Claimer | None:
-    """Who claims ``limit`` steps; None for 0. Raises CommandRejected, ``invalid_argument``."""
+    """The claimer of ``limit`` steps; None for 0. Raises CommandRejected, ``invalid_argument``."""
     if type(limit) is not int or not 0 <= limit <= _MOST:
         raise invalid(_CLAIM, f"claim_next must be an integer from 0 to {_MOST}")
     return Claimer.checked(queues, worker_id, lease) if limit else None
@@ -233,7 +233,7 @@ def reserved_step(slots: Slots, entry: bytes) -> ReservedStep:
 def read_claims(
     ctx: OpContext, entries: Sequence[bytes], claims: Sequence[StartedStep | None]
 ) -> Op[tuple[list[ClaimedStep], list[Handed]]]:
-    """The claims that became of entries; and those of which something is still to be read.
+    """The claims made of entries, and those of which something is still to be read.
 
     Those that lack a result wait for it from now on, and those that cannot be read pause. One of
     that cannot be read is skipped: its lease expires, as if its claimer had died.
@@ -255,7 +255,7 @@ def read_claims(
 
 
 def fill_in(ctx: OpContext, claims: Sequence[Handed]) -> Op[list[ClaimedStep]]:
-    """These claims, once what they lack was read; those that cannot be filled in are given up.
+    """These claims, after reading what they lack; those that cannot be filled in are given up.
 
     When their partition is away meanwhile, those are returned that were filled in by then: nobody
     else could tell their holder of them.

@@ -56,10 +56,10 @@ MAX_SUMMARY: Final = 4096
 MAX_TRACEBACK: Final = 16_384
 """How many bytes of a traceback are kept."""
 _CUT: Final = b"...\n"
-"""Stands in place of the part of a traceback that is not kept."""
+"""Replaces the part of a traceback that is not kept."""
 _BYTES_PER_CALL: Final = 262_144
 _NO_SLOT: Final = 0
-"""Of a report that is in no call yet."""
+"""The slot of a report that is in no call yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,7 @@ def _with(action: str, options: Sequence[str]) -> str:
 
 
 def is_held(record: Record) -> bool:
-    """Whether a step is where it is because of others: pending, or cancelled by one."""
+    """Whether other steps are the reason for its state: it is pending, or cancelled by one."""
     return record.state is StepState.PENDING or record.cause is StepCause.CANCELLED_BY_DEPENDENCY
 
 
@@ -132,7 +132,7 @@ class Holds:
     children: dict[str, list[str]] = field(default_factory=dict)
     requested: bool = False
     pauses: Mapping[str, Pause] = field(default_factory=dict)
-    """Those of root causes that wait for a retry."""
+    """The pauses of root causes that wait for a retry."""
 
     def add(self, child: str, parent: Record) -> None:
         self.records[parent.name] = parent
@@ -168,7 +168,7 @@ class Holds:
         return any(self.records[up].state in OPEN_STEPS for up in self.parents.get(name, ()))
 
     def code(self, name: str) -> str:
-        """Why a root cause is one."""
+        """The code of a root cause."""
         record = self.records[name]
         if record.lacks_result:
             return "missing_dependency_result"
@@ -473,7 +473,7 @@ def _blocker(header: Header, record: Record, code: str, summary: str, **details:
 
 
 def step_diagnosis(record: Record, blockers: Sequence[Blocker], causes: Sequence[RootCause]) -> str:
-    """One sentence on a step."""
+    """A sentence that says why a step is in its state."""
     if record.state is StepState.COMPLETED:
         return f"{record.name} has completed"
     if not blockers:
@@ -486,7 +486,7 @@ def step_diagnosis(record: Record, blockers: Sequence[Blocker], causes: Sequence
 
 
 def workflow_diagnosis(view: WorkflowView, causes: Iterable[RootCause]) -> str:
-    """One sentence on a workflow."""
+    """A sentence that says where a workflow stands, and its first root cause."""
     done = f"{view.completed_step_count} of {view.step_count} steps completed"
     if view.terminal_cause is not None:
         return f"ended {view.state} ({view.terminal_cause}): {done}"

@@ -1,4 +1,4 @@
-"""Reading what claimed steps were given, as far as the reply to their claim had no room for it.
+"""Reading inputs of claimed steps that had no room in the reply to their claim.
 
 The claims of a round trip share what a reply may hold, so that many small ones are read together,
 and large ones one after the other.
@@ -66,13 +66,13 @@ class _Results:
     found: dict[tuple[str, str], tuple[bytes | None, bytes | None]] = field(default_factory=dict)
 
     def keep(self, handed: Handed, item: str, one: bytes | None, other: bytes | None) -> None:
-        """Notes a result that was read."""
+        """Adds a result that was read."""
         self.room -= len(other or b"")
         if self.room >= 0:
             self.found[handed.workflow_id, item] = one, other
 
     def give(self, handed: Handed, items: Iterable[str]) -> list[str]:
-        """Hands over what is known; what is not."""
+        """Fills in the results that are known; returns the others."""
         unknown = []
         for item in items:
             known = self.found.get((handed.workflow_id, item))
@@ -84,7 +84,7 @@ class _Results:
 
 
 def place_of(key: Key) -> str:
-    """Which step it is, for people."""
+    """The step's name for log lines."""
     workflow_id, step = key
     return f"step {step} of {workflow_id}"
 
@@ -100,7 +100,7 @@ def read_item(
 
 
 def read_inputs(ctx: OpContext, claims: Iterable[Handed], judged: Judged) -> Op[None]:
-    """Reads what these claims lack, and judges them."""
+    """Reads what these claims lack, and decides which can start."""
     results = _Results(ctx.max_input)
     waiting, together = deque(claims), ITEMS_PER_CALL
     while waiting:

@@ -262,7 +262,8 @@ def milliseconds(retention: Any, action: str) -> int | None:
 
 
 def _insert_once(ctx: OpContext, one: Checked, key: str, terms: Terms) -> Op[WorkflowView]:
-    """The insert of a key: reserved at the key's home first, then made under the reserved id.
+    """An insert with a key: the key is reserved in its home partition first, with the workflow's
+    id.
 
     Whoever finds a reservation without a workflow (its inserter died, or is at it) inserts the same
     definition under the same id. Another definition is refused, until the reservation is too old to
@@ -338,7 +339,7 @@ def _ended_badly(state: WorkflowState) -> bool:
 def _existing(
     ctx: OpContext, workflow_id: str, same: bool, terms: Terms
 ) -> Op[WorkflowView | None]:
-    """The workflow that an earlier insert of the key made; None when it has gone meanwhile.
+    """The workflow of an earlier insert of the key; None when it has been removed meanwhile.
 
     Raises CommandRejected, ``key_conflict``, when its definition is another one.
     """
@@ -374,7 +375,8 @@ def _note(
 def _put_group(
     ctx: OpContext, partition: int, group: Mapping[int, Checked], terms: Terms
 ) -> Op[list[WorkflowView]]:
-    """Stores small graphs in a partition, under new ids, and shows them, all with one call."""
+    """Stores small graphs in a partition, under new ids, and makes them visible, all in one
+    call."""
     slots = Slots(ctx, partition, (new_workflow_id(partition) for _ in group))
     graphs: list[InsertedGraph] = []
     fields: list[bytes] = []
@@ -393,7 +395,7 @@ def _put_group(
 def _put(
     ctx: OpContext, workflow_id: str, one: Checked, terms: Terms, keyed: str | None = None
 ) -> Op[WorkflowView | None]:
-    """Stores the graph under this id and shows it.
+    """Stores the graph under this id and makes it visible.
 
     None when that was not to be: the id was made unusable, or another inserter of the key was
     first.
@@ -439,7 +441,7 @@ def _inserted(one: Checked, own: Pairs, payload: Pairs, terms: Terms) -> Inserte
 
 
 def _shown(ctx: OpContext, workflow_id: str, reply: HeaderReply) -> Op[WorkflowView]:
-    """A workflow that was inserted, once the steps that come first are released."""
+    """An inserted workflow, after its first steps are released."""
     header, context = Header.of(reply), reply.context
     if header.unwalked:
         header, context = yield from advance_all(ctx, workflow_id)

@@ -100,7 +100,7 @@ def list_signals(
     status: SignalStatus | str | None,
     cursor: str | None,
 ) -> Op[SignalPage]:
-    """A page of the signals that are kept: of one topic, or of all."""
+    """A page of the kept signals of one topic, or of all."""
     wanted = _Filter.checked(signal, correlation_key, status)
     place = _Place() if cursor is None else _Place.parse(cursor)
     if not ctx.keys.partitions:

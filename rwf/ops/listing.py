@@ -116,7 +116,7 @@ def list_workflows(
 
 
 def _leave_out(found: PartialList[Any], some: PartialList[Any]) -> None:
-    """Notes which partitions are missing in a list, as they are in a part of it."""
+    """Adds the partitions that are missing in a part of a list to those missing in the list."""
     found.unreachable = tuple(sorted({*found.unreachable, *some.unreachable}))
 
 

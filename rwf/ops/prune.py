@@ -1,4 +1,4 @@
-"""Removing what is over: finished workflows after their retention, signals that nobody took.
+"""Removing finished workflows after their retention, and signals that no workflow consumed.
 
 A workflow first stops being there, in one call; what belongs to it goes in further calls, each of
 them idempotent, and anybody can go on where a dead client has stopped:

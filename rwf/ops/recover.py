@@ -47,7 +47,7 @@ _ACTION: Final = "recover_step"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recovery:
-    """A recovery as it is asked for."""
+    """The arguments of a recovery."""
 
     workflow_id: str
     step: str
@@ -171,7 +171,7 @@ def _checked(asked: Recovery) -> tuple[RecoveryAction, RecoveryScope]:
 def _planned(
     ctx: OpContext, asked: Recovery, name: str, action: RecoveryAction, reach: RecoveryScope
 ) -> Op[RecoveryResult]:
-    """A dry run: what the same command would change now; refused as it would be."""
+    """A dry run: the changes that the same command would make now; raises the same refusals."""
     try:
         loaded, found = yield from records(ctx, asked.workflow_id)
     except NotFound:

@@ -1,4 +1,4 @@
-"""Statistics of the whole fleet: the counts of all partitions, summed (contract §10)."""
+"""Statistics of a namespace: the counts of all partitions, summed (contract §10)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _Partition:
         return names, Stats(self.bound or _BEGIN)
 
     def take(self, reply: PartitionStats | StoreUnavailable) -> None:
-        """Takes in what a call has brought."""
+        """Adds the reply to a call."""
         if isinstance(reply, StoreUnavailable):
             self.unreachable, self.bound = True, None
             return

@@ -1,4 +1,4 @@
-"""Walking through the timers of a partition that are due."""
+"""Going through the due timers of a partition."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OF_TOPIC: Final = frozenset("s")
 
 
 class Timer(NamedTuple):
-    """A member of the timers: its kind, whose it is (a workflow or a topic's digest), its step."""
+    """A member of the timers: its kind, its owner (a workflow or a topic's digest), its step."""
 
     kind: str
     owner: str
@@ -73,7 +73,7 @@ class PassedOver:
     places: dict[str, int] = field(default_factory=dict)
 
     def look(self, now: int) -> None:
-        """Notes a look, at this time of the server."""
+        """Records a look at them, at this time of the server."""
         if self.looked is not None and now < self.looked - AHEAD_MS:
             self.before = self.looked
             self.places = dict.fromkeys(("timers", "outbox"), 0)

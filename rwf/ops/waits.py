@@ -1,4 +1,4 @@
-"""Carrying what happens to waits and signals between a workflow and the topics of its waits.
+"""Carrying news of waits and signals between a workflow and the topics of its waits.
 
 A step's wait is a record of its workflow; a topic (a signal's name and a correlation key) lives at
 a home partition of its own, where signals come in and waits are registered. What happens to one is
@@ -113,7 +113,7 @@ class TopicRepair(Enum):
 
 
 Unsettled = dict[str, bool]
-"""Workflows with something left to tell or, where true, to walk."""
+"""Workflows whose topics have still to learn something; true: slices are left, too."""
 
 
 def settle_waits(ctx: OpContext, workflow_id: str) -> Op[None]:
@@ -137,7 +137,7 @@ def settle(ctx: OpContext, unsettled: Unsettled) -> Op[None]:
 
 
 def fate_of(workflow_id: str, notice: WaitNotice) -> tuple[Topic | None, Fate]:
-    """A wait's topic, and what it is to be told."""
+    """A wait's topic, and the news for it."""
     step, n, outcome, stamp, signal_id, topic, known = notice
     number = number_of(signal_id) if signal_id else None
     fate = Fate(workflow_id, step, n, stamp, outcome, number, known)
@@ -246,7 +246,7 @@ def tell(
 
 
 def note_unsettled(workflow_id: str, header: HeaderReply, unsettled: Unsettled) -> None:
-    """Puts the workflow on the list when its header says so."""
+    """Adds the workflow to the list when its header says so."""
     unwalked = Header.parse(header.static, header.counts).unwalked > 0
     if unwalked or header.has_notices:
         unsettled[workflow_id] = unwalked

@@ -1,4 +1,4 @@
-"""How a server function is declared: what it takes, and what it answers.
+"""Declarations of server functions: their arguments and replies.
 
 A declaration is a class under :func:`server_function`. Its fields, in their order, are the
 arguments; the type that it is generic in is the reply. Nothing else says which argument stands
@@ -139,9 +139,9 @@ class Parameter:
     kind: type
     optional: bool
     items: type | None
-    """Of a list: what its elements are."""
+    """The elements of a list."""
     last: bool
-    """Whether nothing follows: a list that is last needs no count."""
+    """Whether it is the last: a list that is last needs no count."""
 
 
 def _parameters(function: Any) -> tuple[Parameter, ...]:
