@@ -214,7 +214,7 @@ end
 -- Carries an item out. Without views, only what is still to be walked needs an answer.
 local function accept(tx, workflow, item, with_views)
   local step = transaction.step(workflow, item.step)
-  if item.lease == "" then
+  if item.lease == "" and workflow.h.review ~= "" then
     workflow.h.review = "" -- an operator's command, or a service's that could be one
   end
   if item.uncounted and workflow.h.cancel == "" then
@@ -295,5 +295,8 @@ return function(tx, with_views, limit, token, worker, lease_ms, queues, entries,
       add_view(tx, reports[i], answers[i], room)
     end
   end
-  return { answers, headers, dispatch.tell(started, room), found, dispatch.tell(claimed, room) }
+  return {
+    answers, #headers > 0 and headers, #started > 0 and dispatch.tell(started, room),
+    #found > 0 and found, #claimed > 0 and dispatch.tell(claimed, room),
+  }
 end

@@ -99,7 +99,7 @@ local function withdraw(tx, workflow)
   local h = workflow.h
   tx.index = { [header.index_member(workflow, states.WORKFLOW_CODE[workflow.was])] = false }
   for i = 1, #states.CODES do
-    tx.gauges[states.CODES[i]] = -h[states.CODES[i]]
+    transaction.count(tx, states.STEP_GAUGE[states.CODES[i]], -h[states.CODES[i]])
   end
   transaction.count(tx, states.WORKFLOW_GAUGE[workflow.was], -1)
   transaction.count(tx, states.CALLBACK_GAUGE.x, -h.dead)

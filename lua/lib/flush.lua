@@ -81,29 +81,21 @@ local QUIET, HEARD_FREELY, QUIET_MS_EACH, QUIET_MS_MOST = "hq", 100, 0.5, 10000
 -- The fields of the statistics as this call leaves them, one after the other with their names. They are read
 -- before anything is written, and set when all else is: a call that is cut off before has counted nothing.
 local function plan_stats(tx)
-  local fields, changes, sets = {}, {}, {}
-  for state, by in pairs(tx.gauges) do
-    if by ~= 0 then
-      fields[#fields + 1] = states.STEP_GAUGE[state]
-      changes[#fields] = by
-    end
-  end
+  local fields, changes, sets, count = {}, {}, {}, 0
   for field, by in pairs(tx.counters) do
     if by ~= 0 then
-      fields[#fields + 1] = field
-      changes[#fields] = by
+      count = count + 1
+      fields[count], changes[count] = field, by
     end
   end
-  local count = #fields
   if tx.woken or tx.ended then
     fields[count + 1] = QUIET
   end
   local values = #fields > 0 and command("HMGET", tx.keys[keyslots.STATS], unpack(fields))
   tx.quiet_until = values and tonumber(values[count + 1] or nil) or 0
   for i = 1, count do
-    sets[2 * i - 1] = fields[i]
     -- One that somebody has spoilt begins anew: it holds up nothing, and of gauges a rebuild tells.
-    sets[2 * i] = integer.text((tonumber(values[i] or nil) or 0) + changes[i])
+    sets[2 * i - 1], sets[2 * i] = fields[i], integer.text((tonumber(values[i] or nil) or 0) + changes[i])
   end
   return sets
 end

@@ -40,11 +40,12 @@ local function gather(text, completed, names)
   end
 end
 
-local function release(tx, workflow, name, class, tail, since, released)
+local function release(tx, workflow, name, class, tail, since, traversal)
   local order = queue.add(tx, workflow, name, class)
   workflow.raw[name] = codec.write_step_lead("a", "0", since, order, tail)
   workflow.dirty[name] = true
-  released[#released + 1] = name
+  local released = traversal.released or {}
+  released[#released + 1], traversal.released = name, released
 end
 
 -- Ends a pending step; it is walked in turn when it has children, unless a cancel request stands, whose
@@ -55,7 +56,8 @@ local function cancel(workflow, name, since, traversal)
   step.state, step.cause = outcome.state, outcome.cause
   step.since, step.finished = since, since
   workflow.dirty[name] = true
-  traversal.cancelled[#traversal.cancelled + 1] = name
+  local cancelled = traversal.cancelled or {}
+  cancelled[#cancelled + 1], traversal.cancelled = name, cancelled
   if not requested and record.children(step) ~= "" then
     step.walked = "0"
     traversal.names[#traversal.names + 1] = name
@@ -73,7 +75,7 @@ local function apply(tx, workflow, traversal, names)
       if (unresolved and unresolved[i]) or (remaining == "1" and requested) then
         cancel(workflow, name, since, traversal)
       elseif remaining == "1" then
-        release(tx, workflow, name, class, tail, since, traversal.released)
+        release(tx, workflow, name, class, tail, since, traversal)
       else
         raw[name] = codec.write_step_lead("p", integer.text(remaining - 1), before, "", tail)
         dirty[name] = true
@@ -131,23 +133,23 @@ end
 
 -- What a traversal means for the workflow's counts and the fleet's counters.
 local function count(tx, workflow, traversal)
-  local released, cancelled = #traversal.released, #traversal.cancelled
-  if released > 0 then
-    transaction.recount(tx, workflow, "p", "a", released)
-    transaction.count(tx, states.COUNTER_RELEASED, released)
+  local released, cancelled = traversal.released, traversal.cancelled
+  if released then
+    transaction.recount(tx, workflow, "p", "a", #released)
+    transaction.count(tx, states.COUNTER_RELEASED, #released)
   end
-  if cancelled > 0 then
-    transaction.recount(tx, workflow, "p", states.CASCADED.state, cancelled)
+  if cancelled then
+    transaction.recount(tx, workflow, "p", states.CASCADED.state, #cancelled)
     local outcome = workflow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED
-    transaction.count(tx, outcome.counter, cancelled)
+    transaction.count(tx, outcome.counter, #cancelled)
   end
 end
 
 -- Walks from the named steps within the call's budget. Returns the walk: what was released and
--- cancelled; names and at, from where they remain to be walked; and given, how many of these were
+-- cancelled, false for none; names and at, from where they remain to be walked; and given, how many of these were
 -- given (the others, behind them, were found on the way).
 function M.run(tx, workflow, names)
-  local traversal = { names = names, at = 1, released = {}, cancelled = {}, given = #names }
+  local traversal = { names = names, at = 1, released = false, cancelled = false, given = #names }
   local budget = tx.budget
   while traversal.at <= #names and budget > 0 do
     local children = {}
@@ -166,7 +168,7 @@ end
 -- counts what it finds.
 function M.descend(tx, workflow, names)
   if workflow.h.recovering ~= "" then
-    return { names = names, at = 1, released = {}, cancelled = {}, given = #names }
+    return { names = names, at = 1, released = false, cancelled = false, given = #names }
   end
   return M.run(tx, workflow, names)
 end

@@ -14,13 +14,13 @@ local function listed(text, count, names)
   return text == "" and more or text .. "," .. more
 end
 
--- Adds what a walk has released and cancelled.
+-- Adds what a walk has released and cancelled, false for none.
 function M.tally(row, released, cancelled)
-  if #released > 0 then
+  if released then
     row.released_names = listed(row.released_names, row.released, released)
     row.released = integer.text(row.released + #released)
   end
-  if #cancelled > 0 then
+  if cancelled then
     row.cancelled_names = listed(row.cancelled_names, row.cancelled, cancelled)
     row.cancelled = integer.text(row.cancelled + #cancelled)
   end

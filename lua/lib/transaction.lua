@@ -46,8 +46,7 @@ function M.begin(keys, us, ms, verb, again)
     serial = 0,
     budget = states.EDGES_PER_CALL, -- edges that may still be walked
     workflows = {}, -- by slot
-    gauges = {}, -- changes of the step counts, by state
-    counters = {}, -- changes of the fleet's other counters, by field
+    counters = {}, -- changes of the fleet's counters and gauges, by field
     queued = {}, -- members of the ready queue to add (true) or remove (false)
     heads = {}, -- the present round of each class
     rounds = {}, -- the latest round of each urgency before this call
@@ -145,27 +144,29 @@ function M.create(tx, workflow, static)
   workflow.since = "0"
   workflow.moved = true
   workflow.created = true
-  tx.gauges.p = (tx.gauges.p or 0) + steps
+  M.count(tx, states.STEP_GAUGE.p, steps)
 end
 
 -- Makes the records of all these steps present with one read.
 function M.fetch(workflow, names)
-  local raw, missing, count = workflow.raw, nil, 0
+  local raw = workflow.raw
+  if #names == 1 then
+    local name = names[1]
+    if raw[name] == nil then
+      raw[name] = command("HGET", workflow.w, name)
+    end
+    return
+  end
+  local missing, count = {}, 0
   for i = 1, #names do
     local name = names[i]
     if raw[name] == nil then
       raw[name] = false
       count = count + 1
-      if count == 1 then
-        missing = { name }
-      else
-        missing[count] = name
-      end
+      missing[count] = name
     end
   end
-  if count == 1 then
-    raw[missing[1]] = command("HGET", workflow.w, missing[1])
-  elseif count > 0 then
+  if count > 0 then
     local found = command("HMGET", workflow.w, unpack(missing))
     for i = 1, count do
       raw[missing[i]] = found[i]
@@ -244,9 +245,10 @@ end
 
 -- Counts steps from one state to another, in their workflow and in the fleet's gauges.
 function M.recount(tx, workflow, from, to, by)
-  local h, gauges = workflow.h, tx.gauges
+  local h, counters, gauge = workflow.h, tx.counters, states.STEP_GAUGE
+  local before, after = gauge[from], gauge[to]
   h[from], h[to] = h[from] - by, h[to] + by
-  gauges[from], gauges[to] = (gauges[from] or 0) - by, (gauges[to] or 0) + by
+  counters[before], counters[after] = (counters[before] or 0) - by, (counters[after] or 0) + by
   workflow.moved = true
 end
 

@@ -247,8 +247,9 @@ def _reply_decoder(function: Any) -> Decoder:
 def decoder_of(hint: Any) -> Decoder:
     """A decoder from redis-py's reply to the declared type.
 
-    An optional value is None where Lua answered nil or false, and a number also where it answered
-    an empty text. Where a union has :class:`Refusal`, the reply's first field says which it is.
+    Where Lua answered nil or false, an optional value is None, and a list has nothing in it, as an
+    empty table costs the server more; a number is None also where it answered an empty text. Where
+    a union has :class:`Refusal`, the reply's first field says which it is.
     """
     if _is_tuple(hint):
         return _tuple_decoder(hint)
@@ -263,7 +264,7 @@ def _decoded(value: str, hint: Any, names: dict[str, Any]) -> str:
     if typing.get_origin(hint) is list:
         (element,) = typing.get_args(hint)
         each = _decoded("each", element, names)
-        return f"[{each} for each in {value}]" if each != "each" else f"list({value})"
+        return f"[{each} for each in {value} or ()]" if each != "each" else f"list({value} or ())"
     kinds = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else set()
     if Refusal in kinds and kinds != {Refusal, types.NoneType}:
         (answer,) = kinds - {Refusal, types.NoneType}

@@ -117,9 +117,11 @@ def test_replies_in_replies_are_decoded_whether_they_are_there_or_not() -> None:
         [True, False],
     )
     assert decoder_of(Nested | None)(None) is None
+    # A server answers an empty list as nil.
+    assert decoder_of(Nested)([None, None, None, []]) == Nested(None, [], [], [])
 
 
-@pytest.mark.parametrize("raw", [None, 5, [None], [None, None, [], []], [b"no", [], [], []]])
+@pytest.mark.parametrize("raw", [None, 5, [None], [None, 5, [], []], [b"no", [], [], []]])
 def test_what_is_no_reply_is_refused(raw: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         decoder_of(Nested)(raw)
