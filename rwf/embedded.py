@@ -386,6 +386,9 @@ class EmbeddedServer:
             "bind": "127.0.0.1",
             "save": "",
             "appendonly": "yes",
+            # As in deploy/redis.conf: small workflows take less memory.
+            "hash-max-listpack-value": "256",
+            "hash-max-listpack-entries": "64",
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
         }

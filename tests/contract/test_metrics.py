@@ -305,7 +305,7 @@ def test_calls_are_measured(one_server: AnyServer, one_client: Client) -> None:
     async def run() -> None:
         async with AsyncClient.from_url(one_server.url) as client:
             metrics.instrument(client, registry)
-            await client.get(view.id)
+            await client.set_retention(view.id, None)
 
     asyncio.run(run())
     found = samples(generate_latest(registry).decode())
@@ -314,7 +314,7 @@ def test_calls_are_measured(one_server: AnyServer, one_client: Client) -> None:
         for (name, labels), value in found.items()
         if name == f"{metrics.DURATION}_count"
     }
-    assert calls == {"insert": 1, "complete": 1, "show": 1}
+    assert calls == {"insert": 1, "complete": 1, "set_retention": 1}
     first = samples(generate_latest(other).decode())
     assert first[sample(f"{metrics.DURATION}_count", {"function": "insert"})] == 1
     assert {name.removeprefix(metrics.DURATION) for name, _ in found} == {
