@@ -85,10 +85,16 @@ class AsyncReads(AsyncBase):
         )
 
     async def steps(
-        self, workflow_id: str, *, limit: int | None = None, offset: int = 0
+        self,
+        workflow_id: str,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        payloads: bool = True,
     ) -> builtins.list[StepView]:
-        """The steps of a workflow in topological order."""
-        return await self._run(reads.steps(self._ctx, workflow_id, limit, offset))
+        """The steps of a workflow in topological order; without ``payloads`` their inputs and
+        contexts, which may be large, are left out (None)."""
+        return await self._run(reads.steps(self._ctx, workflow_id, limit, offset, payloads))
 
     async def step(self, workflow_id: str, step: str) -> StepView:
         """One step."""
@@ -145,9 +151,9 @@ class AsyncReads(AsyncBase):
         (contract §8)."""
         return await self._run(queues.queues(self._ctx))
 
-    async def graph(self, workflow_id: str) -> GraphView:
-        """A workflow with all steps and edges."""
-        return await self._run(reads.graph(self._ctx, workflow_id))
+    async def graph(self, workflow_id: str, *, payloads: bool = True) -> GraphView:
+        """A workflow with all steps and edges; ``payloads`` as for :meth:`steps`."""
+        return await self._run(reads.graph(self._ctx, workflow_id, payloads))
 
     async def explain_step(self, workflow_id: str, step: str) -> StepExplanation:
         """Why a step is where it is (contract §7)."""

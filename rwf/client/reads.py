@@ -86,10 +86,16 @@ class Reads(Base):
         )
 
     def steps(
-        self, workflow_id: str, *, limit: int | None = None, offset: int = 0
+        self,
+        workflow_id: str,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        payloads: bool = True,
     ) -> builtins.list[StepView]:
-        """The steps of a workflow in topological order."""
-        return self._run(reads.steps(self._ctx, workflow_id, limit, offset))
+        """The steps of a workflow in topological order; without ``payloads`` their inputs and
+        contexts, which may be large, are left out (None)."""
+        return self._run(reads.steps(self._ctx, workflow_id, limit, offset, payloads))
 
     def step(self, workflow_id: str, step: str) -> StepView:
         """One step."""
@@ -142,9 +148,9 @@ class Reads(Base):
         (contract §8)."""
         return self._run(queues.queues(self._ctx))
 
-    def graph(self, workflow_id: str) -> GraphView:
-        """A workflow with all steps and edges."""
-        return self._run(reads.graph(self._ctx, workflow_id))
+    def graph(self, workflow_id: str, *, payloads: bool = True) -> GraphView:
+        """A workflow with all steps and edges; ``payloads`` as for :meth:`steps`."""
+        return self._run(reads.graph(self._ctx, workflow_id, payloads))
 
     def explain_step(self, workflow_id: str, step: str) -> StepExplanation:
         """Why a step is where it is (contract §7)."""

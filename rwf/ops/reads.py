@@ -170,11 +170,14 @@ def step(ctx: OpContext, workflow_id: str, name: str) -> Op[StepView]:
     return next(loaded.views())
 
 
-def steps(ctx: OpContext, workflow_id: str, limit: int | None, offset: int) -> Op[list[StepView]]:
+def steps(
+    ctx: OpContext, workflow_id: str, limit: int | None, offset: int, payloads: bool
+) -> Op[list[StepView]]:
     first = _number("offset", offset, 0)
     most = None if limit is None else first + _number("limit", limit, 0)
     chunks = yield from _chunks(ctx, workflow_id, first, most)
-    return (yield from _views_of(ctx, chunks, slice(first % CHUNK, _behind(first, most))))
+    some = slice(first % CHUNK, _behind(first, most))
+    return (yield from _views_of(ctx, chunks, some, payloads))
 
 
 def _behind(first: int, most: int | None) -> int | None:
@@ -197,10 +200,12 @@ def _chunks(ctx: OpContext, workflow_id: str, first: int, most: int | None) -> O
     return loaded
 
 
-def _views_of(ctx: OpContext, chunks: Sequence[Loaded], some: slice) -> Op[list[StepView]]:
-    """The views of some of these steps, with their payloads."""
+def _views_of(
+    ctx: OpContext, chunks: Sequence[Loaded], some: slice, payloads: bool
+) -> Op[list[StepView]]:
+    """The views of some of these steps; with their inputs and contexts, if that is asked for."""
     places = [(loaded, record) for loaded in chunks for record in loaded.records][some]
-    names = [record.name for _, record in places if record.payloads]
+    names = [record.name for _, record in places if record.payloads] if payloads else []
     found = yield from _with_payloads(ctx, chunks[0].workflow_id, names)
     return [found.get(record.name) or loaded.bare_view(record) for loaded, record in places]
 
@@ -269,9 +274,9 @@ def edges_of_all(
     return found
 
 
-def graph(ctx: OpContext, workflow_id: str) -> Op[GraphView]:
+def graph(ctx: OpContext, workflow_id: str, payloads: bool) -> Op[GraphView]:
     chunks = yield from _chunks(ctx, workflow_id, 0, None)
-    views = yield from _views_of(ctx, chunks, slice(None))
+    views = yield from _views_of(ctx, chunks, slice(None), payloads)
     all_records = [record for loaded in chunks for record in loaded.records]
     found: list[Edge] = []
     for record, parents in zip(

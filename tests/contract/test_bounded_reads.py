@@ -84,14 +84,19 @@ def test_steps_with_large_inputs_and_contexts_come_in_pages(client: Client) -> N
         payload: dict[str, Any] = {"input": [number, LARGE], "context": LARGE} if number % 3 else {}
         workflow.add(f"s{number}", worker="work", **payload)
     view = client.insert(workflow)
-    found, calls = bounded(client, reads.steps(client._ctx, view.id, None, 0))
+    found, calls = bounded(client, reads.steps(client._ctx, view.id, None, 0, True))
     assert [step.name for step in found] == [f"s{number}" for number in range(24)]
     for number, step in enumerate(found):
         wanted = ([number, LARGE], LARGE) if number % 3 else (None, None)
         assert (step.input, step.context) == wanted
     assert calls <= 20
-    graph, _ = bounded(client, reads.graph(client._ctx, view.id))
+    graph, _ = bounded(client, reads.graph(client._ctx, view.id, True))
     assert list(graph.steps) == found
+    bare, calls = bounded(client, reads.steps(client._ctx, view.id, None, 0, False))
+    assert bare == [step.model_copy(update={"input": None, "context": None}) for step in found]
+    assert calls == 1
+    assert list(client.graph(view.id, payloads=False).steps) == bare
+    assert client.steps(view.id, limit=2, payloads=False) == bare[:2]
 
 
 def test_large_evidence_comes_in_pages(client: Client) -> None:

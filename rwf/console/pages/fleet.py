@@ -116,6 +116,6 @@ async def _in_hand(client: AsyncClient) -> InHand:
 
 async def _steps(client: AsyncClient, workflow_id: str) -> tuple[str, list[StepView]]:
     try:
-        return workflow_id, await client.steps(workflow_id, limit=_STEPS)
+        return workflow_id, await client.steps(workflow_id, limit=_STEPS, payloads=False)
     except (NotFound, RecordUnreadable):
         return workflow_id, []

@@ -35,7 +35,7 @@ async def step(visit: Visit) -> Response:
     near, entries = None, None
     if view.step_count <= LARGE:
         graph, all_of, entries = await asyncio.gather(
-            client.graph(workflow_id),
+            client.graph(workflow_id, payloads=False),
             client.explain(workflow_id),
             client.evidence(workflow_id, step=name),
         )

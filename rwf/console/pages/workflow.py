@@ -42,7 +42,7 @@ async def workflow(visit: Visit) -> Response:
             why = await visit.client.explain(workflow_id)
         return visit.page("workflow.html", **_explained(view.id, why), view=view, graph=None)
     why, graph = await asyncio.gather(
-        visit.client.explain(workflow_id), visit.client.graph(workflow_id)
+        visit.client.explain(workflow_id), visit.client.graph(workflow_id, payloads=False)
     )
     statuses = step_statuses(graph, why)
     roots = [cause.step for cause in why.root_causes]
@@ -89,7 +89,7 @@ async def steps(visit: Visit) -> Response:
     workflow_id: str = visit.request.path_params["id"]
     view = await visit.client.get(workflow_id)
     offset = visit.number("offset", view.step_count)
-    some = await visit.client.steps(workflow_id, limit=_STEPS, offset=offset)
+    some = await visit.client.steps(workflow_id, limit=_STEPS, offset=offset, payloads=False)
     statuses = {step.name: status_of(step, view, (), {}) for step in some}
     return visit.page(
         "steps.html",
