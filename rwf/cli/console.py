@@ -84,6 +84,7 @@ def console(
     with (
         socket.create_server((host, port), family=family) as listener,
         logging_to(sys.stderr, logging.getLogger("rwf"), log_level, log_format, out.as_json),
+        logging_to(sys.stderr, logging.getLogger("uvicorn"), "error", log_format, out.as_json),
     ):
         place = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         if out.as_json:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from rwf import Client
 from tests.contract.commandline import Cli, run
 from tests.contract.flows import flow
 from tests.servers import AnyServer
+from tests.waiting import until
 
 
 @contextmanager
@@ -51,6 +54,29 @@ def test_it_serves_until_it_is_told_to_end(
         assert process.stderr is not None
         lines = [json.loads(line) for line in process.stderr]
         assert [line["level"] for line in lines if line["level"] != "warning"] == []
+
+
+def test_connections_that_never_ask_leave_room_for_others(one_server: AnyServer) -> None:
+    with running(one_server.url) as (place, _), contextlib.ExitStack() as open_:
+        address = ("127.0.0.1", int(place.rpartition(":")[2]))
+        for number in range(310):
+            connection = open_.enter_context(socket.create_connection(address))
+            connection.sendall(b"GET /he" if number % 2 else b"POST /login HTTP/1.1\r\nHo")
+        until(lambda: httpx.get(f"{place}/healthz").status_code == 200, what="room")
+
+
+def test_a_connection_that_takes_long_over_its_request_is_closed(one_server: AnyServer) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n12"
+    with running(one_server.url) as (place, _), contextlib.ExitStack() as open_:
+        address = ("127.0.0.1", int(place.rpartition(":")[2]))
+        connections = [
+            open_.enter_context(socket.create_connection(address, timeout=20)) for _ in range(3)
+        ]
+        for connection, said in zip(connections, (b"", b"GET /hea", head), strict=True):
+            connection.sendall(said)
+        for connection in connections:
+            while connection.recv(10_000):  # an early refusal of the last one
+                pass
 
 
 def test_with_a_token_visitors_log_in(one_server: AnyServer) -> None:

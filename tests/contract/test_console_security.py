@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,6 +19,7 @@ from starlette.routing import Mount
 import rwf.console
 from rwf import AsyncClient, Client
 from rwf.console.access import LoopbackAccess, TokenAccess, is_loopback
+from rwf.console.actions import COMMANDS
 from tests.contract.consoles import Page, Visitor, console, served
 from tests.contract.flows import chain, fan_out
 from tests.servers import AnyServer
@@ -88,6 +89,34 @@ def test_the_style_and_the_script_ask_no_other_host(visitor: Visitor) -> None:
     for name in ("console.css", "console.js", "icon.svg"):
         text = visitor.get(f"/static/{name}").text.replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?:|url\(|@import|innerHTML = |eval\(|document\.write", text)
+
+
+ODD: Final = (
+    "", "0", "-1", "1e9", "9" * 400, "None", "null", "true", "..", "/", "\\", "%", "%00", "\x00",
+    "\r\nX: y", "\ud7ff\ue000", "\u202e", "'\"><script>", "{{7*7}}", "a" * 5_000, "[]", "*",
+    "0-aaaaaaaaaaaaaaaa", "99999-aaaaaaaaaaaaaaaa", "00000000000|0000000|", "\N{PILE OF POO}" * 200,
+)  # fmt: skip
+
+
+def test_no_value_of_a_parameter_breaks_a_page(one_client: Client, one_server: AnyServer) -> None:
+    view = one_client.insert(fan_out(3))
+    asked = [
+        ("/workflows", ("status", "state", "name", "cursor")), ("/find", ("q",)),
+        ("/signals", ("signal", "key", "status", "cursor")),
+        (f"/workflows/{view.id}", ("focus", "unfold", "why")),
+        (f"/workflows/{view.id}/steps", ("offset",)), (f"/workflows/{view.id}/step", ("name",)),
+        *((f"/act/{action}", ("workflow", "step", "do", "scope", "signal")) for action in COMMANDS),
+    ]  # fmt: skip
+    with console(one_server.url, allow_actions=True) as visitor:
+        for path, names in asked:
+            fixed = {"workflow": view.id, "step": "root", "do": "retry"} if "act" in path else {}
+            for odd in ODD:
+                answer = visitor.http.get(path, params=fixed | dict.fromkeys(names, odd))
+                assert answer.status_code < 500, (path, odd, answer.text)
+                assert "<script>" not in answer.text
+            for name in names:
+                answer = visitor.http.get(path, params=fixed | {name: ODD[-1]})
+                assert answer.status_code < 500, (path, name, answer.text)
 
 
 # --- reading
