@@ -1,4 +1,4 @@
-"""A real browser for tests: Debian's Chromium, driven by Playwright."""
+"""A real browser for tests: Debian's Chromium, or Chrome, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 def chromium() -> Iterator[Browser]:
     """The browser; without it the running test is skipped, and says so. With
     ``RWF_REQUIRE_SERVERS=1`` in the environment the test fails instead."""
-    program = shutil.which("chromium")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         reason = "no chromium on this machine"
         if os.environ.get("RWF_REQUIRE_SERVERS") == "1":
