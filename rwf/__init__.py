@@ -15,7 +15,8 @@ from rwf.errors import (
     WorkflowInvalid,
 )
 from rwf.model.builder import Workflow
-from rwf.model.references import result
+from rwf.model.conditions import Condition, result
+from rwf.model.references import outcome
 from rwf.model.retry import Backoff
 from rwf.model.views import (
     AwaitView,
@@ -51,6 +52,7 @@ from rwf.model.views import (
     RootCause,
     SignalPage,
     SignalView,
+    SkipOrigin,
     StepExplanation,
     StepPage,
     StepView,
@@ -71,6 +73,7 @@ from rwf.worker import (
     Fail,
     Handlers,
     Retry,
+    Skip,
     StepContext,
     Worker,
     current_step,
@@ -94,6 +97,7 @@ __all__ = [
     "CommandRejected",
     "CommandResult",
     "Completion",
+    "Condition",
     "Dependency",
     "Discard",
     "DispatchReport",
@@ -128,6 +132,8 @@ __all__ = [
     "RwfError",
     "SignalPage",
     "SignalView",
+    "Skip",
+    "SkipOrigin",
     "StepContext",
     "StepExplanation",
     "StepPage",
@@ -146,6 +152,7 @@ __all__ = [
     "WorkflowTerminal",
     "WorkflowView",
     "current_step",
+    "outcome",
     "result",
     "verify_signature",
 ]

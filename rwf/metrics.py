@@ -31,7 +31,7 @@ from rwf.aio import AsyncClient
 from rwf.client import Client
 from rwf.errors import RwfError
 from rwf.model.states import (
-    SEMANTICS_VERSION,
+    SEMANTICS_VERSIONS,
     TERMINAL_STEPS,
     TERMINAL_WORKFLOWS,
     Action,
@@ -74,7 +74,7 @@ _SCRAPE_SECONDS: Final = 5.0
 _STANDSTILL: Final = 60.0
 """Seconds without a tick: one that waits for a server which does not answer takes about 30."""
 _PLAIN: Final = "text/plain; charset=utf-8"
-_VERSIONS: Final = (str(SEMANTICS_VERSION),)
+_VERSIONS: Final = tuple(map(str, SEMANTICS_VERSIONS))
 
 
 @dataclass(frozen=True, slots=True)

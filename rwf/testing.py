@@ -15,6 +15,7 @@ from rwf.aio import AsyncClient
 from rwf.client import Client
 from rwf.errors import NotIdle
 from rwf.model.retry import seconds
+from rwf.protocol.requests import Op
 from rwf.worker import Handlers, StepContext, Worker
 from rwf.worker.context import told
 from rwf.worker.drain import Drain, DrainOptions, StepRun
@@ -101,6 +102,9 @@ def _run(client: Client, drain: Drain) -> list[StepRun]:
     def beat(context: StepContext) -> Any:
         return told(internals.run(client, drain.beat(context)))
 
+    def read_parents(context: StepContext) -> Any:
+        return told(internals.run(client, drain.parents(context)))
+
     with ExitStack() as stack:
         stack.enter_context(drain.clock_held())
         runner: asyncio.Runner | None = None
@@ -122,7 +126,7 @@ def _run(client: Client, drain: Drain) -> list[StepRun]:
                     f"the handler {found.worker!r} needs an event loop, and one runs here already: "
                     "await run_until_idle(AsyncClient.fake(), ...) instead"
                 )
-            ran = run_here(handler, StepContext(found, beat), wait)
+            ran = run_here(handler, StepContext(found, beat, read_parents), wait)
             internals.run(client, drain.report(found, ran))
     return drain.ran
 
@@ -130,17 +134,24 @@ def _run(client: Client, drain: Drain) -> list[StepRun]:
 async def _run_async(client: AsyncClient, drain: Drain) -> list[StepRun]:
     loop = asyncio.get_running_loop()
 
-    def beat(context: StepContext) -> Any:
-        beating = internals.run_async(client, drain.beat(context))
+    def carry_out(op: Op[Any]) -> Any:
+        doing = internals.run_async(client, op)
         if asyncio._get_running_loop() is loop:
-            return beating
-        return asyncio.run_coroutine_threadsafe(beating, loop).result()
+            return doing
+        return asyncio.run_coroutine_threadsafe(doing, loop).result()
+
+    def beat(context: StepContext) -> Any:
+        return carry_out(drain.beat(context))
+
+    def read_parents(context: StepContext) -> Any:
+        return carry_out(drain.parents(context))
 
     with drain.clock_held():
         while (found := await internals.run_async(client, drain.next())) is not None:
             if isinstance(found, float):
                 await asyncio.sleep(min(found, _LOOK))
                 continue
-            ran = await run_in_loop(drain.handler_of(found), StepContext(found, beat))
+            context = StepContext(found, beat, read_parents)
+            ran = await run_in_loop(drain.handler_of(found), context)
             await internals.run_async(client, drain.report(found, ran))
     return drain.ran

@@ -10,12 +10,14 @@ from typing import Final
 from rwf.model.limits import CALLBACK_ATTEMPTS, CHUNK, LISTED
 from rwf.model.states import (
     OPEN_STEPS,
-    SEMANTICS_VERSION,
+    SEMANTICS_VERSIONS,
     TERMINAL_STEPS,
     WORKFLOW_CODE,
     CallbackEvent,
     CallbackStatus,
     EdgePolicy,
+    Outcome,
+    ResolvedEdges,
     StepCause,
     StepState,
     WorkflowState,
@@ -34,7 +36,7 @@ _REPORTED: Final = {
 }
 """What ends a step by a report; anything else leaves its latest row as it was."""
 
-_FIXED: Final = {":s", ":c", ":o", ":f", ":k", ":key", ":d", ":w", ":ack"}
+_FIXED: Final = {":s", ":c", ":o", ":b", ":f", ":k", ":key", ":d", ":w", ":ack"}
 _URGENCY_OF_PRIORITY_0: Final = 1000
 
 
@@ -113,10 +115,11 @@ def problems_of(
     partition: Partition,
     waits: Waits,
 ) -> Iterator[str]:
-    header = Header.parse(own[":s"], own[":c"])
+    branching = b"#" + own[":b"] if ":b" in own else b""
+    header = Header.parse(own[":s"], own[":c"] + branching)
     rest = text_of(own[":c"]).split(",", 2)[2].split(",")
     head, tail = (int(rest[2]), int(rest[3])) if len(rest) > 1 else (0, 0)
-    if header.semantics_version != SEMANTICS_VERSION:
+    if header.semantics_version not in SEMANTICS_VERSIONS:
         yield f"semantics version {header.semantics_version}"
         return
     names = [
@@ -163,7 +166,7 @@ def _names(flow: Flow, names: list[str]) -> Iterator[str]:
         kind, _, rest = name.partition(":")
         step, _, number = rest.partition(":")
         known = step in flow.records or (kind == "k" and step == START)
-        if name == ":" or (kind in ("i", "c", "f") and known and not number):
+        if name == ":" or (kind in ("i", "c", "f", "g", "w") and known and not number):
             continue
         if kind == "v" and 1 <= int(step) <= flow.header.recoveries:
             continue
@@ -219,6 +222,9 @@ def _header(flow: Flow) -> Iterator[str]:
     stored = Counter({state: count for state, count in header.counts.items() if count})
     if counted != stored:
         yield f"counts {dict(stored)}, the steps say {dict(counted)}"
+    skipped = sum(record.cause is StepCause.SKIPPED for record in flow.records.values())
+    if skipped != header.skipped:
+        yield f"{header.skipped} skipped steps, there are {skipped}"
     if flow.ended != (header.finished is not None):
         yield f"finished is {header.finished}, and ended is {flow.ended}"
     started = [record.started for record in flow.records.values() if record.started is not None]
@@ -276,12 +282,15 @@ def _judged(flow: Flow, record: Record) -> Iterator[str]:
     """Whether the step stands where its parents put it."""
     edges = flow.parents[record.name] or [(START, EdgePolicy.CANCEL)]
     resolved = unresolved = cancelling = 0
+    found = ResolvedEdges()
     for parent, policy in edges:
-        state = flow.record(parent).state
+        above = flow.record(parent)
+        state = above.state
         if state not in TERMINAL_STEPS or not _walked(flow, parent, record.name):
             unresolved += 1
-        elif state is StepState.COMPLETED or policy is EdgePolicy.CONTINUE:
+        elif state is StepState.COMPLETED or policy is not EdgePolicy.CANCEL:
             resolved += 1
+            found.add(Outcome(state, above.cause, above.branch_skipped), policy)
         else:
             cancelling += 1
     if record.state is StepState.PENDING:
@@ -291,6 +300,8 @@ def _judged(flow: Flow, record: Record) -> Iterator[str]:
             yield "a parent that ended otherwise has not cancelled it"
         if record.remaining != unresolved + record.lacks_result or not record.remaining:
             yield f"waits for {record.remaining} parents, there are {unresolved}"
+        if not record.lacks_result and record.seen != _seen(found):
+            yield f"its edges have brought {record.seen!r}, not {_seen(found)!r}"
     elif flow.header.recoveries:
         return  # what runs or has ended keeps its course when a parent is revived
     elif record.cause is StepCause.CANCELLED_BY_DEPENDENCY:
@@ -298,6 +309,24 @@ def _judged(flow: Flow, record: Record) -> Iterator[str]:
             yield "cancelled by a dependency, and none did"
     elif record.cause is not StepCause.OPERATOR_CANCELLED and resolved != len(edges):
         yield f"out of pending with {resolved} of {len(edges)} parents resolved"
+    else:
+        yield from _skipped(flow, record, found.outcome(len(edges), always=record.always))
+
+
+def _seen(found: ResolvedEdges) -> str:
+    """What a record says of resolved edges."""
+    letters = "f" * found.favourable + "u" * found.unfavourable
+    return letters + (str(found.branches) if found.branches else "")
+
+
+def _skipped(flow: Flow, record: Record, outcome: Outcome) -> Iterator[str]:
+    """Whether the step was skipped, or not, as its edges have it."""
+    if record.cause is StepCause.OPERATOR_CANCELLED or outcome.state is StepState.AVAILABLE:
+        row = flow.rows[record.name].get(record.reported)
+        if record.cause is StepCause.SKIPPED and (row is None or row.asked not in ("s", "b")):
+            yield "skipped, and neither its edges nor a report have it so"
+    elif record.cause is not StepCause.SKIPPED or record.branch_skipped != outcome.branch:
+        yield f"its edges skip it, and it is {record.cause}"
 
 
 def _rows(flow: Flow, record: Record) -> Iterator[str]:
@@ -344,7 +373,7 @@ def _walks(flow: Flow) -> Iterator[str]:
     cursors = {
         name
         for name, record in {START: flow.start, **flow.records}.items()
-        if record.walked.isdigit()
+        if record.walked.isdigit() and not (name == START and flow.header.starts is not None)
     }
     if len(set(named)) != len(named) or set(named) != cursors:
         yield f"walk entries name {sorted(named)[:5]}, cursors stand on {sorted(cursors)[:5]}"
@@ -382,7 +411,10 @@ def _callbacks(flow: Flow, partition: Partition) -> Iterator[str]:
             partition.held_back.add(f"x|{flow.id}")
     if header.finished is not None:
         view = header.view(flow.id, None)
-        if told != {"state": view.state, "terminal_cause": view.terminal_cause}:
+        if told is None or (told["state"], told["terminal_cause"]) != (
+            view.state,
+            view.terminal_cause,
+        ):
             yield f"ended {view.state} ({view.terminal_cause}), told was {told}"
 
 
@@ -390,6 +422,10 @@ def _imply(flow: Flow, partition: Partition) -> None:
     header = flow.header
     if flow.head < flow.tail:
         partition.undated.add(f"u|{flow.id}")
+    if header.starts is not None:
+        partition.timers[f"b|{flow.id}"] = header.inserted + header.starts
+    if header.deadline is not None and header.cancel is None and not flow.ended:
+        partition.timers[f"d|{flow.id}"] = header.inserted + header.deadline
     for record in flow.records.values():
         partition.gauges[f"gs|{record.state}"] += 1
         if record.state is StepState.AVAILABLE:

@@ -3,7 +3,7 @@
 -- Writes: waits, the workflow's pending notices, timers.
 return function(tx, acked)
   local workflow = transaction.workflow(tx, 1, {})
-  if not workflow.h or workflow.h.semantics ~= states.VERSION then
+  if not workflow.h or not states.IMPLEMENTED[workflow.h.semantics] then
     return { false, false }
   end
   local last

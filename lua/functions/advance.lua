@@ -8,7 +8,7 @@ return function(tx, origin)
     return { "", false, false }
   end
   local more = false
-  if workflow.h.semantics == states.VERSION then
+  if states.IMPLEMENTED[workflow.h.semantics] then
     local due = expiry.expire(tx, workflow, {})
     propagate.advance(tx, workflow)
     more = due or workflow.h.head < workflow.h.tail

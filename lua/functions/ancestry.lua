@@ -49,7 +49,7 @@ local function expand(workflow, place, seen, places, reply)
     places[#places + 1] = more
   end
   local marks, parents = {}, {}
-  for mark, parent in gmatch(text, "(%+?)([^,+]+)") do
+  for mark, parent in gmatch(text, "([+!]?)([^,+!]+)") do
     parents[#parents + 1] = parent
     marks[#parents] = mark
   end

@@ -56,7 +56,7 @@ local function obstacle(workflow, step, lease)
   if states.TERMINAL[step.state] then
     return "already_terminal", "the step is " .. states.NAME[step.state]
   end
-  if workflow.h.cancel ~= "" then
+  if workflow.h.cancel ~= "" and not branching.outlasts(workflow, step) then
     return "cancel_requested", "a cancel request stands"
   end
   if step.state == "p" then
@@ -93,7 +93,7 @@ local function judge(tx, workflow, item)
 end
 
 local function end_of(tx, asked)
-  local kind, number = match(asked, "^([=+])(.*)$")
+  local kind, number = match(asked, "^([=+])(%-?%d+)")
   if kind ~= "+" then
     return number or ""
   end
@@ -102,6 +102,9 @@ end
 
 local function accept(tx, workflow, item)
   local step = transaction.step(workflow, item.step)
+  if waits.goes_on({ asked = item.deadline }) then
+    versions.need_branching(tx, workflow, item)
+  end
   transitions.withdraw(tx, workflow, item.step, step)
   local wait = {
     status = "w", stamp = transaction.stamp(tx), deadline = end_of(tx, item.deadline), resolved = "",

@@ -9,6 +9,9 @@ local FORCED = "a cancel request stands, and takes leases away"
 -- Whether a standing request leaves steps running that this one is to cancel. A sweep of an earlier release takes
 -- no leases away, so one that has ended may have left some.
 local function leaves_leases(workflow, item)
+  if workflow.b then
+    return item.force and workflow.h.e > 0 and not sweep.is_forced(workflow) -- what always runs keeps its lease
+  end
   return item.force and workflow.h.e > 0 and not (workflow.h.head < workflow.h.tail and sweep.is_forced(workflow))
 end
 
@@ -41,10 +44,7 @@ local function accept(tx, workflow, item)
   end
   workflow.h.review = ""
   evidence.accept(tx, workflow, item, "accepted", "", item.force and FORCED or "a cancel request stands")
-  local entry = sweep.begin(workflow, item.force)
-  if workflow.h.head + 1 == workflow.h.tail then
-    sweep.advance(tx, workflow, entry)
-  end
+  requests.carry_out(tx, workflow, item.force)
   return { "accepted" }
 end
 

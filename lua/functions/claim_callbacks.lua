@@ -39,7 +39,7 @@ local function lease(tx, workflow, item, c, lease_ms)
 end
 
 local function claim(tx, workflow, item, lease_ms)
-  if workflow.h and workflow.h.semantics ~= states.VERSION then
+  if workflow.h and not states.IMPLEMENTED[workflow.h.semantics] then
     return { "other" }
   end
   local c = workflow.h and outbox.read(workflow, item.number)

@@ -155,7 +155,8 @@ local REQUESTED = { c = states.COMPLETED_LATE, r = states.CANCELLED_BY_REQUEST }
 
 -- Gives the step its outcome.
 local function conclude(tx, workflow, item, step)
-  local outcome = workflow.h.cancel ~= "" and REQUESTED[item.asked] or states.COMPLETION[item.asked]
+  local asked_to_end = workflow.h.cancel ~= "" and not branching.outlasts(workflow, step)
+  local outcome = asked_to_end and REQUESTED[item.asked] or states.COMPLETION[item.asked]
   if item.asked == "r" and tonumber(step.attempt) >= record.last_attempt(step) then
     outcome = states.ATTEMPTS_EXHAUSTED
     evidence.accept(
@@ -217,11 +218,14 @@ local function accept(tx, workflow, item, with_views)
   if item.lease == "" and workflow.h.review ~= "" then
     workflow.h.review = "" -- an operator's command, or a service's that could be one
   end
-  if item.uncounted and workflow.h.cancel == "" then
+  if item.uncounted and (workflow.h.cancel == "" or branching.outlasts(workflow, step)) then
     return put_off(tx, workflow, item, step)
   end
   if step.state ~= "e" or step.attempt == step.reported then
     step.attempt = integer.text(step.attempt + 1) -- else a claim has counted it already
+  end
+  if states.COMPLETION[item.asked].seen then
+    versions.need_branching(tx, workflow, item)
   end
   local note = claims.signed(workflow, step, item.note)
   transitions.withdraw(tx, workflow, item.step, step)

@@ -3,10 +3,16 @@
 -- They are a sum over all chunks, which no single call sees; so they are set only if they are still what
 -- they were when the sum was begun.
 -- Writes: counts, index, statistics.
-return function(tx, before, callbacks, open, dead, steps)
+return function(tx, before, callbacks, open, dead, skipped, steps)
   local workflow = transaction.workflow(tx, 1, {})
-  if not workflow.h or workflow.h.semantics ~= states.VERSION or workflow.counts ~= before then
+  if not workflow.h or not states.IMPLEMENTED[workflow.h.semantics] then
     return {}
+  end
+  if branching.counts(workflow) ~= before then
+    return {}
+  end
+  if workflow.b then
+    workflow.b.skipped = skipped
   end
   local h, repairs = workflow.h, {}
   for i = 1, #states.CODES do

@@ -11,7 +11,8 @@ return function(tx, lease_ms, held)
     local workflow, step = leases.current(tx, held[i])
     if step then
       claims.extend(tx, workflow, held[i].step, step, lease_ms)
-      replies[i] = { integer.text(claims.due(workflow, step)), workflow.h.cancel ~= "" and "1" or "" }
+      local asked_to_end = workflow.h.cancel ~= "" and not branching.outlasts(workflow, step)
+      replies[i] = { integer.text(claims.due(workflow, step)), asked_to_end and "1" or "" }
     else
       replies[i] = { false, "" }
     end

@@ -36,6 +36,16 @@ local function fire_step(tx, workflow, kind, name, before)
   end
 end
 
+-- Carries out a start or a deadline, if it is due; whether its timer is to stand.
+local function fire_due(kind)
+  return function(tx, workflow)
+    requests.fire(tx, workflow)
+    local due = branching.dues(workflow)[kind]
+    branching.place_timer(tx, workflow, kind, due)
+    return due
+  end
+end
+
 local FIRE_OWN = {
   w = function(_, workflow)
     workflow.notices = workflow.notices or {} -- its timer follows
@@ -44,6 +54,8 @@ local FIRE_OWN = {
   u = function(tx, workflow)
     return propagate.advance(tx, workflow)
   end,
+  b = fire_due("b"),
+  d = fire_due("d"),
 }
 
 -- A timer of the workflow as a whole.
@@ -72,7 +84,7 @@ local function open(tx, timers)
 end
 
 local function is_other(workflow)
-  return workflow.h and workflow.h.semantics ~= states.VERSION
+  return workflow.h and not states.IMPLEMENTED[workflow.h.semantics]
 end
 
 return function(tx, clock_before_ms, timers)

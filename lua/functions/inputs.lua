@@ -11,6 +11,12 @@ local READ = {
   s = function(workflow, step)
     return command("HGET", workflow.p, "s:" .. step), false
   end,
+  c = function(workflow, step)
+    return command("HGET", workflow.p, "w:" .. step), false
+  end,
+  o = function(workflow, _, name)
+    return dispatch.outcome(workflow, name)
+  end,
   r = function(workflow, _, name)
     return dispatch.result(workflow, name)
   end,
@@ -19,7 +25,7 @@ local READ = {
 return function(keys, room, whole_first, step, items)
   local names, reply = {}, {}
   for i = 1, #items do
-    if byte(items[i]) == 114 then
+    if find(items[i], "^[ro]") then
       names[#names + 1] = sub(items[i], 2)
     end
   end

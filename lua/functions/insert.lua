@@ -19,6 +19,20 @@ local function complete(tx, workflow, graph, own, payload)
   return whole
 end
 
+-- Notes when the workflow is to start, and when it is to have ended. Returns whether it starts now.
+local function schedule(tx, workflow, graph)
+  local kind, number = match(graph.starts, "^([=+])(%-?%d+)$")
+  local since = kind and (kind == "+" and tonumber(number) or number - tx.ms) or 0
+  since = max(since, 0)
+  if since > 0 then
+    workflow.b.starts = integer.text(since)
+  end
+  if graph.deadline_ms then
+    workflow.b.deadline = integer.text(since + graph.deadline_ms)
+  end
+  return since == 0
+end
+
 -- Plans a graph's fields, and releases the steps that come first.
 local function show(tx, workflow, graph, own, payload, note)
   -- The walk need not read back what is stored by this call.
@@ -29,8 +43,10 @@ local function show(tx, workflow, graph, own, payload, note)
     workflow.fields, workflow.rows = own, payload
   end
   transaction.create(tx, workflow, graph.static)
-  local done = propagate.run(tx, workflow, { "^" })
-  propagate.append(workflow, "", done, done.at)
+  if not workflow.b or schedule(tx, workflow, graph) then
+    local done = propagate.run(tx, workflow, { "^" })
+    propagate.append(workflow, "", done, done.at)
+  end
   if note then
     local item = { action = "insert", scope = "workflow", step = "", call = "", note = note }
     evidence.accept(tx, workflow, item, "accepted", "", "the workflow was inserted")

@@ -4,7 +4,7 @@
 return function(keys, limit)
   local workflow = transaction.workflow(transaction.open(keys), 1, {})
   local found = {}
-  if not workflow.h or workflow.h.semantics ~= states.VERSION then
+  if not workflow.h or not states.IMPLEMENTED[workflow.h.semantics] then
     return found
   end
   local steps = command("ZRANGEBYSCORE", keyslots.other(workflow.w, "d"), "-inf", "(0", "LIMIT", "0", limit)

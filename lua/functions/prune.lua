@@ -81,7 +81,7 @@ end
 
 -- Why the workflow cannot be removed now, as a reply, or nil.
 local function obstacle(tx, workflow, asked)
-  if workflow.h.semantics ~= states.VERSION then
+  if not states.IMPLEMENTED[workflow.h.semantics] then
     return answer("kept")
   end
   if workflow.listed then

@@ -33,7 +33,7 @@ local function cancelling_parent(workflow, name, step, chunk)
     text = command("HGET", workflow.p, "u:" .. name .. ":" .. chunk)
   end
   local names = {}
-  for sign, parent in gmatch(text, "(%+?)([^,+]+)") do
+  for sign, parent in gmatch(text, "([+!]?)([^,+!]+)") do
     if sign == "" then
       names[#names + 1] = parent
     end
@@ -51,7 +51,8 @@ end
 -- Why the step may not be recovered so, its parents apart, and a next step that the reason alone does not
 -- tell.
 local function obstacle(workflow, item, step)
-  if workflow.h.cancel ~= "" and item.recovery ~= "cancel" and not item.reopen then
+  local asked_to_end = workflow.h.cancel ~= "" and not branching.outlasts(workflow, step)
+  if asked_to_end and item.recovery ~= "cancel" and not item.reopen then
     return "cancel_requested", "a cancel request stands"
   end
   if step.state == "e" and not item.force then
@@ -103,6 +104,9 @@ local function judge(tx, workflow, item)
   end
   if workflow.h.head < workflow.h.tail then
     return { "busy" }
+  end
+  if branching.start_due(workflow) then
+    return reject(tx, workflow, item, "illegal_transition", "the workflow has not started yet")
   end
   local reason, message, next_step = obstacle(workflow, item, step)
   if reason then

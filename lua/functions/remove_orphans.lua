@@ -38,6 +38,8 @@ local DUE = {
   u = function(tx, workflow) return workflow.h.head < workflow.h.tail and tx.ms + states.GRACE_MS end,
   x = function(_, workflow, _, score) return header.removal_time(workflow.h, score) end,
   r = function(_, workflow, step) return step and step.state == "r" and workflow.h.inserted + step.due end,
+  b = function(_, workflow) return branching.start_due(workflow) end,
+  d = function(_, workflow) return branching.deadline_due(workflow) end,
   l = function(_, workflow, step) return step and step.state == "e" and claims.due(workflow, step) end,
 }
 
@@ -75,7 +77,7 @@ local function judge(tx, set, workflow, entry, score)
     end
     return false
   end
-  if workflow.h and workflow.h.semantics ~= states.VERSION then
+  if workflow.h and not states.IMPLEMENTED[workflow.h.semantics] then
     return nil
   end
   local right, may_be_earlier = EXPECTED[set](tx, workflow, entry, score)

@@ -4,11 +4,11 @@
 -- Writes: outbox, statistics. Where all is right it writes nothing.
 return function(tx, first)
   local workflow = transaction.workflow(tx, 1, {})
-  if not workflow.h or workflow.h.semantics ~= states.VERSION then
+  if not workflow.h or not states.IMPLEMENTED[workflow.h.semantics] then
     return false
   end
-  local repairs, before = {}, workflow.counts
+  local repairs, before = {}, branching.counts(workflow)
   local written, open, dead = outbox.check(tx, workflow, first, repairs)
   repair.finish(tx, repairs)
-  return { repairs, before, workflow.counts, written, open, dead }
+  return { repairs, before, branching.counts(workflow), written, open, dead }
 end

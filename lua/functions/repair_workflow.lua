@@ -6,6 +6,9 @@
 --   leases that have passed are taken away, waits whose deadline has passed expire. On a healthy workflow
 --   it writes nothing.
 
+local DUE = { b = "start_due", d = "deadline_due" }
+local MISSING = { b = "start_timer_missing", d = "deadline_timer_missing" }
+
 local function check_available(tx, workflow, name, step, repairs)
   local keys = tx.keys
   local member = queue.member(workflow, name, step.class, step.order)
@@ -92,6 +95,21 @@ local function check_walk_timer(tx, workflow, repairs)
   end
 end
 
+-- The timers of a start and of a deadline; one that is due is carried out.
+local function check_dues(tx, workflow, repairs)
+  local before = branching.dues(workflow)
+  requests.fire(tx, workflow)
+  local after = branching.dues(workflow)
+  for kind, missing in pairs(MISSING) do
+    local stands = tonumber(command("ZSCORE", tx.keys[keyslots.TIMERS], kind .. "|" .. workflow.id) or nil)
+    local fired = before[kind] ~= after[kind]
+    if fired or stands ~= after[kind] then
+      branching.place_timer(tx, workflow, kind, after[kind])
+      repairs[#repairs + 1] = { fired and DUE[kind] or missing, "" }
+    end
+  end
+end
+
 local function check_step(tx, workflow, name, retry, lease, repairs)
   local state = codec.step_state(transaction.text(workflow, name))
   if state == "a" then
@@ -107,6 +125,15 @@ local function check_step(tx, workflow, name, retry, lease, repairs)
       repairs[#repairs + 1] = { "timer_wrong", name }
     end
   end
+end
+
+-- How many of these steps were skipped.
+local function skipped_of(workflow, names)
+  local count = 0
+  for i = 1, #names do
+    count = count + (branching.is_skipped(transaction.step(workflow, names[i])) and 1 or 0)
+  end
+  return count
 end
 
 local function check_steps(tx, workflow, chunk, repairs)
@@ -135,7 +162,7 @@ local function check_steps(tx, workflow, chunk, repairs)
   for i = 1, #states.CODES do
     in_order[i] = counts[states.CODES[i]] or 0
   end
-  return in_order, found
+  return in_order, found, workflow.b and skipped_of(workflow, names) or 0
 end
 
 -- What is no single step's; looked at with the first chunk.
@@ -143,22 +170,26 @@ local function check_whole(tx, workflow, repairs)
   repair.check_index(tx, workflow, repairs)
   check_wait_timer(tx, workflow, repairs)
   check_removal_timer(tx, workflow, repairs)
+  if workflow.b then
+    check_dues(tx, workflow, repairs)
+  end
   check_walk_timer(tx, workflow, repairs)
 end
 
 return function(tx, chunk)
   local workflow = transaction.workflow(tx, 1, {})
-  if not workflow.h or workflow.h.semantics ~= states.VERSION then
+  if not workflow.h or not states.IMPLEMENTED[workflow.h.semantics] then
     return false
   end
-  local repairs, before = {}, workflow.counts
+  local repairs, before = {}, branching.counts(workflow)
   if workflow.listed then
     repairs[1] = { "clock_set_back", "" }
   end
-  local counts, notices = check_steps(tx, workflow, chunk, repairs)
+  local counts, notices, skipped = check_steps(tx, workflow, chunk, repairs)
   if chunk == 0 then
     check_whole(tx, workflow, repairs)
   end
   repair.finish(tx, repairs)
-  return { repairs, before, workflow.counts, counts, notices }
+  local after = branching.counts(workflow)
+  return { repairs, before, after, counts, notices, skipped }
 end

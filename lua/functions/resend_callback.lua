@@ -8,7 +8,7 @@ local function refusal(workflow, c)
   if not workflow.h then
     return "workflow_not_found", "there is no workflow " .. workflow.id
   end
-  if workflow.h.semantics ~= states.VERSION then
+  if not states.IMPLEMENTED[workflow.h.semantics] then
     return "unsupported_semantics", "the workflow follows semantics version " .. workflow.h.semantics
   end
   if not c then
@@ -40,7 +40,7 @@ local function resend(tx, workflow, item)
   end
   local reason, message = refusal(workflow, c)
   if reason then
-    if workflow.h and workflow.h.semantics == states.VERSION then
+    if workflow.h and states.IMPLEMENTED[workflow.h.semantics] then
       review(workflow, "1")
     end
     return evidence.reject(tx, workflow, item, reason, message)

@@ -12,12 +12,13 @@ local function resolve(tx, workflow, item, step, signal, payload)
 end
 
 local function fate(tx, workflow, item, wait, signal, payload)
-  if wait.status == "w" and workflow.h.cancel ~= "" then
+  local step = transaction.step(workflow, item.step)
+  if wait.status == "w" and workflow.h.cancel ~= "" and not branching.outlasts(workflow, step) then
     sweep.cancel(tx, workflow, item.step)
     return "g"
   end
   if wait.status == "w" then
-    resolve(tx, workflow, item, transaction.step(workflow, item.step), signal, payload)
+    resolve(tx, workflow, item, step, signal, payload)
     return "r"
   end
   if wait.status == "r" then
@@ -32,7 +33,7 @@ return function(tx, step, n, signal_id, payload, note)
   if not workflow.h then
     return { "g", NEVER }
   end
-  if workflow.h.semantics ~= states.VERSION then
+  if not states.IMPLEMENTED[workflow.h.semantics] then
     return { "", NEVER }
   end
   expiry.expire(tx, workflow, { step })

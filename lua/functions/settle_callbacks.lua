@@ -36,7 +36,7 @@ return function(tx, callbacks)
     local callback = callbacks[i]
     local workflow = tx.workflows[callback.slot] or transaction.workflow(tx, callback.slot, {})
     local item = outbox.item(callback.number, callback.token)
-    local c = workflow.h and workflow.h.semantics == states.VERSION and outbox.read(workflow, item.number)
+    local c = workflow.h and states.IMPLEMENTED[workflow.h.semantics] and outbox.read(workflow, item.number)
     if c and not callback.failure then
       delivered(tx, workflow, item, c)
     elseif c then

@@ -11,10 +11,10 @@ return function(keys)
       break
     end
     local w, p = keyslots.workflow(keys, slot)
-    local found = command("HMGET", w, ":s", ":c", header.ORDER, header.ACKNOWLEDGED)
+    local found = command("HMGET", w, ":s", ":c", header.ORDER, header.ACKNOWLEDGED, header.BRANCHING)
     local context = found[1] and command("HGET", p, ":")
     bytes = bytes + (context and #context or 0)
-    replies[slot] = found[1] and { found[1], header.told(found[2], found[4]), context, found[3] or NO_ORDER }
+    replies[slot] = found[1] and { found[1], header.told(found[2], found[4], found[5]), context, found[3] or NO_ORDER }
   end
   return replies
 end

@@ -7,18 +7,18 @@
 local function take_payloads(p, reply)
   local names, records, room = reply[4], reply[5], states.REPLY_BYTES - #(reply[3] or "")
   for i = 1, #names do
-    local input, context = false, false
+    local input, context, condition = false, false, false
     if records[i] and codec.step_payloads(records[i]) ~= "" then
-      input, context = unpack(command("HMGET", p, "i:" .. names[i], "c:" .. names[i]))
+      input, context, condition = unpack(command("HMGET", p, "i:" .. names[i], "c:" .. names[i], "w:" .. names[i]))
     end
-    room = room - #(input or "") - #(context or "") - #(records[i] or "")
+    room = room - #(input or "") - #(context or "") - #(condition or "") - #(records[i] or "")
     if room < 0 and i > 1 then
       for left = #names, i, -1 do
         names[left], records[left] = nil, nil
       end
       return
     end
-    reply[6][i], reply[7][i] = input, context
+    reply[6][i], reply[7][i], reply[10][i] = input, context, condition
   end
 end
 
@@ -35,15 +35,15 @@ end
 return function(keys, with_payloads, chunk, names)
   local w, p = keyslots.workflow(keys, 1)
   local members = "#" .. (chunk and integer.text(chunk) or "")
-  local found = command("HMGET", w, ":s", ":c", members, header.ACKNOWLEDGED)
+  local found = command("HMGET", w, ":s", ":c", members, header.ACKNOWLEDGED, header.BRANCHING)
   if not found[1] then
     return false
   end
   for name in gmatch(chunk and found[3] or "", "[^,]+") do
     names[#names + 1] = name
   end
-  local counts = header.told(found[2], found[4])
-  local reply = { found[1], counts, command("HGET", p, ":"), names, {}, {}, {}, transaction.open(keys).us, {} }
+  local counts = header.told(found[2], found[4], found[5])
+  local reply = { found[1], counts, command("HGET", p, ":"), names, {}, {}, {}, transaction.open(keys).us, {}, {} }
   if #names > 0 then
     reply[5] = command("HMGET", w, unpack(names))
     if with_payloads then

@@ -4,7 +4,7 @@ return function(keys, asked)
   for i = 1, #asked do
     local wait = asked[i]
     local workflow = tx.workflows[wait.slot] or transaction.workflow(tx, wait.slot, {})
-    if workflow.h and workflow.h.semantics ~= states.VERSION then
+    if workflow.h and not states.IMPLEMENTED[workflow.h.semantics] then
       found[i] = { "", "0", "" }
     elseif workflow.h then
       found[i] = { waits.fate(workflow, wait.step, wait.n) }

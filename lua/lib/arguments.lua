@@ -287,12 +287,13 @@ function M.insert(body)
     local graphs_end = 4 + tonumber(argv[4]) * 2
     local graphs, graphs_length = {}, 0
     for at = 4 + 1, graphs_end, 2 do
-      local staged, own_count, payload_count, own, payload =
-        match(argv[at], "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*)$")
+      local staged, own_count, payload_count, own, payload, starts, deadline_ms =
+        match(argv[at], "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*)$")
       graphs_length = graphs_length + 1
       graphs[graphs_length] = {
         staged = staged == "1", own_count = tonumber(own_count), payload_count = tonumber(payload_count),
-        own = tonumber(own), payload = tonumber(payload), static = argv[at + 1],
+        own = tonumber(own), payload = tonumber(payload), starts = starts,
+        deadline_ms = tonumber(deadline_ms), static = argv[at + 1],
       }
     end
     local next_at = graphs_end + 1
@@ -453,17 +454,17 @@ function M.repair_callbacks(body)
   end
 end
 
--- correct_counts(tx, before, callbacks, open, dead, steps)
+-- correct_counts(tx, before, callbacks, open, dead, skipped, steps)
 function M.correct_counts(body)
   return function(keys, argv)
     local steps, steps_length = {}, 0
-    for at = 7, #argv do
+    for at = 8, #argv do
       steps_length = steps_length + 1
       steps[steps_length] = tonumber(argv[at])
     end
     return body(
       transaction.open(keys, argv[1], argv[2] == "1"), argv[3], tonumber(argv[4]),
-      tonumber(argv[5]), tonumber(argv[6]), steps
+      tonumber(argv[5]), tonumber(argv[6]), tonumber(argv[7]), steps
     )
   end
 end

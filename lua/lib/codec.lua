@@ -52,8 +52,8 @@ local function to_counts(text)
   return found
 end
 
--- step: state,remaining,since,order,attempt,max,reported,started,finished,cause,due,walked,
---   claim|class|position|payloads|options|children|parents|handler
+-- step: state,remaining,since,order,attempt,max,reported,started,finished,cause,due,walked,claim,
+--   seen|class|position|payloads|options|children|parents|handler
 function M.read_step(text)
   local state, remaining, since, order, attempt, max_, reported, started, finished, cause, due, walked,
     claim, static, class =
@@ -61,18 +61,29 @@ function M.read_step(text)
   if not state then
     error(states.UNREADABLE)
   end
+  local seen = ""
+  if byte(static) == 44 then
+    seen, static = match(static, "^,(%w*)(.*)$")
+    if not seen then
+      error(states.UNREADABLE)
+    end
+  end
   return {
     state = state, remaining = remaining, since = since, order = order, attempt = attempt,
     max = max_, reported = reported, started = started, finished = finished, cause = cause,
-    due = due, walked = walked, claim = claim, static = static,
+    due = due, walked = walked, claim = claim, seen = seen, static = static,
     class = class == "" and "default:1000" or class,
   }
 end
 
 function M.write_step(r)
+  local ending = r.static
+  if byte(ending) == 44 or (r.seen or "") ~= "" then
+    ending = "," .. (r.seen or "") .. ending
+  end
   return r.state .. "," .. r.remaining .. "," .. r.since .. "," .. r.order .. "," .. r.attempt
     .. "," .. r.max .. "," .. r.reported .. "," .. r.started .. "," .. r.finished .. "," .. r.cause
-    .. "," .. r.due .. "," .. r.walked .. "," .. r.claim .. r.static
+    .. "," .. r.due .. "," .. r.walked .. "," .. r.claim .. ending
 end
 
 function M.step_state(text)
@@ -158,6 +169,10 @@ function M.header_opening(text)
   return semantics, steps and to_number(steps), inserted and inserted + 0, retention, context
 end
 
+function M.set_header_semantics(text, value)
+  return value .. match(text, "^%d+(.*)$")
+end
+
 function M.set_header_inserted(text, value)
   local before, behind = match(text, "^(%d+,%d+,%d+,)%d+(.*)$")
   return before .. value .. behind
@@ -232,6 +247,24 @@ function M.write_counts(r)
     ending = ","
   end
   return states.counts_text(r) .. ";" .. r.last .. "," .. r.started .. ending
+end
+
+-- branching: skipped,starts,deadline,overdue
+function M.read_branching(text)
+  local skipped, starts, deadline, overdue, more =
+    match(text, "^(%d+),(%d*),(%d*),(%d*)(,?.*)$")
+  if not skipped or (more ~= "" and byte(more) ~= 44) then
+    error(states.UNREADABLE)
+  end
+  return {
+    skipped = to_number(skipped), starts = starts, deadline = deadline, overdue = overdue,
+    more = more,
+  }
+end
+
+function M.write_branching(r)
+  return integer.text(r.skipped) .. "," .. r.starts .. "," .. r.deadline .. "," .. r.overdue
+    .. (r.more or "")
 end
 
 -- acknowledgement: recoveries,since|actor|reason

@@ -1,18 +1,22 @@
 -- Handing steps out: an entry of the ready queue, taken out before, becomes a claim.
 -- A claimer is {token, worker (quoted), lease_ms}.
 -- A claim as it is told: {record, when the workflow was inserted, what is left} and, where it was given anything,
--- {..., input, context, workflow's context, wait, signal's payload, references}; a reference is {step, what it is,
--- payload}: "n" null, "v" a value, "m" missing. All claims of a call share what room its reply has; what is left for
--- the claimer to read by itself (inputs.lua) is named by letters: "p" input and context, "w" the workflow's context,
--- "s" the signal's payload, "r" the references behind those that are told; "!" when somebody has overwritten what it
--- was given, and it cannot be told.
+-- {..., input, context, workflow's context, wait, signal's payload, references}, and behind these a condition and
+-- outcomes, where there are any. A reference is {step, what it is, payload}: "n" null, "v" a value, "m" missing; an
+-- outcome is {step, "state,cause,mark|note", payload}, of the step's latest result. All claims of a call share what room
+-- its reply has; what is left for the claimer to read by itself (inputs.lua) is named by letters: "p" input and context,
+-- "w" the workflow's context, "s" the signal's payload, "c" the condition, "r" and "o" the references and outcomes
+-- behind those that are told; "!" when somebody has overwritten what it was given, and it cannot be told.
 local M = {}
 
 M.UNTOLD = "!"
 
--- Whether steps of a workflow may be started at all.
-local function is_open(workflow)
-  return workflow.h.semantics == states.VERSION and workflow.h.cancel == ""
+-- Whether a step of a workflow may be started; without a step, whether any may.
+local function is_open(workflow, step)
+  if workflow.h.cancel ~= "" then
+    return workflow.b and (not step or branching.is_always(step))
+  end
+  return states.IMPLEMENTED[workflow.h.semantics]
 end
 
 -- Starts an entry's step; false when it is not to be had. An entry whose step has gone elsewhere is
@@ -27,7 +31,7 @@ function M.start(tx, workflow, entry, claimer)
     tx.queued[entry.place .. "|" .. workflow.id .. "|" .. entry.step] = false
     return false
   end
-  if not is_open(workflow) then
+  if not is_open(workflow, step) then
     return false
   end
   claims.start(tx, workflow, entry.step, step, claimer.token, claimer.worker, claimer.lease_ms)
@@ -61,10 +65,24 @@ end
 -- What a reference to a step stands for: what it is, and its payload.
 function M.result(workflow, name)
   local step = transaction.step(workflow, name)
-  if step.state == "c" and step.cause ~= states.SKIPPED.cause then
+  if step.state == "c" and step.cause ~= states.SKIPPED_BY_OPERATOR.cause and not branching.is_skipped(step) then
     return result_of(workflow, name, step)
   end
   return "n", false
+end
+
+-- How a step has ended: the text of an outcome, and the payload of its latest result.
+function M.outcome(workflow, name)
+  local step = transaction.step(workflow, name)
+  local note, payload = "", false
+  if step.reported ~= "0" then
+    local text
+    text, payload = unpack(
+      command("HMGET", workflow.p, "r:" .. name .. ":" .. step.reported, "o:" .. name .. ":" .. step.reported)
+    )
+    note = text and codec.read_row(text).note or ""
+  end
+  return step.state .. "," .. step.cause .. "," .. step.seen .. "|" .. note, payload
 end
 
 -- How much more of what claims are given goes into a reply: references, bytes of results, and bytes of all
@@ -81,12 +99,13 @@ local function fits(room, of, one, other)
   return left >= 0
 end
 
--- What became of the steps that an input refers to, as far as there is room; and whether that is all.
-local function references(workflow, name, room)
+-- What became of the steps that a step refers to, as far as there is room; and whether that is all. These are listed
+-- in a field of the payload hash, and told by tell(workflow, name).
+local function references(workflow, field, room, tell)
   if room.references == 0 or room.results == 0 then
     return {}, false
   end
-  local text = command("HGET", workflow.p, "f:" .. name) or ""
+  local text = command("HGET", workflow.p, field) or ""
   local names, found, all = {}, {}, true
   for parent in gmatch(text, "[^,]+") do
     all = #names < room.references
@@ -97,7 +116,7 @@ local function references(workflow, name, room)
   end
   transaction.fetch(workflow, names)
   for i = 1, #names do
-    local kind, payload = M.result(workflow, names[i])
+    local kind, payload = tell(workflow, names[i])
     if not fits(room, "results", payload) then
       return found, false
     end
@@ -130,10 +149,20 @@ local function take_payloads(workflow, name, payloads, reply, room)
   local whole
   reply[4], reply[5], whole = M.own_payloads(workflow, name, room)
   local left = whole and "" or "p"
+  if find(payloads, "w", 1, true) then
+    reply[10], whole = M.payload(workflow, "w:" .. name, room)
+    left = whole and left or left .. "c"
+  end
   if find(payloads, "r", 1, true) then
     local all
-    reply[9], all = references(workflow, name, room)
+    reply[9], all = references(workflow, "f:" .. name, room, M.result)
     left = all and left or left .. "r"
+  end
+  if find(payloads, "o", 1, true) then
+    local all
+    reply[10] = reply[10] or false
+    reply[11], all = references(workflow, "g:" .. name, room, M.outcome)
+    left = all and left or left .. "o"
   end
   return left
 end
@@ -158,6 +187,8 @@ local function answer(entry, room)
     reply[7] = codec.write_wait(wait)
     reply[8], whole = M.payload(workflow, "s:" .. name, room)
     left = whole and left or left .. "s"
+  elseif wait and waits.has_timed_out(wait) then
+    reply[7] = codec.write_wait(wait)
   end
   reply[3] = left
   return reply

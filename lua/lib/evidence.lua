@@ -75,7 +75,7 @@ function M.refuse_workflow(tx, workflow, item, again)
   if not workflow.h then
     return M.reject(tx, workflow, item, "workflow_not_found", "there is no workflow " .. workflow.id)
   end
-  if workflow.h.semantics ~= states.VERSION then
+  if not states.IMPLEMENTED[workflow.h.semantics] then
     return M.reject(
       tx, workflow, item, "unsupported_semantics",
       "the workflow follows semantics version " .. workflow.h.semantics

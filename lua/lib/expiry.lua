@@ -2,6 +2,7 @@
 local M = {}
 
 local EXPIRED_PER_CALL = 100
+local UNCOUNTED = "=" -- as a woken step holds (claims.lua)
 
 -- What deadlines have passed: those up to now or, while a cancel request stands, up to that. What still
 -- waited then is the request's to end.
@@ -21,13 +22,20 @@ function M.expire_named(tx, workflow, names)
   for i = 1, #names do
     local name = names[i]
     local step, wait = transaction.step(workflow, name), workflow.waits[name]
-    if step and step.state == "w" and is_due(wait, passed) then
-      transitions.become(tx, workflow, name, step, states.WAIT_EXPIRED)
-      waits.expire(tx, workflow, name)
+    local by = step and branching.outlasts(workflow, step) and tonumber(tx.us) or passed
+    if step and step.state == "w" and is_due(wait, by) then
       expired[#expired + 1] = name
-      if record.children(step) ~= "" then
-        step.walked = "0"
-        parents[#parents + 1] = name
+      if waits.goes_on(wait) then
+        waits.time_out(tx, workflow, name)
+        transitions.enqueue(tx, workflow, name, step)
+        step.claim = step.state == "a" and UNCOUNTED or ""
+      else
+        transitions.become(tx, workflow, name, step, states.WAIT_EXPIRED)
+        waits.expire(tx, workflow, name)
+        if record.children(step) ~= "" then
+          step.walked = "0"
+          parents[#parents + 1] = name
+        end
       end
     end
   end
@@ -42,7 +50,7 @@ end
 -- Ends waits whose deadline has passed, before anything else is judged: of the named steps first, whose
 -- records are present, then of others, as many as a call may. Returns whether there may be more.
 function M.expire(tx, workflow, names)
-  if not workflow.h or workflow.h.w == 0 or workflow.h.semantics ~= states.VERSION then
+  if not workflow.h or workflow.h.w == 0 or not states.IMPLEMENTED[workflow.h.semantics] then
     return false
   end
   if #names > 0 then

@@ -65,7 +65,8 @@ local function settle(tx, workflow)
   end
   if cause and (was ~= now or cause ~= workflow.cause) then
     transaction.count(tx, "wt|" .. now .. "|" .. now .. "|" .. cause .. "|" .. workflow.h.semantics, 1)
-    outbox.write(tx, workflow, "workflow.terminal", now .. "," .. cause)
+    local skipped = workflow.b and "," .. integer.text(workflow.b.skipped) or ""
+    outbox.write(tx, workflow, "workflow.terminal", now .. "," .. cause .. skipped)
   end
   if workflow.walked then
     follow_walk(tx, workflow)
@@ -120,7 +121,7 @@ local function write_records(workflow)
   if at > 0 then
     command("HSET", workflow.w, unpack(fields))
   end
-  if workflow.gone then
+  if workflow.gone and #workflow.gone > 0 then
     command("HDEL", workflow.w, unpack(workflow.gone))
   end
 end
@@ -185,12 +186,28 @@ local function write_rows(workflow)
   end
 end
 
+-- What semantics version 3 keeps beside the counts.
+local function follow_branching(tx, workflow)
+  if workflow.ended then
+    local done = propagate.descend(tx, workflow, workflow.ended)
+    propagate.append(workflow, "", done, done.at)
+  end
+  local text = codec.write_branching(workflow.b)
+  if text ~= (workflow.stored or header.NO_BRANCHING) then
+    transaction.set(workflow, header.BRANCHING, text)
+  end
+  branching.follow_dues(tx, workflow)
+end
+
 function M.commit(tx, verb)
   local keys, workflows = tx.keys, tx.workflows
   for slot = 1, #workflows do
     local workflow = workflows[slot]
     if workflow.listed then
       follow_clock(tx, workflow)
+    end
+    if workflow.b then
+      follow_branching(tx, workflow)
     end
     if workflow.moved then
       settle(tx, workflow)
@@ -247,7 +264,7 @@ end
 -- can have been acknowledged.
 function M.counts(workflow)
   local acknowledged = workflow.cause and workflow.h.finished ~= "" and command("HGET", workflow.w, header.ACKNOWLEDGED)
-  return header.told(workflow.counts, acknowledged)
+  return header.told(workflow.counts, acknowledged, workflow.b and codec.write_branching(workflow.b))
 end
 
 -- The header of a workflow as it is now: static, counts as told (header.lua), context, and "1" while the topics of its waits

@@ -1,12 +1,15 @@
 -- A workflow's header: the fields ":s" and ":c" of its hash (codec.lua), as one table.
 -- A third field, ":o", orders workflows that were inserted in the same millisecond: seven digits, the microseconds
 -- within it and a number within the call. Those of earlier releases have none.
+-- A fourth, ":b", is there in workflows of semantics version 3 that need it (codec.lua).
 -- A hash without the two holds no workflow: it is staged (insert.lua), or has the field M.UNUSABLE, which says why no
 -- workflow can come into it.
 local M = {}
 
 M.UNUSABLE = ":x"
 M.ORDER = ":o"
+M.BRANCHING = ":b"
+M.NO_BRANCHING = "0,,," -- as one that is not there would be written
 M.ACKNOWLEDGED = ":ack" -- who has acknowledged that it ended badly
 M.BURIED = "1" -- for an insert that may still be under way
 
@@ -25,18 +28,19 @@ function M.read(static, counts)
 end
 
 -- The header of a workflow that is shown by this call: every step pending.
-function M.new(steps, inserted, kept, context)
+function M.new(semantics, steps, inserted, kept, context)
   return {
     p = steps, a = 0, e = 0, w = 0, r = 0, c = 0, f = 0, d = 0, x = 0, t = 0,
-    semantics = states.VERSION, steps = steps, inserted = inserted, kept = kept,
+    semantics = semantics, steps = steps, inserted = inserted, kept = kept,
     context = context, last = "0", more = "", started = "", finished = "", cancel = "", head = 0, tail = 0,
     callbacks = 0, open = 0, dead = 0, recoveries = 0, review = "", recovering = "",
   }
 end
 
--- The text of ":c" as a client is told it: behind it "|" and the acknowledgement, where there is one.
-function M.told(counts, acknowledged)
-  return acknowledged and counts .. "|" .. acknowledged or counts
+-- The text of ":c" as a client is told it: behind it "#" and the field ":b", and "|" and the acknowledgement, where
+-- there are these.
+function M.told(counts, acknowledged, branching)
+  return counts .. (branching and "#" .. branching or "") .. (acknowledged and "|" .. acknowledged or "")
 end
 
 -- Whether an acknowledgement, as stored, is of the workflow's present end.

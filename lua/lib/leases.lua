@@ -12,7 +12,7 @@ end
 -- The workflow and the step of a claim whose lease is the step's current one; nothing for any other.
 function M.current(tx, claim)
   local workflow = tx.workflows[claim.slot]
-  local step = workflow.h and workflow.h.semantics == states.VERSION and transaction.step(workflow, claim.step)
+  local step = workflow.h and states.IMPLEMENTED[workflow.h.semantics] and transaction.step(workflow, claim.step)
   if step and claims.is_current(step, claim.lease) then
     return workflow, step
   end

@@ -1,4 +1,4 @@
--- Walking the edges of steps that have ended: children are released or cancelled, and the cancelled
+-- Walking the edges of steps that have ended: children are released, cancelled or skipped, and those that end so
 -- are walked in turn, breadth first and to any depth.
 --
 -- A call walks at most states.EDGES_PER_CALL edges. What is left is durable: each unfinished step's
@@ -20,14 +20,14 @@ end
 
 -- Writes one of the entries; the timer follows (flush.lua).
 function M.put(workflow, number, entry)
-  transaction.set(workflow, ">" .. number, codec.write_traversal(entry))
+  transaction.set_again(workflow, ">" .. number, codec.write_traversal(entry)) -- numbers begin anew after the last
   workflow.walked = true
 end
 
 -- Appends the children in a list of edges to names; the places of those whose edge does not resolve them are
 -- noted in names.unresolved, where there are any.
-local function gather(text, completed, names)
-  local count = #names
+local function gather(text, parent, names)
+  local completed, count = parent.state == "c", #names
   for name in gmatch(text, "[^,]+") do
     count = count + 1
     if byte(name) == 43 then -- "+"
@@ -49,19 +49,22 @@ local function release(tx, workflow, name, class, tail, since, traversal)
 end
 
 -- Ends a pending step; it is walked in turn when it has children, unless a cancel request stands, whose
--- sweep ends them all.
-local function cancel(workflow, name, since, traversal)
-  local step, requested = transaction.step(workflow, name), workflow.h.cancel ~= ""
-  local outcome = requested and states.CANCELLED_BY_REQUEST or states.CASCADED
-  step.state, step.cause = outcome.state, outcome.cause
-  step.since, step.finished = since, since
+-- sweep ends them all, or all but some.
+local function finish(workflow, name, step, outcome, traversal)
+  step.state, step.cause, step.seen = outcome.state, outcome.cause, outcome.seen or ""
+  step.since, step.finished = workflow.since, workflow.since
   workflow.dirty[name] = true
-  local cancelled = traversal.cancelled or {}
-  cancelled[#cancelled + 1], traversal.cancelled = name, cancelled
-  if not requested and record.children(step) ~= "" then
+  if (workflow.h.cancel == "" or workflow.b) and record.children(step) ~= "" then
     step.walked = "0"
     traversal.names[#traversal.names + 1] = name
   end
+end
+
+local function cancel(workflow, name, traversal)
+  local outcome = workflow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED
+  local cancelled = traversal.cancelled or {}
+  cancelled[#cancelled + 1], traversal.cancelled = name, cancelled
+  finish(workflow, name, transaction.step(workflow, name), outcome, traversal)
 end
 
 -- Applies edges whose parents have ended. A child that is not pending keeps its course.
@@ -73,12 +76,51 @@ local function apply(tx, workflow, traversal, names)
     local remaining, before, tail, class = codec.read_step_lead(transaction.text(workflow, name))
     if remaining then
       if (unresolved and unresolved[i]) or (remaining == "1" and requested) then
-        cancel(workflow, name, since, traversal)
+        cancel(workflow, name, traversal)
       elseif remaining == "1" then
         release(tx, workflow, name, class, tail, since, traversal)
       else
         raw[name] = codec.write_step_lead("p", integer.text(remaining - 1), before, "", tail)
         dirty[name] = true
+      end
+    end
+  end
+end
+
+-- What becomes of a step all of whose edges are resolved, under semantics version 3.
+local function decide(tx, workflow, traversal, name, step)
+  if workflow.h.cancel ~= "" and not branching.is_always(step) then
+    cancel(workflow, name, traversal)
+    return
+  end
+  local outcome = branching.skip(step, step.seen)
+  if outcome then
+    traversal.skipped = (traversal.skipped or 0) + 1
+    finish(workflow, name, step, outcome, traversal)
+  else
+    step.state, step.remaining, step.since, step.seen = "a", "0", workflow.since, ""
+    step.order = queue.add(tx, workflow, name, step.class)
+    workflow.dirty[name] = true
+    local released = traversal.released or {}
+    released[#released + 1], traversal.released = name, released
+  end
+end
+
+-- The same as apply, under semantics version 3.
+local function apply_effects(tx, workflow, traversal, names)
+  local effects = names.effects
+  for i = 1, #names do
+    local name = names[i]
+    local step = transaction.step(workflow, name)
+    if step.state == "p" and not effects[i] then
+      cancel(workflow, name, traversal)
+    elseif step.state == "p" then
+      step.seen = branching.add(step.seen, effects[i])
+      if step.remaining == "1" then
+        decide(tx, workflow, traversal, name, step)
+      else
+        step.remaining = integer.text(step.remaining - 1)
+        workflow.dirty[name] = true
       end
     end
   end
@@ -91,11 +133,11 @@ local function take(workflow, name, room, names)
     return true -- a recovery has revived it meanwhile
   end
   local text = record.children(step)
-  local completed = step.state == "c"
+  local gather_edges = workflow.b and branching.gather or gather
   local total = byte(text) == 35 and tonumber(sub(text, 2))
   if not total then
     local before = #names
-    gather(text, completed, names)
+    gather_edges(text, step, names)
     if #names - before > room then
       for i = #names, before + 1, -1 do
         names[i] = nil
@@ -108,7 +150,7 @@ local function take(workflow, name, room, names)
       return false
     end
     local chunk = tonumber(step.walked) or 0
-    gather(transaction.payload(workflow, "k:" .. name .. ":" .. chunk), completed, names)
+    gather_edges(transaction.payload(workflow, "k:" .. name .. ":" .. chunk), step, names)
     step.walked = (chunk + 1) * states.CHUNK < total and tostring(chunk + 1) or ""
   end
   workflow.dirty[name] = true
@@ -133,15 +175,20 @@ end
 
 -- What a traversal means for the workflow's counts and the fleet's counters.
 local function count(tx, workflow, traversal)
-  local released, cancelled = traversal.released, traversal.cancelled
+  local released, cancelled, skipped = traversal.released, traversal.cancelled, traversal.skipped
   if released then
     transaction.recount(tx, workflow, "p", "a", #released)
-    transaction.count(tx, states.COUNTER_RELEASED, #released)
+    transaction.count_move(tx, workflow, states.COUNTER_RELEASED, #released)
   end
   if cancelled then
     transaction.recount(tx, workflow, "p", states.CASCADED.state, #cancelled)
     local outcome = workflow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED
-    transaction.count(tx, outcome.counter, #cancelled)
+    transaction.count_move(tx, workflow, outcome.counter, #cancelled)
+  end
+  if skipped then
+    transaction.recount(tx, workflow, "p", states.SKIPPED.state, skipped)
+    transaction.count_move(tx, workflow, states.SKIPPED.counter, skipped)
+    workflow.b.skipped = workflow.b.skipped + skipped
   end
 end
 
@@ -156,7 +203,11 @@ function M.run(tx, workflow, names)
     budget = take_some(workflow, traversal, budget, children)
     transaction.fetch(workflow, children)
     budget = budget - 1 -- a read costs about as much as an edge
-    apply(tx, workflow, traversal, children)
+    if workflow.b then
+      apply_effects(tx, workflow, traversal, children)
+    else
+      apply(tx, workflow, traversal, children)
+    end
   end
   count(tx, workflow, traversal)
   tx.budget = budget

@@ -55,16 +55,16 @@ end
 
 -- Marking: what a step's parents say of it. "a": a member or the recovered step holds it by a cancel edge;
 -- "t": an ended step that it depended on is revived; "c": another one cancels it.
-local function mark_parent(workflow, s, name, continues, note)
+local function mark_parent(workflow, s, name, sign, note)
   local parent = transaction.step(workflow, name)
   local held = parent and parent.walked == "h"
   local anchor = held or name == s.step
-  if anchor and (not continues or s.scope == DOWNSTREAM) then
+  if anchor and (sign == "" or s.scope == DOWNSTREAM) then
     note.a = true
   end
   if held then
     note.t = true
-  elseif parent and not continues and name ~= s.step and ended_otherwise(parent) then
+  elseif parent and sign == "" and name ~= s.step and ended_otherwise(parent) then
     note.c = true
   end
 end
@@ -92,12 +92,28 @@ local function mark(tx, workflow, s, name, step, note)
 end
 
 -- Placing: how many parents are unresolved, and whether one cancels.
-local function place_parent(workflow, _, name, continues, note)
+local function place_parent(workflow, _, name, sign, note)
   local parent = transaction.step(workflow, name)
   if not states.TERMINAL[parent.state] or find(parent.walked, "%d") then
     note.u = note.u + 1
-  elseif parent.state ~= "c" and not continues then
+  elseif parent.state ~= "c" and sign == "" then
     note.c = true
+  elseif workflow.b then
+    note.seen = branching.add(note.seen, branching.effect(parent, sign))
+  end
+end
+
+-- A step all of whose parents have resolved it: it runs, unless they have it skipped, or a cancel request stands.
+local function release(tx, workflow, name, step, seen, before)
+  local outcome = branching.skip(step, seen)
+  if workflow.h.cancel ~= "" and not branching.outlasts(workflow, step) then
+    outcome = states.CANCELLED_BY_REQUEST
+  end
+  if outcome then
+    transitions.become(tx, workflow, name, step, outcome, before)
+  else
+    transitions.enqueue(tx, workflow, name, step)
+    transaction.count_move(tx, workflow, states.COUNTER_RECOVERED, 1)
   end
 end
 
@@ -110,13 +126,11 @@ local function place(tx, workflow, s, name, step, note)
   elseif note.u == 0 and step.walked == "b" and name ~= s.step then
     return -- what it lacks has not been recovered, nor the step itself
   elseif note.u == 0 then
-    if transitions.enqueue(tx, workflow, name, step) then
-      transaction.count(tx, states.COUNTER_RECOVERED, 1)
-    end
-  elseif not held and tonumber(step.remaining) == note.u then
+    release(tx, workflow, name, step, note.seen, before)
+  elseif not held and tonumber(step.remaining) == note.u and step.seen == note.seen then
     return
   else
-    step.remaining = integer.text(note.u)
+    step.remaining, step.seen = integer.text(note.u), note.seen
     workflow.dirty[name] = true
   end
   step.walked = ""
@@ -141,11 +155,13 @@ local function read_note(text)
   return {
     a = find(text, "a", 1, true) and true, t = find(text, "t", 1, true) and true,
     c = find(text, "c", 1, true) and true, u = tonumber(match(text, "%d+") or "0"),
+    seen = match(text, "s(%w*)$") or "",
   }
 end
 
 local function write_note(note)
   return (note.a and "a" or "") .. (note.t and "t" or "") .. (note.c and "c" or "") .. integer.text(note.u)
+    .. (note.seen ~= "" and "s" .. note.seen or "")
 end
 
 -- Looks at the parents of a step as far as the budget goes. Returns the chunk to go on with, or nil when
@@ -155,14 +171,14 @@ local function ask_parents(tx, workflow, s, phase, step, name, chunk, note)
   local total = byte(text) == 35 and tonumber(sub(text, 2))
   repeat
     local part = total and command("HGET", workflow.p, "u:" .. name .. ":" .. integer.text(chunk)) or text
-    local names, continues = {}, {}
-    for sign, parent in gmatch(part, "(%+?)([^,+]+)") do
+    local names, signs = {}, {}
+    for sign, parent in gmatch(part, "([+!]?)([^,+!]+)") do
       names[#names + 1] = parent
-      continues[#names] = sign == "+"
+      signs[#names] = sign
     end
     transaction.fetch(workflow, names)
     for i = 1, #names do
-      phase.parent(workflow, s, names[i], continues[i], note)
+      phase.parent(workflow, s, names[i], signs[i], note)
     end
     tx.budget = tx.budget - #names
     chunk = chunk + 1
@@ -222,12 +238,18 @@ local function take_step(tx, workflow, s, at, cache)
   return true
 end
 
+-- Whether a cancel request has come since a session began; a step that always runs is recovered under one.
+local function is_superseded(workflow, s)
+  local requested = match(workflow.h.cancel, "^%d+")
+  return requested and (workflow.h.inserted + requested) * 1000 > tonumber(sub(s.stamp, 1, -5))
+end
+
 -- Takes a session further, within the call's budget. A cancel request that has come meanwhile ends the
 -- marking: what it has not come to keeps its course.
 local function run(tx, workflow, s, at, entry)
   local cache = {}
   while tx.budget > 0 and s.done == "" do
-    local superseded = at.phase == "m" and workflow.h.cancel ~= ""
+    local superseded = at.phase == "m" and is_superseded(workflow, s)
     if at.position < workflow.h.steps and not superseded then
       if not take_step(tx, workflow, s, at, cache) then
         break
@@ -270,7 +292,7 @@ local function change_step(tx, workflow, s, step)
     waits.revive(tx, workflow, s.step)
   end
   step.walked, step.claim = "", s.action == CANCEL and M.SINGLED_OUT or ""
-  local outcome = s.action == SKIP and states.SKIPPED or states.CANCELLED_BY_REQUEST
+  local outcome = s.action == SKIP and states.SKIPPED_BY_OPERATOR or states.CANCELLED_BY_REQUEST
   transitions.become(tx, workflow, s.step, step, outcome)
   changed(s, s.step, before, step.state)
 end

@@ -1,8 +1,10 @@
 -- What a cancel request does to the steps of a workflow: all that have not ended and do not run are
 -- cancelled, a chunk of steps at a time, in an entry among those that are still to be walked (propagate.lua):
--- Edges of the steps that end so need no walking, as every child ends in the same way. Steps that run are left
--- to report, unless the request is forced: then their leases are taken away. The field ":f" of the workflow's hash
--- says so, by the time of the request that is forced; it outlives a request that was closed, and is none of a later.
+-- Edges of the steps that end so need no walking, as every child ends in the same way; but under semantics version 3
+-- some steps run whatever becomes of the others, and learn by the walk that their parents have ended. Steps that run
+-- are left to report, unless the request is forced: then their leases are taken away. The field ":f" of the
+-- workflow's hash says so, by the time of the request that is forced; it outlives a request that was closed, and is none
+-- of a later.
 local M = {}
 
 local ORIGIN = "*cancel"
@@ -38,7 +40,7 @@ end
 function M.cancel(tx, workflow, name)
   local step = transaction.step(workflow, name)
   transitions.withdraw(tx, workflow, name, step)
-  transitions.become(tx, workflow, name, step, states.CANCELLED_BY_REQUEST)
+  transitions.cancel_by_request(tx, workflow, name, step)
 end
 
 -- Ends one step that runs, and says whose lease that has taken away.
@@ -65,12 +67,10 @@ function M.advance(tx, workflow, entry)
   local forced = workflow.h.e > 0 and M.is_forced(workflow)
   for i = 1, #names do
     local state = codec.step_state(transaction.text(workflow, names[i]))
-    if state == "e" then
-      if forced then
-        take_lease(tx, workflow, names[i])
-      end
-    elseif not states.TERMINAL[state] then
-      M.cancel(tx, workflow, names[i])
+    local ends = not states.TERMINAL[state] and (forced or state ~= "e")
+    if ends and not branching.outlasts(workflow, transaction.step(workflow, names[i])) then
+      local end_step = state == "e" and take_lease or M.cancel
+      end_step(tx, workflow, names[i])
     end
   end
   if (chunk + 1) * states.CHUNK < workflow.h.steps then

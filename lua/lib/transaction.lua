@@ -90,8 +90,14 @@ function M.workflow(tx, slot, names)
   for i = 1, #names do
     raw[names[i]] = found[i + 3]
   end
+  local b, stored
   if static then
     h = header.read(static, counts)
+    if h.semantics == states.BRANCHING then
+      stored = command("HGET", w, header.BRANCHING) or nil
+      b = codec.read_branching(stored or header.NO_BRANCHING)
+      h.overdue = b.overdue ~= "" and b.overdue == match(h.cancel, "^%d+")
+    end
   end
   local was = h and states.workflow_state(h)
   local workflow = {
@@ -113,8 +119,12 @@ function M.workflow(tx, slot, names)
     workflow.open = h.open > 0 -- whether callbacks were still to be delivered then
   end
   tx.workflows[slot] = workflow
+  if b then
+    workflow.b, workflow.stored = b, stored -- of semantics version 3 only: its field ":b" taken apart, and as text
+    workflow.dues = branching.dues(workflow)
+  end
   local ahead = h and h.inserted + h.last - tx.ms
-  if h and ahead > states.AHEAD_MS and h.semantics == states.VERSION then
+  if h and ahead > states.AHEAD_MS and states.IMPLEMENTED[h.semantics] then
     bring_to_clock(workflow, ahead)
   end
   return workflow
@@ -137,8 +147,11 @@ end
 -- Gives an invisible workflow its header, which lacks but the time: from this call on it exists.
 function M.create(tx, workflow, static)
   workflow.static = codec.set_header_inserted(static, integer.text(tx.ms))
-  local _, steps, _, kept, context = codec.header_opening(workflow.static)
-  workflow.h = header.new(steps, tx.ms, kept, context)
+  local semantics, steps, _, kept, context = codec.header_opening(workflow.static)
+  workflow.h = header.new(semantics, steps, tx.ms, kept, context)
+  if semantics == states.BRANCHING then
+    workflow.b, workflow.dues = codec.read_branching(header.NO_BRANCHING), {}
+  end
   M.set(workflow, ":s", workflow.static)
   M.set(workflow, header.ORDER, sub(M.stamp(tx), -7))
   workflow.since = "0"
@@ -237,10 +250,35 @@ function M.remove(workflow, field)
   gone[#gone + 1] = field
 end
 
+-- Sets a field that this very call may have removed before.
+function M.set_again(workflow, field, value)
+  local gone = workflow.gone or {}
+  for i = #gone, 1, -1 do
+    if gone[i] == field then
+      gone[i] = gone[#gone]
+      gone[#gone] = nil
+    end
+  end
+  M.set(workflow, field, value)
+end
+
 -- Adds to one of the fleet's durable counters.
 function M.count(tx, field, by)
   local counters = tx.counters
   counters[field] = (counters[field] or 0) + by
+end
+
+-- Counts a move of steps, whose field names version 2, under the workflow's own version.
+function M.count_move(tx, workflow, field, by)
+  M.count(tx, workflow.b and sub(field, 1, -2) .. workflow.h.semantics or field, by)
+end
+
+-- Puts a workflow of version 2 under version 3, which a command on it needs; nothing stored changes its meaning.
+function M.raise_semantics(workflow)
+  local h = workflow.h
+  workflow.static = codec.set_header_semantics(workflow.static, states.BRANCHING)
+  h.semantics, workflow.b, workflow.dues = states.BRANCHING, codec.read_branching(header.NO_BRANCHING), {}
+  M.set(workflow, ":s", workflow.static)
 end
 
 -- Counts steps from one state to another, in their workflow and in the fleet's gauges.

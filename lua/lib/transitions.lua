@@ -28,21 +28,36 @@ function M.become(tx, workflow, name, step, outcome, held)
     transaction.recount(tx, workflow, step.state, state, 1)
   end
   step.state, step.cause, step.since = state, outcome.cause, since
+  if workflow.b then
+    branching.follow(workflow, step, outcome)
+  end
   if states.TERMINAL[state] then
     step.finished = since
     if held ~= state then
-      transaction.count(tx, outcome.counter, 1)
+      transaction.count_move(tx, workflow, outcome.counter, 1)
     end
   end
   workflow.dirty[name] = true
   workflow.moved = true
 end
 
+-- Ends a step that was taken out of where it stood, as a cancel request has it. Its edges need no walking, as the
+-- request ends every child; but under semantics version 3 some run nevertheless, and flush has them walked.
+function M.cancel_by_request(tx, workflow, name, step)
+  M.become(tx, workflow, name, step, states.CANCELLED_BY_REQUEST)
+  if workflow.b and record.children(step) ~= "" then
+    step.walked = "0"
+    workflow.ended = workflow.ended or {}
+    workflow.ended[#workflow.ended + 1] = name
+  end
+end
+
 -- Puts a step that was taken out of where it stood into the ready queue, at an order that it had there
--- before, if given; while a cancel request stands, nothing becomes available. Returns whether it did.
+-- before, if given; while a cancel request stands, nothing becomes available but what always runs. Returns whether
+-- it did.
 function M.enqueue(tx, workflow, name, step, order)
-  if workflow.h.cancel ~= "" then
-    M.become(tx, workflow, name, step, states.CANCELLED_BY_REQUEST)
+  if workflow.h.cancel ~= "" and not branching.outlasts(workflow, step) then
+    M.cancel_by_request(tx, workflow, name, step)
     return false
   end
   M.become(tx, workflow, name, step, AVAILABLE)

@@ -10,9 +10,9 @@ local NONE = {}
 local OFFSET = 1e15
 local RANK = { [""] = 0, w = 1, x = 2, g = 3, r = 3 }
 local WANTED = { w = "w", x = "x", r = "r", y = "g", a = "g" }
-local STATUS_NAME = { x = "expired", a = "abandoned" }
-local MESSAGE = { x = "wait %d has expired", a = "wait %d was abandoned" }
-local REASON = { x = "expired_wait", a = "abandoned_wait" }
+local STATUS_NAME = { x = "expired", y = "expired", a = "abandoned" }
+local MESSAGE = { x = "wait %d has expired", y = "wait %d has timed out", a = "wait %d was abandoned" }
+local REASON = { x = "expired_wait", y = "timed_out_wait", a = "abandoned_wait" }
 
 -- What the wait's topic has to be told, or nil when it knows.
 function M.untold(wait)
@@ -142,6 +142,21 @@ end
 -- The wait's deadline has passed.
 function M.expire(tx, workflow, name)
   close(tx, workflow, name, "x")
+end
+
+-- Whether a wait's step goes on once its deadline has passed.
+function M.goes_on(wait)
+  return byte(wait.asked, -1) == 62
+end
+
+-- Whether it has gone on so.
+function M.has_timed_out(wait)
+  return wait.status == "y" and M.goes_on(wait)
+end
+
+-- The wait's deadline has passed, and its step goes on.
+function M.time_out(tx, workflow, name)
+  close(tx, workflow, name, "y")
 end
 
 -- A step that had expired is placed anew by a recovery. What woke a step stays: `retry` keeps it.

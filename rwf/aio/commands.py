@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from rwf.aio.base import AsyncBase
@@ -27,6 +27,7 @@ class AsyncCommands(AsyncBase):
         retention: timedelta | None = _WEEK,
         replace: str | None = None,
         actor: str | None = None,
+        start_at: datetime | timedelta | None = None,
     ) -> WorkflowView:
         """Validates a workflow and persists it, visible all at once (contract §3).
 
@@ -34,10 +35,11 @@ class AsyncCommands(AsyncBase):
         ``duplicate`` true. ``retention`` is how long it is kept once it has finished, None for
         ever. With ``replace="ended_badly"`` the key goes over to this workflow when the one that
         has it ended other than completed; that one stays. An ``actor`` is recorded as evidence.
-        Raises :class:`~rwf.WorkflowInvalid`, and CommandRejected with ``key_conflict`` and the
-        ``workflow_id`` when the key's workflow has another definition.
+        Nothing runs before ``start_at``, a datetime with a timezone, or a timedelta from now by the
+        server's clock. Raises :class:`~rwf.WorkflowInvalid`, and CommandRejected with
+        ``key_conflict`` and the ``workflow_id`` when the key's workflow has another definition.
         """
-        op = insert.insert(self._ctx, workflow, key, retention, replace, actor)
+        op = insert.insert(self._ctx, workflow, key, retention, replace, actor, start_at)
         return await self._run(op)
 
     async def insert_many(
@@ -48,6 +50,7 @@ class AsyncCommands(AsyncBase):
         retention: timedelta | None = _WEEK,
         replace: str | None = None,
         actor: str | None = None,
+        start_at: datetime | timedelta | None = None,
     ) -> builtins.list[WorkflowView]:
         """Inserts workflows as :meth:`insert` does; returns their views in the order given.
 
@@ -57,7 +60,7 @@ class AsyncCommands(AsyncBase):
         ``key_conflict`` of one is raised after all others have been inserted. Raises what
         :meth:`insert` raises.
         """
-        op = insert.insert_many(self._ctx, workflows, keys, retention, replace, actor)
+        op = insert.insert_many(self._ctx, workflows, keys, retention, replace, actor, start_at)
         return await self._run(op)
 
     async def deliver_signal(

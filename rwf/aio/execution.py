@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rwf.aio.base import AsyncBase
-from rwf.model.states import CompletionStatus
+from rwf.model.states import CompletionStatus, OnTimeout
 from rwf.model.views import AwaitView, ClaimedStep, CommandResult, HeartbeatReport, PartialList
 from rwf.ops import claims, complete, signals
 from rwf.ops.complete import Batch, Completion
@@ -61,14 +61,17 @@ class AsyncExecution(AsyncBase):
         command_id: str | None = None,
         count: bool = True,
         traceback: str | None = None,
+        branch: bool = False,
     ) -> CommandResult:
         """Records how a step ended, and releases or cancels the steps that follow (contract §4).
 
-        ``status`` is completed, retryable, failed, discarded or cancelled. ``payload`` is JSON
-        data; ``retry_in`` is in seconds, for retryable only. ``lease`` is the token of a claim;
-        without it, ``force`` completes an executing step. ``command_id`` makes a repetition of this
-        command a duplicate. ``count=False``, for retryable without a payload, makes the step run
-        again without counting an attempt (polling): only the latest such report is kept.
+        ``status`` is completed, retryable, failed, discarded, cancelled or skipped. ``payload`` is
+        JSON data; ``retry_in`` is in seconds, for retryable only. ``lease`` is the token of a
+        claim; without it, ``force`` completes an executing step. ``command_id`` makes a repetition
+        of this command a duplicate. ``count=False``, for retryable without a payload, makes the
+        step run again without counting an attempt (polling): only the latest such report is kept.
+        A skipped step has completed with a null result, and ``summary`` says why; with ``branch``
+        those of its children are skipped in turn that depend on nothing else (contract §13).
         ``traceback`` is an exception's, as text; its last 16 KiB are kept, in ``ResultView``.
         Raises CommandRejected.
         """
@@ -85,6 +88,7 @@ class AsyncExecution(AsyncBase):
             command_id=command_id,
             count=count,
             traceback=traceback,
+            branch=branch,
         )
         return await self._run(complete.complete_step(self._ctx, item))
 
@@ -100,6 +104,7 @@ class AsyncExecution(AsyncBase):
         command_id: str | None = None,
         count: bool = True,
         traceback: str | None = None,
+        branch: bool = False,
     ) -> CommandResult:
         """Reports how a claimed step ended, under its lease; see :meth:`complete_step`."""
         return await self.complete_step(
@@ -114,6 +119,7 @@ class AsyncExecution(AsyncBase):
             command_id=command_id,
             count=count,
             traceback=traceback,
+            branch=branch,
         )
 
     async def complete_many(
@@ -146,18 +152,28 @@ class AsyncExecution(AsyncBase):
         deadline: datetime | timedelta | None = None,
         lease: str | None = None,
         actor: str | None = None,
+        on_timeout: OnTimeout | str = OnTimeout.EXPIRE,
     ) -> AwaitView:
         """Puts an available or executing step into a wait for a signal (contract §5).
 
         ``signal`` is a name, ``correlation_key`` any text of up to 512 characters. ``deadline`` is
         a timedelta from now by the server's clock, or a datetime with a timezone; one that has
-        passed expires the step at once. ``lease`` is the token of a claim, which ends with this. A
-        step that already waits for a signal waits for this one instead. A signal that was kept for
-        it is consumed before this returns. ``actor`` is recorded as evidence. Raises
-        CommandRejected.
+        passed expires the step at once. With ``on_timeout="continue"`` the step is available again
+        instead, and ``timed_out`` of its claim is true. ``lease`` is the token of a claim, which
+        ends with this. A step that already waits for a signal waits for this one instead. A signal
+        that was kept for it is consumed before this returns. ``actor`` is recorded as evidence.
+        Raises CommandRejected.
         """
         return await self._run(
             signals.await_step(
-                self._ctx, workflow_id, step, signal, correlation_key, deadline, lease, actor
+                self._ctx,
+                workflow_id,
+                step,
+                signal,
+                correlation_key,
+                deadline,
+                lease,
+                actor,
+                on_timeout,
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +49,23 @@ def days_value(
     return days
 
 
+def start_value(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> datetime | timedelta | None:
+    """A time with a timezone, or seconds from now with a plus sign before them."""
+    if value is None:
+        return None
+    try:
+        if value.startswith("+"):
+            return timedelta(seconds=float(value))
+        found = datetime.fromisoformat(value)
+    except (ValueError, OverflowError):
+        found = datetime.min
+    if found.utcoffset() is None:
+        raise click.BadParameter(f"{value!r} is neither a time with a timezone nor +SECONDS")
+    return found
+
+
 # --- insert -----------------------------------------------------------------------------------
 
 
@@ -69,6 +86,12 @@ def days_value(
     help="Take the key over from a workflow that ended other than completed.",
 )
 @click.option("--actor", help="Who does this, for the evidence.")
+@click.option(
+    "--start-at",
+    callback=start_value,
+    metavar="TIME|+SECONDS",
+    help="Nothing runs before: a time in ISO 8601 with a timezone, or seconds from now.",
+)
 @on_client
 def insert(client: Client, out: Output, *, file: str, key: str | None, **given: Any) -> None:
     """Insert the workflow in FILE, or each of a list or of JSON lines; - is standard input.
@@ -242,6 +265,7 @@ def payload_value(_context: click.Context, _option: click.Parameter, value: str 
     "--command-id", help="An id of your choice; a second command with it changes nothing."
 )
 @click.option("--lease", help="The token of the claim that it ran under.")
+@click.option("--branch", is_flag=True, help="Skip the step's branch; for skipped only.")
 @on_client
 def complete(client: Client, out: Output, *, workflow_id: str, step: str, **given: Any) -> None:
     """Report how a STEP ended: completed, unless another status is given."""

@@ -164,6 +164,7 @@ def progress(view: WorkflowView) -> str:
     parts += [
         f"{count} {what}"
         for count, what in (
+            (view.skipped_step_count, "of them skipped"),
             (view.runnable_step_count, "available"),
             (view.failed_step_count, "failed"),
             (view.cancelled_step_count, "cancelled"),

@@ -7,19 +7,32 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from rwf.cli.common import headline
+from rwf.model.conditions import described
 from rwf.model.names import escaped
 from rwf.model.operator_status import held_by_retries, status_of
-from rwf.model.states import EdgePolicy
-from rwf.model.views import Edge, GraphView
+from rwf.model.states import EdgePolicy, StepCause
+from rwf.model.views import Edge, GraphView, StepView
 
 
 def _status(graph: GraphView, blocked: Mapping[str, str]) -> Mapping[str, str]:
-    """Each step's operator status and state."""
+    """Each step's operator status and state, and what decides whether it runs."""
     held = held_by_retries(graph)
     return {
-        step.name: f"{status_of(step, graph.workflow, held, blocked)}, {step.state}"
+        step.name: f"{status_of(step, graph.workflow, held, blocked)}, {_state(step)}"
         for step in graph.steps
     }
+
+
+def _state(step: StepView) -> str:
+    state = "skipped" if step.terminal_cause is StepCause.SKIPPED else str(step.state)
+    if step.always:
+        state += ", always runs"
+    return state if step.when is None else f"{state}, when {described(step.when)}"
+
+
+def _policy(edge: Edge) -> str:
+    """What is told of an edge's policy; nothing of the usual one."""
+    return "" if edge.policy is EdgePolicy.CANCEL else edge.policy.replace("_", " ")
 
 
 def text(graph: GraphView, blocked: Mapping[str, str]) -> Iterator[str]:
@@ -30,33 +43,34 @@ def text(graph: GraphView, blocked: Mapping[str, str]) -> Iterator[str]:
         above[edge.child].append(edge)
     for name, status in _status(graph, blocked).items():
         parents = [
-            escaped(edge.parent) + (" (continue)" if edge.policy is EdgePolicy.CONTINUE else "")
+            escaped(edge.parent) + (f" ({policy})" if (policy := _policy(edge)) else "")
             for edge in above[name]
         ]
         after = f"  <- {', '.join(parents)}" if parents else ""
-        yield f"  {escaped(name)}  [{status}]{after}"
+        yield f"  {escaped(name)}  [{escaped(status)}]{after}"
 
 
 def mermaid(graph: GraphView, blocked: Mapping[str, str]) -> Iterator[str]:
-    """A Mermaid flowchart; ``continue`` edges are dotted."""
+    """A Mermaid flowchart; edges that do not cancel are dotted."""
     numbers = _numbers(graph)
     yield "flowchart TD"
     for name, status in _status(graph, blocked).items():
-        yield f'  n{numbers[name]}["{_mermaid(name)}<br/>{status}"]'
+        yield f'  n{numbers[name]}["{_mermaid(name)}<br/>{_mermaid(status, " ,")}"]'
     for edge in graph.edges:
-        arrow = "-. continue .->" if edge.policy is EdgePolicy.CONTINUE else "-->"
+        arrow = f"-. {policy} .->" if (policy := _policy(edge)) else "-->"
         yield f"  n{numbers[edge.parent]} {arrow} n{numbers[edge.child]}"
 
 
 def dot(graph: GraphView, blocked: Mapping[str, str]) -> Iterator[str]:
-    """A Graphviz digraph; ``continue`` edges are dashed."""
+    """A Graphviz digraph; edges that do not cancel are dashed."""
     numbers = _numbers(graph)
     yield f"digraph {_dot(graph.workflow.name)} {{"
     yield "  node [shape=box];"
     for name, status in _status(graph, blocked).items():
         yield f"  n{numbers[name]} [label={_dot(name, status)}];"
     for edge in graph.edges:
-        style = ' [style=dashed, label="continue"]' if edge.policy is EdgePolicy.CONTINUE else ""
+        policy = _policy(edge)
+        style = f' [style=dashed, label="{policy}"]' if policy else ""
         yield f"  n{numbers[edge.parent]} -> n{numbers[edge.child]}{style};"
     yield "}"
 
@@ -66,9 +80,9 @@ def _numbers(graph: GraphView) -> Mapping[str, int]:
     return {step.name: number for number, step in enumerate(graph.steps)}
 
 
-def _mermaid(name: str) -> str:
-    """A name inside a quoted label, every character that could mean something as an entity."""
-    return "".join(c if c.isalnum() or c in "._-" else f"#{ord(c)};" for c in name)
+def _mermaid(text: str, plain: str = "") -> str:
+    """A text inside a quoted label, every character that could mean something as an entity."""
+    return "".join(c if c.isalnum() or c in f"._-{plain}" else f"#{ord(c)};" for c in text)
 
 
 def _dot(*lines: str) -> str:

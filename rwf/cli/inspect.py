@@ -23,6 +23,7 @@ from rwf.cli.common import (
     state_and_cause,
 )
 from rwf.cli.text import compact, moment, table
+from rwf.model.conditions import described
 from rwf.model.names import escaped
 from rwf.model.operator_status import blocked_by_themselves, held_by_retries, status_of
 from rwf.model.states import EdgePolicy, OperatorStatus, StepState, WorkflowState
@@ -225,10 +226,18 @@ def _step_facts(step: StepView, why: StepExplanation) -> Iterator[str]:
         f"attempt {step.attempt} of {step.max_attempts}"
     )
     for dependency in why.dependencies:
-        policy = ", continue" if dependency.policy is EdgePolicy.CONTINUE else ""
+        usual = dependency.policy is EdgePolicy.CANCEL
+        policy = "" if usual else f", {dependency.policy.replace('_', ' ')}"
         yield f"  after {dependency.step} ({dependency.state}{policy})"
     if why.dependency_count > len(why.dependencies):
         yield f"  and {why.dependency_count - len(why.dependencies)} more dependencies"
+    if step.when is not None:
+        yield f"  when {escaped(described(step.when))}"
+    if step.always:
+        yield "  always runs, once what it depends on has ended"
+    for origin in why.skipped_by:
+        reason = "" if origin.summary is None else f": {escaped(origin.summary)}"
+        yield f"  skipped by {origin.step}{reason}"
     if step.retry_at is not None:
         yield f"  runs again at {moment(step.retry_at)}"
     if step.lease_expires_at is not None:

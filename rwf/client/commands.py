@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from rwf.client.base import Base
@@ -28,6 +28,7 @@ class Commands(Base):
         retention: timedelta | None = _WEEK,
         replace: str | None = None,
         actor: str | None = None,
+        start_at: datetime | timedelta | None = None,
     ) -> WorkflowView:
         """Validates a workflow and persists it, visible all at once (contract §3).
 
@@ -35,10 +36,11 @@ class Commands(Base):
         ``duplicate`` true. ``retention`` is how long it is kept once it has finished, None for
         ever. With ``replace="ended_badly"`` the key goes over to this workflow when the one that
         has it ended other than completed; that one stays. An ``actor`` is recorded as evidence.
-        Raises :class:`~rwf.WorkflowInvalid`, and CommandRejected with ``key_conflict`` and the
-        ``workflow_id`` when the key's workflow has another definition.
+        Nothing runs before ``start_at``, a datetime with a timezone, or a timedelta from now by the
+        server's clock. Raises :class:`~rwf.WorkflowInvalid`, and CommandRejected with
+        ``key_conflict`` and the ``workflow_id`` when the key's workflow has another definition.
         """
-        op = insert.insert(self._ctx, workflow, key, retention, replace, actor)
+        op = insert.insert(self._ctx, workflow, key, retention, replace, actor, start_at)
         return self._run(op)
 
     def insert_many(
@@ -49,6 +51,7 @@ class Commands(Base):
         retention: timedelta | None = _WEEK,
         replace: str | None = None,
         actor: str | None = None,
+        start_at: datetime | timedelta | None = None,
     ) -> builtins.list[WorkflowView]:
         """Inserts workflows as :meth:`insert` does; returns their views in the order given.
 
@@ -58,7 +61,7 @@ class Commands(Base):
         ``key_conflict`` of one is raised after all others have been inserted. Raises what
         :meth:`insert` raises.
         """
-        op = insert.insert_many(self._ctx, workflows, keys, retention, replace, actor)
+        op = insert.insert_many(self._ctx, workflows, keys, retention, replace, actor, start_at)
         return self._run(op)
 
     def deliver_signal(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from rwf.errors import WorkflowInvalid
+from rwf.model.conditions import Condition, result
 from rwf.model.graph import Graph, GraphStep, compile_graph
 from rwf.model.limits import MAX_PAYLOAD, MAX_STEPS
 from rwf.model.names import checked_name, shown
 from rwf.model.payload import decode
-from rwf.model.references import Ref, result
+from rwf.model.references import OutcomeRef, Ref, outcome
 from rwf.model.states import EdgePolicy
 from rwf.model.step import (
     Handler,
@@ -20,28 +22,43 @@ from rwf.model.step import (
     with_parameters_of,
 )
 
-__all__ = ["Graph", "GraphStep", "Handler", "Ref", "StepDef", "Workflow", "result"]
+__all__ = [
+    "Condition",
+    "Graph",
+    "GraphStep",
+    "Handler",
+    "OutcomeRef",
+    "Ref",
+    "StepDef",
+    "Workflow",
+    "outcome",
+    "result",
+]
 
 DEFAULT_DEFINITION_VERSION: Final = 1
 _MAX_DEFINITION_VERSION: Final = 2**53 - 1
+_LONGEST_DEADLINE: Final = timedelta(days=36_500)
+_KEYS: Final = frozenset({"name", "context", "definition_version", "deadline", "steps", "edges"})
 
 
 class Workflow:
     """A definition under construction: steps, and edges between them.
 
     ``name`` matches ``[A-Za-z0-9._-]{1,128}``; ``context`` is any JSON value that the workflow
-    carries for its readers; ``definition_version`` is an integer from 0 to 2**53-1.
+    carries for its readers; ``definition_version`` is an integer from 0 to 2**53-1; ``deadline``
+    is a timedelta from 1 ms to 100 years, counted from the workflow's start, after which it is
+    asked to end.
 
     A value that is wrong by itself is refused at once, everything else by :meth:`compile`, all
     as :class:`WorkflowInvalid`. The constructor: ``workflow_name_required``, ``invalid_name``,
-    ``invalid_step_definition`` for the version, and for the context ``non_serializable_payload``,
-    ``reserved_key`` and ``payload_too_large``.
+    ``invalid_step_definition`` for version and deadline, and for the context
+    ``non_serializable_payload``, ``reserved_key`` and ``payload_too_large``.
 
     Two workflows are equal when they were given the same steps in the same order and the same
     edges. Definitions that mean the same have compiled graphs of the same ``digest``.
     """
 
-    __slots__ = ("_context", "_definition_version", "_edges", "_name", "_steps")
+    __slots__ = ("_context", "_deadline", "_definition_version", "_edges", "_name", "_steps")
 
     def __init__(
         self,
@@ -49,12 +66,14 @@ class Workflow:
         *,
         context: Any = None,
         definition_version: int = DEFAULT_DEFINITION_VERSION,
+        deadline: timedelta | None = None,
     ) -> None:
         if not isinstance(name, str) or not name:
             raise WorkflowInvalid("workflow_name_required", f"not a name: {shown(name)}")
         self._name = checked_name(name, "a workflow's name")
         self._context = None if context is None else capture(context, "$.context")
         self._definition_version = _checked_version(definition_version)
+        self._deadline = None if deadline is None else _checked_deadline(deadline)
         self._steps: dict[str, StepDef] = {}
         # Only the keys count: an edge that is given twice is kept once.
         self._edges: dict[tuple[str, str, EdgePolicy], None] = {}
@@ -68,6 +87,11 @@ class Workflow:
         return self._definition_version
 
     @property
+    def deadline(self) -> timedelta | None:
+        """How long after its start the workflow is asked to end; None for never."""
+        return None if self._deadline is None else timedelta(milliseconds=self._deadline)
+
+    @property
     def steps(self) -> tuple[StepDef, ...]:
         """The steps so far, in the order in which they were added."""
         return tuple(self._steps.values())
@@ -79,12 +103,17 @@ class Workflow:
         - ``name``, ``queue``: match ``[A-Za-z0-9._-]{1,128}``.
         - ``worker``: the name of its handler: 1 to 256 characters without control characters, or a
           registered handler (an object whose ``rwf_worker`` is such a name).
-        - ``input``: a JSON value, in which :func:`result` may stand anywhere; None for none.
+        - ``input``: a JSON value, in which :func:`result` and :func:`outcome` may stand anywhere;
+          None for none.
         - ``context``: a JSON value that explains the step to readers; None for none.
         - ``deps``: names of steps that it waits for, over ``cancel`` edges, present or yet to add.
         - ``priority``: -999 to 999, higher first. ``max_attempts``: 1 to 1,000.
         - ``backoff``: what :meth:`Backoff.of` takes; None for the default.
         - ``timeout``: positive seconds (at most 1e9) or timedelta; None for none.
+        - ``when``: a condition on results, such as ``result("check", "ok") == True``, which is
+          judged when the step is claimed; where it does not hold, the branch is skipped.
+        - ``always``: it runs once its parents have ended in whatever way, and neither a cancel
+          request nor a deadline cancels it.
 
         Raises :class:`WorkflowInvalid`: ``invalid_name``, ``invalid_step_definition``,
         ``duplicate_step_name``, ``self_loop``, ``non_serializable_payload``, ``reserved_key``, and
@@ -115,16 +144,18 @@ class Workflow:
         """Makes ``child`` wait for ``parent``, and returns this workflow.
 
         ``policy``: when the parent ends other than completed, ``cancel`` cancels the child, and
-        ``continue`` releases it. Both steps may be added later. Raises
+        ``continue`` releases it. Over ``on_failure`` edges the child runs only then: it is skipped
+        once all these parents have completed. Both steps may be added later. Raises
         :class:`WorkflowInvalid`: ``invalid_name``, ``self_loop``, ``invalid_step_definition``.
         """
         parent = checked_name(parent, "an edge's parent")
         child = checked_name(child, "an edge's child")
         if parent == child:
             raise WorkflowInvalid("self_loop", f"step {child!r} connects to itself", step=child)
-        if not isinstance(policy, str) or policy not in ("cancel", "continue"):
+        if not isinstance(policy, str) or policy not in set(EdgePolicy):
             raise invalid(
-                f"the policy of an edge must be 'cancel' or 'continue', not {shown(policy)}",
+                f"the policy of an edge must be one of {', '.join(EdgePolicy)},"
+                f" not {shown(policy)}",
                 parent=parent,
                 child=child,
             )
@@ -134,11 +165,13 @@ class Workflow:
     def compile(self, *, max_payload: int = MAX_PAYLOAD, max_steps: int = MAX_STEPS) -> Graph:
         """The validated graph. ``max_payload`` is in bytes, for each input and context.
 
-        Edges come from ``deps``, from :meth:`connect`, and from references: one to a step that the
-        other edges do not make an ancestor adds a ``cancel`` edge from it.
+        Edges come from ``deps``, from :meth:`connect`, and from references: one to the result of a
+        step that the other edges do not make an ancestor adds a ``cancel`` edge from it, and one to
+        its outcome a ``continue`` edge. ``cancel`` edges to a step that always runs are
+        ``continue`` edges.
 
         Raises :class:`WorkflowInvalid`: ``no_steps``, ``workflow_too_large``,
-        ``payload_too_large``, ``missing_dependency``, ``duplicate_edge`` (one pair with both
+        ``payload_too_large``, ``missing_dependency``, ``duplicate_edge`` (one pair with two
         policies; ``deps`` means ``cancel``), ``unknown_result_step``, and ``cycle_detected``, whose
         details hold the ``cycle``: names, each a parent of the next, the last one of the first,
         none twice.
@@ -147,6 +180,7 @@ class Workflow:
             self._name,
             self._definition_version,
             self._context,
+            self._deadline,
             self.steps,
             self._edges,
             max_payload=max_payload,
@@ -160,15 +194,18 @@ class Workflow:
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, without what has its default; :meth:`from_dict` takes it back.
 
-        ``{"name", "context", "definition_version", "steps": [{"name", "worker", ...}],
+        ``{"name", "context", "definition_version", "deadline", "steps": [{"name", "worker", ...}],
         "edges": [{"parent", "child", "policy"}]}``. References are ``{"$result": "step"}``, with
-        ``"path"`` where they have one.
+        ``"path"`` where they have one, and ``{"$outcome": "step"}``; conditions are lists
+        (``rwf.model.conditions``), and the deadline is in seconds.
         """
         form: dict[str, Any] = {"name": self._name}
         if self._context is not None:
             form["context"] = decode(self._context)
         if self._definition_version != DEFAULT_DEFINITION_VERSION:
             form["definition_version"] = self._definition_version
+        if self._deadline is not None:
+            form["deadline"] = self._deadline / 1000
         form["steps"] = [step.to_dict() for step in self._steps.values()]
         if self._edges:
             form["edges"] = [_edge_dict(*edge) for edge in self._edges]
@@ -179,13 +216,15 @@ class Workflow:
         """A workflow from its JSON form.
 
         Raises :class:`WorkflowInvalid` as building it by calls does; unknown keys and wrong shapes
-        are ``invalid_step_definition``. ``{"$result": ...}`` objects are references in inputs only.
+        are ``invalid_step_definition``. ``{"$result": ...}`` and ``{"$outcome": ...}`` objects are
+        references in inputs only.
         """
-        _check_keys("a workflow", form, {"name", "context", "definition_version", "steps", "edges"})
+        _check_keys("a workflow", form, _KEYS)
         workflow = cls(
             form.get("name", ""),
             context=form.get("context"),
             definition_version=form.get("definition_version", DEFAULT_DEFINITION_VERSION),
+            deadline=_deadline_of(form.get("deadline")),
         )
         for step in _listed(form, "steps"):
             workflow._add(StepDef.from_dict(step))
@@ -203,6 +242,7 @@ class Workflow:
             self._name == other._name
             and self._context == other._context
             and self._definition_version == other._definition_version
+            and self._deadline == other._deadline
             and self.steps == other.steps
             and self._edges == other._edges
         )
@@ -222,6 +262,26 @@ def _checked_version(version: int) -> int:
     return int(version)
 
 
+def _checked_deadline(deadline: timedelta) -> int:
+    """A deadline in milliseconds."""
+    if isinstance(deadline, timedelta) and timedelta(0) < deadline <= _LONGEST_DEADLINE:
+        return max(deadline // timedelta(milliseconds=1), 1)
+    raise invalid(f"deadline must be a timedelta up to 100 years, not {shown(deadline)}")
+
+
+def _deadline_of(seconds: object) -> timedelta | None:
+    """A deadline from the JSON form."""
+    if seconds is None:
+        return None
+    if (
+        not isinstance(seconds, int | float)
+        or isinstance(seconds, bool)
+        or not 0 < seconds <= _LONGEST_DEADLINE.total_seconds()
+    ):
+        raise invalid(f"deadline must be seconds up to 100 years, not {shown(seconds)}")
+    return timedelta(milliseconds=round(seconds * 1000))
+
+
 def _edge_dict(parent: str, child: str, policy: EdgePolicy) -> dict[str, str]:
     edge = {"parent": parent, "child": child}
     if policy is not EdgePolicy.CANCEL:
@@ -229,7 +289,7 @@ def _edge_dict(parent: str, child: str, policy: EdgePolicy) -> dict[str, str]:
     return edge
 
 
-def _check_keys(what: str, form: object, known: set[str]) -> None:
+def _check_keys(what: str, form: object, known: Collection[str]) -> None:
     if not isinstance(form, Mapping):
         raise invalid(f"{what} must be an object, not {shown(form)}")
     for key in form:

@@ -13,7 +13,7 @@ from rwf.errors import WorkflowInvalid
 from rwf.model import dag
 from rwf.model.payload import check_size, decode
 from rwf.model.retry import Backoff
-from rwf.model.states import EdgePolicy
+from rwf.model.states import BRANCHING_VERSION, SEMANTICS_VERSION, EdgePolicy
 from rwf.model.step import StepDef
 
 Edge = tuple[str, EdgePolicy]
@@ -28,8 +28,9 @@ class GraphStep(NamedTuple):
     """One step of a graph; ``position`` is its place in topological order, from 0.
 
     ``backoff`` is None for the default, ``timeout`` is in seconds or None for none, ``input`` and
-    ``context`` are JSON or None for none; ``references`` are the steps whose results the input
-    refers to. ``parents`` and ``children`` are ordered by position.
+    ``context`` are JSON or None for none; ``references`` are the steps whose results the input or
+    the condition ``when`` refers to, and ``outcomes`` those whose outcomes the input refers to.
+    ``parents`` and ``children`` are ordered by position.
     """
 
     name: str
@@ -45,6 +46,19 @@ class GraphStep(NamedTuple):
     parents: tuple[Edge, ...]
     children: tuple[Edge, ...]
     position: int
+    when: bytes | None = None
+    always: bool = False
+    outcomes: tuple[str, ...] = ()
+
+    @property
+    def branches(self) -> bool:
+        """Whether it uses what only semantics version 3 has."""
+        return (
+            self.when is not None
+            or self.always
+            or bool(self.outcomes)
+            or any(policy is EdgePolicy.ON_FAILURE for _, policy in self.parents)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +67,7 @@ class Graph:
 
     Among steps that could come next the order is that of the definition. ``digest`` is the hex
     SHA-256 of the meaning: it does not depend on the order of object keys, of edges, or of steps
-    as far as the topological order is the same.
+    as far as the topological order is the same. ``deadline`` is in milliseconds, None for none.
     """
 
     name: str
@@ -61,12 +75,20 @@ class Graph:
     context: bytes | None
     steps: tuple[GraphStep, ...]
     digest: str
+    deadline: int | None = None
+
+    @property
+    def semantics_version(self) -> int:
+        """The earliest version that has all that it uses."""
+        branches = self.deadline is not None or any(step.branches for step in self.steps)
+        return BRANCHING_VERSION if branches else SEMANTICS_VERSION
 
 
 def compile_graph(
     name: str,
     definition_version: int,
     context: bytes | None,
+    deadline: int | None,
     steps: Sequence[StepDef],
     edges: Iterable[ConnectedEdge],
     *,
@@ -76,9 +98,10 @@ def compile_graph(
     """Checks what only the whole graph shows, and puts it in order.
 
     ``steps`` have distinct names. A reference to the result of a step that the explicit edges
-    (``deps`` and ``connect``) do not make an ancestor adds a ``cancel`` edge from it. Edges that
-    references add are not considered for that: which ones are added depends neither on the order
-    of steps nor on that of references.
+    (``deps`` and ``connect``) do not make an ancestor adds a ``cancel`` edge from it, and one to
+    its outcome a ``continue`` edge, which is added where both are. Edges that references add are
+    not considered for that: which ones are added depends neither on the order of steps nor on that
+    of references. All ``cancel`` edges that lead to a step with ``always`` are ``continue`` edges.
 
     Raises :class:`WorkflowInvalid`: ``no_steps``, ``workflow_too_large``, ``payload_too_large``,
     ``missing_dependency``, ``duplicate_edge``, ``unknown_result_step``, ``cycle_detected``.
@@ -87,9 +110,10 @@ def compile_graph(
     index = {step.name: number for number, step in enumerate(steps)}
     parents = _explicit_parents(steps, edges, index)
     order = _add_references(steps, parents, index)
+    _keep_always(steps, parents)
     compiled = _in_order(steps, parents, order)
-    digest = _digest(name, definition_version, context, compiled)
-    return Graph(name, definition_version, context, compiled, digest)
+    digest = _digest(name, definition_version, context, deadline, compiled)
+    return Graph(name, definition_version, context, compiled, digest, deadline)
 
 
 def _check_sizes(
@@ -156,9 +180,11 @@ def _add_references(
     steps: Sequence[StepDef], parents: list[dict[int, EdgePolicy]], index: dict[str, int]
 ) -> list[int]:
     """Adds the edges that references imply, and returns the topological order with them."""
-    indirect = []
+    indirect: dict[tuple[int, int], EdgePolicy] = {}
     for child, step in enumerate(steps):
-        for reference in step.references:
+        policies = dict.fromkeys(step.references, EdgePolicy.CANCEL)
+        policies.update(dict.fromkeys(step.outcomes, EdgePolicy.CONTINUE))
+        for reference, policy in policies.items():
             if reference not in index:
                 raise WorkflowInvalid(
                     "unknown_result_step",
@@ -167,15 +193,31 @@ def _add_references(
                     reference=reference,
                 )
             if index[reference] not in parents[child]:
-                indirect.append((index[reference], child))
+                indirect[index[reference], child] = policy
     order = _order(steps, parents)
     if not indirect:
         return order
-    known = dag.connected(parents, order, indirect)
-    for parent, child in indirect:
+    known = dag.connected(parents, order, list(indirect))
+    for (parent, child), policy in indirect.items():
         if (parent, child) not in known:
-            parents[child][parent] = EdgePolicy.CANCEL
+            parents[child][parent] = policy
     return _order(steps, parents)
+
+
+def _keep_always(steps: Sequence[StepDef], parents: list[dict[int, EdgePolicy]]) -> None:
+    """Has nothing cancel a step that always runs."""
+    for step, above in zip(steps, parents, strict=True):
+        if not step.always:
+            continue
+        for parent, policy in above.items():
+            if policy is EdgePolicy.ON_FAILURE:
+                raise WorkflowInvalid(
+                    "invalid_step_definition",
+                    f"step {step.name!r} always runs: no edge to it is on_failure",
+                    step=step.name,
+                    parent=steps[parent].name,
+                )
+            above[parent] = EdgePolicy.CONTINUE
 
 
 def _order(steps: Sequence[StepDef], parents: dag.Parents) -> list[int]:
@@ -221,15 +263,24 @@ def _in_order(
                 tuple([pairs[edges[parent]][parent] for parent in above]),
                 tuple(children[number]),
                 place,
+                step.when,
+                step.always,
+                step.outcomes,
             )
         )
     return tuple(compiled)
 
 
 def _digest(
-    name: str, definition_version: int, context: bytes | None, steps: Iterable[GraphStep]
+    name: str,
+    definition_version: int,
+    context: bytes | None,
+    deadline: int | None,
+    steps: Iterable[GraphStep],
 ) -> str:
     head = [_DIGEST_VERSION, name, definition_version, _value(context)]
+    if deadline is not None:
+        head.append(deadline)
     digest = sha256(orjson.dumps(head, option=orjson.OPT_SORT_KEYS))
     for step in steps:
         record = [
@@ -244,6 +295,8 @@ def _digest(
             _value(step.context),
             step.parents,
         ]
+        if step.when is not None or step.always:
+            record += [_value(step.when), step.always]
         digest.update(b"\n")
         digest.update(orjson.dumps(record, option=orjson.OPT_SORT_KEYS))
     return digest.hexdigest()

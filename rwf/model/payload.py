@@ -16,7 +16,7 @@ import orjson
 
 from rwf.errors import WorkflowInvalid
 from rwf.model.names import shown
-from rwf.model.references import RESULT_KEY, Ref
+from rwf.model.references import OUTCOME_KEY, RESULT_KEY, OutcomeRef, Ref
 
 MAX_DEPTH: Final = 200
 MIN_INT: Final = -(2**63)
@@ -29,6 +29,10 @@ _OPTIONS: Final = (
 )
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}")
 _MAX_PATH: Final = 400
+_RESERVED: Final[dict[str, type[Ref] | type[OutcomeRef]]] = {
+    RESULT_KEY: Ref,
+    OUTCOME_KEY: OutcomeRef,
+}
 
 _Key = str | int
 _Items = Iterator[tuple[_Key, Any]]
@@ -39,7 +43,7 @@ def encode(
     *,
     path: str,
     max_bytes: int,
-    refs: list[Ref] | None = None,
+    refs: list[Ref | OutcomeRef] | None = None,
     ref_objects: bool = False,
     reserve: bool = True,
 ) -> bytes:
@@ -50,19 +54,19 @@ def encode(
     surrogates. ``path`` is what error paths start with, ``$`` for example.
 
     ``refs`` collects the references that the value holds, at any depth; None allows none. With
-    ``ref_objects`` they are written as in the stored form, ``{"$result": "step"}``, rather than as
-    :class:`Ref`.
+    ``ref_objects`` they are written as in the stored form, ``{"$result": "step"}`` or
+    ``{"$outcome": "step"}``, rather than as :class:`Ref` or :class:`OutcomeRef`.
 
-    Without ``reserve`` the key ``$result`` is one like any other, as in results: these are never
-    searched for it.
+    Without ``reserve`` these two keys are like any other, as in results: these are never searched
+    for them.
 
     Raises :class:`WorkflowInvalid`, its details with the ``path``: ``non_serializable_payload``;
-    ``reserved_key`` for the key ``$result`` in data; ``payload_too_large`` for more than
+    ``reserved_key`` for one of the two keys in data; ``payload_too_large`` for more than
     ``max_bytes`` bytes (details ``bytes``, a lower bound when the check could stop early, and
     ``limit``); and what :class:`Ref` raises for a bad name or path in a reference object.
     """
     _Check(path, max_bytes, refs, ref_objects, reserve).run(value)
-    encoded = orjson.dumps(value, default=Ref.to_dict, option=_OPTIONS)
+    encoded = orjson.dumps(value, default=_stored_form, option=_OPTIONS)
     check_size(len(encoded), path=path, max_bytes=max_bytes)
     return encoded
 
@@ -70,6 +74,10 @@ def encode(
 def decode(encoded: bytes) -> Any:
     """The value that :func:`encode` wrote; references come back in their stored form."""
     return orjson.loads(encoded)
+
+
+def _stored_form(ref: Ref | OutcomeRef) -> dict[str, Any]:
+    return ref.to_dict()
 
 
 def check_size(size: int, *, path: str, max_bytes: int) -> None:
@@ -102,7 +110,7 @@ class _Check:
         self,
         path: str,
         max_bytes: int,
-        refs: list[Ref] | None,
+        refs: list[Ref | OutcomeRef] | None,
         ref_objects: bool,
         reserve: bool,
     ) -> None:
@@ -153,7 +161,7 @@ class _Check:
         if len(self._stack) >= MAX_DEPTH:
             self._refuse(f"nesting deeper than {MAX_DEPTH}", key)
         if type(container) is dict:
-            if self._reserve and RESULT_KEY in container:
+            if self._reserve and (RESULT_KEY in container or OUTCOME_KEY in container):
                 self._take_ref_object(key, container)
                 return False
             self._check_keys(key, container)
@@ -177,27 +185,29 @@ class _Check:
         self._size += size
 
     def _check_ref(self, key: _Key, item: object) -> None:
-        if type(item) is not Ref:
+        if not isinstance(item, Ref | OutcomeRef):
             self._refuse(shown(item), key)
         if self._refs is None:
-            self._refuse("a result reference, which only inputs may hold", key)
+            self._refuse("a reference to a step, which only inputs may hold", key)
         # Its stored form is an object.
         if len(self._stack) >= MAX_DEPTH:
             self._refuse(f"nesting deeper than {MAX_DEPTH}", key)
         self._collect(item)
 
     def _take_ref_object(self, key: _Key, container: dict[Any, Any]) -> None:
-        ref = Ref.of_dict(container) if self._ref_objects else None
+        name = next(filter(container.__contains__, _RESERVED))
+        ref = _RESERVED[name].of_dict(container) if self._ref_objects else None
         if ref is None or self._refs is None:
-            path = self._path_to(key, RESULT_KEY)
+            path = self._path_to(key, name)
             raise WorkflowInvalid(
-                "reserved_key", f"the key {RESULT_KEY!r} is reserved: {path}", path=path
+                "reserved_key", f"the key {name!r} is reserved: {path}", path=path
             )
         self._collect(ref)
 
-    def _collect(self, ref: Ref) -> None:
+    def _collect(self, ref: Ref | OutcomeRef) -> None:
         assert self._refs is not None
-        self._size += len(RESULT_KEY) + len(ref.step) + len(ref.path or "")
+        path = ref.path if isinstance(ref, Ref) else None
+        self._size += len(RESULT_KEY) + len(ref.step) + len(path or "")
         check_size(self._size, path=self._path, max_bytes=self._max_bytes)
         self._refs.append(ref)
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from rwf.model.states import (
     CANCELLED_BY_DEPENDENCY,
     CANCELLED_BY_REQUEST,
-    SKIPPED,
+    SKIPPED_BY_OPERATOR,
     TERMINAL_STEPS,
     EdgePolicy,
+    Outcome,
     RecoveryAction,
     RecoveryScope,
+    ResolvedEdges,
     StepCause,
     StepState,
     resolves,
@@ -26,6 +28,7 @@ from rwf.model.views import Change
 _STAYS = frozenset({StepState.PENDING, StepState.AVAILABLE})
 # By other steps, or by a cancel request: this recovery or an earlier one has closed it.
 _REVIVABLE = frozenset({StepCause.CANCELLED_BY_DEPENDENCY, StepCause.OPERATOR_CANCELLED})
+_HELD = Outcome(StepState.PENDING, None)
 _TAKEN_BACK = frozenset({StepState.AVAILABLE, StepState.RETRYABLE})
 
 
@@ -34,7 +37,8 @@ class Planned:
     """A step on the way: its state and cause, and whether a recovery holds it.
 
     ``singled_out``: an operator has cancelled it, not a cancel request. ``lacks_result``: it stays
-    pending until it is recovered itself, or what its input refers to.
+    pending until it is recovered itself, or what its input refers to. ``branch``: it has skipped
+    its branch; ``always``: it runs whatever becomes of the others.
     """
 
     name: str
@@ -43,7 +47,18 @@ class Planned:
     parents: Sequence[tuple[str, EdgePolicy]]
     singled_out: bool
     lacks_result: bool
+    branch: bool = False
+    always: bool = False
     held: bool = False
+
+    def end(self, outcome: Outcome) -> None:
+        """Gives it another state."""
+        self.state, self.cause, self.branch = outcome.state, outcome.cause, outcome.branch
+
+    @property
+    def outcome(self) -> Outcome:
+        """What has become of it."""
+        return Outcome(self.state, self.cause, self.branch)
 
 
 def plan(
@@ -67,8 +82,8 @@ def plan(
         if root.state not in _STAYS:
             _hold(root)
     else:
-        outcome = SKIPPED if action is RecoveryAction.SKIP else CANCELLED_BY_REQUEST
-        root.state, root.cause = outcome.state, outcome.cause
+        outcome = SKIPPED_BY_OPERATOR if action is RecoveryAction.SKIP else CANCELLED_BY_REQUEST
+        root.end(outcome)
     position = next(number for number, step in enumerate(steps) if step is root)
     later = steps[position:]
     if action is not RecoveryAction.CANCEL:
@@ -78,7 +93,8 @@ def plan(
 
 
 def _hold(step: Planned) -> None:
-    step.state, step.cause, step.held = StepState.PENDING, None, True
+    step.end(_HELD)
+    step.held = True
 
 
 def _mark(
@@ -109,11 +125,13 @@ def _place(later: Sequence[Planned], by_name: Mapping[str, Planned], cancel: boo
         if step.state is not StepState.PENDING:
             continue
         edges = [resolves(by_name[name].state, policy) for name, policy in step.parents]
-        if False in edges or (cancel and None not in edges):
-            outcome = CANCELLED_BY_REQUEST if cancel else CANCELLED_BY_DEPENDENCY
-            step.state, step.cause = outcome.state, outcome.cause
+        if False in edges or (cancel and None not in edges and not step.always):
+            step.end(CANCELLED_BY_REQUEST if cancel else CANCELLED_BY_DEPENDENCY)
         elif None not in edges and not step.lacks_result:
-            step.state = StepState.AVAILABLE
+            resolved = ResolvedEdges()
+            for name, policy in step.parents:
+                resolved.add(by_name[name].outcome, policy)
+            step.end(resolved.outcome(len(step.parents), always=step.always))
         step.held = False
 
 

@@ -1,4 +1,4 @@
-"""References to the results of other steps, as inputs hold them."""
+"""References to the results and the outcomes of other steps, as inputs hold them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rwf.errors import WorkflowInvalid
 from rwf.model.names import checked_name, shown
 
 RESULT_KEY: Final = "$result"
+OUTCOME_KEY: Final = "$outcome"
 PATH_KEY: Final = "path"
 MAX_PATH: Final = 1024
 _LARGEST_INDEX: Final = 2**53
@@ -69,13 +70,35 @@ class Ref:
         return cls(step, tuple(path) if type(path) is list else path)
 
 
-def result(step: str, path: str | list[str | int] | None = None) -> Ref:
-    """Stands in an input for the result of ``step``, or for what it holds at a path.
+@dataclass(frozen=True, slots=True)
+class OutcomeRef:
+    """How ``step`` has ended: ``{"state", "cause", "summary", "payload"}``.
 
-    The path is dotted (``"items.0.name"``) or a list (``["items", 0, "first.name"]``), where names
-    hold dots. It is filled in when the step that holds it is claimed. Raises as :class:`Ref` does.
+    Raises :class:`WorkflowInvalid`, ``invalid_name``.
     """
-    return Ref(step, tuple(path) if isinstance(path, list) else path)
+
+    step: str
+
+    def __post_init__(self) -> None:
+        checked_name(self.step, "the step of an outcome reference")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stored form, ``{"$outcome": step}``."""
+        return {OUTCOME_KEY: self.step}
+
+    @classmethod
+    def of_dict(cls, value: dict[Any, Any]) -> OutcomeRef | None:
+        """The reference that an object in the stored form stands for; None when it is not one."""
+        step = value.get(OUTCOME_KEY)
+        return cls(step) if type(step) is str and len(value) == 1 else None
+
+
+def outcome(step: str) -> OutcomeRef:
+    """Stands in an input for how ``step`` has ended, in whatever way: an object with its
+    ``state``, ``cause``, and the ``summary`` and ``payload`` of its latest result, null where it
+    has none. Raises as :class:`OutcomeRef` does.
+    """
+    return OutcomeRef(step)
 
 
 def _is_path(path: object) -> bool:

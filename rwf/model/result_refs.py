@@ -1,4 +1,4 @@
-"""Filling the results of other steps into an input (contract §3)."""
+"""Filling the results and outcomes of other steps into an input (contract §3, §13)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from rwf.model.references import RESULT_KEY, Ref
+from rwf.model.references import OUTCOME_KEY, RESULT_KEY, OutcomeRef, Ref
 
 _WHOLE: Final = re.compile("0|[1-9][0-9]{0,15}")
 
@@ -20,7 +20,7 @@ class ResultMissing(Exception):
 
 
 def references(value: Any) -> Iterator[Ref]:
-    """The references that a stored input holds, at any depth."""
+    """The references to results that a stored input holds, at any depth."""
     if isinstance(value, list):
         for item in value:
             yield from references(item)
@@ -33,29 +33,55 @@ def references(value: Any) -> Iterator[Ref]:
             yield from references(item)
 
 
-def fill(value: Any, results: Mapping[str, Any], null: frozenset[str]) -> Any:
+def outcomes_in(value: Any) -> Iterator[OutcomeRef]:
+    """The references to outcomes that a stored input holds, at any depth."""
+    if isinstance(value, list):
+        for item in value:
+            yield from outcomes_in(item)
+    elif isinstance(value, dict):
+        if OUTCOME_KEY in value:
+            ended = OutcomeRef.of_dict(value)
+            assert ended is not None, "an insert refuses what is no reference"
+            yield ended
+            return
+        for item in value.values():
+            yield from outcomes_in(item)
+
+
+def fill(
+    value: Any,
+    results: Mapping[str, Any],
+    null: frozenset[str],
+    outcomes: Mapping[str, Any] | None = None,
+) -> Any:
     """The input with each reference replaced by the result it stands for, verbatim.
 
-    ``results`` has the decoded results by step; a reference to a step in ``null`` is null. What is
-    filled in is not searched for references. Raises :class:`ResultMissing`.
+    ``results`` has the decoded results by step; a reference to a step in ``null`` is null.
+    ``outcomes`` are those that references to outcomes stand for; None where the input was stored
+    without any, and ``$outcome`` is a key like any other. What is filled in is not searched for
+    references. Raises :class:`ResultMissing`.
     """
     if isinstance(value, list):
-        return [fill(item, results, null) for item in value]
+        return [fill(item, results, null, outcomes) for item in value]
     if not isinstance(value, dict):
         return value
+    if outcomes is not None and OUTCOME_KEY in value:
+        ended = OutcomeRef.of_dict(value)
+        assert ended is not None, "an insert refuses what is no reference"
+        return outcomes[ended.step]
     if RESULT_KEY not in value:
-        return {key: fill(item, results, null) for key, item in value.items()}
+        return {key: fill(item, results, null, outcomes) for key, item in value.items()}
     ref = Ref.of_dict(value)
     assert ref is not None, "an insert refuses what is no reference"
     if ref.step in null:
         return None
     if ref.step not in results:
         raise ResultMissing(ref)
-    return _at(results[ref.step], ref)
+    return value_at(results[ref.step], ref)
 
 
-def _at(found: Any, ref: Ref) -> Any:
-    """Returns the part of a result that a reference's path points to."""
+def value_at(found: Any, ref: Ref) -> Any:
+    """The part of a result that a reference's path points to; raises :class:`ResultMissing`."""
     path = ref.path.split(".") if isinstance(ref.path, str) else ref.path or ()
     for part in path:
         key = _index(part) if isinstance(found, list) and path is not ref.path else part

@@ -1,8 +1,9 @@
-"""The semantics of workflow graphs, version 2: the only place where they are written down.
+"""The semantics of workflow graphs, versions 2 and 3: the only place where they are written down.
 
 Everything that decides on a transition reads these tables: the clients, the explanations, and the
 server's Lua, whose constants and derivation functions are generated from here
-(``rwf.protocol.generate``). They state the rules of contract §2 and §4.
+(``rwf.protocol.generate``). They state the rules of contract §2, §4 and §13. Version 3 says the
+same as version 2 of all that version 2 has.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
 SEMANTICS_VERSION: Final = 2
+"""Of a workflow that uses nothing of a later version."""
+BRANCHING_VERSION: Final = 3
+"""Of one that uses anything of contract §13."""
+SEMANTICS_VERSIONS: Final = (SEMANTICS_VERSION, BRANCHING_VERSION)
+"""The versions that this release implements."""
 
 T = TypeVar("T")
 
@@ -57,6 +63,7 @@ class StepCause(StrEnum):
     OPERATOR_CANCELLED = "operator_cancelled"
     CANCELLED_BY_DEPENDENCY = "cancelled_by_dependency"
     EXPIRED_WAIT = "expired_wait"
+    SKIPPED = "skipped"
 
 
 class WorkflowCause(StrEnum):
@@ -66,15 +73,21 @@ class WorkflowCause(StrEnum):
     EXPIRED_WAIT = "expired_wait"
     STEP_FAILED = "step_failed"
     OPERATOR_CANCELLED = "operator_cancelled"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
     COMPLETED = "completed"
     STEP_CANCELLED = "step_cancelled"
 
 
 class EdgePolicy(StrEnum):
-    """The effect on a child when its parent ends in another state than ``completed``."""
+    """The effect on a child when its parent ends in another state than ``completed``.
+
+    Over an ``on_failure`` edge the child runs then, and is skipped when no such parent has ended
+    so.
+    """
 
     CANCEL = "cancel"
     CONTINUE = "continue"
+    ON_FAILURE = "on_failure"
 
 
 class CompletionStatus(StrEnum):
@@ -85,6 +98,7 @@ class CompletionStatus(StrEnum):
     FAILED = "failed"
     DISCARDED = "discarded"
     CANCELLED = "cancelled"
+    SKIPPED = "skipped"
 
 
 class OperatorStatus(StrEnum):
@@ -120,6 +134,13 @@ class WaitStatus(StrEnum):
     RESOLVED = "resolved"
     EXPIRED = "expired"
     ABANDONED = "abandoned"
+
+
+class OnTimeout(StrEnum):
+    """What becomes of a step whose wait's deadline passes: it expires, or goes on."""
+
+    EXPIRE = "expire"
+    CONTINUE = "continue"
 
 
 class SignalStatus(StrEnum):
@@ -234,6 +255,10 @@ class RepairKind(StrEnum):
     HANDOFF_UNFINISHED = "handoff_unfinished"
     HANDOFF_TIMER_MISSING = "handoff_timer_missing"
     SLICE_TIMER_MISSING = "slice_timer_missing"
+    START_DUE = "start_due"
+    START_TIMER_MISSING = "start_timer_missing"
+    DEADLINE_DUE = "deadline_due"
+    DEADLINE_TIMER_MISSING = "deadline_timer_missing"
     RETENTION_TIMER_MISSING = "retention_timer_missing"
     READY_ENTRY_WRONG = "ready_entry_wrong"
     RESERVED_ENTRY_WRONG = "reserved_entry_wrong"
@@ -261,7 +286,8 @@ STEP_CODE: Final[Mapping[StepState, str]] = MappingProxyType(
     }
 )
 
-# The same for causes, and for the states of a workflow that has ended.
+# The same for causes, and for the states of a workflow that has ended. ``skipped`` has none: it is
+# stored as ``completed``, with a mark that releases which know version 2 only do not see.
 CAUSE_CODE: Final[Mapping[StepCause, str]] = MappingProxyType(
     {
         StepCause.COMPLETED: "c",
@@ -274,6 +300,10 @@ CAUSE_CODE: Final[Mapping[StepCause, str]] = MappingProxyType(
         StepCause.EXPIRED_WAIT: "t",
     }
 )
+
+# The marks of a step that was skipped, and of one whose branch was.
+SKIP_MARK: Final = "s"
+BRANCH_MARK: Final = "sb"
 
 WORKFLOW_CODE: Final[Mapping[WorkflowState, str]] = MappingProxyType(
     {
@@ -327,10 +357,12 @@ COMPLETABLE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A step's new state and, when that is terminal, its cause."""
+    """A step's new state and, when that is terminal, its cause; ``branch``: whether children that
+    depend on nothing else end in the same way."""
 
     state: StepState
     cause: StepCause | None
+    branch: bool = False
 
 
 # What an accepted report makes of its step.
@@ -341,13 +373,29 @@ COMPLETION: Final[Mapping[CompletionStatus, Outcome]] = MappingProxyType(
         CompletionStatus.FAILED: Outcome(StepState.FAILED, StepCause.STEP_FAILED),
         CompletionStatus.DISCARDED: Outcome(StepState.DISCARDED, StepCause.STEP_FAILED),
         CompletionStatus.CANCELLED: Outcome(StepState.CANCELLED, StepCause.CANCELLED),
+        CompletionStatus.SKIPPED: Outcome(StepState.COMPLETED, StepCause.SKIPPED),
     }
 )
+# The letters of what a report asks for; BRANCH_CODE when a skipped step's branch is skipped.
+ASKED_CODE: Final[Mapping[CompletionStatus, str]] = MappingProxyType(
+    {
+        CompletionStatus.COMPLETED: "c",
+        CompletionStatus.RETRYABLE: "r",
+        CompletionStatus.FAILED: "f",
+        CompletionStatus.DISCARDED: "d",
+        CompletionStatus.CANCELLED: "x",
+        CompletionStatus.SKIPPED: "s",
+    }
+)
+BRANCH_CODE: Final = "b"
 COMPLETED_LATE: Final = Outcome(StepState.COMPLETED, StepCause.COMPLETED_AFTER_CANCEL_REQUEST)
 ATTEMPTS_EXHAUSTED: Final = Outcome(StepState.DISCARDED, StepCause.STEP_FAILED)
 CANCELLED_BY_DEPENDENCY: Final = Outcome(StepState.CANCELLED, StepCause.CANCELLED_BY_DEPENDENCY)
 CANCELLED_BY_REQUEST: Final = Outcome(StepState.CANCELLED, StepCause.OPERATOR_CANCELLED)
-SKIPPED: Final = Outcome(StepState.COMPLETED, StepCause.OPERATOR_SKIPPED)
+SKIPPED_BY_OPERATOR: Final = Outcome(StepState.COMPLETED, StepCause.OPERATOR_SKIPPED)
+SKIPPED: Final = COMPLETION[CompletionStatus.SKIPPED]
+BRANCH_SKIPPED: Final = Outcome(StepState.COMPLETED, StepCause.SKIPPED, branch=True)
+RELEASED: Final = Outcome(StepState.AVAILABLE, None)
 WAIT_EXPIRED: Final = Outcome(StepState.EXPIRED, StepCause.EXPIRED_WAIT)
 
 
@@ -369,12 +417,13 @@ def _transition(event: str, sources: str, targets: str) -> Transition:
 
 
 _REVIVABLE = "failed discarded cancelled expired retryable awaiting_signal"
-_PLACED = "available pending cancelled"
+_PLACED = "available pending cancelled completed"
 
 # Every move that a step can make; whatever is not here does not happen.
 TRANSITIONS: Final[tuple[Transition, ...]] = (
     _transition("all dependencies are resolved", "pending", "available"),
     _transition("a parent ends over a cancel edge", "pending", "cancelled"),
+    _transition("all dependencies are resolved, and skip it", "pending", "completed"),
     _transition("claimed", "available", "executing"),
     *(
         Transition(f"reported {status}", COMPLETABLE, frozenset({outcome.state}))
@@ -391,6 +440,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     _transition("awaits a signal", "available executing", "awaiting_signal"),
     _transition("the signal is consumed", "awaiting_signal", "available"),
     _transition("the wait's deadline passes", "awaiting_signal", "expired"),
+    _transition("the wait's deadline passes, and it goes on", "awaiting_signal", "available"),
     _transition("cancel request", "pending available retryable awaiting_signal", "cancelled"),
     _transition("cancel request, forced", "executing", "cancelled"),
     _transition("recovery: retry", f"{_REVIVABLE} executing", _PLACED),
@@ -407,26 +457,61 @@ def resolves(parent: StepState, policy: EdgePolicy) -> bool | None:
     """Whether an edge is resolved; ``False``: it cancels its child, ``None``: it is still open."""
     if parent not in TERMINAL_STEPS:
         return None
-    return parent is StepState.COMPLETED or policy is EdgePolicy.CONTINUE
+    return parent is StepState.COMPLETED or policy is not EdgePolicy.CANCEL
+
+
+@dataclass(slots=True)
+class ResolvedEdges:
+    """What a step's resolved edges make of it once all are resolved (contract §13).
+
+    ``favourable`` and ``unfavourable``: whether a parent over an ``on_failure`` edge ended other
+    than completed, or completed. ``branches``: how many parents have skipped their branch.
+    """
+
+    favourable: bool = False
+    unfavourable: bool = False
+    branches: int = 0
+
+    def add(self, parent: Outcome, policy: EdgePolicy) -> None:
+        """Takes in an edge that is resolved."""
+        self.branches += parent.branch
+        if policy is EdgePolicy.ON_FAILURE:
+            failed = parent.state is not StepState.COMPLETED
+            self.favourable |= failed
+            self.unfavourable |= not failed
+
+    def outcome(self, parents: int, *, always: bool) -> Outcome:
+        """What becomes of the step, which has so many parents."""
+        if always:
+            return RELEASED
+        if parents and self.branches == parents:
+            return BRANCH_SKIPPED
+        return SKIPPED if self.unfavourable and not self.favourable else RELEASED
 
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[T]):
     """A row of a derivation: it matches when all of its conditions hold.
 
-    ``cancel``: a cancel request stands. ``any_of``: some step is in one of these states.
+    ``cancel``: a cancel request stands; ``overdue``: the workflow's deadline has made it.
+    ``any_of``: some step is in one of these states.
     ``all_of``: every step is. ``ended``: no slice of a release, a cancellation or a recovery is
     left to be done (contract §4: until then the workflow is not terminal).
     """
 
     result: T
     cancel: bool = False
+    overdue: bool = False
     any_of: frozenset[StepState] = frozenset()
     all_of: frozenset[StepState] = frozenset()
     ended: bool = False
 
-    def matches(self, counts: Mapping[StepState, int], cancel: bool, unfinished: bool) -> bool:
+    def matches(
+        self, counts: Mapping[StepState, int], cancel: bool, unfinished: bool, overdue: bool = False
+    ) -> bool:
         if (self.cancel and not cancel) or (self.ended and unfinished):
+            return False
+        if self.overdue and not overdue:
             return False
         if self.any_of and not any(counts.get(state, 0) for state in self.any_of):
             return False
@@ -457,6 +542,7 @@ WORKFLOW_CAUSE_RULES: Final[tuple[Rule[WorkflowCause], ...]] = (
     Rule(WorkflowCause.COMPLETED_AFTER_CANCEL_REQUEST, cancel=True, all_of=_COMPLETED),
     Rule(WorkflowCause.EXPIRED_WAIT, any_of=_EXPIRED),
     Rule(WorkflowCause.STEP_FAILED, any_of=_FAILED),
+    Rule(WorkflowCause.DEADLINE_EXCEEDED, cancel=True, overdue=True),
     Rule(WorkflowCause.OPERATOR_CANCELLED, cancel=True),
     Rule(WorkflowCause.COMPLETED, all_of=_COMPLETED),
     Rule(WorkflowCause.STEP_CANCELLED),
@@ -477,13 +563,20 @@ def workflow_state(
 
 
 def workflow_cause(
-    counts: Mapping[StepState, int], *, cancel: bool, unfinished: bool = False
+    counts: Mapping[StepState, int],
+    *,
+    cancel: bool,
+    unfinished: bool = False,
+    overdue: bool = False,
 ) -> WorkflowCause | None:
-    """Why the workflow ended, or ``None`` while it has not."""
+    """Why the workflow ended, or ``None`` while it has not; ``overdue``: its deadline has made the
+    cancel request."""
     if unfinished or any(counts.get(state, 0) for state in OPEN_STEPS):
         return None
     return next(
-        rule.result for rule in WORKFLOW_CAUSE_RULES if rule.matches(counts, cancel, unfinished)
+        rule.result
+        for rule in WORKFLOW_CAUSE_RULES
+        if rule.matches(counts, cancel, unfinished, overdue)
     )
 
 

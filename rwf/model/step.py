@@ -10,9 +10,10 @@ from datetime import timedelta
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from rwf.errors import WorkflowInvalid
+from rwf.model.conditions import Condition, captured
 from rwf.model.names import checked_name, shown
 from rwf.model.payload import decode, encode
-from rwf.model.references import Ref
+from rwf.model.references import OutcomeRef, Ref
 from rwf.model.retry import DEFAULT, Backoff, seconds
 
 P = ParamSpec("P")
@@ -57,8 +58,13 @@ class StepDef:
     deps: tuple[str, ...]
     input: bytes | None
     context: bytes | None
+    when: bytes | None
+    """The stored condition (``rwf.model.conditions``)."""
+    always: bool
     references: tuple[str, ...]
-    """The steps whose results the input refers to, each once."""
+    """The steps whose results the input or the condition refers to, each once."""
+    outcomes: tuple[str, ...]
+    """The steps whose outcomes the input refers to, each once."""
 
     def __init__(
         self,
@@ -73,6 +79,8 @@ class StepDef:
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         backoff: Backoff | Mapping[str, Any] | timedelta | float | None = None,
         timeout: float | timedelta | None = None,
+        when: Condition | None = None,
+        always: bool = False,
     ) -> None:
         put = object.__setattr__
         name = checked_name(name, "a step's name")
@@ -86,23 +94,45 @@ class StepDef:
         put(self, "timeout", None if timeout is None else _checked_timeout(name, timeout))
         put(self, "deps", _checked_deps(name, deps) if deps != () else ())
         put(self, "context", None if context is None else capture(context, self.path_of("context")))
+        put(self, "always", _checked_flag(name, "always", always))
         put(self, "input", None)
+        put(self, "when", None)
         put(self, "references", ())
+        put(self, "outcomes", ())
         if input is not None:
             self._put_input(input, ref_objects=False)
+        if when is not None:
+            if not isinstance(when, Condition):
+                raise invalid(
+                    f"when of step {name!r} must be a condition such as result('a') == 1,"
+                    f" not {shown(when)}",
+                    step=name,
+                )
+            self._put_condition(when)
 
     def _put_input(self, value: Any, *, ref_objects: bool) -> None:
-        refs: list[Ref] = []
+        refs: list[Ref | OutcomeRef] = []
         encoded = capture(value, self.path_of("input"), refs, ref_objects)
         object.__setattr__(self, "input", encoded)
         if refs:
-            references = tuple(dict.fromkeys([ref.step for ref in refs]))
-            if self.name in references:
-                raise _self_loop(self.name, "refers to its own result")
-            object.__setattr__(self, "references", references)
+            results = [ref.step for ref in refs if isinstance(ref, Ref)]
+            self._refer("references", results, "result")
+            outcomes = [ref.step for ref in refs if isinstance(ref, OutcomeRef)]
+            self._refer("outcomes", outcomes, "outcome")
+
+    def _put_condition(self, condition: Condition | list[Any]) -> None:
+        encoded, steps = captured(condition, self.name, self.path_of("when"), MAX_CAPTURED)
+        object.__setattr__(self, "when", encoded)
+        self._refer("references", [*self.references, *steps], "result")
+
+    def _refer(self, field: str, steps: Iterable[str], what: str) -> None:
+        names = tuple(dict.fromkeys(steps))
+        if self.name in names:
+            raise _self_loop(self.name, f"refers to its own {what}")
+        object.__setattr__(self, field, names)
 
     def path_of(self, field: str) -> str:
-        """The prefix of error paths into this step's ``input`` or ``context``."""
+        """The prefix of error paths into this step's ``input``, ``context`` or ``when``."""
         return f'$.steps["{self.name}"].{field}'
 
     @classmethod
@@ -121,10 +151,12 @@ class StepDef:
         Raises as :meth:`from_mapping` does.
         """
         rest = _checked_fields(fields)
-        value = rest.pop("input", None)
+        value, condition = rest.pop("input", None), rest.pop("when", None)
         step = cls(**rest)
         if value is not None:
             step._put_input(value, ref_objects=True)
+        if condition is not None:
+            step._put_condition(condition)
         return step
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,6 +178,10 @@ class StepDef:
             form["backoff"] = self.backoff.to_dict()
         if self.timeout is not None:
             form["timeout"] = self.timeout
+        if self.when is not None:
+            form["when"] = decode(self.when)
+        if self.always:
+            form["always"] = True
         return form
 
 
@@ -168,7 +204,10 @@ def with_parameters_of(
 
 
 def capture(
-    value: Any, path: str, refs: list[Ref] | None = None, ref_objects: bool = False
+    value: Any,
+    path: str,
+    refs: list[Ref | OutcomeRef] | None = None,
+    ref_objects: bool = False,
 ) -> bytes:
     """A user's value as it is now, encoded. Raises as :func:`rwf.model.payload.encode` does."""
     return encode(value, path=path, max_bytes=MAX_CAPTURED, refs=refs, ref_objects=ref_objects)
@@ -214,6 +253,12 @@ def _checked_int(step: str, field: str, value: object, low: int, high: int) -> i
         f"{field} of step {step!r} must be an integer from {low} to {high}, not {shown(value)}",
         step=step,
     )
+
+
+def _checked_flag(step: str, field: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise invalid(f"{field} of step {step!r} must be True or False, not {shown(value)}", step=step)
 
 
 def _checked_backoff(step: str, value: object) -> Backoff | None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import orjson
 
-from rwf.model.states import StepState
+from rwf.model.states import SEMANTICS_VERSION, StepState
 from rwf.model.views import WorkflowView
 from rwf.ops.advance import advance_all
 from rwf.ops.base import (
@@ -53,7 +53,8 @@ def request_cancel(
             header, context = yield from advance_all(ctx, workflow_id)
         elif reply.header.has_notices:
             yield from settle_waits(ctx, workflow_id)
-        # A client of an earlier release has gone on with it, and takes no lease away.
+        # A client of an earlier release has gone on with it, and takes no lease away. Of later
+        # semantics it knows nothing; there steps that always run keep their leases.
         left = force and header.cancel is not None and header.counts[StepState.EXECUTING] > 0
-        if not left:
+        if not left or header.semantics_version != SEMANTICS_VERSION:
             return header.view(workflow_id, context)

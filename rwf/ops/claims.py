@@ -32,6 +32,7 @@ from rwf.ops.base import (
     wire_text,
 )
 from rwf.ops.inputs import Judged, place_of, read_inputs
+from rwf.ops.unmet import skip_branches
 from rwf.ops.waits import settle_waits
 from rwf.protocol.codecs import time_of
 from rwf.protocol.declare import ServerFunction
@@ -235,8 +236,9 @@ def read_claims(
 ) -> Op[tuple[list[ClaimedStep], list[Handed]]]:
     """The claims made of entries, and those of which something is still to be read.
 
-    Those that lack a result wait for it from now on, and those that cannot be read pause. One of
-    that cannot be read is skipped: its lease expires, as if its claimer had died.
+    Those that lack a result wait for it from now on, those whose condition does not hold have
+    skipped their branch, and those that cannot be read pause. One of which nothing can be read is
+    passed over: its lease expires, as if its claimer had died.
     """
     judged = Judged(ctx.max_input)
     left: list[Handed] = []
@@ -272,6 +274,8 @@ def fill_in(ctx: OpContext, claims: Sequence[Handed]) -> Op[list[ClaimedStep]]:
 def _give_up(ctx: OpContext, judged: Judged) -> Op[None]:
     if judged.missing:
         yield from _on_each(ctx, judged.missing, BlockOnMissingResult)
+    if judged.unmet:
+        yield from skip_branches(ctx, judged.unmet)
     for reason, claims in judged.paused.items():
         yield from pause(ctx, claims, reason)
 

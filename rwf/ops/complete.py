@@ -14,7 +14,7 @@ import orjson
 from rwf.errors import CommandRejected
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.retry import seconds
-from rwf.model.states import STEP_CODE, CompletionStatus, StepState
+from rwf.model.states import ASKED_CODE, BRANCH_CODE, CompletionStatus
 from rwf.model.views import ClaimedStep, CommandResult
 from rwf.ops.advance import advance_origin
 from rwf.ops.base import (
@@ -50,8 +50,8 @@ from rwf.protocol.requests import Op, ask
 from rwf.protocol.waits import Wait
 
 _ACTION: Final = "complete_step"
-_STATUSES: Final = {str(status): STEP_CODE[StepState(status)] for status in CompletionStatus}
-_RETRYABLE: Final = STEP_CODE[StepState.RETRYABLE]
+_STATUSES: Final = {str(status): code for status, code in ASKED_CODE.items()}
+_RETRYABLE: Final = ASKED_CODE[CompletionStatus.RETRYABLE]
 MAX_SUMMARY: Final = 4096
 MAX_TRACEBACK: Final = 16_384
 """How many bytes of a traceback are kept."""
@@ -81,6 +81,7 @@ class Completion:
     command_id: str | None = None
     count: bool = True
     traceback: str | None = None
+    branch: bool = False
 
 
 @dataclass(slots=True)
@@ -192,15 +193,9 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
     code = _STATUSES.get(asked.status) if isinstance(asked.status, str) else None
     if code is None:
         raise invalid(_ACTION, f"status must be one of {', '.join(_STATUSES)}")
-    again = code == _RETRYABLE
-    if asked.retry_in is not None and not again:
-        raise invalid(_ACTION, "retry_in goes with status 'retryable' only")
-    if not isinstance(asked.force, bool) or not isinstance(asked.count, bool):
-        raise invalid(_ACTION, "force and count must be True or False")
-    if not asked.count and not again:
-        raise invalid(_ACTION, "count=False goes with status 'retryable' only")
-    if not asked.count and (asked.payload is not None or asked.traceback is not None):
-        raise invalid(_ACTION, "count=False goes without a payload, and without a traceback")
+    _check_options(asked, code)
+    if asked.branch:
+        code = BRANCH_CODE
     payload = encoded_payload(ctx, asked.payload, _ACTION)
     command = checked_text(asked.command_id, "command_id", _ACTION)
     lease = checked_text(asked.lease, "lease", _ACTION)
@@ -214,7 +209,7 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
         command_id=wire_text(command or ""),
         lease=wire_text(lease or ""),
         retry_ms=None if asked.retry_in is None else _delay_ms(asked.retry_in),
-        jitter=f"{random.random():.6f}" if again else "",  # noqa: S311 - jitter
+        jitter=f"{random.random():.6f}" if code == _RETRYABLE else "",  # noqa: S311 - jitter
         force=asked.force,
         uncounted=not asked.count,
         payload=payload,
@@ -223,6 +218,25 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
     )
     size = len(payload or b"") + len(note) + len(traceback or b"")
     return Item(workflow_id, step, size, report)
+
+
+def _check_options(asked: Completion, code: str) -> None:
+    """Raises CommandRejected for options that the status does not take."""
+    retryable = code == _RETRYABLE
+    skipped = code == ASKED_CODE[CompletionStatus.SKIPPED]
+    if asked.retry_in is not None and not retryable:
+        raise invalid(_ACTION, "retry_in goes with status 'retryable' only")
+    flags = (asked.force, asked.count, asked.branch)
+    if not all(isinstance(flag, bool) for flag in flags):
+        raise invalid(_ACTION, "force, count and branch must be True or False")
+    if not asked.count and not retryable:
+        raise invalid(_ACTION, "count=False goes with status 'retryable' only")
+    if not asked.count and (asked.payload is not None or asked.traceback is not None):
+        raise invalid(_ACTION, "count=False goes without a payload, and without a traceback")
+    if asked.branch and not skipped:
+        raise invalid(_ACTION, "branch goes with status 'skipped' only")
+    if skipped and asked.payload is not None:
+        raise invalid(_ACTION, "a step that is skipped has no payload")
 
 
 def _delay_ms(retry_in: float | timedelta) -> int:
@@ -262,6 +276,8 @@ def _note(asked: Completion, command: str | None) -> bytes:
         note["force"] = True
     if not asked.count:
         note["count"] = False
+    if asked.branch:
+        note["branch"] = True
     try:
         return orjson.dumps(note)
     except TypeError:

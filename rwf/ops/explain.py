@@ -9,7 +9,7 @@ from typing import Any, Final
 from rwf.model.limits import LISTED, REPLY_ITEMS
 from rwf.model.operator_status import step_status, workflow_status
 from rwf.model.references import Ref
-from rwf.model.result_refs import ResultMissing, fill, references
+from rwf.model.result_refs import ResultMissing, fill, outcomes_in, references
 from rwf.model.states import (
     FAILED_STEPS,
     OPEN_STEPS,
@@ -44,6 +44,7 @@ from rwf.ops.queues import queue_of
 from rwf.ops.reads import Loaded, edges, edges_of_all, latest_rejection, load, records, rows
 from rwf.ops.recover import latest_recovery
 from rwf.ops.signals import swallowed_by
+from rwf.ops.skips import skip_origins
 from rwf.protocol.codecs import value_of
 from rwf.protocol.functions.reads import Ancestry
 from rwf.protocol.headers import Header
@@ -52,6 +53,7 @@ from rwf.protocol.records import Record, Row
 from rwf.protocol.requests import Op, Read, ask
 
 _PLACES_PER_CALL: Final = 250
+_WITHOUT_RESULT: Final = frozenset({StepCause.OPERATOR_SKIPPED, StepCause.SKIPPED})
 # Steps that may be root causes of a workflow whether they hold others or not.
 _CAUSING: Final = OPEN_STEPS | FAILED_STEPS
 
@@ -68,8 +70,9 @@ def explain_step(ctx: OpContext, workflow_id: str, name: str) -> Op[StepExplanat
         _queue(ctx, workflow_id, record),
         _waiting(ctx, loaded, name),
         _missing(ctx, workflow_id, record),
+        skip_origins(ctx, workflow_id, record),
     ]
-    holds, above, queue, waiting, missing = yield from all_of(parts)
+    holds, above, queue, waiting, missing, skipped_by = yield from all_of(parts)
     parents, parent_records = above
     holds.pauses = yield from _pauses(ctx, workflow_id, [name, *holds.retryable()], holds)
     causes, cause_count = root_causes_of_step(holds, name)
@@ -101,7 +104,7 @@ def explain_step(ctx: OpContext, workflow_id: str, name: str) -> Op[StepExplanat
             deserted=queue is not None and queue.asked_at is not None and not queue.served,
         ),
         state=record.state,
-        diagnosis=step_diagnosis(record, why, causes),
+        diagnosis=step_diagnosis(record, why, causes, skipped_by),
         blockers=tuple(why),
         dependencies=dependencies,
         dependency_count=record.parent_count,
@@ -109,6 +112,7 @@ def explain_step(ctx: OpContext, workflow_id: str, name: str) -> Op[StepExplanat
         root_cause_count=cause_count,
         executable_actions=actions(header, record, held_down=held_down),
         latest_rejection=rejection,
+        skipped_by=skipped_by,
     )
 
 
@@ -136,17 +140,18 @@ def _missing(ctx: OpContext, workflow_id: str, record: Record) -> Op[Ref | None]
     loaded = yield from load(ctx, workflow_id, names=[name], payloads=True)
     value = value_of(loaded.inputs[0])
     names = list(dict.fromkeys(ref.step for ref in references(value)))
+    outcomes = {ref.step: None for ref in outcomes_in(value)} if "o" in record.payloads else None
     results: dict[str, Any] = {}
     null: set[str] = set()
     for step in names:
         (parent,) = (yield from load(ctx, workflow_id, names=[step])).records
-        if parent.state is not StepState.COMPLETED or parent.cause is StepCause.OPERATOR_SKIPPED:
+        if parent.state is not StepState.COMPLETED or parent.cause in _WITHOUT_RESULT:
             null.add(step)
             continue
         for one in (yield from rows(ctx, workflow_id, [step], payloads=True, latest=True)):
             results[step] = value_of(one.payload)
     try:
-        fill(value, results, frozenset(null))
+        fill(value, results, frozenset(null), outcomes)
     except ResultMissing as error:
         return error.ref
     return None
@@ -172,7 +177,11 @@ def _pauses(
 
 def _above(ctx: OpContext, workflow_id: str, header: Header, record: Record) -> Op[Holds]:
     """The steps that hold a step, all the way up."""
-    holds = Holds({record.name: record}, requested=header.cancel is not None)
+    holds = Holds(
+        {record.name: record},
+        requested=header.cancel is not None,
+        scheduled=header.starts is not None,
+    )
     if not is_held(record):
         return holds
     # Steps, and chunks of their parents ("name#n"), to be walked, and those that have been.
@@ -276,6 +285,7 @@ def _whole(
     holds = Holds(
         {record.name: record for record in all_records if record.state in _CAUSING},
         requested=header.cancel is not None,
+        scheduled=header.starts is not None,
     )
     held = [record for record in all_records if is_held(record)]
     parents = yield from edges_of_all(ctx, workflow_id, held)

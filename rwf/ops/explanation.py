@@ -18,14 +18,21 @@ from rwf.model.states import (
     COMPLETABLE,
     FAILED_STEPS,
     OPEN_STEPS,
-    SEMANTICS_VERSION,
+    SEMANTICS_VERSIONS,
     TERMINAL_STEPS,
     PauseReason,
     StepCause,
     StepState,
     WorkflowState,
 )
-from rwf.model.views import AwaitView, Blocker, QueueView, RootCause, WorkflowView
+from rwf.model.views import (
+    AwaitView,
+    Blocker,
+    QueueView,
+    RootCause,
+    SkipOrigin,
+    WorkflowView,
+)
 from rwf.protocol.headers import Header
 from rwf.protocol.pauses import Pause
 from rwf.protocol.records import Record
@@ -43,6 +50,7 @@ _LEGAL: Final[Mapping[str, tuple[str, ...]]] = {
     "retry_scheduled": ("wait", "complete_step", "recover_step"),
     "waiting_on_signal": ("deliver_signal", "recover_step"),
     "release_in_progress": ("reconcile",),
+    "scheduled": ("wait", "request_cancel"),
     "step_failed": ("inspect_step_result", "recover_step"),
     "expired_wait": ("recover_step",),
     "cancelled": ("recover_step",),
@@ -81,10 +89,10 @@ def actions(header: Header, record: Record, *, held_down: bool) -> tuple[str, ..
     The options that it takes are part of the name: ``skip_with_force``. ``held_down``: a parent
     would cancel the step again, so that a retry is refused.
     """
-    if header.semantics_version != SEMANTICS_VERSION:
+    if header.semantics_version not in SEMANTICS_VERSIONS or header.starts is not None:
         return ()
     force = ("force",) if record.state is StepState.EXECUTING else ()
-    reopen = ("reopen",) if header.cancel is not None else ()
+    reopen = ("reopen",) if header.cancel is not None and not record.always else ()
     found = [_with("complete", force)] if record.state in COMPLETABLE else []
     if record.state is not StepState.COMPLETED:
         found += [] if held_down else [_with("retry", force + reopen)]
@@ -125,12 +133,14 @@ class Awaited:
 @dataclass(slots=True)
 class Holds:
     """Which steps hold which. ``children`` maps a step to those it holds directly; ``requested``:
-    a cancel request stands, which a recovery would have to close."""
+    a cancel request stands, which a recovery would have to close; ``scheduled``: the workflow has
+    not started."""
 
     records: dict[str, Record] = field(default_factory=dict)
     parents: dict[str, list[str]] = field(default_factory=dict)
     children: dict[str, list[str]] = field(default_factory=dict)
     requested: bool = False
+    scheduled: bool = False
     pauses: Mapping[str, Pause] = field(default_factory=dict)
     """The pauses of root causes that wait for a retry."""
 
@@ -175,7 +185,9 @@ class Holds:
         pause = self.pauses.get(name)
         if pause is not None and pause.holds(record):
             return pause.reason
-        return "release_in_progress" if is_held(record) else _CODE_OF_STATE[record.state]
+        if is_held(record):
+            return "scheduled" if self.scheduled else "release_in_progress"
+        return _CODE_OF_STATE[record.state]
 
     def legal_next_steps(self, code: str) -> tuple[str, ...]:
         """Commands that may resolve a root cause."""
@@ -289,7 +301,7 @@ def blockers(
     retryable step.
     """
     found: list[Blocker] = []
-    if header.cancel is not None and record.state in OPEN_STEPS:
+    if header.cancel is not None and record.state in OPEN_STEPS and not record.always:
         found.append(_cancel_requested(header))
     match record.state:
         case StepState.PENDING:
@@ -355,6 +367,11 @@ def _waiting(
     found = []
     if record.lacks_result:
         found.append(_for_result(header, record, missing))
+    elif not (open_ or retryable) and header.starts is not None:
+        at = header.at(header.starts)
+        found.append(
+            _blocker(header, record, "scheduled", f"the workflow starts at {at}", starts_at=at)
+        )
     elif not (open_ or retryable) or ended or record.recovering:
         found.append(
             _blocker(
@@ -472,8 +489,15 @@ def _blocker(header: Header, record: Record, code: str, summary: str, **details:
     )
 
 
-def step_diagnosis(record: Record, blockers: Sequence[Blocker], causes: Sequence[RootCause]) -> str:
+def step_diagnosis(
+    record: Record,
+    blockers: Sequence[Blocker],
+    causes: Sequence[RootCause],
+    skipped_by: Sequence[SkipOrigin] = (),
+) -> str:
     """A sentence that says why a step is in its state."""
+    if record.cause is StepCause.SKIPPED:
+        return f"{record.name} was skipped: {_why_skipped(record, skipped_by)}"
     if record.state is StepState.COMPLETED:
         return f"{record.name} has completed"
     if not blockers:
@@ -485,9 +509,19 @@ def step_diagnosis(record: Record, blockers: Sequence[Blocker], causes: Sequence
     return text
 
 
+def _why_skipped(record: Record, origins: Sequence[SkipOrigin]) -> str:
+    if not origins:
+        return "no step has failed whose failure it waits for"
+    first = origins[0]
+    reason = first.summary or "no reason was given"
+    return reason if first.step == record.name else f"{first.step} skipped its branch: {reason}"
+
+
 def workflow_diagnosis(view: WorkflowView, causes: Iterable[RootCause]) -> str:
     """A sentence that says where a workflow stands, and its first root cause."""
     done = f"{view.completed_step_count} of {view.step_count} steps completed"
+    if view.skipped_step_count:
+        done += f", {view.skipped_step_count} of them skipped"
     if view.terminal_cause is not None:
         return f"ended {view.state} ({view.terminal_cause}): {done}"
     first = next(iter(causes), None)

@@ -32,6 +32,8 @@ class Judged:
         self._max_input = max_input
         self.whole: dict[Key, ClaimedStep] = {}
         self.missing: list[ClaimedStep] = []
+        self.unmet: list[tuple[ClaimedStep, str]] = []
+        """Claims whose conditions do not hold, and why."""
         self.paused: defaultdict[PauseReason, list[ClaimedStep]] = defaultdict(list)
 
     def lacks(self, handed: Handed) -> list[str]:
@@ -42,6 +44,9 @@ class Judged:
                 return []
             if items := handed.items():
                 return items
+            if (why := handed.unmet()) is not None:
+                self.unmet.append((handed.bare(), why))
+                return []
             self.whole[handed.key] = handed.claim()
         except ResultMissing:
             self.missing.append(handed.bare())
@@ -139,7 +144,7 @@ def _read(
     for (handed, items), found in zip(asked, (yield from ask_together(reads)), strict=True):
         for item, (one, other) in zip(items, found, strict=False):
             handed.put(item, one, other)
-            if item[0] == "r":
+            if item[0] in "ro":
                 results.keep(handed, item, one, other)
             moved = True
     return moved

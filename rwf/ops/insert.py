@@ -6,7 +6,7 @@ import operator
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
@@ -16,7 +16,7 @@ from rwf.model.builder import Workflow
 from rwf.model.graph import Graph
 from rwf.model.limits import EDGES_PER_CALL, ITEMS_PER_CALL
 from rwf.model.names import shown
-from rwf.model.states import TERMINAL_WORKFLOWS, Reason, WorkflowState
+from rwf.model.states import BRANCHING_VERSION, TERMINAL_WORKFLOWS, Reason, WorkflowState
 from rwf.model.views import WorkflowView
 from rwf.ops.advance import advance_all
 from rwf.ops.base import (
@@ -30,7 +30,7 @@ from rwf.ops.base import (
     side_by_side,
 )
 from rwf.ops.reads import shown_workflow
-from rwf.protocol.codecs import time_of_stamp
+from rwf.protocol.codecs import EPOCH, time_of_stamp
 from rwf.protocol.functions.callbacks import DueCallbacks
 from rwf.protocol.functions.commands import RecordedEvidence, RecordEvidence
 from rwf.protocol.functions.inserts import (
@@ -58,6 +58,9 @@ _GRAPHS_TOGETHER: Final = 16
 _RESTARTS: Final = 3
 _TIDIED: Final = 10
 
+_LONGEST_START: Final = timedelta(days=36_500)
+_LATEST_START: Final = datetime(2200, 1, 1, tzinfo=UTC)
+
 # When a key goes over from the workflow that has it to a new one.
 _REPLACES: Final = ("ended_badly",)
 
@@ -72,9 +75,11 @@ class Terms:
     kept_ms: int | None
     replace: bool
     actor: str | None
+    starts: str
+    """As ``Insert`` takes it."""
 
     @classmethod
-    def checked(cls, retention: Any, replace: Any, actor: Any) -> Terms:
+    def checked(cls, retention: Any, replace: Any, actor: Any, start_at: Any) -> Terms:
         """Raises CommandRejected, ``invalid_argument``."""
         if replace is not None and replace not in _REPLACES:
             raise invalid("insert", f"replace must be {' or '.join(_REPLACES)}, or None")
@@ -82,6 +87,7 @@ class Terms:
             kept_ms=milliseconds(retention, "insert"),
             replace=replace is not None,
             actor=checked_text(actor, "actor", "insert"),
+            starts=_start(start_at),
         )
 
     def evidence(self) -> bytes | None:
@@ -101,8 +107,10 @@ def insert(
     retention: timedelta | None,
     replace: str | None = None,
     actor: str | None = None,
+    start_at: datetime | timedelta | None = None,
 ) -> Op[WorkflowView]:
-    terms, one = Terms.checked(retention, replace, actor), _checked(ctx, workflow, key)
+    terms = Terms.checked(retention, replace, actor, start_at)
+    one = _checked(ctx, workflow, key)
     if not ctx.keys.partitions:
         yield CONNECT
     yield from _look_around(ctx)
@@ -116,8 +124,10 @@ def insert_many(
     retention: timedelta | None,
     replace: str | None = None,
     actor: str | None = None,
+    start_at: datetime | timedelta | None = None,
 ) -> Op[list[WorkflowView]]:
-    listed, terms = _listed(workflows, "workflows"), Terms.checked(retention, replace, actor)
+    listed = _listed(workflows, "workflows")
+    terms = Terms.checked(retention, replace, actor, start_at)
     own_keys = [None] * len(listed) if keys is None else _listed(keys, "keys")
     if len(own_keys) != len(listed):
         raise invalid("insert", "there must be as many keys as workflows")
@@ -250,6 +260,19 @@ def _look_around(ctx: OpContext) -> Op[None]:
         yield from ask_partitions(
             ctx, dict.fromkeys(range(ctx.keys.partitions), DueCallbacks(0, 1))
         )
+
+
+def _start(value: Any) -> str:
+    """When a workflow is to start, as it is sent; raises CommandRejected, ``invalid_argument``."""
+    if value is None:
+        return ""
+    now = isinstance(value, timedelta)
+    if not now and (not isinstance(value, datetime) or value.utcoffset() is None):
+        raise invalid("insert", "start_at must be a datetime with a timezone, or a timedelta")
+    after = value if now else value - EPOCH
+    if after > (_LONGEST_START if now else _LATEST_START - EPOCH):
+        raise invalid("insert", "start_at must lie within a hundred years")
+    return f"{'+' if now else '='}{after // timedelta(milliseconds=1)}"
 
 
 def milliseconds(retention: Any, action: str) -> int | None:
@@ -430,13 +453,16 @@ def _put(
 
 def _inserted(one: Checked, own: Pairs, payload: Pairs, terms: Terms) -> InsertedGraph:
     """The argument of a call for one graph, whose fields these are."""
+    version = BRANCHING_VERSION if terms.starts else one.graph.semantics_version
     return InsertedGraph(
         staged=False,
         own_count=len(one.fields.own),
         payload_count=len(one.fields.payload),
         own=2 * len(own),
         payload=2 * len(payload),
-        static=header_of(one.graph, terms.kept_ms),
+        starts=terms.starts,
+        deadline_ms=one.graph.deadline,
+        static=header_of(one.graph, terms.kept_ms, version),
     )
 
 

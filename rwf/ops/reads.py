@@ -76,6 +76,7 @@ class Loaded:
     records: list[Record]
     inputs: Sequence[bytes | None]
     contexts: Sequence[bytes | None]
+    conditions: Sequence[bytes | None]
     now: int
     """The server's time in milliseconds."""
     waits: dict[str, Wait]
@@ -85,17 +86,23 @@ class Loaded:
         return self.header.view(self.workflow_id, self.context)
 
     def views(self) -> Iterator[StepView]:
-        payloads = zip(self.records, self.inputs, self.contexts, strict=True)
-        return (self._view(record, input_, context) for record, input_, context in payloads)
+        payloads = zip(self.records, self.inputs, self.contexts, self.conditions, strict=True)
+        return (self._view(*payload) for payload in payloads)
 
     def bare_view(self, record: Record) -> StepView:
-        """The view of a step that has neither input nor context."""
-        return self._view(record, None, None)
+        """The view of a step that has neither input nor context nor condition."""
+        return self._view(record, None, None, None)
 
-    def _view(self, record: Record, input_: bytes | None, context: bytes | None) -> StepView:
+    def _view(
+        self,
+        record: Record,
+        input_: bytes | None,
+        context: bytes | None,
+        condition: bytes | None,
+    ) -> StepView:
         wait = self.waits.get(record.name)
         awaiting = None if wait is None else wait.view(self.workflow_id, record.name)
-        return record.view(self.header, input_, context, awaiting)
+        return record.view(self.header, input_, context, awaiting, condition)
 
 
 def load(
@@ -129,6 +136,7 @@ def _loaded(workflow_id: str, found: StoredSteps | None) -> Loaded:
         parsed,
         found.inputs,
         found.contexts,
+        found.conditions,
         found.micros // 1000,
         {wait.step: Wait.parse(wait.record) for wait in found.waits if wait.record},
     )

@@ -12,7 +12,7 @@ from rwf.model.limits import LISTED
 from rwf.model.recovery import Planned, cancelling_parent, plan
 from rwf.model.states import (
     LEGAL_NEXT_STEPS,
-    SEMANTICS_VERSION,
+    SEMANTICS_VERSIONS,
     TERMINAL_STEPS,
     Reason,
     RecoveryAction,
@@ -177,7 +177,7 @@ def _planned(
     except NotFound:
         message = f"there is no workflow {asked.workflow_id}"
         raise _refusal(Reason.WORKFLOW_NOT_FOUND, message) from None
-    if (version := loaded.header.semantics_version) != SEMANTICS_VERSION:
+    if (version := loaded.header.semantics_version) not in SEMANTICS_VERSIONS:
         message = f"the workflow follows semantics version {version}"
         raise _refusal(Reason.UNSUPPORTED_SEMANTICS, message)
     steps = []
@@ -191,12 +191,16 @@ def _planned(
                 parents=parents,
                 singled_out=record.singled_out,
                 lacks_result=record.lacks_result,
+                branch=record.branch_skipped,
+                always=record.always,
             )
         )
     by_name = {step.name: step for step in steps}
     if name not in by_name:
         raise _refusal(Reason.STEP_NOT_FOUND, "the workflow has no such step")
     cancel = loaded.header.cancel is not None
+    if loaded.header.starts is not None:
+        raise _refusal(Reason.ILLEGAL_TRANSITION, "the workflow has not started yet")
     _judge(by_name[name], by_name, asked, action, reach, cancel)
     changes = plan(steps, asked.step, action, reach, cancel=cancel, reopen=asked.reopen)
     return RecoveryResult(
@@ -221,7 +225,8 @@ def _judge(
     cancel: bool,
 ) -> None:
     """Refuses what ``recover.lua`` refuses; without evidence, as nothing is written."""
-    if cancel and action is not RecoveryAction.CANCEL and not asked.reopen:
+    asked_to_end = cancel and not target.always
+    if asked_to_end and action is not RecoveryAction.CANCEL and not asked.reopen:
         raise _refusal(Reason.CANCEL_REQUESTED, "a cancel request stands")
     if target.state is StepState.EXECUTING and not asked.force:
         raise _refusal(Reason.ILLEGAL_TRANSITION, "the step is executing", "recover_with_force")

@@ -9,6 +9,7 @@ import orjson
 
 from rwf.errors import WorkflowInvalid
 from rwf.model.names import checked_name
+from rwf.model.states import OnTimeout
 from rwf.model.views import AwaitView, SignalView
 from rwf.ops.base import (
     OpContext,
@@ -38,7 +39,7 @@ from rwf.protocol.functions.commands import RecordEvidence
 from rwf.protocol.functions.topics import RecordSignal, SignalOfDedupeKey
 from rwf.protocol.functions.waits import Await
 from rwf.protocol.requests import CONNECT, Op, ask
-from rwf.protocol.waits import Signal, Wait
+from rwf.protocol.waits import GOES_ON, Signal, Wait
 
 _AWAIT: Final = "await_step"
 _DELIVER: Final = "deliver_signal"
@@ -57,6 +58,7 @@ def await_step(
     deadline: datetime | timedelta | None,
     lease: str | None,
     actor: str | None = None,
+    on_timeout: OnTimeout | str = OnTimeout.EXPIRE,
 ) -> Op[AwaitView]:
     """Puts a step into a wait; raises CommandRejected when that is refused."""
     workflow_id = checked_id(workflow_id, _AWAIT)
@@ -65,6 +67,10 @@ def await_step(
     lease = checked_text(lease, "lease", _AWAIT)
     actor = checked_text(actor, "actor", _AWAIT)
     asked = _deadline(deadline)
+    if not isinstance(on_timeout, str) or on_timeout not in set(OnTimeout):
+        raise invalid(_AWAIT, f"on_timeout must be one of {', '.join(OnTimeout)}")
+    if asked and on_timeout == OnTimeout.CONTINUE:
+        asked += GOES_ON
     if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_AWAIT, workflow_id)
     command = Await(

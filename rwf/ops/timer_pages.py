@@ -16,7 +16,7 @@ from rwf.protocol.requests import Op, ask
 
 _TIMERS_PER_CALL: Final = 100
 _OF_STEP: Final = frozenset("rl")
-_OF_WORKFLOW: Final = frozenset("wux")
+_OF_WORKFLOW: Final = frozenset("wuxbd")
 _OF_TOPIC: Final = frozenset("s")
 
 

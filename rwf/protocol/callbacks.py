@@ -72,7 +72,10 @@ class StoredCallback(CallbackRecord):
 @reading
 def _data(event: CallbackEvent, fields: str) -> dict[str, Any]:
     if event is CallbackEvent.WORKFLOW_TERMINAL:
-        state, cause = fields.split(",")
-        return {"state": state, "terminal_cause": cause}
+        state, cause, *skipped = fields.split(",")
+        told: dict[str, Any] = {"state": state, "terminal_cause": cause}
+        if skipped:
+            told["skipped_step_count"] = int(skipped[0])
+        return told
     data: dict[str, Any] = orjson.loads(f"{{{fields}}}")
     return data

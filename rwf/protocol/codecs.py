@@ -10,13 +10,14 @@ from typing import Any, Final, ParamSpec, TypeVar
 import orjson
 
 from rwf.errors import RecordUnreadable
-from rwf.model.states import STEP_CODE, StepState
+from rwf.model.states import CAUSE_CODE, STEP_CODE, StepState
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 STATES: Final = tuple(StepState)
 STATE_OF: Final = {code: state for state, code in STEP_CODE.items()}
+CAUSE_OF: Final = {code: cause for cause, code in CAUSE_CODE.items()}
 
 UNREADABLE: Final = "corrupt record: not written by rwf"
 """The message for a corrupt record, the same from server functions and client."""

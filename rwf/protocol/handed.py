@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from rwf.errors import RecordUnreadable
+from rwf.model.conditions import described, holds, references_in
 from rwf.model.payload import decode
-from rwf.model.result_refs import fill, references
+from rwf.model.result_refs import fill, outcomes_in, references
+from rwf.model.states import BRANCH_MARK, SKIP_MARK, StepCause
 from rwf.model.views import ClaimedStep, WakingSignal
-from rwf.protocol.codecs import UNREADABLE, reading, time_of, value_of
+from rwf.protocol.codecs import CAUSE_OF, STATE_OF, UNREADABLE, reading, time_of, value_of
 from rwf.protocol.functions.claims import StartedStep
 from rwf.protocol.records import lease_of, max_attempts_of, queue_of, timeout_of
 from rwf.protocol.stored import ClaimRecord, StepRecord
@@ -18,7 +22,10 @@ from rwf.protocol.waits import Wait
 _VALUE, _NULL = b"v", b"n"
 _OWN = "p"
 _RESULTS = "r"
+_OUTCOMES = "o"
+_CONDITION = "c"
 _UNTOLD = "!"
+_SKIPPED = frozenset({SKIP_MARK, BRANCH_MARK})
 
 Key = tuple[str, str]
 
@@ -57,9 +64,10 @@ class Handed:
     """A claim as the server returned it, with what was read for it since.
 
     ``left`` are the letters of what is still to be read: "p" input and context, "w" the workflow's
-    context, "s" the signal's payload, "r" results; or "!" for what cannot be read. ``results`` has
-    the payloads of the steps that the input refers to, None for what is null; a result that is
-    missing is not in it.
+    context, "s" the signal's payload, "c" the condition, "r" results, "o" outcomes; or "!" for what
+    cannot be read. ``results`` has the payloads of the steps that the input or the condition refers
+    to, None for what is null; a result that is missing is not in it. ``outcomes`` are those that
+    the input refers to.
     """
 
     workflow_id: str
@@ -74,9 +82,11 @@ class Handed:
     payload: bytes | None = None
     results: dict[str, bytes | None] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
+    condition: bytes | None = None
+    outcomes: dict[str, Any] = field(default_factory=dict)
     size: int = 0
     """How many bytes the input has, with each result that it refers to, as far as is known."""
-    _names: list[str] | None = None
+    _names: tuple[list[str], list[str]] | None = None
 
     @classmethod
     @reading
@@ -98,6 +108,9 @@ class Handed:
         handed.size = len(started.input or b"")
         for result in started.results or ():
             handed.take(result.step.decode(), result.kind, result.payload)
+        handed.condition = started.condition
+        for outcome in started.outcomes or ():
+            handed.take_outcome(outcome.step.decode(), outcome.ended, outcome.payload)
         return handed
 
     def take(self, name: str, kind: bytes, payload: bytes | None) -> None:
@@ -111,17 +124,28 @@ class Handed:
         else:
             self.missing.add(name)
 
+    def take_outcome(self, name: str, ended: bytes, payload: bytes | None) -> None:
+        """Takes in how a step has ended."""
+        self.outcomes[name] = outcome_of(ended, payload)
+        self.size += len(payload or b"")
+
     def put(self, item: str, one: bytes | None, other: bytes | None) -> None:
         """Takes in an item that was read (``inputs.lua``)."""
         if item[0] == _RESULTS:
             assert one is not None
             self.take(item[1:], one, other)
             return
+        if item[0] == _OUTCOMES:
+            assert one is not None
+            self.take_outcome(item[1:], one, other)
+            return
         if item == _OWN:
             self.input, self.context = one, other
             self.size += len(one or b"")
         elif item == "w":
             self.workflow_context = one
+        elif item == _CONDITION:
+            self.condition = one
         else:
             self.payload = one
         self.left = self.left.replace(item, "")
@@ -133,21 +157,48 @@ class Handed:
 
     @reading
     def items(self) -> list[str]:
-        """The items to read next: first those of the step itself, then the results that its input
-        refers to. Raises RecordUnreadable."""
+        """The items to read next: first those of the step itself, then the results and outcomes
+        that it refers to. Raises RecordUnreadable."""
         if self.left == _UNTOLD:
             raise RecordUnreadable(UNREADABLE)
-        own = [item for item in self.left if item != _RESULTS]
+        own = [item for item in self.left if item not in (_RESULTS, _OUTCOMES)]
         if own or not self.left:
             return own
         if self._names is None:
-            found = (ref.step for ref in references(value_of(self.input)))
-            self._names = list(dict.fromkeys(found))
-        return [
+            self._names = self._referred()
+        results, outcomes = self._names
+        found = [
             f"{_RESULTS}{name}"
-            for name in self._names
+            for name in results
             if name not in self.results and name not in self.missing
         ]
+        return found + [f"{_OUTCOMES}{name}" for name in outcomes if name not in self.outcomes]
+
+    def _referred(self) -> tuple[list[str], list[str]]:
+        """The steps whose results, and those whose outcomes, it refers to, each once."""
+        value = value_of(self.input)
+        refs = [*references(value), *references_in(value_of(self.condition) or ["and"])]
+        outcomes = outcomes_in(value) if _OUTCOMES in self.left else ()
+        return (
+            list(dict.fromkeys(ref.step for ref in refs)),
+            list(dict.fromkeys(ref.step for ref in outcomes)),
+        )
+
+    @reading
+    def unmet(self) -> str | None:
+        """Why the step's condition does not hold; None when it does, or there is none. Raises
+        ResultMissing, or RecordUnreadable."""
+        if self.condition is None:
+            return None
+        form = decode(self.condition)
+        return None if holds(form, *self._results()) else f"not so: {described(form)}"
+
+    def _results(self) -> tuple[dict[str, Any], frozenset[str]]:
+        """The decoded results, and the steps whose results are null."""
+        results = {
+            name: decode(payload) for name, payload in self.results.items() if payload is not None
+        }
+        return results, frozenset(name for name, kept in self.results.items() if kept is None)
 
     def bare(self) -> ClaimedStep:
         """The claim without all that it was given, to be given back."""
@@ -157,14 +208,8 @@ class Handed:
     def claim(self) -> ClaimedStep:
         """The claim as its holder sees it. Raises ResultMissing, or RecordUnreadable."""
         value = value_of(self.input)
-        if self.results or self.missing:
-            results = {
-                name: decode(payload)
-                for name, payload in self.results.items()
-                if payload is not None
-            }
-            null = frozenset(name for name, payload in self.results.items() if payload is None)
-            value = fill(value, results, null)
+        if self.results or self.missing or self.outcomes:
+            value = fill(value, *self._results(), self.outcomes or None)
         return self._claimed(
             value, value_of(self.context), value_of(self.workflow_context), self._signal()
         )
@@ -187,16 +232,32 @@ class Handed:
             context=context,
             workflow_context=workflow_context,
             signal=signal,
+            timed_out=self.wait is not None and not Wait.parse(self.wait).signal_id,
         )
 
     def _signal(self) -> WakingSignal | None:
         if self.wait is None:
             return None
         woken = Wait.parse(self.wait)
-        assert woken.signal_id is not None
+        if not woken.signal_id:
+            return None
         return WakingSignal(
             id=woken.signal_id,
             signal=woken.signal,
             correlation_key=woken.key,
             payload=value_of(self.payload or None),
         )
+
+
+@reading
+def outcome_of(ended: bytes, payload: bytes | None) -> dict[str, Any]:
+    """How a step has ended, as ``outcome()`` tells it (``dispatch.lua``)."""
+    head, _, note = ended.partition(b"|")
+    state, cause, mark = head.decode().split(",")
+    ended_by = CAUSE_OF[cause] if cause else None
+    return {
+        "state": STATE_OF[state].value,
+        "cause": StepCause.SKIPPED if mark in _SKIPPED else ended_by,
+        "summary": orjson.loads(note).get("summary") if note else None,
+        "payload": value_of(payload),
+    }

@@ -11,10 +11,15 @@ from rwf.model.states import FAILED_STEPS, StepState, workflow_cause, workflow_s
 from rwf.model.views import WorkflowView
 from rwf.protocol.codecs import optional_int, time_of, value_of
 from rwf.protocol.functions.workflows import HeaderReply
-from rwf.protocol.stored import AcknowledgementRecord, CountsRecord, HeaderRecord
+from rwf.protocol.stored import (
+    AcknowledgementRecord,
+    BranchingRecord,
+    CountsRecord,
+    HeaderRecord,
+)
 
 STATIC: Final = ":s"
-HEADER_FIELDS: Final = (STATIC, ":c", ":ack")
+HEADER_FIELDS: Final = (STATIC, ":c", ":ack", ":b")
 """The fields of a workflow's hash that :meth:`Header.stored` takes."""
 CONTEXT: Final = ":"
 """The field of its payload hash that holds its context, if it has one."""
@@ -28,6 +33,7 @@ class Header:
     fixed: HeaderRecord
     moving: CountsRecord
     acknowledged: AcknowledgementRecord | None
+    branching: BranchingRecord | None
 
     @classmethod
     def of(cls, reply: HeaderReply) -> Header:
@@ -36,17 +42,24 @@ class Header:
 
     @classmethod
     def parse(cls, static: bytes, counts: bytes) -> Header:
-        """``counts`` is the moving part as stored, or as told with an acknowledgement behind it."""
-        moving, _, acknowledged = counts.partition(b"|")
+        """``counts`` is the moving part as stored, or as told with more behind it
+        (``header.lua``)."""
+        told, _, acknowledged = counts.partition(b"|")
+        moving, _, branching = told.partition(b"#")
         return cls(
             HeaderRecord.parse(static),
             CountsRecord.parse(moving),
             AcknowledgementRecord.parse(acknowledged) if acknowledged else None,
+            BranchingRecord.parse(branching) if branching else None,
         )
 
     @classmethod
     def stored(
-        cls, static: bytes | None, counts: bytes | None, acknowledged: bytes | None
+        cls,
+        static: bytes | None,
+        counts: bytes | None,
+        acknowledged: bytes | None,
+        branching: bytes | None,
     ) -> Header | None:
         """A header by its stored ``HEADER_FIELDS``; None where there is no workflow. Raises
         RecordUnreadable."""
@@ -56,14 +69,43 @@ class Header:
             HeaderRecord.parse(static),
             CountsRecord.parse(counts or b""),
             AcknowledgementRecord.parse(acknowledged) if acknowledged else None,
+            BranchingRecord.parse(branching) if branching else None,
         )
 
     @staticmethod
     def callbacks_of(text: bytes) -> list[int]:
         """How many callbacks a header's moving part counts, and how many open and dead ones."""
+        text = text.partition(b"#")[0]
         if CountsRecord.is_short(text):
             return [0, 0, 0]
         return [int(number) for number in CountsRecord.callbacks_of(text)]
+
+    @staticmethod
+    def skipped_of(text: bytes) -> int:
+        """How many skipped steps a header's moving part, as told, counts."""
+        branching = text.partition(b"#")[2].partition(b"|")[0]
+        return BranchingRecord.parse(branching).skipped if branching else 0
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were skipped."""
+        return 0 if self.branching is None else self.branching.skipped
+
+    @property
+    def starts(self) -> int | None:
+        """When the workflow is to start; None once it has."""
+        return None if self.branching is None else self.branching.starts
+
+    @property
+    def deadline(self) -> int | None:
+        """When it is to have ended; None without one, and once it has been asked to end by it."""
+        return None if self.branching is None else self.branching.deadline
+
+    @property
+    def overdue(self) -> bool:
+        """Whether its deadline has made the cancel request."""
+        made = None if self.branching is None else self.branching.overdue
+        return made is not None and made == self.cancel
 
     @property
     def semantics_version(self) -> int:
@@ -172,7 +214,10 @@ class Header:
             completed_step_count=self.counts[StepState.COMPLETED],
             cancelled_step_count=self.counts[StepState.CANCELLED],
             failed_step_count=sum(self.counts[state] for state in FAILED_STEPS),
-            terminal_cause=workflow_cause(self.counts, cancel=cancel, unfinished=unfinished),
+            skipped_step_count=self.skipped,
+            terminal_cause=workflow_cause(
+                self.counts, cancel=cancel, unfinished=unfinished, overdue=self.overdue
+            ),
             cancel_requested_at=self.at(self.cancel),
             cancel_reason=self.cancel_reason,
             inserted_at=time_of(self.inserted),
@@ -183,4 +228,6 @@ class Header:
             acknowledged_at=self.at(acknowledged.since) if acknowledged else None,
             acknowledged_by=acknowledged.actor if acknowledged else None,
             acknowledged_reason=acknowledged.reason if acknowledged else None,
+            starts_at=self.at(self.starts),
+            deadline_at=self.at(self.deadline),
         )

@@ -15,10 +15,10 @@ from rwf.protocol.lua_arguments import check_signature
 
 # In the order in which they are loaded: each uses only those before it.
 LIBS: Final = (
-    "integer", "states", "codec", "keyslots", "header", "record", "transaction",
+    "integer", "states", "codec", "keyslots", "header", "record", "branching", "transaction",
     "backoff", "queue", "results", "evidence", "outbox", "waits", "transitions",
-    "propagate", "expiry", "claims", "pauses", "sweep", "recovery", "dispatch", "flush",
-    "leases", "staging", "topic", "repair", "arguments",
+    "versions", "propagate", "expiry", "claims", "pauses", "sweep", "requests", "recovery",
+    "dispatch", "flush", "leases", "staging", "topic", "repair", "arguments",
 )  # fmt: skip
 
 # By whether a function only reads, and whether it is carried out past maxmemory.

@@ -444,6 +444,10 @@ def _setter(layout: Layout, field: Field) -> Iterator[str]:
     skipped = "".join(_before(one) + _pattern(layout, one, captured=False) for one in before)
     own = _pattern(layout, field, captured=False)
     yield f"function M.set_{layout.name}_{field.lua}(text, value)"
+    if not before:
+        yield f'  return value .. match(text, "^{own}(.*)$")'
+        yield "end"
+        return
     yield f'  local before, behind = match(text, "^({skipped}{field.before}){own}(.*)$")'
     yield "  return before .. value .. behind"
     yield "end"

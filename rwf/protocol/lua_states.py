@@ -8,7 +8,12 @@ from typing import Any, Final
 from rwf.model import limits
 from rwf.model.retry import Backoff
 from rwf.model.states import (
+    ASKED_CODE,
     ATTEMPTS_EXHAUSTED,
+    BRANCH_CODE,
+    BRANCH_MARK,
+    BRANCH_SKIPPED,
+    BRANCHING_VERSION,
     CALLBACK_CODE,
     CANCELLED_BY_DEPENDENCY,
     CANCELLED_BY_REQUEST,
@@ -18,7 +23,10 @@ from rwf.model.states import (
     EVENT_CODE,
     OPEN_STEPS,
     SEMANTICS_VERSION,
+    SEMANTICS_VERSIONS,
+    SKIP_MARK,
     SKIPPED,
+    SKIPPED_BY_OPERATOR,
     STEP_CODE,
     TERMINAL_STEPS,
     WAIT_EXPIRED,
@@ -29,6 +37,7 @@ from rwf.model.states import (
     MoveScope,
     Outcome,
     Rule,
+    StepCause,
     StepState,
     WorkflowState,
 )
@@ -41,6 +50,8 @@ def states_lua() -> Iterator[str]:
     codes = [STEP_CODE[state] for state in StepState]
     yield "local M = {}"
     yield f"M.VERSION = '{SEMANTICS_VERSION}'"
+    yield f"M.BRANCHING = '{BRANCHING_VERSION}'"
+    yield from _table("IMPLEMENTED", ((f"['{v}']", "true") for v in SEMANTICS_VERSIONS))
     yield f"M.CODES = {{{', '.join(map(repr, codes))}}}"
     yield from _table("NAME", ((STEP_CODE[s], f"'{s}'") for s in StepState))
     yield from _table("CAUSE_NAME", ((code, f"'{cause}'") for cause, code in CAUSE_CODE.items()))
@@ -88,13 +99,15 @@ def _table(name: str, items: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 def _outcomes() -> Iterator[str]:
     """The state and cause in which each way of ending leaves a step."""
-    completion = ((STEP_CODE[o.state], _outcome(o)) for o in COMPLETION.values())
-    yield from _table("COMPLETION", completion)
+    completion = [(ASKED_CODE[asked], _outcome(o)) for asked, o in COMPLETION.items()]
+    yield from _table("COMPLETION", [*completion, (BRANCH_CODE, _outcome(BRANCH_SKIPPED))])
     yield f"M.ATTEMPTS_EXHAUSTED = {_outcome(ATTEMPTS_EXHAUSTED)}"
     yield f"M.CASCADED = {_outcome(CANCELLED_BY_DEPENDENCY)}"
     yield f"M.COMPLETED_LATE = {_outcome(COMPLETED_LATE)}"
     yield f"M.CANCELLED_BY_REQUEST = {_outcome(CANCELLED_BY_REQUEST)}"
+    yield f"M.SKIPPED_BY_OPERATOR = {_outcome(SKIPPED_BY_OPERATOR)}"
     yield f"M.SKIPPED = {_outcome(SKIPPED)}"
+    yield f"M.BRANCH_SKIPPED = {_outcome(BRANCH_SKIPPED)}"
     yield f"M.WAIT_EXPIRED = {_outcome(WAIT_EXPIRED)}"
 
 
@@ -106,7 +119,11 @@ def _outcome(outcome: Outcome) -> str:
     counter = f"sc|{outcome.state}|{outcome.cause}|{SEMANTICS_VERSION}"
     if outcome is CANCELLED_BY_DEPENDENCY:
         counter = counter.replace("sc|", f"cc|{MoveScope.DEPENDENCY}|")
-    return f"{{{state}, cause = '{CAUSE_CODE[outcome.cause]}', counter = '{counter}'}}"
+    cause, seen = CAUSE_CODE.get(outcome.cause), ""
+    if outcome.cause is StepCause.SKIPPED:
+        cause = CAUSE_CODE[StepCause.COMPLETED]
+        seen = f", seen = '{BRANCH_MARK if outcome.branch else SKIP_MARK}'"
+    return f"{{{state}, cause = '{cause}', counter = '{counter}'{seen}}}"
 
 
 def _gauge(status: CallbackStatus) -> str:
@@ -155,6 +172,8 @@ def _derivation(name: str, rules: Iterable[Rule[Any]]) -> Iterator[str]:
     yield f"function M.{name}(h)"
     for rule in rules:
         conditions = ['h.cancel ~= ""'] if rule.cancel else []
+        if rule.overdue:
+            conditions.append("h.overdue")
         if rule.any_of:
             conditions.append(f"{total(rule.any_of)} > 0")
         if rule.all_of:

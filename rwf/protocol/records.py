@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from rwf.model.graph import Graph, GraphStep
 from rwf.model.limits import CHUNK, INLINE_BYTES, INLINE_EDGES
-from rwf.model.states import SEMANTICS_VERSION, STEP_CODE, EdgePolicy, StepState
+from rwf.model.states import BRANCH_MARK, SKIP_MARK, STEP_CODE, EdgePolicy, StepCause, StepState
 from rwf.model.views import AwaitView, EvidenceView, ResultView, StepView
 from rwf.protocol.codecs import reading, time_of, time_of_stamp, value_of
 from rwf.protocol.headers import Header
@@ -24,8 +24,13 @@ from rwf.protocol.stored import (
 )
 
 _EXECUTING: Final = STEP_CODE[StepState.EXECUTING].encode()
+_MARK_OF: Final = {"+": EdgePolicy.CONTINUE, "!": EdgePolicy.ON_FAILURE}
+_MARKS: Final = {policy: mark for mark, policy in _MARK_OF.items()} | {EdgePolicy.CANCEL: ""}
 # Urgency is what orders the ready queue: smaller comes first, so it falls as priority rises.
 _URGENCY_OF_PRIORITY_0: Final = 1000
+_SKIPPED: Final = frozenset({SKIP_MARK, BRANCH_MARK})
+_APPENDED: Final = len(StepRecord.layout.head)
+"""Where what later releases have appended begins in a record's head."""
 
 START: Final = "^"
 """The step that stands before all others; those without parents are its children."""
@@ -77,8 +82,19 @@ def _record(step: GraphStep, fields: Fields) -> bytes:
     worker = "" if step.worker == step.name else step.worker
     if step.references:
         fields.payload.append((f"f:{step.name}", ",".join(step.references).encode()))
-    payloads = "" if step.input is None else "ir" if step.references else "i"
-    payloads += "" if step.context is None else "c"
+    if step.outcomes:
+        fields.payload.append((f"g:{step.name}", ",".join(step.outcomes).encode()))
+    if step.when is not None:
+        fields.payload.append((f"w:{step.name}", step.when))
+    there = {
+        "i": step.input is not None,
+        "r": bool(step.references),
+        "o": bool(step.outcomes),
+        "c": step.context is not None,
+        "w": step.when is not None,
+        "a": step.always,
+    }
+    payloads = "".join(letter for letter, is_there in there.items() if is_there)
     record = _unstarted(StepState.PENDING, remaining, children)
     record.max_ = str(step.max_attempts)
     record.class_ = f"{step.queue}:{_URGENCY_OF_PRIORITY_0 - step.priority:04d}"
@@ -112,10 +128,10 @@ def _unstarted(state: StepState, remaining: int, children: str) -> StepRecord:
     )
 
 
-def header_of(graph: Graph, kept_ms: int | None) -> str:
+def header_of(graph: Graph, kept_ms: int | None, semantics: int) -> str:
     """The fixed part of a graph's header; the server puts the time of insertion into it."""
     return HeaderRecord(
-        semantics=SEMANTICS_VERSION,
+        semantics=semantics,
         definition=graph.definition_version,
         steps=len(graph.steps),
         inserted=0,
@@ -126,7 +142,7 @@ def header_of(graph: Graph, kept_ms: int | None) -> str:
 
 
 def _edges(name: str, edges: Sequence[tuple[str, EdgePolicy]], fields: Fields, *, up: bool) -> str:
-    marked = [f"+{step}" if policy is EdgePolicy.CONTINUE else step for step, policy in edges]
+    marked = [f"{_MARKS[policy]}{step}" for step, policy in edges]
     if len(marked) <= INLINE_EDGES and len(text := ",".join(marked)) <= INLINE_BYTES:
         return text
     for number, chunk in enumerate(_chunks(marked)):
@@ -157,6 +173,8 @@ class Record(StepRecord):
         record = cls.parse(text)
         record.name = name
         record.running = ClaimRecord.of(record.claim) if ":" in record.claim else None
+        if record.seen in _SKIPPED:
+            record.cause = StepCause.SKIPPED  # stored as one that has completed
         return record
 
     @property
@@ -180,6 +198,22 @@ class Record(StepRecord):
     def worker(self) -> str:
         """The name of its handler."""
         return self.handler or self.name
+
+    @staticmethod
+    def is_skipped(text: bytes) -> bool:
+        """Whether a step was skipped: of its text alone."""
+        appended = text.partition(b"|")[0].split(b",", _APPENDED + 1)[_APPENDED:]
+        return bool(appended) and appended[0].decode() in _SKIPPED
+
+    @property
+    def branch_skipped(self) -> bool:
+        """Whether its branch was skipped."""
+        return self.seen == BRANCH_MARK
+
+    @property
+    def always(self) -> bool:
+        """Whether it runs whatever becomes of the others."""
+        return "a" in self.payloads
 
     @property
     def lease(self) -> str | None:
@@ -218,6 +252,7 @@ class Record(StepRecord):
         input_: bytes | None,
         context: bytes | None,
         awaiting: AwaitView | None = None,
+        condition: bytes | None = None,
     ) -> StepView:
         return StepView(
             name=self.name,
@@ -237,11 +272,15 @@ class Record(StepRecord):
             retry_at=header.at(self.due) if self.state is StepState.RETRYABLE else None,
             awaiting=awaiting,
             cancel_requested_at=(
-                header.at(header.cancel) if self.state is StepState.EXECUTING else None
+                header.at(header.cancel)
+                if self.state is StepState.EXECUTING and not self.always
+                else None
             ),
             started_at=header.at(self.started),
             finished_at=header.at(self.finished),
             last_transition_at=time_of(header.inserted + self.since),
+            when=value_of(condition),
+            always=self.always,
         )
 
 
@@ -288,7 +327,7 @@ def edges_in_chunk(chunk: bytes) -> list[tuple[str, EdgePolicy]]:
 def edges_of(text: str) -> list[tuple[str, EdgePolicy]]:
     """The edges in a record or in a stored chunk."""
     return [
-        (edge[1:], EdgePolicy.CONTINUE) if edge[0] == "+" else (edge, EdgePolicy.CANCEL)
+        (edge[1:], _MARK_OF[edge[0]]) if edge[0] in _MARK_OF else (edge, EdgePolicy.CANCEL)
         for edge in text.split(",")
         if edge
     ]

@@ -42,6 +42,7 @@ from rwf.protocol.record import (
     Stamp,
     Text,
     Word,
+    appended,
     coded,
     counted,
     one_of,
@@ -100,11 +101,13 @@ class StepRecord(Record):
     recovery holds it, ``<``, its state before, and ``=`` if it held that; ``!`` when an operator
     has cancelled this very step.
     ``class``: queue and urgency, smaller first.
-    ``payloads``: ``i`` when there is an input, ``r`` when that refers to results, ``c`` when there
-    is a context.
+    ``seen``: what resolved edges have brought, and how it was skipped (``branching.lua``).
+    ``payloads``: ``i`` when there is an input, ``r`` when it or the condition refers to results,
+    ``o`` when it refers to outcomes, ``c`` when there is a context, ``w`` when there is a
+    condition; and ``a`` when the step always runs.
     ``options``: ``base:factor:cap:jitter;timeout``, in seconds, either part may be missing.
-    ``children``, ``parents``: names with commas, ``+`` before one over a continue edge; ``#n`` when
-    there are n of them, in chunks of the payload hash.
+    ``children``, ``parents``: names with commas, ``+`` before one over a continue edge and ``!``
+    over an on_failure edge; ``#n`` when there are n of them, in chunks of the payload hash.
     ``handler``: which one works on it; empty for one of its own name.
     """
 
@@ -126,6 +129,7 @@ class StepRecord(Record):
     due: OptionalDigits
     walked: Word
     claim: Text
+    seen: Word = appended(default="", kw_only=True)
     class_: Text = section(empty=DEFAULT_CLASS)
     position: Number = section()
     payloads: Text = section()
@@ -175,7 +179,7 @@ class ClaimRecord(Record):
         "opening": ("semantics", "steps", "inserted", "retention", "context"),
         "size": ("semantics", "steps", "inserted"),
     },
-    sets=("inserted", "retention"),
+    sets=("semantics", "inserted", "retention"),
 )
 class HeaderRecord(Record):
     """A workflow: the field ``:s`` of its hash, written once, but for ``retention``.
@@ -245,6 +249,22 @@ class CountsRecord(Record):
     recoveries: Number
     review: Flag
     recovering: Flag
+
+
+@record("branching")
+class BranchingRecord(Record):
+    """What few workflows have: the field ``:b`` of the hash of one under semantics version 3.
+
+    ``skipped``: how many steps were skipped.
+    ``starts``: when it is to start; nothing once it has.
+    ``deadline``: when it is to have ended; nothing without one, and once it has made a cancel
+    request. ``overdue``: the time of that request.
+    """
+
+    skipped: Number
+    starts: OptionalDigits
+    deadline: OptionalDigits
+    overdue: OptionalDigits
 
 
 @record("acknowledgement", peeks={"recoveries": ("recoveries",)})
@@ -344,11 +364,12 @@ class WaitRecord(Record):
 
     ``n``: its number among the waits of its step, from 1.
     ``status``: ``w`` waiting, ``r`` resolved, ``x`` expired with its step still expired by it,
-    ``y`` expired with its step since revived, ``a`` abandoned.
+    ``y`` expired with its step since revived, or gone on, ``a`` abandoned.
     ``deadline``, ``resolved``: microseconds. ``signal_id``: of the one that resolved it.
     ``told``: its last status that its topic knows: none, ``w``, ``x``, ``r`` resolved or ``g``
     gone. ``left``: earlier waits of the step whose topics do not know of their end: ``3+5``.
-    ``asked``: the deadline as it was asked for. ``call``, ``lease``: of the command; ``actor``: who
+    ``asked``: the deadline as it was asked for, ``>`` behind it where the step goes on once it has
+    passed. ``call``, ``lease``: of the command; ``actor``: who
     has given it, where that was told.
     ``topic``: the signal's name and the correlation key, percent-quoted, with a bar between them.
     """
@@ -433,7 +454,8 @@ class CallbackRecord(Record):
     ``due``: when it may be claimed; while leased, when the lease ends; empty once it is delivered
     or dead. ``attempts``: how often it was claimed since it was written or sent again.
     ``token``: of the latest claim, until it is sent again.
-    ``fields``: of a terminal event ``state,cause``; of others JSON without its braces.
+    ``fields``: of a terminal event ``state,cause``, under semantics version 3 with how many steps
+    were skipped behind these; of others JSON without its braces.
     """
 
     event: Annotated[CallbackEvent, coded(EVENT_CODE)]

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from rwf.model.states import SignalStatus, WaitStatus
+from rwf.model.states import OnTimeout, SignalStatus, WaitStatus
 from rwf.model.views import AwaitView, SignalView
 from rwf.protocol.codecs import reading, time_of_micros, time_of_stamp, value_of
 from rwf.protocol.functions.topics import SignalReply
 from rwf.protocol.stored import WaitRecord
+
+GOES_ON: Final = ">"
+"""What stands behind a deadline after which the step goes on."""
 
 
 class Wait(WaitRecord):
@@ -27,6 +30,11 @@ class Wait(WaitRecord):
     def key(self) -> str:
         """The correlation key as the user gave it."""
         return unquote(self.topic.partition("|")[2])
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its step goes on when the deadline passes."""
+        return self.asked.endswith(GOES_ON)
 
     @property
     def due(self) -> int | None:
@@ -64,6 +72,7 @@ class Wait(WaitRecord):
             resolved_at=None if self.resolved is None else time_of_micros(self.resolved),
             signal_id=self.signal_id or None,
             actor=self.actor or None,
+            on_timeout=OnTimeout.CONTINUE if self.goes_on else OnTimeout.EXPIRE,
         )
 
 

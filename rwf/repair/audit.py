@@ -138,12 +138,13 @@ def _begin(ctx: OpContext, one: Large, expected: Expected) -> Op[StepCounts | No
     """Looks at the header of a large graph, at its callbacks, and at its first wait notices."""
     w, d = ctx.keys.record(one.workflow_id), ctx.keys.wait_notices(one.workflow_id)
     first = ("ZRANGE", d, 0, 0), ("ZRANGEBYSCORE", d, 0, "+inf", "LIMIT", 0, 1)
-    (static, counts), *entries = yield from _lists(Read(w, [("HMGET", w, ":s", ":c"), *first]))
+    found = yield from _lists(Read(w, [("HMGET", w, ":s", ":c", ":b"), *first]))
+    (static, counts, branching), *entries = found
     step_counts = expected.begin(one.workflow_id, static)
     if step_counts is None:
         return None
     one.counts = counts or b""
-    expected.header(step_counts, one.group, static, one.counts)
+    expected.header(step_counts, one.group, static, one.counts, branching)
     expected.wait_notices[one.workflow_id] = {
         member: PRESENT for some in entries for member in some
     }

@@ -17,6 +17,7 @@ from rwf.model.limits import AHEAD_MS, CALLBACK_KEPT_MS, GRACE_MS
 from rwf.model.states import (
     OPEN_STEPS,
     SEMANTICS_VERSION,
+    SEMANTICS_VERSIONS,
     STEP_CODE,
     WORKFLOW_CODE,
     CallbackStatus,
@@ -88,11 +89,16 @@ class StepCounts:
     workflow_id: str
     steps: int
     inserted: int
+    branches: bool = False
+    """Whether steps of it can be skipped."""
     states: dict[int, int] = field(default_factory=dict)
     """How many steps are in a state, by its code."""
     callbacks: int = 0
     open: int = 0
     dead: int = 0
+    skipped: int = 0
+    stated: int = 0
+    """How many skipped steps the header counts."""
 
     def agrees(self, counts: bytes) -> bool:
         """Whether a header counts what was found, once that is all."""
@@ -102,6 +108,7 @@ class StepCounts:
             counts.startswith(text + b";")
             and sum(states.values()) == self.steps
             and Header.callbacks_of(counts) == [self.callbacks, self.open, self.dead]
+            and self.skipped == self.stated
         )
 
 
@@ -128,11 +135,12 @@ class Expected:
     def workflow(self, workflow_id: str, group: str, fields: dict[bytes, bytes]) -> None:
         """Adds a whole workflow, which is in this group of the listing."""
         static, counts = fields.pop(b":s", None), fields.pop(b":c", b"")
+        branching = fields.pop(b":b", None)
         try:
             step_counts = self.begin(workflow_id, static)
             if step_counts is None:
                 return
-            self.header(step_counts, group, static or b"", counts)
+            self.header(step_counts, group, static or b"", counts, branching)
             self.fields(step_counts, fields)
             if workflow_id in self.wait_notices:
                 self.wait_timers[workflow_id] = None
@@ -146,13 +154,25 @@ class Expected:
         if static is None:
             return None
         version, steps, inserted = map(int, HeaderRecord.size_of(static))
-        return StepCounts(workflow_id, steps, inserted) if version == SEMANTICS_VERSION else None
+        if version not in SEMANTICS_VERSIONS:
+            return None
+        return StepCounts(workflow_id, steps, inserted, version != SEMANTICS_VERSION)
 
-    def header(self, step_counts: StepCounts, group: str, static: bytes, counts: bytes) -> None:
-        """Adds a header."""
+    def header(
+        self,
+        step_counts: StepCounts,
+        group: str,
+        static: bytes,
+        counts: bytes,
+        branching: bytes | None,
+    ) -> None:
+        """Adds a header; ``branching`` is its part that few workflows have."""
         at = int(CountsRecord.last_of(counts))
         self.latest[step_counts.workflow_id] = step_counts.inserted + at
-        if CountsRecord.is_short(counts):
+        if branching is not None:
+            counts = b"%b#%b" % (counts, branching)
+            step_counts.stated = Header.skipped_of(counts)
+        if branching is None and CountsRecord.is_short(counts):
             right, wrong = OPEN_GROUP, _OPEN.isdisjoint(counts.partition(b";")[0])
         else:
             header = Header.parse(static, counts)
@@ -174,7 +194,14 @@ class Expected:
         state = workflow_state(
             header.counts, cancel=header.cancel is not None, unfinished=unfinished
         )
-        return WORKFLOW_CODE.get(state, OPEN_GROUP)
+        group = WORKFLOW_CODE.get(state, OPEN_GROUP)
+        if header.starts is not None:
+            timer = f"b|{workflow_id}".encode()
+            self.timers[timer] = Entry(workflow_id, header.inserted + header.starts)
+        if header.deadline is not None and header.cancel is None and group == OPEN_GROUP:
+            timer = f"d|{workflow_id}".encode()
+            self.timers[timer] = Entry(workflow_id, header.inserted + header.deadline)
+        return group
 
     def fields(self, step_counts: StepCounts, fields: Mapping[bytes, bytes]) -> None:
         """Adds some of a workflow's fields. Most are steps that are pending, which imply
@@ -199,6 +226,8 @@ class Expected:
     def _step(self, step_counts: StepCounts, name: bytes, text: bytes) -> None:
         state, owner = text[0], step_counts.workflow_id
         step_counts.states[state] = step_counts.states.get(state, 0) + 1
+        if step_counts.branches and Record.is_skipped(text):
+            step_counts.skipped += 1
         if state == _AVAILABLE:
             order, class_ = Record.place_of(text)
             self.ready[b"|".join((class_, order, owner.encode(), name))] = owner

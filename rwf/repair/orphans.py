@@ -32,7 +32,7 @@ _READY: Final = re.compile(rb"[^|:]+:[^|]+\|[0-9a-f]+\|(?P<owner>[^|]+)\|(?P<ste
 _FORMS: Final = {
     "ready": _READY,
     "reserved": _READY,
-    "timers": re.compile(rb"[rl]\|(?P<owner>[^|]+)\|(?P<step>[^|]+)|[wux]\|(?P<whole>[^|]+)"),
+    "timers": re.compile(rb"[rl]\|(?P<owner>[^|]+)\|(?P<step>[^|]+)|[wuxbd]\|(?P<whole>[^|]+)"),
     "outbox": re.compile(rb"(?P<owner>[^|]+)\|(?P<step>[1-9][0-9]{0,9})"),
     "index": re.compile(rb"[a-z]\|[0-9a-f]+\|(?P<owner>[^|]+)"),
     "staged": re.compile(rb"(?P<owner>.+)"),
@@ -45,7 +45,7 @@ NO_VERSION: Final = "?"
 """The semantics version of a workflow whose record cannot be read."""
 
 _TOPIC_TIMER: Final = re.compile(rb"s\|([0-9a-f]{40})")
-_UNKNOWN_TIMER: Final = re.compile(rb"[a-z](?<![rlwuxs])\|.+", re.DOTALL)
+_UNKNOWN_TIMER: Final = re.compile(rb"[a-z](?<![rlwuxbds])\|.+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

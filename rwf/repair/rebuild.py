@@ -22,7 +22,7 @@ from typing import Final, Literal
 
 from rwf.errors import NotFound, RwfError
 from rwf.model.limits import ITEMS_PER_CALL, LISTED
-from rwf.model.states import SEMANTICS_VERSION, RepairKind
+from rwf.model.states import SEMANTICS_VERSIONS, RepairKind
 from rwf.model.views import GaugeDifference, RebuildFailure, RebuildProgress, RebuildReport
 from rwf.ops.base import OpContext, catch_errors
 from rwf.protocol.codecs import UNREADABLE
@@ -136,7 +136,7 @@ class _Rebuild:
 
     def _restore_workflow(self, workflow_id: str, version: str) -> Op[None]:
         self._workflows += 1
-        if version != str(SEMANTICS_VERSION):
+        if version not in map(str, SEMANTICS_VERSIONS):
             known = version != NO_VERSION
             self._fail(
                 workflow_id, f"unsupported semantics version {version}" if known else UNREADABLE

@@ -7,7 +7,7 @@ from typing import Final
 
 from rwf.errors import CommandRejected, NotFound
 from rwf.model.limits import CHUNK
-from rwf.model.states import SEMANTICS_VERSION, Reason
+from rwf.model.states import SEMANTICS_VERSIONS, Reason
 from rwf.model.views import ReconcileReport, Repair
 from rwf.ops.advance import advance_all
 from rwf.ops.base import OpContext, new_call_id
@@ -21,13 +21,14 @@ from rwf.protocol.functions.repairs import (
     RepairCallbacks,
     RepairWorkflow,
 )
+from rwf.protocol.headers import Header
 from rwf.protocol.requests import Op, ask
 from rwf.protocol.stored import CountsRecord
 from rwf.repair.topics import check_topic
 
 _TOLD_PER_CALL: Final = 50
 # Of steps that may have ended by the repair, over more children than a call releases.
-_ENDED_BY_IT: Final = ("wait_expired", "lease_expired")
+_ENDED_BY_IT: Final = ("wait_expired", "lease_expired", "start_due", "deadline_due")
 
 
 def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
@@ -37,7 +38,7 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
     there, and finishes hand-offs.
     """
     header = (yield from load(ctx, workflow_id)).header
-    if header.semantics_version != SEMANTICS_VERSION:
+    if header.semantics_version not in SEMANTICS_VERSIONS:
         # No server function moves such a workflow: a release of its would stay unfinished for ever.
         raise (yield from _refusal(ctx, workflow_id, header.semantics_version))
     repairs: list[Repair] = []
@@ -53,18 +54,18 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
             raise NotFound(f"no workflow {workflow_id}")
         waits += (fate_of(workflow_id, notice) for notice in steps.notices)
         repairs += _repairs(steps.repairs)
-        sums.add(steps.before, steps.after, [*steps.states, 0, 0, 0])
+        sums.add(steps.before, steps.after, [*steps.states, 0, 0, 0, steps.skipped])
     for first in range(1, max(header.callbacks, 1) + 1, CHUNK):
         callbacks = yield from ask(keys, RepairCallbacks(first))
         if callbacks is None:
             raise NotFound(f"no workflow {workflow_id}")
         repairs += _repairs(callbacks.repairs)
         numbers = [callbacks.written, callbacks.open, callbacks.dead]
-        sums.add(callbacks.before, callbacks.after, [*(0 for _ in STATES), *numbers])
+        sums.add(callbacks.before, callbacks.after, [*(0 for _ in STATES), *numbers, 0])
     if sums.differ():
         assert sums.before is not None
-        *states, written, open_, dead = sums.numbers
-        correction = CorrectCounts(sums.before, written, open_, dead, states)
+        *states, written, open_, dead, skipped = sums.numbers
+        correction = CorrectCounts(sums.before, written, open_, dead, skipped, states)
         repairs += _repairs((yield from ask(keys, correction)))
     if any(repair.kind in _ENDED_BY_IT for repair in repairs):
         yield from advance_all(ctx, workflow_id)
@@ -74,10 +75,10 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
 
 class _Sums:
     """The sums over the chunks of a workflow: its steps in each state, then its callbacks, and
-    the open and the dead ones of these."""
+    the open and the dead ones of these, and the steps that were skipped."""
 
     def __init__(self) -> None:
-        self.numbers = [0] * (len(STATES) + 3)
+        self.numbers = [0] * (len(STATES) + 4)
         self.before: bytes | None = None
         self._undisturbed = True
 
@@ -96,9 +97,15 @@ class _Sums:
         """
         if self.before is None or not self._undisturbed:
             return False
-        stated = CountsRecord.parse(self.before)
+        stated = CountsRecord.parse(self.before.partition(b"#")[0])
         steps = [stated.counts[state] for state in STATES]
-        return self.numbers != [*steps, stated.callbacks, stated.open, stated.dead]
+        return self.numbers != [
+            *steps,
+            stated.callbacks,
+            stated.open,
+            stated.dead,
+            Header.skipped_of(self.before),
+        ]
 
 
 def _told_again(

@@ -25,7 +25,8 @@ Work = tuple[str, Op[Any]]
 _FLOWS_PER_CALL: Final = 64
 # How many operations travel side by side, each with a call of its own in a round trip.
 _SIDE_BY_SIDE: Final = 32
-_WALK: Final = "u"
+_WALKING: Final = frozenset("ubd")
+"""Kinds of timers that have much walked: what is left, a start, a deadline."""
 
 
 class Fired(NamedTuple):
@@ -159,7 +160,7 @@ def _batches(by_workflow: Batch) -> Iterator[Batch]:
     """Workflows whose timers travel in one call; one that has much to be walked is alone."""
     rest = {}
     for workflow_id, timers in by_workflow.items():
-        if any(timer.kind == _WALK for timer in timers):
+        if any(timer.kind in _WALKING for timer in timers):
             yield {workflow_id: timers}
         else:
             rest[workflow_id] = timers

@@ -2,7 +2,7 @@
 
 from rwf.worker.context import StepContext, current_step
 from rwf.worker.handlers import Handlers
-from rwf.worker.outcomes import Await, Cancel, Discard, Fail, Retry
+from rwf.worker.outcomes import Await, Cancel, Discard, Fail, Retry, Skip
 from rwf.worker.worker import Health, Worker
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Handlers",
     "Health",
     "Retry",
+    "Skip",
     "StepContext",
     "Worker",
     "current_step",

@@ -212,6 +212,7 @@ class Completer:
             wait.correlation_key,
             wait.deadline,
             claim.lease,
+            on_timeout=wait.on_timeout,
         )
         try:
             await self._send(buffer, op, 1)

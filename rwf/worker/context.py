@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rwf.model.views import ClaimedStep, WakingSignal
+
+T = TypeVar("T")
 
 _current: Final[ContextVar[StepContext | None]] = ContextVar("rwf_current_step", default=None)
 _FAKE_LEASE: Final = timedelta(seconds=30)
@@ -31,9 +33,15 @@ class StepContext:
     receives it.
     """
 
-    def __init__(self, claim: ClaimedStep, beat: Callable[[StepContext], Any]) -> None:
+    def __init__(
+        self,
+        claim: ClaimedStep,
+        beat: Callable[[StepContext], Any],
+        read_parents: Callable[[StepContext], Any],
+    ) -> None:
         self._claim = claim
         self._beat = beat
+        self._read_parents = read_parents
         self._cancel_requested = False
         self._lost = False
         self.deadline: datetime | None = None
@@ -56,6 +64,8 @@ class StepContext:
         context: Any = None,
         workflow_context: Any = None,
         signal: WakingSignal | None = None,
+        timed_out: bool = False,
+        parents: Mapping[str, Any] | None = None,
         cancel_requested: bool = False,
         lost: bool = False,
     ) -> StepContext:
@@ -79,8 +89,10 @@ class StepContext:
             context=context,
             workflow_context=workflow_context,
             signal=signal,
+            timed_out=timed_out,
         )
-        made = cls(claim, lambda one: told(not one.lost))
+        ended = dict(parents or {})
+        made = cls(claim, lambda one: told(not one.lost), lambda _: told(ended))
         made._begins()
         made._cancel_requested, made._lost = cancel_requested, lost
         return made
@@ -126,6 +138,21 @@ class StepContext:
         return self._claim.signal
 
     @property
+    def timed_out(self) -> bool:
+        """Whether the step runs because its wait's deadline has passed, and no signal came."""
+        return self._claim.timed_out
+
+    @property
+    def parents(self) -> Any:
+        """How each parent of the step has ended, by name: ``{"state", "cause", "summary",
+        "payload"}``, as :func:`rwf.outcome` tells it of one.
+
+        It is read when it is asked for, of at most 1,000 parents. In a coroutine function it is
+        awaited (``await ctx.parents``); in a plain one it blocks and is the dict.
+        """
+        return self._read_parents(self)
+
+    @property
     def cancel_requested(self) -> bool:
         """Whether the workflow is asked to end, as of the last heartbeat."""
         return self._cancel_requested
@@ -159,10 +186,10 @@ class StepContext:
         self._lost = True
 
 
-def told(stands: bool) -> Any:
-    """The result of a heartbeat, when it is known already: awaitable where an event loop runs."""
-    return stands if asyncio._get_running_loop() is None else _awaited(stands)
+def told(answer: T) -> Any:
+    """An answer that is known already: awaitable where an event loop runs."""
+    return answer if asyncio._get_running_loop() is None else _awaited(answer)
 
 
-async def _awaited(stands: bool) -> bool:
-    return stands
+async def _awaited(answer: T) -> T:
+    return answer

@@ -18,6 +18,7 @@ from rwf.model.views import ClaimedStep, HeartbeatReport
 from rwf.ops.base import OpContext, all_partitions
 from rwf.ops.claims import claim, heartbeat, pause, release
 from rwf.ops.complete import Completion, report_item
+from rwf.ops.outcomes import parent_outcomes
 from rwf.ops.queues import queues
 from rwf.ops.signals import await_step
 from rwf.ops.timer_pages import Due, Page
@@ -35,7 +36,7 @@ _log = logging.getLogger("rwf.worker")
 _TIMERS_PER_READ: Final = 100
 # What moves workflows on: retries, leases, waits and walks; and hand-offs, which are always due.
 _OF_STEP: Final = (b"r|", b"l|")
-_WAITED_FOR: Final = (*_OF_STEP, b"w|", b"u|")
+_WAITED_FOR: Final = (*_OF_STEP, b"w|", b"u|", b"b|", b"d|")
 _CARRIED_OUT: Final = (*_WAITED_FOR, b"s|")
 # Retries take the whole of their backoff, not a random part of it.
 _JITTER: Final = "0.999999"
@@ -218,6 +219,7 @@ class Drain:
             wait.correlation_key,
             wait.deadline,
             claimed.lease,
+            on_timeout=wait.on_timeout,
         )
         return _AFTER_WAIT[WaitStatus(view.status)]
 
@@ -231,6 +233,10 @@ class Drain:
         if report.lost:
             context._taken_away()
         return not context.lost
+
+    def parents(self, context: StepContext) -> Op[dict[str, Any]]:
+        """How the parents of a step have ended."""
+        return parent_outcomes(self._ctx, context.workflow_id, context.step)
 
     # --- time
 

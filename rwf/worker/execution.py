@@ -56,11 +56,12 @@ class Execution:
         handler: Handler,
         threads: Threads,
         beat: Callable[[StepContext], Any],
+        read_parents: Callable[[StepContext], Any],
         lease: float,
         *,
         tracebacks: bool,
     ) -> None:
-        self.context = StepContext(claim, beat)
+        self.context = StepContext(claim, beat, read_parents)
         self.held_until = time.monotonic() + lease
         """When the lease passes, as far as is known here; by the monotonic clock."""
         self._lease = lease

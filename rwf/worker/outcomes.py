@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from rwf.model.states import CompletionStatus
+from rwf.model.states import CompletionStatus, OnTimeout
 
 
 class Outcome(Exception):
@@ -41,6 +41,19 @@ class Cancel(Ended):
     status = CompletionStatus.CANCELLED
 
 
+class Skip(Outcome):
+    """The step is not needed: it ends ``completed`` with cause ``skipped`` and a null result.
+
+    Its children run; with ``branch`` those are skipped in turn that depend on nothing which has
+    really completed (contract §13). ``reason`` is kept as the result's summary.
+    """
+
+    def __init__(self, reason: str | None = None, *, branch: bool = False) -> None:
+        super().__init__(reason or "")
+        self.reason = reason
+        self.branch = branch
+
+
 class Retry(Outcome):
     """Run it again: after ``in_`` seconds or a timedelta, or after its backoff.
 
@@ -67,9 +80,15 @@ class Await(Outcome):
     """
 
     def __init__(
-        self, *, signal: str, correlation_key: str, deadline: datetime | timedelta | None = None
+        self,
+        *,
+        signal: str,
+        correlation_key: str,
+        deadline: datetime | timedelta | None = None,
+        on_timeout: OnTimeout | str = OnTimeout.EXPIRE,
     ) -> None:
         super().__init__(signal)
         self.signal = signal
         self.correlation_key = correlation_key
         self.deadline = deadline
+        self.on_timeout = on_timeout

@@ -8,15 +8,17 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer
+from rwf.ops.outcomes import parent_outcomes
 from rwf.runtime import Beside, Runtime, end_tasks
 from rwf.threads import Threads
 from rwf.worker.availability import Availability
 from rwf.worker.completer import Completer
+from rwf.worker.context import StepContext
 from rwf.worker.execution import Execution, Report
 from rwf.worker.handlers import Handlers
 from rwf.worker.heartbeat import Heartbeat
@@ -70,6 +72,8 @@ class Runner:
         overdue: Callable[[], None],
     ) -> None:
         scope, beside = runtime.ctx, Beside(runtime.client)
+        self._runtime = runtime
+        self._loop = asyncio.get_running_loop()
         self._options = options
         self._handlers = handlers
         self._threads = Threads(options.concurrency, "rwf-step", self._freed)
@@ -156,12 +160,26 @@ class Runner:
         if handler is None:
             self._not_ours(claim)
             return
-        options, beat = self._options, self._heartbeat.ask
+        options = self._options
         execution = Execution(
-            claim, handler, self._threads, beat, options.lease, tracebacks=options.tracebacks
+            claim,
+            handler,
+            self._threads,
+            self._heartbeat.ask,
+            self._read_parents,
+            options.lease,
+            tracebacks=options.tracebacks,
         )
         self.inflight.running[key_of(claim)] = execution
         execution.start(self._ended)
+
+    def _read_parents(self, context: StepContext) -> Any:
+        """How a step's parents have ended: awaited in the loop, blocking in a thread."""
+        op = parent_outcomes(self._runtime.ctx, context.workflow_id, context.step)
+        reading = self._runtime.run(op)
+        if asyncio._get_running_loop() is self._loop:
+            return reading
+        return asyncio.run_coroutine_threadsafe(reading, self._loop).result()
 
     def _not_ours(self, claim: ClaimedStep) -> None:
         """Gives back, for a while, a step whose handler only other workers may have."""

@@ -13,7 +13,7 @@ from rwf.model.states import CompletionStatus, Reason
 from rwf.model.views import ClaimedStep
 from rwf.ops.base import OpContext
 from rwf.ops.complete import MAX_SUMMARY, Completion, Item, prepared
-from rwf.worker.outcomes import Await, Ended, Outcome, Retry
+from rwf.worker.outcomes import Await, Ended, Outcome, Retry, Skip
 from rwf.worker.tracebacks import traceback_of
 
 _log = logging.getLogger("rwf.worker")
@@ -55,6 +55,11 @@ def again(
     )
 
 
+def skipped(claim: ClaimedStep, reason: str | None, branch: bool) -> Completion:
+    """The report of a step that is not needed."""
+    return _completion(claim, CompletionStatus.SKIPPED, summary=reason, branch=branch)
+
+
 def failed(claim: ClaimedStep, summary: str) -> Completion:
     """The report of an attempt that is pointless to repeat."""
     return _completion(claim, CompletionStatus.FAILED, summary=_text(summary, MAX_SUMMARY))
@@ -78,6 +83,8 @@ def of_outcome(claim: ClaimedStep, outcome: Outcome) -> Completion | Await:
         return outcome
     if isinstance(outcome, Retry):
         return again(claim, outcome.summary, outcome.in_, outcome.count)
+    if isinstance(outcome, Skip):
+        return skipped(claim, _text(outcome.reason, MAX_SUMMARY), outcome.branch)
     assert isinstance(outcome, Ended)
     return _completion(
         claim,
@@ -170,6 +177,7 @@ def _completion(
     summary: str | None = None,
     retry_in: float | timedelta | None = None,
     count: bool = True,
+    branch: bool = False,
 ) -> Completion:
     return Completion(
         workflow_id=claim.workflow_id,
@@ -180,6 +188,7 @@ def _completion(
         lease=claim.lease,
         retry_in=retry_in,
         count=count,
+        branch=branch,
     )
 
 

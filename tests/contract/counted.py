@@ -15,7 +15,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rwf import Client, CommandRejected
 from rwf.model.states import (
-    SEMANTICS_VERSION,
     TERMINAL_STEPS,
     TERMINAL_WORKFLOWS,
     CallbackStatus,
@@ -40,7 +39,6 @@ COMMANDS = (
     "request_cancel", "recover_step", "reconcile", "claim", "release", "dispatch_callbacks",
     "resend_callback", "withdraw_signal", "acknowledge",
 )  # fmt: skip
-_VERSION = str(SEMANTICS_VERSION)
 
 
 class _Seen(NamedTuple):
@@ -122,19 +120,22 @@ class Watched:
                     state=view.state,
                     outcome=view.state,
                     terminal_cause=str(view.terminal_cause),
-                    semantics_version=_VERSION,
+                    semantics_version=str(view.semantics_version),
                 )
+        versions = {view.id: str(view.semantics_version) for view in after.workflows.values()}
         recovered = self._recovered(reply)
         woken = self._found(reply)
         for key, step in after.steps.items():
             state = before.steps[key].state if key in before.steps else StepState.PENDING
             if step.state in TERMINAL_STEPS and step.state is not state:
-                self._ended(step)
+                self._ended(step, versions[key[0]])
             if key in recovered or step.state is not StepState.AVAILABLE:
                 continue
             if state is StepState.PENDING:
-                self._unblocked("dependency")
-            elif state is StepState.AWAITING_SIGNAL:
+                self._unblocked("dependency", versions[key[0]])
+            elif state is StepState.AWAITING_SIGNAL and not _went_on(
+                reply, before.steps[key], step
+            ):
                 woken.add(key)
         for _ in woken:
             self._enter("rwf_signals_total", status="consumed")
@@ -153,27 +154,36 @@ class Watched:
             return set()
         for change in reply.changes:
             if change.after is StepState.AVAILABLE:
-                self._unblocked("recovery")
+                self._unblocked("recovery", str(reply.workflow.semantics_version))
         return {(reply.workflow.id, change.step) for change in reply.changes}
 
-    def _unblocked(self, scope: str) -> None:
+    def _unblocked(self, scope: str, version: str) -> None:
         self._enter(
             "rwf_steps_unblocked_total",
             scope=scope,
             state="available",
-            semantics_version=_VERSION,
+            semantics_version=version,
         )
 
-    def _ended(self, step: StepView) -> None:
+    def _ended(self, step: StepView, version: str) -> None:
         labels = {
             "outcome": str(step.state),
             "terminal_cause": str(step.terminal_cause),
-            "semantics_version": _VERSION,
+            "semantics_version": version,
         }
         if step.terminal_cause is StepCause.CANCELLED_BY_DEPENDENCY:
             self._enter("rwf_cascade_cancelled_total", scope="dependency", **labels)
         else:
             self._enter("rwf_steps_completed_total", **labels)
+
+
+def _went_on(reply: Any, before: StepView, after: StepView) -> bool:
+    """Whether the deadline of its wait has made it available, and no signal; a new wait's reply
+    says itself how that has ended."""
+    if isinstance(reply, AwaitView) and reply.step == after.name:
+        return True
+    deadline = None if before.awaiting is None else before.awaiting.deadline
+    return deadline is not None and after.last_transition_at >= deadline
 
 
 def _end(view: WorkflowView) -> tuple[str, str | None]:

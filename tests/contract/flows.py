@@ -15,12 +15,14 @@ from rwf.protocol.requests import Op, Request
 from tests.waiting import until
 
 T = TypeVar("T")
+_POLICIES: Final = {"+": "continue", "!": "on_failure"}
 TICK: Final = timedelta(milliseconds=1)
 """Stored times are no finer."""
 
 
 def flow(text: str, name: str = "flow", **options: Any) -> Workflow:
-    """``flow("a b:a c:a,+b")``: b depends on a, and c on a and, over a continue edge, on b.
+    """``flow("a b:a c:a,+b d:!c")``: b depends on a, c on a and, over a continue edge, on b; d,
+    over an on_failure edge, on c. A step with ``*`` behind its name always runs.
 
     ``options`` are those of ``Workflow.add``, the same for every step.
     """
@@ -28,11 +30,13 @@ def flow(text: str, name: str = "flow", **options: Any) -> Workflow:
     edges = []
     for word in text.split():
         step, _, parents = word.partition(":")
-        workflow.add(step, **{"worker": "work", **options})
+        always = {"always": True} if step.endswith("*") else {}
+        step = step.rstrip("*")
+        workflow.add(step, **{"worker": "work", **always, **options})
         edges += [(parent, step) for parent in parents.split(",") if parent]
     for parent, step in edges:
-        policy: Any = "continue" if parent[0] == "+" else "cancel"
-        workflow.connect(parent.lstrip("+"), step, policy=policy)
+        policy = _POLICIES.get(parent[0], "cancel")
+        workflow.connect(parent.lstrip("+!"), step, policy=policy)
     return workflow
 
 
@@ -112,7 +116,7 @@ def other_semantics(client: Client, workflow_id: str) -> None:
     key = own_key(workflow_id)
     static = raw(client).hget(key, ":s")
     assert static.startswith(b"2,")
-    raw(client).hset(key, ":s", b"3" + static[1:])
+    raw(client).hset(key, ":s", b"9" + static[1:])
 
 
 def end_pause(client: Client, workflow_id: str, step: str) -> None:

@@ -162,6 +162,7 @@ def test_the_envelope(client: Client) -> None:
         "occurred_at": client.get(workflow_id).finished_at,
         "state": "failed",
         "terminal_cause": "step_failed",
+        "skipped_step_count": 0,
     }
     [after] = client.callbacks(workflow_id)
     assert (after.status, after.attempts, after.due_at) == ("delivered", 1, None)

@@ -311,7 +311,7 @@ def test_another_semantics_version_refuses_commands_and_allows_reads(
         with refused("unsupported_semantics") as caught:
             client.complete_step(view.id, step, command_id=command)
     assert caught.value.legal_next_steps == ("upgrade_library",)
-    assert client.get(view.id).semantics_version == 3
+    assert client.get(view.id).semantics_version == 9
     assert client.steps(view.id) == before
     assert client.result(view.id, "a") is not None
     assert client.explain_step(view.id, "b").state == "available"

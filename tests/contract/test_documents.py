@@ -153,6 +153,8 @@ def test_what_the_recipes_workflows_come_to(
     for name, step, payload in (
         ("Approvals", "approve", "ann"),
         ("Compensation", "undo", ["hotel"]),
+        ("Clean-up that always runs", "delete_vm", "deleted vm-7"),
+        ("Optional steps", "ship", "shipped"),
         ("Polling", "wait", "e-1"),
         ("Logs that carry the step", "greet", "hello ann"),
         ("A database session for each step", "charge", 1200),

@@ -298,7 +298,7 @@ def test_what_cannot_be_read_holds_up_nothing(client: Client, broken_on_purpose:
     redis.hset(own_key(broken), "a", "nonsense")
     redis.hset(own_key(headless), ":c", "nonsense")
     static = redis.hget(own_key(newer), ":s")
-    redis.hset(own_key(newer), ":s", b"3" + static[1:])
+    redis.hset(own_key(newer), ":s", b"9" + static[1:])
     redis.set(own_key(overwritten), "not a hash")
     for view in views:
         redis.delete(partition_key(view.id, "index"))

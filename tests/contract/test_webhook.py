@@ -44,6 +44,7 @@ ENVELOPE = WorkflowTerminal.model_validate(
         "occurred_at": "2026-01-02T03:04:05.678Z",
         "state": "failed",
         "terminal_cause": "step_failed",
+        "skipped_step_count": 0,
     }
 )
 
@@ -465,6 +466,7 @@ def test_dispatching(fake_client: Client, receiver: Receiver) -> None:
         "envelope_version": 1,
         "state": "completed",
         "terminal_cause": "completed",
+        "skipped_step_count": 0,
     }
 
 

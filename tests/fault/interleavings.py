@@ -14,7 +14,7 @@ to be had, as an empty answer changes nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -30,12 +30,14 @@ from rwf.protocol.requests import Call, Op
 from rwf.repair.reconcile import reconcile
 from tests import invariants
 from tests.contract.flows import one_call, raw
-from tests.model.graphs import CANCEL, CONTINUE, graph
+from tests.model.graphs import CANCEL, CONTINUE, ON_FAILURE, graph
 from tests.model.operated import Operated
 from tests.model.plain import Definition, Refused, differences
 from tests.model.system import ClientSystem, build
 
 OUTCOMES: Final = ("completed", "failed")
+SKIPPING: Final = (*OUTCOMES, "skipped", "skipped branch")
+"""What a worker reports where steps skip themselves, or their branches."""
 _LEASE: Final = 3600.0
 _NEVER: Final = 2**42  # a time in ms
 
@@ -56,6 +58,25 @@ def graphs(size: int) -> list[Definition]:
     return list(found.values())
 
 
+def branching_graphs(size: int, *, always: bool = False) -> list[Definition]:
+    """Every graph of so many steps with an on_failure edge, up to isomorphism of what is below; or
+    those whose last step always runs."""
+    pairs = list(itertools.combinations(range(size), 2))
+    found = []
+    policies = (None, CANCEL) if always else (None, CANCEL, ON_FAILURE)
+    for chosen in itertools.product(policies, repeat=len(pairs)):
+        edges = [(pair, policy) for pair, policy in zip(pairs, chosen, strict=True) if policy]
+        if not always and all(policy == CANCEL for _, policy in edges):
+            continue
+        made = graph(size, [pair for pair, _ in edges], max_attempts=1)
+        for edge, (_, policy) in zip(made["edges"], edges, strict=True):
+            edge["policy"] = policy
+        if always:
+            made["steps"][-1]["always"] = True
+        found.append(made)
+    return found
+
+
 @dataclass(frozen=True)
 class Choice:
     """A worker is about to report a step, and may say either."""
@@ -73,9 +94,13 @@ def worker(client: Client, _workflow_id: str) -> Any:
     while True:
         _, claims = yield from claim_in(client._ctx, 0, claimer, 1)
         for claim in claims:
-            status = yield Choice(claim.step, claim.lease)
+            status, _, branch = (yield Choice(claim.step, claim.lease)).partition(" ")
             item = Completion(
-                workflow_id=claim.workflow_id, step=claim.step, status=status, lease=claim.lease
+                workflow_id=claim.workflow_id,
+                step=claim.step,
+                status=status,
+                lease=claim.lease,
+                branch=bool(branch),
             )
             yield from complete_step(client._ctx, item)
 
@@ -153,6 +178,7 @@ class Explorer:
     definition: Definition
     programs: tuple[Program, ...]
     exact: bool = True
+    outcomes: tuple[str, ...] = OUTCOMES
     states: int = 0
     calls: int = 0
     _schedules: dict[tuple[Any, ...], int] = field(default_factory=dict, init=False)
@@ -173,7 +199,10 @@ class Explorer:
             *self.client._session.keys.partition(0),
             *self.client._session.keys.workflow(view.id),
         ]
-        self._ends = _ends(self.definition) if not self.exact else frozenset()
+        self._ends = _ends(self.definition, self.outcomes) if not self.exact else frozenset()
+        self._always = {
+            step["name"] for step in self.definition["steps"] if step.get("always", False)
+        }
         actors = tuple(self._actor(program) for program in self.programs)
         return self._explore(self._node(actors, model))
 
@@ -207,7 +236,7 @@ class Explorer:
 
     def _choices(self, node: Node, actor: Actor) -> tuple[str | None, ...]:
         if isinstance(actor.next, Choice):
-            return OUTCOMES
+            return self.outcomes
         idle = actor.next is None or (actor.next.function == "reserve_steps" and not node.ready)
         return () if idle else (None,)
 
@@ -230,7 +259,9 @@ class Explorer:
         after = self._node(actors, model)
         for step, state in after.states.items():
             late = node.cancelled and state is StepState.AVAILABLE is not node.states[step]
-            assert not late, f"{step} became available after the request: {self._path}"
+            assert not late or step in self._always, (
+                f"{step} became available after the request: {self._path}"
+            )
         return after
 
     def _request(self, program: Program, replies: tuple[Any, ...]) -> Call | Choice | None:
@@ -336,7 +367,10 @@ class Explorer:
         if choice is not None:
             assert isinstance(actor.next, Choice)
             model = deepcopy(node.model)
-            done = model.complete(self._ours, actor.next.step, choice, lease=actor.next.lease)
+            status, _, branch = choice.partition(" ")
+            done = model.complete(
+                self._ours, actor.next.step, status, lease=actor.next.lease, branch=bool(branch)
+            )
             assert not isinstance(done, Refused), done
             return model
         if request.function == "cancel":
@@ -352,7 +386,8 @@ class Explorer:
         for edge in self.definition["edges"]:
             state = node.states[edge["parent"]]
             over = state is StepState.COMPLETED or (
-                state in TERMINAL_STEPS and edge["policy"] == CONTINUE
+                state in TERMINAL_STEPS
+                and (edge["policy"] != CANCEL or edge["child"] in self._always)
             )
             assert edge["child"] != step or over, f"{step} runs before {edge['parent']}"
 
@@ -419,7 +454,7 @@ def _masked(counts: bytes) -> tuple[Any, ...]:
     return numbers, bool(started), bool(finished), bool(cancel), others
 
 
-def _ends(definition: Definition) -> frozenset[tuple[str, ...]]:
+def _ends(definition: Definition, outcomes: Sequence[str]) -> frozenset[tuple[str, ...]]:
     """The states of the steps in every end that the model can come to, whoever cancels when and
     whatever steps report.
 
@@ -436,21 +471,21 @@ def _ends(definition: Definition) -> frozenset[tuple[str, ...]]:
     def go(model: Operated) -> None:
         workflow = model.workflows[flow]
         steps = workflow.steps.values()
-        here = tuple((step.state, step.cause) for step in steps)
+        here = tuple((step.state, step.cause, step.branch) for step in steps)
         if (here, workflow.cancel_requested) in seen:
             return
         seen.add((here, workflow.cancel_requested))
         if model.finished(flow):
             found.add(tuple(step.state.value for step in steps))
             return
-        for after in _followers(model, flow):
+        for after in _followers(model, flow, outcomes):
             go(after)
 
     go(first)
     return frozenset(found)
 
 
-def _followers(model: Operated, flow: str) -> Iterator[Operated]:
+def _followers(model: Operated, flow: str, outcomes: Sequence[str]) -> Iterator[Operated]:
     """The model after each command that somebody may give."""
     if not model.workflows[flow].cancel_requested:
         after = deepcopy(model)
@@ -462,7 +497,8 @@ def _followers(model: Operated, flow: str) -> Iterator[Operated]:
             after.claim(flow, step.name, step.name)
             yield after
         if step.state is StepState.EXECUTING:
-            for status in OUTCOMES:
+            for outcome in outcomes:
                 after = deepcopy(model)
-                after.complete(flow, step.name, status, lease=step.name)
+                status, _, branch = outcome.partition(" ")
+                after.complete(flow, step.name, status, lease=step.name, branch=bool(branch))
                 yield after

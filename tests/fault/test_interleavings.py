@@ -17,8 +17,11 @@ import pytest
 from rwf.protocol import library as assembled
 from tests.conftest import SCALE, connect
 from tests.fault.interleavings import (
+    OUTCOMES,
+    SKIPPING,
     Explorer,
     Program,
+    branching_graphs,
     canceller,
     graphs,
     reconciler,
@@ -37,6 +40,7 @@ def explore(
     programs: tuple[Program, ...],
     *,
     exact: bool = True,
+    outcomes: tuple[str, ...] = OUTCOMES,
 ) -> Counter[str]:
     """Explores these graphs; how many states, calls and schedules there were."""
     found: Counter[str] = Counter()
@@ -44,7 +48,7 @@ def explore(
     for number, definition in enumerate(definitions, 1):
         server.flush()
         with connect(server) as client:
-            explorer = Explorer(client, definition, programs, exact)
+            explorer = Explorer(client, definition, programs, exact, outcomes)
             found["schedules"] += explorer.run()
         found["states"] += explorer.states
         found["calls"] += explorer.calls
@@ -62,6 +66,37 @@ def test_two_workers_and_a_canceller(one_server: AnyServer) -> None:
 def test_a_reconciler_beside_them(one_server: AnyServer) -> None:
     found = explore(one_server, [*graphs(1), *graphs(2)], EVERYBODY)
     assert (found["states"], found["schedules"]) == (512, 38864)
+
+
+def test_failures_that_are_waited_for_and_branches_that_are_skipped(
+    one_server: AnyServer,
+) -> None:
+    """Two workers, who may also skip a step or its branch."""
+    chosen = [*branching_graphs(2), *branching_graphs(3)[:: 1 if SCALE == "long" else 4]]
+    explore(one_server, chosen, (worker, worker), outcomes=SKIPPING)
+
+
+def test_branches_that_are_skipped_beside_a_canceller(
+    one_server: AnyServer,
+) -> None:
+    programs = (worker, worker, canceller)
+    explore(one_server, branching_graphs(2), programs, exact=False, outcomes=SKIPPING)
+
+
+def test_finalizers_beside_a_canceller(one_server: AnyServer) -> None:
+    """They run once, after their parents, whenever the request comes."""
+    programs = (worker, worker, canceller)
+    chosen = [*branching_graphs(2, always=True), *branching_graphs(3, always=True)[-2:]]
+    explore(one_server, chosen, programs, exact=False)
+
+
+def test_skips_in_slices(
+    one_server: AnyServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With so few edges a call that others find a skipped branch half walked."""
+    chosen = branching_graphs(3)[-1:]
+    with_edges_per_call(most_edges(chosen), monkeypatch, tmp_path)
+    explore(one_server, chosen, (worker, worker), exact=False, outcomes=SKIPPING)
 
 
 @pytest.mark.parametrize("edges", ["chain", pytest.param("join", marks=pytest.mark.long)])

@@ -6,8 +6,9 @@ in which the steps are added need not follow the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from tests.model.plain import Definition
 
 CANCEL = EdgePolicy.CANCEL.value
 CONTINUE = EdgePolicy.CONTINUE.value
+ON_FAILURE = EdgePolicy.ON_FAILURE.value
+VALUES = st.sampled_from([None, "done", 0])
 MOST_STEPS = 8
 
 Pair = tuple[int, int]
@@ -134,11 +137,31 @@ def _skeletons(draw: st.DrawFn) -> tuple[str, int, list[Pair]]:
 
 @st.composite
 def definitions(draw: st.DrawFn) -> Definition:
-    """Any graph of up to eight steps: shape, policies, attempts and order of adding."""
+    """Any graph of up to eight steps: shape, policies, attempts and order of adding; half of them
+    branch."""
     name, size, pairs = draw(_skeletons())
     going_on = [pair for pair in pairs if draw(st.booleans())]
     max_attempts = [draw(st.integers(1, 3)) for _ in range(size)]
     order = draw(st.one_of(st.just(range(size)), st.permutations(range(size))))
-    return graph(
+    made = graph(
         size, pairs, going_on=going_on, max_attempts=max_attempts, order=list(order), name=name
     )
+    if draw(st.booleans()):
+        _branch(draw, made)
+    return made
+
+
+def _branch(draw: Callable[[st.SearchStrategy[Any]], Any], made: Definition) -> None:
+    """Has steps depend on failures or on results, and some run always."""
+    seldom = st.sampled_from([False, False, False, True])
+    for step in made["steps"]:
+        edges = [edge for edge in made["edges"] if edge["child"] == step["name"]]
+        if draw(seldom):
+            step["always"] = True
+            continue
+        for edge in edges:
+            if draw(seldom):
+                edge["policy"] = ON_FAILURE
+        if edges and draw(seldom):
+            parent = draw(st.sampled_from([edge["parent"] for edge in edges]))
+            step["when"] = parent, draw(VALUES)

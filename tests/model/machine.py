@@ -35,6 +35,7 @@ from tests.model.plain import (
     Refused,
     Snapshot,
     StepDef,
+    Taken,
     WorkflowRow,
     differences,
 )
@@ -71,6 +72,7 @@ class System(Protocol):
         force: bool = False,
         command_id: str | None = None,
         count: bool = True,
+        branch: bool = False,
     ) -> Completed | Refused: ...
 
     def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
@@ -79,7 +81,7 @@ class System(Protocol):
     def hasten(self, workflow_id: str, step_name: str) -> object:
         """End a step's pause."""
 
-    def claim_any(self) -> Claimed | None:
+    def claim_any(self) -> Taken:
         """Any available step, with a lease that outlasts the history."""
 
     def await_step(
@@ -143,6 +145,7 @@ class Command:
     force: bool
     command_id: str | None
     count: bool = True
+    branch: bool = False
 
 
 STATUSES = st.sampled_from([status.value for status in CompletionStatus])
@@ -158,7 +161,7 @@ KEYS = st.sampled_from(["key-a", "key-b"])
 SIGNALS = st.sampled_from(["go", "go", "stop"])
 CORRELATIONS = st.sampled_from(["k", "k", "other"])
 DEDUPES = st.sampled_from(["1", "2", "3", "4", "5", "6"])
-DEADLINES: st.SearchStrategy[Deadline] = st.sampled_from(["none", "none", "past"])
+DEADLINES: st.SearchStrategy[Deadline] = st.sampled_from(["none", "none", "past", "goes_on"])
 ACTIONS = st.sampled_from(["retry", "retry", "skip", "cancel"])
 SCOPES = st.sampled_from(["blocked", "blocked", "step", "downstream"])
 RECOVERY_IDS = st.sampled_from([None, None, "r1", "r2"])
@@ -206,7 +209,7 @@ class Machine(RuleBasedStateMachine):
         definition = self.keyed[key]
         if different:
             first, *rest = definition["steps"]
-            changed: StepDef = {"name": first["name"], "max_attempts": first["max_attempts"] + 1}
+            changed: StepDef = {**first, "max_attempts": first["max_attempts"] + 1}
             definition = {
                 "name": definition["name"],
                 "steps": [changed, *rest],
@@ -239,6 +242,13 @@ class Machine(RuleBasedStateMachine):
         flow, step = self._pick(data, COMPLETABLE)
         self._complete(flow, step, status, payload=payload, retry_in=delay, with_id=with_id)
 
+    @precondition(lambda self: self._steps(COMPLETABLE))
+    @rule(data=st.data(), branch=st.booleans(), with_id=st.booleans())
+    def skip(self, data: st.DataObject, branch: bool, with_id: bool) -> None:
+        """The step is not needed, nor perhaps what follows."""
+        flow, step = self._pick(data, COMPLETABLE)
+        self._complete(flow, step, "skipped", with_id=with_id, branch=branch)
+
     @precondition(lambda self: self._steps({StepState.AVAILABLE}))
     @rule(data=st.data(), payload=PAYLOADS, delay=DELAYS, with_id=st.booleans())
     def put_off(self, data: st.DataObject, payload: object, delay: float, with_id: bool) -> None:
@@ -261,9 +271,16 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def claim(self) -> None:
         """Which step it is, the system says."""
-        theirs = self.system.claim_any()
-        assert theirs is not None, "nothing was claimed, though a step is available"
-        ours = {system: model for model, system in self.flows}[theirs.workflow_id]
+        taken, models = self.system.claim_any(), {system: model for model, system in self.flows}
+        assert taken.unmet or taken.claimed, "nothing was claimed, though a step is available"
+        for workflow_id, step in taken.unmet:
+            assert not self.model.condition_holds(models[workflow_id], step), f"skipped {step}"
+            self.model.claim_unmet(models[workflow_id], step)
+        theirs = taken.claimed
+        if theirs is None:
+            return
+        ours = models[theirs.workflow_id]
+        assert self.model.condition_holds(ours, theirs.step), f"handed out {theirs.step}"
         expected = self.model.claim(ours, theirs.step, theirs.lease)
         self._agree(replace(expected, workflow_id=theirs.workflow_id), theirs)
         self.leases.append((self.flows.index((ours, theirs.workflow_id)), theirs))
@@ -534,6 +551,7 @@ class Machine(RuleBasedStateMachine):
         force: bool = False,
         with_id: bool = False,
         count: bool = True,
+        branch: bool = False,
     ) -> None:
         command_id = None
         if with_id:
@@ -543,7 +561,9 @@ class Machine(RuleBasedStateMachine):
             retry_in = None
         elif retry_in is None:
             retry_in = 0.0  # never the random default: the model could not follow it
-        self._send(Command(flow, step, status, payload, lease, retry_in, force, command_id, count))
+        self._send(
+            Command(flow, step, status, payload, lease, retry_in, force, command_id, count, branch)
+        )
 
     def _await(
         self,
@@ -583,6 +603,7 @@ class Machine(RuleBasedStateMachine):
                 force=command.force,
                 command_id=command.command_id,
                 count=command.count,
+                branch=command.branch,
             )
             for target, workflow_id in ((self.model, ours), (self.system, theirs))
         ]

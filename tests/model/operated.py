@@ -22,7 +22,7 @@ from typing import Literal
 from rwf.model.states import (
     CANCELLED_BY_REQUEST,
     LEGAL_NEXT_STEPS,
-    SKIPPED,
+    SKIPPED_BY_OPERATOR,
     TERMINAL_STEPS,
     WAIT_EXPIRED,
     EdgePolicy,
@@ -32,13 +32,13 @@ from rwf.model.states import (
 )
 from tests.model.plain import (
     Awaited,
-    Claimed,
     Completed,
     Delivered,
     EvidenceRow,
     KeptRow,
     Recovered,
     Refused,
+    Taken,
     WorkflowRow,
 )
 from tests.model.reference import (
@@ -51,7 +51,8 @@ from tests.model.reference import (
     workflow_row,
 )
 
-Deadline = Literal["none", "past"]
+Deadline = Literal["none", "past", "goes_on"]
+"""``goes_on``: it has passed, and the step goes on."""
 
 
 @dataclass
@@ -77,14 +78,18 @@ class Operated(Reference):
         self.waits = 0
         self.claims = 0
 
-    def claim_any(self) -> Claimed | None:
+    def claim_any(self) -> Taken:
         """The first step that may run; any would do."""
         for workflow in self.workflows.values():
             for step in workflow.steps.values():
                 if step.state is StepState.AVAILABLE:
                     self.claims += 1
-                    return self.claim(workflow.id, step.name, f"lease-{self.claims}")
-        return None
+                    if not self.condition_holds(workflow.id, step.name):
+                        self.claim_unmet(workflow.id, step.name)
+                        return Taken(((workflow.id, step.name),), None)
+                    claimed = self.claim(workflow.id, step.name, f"lease-{self.claims}")
+                    return Taken((), claimed)
+        return Taken((), None)
 
     # Awaits and signals.
 
@@ -114,6 +119,8 @@ class Operated(Reference):
                 workflow.evidence, "await_step", step_name, reason or Reason.STEP_NOT_FOUND
             )
         before = workflow_row(workflow)
+        if deadline == "goes_on":
+            self.raise_semantics(workflow, "await_step", step)
         self._abandon(workflow, step)
         self.waits += 1
         step.become(StepState.AWAITING_SIGNAL)
@@ -122,7 +129,12 @@ class Operated(Reference):
         if lease is not None:
             step.ended_leases[lease] = step.wait
         workflow.evidence.append(EvidenceRow("await_step", step_name, "accepted", None))
-        if deadline == "past":
+        if deadline == "goes_on":
+            step.become(StepState.AVAILABLE)
+            step.uncounted, step.wait.status = True, "expired"
+            entry = EvidenceRow("await_step", step_name, "expired", "timed_out_wait")
+            workflow.evidence.append(entry)
+        elif deadline == "past":
             step.become(WAIT_EXPIRED.state, WAIT_EXPIRED.cause)
             step.wait.status = "expired"
             workflow.evidence.append(
@@ -145,7 +157,7 @@ class Operated(Reference):
                 return Reason.STALE_LEASE
         if step.state in TERMINAL_STEPS:
             return Reason.ALREADY_TERMINAL
-        if workflow.cancel_requested:
+        if workflow.cancel_requested and not step.always:
             return Reason.CANCEL_REQUESTED
         if step.state is StepState.PENDING:
             return Reason.DEPENDENCIES_UNRESOLVED
@@ -281,22 +293,26 @@ class Operated(Reference):
         workflow = self.workflows[workflow_id]
         action = "request_cancel"
         running = any(step.state is StepState.EXECUTING for step in workflow.steps.values())
-        if workflow.cancel_requested and not (force and running):
+        if workflow.cancel_requested and not (force and running and not workflow.forced):
             workflow.evidence.append(EvidenceRow(action, None, "duplicate", "duplicate_cancel"))
             return workflow_row(workflow)
         before = workflow_row(workflow)
         if before.finished:
             return self._refuse_operator(workflow, action, None, Reason.ALREADY_TERMINAL)
         workflow.cancel_requested, workflow.to_review = True, False
+        workflow.forced = force
         stays = TERMINAL_STEPS if force else TERMINAL_STEPS | {StepState.EXECUTING}
         workflow.evidence.append(EvidenceRow(action, None, "accepted", None))
         for step in in_order(workflow):
+            if step.always:
+                continue
             if step.state is StepState.EXECUTING and force:
                 entry = EvidenceRow(action, step.name, "accepted", "lease_taken")
                 workflow.evidence.append(entry)
             if step.state not in stays:
                 self._abandon(workflow, step)
                 step.become(CANCELLED_BY_REQUEST.state, CANCELLED_BY_REQUEST.cause)
+        self.settle(workflow)
         self._tell(workflow, before)
         self._match()
         return workflow_row(workflow)
@@ -364,7 +380,8 @@ class Operated(Reference):
     def _may_not_recover(
         self, workflow: Workflow, step: Step, action: str, scope: str, reopen: bool
     ) -> tuple[Reason, str | None] | None:
-        if workflow.cancel_requested and action != "cancel" and not reopen:
+        asked_to_end = workflow.cancel_requested and not step.always
+        if asked_to_end and action != "cancel" and not reopen:
             return Reason.CANCEL_REQUESTED, None
         if step.state is StepState.EXECUTING:
             return Reason.ILLEGAL_TRANSITION, "recover_with_force"
@@ -384,6 +401,7 @@ class Operated(Reference):
         workflow.to_review, workflow.acknowledged = False, None
         states = {step.name: step.state for step in workflow.steps.values()}
         workflow.cancel_requested = workflow.cancel_requested and not reopen
+        workflow.forced = workflow.forced and workflow.cancel_requested
         members = [] if action == "cancel" else self._members(workflow, root, scope)
         revived = [*members]
         if action == "retry" and root.state not in (StepState.PENDING, StepState.AVAILABLE):
@@ -392,7 +410,7 @@ class Operated(Reference):
         if action == "retry":
             self._grant(root)
         else:
-            outcome = SKIPPED if action == "skip" else CANCELLED_BY_REQUEST
+            outcome = SKIPPED_BY_OPERATOR if action == "skip" else CANCELLED_BY_REQUEST
             self._abandon(workflow, root)
             root.become(outcome.state, outcome.cause)
             root.singled_out = action == "cancel"

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 
 class StepDef(TypedDict):
-    """A step of a definition."""
+    """A step of a definition. ``when`` is a parent and the value that its result must equal;
+    ``always``: it runs whatever becomes of the others."""
 
     name: str
     max_attempts: int
+    when: NotRequired[tuple[str, object] | None]
+    always: NotRequired[bool]
 
 
 class EdgeDef(TypedDict):
-    """A dependency of ``child`` on ``parent``; ``policy`` is ``cancel`` or ``continue``."""
+    """A dependency of ``child`` on ``parent``; ``policy`` is that of an edge."""
 
     parent: str
     child: str
@@ -59,6 +62,8 @@ class WorkflowRow:
     completed_step_count: int
     cancelled_step_count: int
     failed_step_count: int
+    skipped_step_count: int
+    semantics_version: int
     started: bool
     finished: bool
     acknowledged: str | None = None
@@ -128,6 +133,15 @@ class Claimed:
     attempt: int
     lease: str
     signal: object
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a claim: the steps whose conditions did not hold, in their order (workflow and
+    step), and then the one that is claimed, if any is."""
+
+    unmet: tuple[tuple[str, str], ...]
+    claimed: Claimed | None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,11 @@ Where the contract leaves room, this model decides:
 - An accepted completion under a lease is a worker's: it leaves a refusal to be reviewed.
 - Two definitions are equal when name and steps (in their order) and the set of edges are.
 
+- A step that its edges skip, or whose parents have all skipped their branches, moves in the same
+  command, and is neither among what was released nor among what was cancelled.
+- A command that a workflow of version 2 does not know of (``skipped``, a wait that goes on) leaves
+  ``semantics_raised`` before its own evidence.
+
 Awaits, signals, cancel requests, recoveries and callbacks are in ``operated``. Not modelled: leases
 that expire, caps.
 """
@@ -68,6 +73,7 @@ from typing import Literal
 
 from rwf.model.states import (
     ATTEMPTS_EXHAUSTED,
+    BRANCHING_VERSION,
     CANCELLED_BY_DEPENDENCY,
     CANCELLED_BY_REQUEST,
     COMPLETABLE,
@@ -76,6 +82,8 @@ from rwf.model.states import (
     FAILED_STEPS,
     LEGAL_NEXT_STEPS,
     SEMANTICS_VERSION,
+    SEMANTICS_VERSIONS,
+    SKIPPED,
     TERMINAL_STEPS,
     CompletionStatus,
     EdgePolicy,
@@ -102,7 +110,9 @@ from tests.model.plain import (
 DUPLICATE_COMPLETION = "duplicate_completion"
 DUPLICATE_INSERT = "duplicate_insert"
 ATTEMPTS_EXHAUSTED_CODE = "attempts_exhausted"
+SEMANTICS_RAISED = "semantics_raised"
 LONGEST_BACKOFF = 300.0
+WITH_RESULT = frozenset({StepCause.COMPLETED, StepCause.COMPLETED_AFTER_CANCEL_REQUEST})
 AFTER_CANCEL_REQUEST = {
     CompletionStatus.COMPLETED: COMPLETED_LATE,
     CompletionStatus.RETRYABLE: CANCELLED_BY_REQUEST,
@@ -141,8 +151,12 @@ class Step:
     name: str
     max_attempts: int
     parents: tuple[tuple[str, EdgePolicy], ...]
+    when: tuple[str, object] | None = None
+    always: bool = False
     state: StepState = StepState.PENDING
     cause: StepCause | None = None
+    branch: bool = False
+    """Whether it has skipped its branch."""
     attempt: int = 0
     started: bool = False
     lease: str | None = None
@@ -165,9 +179,11 @@ class Step:
     singled_out: bool = False
     results: list[Result] = field(default_factory=list)
 
-    def become(self, state: StepState, cause: StepCause | None = None) -> None:
+    def become(
+        self, state: StepState, cause: StepCause | None = None, branch: bool = False
+    ) -> None:
         """Enter a state; a lease and a timer belong to the state that is left."""
-        self.state, self.cause = state, cause
+        self.state, self.cause, self.branch = state, cause, branch
         self.lease = self.due = None
         # A recovery may take a woken step back; it stays woken.
         self.uncounted = self.uncounted and state in (StepState.PENDING, StepState.AVAILABLE)
@@ -183,6 +199,8 @@ class Workflow:
     steps: dict[str, Step]
     semantics_version: int = SEMANTICS_VERSION
     cancel_requested: bool = False
+    forced: bool = False
+    """Whether the cancel request has taken leases away."""
     to_review: bool = False
     """Whether an operator's latest command was refused."""
     acknowledged: str | None = None
@@ -203,6 +221,7 @@ class Reference:
         self.keys: dict[str, str] = {}
         self.strangers: list[tuple[str, EvidenceRow]] = []
         self.inserts = 0
+        self.unmet = 0
 
     # Commands.
 
@@ -225,6 +244,8 @@ class Reference:
             return Inserted(first.id, True, workflow_row(first))
         self.inserts += 1
         workflow = Workflow(f"w{self.inserts}", definition, _steps(definition))
+        if _branches(workflow):
+            workflow.semantics_version = BRANCHING_VERSION
         self.workflows[workflow.id] = workflow
         if key is not None:
             self.keys[key] = workflow.id
@@ -258,12 +279,16 @@ class Reference:
         force: bool = False,
         command_id: str | None = None,
         count: bool = True,
+        branch: bool = False,
     ) -> Completed | Refused:
         """Report on a step; the module says in which order this is judged."""
         action = "complete_step"
         delay_fits = retry_in is None or (status == CompletionStatus.RETRYABLE and retry_in >= 0)
         count_fits = count or (status == CompletionStatus.RETRYABLE and payload is None)
-        if status not in set(CompletionStatus) or not delay_fits or not count_fits:
+        skipped = status == CompletionStatus.SKIPPED
+        skip_fits = payload is None if skipped else not branch
+        fits = delay_fits and count_fits and skip_fits
+        if status not in set(CompletionStatus) or not fits:
             return refuse(None, action, step_name, Reason.INVALID_ARGUMENT)
 
         workflow = self.workflows.get(workflow_id)
@@ -272,12 +297,13 @@ class Reference:
             self.strangers.append((workflow_id, entry))
             return refuse(None, action, step_name, Reason.WORKFLOW_NOT_FOUND)
         evidence = workflow.evidence
-        if workflow.semantics_version != SEMANTICS_VERSION:
+        if workflow.semantics_version not in SEMANTICS_VERSIONS:
             return refuse(evidence, action, step_name, Reason.UNSUPPORTED_SEMANTICS)
         step = workflow.steps.get(step_name)
         if step is None:
             return refuse(evidence, action, step_name, Reason.STEP_NOT_FOUND)
 
+        status += " branch" if branch else ""
         body = encode(payload)
         if command_id is not None:
             for result in step.results:
@@ -310,7 +336,7 @@ class Reference:
         if step.state is StepState.EXECUTING and lease is None and not force:
             return refuse(evidence, action, step_name, Reason.LEASE_REQUIRED)
 
-        if not count and not workflow.cancel_requested:
+        if not count and (step.always or not workflow.cancel_requested):
             return self._put_off(workflow, step, command_id, lease, retry_in)
         return self._accept(workflow, step, status, body, command_id, lease, retry_in)
 
@@ -322,8 +348,9 @@ class Reference:
         if step.lease != lease:
             return 0
         step.attempt -= step.counted
-        if workflow.cancel_requested:
+        if workflow.cancel_requested and not step.always:
             step.become(CANCELLED_BY_REQUEST.state, CANCELLED_BY_REQUEST.cause)
+            self.settle(workflow)
             return 1
         woken = not step.counted
         step.become(StepState.RETRYABLE)
@@ -392,15 +419,17 @@ class Reference:
         step.started = True
         workflow.to_review = workflow.to_review and lease is not None
         before = {other.name: other.state for other in workflow.steps.values()}
-        asked = CompletionStatus(status)
+        asked = CompletionStatus(status.removesuffix(" branch"))
         outcome = COMPLETION[asked]
-        if workflow.cancel_requested:
+        if outcome is SKIPPED:
+            self.raise_semantics(workflow, "complete_step", step)
+        if workflow.cancel_requested and not step.always:
             outcome = AFTER_CANCEL_REQUEST.get(asked, outcome)
         last = step.granted or step.max_attempts
         exhausted = asked is CompletionStatus.RETRYABLE and step.attempt >= last
         if exhausted:
             outcome = ATTEMPTS_EXHAUSTED
-        step.become(outcome.state, outcome.cause)
+        step.become(outcome.state, outcome.cause, branch=status.endswith(" branch"))
         if step.state is StepState.RETRYABLE:
             step.due = self.now + (LONGEST_BACKOFF if retry_in is None else retry_in)
         self.settle(workflow)
@@ -451,21 +480,60 @@ class Reference:
         )
         return _completed("duplicate", workflow, step, result)
 
+    def raise_semantics(self, workflow: Workflow, action: str, step: Step) -> None:
+        """Put a workflow of version 2 under version 3, which a command needs."""
+        if workflow.semantics_version == SEMANTICS_VERSION:
+            workflow.semantics_version = BRANCHING_VERSION
+            entry = EvidenceRow(action, step.name, "accepted", SEMANTICS_RAISED)
+            workflow.evidence.append(entry)
+
     def settle(self, workflow: Workflow) -> None:
         """Judge every pending step by all of its parents, until nothing moves any more."""
         moving = True
         while moving:
             moving = False
             for step in workflow.steps.values():
-                if step.state is not StepState.PENDING:
-                    continue
-                parents = [(workflow.steps[name].state, policy) for name, policy in step.parents]
-                if any(self.cancels(state, policy) for state, policy in parents):
-                    step.become(CANCELLED_BY_DEPENDENCY.state, CANCELLED_BY_DEPENDENCY.cause)
+                if step.state is StepState.PENDING and self._judge(workflow, step):
                     moving = True
-                elif all(self.resolves(state, policy) for state, policy in parents):
-                    step.become(StepState.AVAILABLE)
-                    moving = True
+
+    def _judge(self, workflow: Workflow, step: Step) -> bool:
+        """Contract §13, sentence by sentence; whether the step has moved."""
+        parents = [(workflow.steps[name], policy) for name, policy in step.parents]
+        cancelled = any(self.cancels(parent.state, policy) for parent, policy in parents)
+        resolved = all(self.resolves(parent.state, policy) for parent, policy in parents)
+        awaited = [parent for parent, policy in parents if policy is EdgePolicy.ON_FAILURE]
+        if not cancelled and not resolved:
+            return False
+        if workflow.cancel_requested and not step.always:
+            step.become(CANCELLED_BY_REQUEST.state, CANCELLED_BY_REQUEST.cause)
+        elif cancelled:
+            step.become(CANCELLED_BY_DEPENDENCY.state, CANCELLED_BY_DEPENDENCY.cause)
+        elif step.always or not parents:
+            step.become(StepState.AVAILABLE)
+        elif all(parent.branch for parent, _ in parents):
+            step.become(SKIPPED.state, SKIPPED.cause, branch=True)
+        elif awaited and all(parent.state is StepState.COMPLETED for parent in awaited):
+            step.become(SKIPPED.state, SKIPPED.cause)
+        else:
+            step.become(StepState.AVAILABLE)
+        return True
+
+    def condition_holds(self, workflow_id: str, step_name: str) -> bool:
+        """Whether a claimed step's condition holds."""
+        steps = self.workflows[workflow_id].steps
+        when = steps[step_name].when
+        if when is None:
+            return True
+        parent = steps[when[0]]
+        has_result = parent.cause in WITH_RESULT
+        return (parent.results[-1].payload if has_result else b"") == encode(when[1])
+
+    def claim_unmet(self, workflow_id: str, step_name: str) -> None:
+        """Claim a step whose condition does not hold, and so have it skip its branch."""
+        self.unmet += 1
+        lease = f"unmet-{self.unmet}"
+        self.claim(workflow_id, step_name, lease)
+        self.complete(workflow_id, step_name, "skipped", lease=lease, branch=True)
 
     def cancels(self, parent: StepState, policy: EdgePolicy) -> bool:
         """Whether an edge cancels its child: the parent ended, but did not complete."""
@@ -475,7 +543,7 @@ class Reference:
     def resolves(self, parent: StepState, policy: EdgePolicy) -> bool:
         """Whether an edge is resolved: the parent completed, or ended and the edge goes on."""
         ended = parent in TERMINAL_STEPS
-        return parent is StepState.COMPLETED or (ended and policy is EdgePolicy.CONTINUE)
+        return parent is StepState.COMPLETED or (ended and policy is not EdgePolicy.CANCEL)
 
 
 # What is derived from the steps.
@@ -534,6 +602,8 @@ def workflow_row(workflow: Workflow) -> WorkflowRow:
         completed_step_count=states.count(StepState.COMPLETED),
         cancelled_step_count=states.count(StepState.CANCELLED),
         failed_step_count=sum(states.count(state) for state in FAILED_STEPS),
+        skipped_step_count=sum(step.cause is StepCause.SKIPPED for step in workflow.steps.values()),
+        semantics_version=workflow.semantics_version,
         started=any(step.started for step in workflow.steps.values()),
         finished=all(state in TERMINAL_STEPS for state in states),
         acknowledged=workflow.acknowledged,
@@ -596,13 +666,30 @@ def _steps(definition: Definition) -> dict[str, Step]:
             step["name"],
             step["max_attempts"],
             tuple(
-                (edge["parent"], EdgePolicy(edge["policy"]))
+                (edge["parent"], _policy(edge["policy"], step.get("always", False)))
                 for edge in definition["edges"]
                 if edge["child"] == step["name"]
             ),
+            step.get("when"),
+            step.get("always", False),
         )
         for step in definition["steps"]
     }
+
+
+def _policy(policy: str, always: bool) -> EdgePolicy:
+    """The policy of an edge; nothing cancels a step that always runs."""
+    return EdgePolicy.CONTINUE if always else EdgePolicy(policy)
+
+
+def _branches(workflow: Workflow) -> bool:
+    """Whether it uses anything that only version 3 has."""
+    return any(
+        step.always
+        or step.when is not None
+        or any(policy is EdgePolicy.ON_FAILURE for _, policy in step.parents)
+        for step in workflow.steps.values()
+    )
 
 
 def _ended_badly(workflow: Workflow) -> bool:
@@ -611,7 +698,10 @@ def _ended_badly(workflow: Workflow) -> bool:
 
 
 def _canonical(definition: Definition) -> object:
-    steps = [(step["name"], step["max_attempts"]) for step in definition["steps"]]
+    steps = [
+        (step["name"], step["max_attempts"], step.get("when"), step.get("always", False))
+        for step in definition["steps"]
+    ]
     edges = {(edge["parent"], edge["child"], edge["policy"]) for edge in definition["edges"]}
     return definition["name"], steps, edges
 

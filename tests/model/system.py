@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from rwf import Client, NotFound, Workflow
+from rwf import Client, NotFound, Workflow, result
 from rwf.errors import CommandRejected
 from rwf.model.states import CallbackEvent, PauseReason
 from rwf.model.views import (
@@ -37,6 +37,7 @@ from tests.model.plain import (
     ResultRow,
     Snapshot,
     StepRow,
+    Taken,
     WorkflowRow,
 )
 
@@ -54,6 +55,7 @@ class ClientSystem:
         self._ids: set[str] = set()
         self._held: dict[tuple[str, str, str], ClaimedStep] = {}
         self._signals: dict[tuple[str, str, str], str] = {}
+        self._skipped: set[tuple[str, str, int]] = set()
 
     def insert(
         self, definition: Definition, key: str | None = None, replace: bool = False
@@ -88,6 +90,7 @@ class ClientSystem:
         force: bool = False,
         command_id: str | None = None,
         count: bool = True,
+        branch: bool = False,
     ) -> Completed | Refused:
         try:
             result: CommandResult = self._client.complete_step(
@@ -100,6 +103,7 @@ class ClientSystem:
                 force=force,
                 command_id=command_id,
                 count=count,
+                branch=branch,
             )
         except CommandRejected as error:
             return _refused(error)
@@ -116,14 +120,30 @@ class ClientSystem:
             cancelled_count=result.cancelled_count,
         )
 
-    def claim_any(self) -> Claimed | None:
+    def claim_any(self) -> Taken:
         found = self._client.claim(["default"], worker_id="w", lease=3600)
         for claimed in found:
             self._held[claimed.workflow_id, claimed.step, claimed.lease] = claimed
             payload = None if claimed.signal is None else claimed.signal.payload
             step, attempt = claimed.step, claimed.attempt
-            return Claimed(claimed.workflow_id, step, attempt, claimed.lease, payload)
-        return None
+            one = Claimed(claimed.workflow_id, step, attempt, claimed.lease, payload)
+            return Taken(self._unmet(), one)
+        return Taken(self._unmet(), None)
+
+    def _unmet(self) -> tuple[tuple[str, str], ...]:
+        """The steps that the last claim has had skip their branches."""
+        found: list[tuple[datetime, str, str]] = []
+        for workflow_id in sorted(self._ids):
+            try:
+                rows = self._client.results(workflow_id)
+            except NotFound:
+                continue
+            for row in rows:
+                place = (workflow_id, row.step, row.attempt)
+                if place not in self._skipped and (row.summary or "").startswith("not so: "):
+                    self._skipped.add(place)
+                    found.append((row.recorded_at, workflow_id, row.step))
+        return tuple((workflow_id, step) for _, workflow_id, step in sorted(found))
 
     def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
         claimed = self._held[workflow_id, step_name, lease]
@@ -143,7 +163,7 @@ class ClientSystem:
         deadline: Deadline,
         lease: str | None,
     ) -> Awaited | Refused:
-        moment = timedelta(0) if deadline == "past" else None
+        moment = None if deadline == "none" else timedelta(0)
         try:
             view = self._client.await_step(
                 workflow_id,
@@ -152,6 +172,7 @@ class ClientSystem:
                 correlation_key=key,
                 deadline=moment,
                 lease=lease,
+                on_timeout="continue" if deadline == "goes_on" else "expire",
             )
         except CommandRejected as error:
             return _refused(error)
@@ -278,7 +299,14 @@ def build(definition: Definition) -> Workflow:
     """The definition, as a user would write it."""
     workflow = Workflow(definition["name"])
     for step in definition["steps"]:
-        workflow.add(step["name"], worker="work", max_attempts=step["max_attempts"])
+        when = step.get("when")
+        workflow.add(
+            step["name"],
+            worker="work",
+            max_attempts=step["max_attempts"],
+            when=None if when is None else result(when[0]) == when[1],
+            always=step.get("always", False),
+        )
     for edge in definition["edges"]:
         workflow.connect(edge["parent"], edge["child"], policy=edge["policy"])
     return workflow
@@ -294,6 +322,8 @@ def workflow_row(view: WorkflowView) -> WorkflowRow:
         completed_step_count=view.completed_step_count,
         cancelled_step_count=view.cancelled_step_count,
         failed_step_count=view.failed_step_count,
+        skipped_step_count=view.skipped_step_count,
+        semantics_version=view.semantics_version,
         started=view.started_at is not None,
         finished=view.finished_at is not None,
         acknowledged=view.acknowledged_by,

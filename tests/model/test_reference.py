@@ -358,7 +358,7 @@ def test_unknown_names() -> None:
 
 def test_unsupported_version_is_judged_before_the_step() -> None:
     case = Case(graph(1))
-    case.model.workflows[case.id].semantics_version = 3
+    case.model.workflows[case.id].semantics_version = 9
     assert case.refused("s0") == "unsupported_semantics"
     assert case.refused("s9") == "unsupported_semantics"
     assert len(case.evidence()) == 2
@@ -535,6 +535,7 @@ class ForgetsIds(Operated):
         force: bool = False,
         command_id: str | None = None,
         count: bool = True,
+        branch: bool = False,
     ) -> Completed | Refused:
         return super().complete(
             workflow_id,
@@ -545,6 +546,7 @@ class ForgetsIds(Operated):
             retry_in=retry_in,
             force=force,
             count=count,
+            branch=branch,
         )
 
 

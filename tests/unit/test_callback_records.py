@@ -24,6 +24,7 @@ def test_the_end_of_a_workflow() -> None:
         "occurred_at": AT + timedelta(milliseconds=40),
         "state": "failed",
         "terminal_cause": "step_failed",
+        "skipped_step_count": 0,
     }
     assert record.view("0-x", 7, STATIC).model_dump() == {
         "callback_id": "0-x/7",

@@ -22,7 +22,7 @@ AT = datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)
 STATIC = b"2,1,9,1700000000123,,,wf"
 OPEN = Header.parse(STATIC, b"a1;40,,")
 REQUESTED = Header.parse(STATIC, b"a1;40,,,30:why,0,0,0,0,0,0,,")
-OTHER = Header.parse(b"3" + STATIC[1:], b"a1;40,,")
+OTHER = Header.parse(b"9" + STATIC[1:], b"a1;40,,")
 NOW = 1_700_000_000_123 + 2_500
 
 

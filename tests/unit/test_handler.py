@@ -46,7 +46,7 @@ def context(input: Any) -> StepContext:
         workflow_context=None,
         signal=None,
     )
-    return StepContext(claim, lambda context: True)
+    return StepContext(claim, lambda context: True, lambda context: {})
 
 
 def called(function: Callable[..., Any], input: Any) -> Any:

@@ -159,6 +159,9 @@ def test_a_header_of_a_workflow_that_runs() -> None:
         "acknowledged_at": None,
         "acknowledged_by": None,
         "acknowledged_reason": None,
+        "skipped_step_count": 0,
+        "starts_at": None,
+        "deadline_at": None,
     }
 
 
@@ -239,6 +242,8 @@ def test_a_step_that_runs() -> None:
         "started_at": ms(10),
         "finished_at": None,
         "last_transition_at": ms(20),
+        "when": None,
+        "always": False,
     }
 
 
@@ -420,6 +425,7 @@ def test_a_wait_that_stands() -> None:
         "resolved_at": None,
         "signal_id": None,
         "actor": None,
+        "on_timeout": "expire",
     }
 
 

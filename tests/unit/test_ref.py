@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from rwf import WorkflowInvalid
-from rwf.model.references import Ref, result
+from rwf.model.conditions import result
+from rwf.model.references import Ref
 
 
 @pytest.mark.parametrize(

@@ -150,17 +150,20 @@ def test_vocabulary() -> None:
         "operator_cancelled",
         "cancelled_by_dependency",
         "expired_wait",
+        "skipped",
     }
     assert set(WorkflowCause) == {
         "completed_after_cancel_request",
         "expired_wait",
         "step_failed",
         "operator_cancelled",
+        "deadline_exceeded",
         "completed",
         "step_cancelled",
     }
-    assert set(EdgePolicy) == {"cancel", "continue"}
+    assert set(EdgePolicy) == {"cancel", "continue", "on_failure"}
     assert states.SEMANTICS_VERSION == 2
+    assert states.SEMANTICS_VERSIONS == (2, 3)
 
 
 def test_sets_of_states() -> None:
@@ -204,6 +207,7 @@ def test_stored_letters_never_change() -> None:
         ("failed", "failed", "step_failed"),
         ("discarded", "discarded", "step_failed"),
         ("cancelled", "cancelled", "cancelled"),
+        ("skipped", "completed", "skipped"),
     ],
 )
 def test_what_a_report_makes_of_a_step(status: str, state: str, cause: str | None) -> None:
@@ -211,9 +215,60 @@ def test_what_a_report_makes_of_a_step(status: str, state: str, cause: str | Non
     assert (outcome.state, outcome.cause) == (state, cause)
 
 
-def test_a_report_is_one_of_five() -> None:
-    assert set(states.COMPLETION) == set(CompletionStatus)
-    assert len(CompletionStatus) == 5
+def test_a_report_is_one_of_six() -> None:
+    assert set(states.COMPLETION) == set(states.ASKED_CODE) == set(CompletionStatus)
+    assert len(CompletionStatus) == 6
+    letters = [*states.ASKED_CODE.values(), states.BRANCH_CODE]
+    assert "".join(letters) == "crfdxsb"
+
+
+def test_a_deadline_that_has_asked_a_workflow_to_end_is_the_cause_of_its_end() -> None:
+    cancelled = {StepState.CANCELLED: 1, StepState.COMPLETED: 1}
+    assert workflow_cause(cancelled, cancel=True, overdue=True) == "deadline_exceeded"
+    assert workflow_cause({StepState.FAILED: 1}, cancel=True, overdue=True) == "step_failed"
+    completed = {StepState.COMPLETED: 1}
+    late = workflow_cause(completed, cancel=True, overdue=True)
+    assert late == "completed_after_cancel_request"
+
+
+@pytest.mark.parametrize(
+    ("parents", "becomes"),
+    [
+        # Each parent: "c" completed, "f" failed, "s" skipped, "b" skipped its branch; then "!" over
+        # an on_failure edge.
+        ("c", "available"),
+        ("f!", "available"),
+        ("c!", "skipped"),
+        ("c! f!", "available"),
+        ("c! c! c", "skipped"),
+        ("f! c", "available"),
+        ("s", "available"),
+        ("s!", "skipped"),
+        ("b", "branch"),
+        ("b!", "branch"),
+        ("b b", "branch"),
+        ("b c", "available"),
+        ("b f", "available"),
+        ("b s", "available"),
+        ("b c!", "skipped"),
+        ("b f!", "available"),
+        ("b! c", "skipped"),
+    ],
+)
+def test_what_resolved_edges_make_of_a_step(parents: str, becomes: str) -> None:
+    ends = {
+        "c": Outcome(StepState.COMPLETED, StepCause.COMPLETED),
+        "f": Outcome(StepState.FAILED, StepCause.STEP_FAILED),
+        "s": states.SKIPPED,
+        "b": states.BRANCH_SKIPPED,
+    }
+    found = states.ResolvedEdges()
+    for parent in parents.split():
+        found.add(ends[parent[0]], EdgePolicy.ON_FAILURE if "!" in parent else EdgePolicy.CONTINUE)
+    expected = {"available": states.RELEASED, "skipped": states.SKIPPED}
+    outcome = found.outcome(len(parents.split()), always=False)
+    assert outcome == expected.get(becomes, states.BRANCH_SKIPPED)
+    assert found.outcome(len(parents.split()), always=True) == states.RELEASED
 
 
 @pytest.mark.parametrize(

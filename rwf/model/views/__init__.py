@@ -22,6 +22,7 @@ from rwf.model.views.explanations import (
     Blocker,
     Dependency,
     RootCause,
+    SkipOrigin,
     StepExplanation,
     WorkflowExplanation,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "RootCause",
     "SignalPage",
     "SignalView",
+    "SkipOrigin",
     "StepExplanation",
     "StepPage",
     "StepView",

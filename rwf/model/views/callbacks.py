@@ -35,9 +35,11 @@ class Callback(View):
 
 
 class WorkflowTerminal(Callback):
-    """A workflow has ended, or its end has changed."""
+    """A workflow has ended, or its end has changed; ``skipped_step_count`` counts the steps that
+    were skipped."""
 
     terminal_cause: WorkflowCause
+    skipped_step_count: int = 0
 
 
 class RecoveryCompleted(Callback):

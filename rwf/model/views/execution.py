@@ -31,6 +31,8 @@ class ClaimedStep(View):
     context: Any
     workflow_context: Any
     signal: WakingSignal | None
+    timed_out: bool = False
+    """Whether the step's latest wait went on because its deadline passed."""
 
 
 class HeartbeatReport(View):

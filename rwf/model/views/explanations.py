@@ -51,9 +51,19 @@ class RootCause(View):
     summary: str | None = None
 
 
+class SkipOrigin(View):
+    """A step that has skipped itself, or its branch; ``summary`` says why."""
+
+    step: str
+    attempt: int
+    summary: str | None
+
+
 class StepExplanation(View):
     """Why a step is where it is; lists hold at most 1,000, the counts are exact.
 
+    ``skipped_by`` are the steps because of which it was skipped, empty where its edges alone did
+    that.
     ``executable_actions`` are named with the options that they take now: ``retry_with_force``.
     """
 
@@ -69,6 +79,7 @@ class StepExplanation(View):
     root_cause_count: int
     executable_actions: tuple[str, ...]
     latest_rejection: EvidenceView | None
+    skipped_by: tuple[SkipOrigin, ...] = ()
 
 
 class WorkflowExplanation(View):

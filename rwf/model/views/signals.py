@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from rwf.model.states import SignalStatus, WaitStatus
+from rwf.model.states import OnTimeout, SignalStatus, WaitStatus
 from rwf.model.views.base import View
 
 
@@ -23,6 +23,7 @@ class AwaitView(View):
     resolved_at: datetime | None
     signal_id: str | None
     actor: str | None = None
+    on_timeout: OnTimeout = OnTimeout.EXPIRE
 
 
 class SignalView(View):

@@ -22,6 +22,8 @@ class WorkflowView(View):
 
     ``acknowledged_at``, ``acknowledged_by`` and ``acknowledged_reason``: when, by whom and why its
     bad end was marked as dealt with.
+    ``skipped_step_count``: how many of the completed steps were skipped. ``starts_at``: when it is
+    to start, None once it has. ``deadline_at``: when it is asked to end, None once it was.
     """
 
     id: str
@@ -46,10 +48,14 @@ class WorkflowView(View):
     acknowledged_at: datetime | None = None
     acknowledged_by: str | None = None
     acknowledged_reason: str | None = None
+    skipped_step_count: int = 0
+    starts_at: datetime | None = None
+    deadline_at: datetime | None = None
 
 
 class StepView(View):
-    """A step. ``position`` is its place in topological order, from 0."""
+    """A step. ``position`` is its place in topological order, from 0; ``when`` is its condition as
+    stored (``rwf.model.conditions``), and ``always`` whether it runs however the others end."""
 
     name: str
     worker: str
@@ -71,6 +77,8 @@ class StepView(View):
     started_at: datetime | None
     finished_at: datetime | None
     last_transition_at: datetime
+    when: list[Any] | None = None
+    always: bool = False
 
 
 class Edge(View):

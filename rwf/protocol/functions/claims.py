@@ -44,6 +44,14 @@ class GivenResult(NamedTuple):
     payload: bytes | None
 
 
+class GivenOutcome(NamedTuple):
+    """How a step has ended: ``ended`` is ``state,cause,mark|note`` (``dispatch.lua``)."""
+
+    step: bytes
+    ended: bytes
+    payload: bytes | None
+
+
 class StartedStep(NamedTuple):
     """A claim. ``inserted``: when the workflow was, in ms; ``unread``: letters of what the reply
     had no room for and is to be read apart (``inputs``), or ``!`` where it cannot be told. The rest
@@ -58,6 +66,8 @@ class StartedStep(NamedTuple):
     wait: bytes | None = None
     signal_payload: bytes | None = None
     results: list[GivenResult] | None = None
+    condition: bytes | None = None
+    outcomes: list[GivenOutcome] | None = None
 
 
 class StartedSteps(NamedTuple):

@@ -61,7 +61,7 @@ class StageInsert(ServerFunction[InsertReply]):
     """Fields of the payload hash, each followed by its value."""
 
 
-@item(packed=5)
+@item(packed=7)
 class InsertedGraph(Item):
     """A graph, or its last part. ``staged``: whether parts of it were staged before;
     ``own_count`` and ``payload_count``: how many fields its two hashes must have in the end;
@@ -73,6 +73,11 @@ class InsertedGraph(Item):
     payload_count: int
     own: int
     payload: int
+    starts: str
+    """When it is to start: empty for now, ``+`` and milliseconds from now, or ``=`` and the time in
+    milliseconds."""
+    deadline_ms: int | None
+    """How long after its start it is to have ended."""
     static: str
 
 

@@ -64,8 +64,8 @@ class StoredWait(NamedTuple):
 
 
 class StoredSteps(NamedTuple):
-    """The workflow's header; the steps' names, records, inputs and contexts, in order; the server's
-    time in microseconds; the latest waits of those steps that wait or have expired."""
+    """The workflow's header; the steps' names, records, inputs, contexts and conditions, in order;
+    the server's time in microseconds; the latest waits of those steps that wait or have expired."""
 
     static: bytes
     counts: bytes
@@ -76,6 +76,7 @@ class StoredSteps(NamedTuple):
     contexts: list[bytes | None]
     micros: int
     waits: list[StoredWait]
+    conditions: list[bytes | None]
 
 
 @server_function("steps", reads_only=True)

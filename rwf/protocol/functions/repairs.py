@@ -26,6 +26,8 @@ class RepairedSteps(NamedTuple):
     after: bytes
     states: list[int]
     notices: list[WaitNotice]
+    skipped: int
+    """How many of the chunk's steps were skipped."""
 
 
 @server_function("repair_workflow", publishes=True, when_full=True)
@@ -63,6 +65,7 @@ class CorrectCounts(ServerFunction[list[FoundRepair]]):
     callbacks: int
     open: int
     dead: int
+    skipped: int
     steps: Sequence[int]
 
 

@@ -28,7 +28,8 @@ class Await(ServerFunction[Awaited]):
     lease: str
     """Percent-quoted; empty for none."""
     deadline: str
-    """Empty for none; ``=`` and microseconds, or ``+`` and microseconds from now."""
+    """Empty for none; ``=`` and microseconds, or ``+`` and microseconds from now; ``>`` behind it
+    where the step goes on when it passes."""
     signal: str
     correlation_key: str
     """Percent-quoted, like the actor."""

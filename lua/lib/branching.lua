@@ -1,0 +1,137 @@
+-- What semantics version 3 adds to the rules of version 2 (contract, section 13): edges that wait for a failure, steps
+-- that are skipped, steps that always run, and when a workflow starts and is to have ended.
+--
+-- What a pending step's resolved edges have brought is its record's field "seen": "f" when a parent over an on_failure
+-- edge has ended other than completed, "u" when one has completed, and behind these how many parents have skipped their
+-- branch. Of a step that was skipped it is "s", or "sb" when its branch was; that step has else completed.
+--
+-- An edge's effect on its child is false when it cancels the child, and else of the letters "f", "u" and "b" those that
+-- apply.
+local M = {}
+
+-- Whether a step runs whatever becomes of the others.
+function M.is_always(step)
+  return find(codec.step_payloads(step.static), "a", 1, true) ~= nil
+end
+
+-- Whether a cancel request leaves this step of the workflow alone.
+function M.outlasts(workflow, step)
+  return workflow.b and M.is_always(step)
+end
+
+-- Whether a step was skipped; a reference to its result is null.
+function M.is_skipped(step)
+  return byte(step.seen) == 115
+end
+
+-- The effect of an edge with this mark, when a parent has ended.
+function M.effect(parent, mark)
+  local completed = parent.state == "c"
+  if not completed and mark == "" then
+    return false
+  end
+  local branch = parent.seen == "sb" and "b" or ""
+  if mark ~= "!" then
+    return branch
+  end
+  return completed and "u" .. branch or "f"
+end
+
+-- Appends the children in a list of edges to names, and what these edges do to names.effects.
+function M.gather(text, parent, names)
+  local of_mark = { [""] = M.effect(parent, ""), ["+"] = M.effect(parent, "+"), ["!"] = M.effect(parent, "!") }
+  local effects, count = names.effects or {}, #names
+  names.effects = effects
+  for mark, name in gmatch(text, "([+!]?)([^,+!]+)") do
+    count = count + 1
+    names[count], effects[count] = name, of_mark[mark]
+  end
+end
+
+-- What a step has seen once an edge of this effect is resolved.
+function M.add(seen, effect)
+  if effect == "" then
+    return seen
+  end
+  local branches = tonumber(match(seen, "%d+") or 0) + (find(effect, "b", 1, true) and 1 or 0)
+  local letters = seen .. effect
+  return (find(letters, "f", 1, true) and "f" or "") .. (find(letters, "u", 1, true) and "u" or "")
+    .. (branches > 0 and integer.text(branches) or "")
+end
+
+local function parents_of(step)
+  local text = codec.step_parents(step.static)
+  if byte(text) == 35 then
+    return tonumber(sub(text, 2))
+  end
+  local count = 0
+  for _ in gmatch(text, "[^,]+") do
+    count = count + 1
+  end
+  return count
+end
+
+-- What a step ends by, all of whose edges are resolved; nil when it is released.
+function M.skip(step, seen)
+  if seen == "" or M.is_always(step) then
+    return nil
+  end
+  local letters, branches = match(seen, "^(%a*)(%d*)$")
+  if branches ~= "" and tonumber(branches) == parents_of(step) then
+    return states.BRANCH_SKIPPED
+  end
+  return letters == "u" and states.SKIPPED or nil
+end
+
+-- Has a step's record, and its workflow's count of skipped steps, follow what becomes of the step.
+function M.follow(workflow, step, outcome)
+  local seen = outcome.seen or ""
+  local change = (seen ~= "" and 1 or 0) - (M.is_skipped(step) and 1 or 0)
+  step.seen = seen
+  if change ~= 0 then
+    workflow.b.skipped = workflow.b.skipped + change
+  end
+end
+
+-- A workflow's counts as they are told, without its acknowledgement (header.lua).
+function M.counts(workflow)
+  return header.told(workflow.counts, nil, workflow.b and codec.write_branching(workflow.b))
+end
+
+-- When the workflow is to start, while it has not (ms), or nil.
+function M.start_due(workflow)
+  local b = workflow.b
+  return b and b.starts ~= "" and workflow.h.inserted + b.starts or nil
+end
+
+-- When the workflow's deadline passes (ms), or nil: it has none, has ended, or is asked to end already.
+function M.deadline_due(workflow)
+  local b = workflow.b
+  if not b or b.deadline == "" or workflow.h.cancel ~= "" or states.WORKFLOW_CODE[states.workflow_state(workflow.h)] then
+    return nil
+  end
+  return workflow.h.inserted + b.deadline
+end
+
+-- When each of the two timers is due, by its kind; nil where it is not to stand.
+function M.dues(workflow)
+  return { b = M.start_due(workflow), d = M.deadline_due(workflow) }
+end
+
+-- Has one of the timers stand where the records say.
+function M.place_timer(tx, workflow, kind, due)
+  tx.timers = tx.timers or {}
+  tx.timers[kind .. "|" .. workflow.id] = due and integer.text(due) or false
+end
+
+-- Has both follow what this call has done.
+function M.follow_dues(tx, workflow)
+  local dues = M.dues(workflow)
+  for _, kind in ipairs({ "b", "d" }) do
+    if dues[kind] ~= workflow.dues[kind] then
+      M.place_timer(tx, workflow, kind, dues[kind])
+    end
+  end
+end
+
+return M

@@ -1,0 +1,46 @@
+-- What a workflow's start, its deadline and a cancel request set going.
+local M = {}
+
+local DEADLINE_NOTE = '{"actor":"deadline","source":"server"}'
+
+-- Starts a workflow that was to start later: the steps without parents are released.
+function M.start(tx, workflow)
+  workflow.b.starts, workflow.moved = "", true
+  local done = propagate.run(tx, workflow, { "^" })
+  propagate.append(workflow, "", done, done.at)
+end
+
+-- Has a cancel request that stands from now on end the steps; as far as this call goes, nothing else being left to be
+-- walked. A workflow that has not started does so first: what always runs is to run now.
+function M.carry_out(tx, workflow, forced)
+  if branching.start_due(workflow) then
+    M.start(tx, workflow)
+  end
+  local entry = sweep.begin(workflow, forced)
+  if workflow.h.head + 1 == workflow.h.tail then
+    sweep.advance(tx, workflow, entry)
+  end
+end
+
+-- Asks a workflow to end whose deadline has passed.
+function M.exceed(tx, workflow)
+  local item = { action = "request_cancel", scope = "workflow", step = "", call = "", note = DEADLINE_NOTE }
+  workflow.b.deadline, workflow.b.overdue = "", workflow.since
+  workflow.h.cancel, workflow.h.overdue = workflow.since .. ":the%20deadline%20has%20passed", true
+  evidence.accept(tx, workflow, item, "accepted", "deadline_exceeded", "a cancel request stands")
+  M.carry_out(tx, workflow, false)
+end
+
+-- Does what is due of start and deadline.
+function M.fire(tx, workflow)
+  local starts = branching.start_due(workflow)
+  if starts and starts <= tx.ms then
+    M.start(tx, workflow)
+  end
+  local deadline = branching.deadline_due(workflow)
+  if deadline and deadline <= tx.ms then
+    M.exceed(tx, workflow)
+  end
+end
+
+return M
