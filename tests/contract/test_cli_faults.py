@@ -32,6 +32,7 @@ NAMES = (
     "signals",
     "wait",
     "withdraw",
+    "console",
     "demo",
     "ls",
     "migrate",
