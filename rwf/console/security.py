@@ -149,5 +149,9 @@ def _check_origin(request: Request) -> None:
         if site is None:
             raise HTTPException(403, "sent by no page that says which it is")
         return
-    if urlsplit(origin).netloc != request.headers.get("host"):
+    try:
+        sender = urlsplit(origin).netloc
+    except ValueError:
+        sender = None
+    if sender is None or sender != request.headers.get("host"):
         raise HTTPException(403, "sent by a page of another site")

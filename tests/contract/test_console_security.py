@@ -284,6 +284,7 @@ def test_a_login_from_another_site_is_none(guarded: Visitor) -> None:
         {"origin": "https://evil.example", "sec_fetch_site": None},
         {"origin": "null", "sec_fetch_site": None},
         {"origin": None, "sec_fetch_site": None},
+        {"origin": "http://[", "sec_fetch_site": "same-origin"},
     ):
         assert guarded.post("/login", fields, **headers).status_code == 403
     assert guarded.post("/login", fields | {"rwf_csrf": "x" * 43}).status_code == 403
