@@ -111,7 +111,7 @@ local function check_dues(tx, workflow, repairs)
 end
 
 local function check_step(tx, workflow, name, retry, lease, repairs)
-  local state = codec.step_state(transaction.text(workflow, name))
+  local state = codec.step_state(transaction.text(workflow, name) or error(states.UNREADABLE))
   if state == "a" then
     check_available(tx, workflow, name, transaction.step(workflow, name), repairs)
   elseif state == "r" then
@@ -138,7 +138,11 @@ end
 
 local function check_steps(tx, workflow, chunk, repairs)
   local counts, names = {}, {}
-  for name in gmatch(command("HGET", workflow.w, "#" .. integer.text(chunk)) or "", "[^,]+") do
+  local chunk_text = command("HGET", workflow.w, "#" .. integer.text(chunk))
+  if not chunk_text then
+    error(states.UNREADABLE) -- a spoilt header may say that there are any number of steps
+  end
+  for name in gmatch(chunk_text, "[^,]+") do
     names[#names + 1] = name
   end
   transaction.fetch(workflow, names)

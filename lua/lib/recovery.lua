@@ -194,13 +194,13 @@ local function chunk_at(workflow, cache, position)
   local number = floor(position / states.CHUNK)
   if cache.number ~= number then
     local names = {}
-    for name in gmatch(command("HGET", workflow.w, "#" .. integer.text(number)) or "", "[^,]+") do
+    for name in gmatch(command("HGET", workflow.w, "#" .. integer.text(number)) or error(states.UNREADABLE), "[^,]+") do
       names[#names + 1] = name
     end
     transaction.fetch(workflow, names)
     cache.number, cache.names = number, names
   end
-  return cache.names[position % states.CHUNK + 1]
+  return cache.names[position % states.CHUNK + 1] or error(states.UNREADABLE)
 end
 
 local function finish(tx, workflow, s, number)
@@ -223,7 +223,7 @@ end
 -- Goes on with the step at a place; false when its parents are more than the budget allows.
 local function take_step(tx, workflow, s, at, cache)
   local phase, name = PHASES[at.phase], chunk_at(workflow, cache, at.position)
-  local step = transaction.step(workflow, name)
+  local step = transaction.step(workflow, name) or error(states.UNREADABLE)
   tx.budget = tx.budget - 1
   if phase.concerns(s, name, step) then
     local note = read_note(at.note)

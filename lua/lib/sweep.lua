@@ -57,7 +57,7 @@ end
 -- Sweeps the chunk that the workflow's first entry names.
 function M.advance(tx, workflow, entry)
   local chunk, names = tonumber(entry.left), {}
-  for name in gmatch(command("HGET", workflow.w, "#" .. integer.text(chunk)), "[^,]+") do
+  for name in gmatch(command("HGET", workflow.w, "#" .. integer.text(chunk)) or error(states.UNREADABLE), "[^,]+") do
     names[#names + 1] = name
   end
   transaction.fetch(workflow, names)
@@ -66,7 +66,7 @@ function M.advance(tx, workflow, entry)
   end
   local forced = workflow.h.e > 0 and M.is_forced(workflow)
   for i = 1, #names do
-    local state = codec.step_state(transaction.text(workflow, names[i]))
+    local state = codec.step_state(transaction.text(workflow, names[i]) or error(states.UNREADABLE))
     local ends = not states.TERMINAL[state] and (forced or state ~= "e")
     if ends and not branching.outlasts(workflow, transaction.step(workflow, names[i])) then
       local end_step = state == "e" and take_lease or M.cancel

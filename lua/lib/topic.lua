@@ -158,7 +158,7 @@ function M.tell(t, state, workflow_id, step, n, stamp, stands)
   if age == 0 and RANK[was] == RANK[state] and (not place or command("ZSCORE", t.set, place)) then
     return false
   end
-  if known and not OVER[was] then
+  if RANK[was] and not OVER[was] then -- else nothing is known, or somebody has spoilt it
     t.members[M.member(was, workflow_id, before, step, last)] = false
   end
   if place then
@@ -193,7 +193,7 @@ function M.forget(t, workflow_id, step)
   local known = command("HGET", t.hash, field)
   if known then
     local n, state, stamp = codec.known_wait(known or "")
-    if not OVER[state] then
+    if RANK[state] and not OVER[state] then
       t.members[M.member(state, workflow_id, stamp, step, n)] = false
     end
     drop(t, field)

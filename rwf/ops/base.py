@@ -344,7 +344,8 @@ def wire_name(step: Any, action: str) -> str:
     """A step's name as it is sent. A name that no step can have stays one, and is harmless."""
     if not isinstance(step, str):
         raise invalid(action, f"a step's name must be a string, not {shown(step)}")
-    return wire_text(step[:_MAX_STEP])
+    # "~" and a step's name is the field of its wait.
+    return wire_text(step[:_MAX_STEP]).replace("~", "%7E")
 
 
 def wire_text(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 
-from rwf.errors import CommandRejected, NotFound, RwfError, StoreUnavailable
+from rwf.errors import CommandRejected, NotFound, RecordUnreadable, RwfError, StoreUnavailable
 from rwf.model.builder import Workflow
 from rwf.model.graph import Graph
 from rwf.model.limits import EDGES_PER_CALL, ITEMS_PER_CALL
@@ -30,7 +30,7 @@ from rwf.ops.base import (
     side_by_side,
 )
 from rwf.ops.reads import shown_workflow
-from rwf.protocol.codecs import EPOCH, time_of_stamp
+from rwf.protocol.codecs import EPOCH, UNREADABLE, time_of_stamp
 from rwf.protocol.functions.callbacks import DueCallbacks
 from rwf.protocol.functions.commands import RecordedEvidence, RecordEvidence
 from rwf.protocol.functions.inserts import (
@@ -303,7 +303,7 @@ def _insert_once(ctx: OpContext, one: Checked, key: str, terms: Terms) -> Op[Wor
     while True:
         reservation = ReserveKey(digest, own_id, graph.digest, replaced)
         reply = yield from ask(ctx.keys.partition(home), reservation)
-        held = ReservationRecord.of(reply.text)
+        held = _reservation(reply.text)
         workflow_id, definition = held.workflow, held.definition
         if workflow_id != own_id:
             found = yield from shown_workflow(ctx, workflow_id)
@@ -348,11 +348,21 @@ def find(ctx: OpContext, key: str) -> Op[WorkflowView]:
     digest = key_digest(key)
     keys = ctx.keys.derived(home_partition(digest, ctx.keys.homes), "keys")
     [held] = yield from read(keys, ("HGET", keys, digest))
-    owner = ReservationRecord.workflow_of(held).decode() if held else None
-    found = None if owner is None else (yield from shown_workflow(ctx, owner))
+    found = None
+    if held is not None:
+        owner = _reservation(held).workflow
+        found = yield from shown_workflow(ctx, owner)
     if found is None:
         raise NotFound(f"no workflow has the key {shown(key)}")
     return found
+
+
+def _reservation(text: str | bytes) -> ReservationRecord:
+    """A stored reservation; raises RecordUnreadable, also where it is of no workflow's id."""
+    held = ReservationRecord.parse(text) if isinstance(text, bytes) else ReservationRecord.of(text)
+    if partition_of(held.workflow) is None:
+        raise RecordUnreadable(UNREADABLE)
+    return held
 
 
 def _ended_badly(state: WorkflowState) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from rwf.errors import NotFound
+from rwf.errors import NotFound, RecordUnreadable
 from rwf.model.limits import CHUNK
 from rwf.model.names import shown
 from rwf.model.states import (
@@ -32,6 +32,7 @@ from rwf.ops.base import (
     readable_id,
     wire_name,
 )
+from rwf.protocol.codecs import UNREADABLE
 from rwf.protocol.functions.reads import (
     Evidence,
     ReadResults,
@@ -204,7 +205,10 @@ def _chunks(ctx: OpContext, workflow_id: str, first: int, most: int | None) -> O
         numbers = range(start, min(start + _CHUNKS_AT_ONCE, end))
         keys = ctx.workflow_keys(workflow_id)
         asked = [(keys, ReadSteps(with_payloads=False, chunk=n, names=())) for n in numbers]
-        loaded += [_loaded(workflow_id, found) for found in (yield from ask_together(asked))]
+        some = [_loaded(workflow_id, found) for found in (yield from ask_together(asked))]
+        if not some[-1].records:  # a spoilt header may say that there are any number of steps
+            raise RecordUnreadable(UNREADABLE)
+        loaded += some
     return loaded
 
 

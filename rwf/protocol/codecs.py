@@ -33,22 +33,25 @@ def reading(parse: Callable[P, T]) -> Callable[P, T]:
     def checked(*args: P.args, **named: P.kwargs) -> T:
         try:
             return parse(*args, **named)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             raise RecordUnreadable(UNREADABLE) from error
 
     return checked
 
 
+@reading
 def time_of(milliseconds: int) -> datetime:
-    """A server's time in milliseconds as a datetime."""
+    """A server's time in milliseconds as a datetime; raises RecordUnreadable where it is none."""
     return EPOCH + timedelta(milliseconds=milliseconds)
 
 
+@reading
 def time_of_stamp(stamp: str) -> datetime:
     """The time in a record's stamp: microseconds, then four digits of a number in the call."""
     return time_of_micros(int(stamp[:-4]))
 
 
+@reading
 def time_of_micros(micros: int) -> datetime:
     """A server's time in microseconds as a datetime; also one before 1970."""
     return EPOCH + timedelta(microseconds=micros)

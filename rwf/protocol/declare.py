@@ -19,6 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
+from rwf.errors import RecordUnreadable
+from rwf.protocol.codecs import UNREADABLE
+
 Arg = str | bytes | int
 Encoder = Callable[[Any], list[Arg]]
 Decoder = Callable[[Any], Any]
@@ -75,8 +78,11 @@ class ServerFunction(Generic[R]):
     @classmethod
     def decoded(cls, raw: Any) -> R:
         """A reply as its declared type; raises ValueError or TypeError for a reply of another
-        form."""
-        reply: R = cls.decode(raw)
+        form, and RecordUnreadable for a stored text in it that is not UTF-8."""
+        try:
+            reply: R = cls.decode(raw)
+        except UnicodeDecodeError as error:
+            raise RecordUnreadable(UNREADABLE) from error
         return reply
 
 

@@ -246,6 +246,7 @@ class Record(StepRecord):
     def parent_count(self) -> int:
         return edge_count(self.parents)
 
+    @reading
     def view(
         self,
         header: Header,
@@ -305,6 +306,7 @@ def timeout_of(options: str) -> float | None:
     return float(text) if text else None
 
 
+@reading
 def edge_count(edges: str) -> int:
     """How many edges a record's children or parents are."""
     if not edges:
@@ -386,6 +388,7 @@ def result_evidence(workflow_id: str, step: str, attempt: int, row: Row) -> Evid
     )
 
 
+@reading
 def evidence_view(scope_id: str, text: bytes) -> EvidenceView:
     """An entry of evidence; ``scope_id`` is the workflow, or the partition, it belongs to."""
     entry = EvidenceRecord.parse(text)

@@ -568,8 +568,6 @@ class ReservationRecord(Record):
     ``definition``: its digest; ``made``: a server's time in milliseconds.
     """
 
-    workflow_of: ClassVar[Callable[[bytes], bytes]]
-
     workflow: Text
     definition: Text
     made: Large

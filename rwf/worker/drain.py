@@ -15,14 +15,14 @@ from rwf.fakes import Clock
 from rwf.model.limits import QUEUES_PER_CLAIM
 from rwf.model.states import PauseReason, StepState, WaitStatus
 from rwf.model.views import ClaimedStep, HeartbeatReport
-from rwf.ops.base import OpContext, all_partitions
+from rwf.ops.base import OpContext, all_partitions, read
 from rwf.ops.claims import claim, heartbeat, pause, release
 from rwf.ops.complete import Completion, report_item
 from rwf.ops.outcomes import parent_outcomes
 from rwf.ops.queues import queues
 from rwf.ops.signals import await_step
 from rwf.ops.timer_pages import Due, Page
-from rwf.protocol.requests import Op, Read
+from rwf.protocol.requests import Op
 from rwf.repair.timers import carry_out
 from rwf.worker.context import StepContext
 from rwf.worker.handler import Handler
@@ -269,11 +269,11 @@ class Drain:
         start = 0
         while True:
             end = start + _TIMERS_PER_READ - 1
-            (seconds, micros), page = yield from _read(key, ("TIME",), ("ZRANGE", key, start, end))
+            (seconds, micros), page = yield from read(key, ("TIME",), ("ZRANGE", key, start, end))
             now = int(seconds) * 1000 + int(micros) // 1000
             known = [member for member in page if member.startswith(_CARRIED_OUT)]
             if known:
-                (scores,) = yield from _read(key, ("ZMSCORE", key, *known))
+                (scores,) = yield from read(key, ("ZMSCORE", key, *known))
                 found = {
                     member: int(score)
                     for member, score in zip(known, scores, strict=True)
@@ -308,14 +308,6 @@ def _place(member: bytes) -> tuple[str, str]:
     """The workflow and the step of a step's timer."""
     _, workflow_id, step = member.decode(errors="replace").split("|", 2)
     return workflow_id, step
-
-
-def _read(key: str, *commands: tuple[Any, ...]) -> Op[list[Any]]:
-    replies: list[Any] = yield Read(key, commands)
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies
 
 
 def _endless(ran: list[StepRun]) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from rwf import Client, Completion, RecordUnreadable, Worker
+from rwf import Client, Completion, Handlers, NotFound, RecordUnreadable, Worker
+from rwf.testing import run_until_idle
 from tests.contract.commandline import Cli
-from tests.contract.flows import flow, own_key, raw, states
+from tests.contract.flows import flow, own_key, partition_key, raw, refused, states
 from tests.contract.outbox import stat
 from tests.contract.workers import CLIENTS, client_of, run_to_end
 from tests.servers import AnyServer
@@ -154,6 +155,96 @@ def test_commands_on_it_fail_by_a_name_of_its_own(
             command(view.id)
     with pytest.raises(RecordUnreadable):
         client.complete_step(view.id, "a")
+
+
+def spoil_field(client: Client, key: str, name: str, old: str, new: str) -> None:
+    text = raw(client).hget(key, name).decode()
+    assert old in text
+    raw(client).hset(key, name, text.replace(old, new, 1))
+
+
+def test_a_time_that_is_none_is_unreadable(client: Client) -> None:
+    view = client.insert(flow("a"))
+    since = raw(client).hget(own_key(view.id), ":s").decode().split(",")[3]
+    spoil_field(client, own_key(view.id), ":s", since, "9" * 18)
+    for read in (client.get, client.steps, client.graph):
+        with pytest.raises(RecordUnreadable):
+            read(view.id)
+
+
+def test_a_number_of_attempts_that_is_none_is_unreadable(client: Client) -> None:
+    view = client.insert(flow("a"))
+    spoil_field(client, own_key(view.id), "a", ",5,", ",1.5,")
+    for read in (client.steps, client.graph):
+        with pytest.raises(RecordUnreadable):
+            read(view.id)
+
+
+def test_names_that_are_no_text_are_unreadable(client: Client) -> None:
+    view = client.insert(flow("a"))
+    raw(client).hset(own_key(view.id), "#0", b"\xff")
+    for read in (client.steps, client.graph, client.evidence, client.results):
+        with pytest.raises(RecordUnreadable):
+            read(view.id)
+
+
+def test_a_header_with_any_number_of_steps_holds_nobody_up(client: Client) -> None:
+    """Each loop over its steps ends where there are no more."""
+    spoilt, _ = client.insert(flow("a")), client.insert(flow("a"))
+    static = raw(client).hget(own_key(spoilt.id), ":s").decode().split(",")
+    static[2] = str(10**17)
+    raw(client).hset(own_key(spoilt.id), ":s", ",".join(static))
+    for call in (client.steps, client.graph, client.reconcile, client.request_cancel):
+        with pytest.raises(RecordUnreadable):
+            call(spoilt.id)
+    assert [failure.id for failure in client.rebuild().failures] == [spoilt.id]
+
+
+def test_a_step_that_is_listed_but_not_there_is_unreadable(client: Client) -> None:
+    view = client.insert(flow("a b:a"))
+    raw(client).hset(own_key(view.id), "#0", "a,nothing")
+    with pytest.raises(RecordUnreadable):
+        client.request_cancel(view.id)
+    with pytest.raises(RecordUnreadable):
+        client.reconcile(view.id)
+
+
+@pytest.mark.parametrize("owner", ["nonsense", "1.5-abcdefghijklmnop", "-1-abcdefghijklmnop"])
+def test_a_key_of_no_workflow_s_id_is_unreadable(one_client: Client, owner: str) -> None:
+    view = one_client.insert(flow("a"), key="k")
+    keys = partition_key(view.id, "keys")
+    (digest,) = raw(one_client).hkeys(keys)
+    spoil_field(one_client, keys, digest, view.id, owner)
+    with pytest.raises(RecordUnreadable):
+        one_client.find("k")
+    with pytest.raises(RecordUnreadable):
+        one_client.insert(flow("a"), key="k")
+
+
+def test_a_topic_that_has_forgotten_a_wait_is_told_of_it_anew(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.await_step(view.id, "a", signal="s", correlation_key="k")
+    (topic,) = raw(one_client).keys("*:sig:*")
+    raw(one_client).hset(topic, f"l{view.id}|a", "nonsense")
+    assert one_client.deliver_signal("s", "k").status in ("consumed", "unmatched", "recorded")
+    one_client.reconcile(view.id)
+    assert one_client.step(view.id, "a").state == "available"
+
+
+def test_the_field_of_a_wait_is_no_step(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.await_step(view.id, "a", signal="s", correlation_key="k")
+    with pytest.raises(NotFound):
+        one_client.step(view.id, "~a")
+    with refused("step_not_found"):
+        one_client.complete_step(view.id, "~a")
+
+
+def test_timers_of_another_type_are_named_where_workflows_are_run(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    raw(one_client).set(partition_key(view.id, "timers"), "x")
+    with pytest.raises(RecordUnreadable):
+        run_until_idle(one_client, Handlers(), skip_time=False, within=0)
 
 
 def test_the_command_line_says_so(cli: Cli) -> None:
