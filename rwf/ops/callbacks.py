@@ -153,7 +153,7 @@ class Dispatch:
         self.lease = self._lease_ms / 1000
         self._ctx = ctx
         self._partitions = partitions
-        self._left = limit
+        self._left = int(limit)  # also of one of a subclass, which cannot be sent
         self._outboxes: list[_Outbox] | None = None
         self._delivered = 0
         self._failed = 0

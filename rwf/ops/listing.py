@@ -84,6 +84,7 @@ def list_workflows(
     name = checked_text(name, "name", _READ)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _MAX_PAGE:
         raise invalid(_READ, f"limit must be an integer of 1 to {_MAX_PAGE}")
+    limit = int(limit)  # also of one of a subclass, which cannot be sent
     after = None if cursor is None else _checked_cursor(cursor)
     yield from all_partitions(ctx)
     groups = _groups(wanted_state)

@@ -243,7 +243,7 @@ def _with_payloads(
 def _number(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise invalid(_READ, f"{name} must be an integer of {least} or more")
-    return value
+    return int(value)  # also of one of a subclass, which cannot be sent
 
 
 def records(ctx: OpContext, workflow_id: str) -> Op[tuple[Loaded, list[Record]]]:
@@ -352,7 +352,7 @@ def result(
 ) -> Op[ResultView | None]:
     wire = wire_name(name, _READ)
     if attempt is not None:
-        _number("attempt", attempt, 1)
+        attempt = _number("attempt", attempt, 1)
     _, found = yield from both(
         load(ctx, workflow_id, names=[wire]),
         rows(ctx, workflow_id, [wire], payloads=True, latest=attempt is None, attempt=attempt),

@@ -433,3 +433,18 @@ def test_a_namespaces_record_that_is_none_is_told(
     with connect(one_server) as other, pytest.raises(RwfError, match="number of partitions"):
         other.list()
     raw(one_client).hset("rwf:{0}:meta", "partitions", one_client._ctx.keys.partitions)
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+def test_numbers_of_a_subclass_are_the_numbers_that_they_are(one_client: Client) -> None:
+    view = one_client.insert(flow("a"))
+    one_client.complete_step(view.id, "a", payload="done")
+    assert len(one_client.list(limit=Number.ONE).workflows) == Number.ONE
+    assert len(one_client.steps(view.id, limit=Number.ONE)) == Number.ONE
+    found = one_client.result(view.id, "a", attempt=Number.ONE)
+    assert found is not None
+    assert found.payload == "done"
+    assert one_client.dispatch_callbacks(lambda envelope: None, limit=Number.ONE)
