@@ -85,6 +85,7 @@ class Poller:
         asked = share * len(buffers)
         inflight.on_the_way += asked
         kept = 0
+        fault: RwfError | None = None
         try:
             op = reserve_each(
                 self._runtime.ctx, [buffer.partition for buffer in buffers], self._claimer, share
@@ -92,10 +93,13 @@ class Poller:
             found = await self._runtime.run(op)
             kept = sum(map(len, found.values()))
         except RwfError as error:
-            await self._availability.broken(error, _PLACE)
-            return False
+            fault = error
         finally:
             inflight.on_the_way -= asked - kept
+        if fault is not None:
+            inflight.notify()  # one of the completers may have waited for these places
+            await self._availability.broken(fault, _PLACE)
+            return False
         self._availability.stands(_PLACE)
         for buffer in buffers:
             entries = found.get(buffer.partition, [])

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any, cast
 
+import pytest
+
+from rwf.errors import RecordUnreadable, RwfError, StoreUnavailable
+from rwf.ops.base import OpContext
+from rwf.ops.claims import Claimer
+from rwf.protocol.keys import Keys
 from rwf.reachability import Away
+from rwf.worker.availability import Availability
 from rwf.worker.inflight import Inflight, PartitionBuffer
+from rwf.worker.poller import Poller
 
 
 def _inflight(partitions: int = 2) -> Inflight:
@@ -83,5 +92,33 @@ def test_a_partition_that_did_not_answer_is_tried_again_after_its_pause() -> Non
         inflight.buffers[0].has_more = True
         assert (await asyncio.wait_for(inflight.next_buffer(), 5)).partition == 0
         assert time.monotonic() - begun >= 0.05
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("fault", [RecordUnreadable("spoilt"), StoreUnavailable("away")])
+def test_places_that_a_failed_poll_leaves_are_taken_at_once(fault: RwfError) -> None:
+    async def main() -> None:
+        inflight = Inflight(2, 1, Away())
+
+        class FailingRuntime:
+            ctx = OpContext(Keys("rwf"), max_payload=1)
+
+            async def run(self, _op: Any) -> Any:
+                inflight.buffers[1].has_more = True
+                self.completer = asyncio.create_task(inflight.next_buffer())
+                await _settled()
+                assert not self.completer.done()  # the poll has the only place
+                raise fault
+
+        runtime = FailingRuntime()
+        claimer = Claimer.checked(["default"], "w", 30.0)
+        poller = Poller(cast(Any, runtime), Availability(), inflight, claimer)
+        polling = asyncio.create_task(poller.poll())
+        await _settled()
+        await _settled()
+        assert runtime.completer.done()
+        assert runtime.completer.result().partition == 1
+        polling.cancel()
 
     asyncio.run(main())
