@@ -138,6 +138,15 @@ def asked(client: Any, reply: Any) -> Any:
     return client.get_node(node_name=f"{reply.host}:{reply.port}")
 
 
+def gone_ahead(client: Any, replies: Sequence[Any]) -> list[Group]:
+    """The places of replies that name another node to ask this once, by that node."""
+    groups: dict[str, Group] = {}
+    for number, reply in enumerate(replies):
+        if other := asked(client, reply):
+            groups.setdefault(other.name, (other, []))[1].append(number)
+    return list(groups.values())
+
+
 def asking(commands: Sequence[Command]) -> list[Command]:
     """Each behind the word that lets it into a slot that has not all of its keys yet."""
     return [one for command in commands for one in (("ASKING",), command)]

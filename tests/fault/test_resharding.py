@@ -15,7 +15,7 @@ from contextlib import aclosing, contextmanager
 
 import pytest
 
-from rwf import Client, NotFound, StoreUnavailable
+from rwf import Client, NotFound, StoreUnavailable, Workflow
 from rwf.repair import daemons as members
 from rwf.runtime import Runtime
 from tests import invariants
@@ -102,6 +102,23 @@ def test_a_call_waits_until_its_keys_are_on_one_side(cluster: Cluster, kind: str
             assert call.result().outcome == "accepted"
         assert client.get(view.id).completed_step_count == 1
         assert invariants.check(cluster.client()) == []
+
+
+@CLIENTS
+@pytest.mark.parametrize("all_keys", [True, False], ids=["whole", "in_part"])
+def test_plain_reads_find_keys_that_have_gone_ahead(
+    cluster: Cluster, kind: str, all_keys: bool
+) -> None:
+    """ASK, for some of the keys or all, however long the rest of the slot takes."""
+    with blocking(kind, cluster) as client:
+        view = client.insert(Workflow("flow", context={"x": 1}).add("a", worker="work"))
+        key = own_key(view.id)
+        with moving(cluster, key, another(cluster, key)) as found:
+            found.carry(own_key(view.id, "p"), *([key] if all_keys else []))
+            assert client.get(view.id).context == {"x": 1}
+            assert client.callbacks(view.id) == []
+            assert refused(found.source, "ASK")
+        assert client.get(view.id).context == {"x": 1}
 
 
 def test_a_call_that_waits_for_too_long(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ from rwf.transport.nodes import (
     by_node,
     chosen,
     filled,
+    gone_ahead,
     is_behind,
     packed,
     replaced,
@@ -185,7 +186,13 @@ class Store(BaseStore):
         client = self._ready()
         node = client.get_node_from_key(key) if self.cluster else None
         with self._looking_anew():
-            return unmoved(self._pipelined(node, commands))
+            replies = self._pipelined(node, commands)
+            # Some of the keys, or all, may have gone ahead of their slot to another node.
+            for other, places in gone_ahead(client, replies):
+                ahead = self._pipelined(other, asking([commands[n] for n in places]))
+                for place, reply in zip(places, ahead[1::2], strict=True):
+                    replies[place] = reply
+            return unmoved(replies)
 
     def _redirected(self, commands: Sequence[Command], key: str) -> list[Any]:
         """The replies to commands about a key, also while its slot is on its way to another
