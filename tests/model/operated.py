@@ -25,6 +25,7 @@ from rwf.model.states import (
     SKIPPED_BY_OPERATOR,
     TERMINAL_STEPS,
     WAIT_EXPIRED,
+    CompletionStatus,
     EdgePolicy,
     Reason,
     StepCause,
@@ -528,6 +529,8 @@ class Operated(Reference):
         retry_in: float | None,
     ) -> Completed:
         before = workflow_row(workflow)
+        if status.startswith(CompletionStatus.SKIPPED):
+            self.raise_semantics(workflow, "complete_step", step)
         self._abandon(workflow, step)
         done = super()._accept(workflow, step, status, body, command_id, lease, retry_in)
         self._tell(workflow, before)
