@@ -56,7 +56,7 @@ test-long: .venv/dev
 # The newest versions are those of make test, in a .venv that was just made.
 test-oldest: .venv-oldest/dev
 	@echo "== pytest, with the oldest dependencies"
-	@.venv-oldest/bin/pytest -q -n 2 -m "not long" tests/contract
+	@.venv-oldest/bin/pytest -q -n 2 -m "not long" tests/contract tests/internals
 
 .venv-oldest/dev: pyproject.toml tests/oldest.txt
 	@echo "== installing the oldest dependencies into .venv-oldest"

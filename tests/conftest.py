@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import pytest
 from hypothesis import settings
 
 from rwf import Client
-from tests import coarse_clock, invariants
-from tests.faces import FACES, OnAsyncio
-from tests.sentinels import Sentinels
-from tests.servers import KINDS, AnyServer, Cluster, Server
+from tests.support import coarse_clock, invariants
+from tests.support.commandline import Cli
+from tests.support.faces import FACES, OnAsyncio
+from tests.support.sentinels import Sentinels
+from tests.support.servers import KINDS, AnyServer, Cluster, Server
 
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("ci")
@@ -170,7 +172,8 @@ def face() -> str:
 def client(server: AnyServer, face: str, request: pytest.FixtureRequest) -> Iterator[Client]:
     """A client on an empty server of each kind in turn, with 16 partitions on the cluster.
 
-    At the end of the test all stored keys must agree with each other (``tests.invariants``).
+    At the end of the test all stored keys must agree with each other
+    (``tests.support.invariants``).
     """
     yield from _checked(connect(server, face), request)
 
@@ -181,6 +184,18 @@ def one_client(
 ) -> Iterator[Client]:
     """A client on ``one_server``, checked in the same way."""
     yield from _checked(connect(one_server, face), request)
+
+
+@pytest.fixture
+def cli(one_server: AnyServer, tmp_path: Path) -> Cli:
+    """The command line on ``one_server``."""
+    return Cli(one_server.url, tmp_path)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that gives up at once when its server is away."""
+    monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.0,))
 
 
 @pytest.fixture

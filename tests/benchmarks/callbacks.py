@@ -19,8 +19,8 @@ import time
 from typing import Any
 
 from rwf import Client, Completion, Workflow
-from tests.servers import Server
-from tests.waiting import until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 RECEIVER = "tests.benchmarks.callbacks"
 STAT = "cb|workflow.terminal|delivered"

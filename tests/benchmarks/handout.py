@@ -19,8 +19,8 @@ from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer
 from rwf.ops.complete import Item, exchange, prepared
 from tests.benchmarks.transitions import Meter, diamond, layered
-from tests.contract.flows import chain, fan_out
-from tests.servers import Server
+from tests.support.flows import chain, fan_out
+from tests.support.servers import Server
 
 LOADS = {
     "diamonds": (500, diamond),

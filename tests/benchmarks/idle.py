@@ -18,8 +18,8 @@ from typing import Any
 
 from rwf import Client
 from tests.benchmarks.transitions import layered
-from tests.servers import Server
-from tests.waiting import until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 STEPS = 10
 

@@ -33,8 +33,8 @@ from tests.benchmarks import transitions
 from tests.benchmarks.handout import Loop
 from tests.benchmarks.throughput import fan, peers
 from tests.benchmarks.transitions import Meter, diamond, layered
-from tests.contract.flows import chain
-from tests.servers import Server
+from tests.support.flows import chain
+from tests.support.servers import Server
 
 BATCH = 32
 LIVES: dict[str, tuple[int, Workflow, int]] = {

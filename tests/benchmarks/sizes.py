@@ -20,7 +20,7 @@ from typing import Any
 import redis
 
 from rwf import Client, Workflow
-from tests.servers import Server
+from tests.support.servers import Server
 
 WIDTH = 300
 OPERATIONS = ("insert", "first step", "explain the last", "explain the workflow")

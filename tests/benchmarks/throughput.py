@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rwf import AsyncClient, Client, Worker, Workflow
-from tests.contract.flows import chain, fan_out
-from tests.servers import Server
+from tests.support.flows import chain, fan_out
+from tests.support.servers import Server
 
 CONCURRENCY = 256
 PEERS = Path(__file__).with_name("peers")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rwf import Client, Completion, Workflow
-from tests.servers import Server
+from tests.support.servers import Server
 
 BATCH = 50
 STEPS = 100

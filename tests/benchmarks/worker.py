@@ -17,7 +17,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 SHAPES = ("diamonds", "fan", "chain")
 CLIENTS = ("AsyncClient", "Client")

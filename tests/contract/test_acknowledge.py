@@ -7,49 +7,19 @@ from typing import Any
 
 import pytest
 
-from rwf import Client, WorkflowView
-from rwf.model.limits import CALLBACK_ATTEMPTS
-from rwf.ops.acknowledge import acknowledge
-from rwf.protocol.requests import Call
-from tests.contract.commandline import Cli
-from tests.contract.flows import (
+from rwf import Client
+from tests.support.acknowledge_cases import accept, failed, status
+from tests.support.commandline import Cli
+from tests.support.flows import (
     flow,
     noted,
-    one_call,
     other_semantics,
     own_key,
     raw,
     refused,
     stored,
 )
-from tests.contract.outbox import fail, ignore
-
-
-def failed(client: Client, text: str = "a") -> str:
-    view = client.insert(flow(text))
-    client.complete_step(view.id, "a", "failed", summary="card declined")
-    return view.id
-
-
-def accept(
-    client: Client, workflow_id: str, actor: str = "ann", reason: str = "why"
-) -> WorkflowView:
-    return client.acknowledge(workflow_id, actor=actor, reason=reason)
-
-
-def status(client: Client, workflow_id: str) -> str:
-    """The operator status, which all surfaces agree on."""
-    page = client.list()
-    (found,) = (
-        status
-        for view, status in zip(page.workflows, page.operator_statuses, strict=True)
-        if view.id == workflow_id
-    )
-    assert client.explain(workflow_id).operator_status == found
-    listed = client.list(operator_status=found).workflows
-    assert workflow_id in {view.id for view in listed}
-    return found.value
-
+from tests.support.outbox import ignore
 
 # --- acknowledging
 
@@ -127,29 +97,6 @@ def test_a_recovery_of_another_step_undoes_it_too(one_client: Client) -> None:
     assert status(one_client, view.id) == "Needs Review"
 
 
-def test_a_callback_that_dies_later_undoes_it(one_client: Client) -> None:
-    workflow_id = failed(one_client)
-    accept(one_client, workflow_id)
-    fail(one_client, workflow_id, CALLBACK_ATTEMPTS - 1)
-    assert status(one_client, workflow_id) == "Resolved"
-    fail(one_client, workflow_id, 1)
-    assert one_client.callbacks(workflow_id)[0].status == "dead"
-    assert status(one_client, workflow_id) == "Needs Review"
-    accept(one_client, workflow_id, "bob")
-    assert status(one_client, workflow_id) == "Resolved"
-    one_client.resend_callback(one_client.callbacks(workflow_id)[0].callback_id)
-    assert status(one_client, workflow_id) == "Resolved"
-
-
-def test_a_dead_callback_of_a_good_end_may_be_acknowledged(one_client: Client) -> None:
-    view = one_client.insert(flow("a"))
-    one_client.complete_step(view.id, "a")
-    fail(one_client, view.id, CALLBACK_ATTEMPTS)
-    assert status(one_client, view.id) == "Needs Review"
-    accept(one_client, view.id)
-    assert status(one_client, view.id) == "Resolved"
-
-
 def test_an_open_workflow_is_not_acknowledged(client: Client) -> None:
     view = client.insert(flow("a b"))
     client.complete_step(view.id, "a", "failed")
@@ -194,18 +141,6 @@ def test_who_and_why_must_be_given(one_client: Client, name: str, text: Any) -> 
     with refused("invalid_argument"):
         one_client.acknowledge(workflow_id, **given)
     assert stored(one_client) == before
-
-
-def test_one_that_is_sent_twice_is_done_once(one_client: Client) -> None:
-    """And is answered so even when a recovery has come between."""
-    workflow_id = failed(one_client)
-    call = next(acknowledge(one_client._ctx, workflow_id, "ann", "why"))
-    assert isinstance(call, Call)
-    assert one_client._run(one_call(call))[0] == b"accepted"
-    one_client.recover_step(workflow_id, "a", "retry")
-    assert one_client._run(one_call(call.repeated()))[0] == b"accepted"
-    assert one_client.get(workflow_id).acknowledged_at is None
-    assert [one.action for one in one_client.evidence(workflow_id)].count("acknowledge") == 1
 
 
 def test_it_goes_with_its_workflow(one_client: Client) -> None:

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from rwf import Client, CommandRejected, Completion, RwfError, Workflow, WorkflowInvalid, result
-from rwf.ops.complete import MAX_SUMMARY
+from rwf import Client, CommandRejected, Completion, Workflow, WorkflowInvalid, result
 from tests.conftest import connect
-from tests.contract.flows import flow, raw, refused, stored
-from tests.servers import AnyServer, free_port
+from tests.support.flows import flow, refused, stored
+from tests.support.servers import AnyServer
 
 DOWN = "redis://127.0.0.1:1/0"
 """Nobody listens there: what is refused for other reasons is refused before a server is asked."""
@@ -345,35 +344,6 @@ def test_urls_that_are_none(url: Any) -> None:
         client.list()
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://user:hunter2@127.0.0.1:{port}/0",
-        "redis://:hunter2@127.0.0.1:bad/0",
-        "redis://:hunter2@127.0.0.1:{port}/0?socket_timeout=bad",
-        "redis://:hunter2@127.0.0.1:{port}/0?nonsense=1",
-        "redis://:hunter2@127.0.0.1:{port}/x",
-        "nonsense://:hunter2@127.0.0.1",
-        "redis+cluster://:hunter2@127.0.0.1:{port}",
-        "redis+sentinel://:hunter2@127.0.0.1:{port}/service",
-        "redis+sentinel://:hunter2@127.0.0.1:bad/service",
-        "rediss://:hunter2@127.0.0.1:{port}/0",
-        "unix://:hunter2@/nowhere/at/all",
-    ],
-)
-def test_no_error_tells_a_password(
-    url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01,))
-    with pytest.raises(RwfError) as caught:
-        Client.from_url(url.format(port=free_port())).list()
-    seen: BaseException | None = caught.value
-    assert "hunter2" not in caplog.text
-    while seen is not None:
-        assert "hunter2" not in f"{seen} {seen!r}"
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-
-
 # --- bytes that a careless client could smuggle in
 
 
@@ -416,23 +386,6 @@ def test_what_is_wrong_is_named(
     with refused("invalid_argument") as caught:
         command(one_client, view.id)
     assert caught.value.message.startswith(f"{name} must ")
-
-
-def test_the_longest_summary(one_client: Client) -> None:
-    view = one_client.insert(flow("a"))
-    one_client.complete_step(view.id, "a", summary="s" * MAX_SUMMARY)
-    assert one_client.results(view.id)[0].summary == "s" * MAX_SUMMARY
-
-
-@pytest.mark.parametrize("partitions", ["0", "x", "1e3", ""])
-def test_a_namespaces_record_that_is_none_is_told(
-    one_client: Client, one_server: AnyServer, partitions: str
-) -> None:
-    one_client.list()
-    raw(one_client).hset("rwf:{0}:meta", "partitions", partitions)
-    with connect(one_server) as other, pytest.raises(RwfError, match="number of partitions"):
-        other.list()
-    raw(one_client).hset("rwf:{0}:meta", "partitions", one_client._ctx.keys.partitions)
 
 
 class Number(enum.IntEnum):

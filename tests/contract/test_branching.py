@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from rwf import Client, Workflow, result
-from tests.contract.flows import fan_in, flow, noted, own_key, raw, refused, states
 from tests.contract.test_recovery import recovered
+from tests.support.flows import fan_in, flow, noted, own_key, raw, refused, states
 
 
 def causes(client: Client, workflow_id: str) -> str:

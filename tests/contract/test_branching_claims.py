@@ -21,11 +21,11 @@ from rwf import (
     outcome,
     result,
 )
-from tests.contract.commandline import Cli
-from tests.contract.flows import flow, noted, raw, refused, states, until_past
 from tests.contract.test_branching import causes
-from tests.contract.workers import run_to_end
-from tests.servers import AnyServer
+from tests.support.commandline import Cli
+from tests.support.flows import flow, noted, raw, refused, states, until_past
+from tests.support.servers import AnyServer
+from tests.support.workers import run_to_end
 
 
 def claim_all(client: Client) -> list[str]:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rwf import Client, Workflow
-from tests.contract.flows import flow, noted, raw, refused, server_time, states, until_past
 from tests.contract.test_branching import causes
 from tests.contract.test_recovery import recovered
+from tests.support.flows import flow, noted, raw, refused, server_time, states, until_past
 
 SOON = timedelta(milliseconds=80)
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from rwf import AsyncClient, Client, Completion, NotFound
-from rwf.model.limits import CALLBACK_ATTEMPTS, CALLBACKS_AT_ONCE
+from rwf import AsyncClient, Client, NotFound
 from rwf.model.views import Callback, CallbackPosture, DispatchReport, WorkflowTerminal
-from rwf.ops.complete import complete_step
 from tests.conftest import connect
-from tests.contract.commandline import NO_ID, Cli
-from tests.contract.flows import (
-    drive,
+
+# --- written with the cause -------------------------------------------------------------------
+from tests.support.callbacks_cases import numbers_of, recovered
+from tests.support.commandline import NO_ID, Cli
+from tests.support.flows import (
     fan_out,
     flow,
     noted,
@@ -29,7 +29,7 @@ from tests.contract.flows import (
     refused,
     stored,
 )
-from tests.contract.outbox import (
+from tests.support.outbox import (
     Failing,
     claimed,
     counted,
@@ -41,11 +41,8 @@ from tests.contract.outbox import (
     stat,
     with_callbacks,
 )
-from tests.servers import AnyServer, Server
-from tests.waiting import until
-
-# --- written with the cause -------------------------------------------------------------------
-
+from tests.support.servers import AnyServer, Server
+from tests.support.waiting import until
 
 ENDS = [
     ("completed", "completed", "completed"),
@@ -118,16 +115,6 @@ def test_an_end_that_changes_is_told_and_one_that_stays_is_not(one_client: Clien
         ("workflow.recovery_completed", None),
         ("workflow.terminal", "cancelled"),
     ]
-
-
-def test_the_end_of_a_walk_in_slices_is_told_once(client: Client) -> None:
-    view = client.insert(fan_out(900))
-    item = Completion(workflow_id=view.id, step="root", status="failed")
-    assert drive(client, complete_step(client._ctx, item), 1) is None
-    assert client.callbacks(view.id) == []
-    client.reconcile(view.id)
-    assert client.get(view.id).state == "failed"
-    assert [found.data["state"] for found in client.callbacks(view.id)] == ["failed"]
 
 
 def test_repeating_the_last_command_tells_nothing_more(client: Client) -> None:
@@ -301,21 +288,6 @@ def test_bad_arguments(one_client: Client, arguments: dict[str, Any]) -> None:
 # --- many at once, and in order ---------------------------------------------------------------
 
 
-def recovered(client: Client, times: int) -> str:
-    """The id of a workflow with so many callbacks, all of them due."""
-    workflow_id = ended(client, "failed")
-    for _ in range(times - 1):
-        client.recover_step(workflow_id, "a", "retry")
-        client.complete_step(workflow_id, "a", "failed")
-    return workflow_id
-
-
-def numbers_of(got: list[str], workflow_id: str) -> list[int]:
-    """The callbacks of a workflow, in the order in which they were received."""
-    found = [one.partition("/") for one in got]
-    return [int(number) for owner, _, number in found if owner == workflow_id]
-
-
 def test_handlers_are_called_many_at_once(client: Client) -> None:
     ids = {ended(client) for _ in range(40)}
     together = threading.Barrier(40)
@@ -324,23 +296,6 @@ def test_handlers_are_called_many_at_once(client: Client) -> None:
         together.wait(30)  # raises where not all of them are here
 
     assert client.dispatch_callbacks(handler, limit=40).delivered == len(ids)
-
-
-def test_no_more_are_claimed_than_are_at_work(one_client: Client) -> None:
-    """So none of them waits under its lease."""
-    ids = [ended(one_client) for _ in range(CALLBACKS_AT_ONCE + 36)]
-    together = threading.Barrier(CALLBACKS_AT_ONCE)
-    leased: list[str] = []
-    looked = threading.Event()
-
-    def handler(envelope: Callback) -> None:
-        if not looked.is_set() and together.wait(30) == 0:
-            leased.extend(one for one in ids if one_client.callbacks(one)[0].status == "leased")
-            looked.set()
-        assert looked.wait(30)
-
-    assert one_client.dispatch_callbacks(handler, limit=1000).delivered == len(ids)
-    assert len(leased) == CALLBACKS_AT_ONCE
 
 
 def test_callbacks_of_a_workflow_go_out_in_order(client: Client) -> None:
@@ -384,24 +339,6 @@ def test_a_later_callback_waits_for_one_that_failed(client: Client) -> None:
     assert numbers_of(got, other) == [1]
 
 
-def test_one_that_is_dead_holds_up_none_behind_it(client: Client) -> None:
-    workflow_id = recovered(client, 2)
-    count = len(client.callbacks(workflow_id))
-
-    def handler(envelope: Callback) -> None:
-        if envelope.callback_id == f"{workflow_id}/1":
-            raise OSError
-        got.append(envelope.callback_id)
-
-    got: list[str] = []
-    for _ in range(CALLBACK_ATTEMPTS):
-        assert got == []
-        hasten(client, workflow_id)
-        client.dispatch_callbacks(handler, limit=1000)
-    assert client.callbacks(workflow_id)[0].status == "dead"
-    assert numbers_of(got, workflow_id) == list(range(2, count + 1))
-
-
 def test_one_that_is_sent_again_goes_before_later_ones(client: Client) -> None:
     workflow_id = ended(client, "failed")
     client.dispatch_callbacks(ignore)
@@ -439,17 +376,6 @@ def test_a_hanging_handler_holds_up_no_other_workflow(client: Client) -> None:
             released.set()
 
     assert client.dispatch_callbacks(handler, limit=100).delivered == 30
-
-
-def test_a_dispatch_takes_few_round_trips(one_client: Client) -> None:
-    """What is claimed and what is done travel in batches."""
-    for _ in range(200):
-        ended(one_client)
-    trips: list[str] = []
-    one_client._session.observers["test"] = lambda function, _: trips.append(function)
-    assert one_client.dispatch_callbacks(ignore, limit=1000).delivered == 200
-    assert trips.count("claim_callbacks") < 60
-    assert trips.count("settle_callbacks") < 60
 
 
 # --- failing ----------------------------------------------------------------------------------

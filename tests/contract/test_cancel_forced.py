@@ -7,21 +7,8 @@ from typing import Any
 import pytest
 
 from rwf import Client
-from rwf.ops.cancel import request_cancel
-from tests.contract.flows import drive, flow, noted, own_key, raw, refused, states
-
-
-def wide(width: int) -> Any:
-    """Steps without dependencies, s0, s1, ..."""
-    return flow(" ".join(f"s{number}" for number in range(width)))
-
-
-def claim_all(client: Client, count: int) -> list[Any]:
-    """Has that many steps run."""
-    found: list[Any] = []
-    while len(found) < count:
-        found += client.claim(["default"], worker_id="w|1", limit=1_000)
-    return found
+from tests.support.cancel_forced_cases import claim_all, wide
+from tests.support.flows import flow, noted, refused, states
 
 
 def test_the_workflow_is_terminal_when_it_returns(client: Client) -> None:
@@ -95,34 +82,6 @@ def test_a_later_request_is_not_forced_by_an_earlier_one(client: Client) -> None
     assert held.attempt == 2
     assert client.request_cancel(view.id).state == "cancel_requested"
     assert states(client, view.id) == "a=executing b=cancelled"
-
-
-def test_many_running_steps_are_taken_in_slices(one_client: Client) -> None:
-    view = one_client.insert(wide(1_000))
-    claim_all(one_client, 700)
-    op = request_cancel(one_client._ctx, view.id, None, None, True)
-    assert drive(one_client, op, 1) is None
-    assert one_client.get(view.id).state == "cancel_requested"
-    # Whoever comes next goes on with it, and takes leases away as well.
-    one_client.reconcile(view.id)
-    after = one_client.get(view.id)
-    assert (after.state, after.cancelled_step_count) == ("cancelled", 1_000)
-    taken = [one for one in one_client.evidence(view.id) if one.reason_code == "lease_taken"]
-    assert len({one.step for one in taken}) == len(taken) == 1_000
-
-
-def test_what_an_earlier_release_has_swept_is_swept_again(one_client: Client) -> None:
-    """It goes on with the request, and leaves what runs alone."""
-    view = one_client.insert(wide(450))
-    claim_all(one_client, 450)
-    op = request_cancel(one_client._ctx, view.id, None, None, True)
-    drive(one_client, op, 1)
-    forced = raw(one_client).hget(own_key(view.id), ":f")
-    raw(one_client).hdel(own_key(view.id), ":f")
-    one_client.reconcile(view.id)
-    assert one_client.get(view.id).state == "cancel_requested"
-    raw(one_client).hset(own_key(view.id), ":f", forced)
-    assert one_client.request_cancel(view.id, force=True).state == "cancelled"
 
 
 def test_an_unfinished_recovery_is_superseded(one_client: Client) -> None:

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from rwf import Client, Workflow, result
-from rwf.model.states import PauseReason
-from rwf.ops.claims import pause
-from tests.contract.commandline import FORM, NO_ID, Cli
+from tests.support.commandline import FORM, NO_ID, Cli
 
 # --- insert -----------------------------------------------------------------------------------
 
@@ -125,11 +123,6 @@ def test_a_payload_that_is_too_large(cli: Cli) -> None:
     assert "payload_too_large" in cli.refused(1, "insert", "-", stdin=json.dumps(form))
 
 
-def test_an_input_without_an_end(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rwf.cli.commands._MAX_INPUT", 1_000_000)
-    assert "input_too_large" in cli.refused(1, "insert", "/dev/zero")
-
-
 @pytest.mark.parametrize("file", ["no such file", ".", "a\0b", "", "x" * 5000, "/etc/passwd/x"])
 def test_files_that_cannot_be_read(cli: Cli, file: str) -> None:
     cli.refused(2, "insert", file)
@@ -210,18 +203,6 @@ def test_the_statuses_of_show_and_graph_are_those_of_explain(cli: Cli) -> None:
     assert shown == explained
     assert shown["notify"] == "Blocked"
     assert "notify  [Blocked, pending]  <- bill" in cli.ok("graph", workflow_id)
-
-
-def test_a_step_that_no_worker_can_run_shows_as_blocked(cli: Cli, one_client: Client) -> None:
-    """Though it is retryable: no retry helps before somebody has done something about it."""
-    workflow_id = cli.inserted()
-    claims = one_client.claim(["default"], worker_id="old")
-    one_client._run(pause(one_client._ctx, claims, PauseReason.NO_HANDLER))
-    first = cli.json("show", workflow_id)["steps"][0]
-    assert (first["name"], first["operator_status"]) == ("fetch", "Blocked")
-    assert cli.json("explain", workflow_id, "fetch")["operator_status"] == "Blocked"
-    assert "  no_handler, again at " in cli.ok("show", workflow_id)
-    assert "fetch  [Blocked, retryable]" in cli.ok("graph", workflow_id)
 
 
 def test_explain(cli: Cli) -> None:

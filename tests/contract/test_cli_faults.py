@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from rwf import Client
 from rwf.cli import program
 from rwf.model.names import escaped
-from tests.contract.commandline import FORM, NO_ID, Cli, one_line, run
-from tests.servers import AnyServer
+from tests.support.commandline import FORM, NO_ID, Cli, one_line, run
+from tests.support.servers import AnyServer
 
 NOBODY = "redis://127.0.0.1:1/0"
 READING = ("show", "graph", "explain", "evidence")

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from rwf import Client, NotFound
-from tests.contract.commandline import FORM, NO_ID, Cli
-from tests.contract.flows import flow, states
+from tests.support.commandline import FORM, NO_ID, Cli
+from tests.support.flows import flow, states
 
 KEY = "order 5"
 TEXT = json.dumps(FORM)

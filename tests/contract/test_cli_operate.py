@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from rwf import Client
-from tests.contract.commandline import Cli
-from tests.contract.flows import flow
-from tests.contract.outbox import ignore
+from tests.support.commandline import Cli
+from tests.support.flows import flow
+from tests.support.outbox import ignore
 
 
 def test_a_signal(cli: Cli, one_client: Client) -> None:

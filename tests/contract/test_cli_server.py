@@ -12,8 +12,8 @@ from typing import Any
 
 from rwf import Client
 from rwf.embedded import EmbeddedServer
-from tests.contract.commandline import Cli
-from tests.servers import AnyServer, Server, free_port
+from tests.support.commandline import Cli
+from tests.support.servers import AnyServer, Server, free_port
 
 
 def test_migrate_loads_once(cli: Cli, one_server: AnyServer) -> None:

@@ -9,21 +9,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rwf import Client
-from rwf.ops.timer_pages import PassedOver
-from tests.clocks import set_back
-from tests.contract.daemons import fired, serving, swept
-from tests.contract.flows import flow, own_key, raw, states
-from tests.waiting import until
-
-HOUR = 3600.0
+from tests.support.clock_set_back_cases import HOUR, failed
+from tests.support.clocks import set_back
+from tests.support.daemons import fired, serving, swept
+from tests.support.flows import flow, own_key, raw, states
+from tests.support.waiting import until
 
 
 def leased(client: Client, workflow_id: str) -> None:
     assert client.claim(["default"], worker_id="w", lease=0.3)
-
-
-def failed(client: Client, workflow_id: str) -> None:
-    client.complete_step(workflow_id, "a", "retryable", retry_in=0.3)
 
 
 WAYS = [leased, failed]
@@ -77,55 +71,6 @@ def test_the_workflow_says_so_and_stands_in_the_listing_once(one_client: Client)
         lease = one_client.step(workflow_id, "a").lease_expires_at
         assert lease is not None
         assert timedelta(seconds=0) < lease - datetime.now(UTC) < timedelta(seconds=70)
-
-
-def test_a_daemon_notices_it_at_once(one_client: Client) -> None:
-    """Without waiting for the sweep, which takes long where much is open."""
-    ids = [one_client.insert(flow("a")).id for _ in range(300)]
-    for workflow_id in ids:
-        failed(one_client, workflow_id)
-    passed = PassedOver()
-    fired(one_client, passed)
-    assert passed.looked is not None
-    passed.looked += round(HOUR * 1000)
-    set_back(one_client, HOUR)
-
-    def retried() -> bool:
-        fired(one_client, passed)
-        return {states(one_client, workflow_id) for workflow_id in ids} == {"a=available"}
-
-    until(retried, timeout=60, what="the retries")
-    assert not passed.places
-
-
-def test_a_lease_that_is_kept_up_for_long_ends_in_time_too(one_client: Client) -> None:
-    """The workflow's latest transition is older than what the clock is set back by."""
-    view = one_client.insert(flow("a"))
-    claims = one_client.claim(["default"], worker_id="w", lease=60)
-    set_back(one_client, -2 * HOUR)
-    assert one_client.heartbeat(claims).lost == ()
-    passed = PassedOver()
-    fired(one_client, passed)
-    assert passed.looked is not None
-    passed.looked += round(HOUR * 1000)
-    set_back(one_client, HOUR)
-    fired(one_client, passed)
-    left = one_client.step(view.id, "a").lease_expires_at
-    assert left is not None
-    assert timedelta(seconds=20) < left - datetime.now(UTC) < timedelta(seconds=40)
-
-
-def test_a_callback_that_was_written_before_is_delivered(one_client: Client) -> None:
-    view = one_client.insert(flow("a"))
-    one_client.complete_step(view.id, "a")
-    passed = PassedOver()
-    fired(one_client, passed)
-    assert passed.looked is not None
-    passed.looked += round(HOUR * 1000)
-    set_back(one_client, HOUR)
-    assert one_client.dispatch_callbacks(lambda envelope: None).delivered == 0
-    fired(one_client, passed)
-    assert one_client.dispatch_callbacks(lambda envelope: None).delivered == 1
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -9,7 +9,7 @@ import pytest
 
 from rwf import Backoff, Client, Completion, Workflow
 from rwf.model.views import CommandResult
-from tests.contract.flows import (
+from tests.support.flows import (
     chain,
     effect,
     fan_in,

@@ -9,7 +9,7 @@ import pytest
 
 from rwf import Client
 from rwf.model.views import CommandResult
-from tests.contract.flows import (
+from tests.support.flows import (
     effect,
     fan_out,
     first_call_only,

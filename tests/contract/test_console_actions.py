@@ -17,9 +17,9 @@ from rwf import Client
 from rwf.console.access import TokenAccess
 from rwf.console.actions import COMMANDS
 from rwf.model.states import Action
-from tests.contract.consoles import Page, Visitor, console
-from tests.contract.flows import chain, fan_out, flow, states
-from tests.servers import AnyServer
+from tests.support.consoles import Page, Visitor, console
+from tests.support.flows import chain, fan_out, flow, states
+from tests.support.servers import AnyServer
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from rwf import Client, Workflow
-from tests.browsers import Watched, chromium
-from tests.contract.consoles import Visitor, console
-from tests.contract.flows import chain, fan_out, flow
-from tests.servers import AnyServer
+from tests.support.browsers import Watched, chromium
+from tests.support.consoles import Visitor, console
+from tests.support.flows import chain, fan_out, flow
+from tests.support.servers import AnyServer
 
 HOSTILE = "<img src=x onerror=alert(1)></pre></script><script>alert(2)</script>\u202e\x1b[2J"
 

@@ -18,10 +18,10 @@ import httpx
 import pytest
 
 from rwf import Client
-from tests.contract.commandline import Cli, run
-from tests.contract.flows import flow
-from tests.servers import AnyServer
-from tests.waiting import until
+from tests.support.commandline import Cli, run
+from tests.support.flows import flow
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
 
 
 @contextmanager

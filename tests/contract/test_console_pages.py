@@ -10,10 +10,10 @@ from urllib.parse import quote
 import pytest
 
 from rwf import Client, Workflow
-from tests.contract.commandline import NO_ID
-from tests.contract.consoles import Page, Visitor, commands, console
-from tests.contract.flows import chain, fan_out, flow
-from tests.servers import AnyServer
+from tests.support.commandline import NO_ID
+from tests.support.consoles import Page, Visitor, commands, console
+from tests.support.flows import chain, fan_out, flow
+from tests.support.servers import AnyServer
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x1b[31m\x00 &amp; \"'"
 """Markup, a mark of direction, a terminal's sequence, NUL and quotes."""

@@ -20,7 +20,7 @@ from rwf.demo import expected, source
 from rwf.demo.ledger import Ledger
 from rwf.demo.work import WORKERS
 from rwf.embedded import EmbeddedServer
-from tests.waiting import until
+from tests.support.waiting import until
 
 FORMS: list[dict[str, Any]] = json.loads(source.SHIPPED.read_bytes())
 

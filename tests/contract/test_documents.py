@@ -25,9 +25,9 @@ import pytest
 
 from rwf import Client, Worker
 from rwf.cli import program
-from tests.contract.workers import at_work
-from tests.servers import AnyServer
-from tests.waiting import until
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
+from tests.support.workers import at_work
 
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENTS: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rwf import Client, Completion
-from rwf.protocol.keys import partition_of
-from tests.contract.flows import flow, noted, own_key, partition_key, raw, refused, stored
+from tests.support.evidence_cases import CAP
+from tests.support.flows import flow, noted, own_key, partition_key, raw, refused, stored
 
 
 def test_accepted_refused_and_repeated_in_one_order(client: Client) -> None:
@@ -117,8 +117,6 @@ def test_what_the_client_refuses_leaves_no_trace(client: Client) -> None:
 
 # --- bounds
 
-CAP = 10_000
-
 
 def _fill(client: Client, workflow_id: str, kind: str, count: int) -> None:
     """Puts so many old entries into one of the workflow's lists."""
@@ -186,47 +184,6 @@ def test_accepted_evidence_goes_last(one_client: Client) -> None:
 
 
 # --- workflows that do not exist
-
-
-def _stranger(known: str) -> str:
-    assert partition_of(known) is not None
-    return f"{known.partition('-')[0]}-{'a' * 16}"
-
-
-def test_commands_on_an_unknown_workflow_are_kept_in_a_log(client: Client) -> None:
-    stranger = _stranger(client.insert(flow("a")).id)
-    with refused("workflow_not_found") as caught:
-        client.complete_step(stranger, "a|b", actor="ann")
-    assert caught.value.requested_at is not None
-    [entry] = client.evidence()
-    assert (entry.action, entry.status, entry.reason_code) == (
-        "complete_step",
-        "rejected",
-        "workflow_not_found",
-    )
-    assert (entry.step, entry.actor) == ("a|b", "ann")
-    assert client.evidence(step="a") == []
-    assert not raw(client).exists(own_key(stranger, "n"))
-
-
-def test_the_log_says_which_workflow_it_was(client: Client) -> None:
-    stranger = _stranger(client.insert(flow("a")).id)
-    with refused("workflow_not_found"):
-        client.complete_step(stranger, "a")
-    [entry] = client.evidence()
-    assert stranger in entry.message
-
-
-def test_the_log_is_capped(one_client: Client) -> None:
-    stranger = _stranger(one_client.insert(flow("a")).id)
-    key = partition_key(stranger, "log")
-    for _ in range(10):
-        raw(one_client).rpush(key, *(["old"] * 1000))
-    one_client.complete_many([Completion(workflow_id=stranger, step=f"s{n}") for n in range(70)])
-    log = [entry.decode() for entry in raw(one_client).lrange(key, 0, -1)]
-    assert len(log) == CAP
-    assert log[-71] == "old"
-    assert "s69" in log[-1]
 
 
 def test_an_id_that_no_workflow_can_have_leaves_nothing(one_client: Client) -> None:

@@ -10,22 +10,11 @@ import pytest
 
 from rwf import Client, Completion, result
 from rwf.model.states import StepState
-from rwf.model.views import RootCause, StepExplanation
-from rwf.ops.complete import complete_step
-from rwf.ops.insert import insert
-from rwf.ops.recover import Recovery, recover_step
+from rwf.model.views import RootCause
 from tests.conftest import connect
-from tests.contract.flows import chain, drive, fan_in, fan_out, flow, raw, refused, stored
-from tests.servers import AnyServer
-
-
-def codes(told: StepExplanation) -> list[str]:
-    return [blocker.code for blocker in told.blockers]
-
-
-def causes(told: StepExplanation) -> list[tuple[str, str, tuple[str, ...]]]:
-    return [(cause.step, cause.code, cause.path) for cause in told.root_causes]
-
+from tests.support.explain_cases import causes, codes
+from tests.support.flows import chain, fan_in, flow, raw, refused, stored
+from tests.support.servers import AnyServer
 
 # --- one step
 
@@ -171,45 +160,6 @@ def test_a_failed_parent_over_a_continue_edge_blocks_nothing(client: Client) -> 
     told = client.explain_step(view.id, "c")
     assert codes(told) == ["waiting_on_dependencies"]
     assert causes(told) == [("b", "waiting_for_worker", ("b", "c"))]
-
-
-@pytest.mark.parametrize("status", ["completed", "failed"])
-def test_a_release_that_is_in_progress(client: Client, status: str) -> None:
-    wf = fan_out(900)
-    wf.add("after", worker="w", deps=["c899"])
-    view = client.insert(wf)
-    item = Completion(workflow_id=view.id, step="root", status=status)
-    drive(client, complete_step(client._ctx, item), 1)
-    told = client.explain_step(view.id, "c899")
-    assert told.state == "pending"
-    assert told.operator_status == "Waiting"
-    assert codes(told)[0] == "release_in_progress"
-    assert "c899" in {cause.step for cause in told.root_causes}
-    assert "release_in_progress" in {cause.code for cause in told.root_causes}
-    assert ("reconcile",) in {cause.legal_next_steps for cause in told.root_causes}
-    beyond = client.explain_step(view.id, "after")
-    assert codes(beyond) == ["waiting_on_dependencies"]
-    assert ("c899", "release_in_progress", ("c899", "after")) in causes(beyond)
-    assert "release_in_progress" in {c.code for c in client.explain(view.id).root_causes}
-    client.reconcile(view.id)
-    assert "release_in_progress" not in codes(client.explain_step(view.id, "c899"))
-
-
-def test_an_insert_whose_release_is_in_progress(client: Client) -> None:
-    client.list()
-    wf = flow(" ".join(f"s{n}" for n in range(900)))
-    op = insert(client._ctx, wf, None, None)
-    calls = 0
-    while not client.list().workflows:
-        calls += 1
-        op = insert(client._ctx, wf, None, None)
-        drive(client, op, calls)
-    [view] = client.list().workflows
-    assert view.runnable_step_count < 900
-    told = client.explain_step(view.id, "s899")
-    assert (told.state, codes(told)) == ("pending", ["release_in_progress"])
-    assert client.reconcile(view.id).repairs
-    assert client.get(view.id).runnable_step_count == 900
 
 
 def test_the_latest_rejection(client: Client) -> None:
@@ -589,17 +539,3 @@ def test_a_missing_result(client: Client) -> None:
     client.complete_step(view.id, "a", payload={"no": {"such": 1}})
     (claimed,) = client.claim(["default"], worker_id="w")
     assert claimed.input == {"of a": 1}
-
-
-def test_what_an_unfinished_recovery_holds(one_client: Client) -> None:
-    view = one_client.insert(chain(1_000))
-    one_client.complete_step(view.id, "s0", "failed")
-    asked = Recovery(workflow_id=view.id, step="s0", action="retry")
-    assert drive(one_client, recover_step(one_client._ctx, asked, False), 2) is None
-    told = one_client.explain_step(view.id, "s5")
-    assert codes(told) == ["release_in_progress", "waiting_on_dependencies"]
-    latest = one_client.explain(view.id).latest_recovery
-    assert latest is not None
-    assert latest["finished"] is False
-    one_client.reconcile(view.id)
-    assert codes(one_client.explain_step(view.id, "s5")) == ["waiting_on_dependencies"]

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 
 from rwf import Client, Workflow
-from rwf.model.views import ClaimedStep
-from rwf.ops.claims import Claimer, claim_in
-from tests.contract.flows import drive, fan_out, flow, partition_key, raw
-from tests.contract.test_claim_next import report
-from tests.waiting import until
-
-
-def names(claims: Sequence[ClaimedStep]) -> list[str]:
-    return [claimed.step for claimed in claims]
-
-
-def claim(client: Client, limit: int, *queues: str) -> list[str]:
-    return names(client.claim(queues or ["default"], worker_id="w", limit=limit))
-
-
-def insert(client: Client, name: str, **options: Any) -> str:
-    """A workflow of one step of that name."""
-    return client.insert(flow(name, **options)).id
-
+from tests.internals.test_claim_next import report
+from tests.support.fairness_cases import claim, insert, names
+from tests.support.flows import fan_out, flow
+from tests.support.waiting import until
 
 # --- priority, then age
 
@@ -73,16 +55,6 @@ def test_what_is_given_back_keeps_its_place(one_client: Client) -> None:
     insert(one_client, "third")
     one_client.release(held)
     assert claim(one_client, 3) == ["first", "second", "third"]
-
-
-def test_what_a_dead_claimer_had_reserved_keeps_its_place(one_client: Client) -> None:
-    first = insert(one_client, "first")
-    claimer = Claimer.checked(["default"], "w", 30)
-    assert drive(one_client, claim_in(one_client._ctx, 0, claimer, 1), 1) is None
-    insert(one_client, "second")
-    (entry,) = raw(one_client).zrange(partition_key(first, "reserved"), 0, -1)
-    raw(one_client).zadd(partition_key(first, "reserved"), {entry: 1})
-    assert claim(one_client, 2) == ["first", "second"]
 
 
 def test_a_retry_comes_behind_what_was_there_before(one_client: Client) -> None:

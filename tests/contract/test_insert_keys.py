@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from rwf import Client, CommandRejected, NotFound, Workflow
-from rwf.model.views import WorkflowView
-from rwf.ops.insert import insert as insert_op
-from tests.contract.flows import drive, flow, noted, refused, states
-
-BADLY = "ended_badly"
-NOW = timedelta(0)
-
-
-def ended(client: Client, key: str, status: str = "failed", **options: Any) -> WorkflowView:
-    """A workflow of one step that has ended so."""
-    view = client.insert(flow("a"), key=key, **options)
-    client.complete_step(view.id, "a", status)
-    return client.get(view.id)
+from tests.support.flows import flow, refused
+from tests.support.insert_keys_cases import BADLY, NOW, ended
 
 
 def pruned(client: Client) -> int:
@@ -55,15 +43,6 @@ def test_a_key_that_no_workflow_has(client: Client, key: str) -> None:
 def test_what_can_be_no_key(one_client: Client, key: Any) -> None:
     with refused("invalid_argument"):
         one_client.find(key)
-
-
-def test_a_key_of_which_no_workflow_is_visible_yet(client: Client) -> None:
-    client.list()
-    assert drive(client, insert_op(client._ctx, flow("a"), "k", NOW), 1) is None
-    with pytest.raises(NotFound):
-        client.find("k")
-    view = client.insert(flow("a"), key="k")
-    assert client.find("k").id == view.id
 
 
 def test_a_key_goes_with_its_workflow(client: Client) -> None:
@@ -188,19 +167,6 @@ def test_of_many_replacements_at_once_one_wins(client: Client, same: bool) -> No
     assert {view.id for view in client.list().workflows} == {old.id, winner}
     entries = [one for one in client.evidence(old.id) if one.reason_code == "key_replaced"]
     assert len([one for one in entries if winner in one.message]) == 1
-
-
-@pytest.mark.parametrize("calls", [1, 2, 3, 4, 5])
-def test_a_replacement_that_died_is_finished_by_the_next(client: Client, calls: int) -> None:
-    old = ended(client, "k")
-    op = insert_op(client._ctx, flow("a b"), "k", NOW, BADLY)
-    drive(client, op, calls)
-    if calls > 2:
-        assert ("insert", None, "accepted", "key_replaced") in noted(client, old.id)
-    view = client.insert(flow("a b"), key="k", replace=BADLY)
-    assert states(client, view.id) == "a=available b=available"
-    assert client.find("k").id == view.id
-    assert {one.id for one in client.list().workflows} == {old.id, view.id}
 
 
 def test_many_are_replaced_at_once(client: Client) -> None:

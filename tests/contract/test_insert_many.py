@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rwf import Client, Workflow, WorkflowInvalid
-from rwf.ops.insert import insert_many
-from tests.contract.flows import chain, drive, flow, noted, refused, states
+from tests.support.flows import chain, flow, noted, refused, states
 
 
 def test_each_is_inserted_as_by_itself(client: Client) -> None:
@@ -20,15 +19,6 @@ def test_each_is_inserted_as_by_itself(client: Client) -> None:
     assert client.graph(views[69].id).edges[0].child == "t"
     assert client.get(views[66].id) == views[66]
     assert client.insert_many([]) == []
-
-
-def test_sixty_four_travel_together(one_client: Client) -> None:
-    one_client.list()  # connects
-    op = insert_many(one_client._ctx, [flow("a")] * 64, None, None)
-    views = drive(one_client, op, 1)
-    assert views is not None
-    assert len(views) == 64
-    assert len(one_client.list(limit=100).workflows) == 64
 
 
 def test_keys_make_a_repetition_harmless(client: Client) -> None:

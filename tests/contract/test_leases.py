@@ -8,23 +8,10 @@ from typing import Any
 import pytest
 
 from rwf import Client
-from rwf.model.views import ClaimedStep, EvidenceView
-from rwf.ops.claims import lease_ms
-from rwf.ops.timer_pages import PassedOver
-from rwf.repair.timers import fire_due
-from tests.contract.flows import flow, own_key, partition_key, raw, refused, states, until_past
-from tests.waiting import until
-
-SHORT = 0.01
-
-
-def claim(client: Client, limit: int = 1, **options: Any) -> list[ClaimedStep]:
-    return client.claim(["default"], worker_id="w", limit=limit, **options)
-
-
-def pass_by(client: Client, claimed: ClaimedStep) -> None:
-    """Waits until the lease has passed."""
-    until_past(client, claimed.lease_expires_at)
+from rwf.model.views import EvidenceView
+from tests.support.flows import flow, own_key, partition_key, raw, refused, states
+from tests.support.leases_cases import SHORT, claim, pass_by
+from tests.support.waiting import until
 
 
 def taken_away(client: Client, workflow_id: str, step: str) -> None:
@@ -131,21 +118,6 @@ def test_a_lease_after_a_wait_is_no_attempt_when_it_passes(one_client: Client) -
     assert one_client.step(view.id, "a").state == "discarded"
 
 
-def test_timers_take_passed_leases_away(one_client: Client) -> None:
-    ids = [one_client.insert(flow("a b")).id for _ in range(60)]
-    held = claim(one_client, 120, lease=SHORT)
-    (kept,) = one_client.heartbeat(held[:1], lease=60).extended
-    pass_by(one_client, held[-1])
-    until(
-        lambda: one_client._run(fire_due(one_client._ctx, 0, PassedOver())).done == 0,
-        what="all that is due",
-    )
-    again = claim(one_client, 1_000)
-    assert len(again) == 119
-    assert one_client.complete(kept).outcome == "accepted"
-    assert int(raw(one_client).hget(partition_key(ids[0], "stats"), "le")) == 119
-
-
 def test_a_lost_timer_is_mended(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     claim(one_client, lease=60)
@@ -232,8 +204,3 @@ def test_claims_of_nothing_are_lost_or_refused(one_client: Client) -> None:
             one_client.release([held.model_copy(update={field: value})])
     assert one_client.heartbeat([held]).lost == ()
     assert raw(one_client).exists(own_key(view.id)) == 1
-
-
-def test_the_shortest_lease() -> None:
-    assert lease_ms(0.0001, "claim") == 1
-    assert lease_ms(0.0016, "claim") == 2

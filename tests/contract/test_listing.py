@@ -9,8 +9,8 @@ import pytest
 
 from rwf import Client, NamespaceMismatch, NotFound, Workflow
 from rwf.model.views import WorkflowView
-from tests.contract.flows import fan_out, flow, own_key, partition_key, raw, refused, stored
-from tests.servers import AnyServer
+from tests.support.flows import fan_out, flow, own_key, partition_key, raw, refused, stored
+from tests.support.servers import AnyServer
 
 
 def _pages(client: Client, **options: object) -> Iterator[WorkflowView]:

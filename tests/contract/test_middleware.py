@@ -13,8 +13,8 @@ import pytest
 
 from rwf import Client, Fail, Handlers, Retry, StepContext, Worker, Workflow, current_step
 from rwf.model.views import ResultView
-from tests.contract.workers import at_work, run_to_end
-from tests.waiting import until
+from tests.support.waiting import until
+from tests.support.workers import at_work, run_to_end
 
 request_id: ContextVar[str] = ContextVar("request_id", default="none")
 

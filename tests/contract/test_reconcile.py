@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from rwf import Client, Completion, NotFound
-from rwf.ops.complete import complete_step
-from tests import invariants
+from rwf import Client, NotFound
 from tests.conftest import connect
-from tests.contract.flows import (
-    drive,
+from tests.support import invariants
+from tests.support.flows import (
     fan_out,
     flow,
     own_key,
@@ -22,11 +20,8 @@ from tests.contract.flows import (
     states,
     stored,
 )
-from tests.servers import AnyServer
-
-
-def kinds(client: Client, workflow_id: str) -> list[tuple[str, str | None]]:
-    return [(repair.kind, repair.step) for repair in client.reconcile(workflow_id).repairs]
+from tests.support.reconcile_cases import kinds
+from tests.support.servers import AnyServer
 
 
 def test_a_healthy_workflow_is_left_alone(client: Client) -> None:
@@ -198,39 +193,6 @@ def test_a_due_retry_whose_timer_is_lost_is_fired_too(client: Client) -> None:
     assert kinds(client, view.id) == [("retry_due", "a")]
 
 
-@pytest.mark.parametrize("status", ["completed", "failed"])
-@pytest.mark.parametrize("calls", [1, 2, 3])
-def test_an_unfinished_release_is_finished(client: Client, status: str, calls: int) -> None:
-    wf = fan_out(1500)
-    wf.add("after", worker="w", deps=[f"c{n}" for n in range(1500)])
-    view = client.insert(wf)
-    item = Completion(workflow_id=view.id, step="root", status=status, command_id="one")
-    assert drive(client, complete_step(client._ctx, item), calls) is None
-    assert ("release_unfinished", None) in kinds(client, view.id)
-    now = client.get(view.id)
-    if status == "completed":
-        assert (now.state, now.runnable_step_count) == ("available", 1500)
-    else:
-        assert (now.state, now.cancelled_step_count) == ("failed", 1501)
-    assert kinds(client, view.id) == []
-    again = client.complete_step(view.id, "root", status, command_id="one")
-    assert again.outcome == "duplicate"
-    assert again.released_count + again.cancelled_count == (1500 if status == "completed" else 1501)
-
-
-def test_many_unfinished_releases_at_once(one_client: Client) -> None:
-    roots = [f"r{n}" for n in range(5)]
-    words = [*roots, *(f"{root}.{n}:{root}" for root in roots for n in range(700))]
-    view = one_client.insert(flow(" ".join(words)))
-    for number, root in enumerate(roots):
-        status = "completed" if number % 2 else "failed"
-        item = Completion(workflow_id=view.id, step=root, status=status)
-        drive(one_client, complete_step(one_client._ctx, item), 1)
-    assert ("release_unfinished", None) in kinds(one_client, view.id)
-    now = one_client.get(view.id)
-    assert (now.runnable_step_count, now.cancelled_step_count) == (1400, 2100)
-
-
 def test_reconciling_while_others_complete(client: Client, server: AnyServer) -> None:
     view = client.insert(fan_out(400))
     client.complete_step(view.id, "root")
@@ -252,29 +214,6 @@ def test_reconciling_while_others_complete(client: Client, server: AnyServer) ->
         thread.join()
     assert client.get(view.id).state == "completed"
     assert found == []
-
-
-def test_two_who_finish_the_same_release(client: Client, server: AnyServer) -> None:
-    view = client.insert(fan_out(3000))
-    item = Completion(workflow_id=view.id, step="root", command_id="one")
-    drive(client, complete_step(client._ctx, item), 1)
-    start = threading.Barrier(3)
-
-    def finish() -> None:
-        with connect(server) as other:
-            other.list()
-            start.wait()
-            other.reconcile(view.id)
-
-    threads = [threading.Thread(target=finish) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    start.wait()
-    again = client.complete_step(view.id, "root", command_id="one")
-    for thread in threads:
-        thread.join()
-    assert (again.outcome, again.released_count) == ("duplicate", 3000)
-    assert client.get(view.id).runnable_step_count == 3000
 
 
 def test_a_workflow_that_does_not_exist(client: Client) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from rwf import Client, Workflow, result
 from rwf.model.views import ClaimedStep
-from tests.contract.flows import flow, own_key, raw, refused, states
-from tests.contract.test_claim_next import report
+from tests.internals.test_claim_next import report
+from tests.support.flows import flow, own_key, raw, refused, states
 
 
 def claim(client: Client, limit: int = 1) -> list[ClaimedStep]:

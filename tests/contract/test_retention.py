@@ -8,20 +8,17 @@ from typing import Any
 import pytest
 
 from rwf import Client, NotFound
-from rwf.ops.retaining import set_retention
-from rwf.protocol.requests import Call
-from tests.contract.commandline import NO_ID
-from tests.contract.flows import (
+from tests.support.commandline import NO_ID
+from tests.support.flows import (
     flow,
-    one_call,
     other_semantics,
     own_key,
     partition_key,
     raw,
     refused,
 )
+from tests.support.retention_cases import NOW
 
-NOW = timedelta(0)
 WEEK = timedelta(days=7)
 
 
@@ -103,15 +100,6 @@ def test_it_is_evidence(client: Client) -> None:
     ]
     assert entries[0].message == "kept for 0 ms once it has finished, not for 604800000 ms"
     assert entries[1].message == "kept for ever once it has finished, not for 0 ms"
-
-
-def test_a_call_that_is_repeated_says_so_once(one_client: Client) -> None:
-    view = one_client.insert(flow("a"))
-    call = next(set_retention(one_client._ctx, view.id, NOW, None))
-    assert isinstance(call, Call)
-    for sent in (call, call.repeated()):
-        assert one_client._run(one_call(sent))[0] == b"accepted"
-    assert len(one_client.evidence(view.id)) == 1
 
 
 @pytest.mark.parametrize("retention", [timedelta(-1), 5, "7", 0, True])

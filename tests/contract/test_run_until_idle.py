@@ -31,9 +31,10 @@ from rwf import (
     result,
 )
 from rwf.testing import StepRun, run_until_idle
-from tests import invariants
-from tests.contract.flows import flow
-from tests.contract.test_trips import Counted
+from tests.internals.test_trips import Counted
+from tests.support import invariants
+from tests.support.flows import flow
+from tests.support.run_until_idle_cases import handlers_of
 
 Run = tuple[str, int, str]
 
@@ -51,13 +52,6 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"slept for {seconds} s")
 
     monkeypatch.setattr(time, "sleep", sleep)
-
-
-def handlers_of(**functions: Callable[..., Any]) -> Handlers:
-    handlers = Handlers()
-    for name, function in functions.items():
-        handlers.step(name)(function)
-    return handlers
 
 
 def shown(ran: list[StepRun]) -> list[Run]:
@@ -357,16 +351,6 @@ def test_steps_without_a_handler_are_left_with_a_warning(
     assert [each.code for each in fake_client.explain_step(view.id, "a").blockers] == ["no_handler"]
     handlers.step("nobody")(lambda: None)
     assert shown(run_until_idle(fake_client, handlers)) == [("a", 1, "completed")]
-
-
-@pytest.mark.usefixtures("broken_on_purpose")
-def test_a_step_whose_input_cannot_be_read_is_left(fake_client: Client) -> None:
-    view = fake_client.insert(flow("a", input={"x": 1}))
-    redis = fake_client._store.given_client
-    redis.hset(fake_client._ctx.keys.payloads(view.id), "i:a", b"{")
-    assert run_until_idle(fake_client, handlers_of(work=lambda: None)) == []
-    (blocker,) = fake_client.explain_step(view.id, "a").blockers
-    assert blocker.code == "input_unreadable"
 
 
 @pytest.mark.parametrize("in_", [None, 0, 0.001, timedelta(days=1)])

@@ -8,8 +8,9 @@ import pytest
 
 from rwf import Client, Completion
 from rwf.model.views import ClaimedStep
-from tests.contract.flows import flow, refused, server_time, states, until_past
-from tests.contract.test_leases import pass_by, reasons, taken_away
+from tests.contract.test_leases import reasons, taken_away
+from tests.support.flows import flow, refused, server_time, states, until_past
+from tests.support.leases_cases import pass_by
 
 GRACE = timedelta(seconds=1)
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from rwf import Client, Completion, Reconciler, Worker, result
-from tests import invariants
 from tests.conftest import Pool, Topology, connect
-from tests.contract.flows import effect, fan_out, flow, partition_key, refused, states
-from tests.contract.workers import CLIENTS, at_work, blocking, client_of, until_ended
-from tests.sentinels import Sentinels
-from tests.waiting import until
+from tests.support import invariants
+from tests.support.flows import effect, fan_out, flow, partition_key, refused, states
+from tests.support.sentinels import Sentinels
+from tests.support.waiting import until
+from tests.support.workers import CLIENTS, at_work, blocking, client_of, until_ended
 
 
 @pytest.fixture(params=["sync", "async"])

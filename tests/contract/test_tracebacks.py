@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from rwf import Client, CommandRejected, Discard, Fail, Retry, Worker, Workflow
 from rwf.model.views import ResultView
-from tests.contract.commandline import Cli
-from tests.contract.flows import flow
-from tests.contract.workers import run_to_end
-from tests.servers import AnyServer
+from tests.support.commandline import Cli
+from tests.support.flows import flow
+from tests.support.servers import AnyServer
+from tests.support.workers import run_to_end
 
 LONGEST = 16_384
 SECRET = "hunter2"

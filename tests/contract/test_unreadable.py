@@ -8,11 +8,11 @@ import pytest
 
 from rwf import Client, Completion, Handlers, NotFound, RecordUnreadable, Worker
 from rwf.testing import run_until_idle
-from tests.contract.commandline import Cli
-from tests.contract.flows import flow, own_key, partition_key, raw, refused, states
-from tests.contract.outbox import stat
-from tests.contract.workers import CLIENTS, client_of, run_to_end
-from tests.servers import AnyServer
+from tests.support.commandline import Cli
+from tests.support.flows import flow, own_key, partition_key, raw, refused, states
+from tests.support.outbox import stat
+from tests.support.servers import AnyServer
+from tests.support.workers import CLIENTS, client_of, run_to_end
 
 pytestmark = pytest.mark.usefixtures("broken_on_purpose")
 

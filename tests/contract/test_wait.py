@@ -14,24 +14,11 @@ import pytest
 import redis
 
 from rwf import AsyncClient, Client, NotFound
-from tests.contract.commandline import NO_ID
-from tests.contract.flows import flow, raw, refused
-from tests.servers import AnyServer
-from tests.waiting import until
-
-# Generous: machines are slow. What is asked is that a wait ends at all, or long before this.
-LONG = 30.0
-
-
-@contextmanager
-def later(work: Any) -> Iterator[None]:
-    """Has this done by another thread, once a wait has begun."""
-    thread = threading.Timer(0.3, work)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+from tests.support.commandline import NO_ID
+from tests.support.flows import flow, raw, refused
+from tests.support.servers import AnyServer
+from tests.support.wait_cases import LONG, later, subscribed
+from tests.support.waiting import until
 
 
 @contextmanager
@@ -73,40 +60,6 @@ def test_a_wait_works_without_hints(one_client: Client, monkeypatch: pytest.Monk
     view = one_client.insert(flow("a"))
     with no_hints(monkeypatch), later(lambda: one_client.complete_step(view.id, "a")):
         assert one_client.wait(view.id, timeout=LONG).state == "completed"
-
-
-def test_a_wait_works_when_hints_may_not_be_heard(
-    one_client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(*_: Any) -> None:
-        raise RuntimeError("no rights")
-
-    monkeypatch.setattr("rwf.transport.events.subscriptions", fail)
-    view = one_client.insert(flow("a"))
-    with later(lambda: one_client.complete_step(view.id, "a")):
-        assert one_client.wait(view.id, timeout=LONG).state == "completed"
-    assert "waits go on without hints" in caplog.text
-
-
-def test_a_hint_wakes_it_long_before_the_next_look(
-    one_client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With looks an hour apart only a hint can end it."""
-    view = one_client.insert(flow("a"))
-    monkeypatch.setattr("rwf.waiting._FIRST_PAUSES", (3600.0,))
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(one_client.wait(view.id)), daemon=True)
-    thread.start()
-    until(lambda: subscribed(one_client), what="the subscription")
-    one_client.complete_step(view.id, "a")
-    thread.join(LONG)
-    assert [one.state for one in found] == ["completed"]
-
-
-def subscribed(client: Client) -> bool:
-    """Whether anybody hears the hints of partition 0."""
-    [(_, count)] = raw(client).pubsub_numsub("rwf:{0}:events")
-    return bool(count)
 
 
 def test_many_waits_share_one_listener_and_hold_no_connections(

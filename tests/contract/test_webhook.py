@@ -26,10 +26,10 @@ import pytest
 
 from rwf import AsyncClient, Client, Webhook, WebhookFailed, verify_signature
 from rwf.model.views import WorkflowTerminal
-from tests.contract.daemons import serving
-from tests.contract.outbox import ended, stat
-from tests.servers import Server
-from tests.waiting import until
+from tests.support.daemons import serving
+from tests.support.outbox import ended, stat
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 SECRET = "a secret of ours"
 ENVELOPE = WorkflowTerminal.model_validate(

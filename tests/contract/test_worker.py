@@ -26,10 +26,10 @@ from rwf import (
     result,
 )
 from rwf.model.states import StepState
-from tests.contract.flows import flow, states
-from tests.contract.workers import CLIENTS, at_work, client_of, run_to_end, until_ended
-from tests.servers import AnyServer
-from tests.waiting import until
+from tests.support.flows import flow, states
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
+from tests.support.workers import CLIENTS, at_work, client_of, run_to_end, until_ended
 
 
 class Customer(BaseModel):

@@ -15,12 +15,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from rwf import Client, Worker, Workflow
-from rwf.worker import worker as worker_module
-from tests.contract.flows import flow
-from tests.contract.workers import until_ended
-from tests.servers import AnyServer
-from tests.waiting import until
+from rwf import Client, Workflow
+from tests.support.flows import flow
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
+from tests.support.workers import until_ended
 
 NOWHERE = "redis://127.0.0.1:1"
 
@@ -87,21 +86,6 @@ def test_a_worker_without_a_client_takes_the_environments(
             until_ended(client, view.id)
             ended(running)
         assert client.get(view.id).state == "completed"
-
-
-def test_a_worker_of_the_library_without_a_client_takes_them_too(
-    one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RWF_URL", one_server.url)
-    monkeypatch.delenv("RWF_NAMESPACE", raising=False)
-    client = Worker(queues=["default"]).client
-    assert client._ctx.keys.namespace == "rwf"
-    monkeypatch.setenv("RWF_NAMESPACE", "other")
-    assert Worker().client._ctx.keys.namespace == "other"
-    monkeypatch.delenv("RWF_URL")
-    address = Worker().client._store.address
-    assert address is not None
-    assert address.url == worker_module.DEFAULT_URL
 
 
 def test_a_client_of_its_own_wins_over_the_environment(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from typing import Any
@@ -11,28 +10,11 @@ from typing import Any
 import pytest
 
 from rwf import AsyncClient, Client, StepContext, StoreMisconfigured, StoreUnavailable, Worker
-from tests import invariants
-from tests.contract.flows import chain, fan_out, flow
-from tests.contract.workers import CLIENTS, at_work, client_of, until_ended
-from tests.servers import AnyServer, Server, free_port
-from tests.waiting import until
-
-
-class Gate:
-    """A handler that waits until it may end; plain or not."""
-
-    def __init__(self) -> None:
-        self.entered: list[str] = []
-        self.open = threading.Event()
-
-    def plain(self, input: Any) -> None:
-        self.entered.append(str(input))
-        self.open.wait(20)
-
-    async def coroutine(self, input: Any) -> None:
-        self.entered.append(str(input))
-        while not self.open.is_set():  # noqa: ASYNC110 - another thread opens it
-            await asyncio.sleep(0.01)
+from tests.support.flows import fan_out, flow
+from tests.support.servers import AnyServer, Server, free_port
+from tests.support.waiting import until
+from tests.support.worker_life_cases import Gate
+from tests.support.workers import CLIENTS, at_work, client_of, until_ended
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -168,46 +150,6 @@ def test_a_hint_wakes_a_worker(client: Client, server: AnyServer, kind: str) -> 
             until(soon, what="a step that a hint has started")
 
 
-def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No hint is heard any more."""
-    monkeypatch.setattr("rwf.transport.events.hint_in", lambda message: None)
-
-
-@pytest.mark.parametrize(("partitions", "longest"), [(1, 4.0), (64, 10.0)])
-def test_polling_finds_what_no_hint_told(
-    one_server: AnyServer, partitions: int, longest: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deaf(monkeypatch)
-    with Client.from_url(one_server.url, partitions=partitions) as client:
-        client.list()
-        worker = Worker(AsyncClient.from_url(one_server.url))
-        ran: list[float] = []
-        worker.step("work")(lambda: ran.append(time.monotonic()))
-        with at_work(worker):
-            until(lambda: client.queues(), what="the first look")
-            started = time.monotonic()
-            for _ in range(20):
-                client.insert(flow("a"))
-            until(lambda: len(ran) == 20, timeout=60, what="all steps")
-        assert max(ran) - started < longest
-
-
-def test_a_chain_needs_no_polling(
-    one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deaf(monkeypatch)
-    worker = Worker(client_of("async", one_server))
-    worker.step("work")(lambda: None)
-    view = one_client.insert(chain(50))
-    with at_work(worker):
-        until_ended(one_client, view.id)
-    found = one_client.get(view.id)
-    assert found.started_at is not None
-    assert found.finished_at is not None
-    # With polls alone, one a second, it would take most of a minute.
-    assert (found.finished_at - found.started_at).total_seconds() < 25
-
-
 @CLIENTS
 def test_many_steps_at_once(client: Client, server: AnyServer, kind: str) -> None:
     worker = Worker(client_of(kind, server), concurrency=16)
@@ -227,30 +169,6 @@ def test_many_steps_at_once(client: Client, server: AnyServer, kind: str) -> Non
     assert {client.get(workflow_id).state for workflow_id in ids} == {"completed"}
     assert len(runs) == len(set(runs)) == 10 * 41
     assert max(most) <= 16
-
-
-def test_a_server_that_restarts(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01,))
-    with Server.start("valkey91", aof=True) as server, Client.from_url(server.url) as client:
-        worker, gate = Worker(AsyncClient.from_url(server.url)), Gate()
-        worker.step("work")(gate.coroutine)
-        view = client.insert(flow("a b:a"))
-        with caplog.at_level(logging.WARNING, logger="rwf.worker"), at_work(worker):
-            until(lambda: gate.entered, what="the step")
-            server.kill()
-            gate.open.set()
-            until(lambda: worker.health.error is not None, what="the loss")
-            assert worker.health.unreported == 1
-            server.restart()
-            until_ended(client, view.id)
-            until(lambda: worker.health.error is None, what="the server's return")
-        assert [step.attempt for step in client.steps(view.id)] == [1, 1]
-        assert invariants.check(client) == []
-    told = [one.getMessage() for one in caplog.records if one.name == "rwf.worker"]
-    assert sum("is unavailable" in line for line in told) == 1
-    assert sum("is back" in line for line in told) == 1
 
 
 def test_a_worker_without_a_server_says_so() -> None:

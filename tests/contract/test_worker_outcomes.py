@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from rwf import Cancel, Client, Discard, Fail, Retry, Worker, Workflow
-from tests.contract.flows import flow
-from tests.contract.workers import CLIENTS, at_work, client_of, until_ended
-from tests.servers import AnyServer
-from tests.waiting import until
+from tests.support.flows import flow
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
+from tests.support.workers import CLIENTS, at_work, client_of, until_ended
 
 
 @pytest.fixture(autouse=True)

@@ -21,10 +21,10 @@ from rwf.protocol.requests import CONNECT, Call, Op, Read, Request, Scan, Togeth
 from rwf.repair import daemons as members
 from rwf.repair.sweep import Kind, Place, sweep
 from rwf.repair.timers import fire_due
-from tests.contract.flows import drive, fan_out, flow, one_call, own_key, raw, refused
-from tests.contract.outbox import hasten, ignore
-from tests.contract.test_prune import age
-from tests.waiting import until
+from tests.internals.test_prune import age
+from tests.support.flows import drive, fan_out, flow, one_call, own_key, raw, refused
+from tests.support.outbox import hasten, ignore
+from tests.support.waiting import until
 
 T = TypeVar("T")
 

@@ -28,12 +28,12 @@ from rwf.ops.complete import complete_step
 from rwf.protocol.records import Record, Row
 from rwf.protocol.requests import Call, Op
 from rwf.repair.reconcile import reconcile
-from tests import invariants
-from tests.contract.flows import one_call, raw
 from tests.model.graphs import CANCEL, CONTINUE, ON_FAILURE, graph
 from tests.model.operated import Operated
 from tests.model.plain import Definition, Refused, differences
 from tests.model.system import ClientSystem, build
+from tests.support import invariants
+from tests.support.flows import one_call, raw
 
 OUTCOMES: Final = ("completed", "failed")
 SKIPPING: Final = (*OUTCOMES, "skipped", "skipped branch")

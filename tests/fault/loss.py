@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rwf import Client, NotFound, StoreUnavailable
-from tests import invariants
-from tests.contract.flows import flow
-from tests.proxy import Proxy
-from tests.servers import Server, ask, in_step
-from tests.waiting import until
+from tests.support import invariants
+from tests.support.flows import flow
+from tests.support.proxy import Proxy
+from tests.support.servers import Server, ask, in_step
+from tests.support.waiting import until
 
 LINKS: Final = ("healthy", "held", "cut")
 WRITERS: Final = 4

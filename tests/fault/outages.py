@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from rwf import Await, Client, Retry, StepContext, StoreUnavailable, Worker
-from tests.contract.flows import flow
-from tests.contract.workers import client_of
-from tests.servers import AnyServer
-from tests.waiting import until
+from tests.support.flows import flow
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
+from tests.support.workers import client_of
 
 T = TypeVar("T")
 

@@ -14,11 +14,11 @@ import pytest
 from pydantic import BaseModel
 
 from rwf import Client
-from tests import invariants
-from tests.contract.flows import server_time
 from tests.fault.campaign.clocks import put_clock_off
 from tests.fault.histories import HISTORIES, Stepped
-from tests.servers import AnyServer
+from tests.support import invariants
+from tests.support.flows import server_time
+from tests.support.servers import AnyServer
 
 HOUR: Final = 3600
 TOLD: Final = ("releases", "claims", "signals", "cancels", "recoveries")

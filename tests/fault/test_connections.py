@@ -15,15 +15,15 @@ import redis
 import redis.asyncio
 
 from rwf import AsyncClient, Client, StoreUnavailable, Worker
-from tests import invariants
 from tests.conftest import Pool
-from tests.contract.flows import flow, refused
-from tests.contract.workers import CLIENTS, at_work, blocking, client_of, until_ended
-from tests.hanging import Stopwatch, hanging
-from tests.proxy import Proxy
-from tests.sentinels import Sentinels
-from tests.servers import AnyServer, Server, ask
-from tests.waiting import until
+from tests.support import invariants
+from tests.support.flows import flow, refused
+from tests.support.hanging import Stopwatch, hanging
+from tests.support.proxy import Proxy
+from tests.support.sentinels import Sentinels
+from tests.support.servers import AnyServer, Server, ask
+from tests.support.waiting import until
+from tests.support.workers import CLIENTS, at_work, blocking, client_of, until_ended
 
 pytestmark = pytest.mark.usefixtures("cut_off")
 

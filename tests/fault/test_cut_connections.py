@@ -14,13 +14,13 @@ from typing import Any, Final
 import pytest
 
 from rwf import AsyncClient, Client, StepContext, Worker
-from tests import invariants
 from tests.conftest import connect
-from tests.contract.daemons import serving
-from tests.contract.flows import flow
-from tests.contract.workers import CLIENTS, at_work, client_of, until_ended
 from tests.fault.outages import insisting
-from tests.servers import AnyServer, Cluster
+from tests.support import invariants
+from tests.support.daemons import serving
+from tests.support.flows import flow
+from tests.support.servers import AnyServer, Cluster
+from tests.support.workers import CLIENTS, at_work, client_of, until_ended
 
 pytestmark = pytest.mark.usefixtures("cut_off")
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from rwf import Client
 from tests.conftest import connect
-from tests.contract.flows import flow, raw, until_past
-from tests.servers import AnyServer, Server
-from tests.waiting import until
+from tests.support.flows import flow, raw, until_past
+from tests.support.servers import AnyServer, Server
+from tests.support.waiting import until
 
 TAKEN_OVER = 60.0
 """Seconds in which the partitions of a lost daemon must be looked after, by one that may still

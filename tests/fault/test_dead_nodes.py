@@ -18,13 +18,13 @@ import pytest
 from rwf import AsyncClient, Client, StepContext, StoreUnavailable, Worker
 from rwf.metrics import FleetCollector
 from rwf.model.views import Callback
-from tests.contract.commandline import Cli
-from tests.contract.daemons import serving
-from tests.contract.flows import flow
-from tests.contract.workers import CLIENTS, at_work, blocking, client_of
-from tests.hanging import Stopwatch, hanging
-from tests.servers import Cluster, Server
-from tests.waiting import until
+from tests.support.commandline import Cli
+from tests.support.daemons import serving
+from tests.support.flows import flow
+from tests.support.hanging import Stopwatch, hanging
+from tests.support.servers import Cluster, Server
+from tests.support.waiting import until
+from tests.support.workers import CLIENTS, at_work, blocking, client_of
 
 pytestmark = pytest.mark.usefixtures("cut_off")
 

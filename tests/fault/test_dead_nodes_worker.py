@@ -10,11 +10,11 @@ from collections import Counter
 import pytest
 
 from rwf import AsyncClient, Client, StepContext, Worker
-from tests.contract.flows import flow
-from tests.contract.workers import at_work
 from tests.fault.test_dead_nodes import EACH, away, home, partial_cluster, partition_of, whole
-from tests.servers import Cluster, Server
-from tests.waiting import until
+from tests.support.flows import flow
+from tests.support.servers import Cluster, Server
+from tests.support.waiting import until
+from tests.support.workers import at_work
 
 pytestmark = pytest.mark.usefixtures("cut_off")
 

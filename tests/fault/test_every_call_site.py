@@ -25,12 +25,12 @@ import pytest
 from rwf import Client, RwfError
 from rwf.protocol.functions import FUNCTIONS
 from rwf.protocol.requests import Call
-from tests import invariants
-from tests.contract.flows import raw
 from tests.fault.histories import DAMAGED, HISTORIES, PARTITIONS, Stepped, swept
 from tests.fault.instrument import Snapshot, arm, digests, instrumented
 from tests.fault.left import LEFT
-from tests.servers import Server
+from tests.support import invariants
+from tests.support.flows import raw
+from tests.support.servers import Server
 
 Left = dict[str, set[tuple[str, str]]]
 """By function: the kinds of the keys that were changed, and what mends them."""

@@ -5,8 +5,8 @@ from that file, cut behind each of the transactions in it, and at random bytes i
 
 - what a call of a function has written is one transaction, so no call is ever seen half;
 - a cut inside one leaves what was there before it;
-- ``tests.invariants`` holds at once, and once daemons have looked at all; then every workflow can
-  be ended.
+- ``tests.support.invariants`` holds at once, and once daemons have looked at all; then every
+  workflow can be ended.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any, Final
 import pytest
 
 from rwf.protocol.requests import Call
-from tests import invariants
 from tests.fault.histories import DAMAGED, HISTORIES, PARTITIONS, Stepped, finish, swept
-from tests.servers import KINDS, Server
+from tests.support import invariants
+from tests.support.servers import KINDS, Server
 
 ALWAYS: Final = ("--appendfsync", "always")
 # Of each history, in `make test`.

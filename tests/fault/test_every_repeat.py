@@ -12,10 +12,10 @@ import pytest
 
 from rwf.protocol.functions import FUNCTIONS
 from rwf.protocol.requests import Call
-from tests.contract.flows import raw
 from tests.fault.histories import HISTORIES, PARTITIONS, Stepped
 from tests.fault.instrument import arm, digests, instrumented
-from tests.servers import Server
+from tests.support.flows import raw
+from tests.support.servers import Server
 
 REPEATS: Final = 3
 # A lost call's entries go back by themselves after 5 s, uncounted; its repeat reserves others.

@@ -15,15 +15,15 @@ import pytest
 
 from rwf import Client, StoreUnavailable
 from rwf.protocol.keys import home_partition, partition_of, topic_digest
-from tests import invariants
 from tests.conftest import Topology, connect
-from tests.contract.daemons import serving, swept
-from tests.contract.flows import fan_out, flow, own_key, raw, states
-from tests.contract.workers import at_work, blocking, until_ended
 from tests.fault.loss import LINKS, WRITERS, followed, measure, tiers
 from tests.fault.outages import at_hand, insisting, sent_again
-from tests.servers import AnyServer, ask, role
-from tests.waiting import until
+from tests.support import invariants
+from tests.support.daemons import serving, swept
+from tests.support.flows import fan_out, flow, own_key, raw, states
+from tests.support.servers import AnyServer, ask, role
+from tests.support.waiting import until
+from tests.support.workers import at_work, blocking, until_ended
 
 pytestmark = pytest.mark.usefixtures("cut_off")
 

@@ -10,12 +10,12 @@ import pytest
 
 from rwf import Client, StoreUnavailable
 from rwf.model.views import Callback
-from tests.contract.daemons import serving
-from tests.contract.flows import fan_out, first_call_only, flow, raw, states
-from tests.contract.outbox import ended, ignore, stat
 from tests.fault.test_server_faults import configured
-from tests.servers import AnyServer
-from tests.waiting import until
+from tests.support.daemons import serving
+from tests.support.flows import fan_out, first_call_only, flow, raw, states
+from tests.support.outbox import ended, ignore, stat
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
 
 NOW = timedelta(0)
 LONG = 60.0

@@ -20,8 +20,8 @@ from rwf.ops.signals import await_step, deliver_signal
 from rwf.ops.timer_pages import PassedOver
 from rwf.protocol.requests import Op
 from rwf.repair.timers import fire_due
-from tests.contract.flows import drive, flow, noted, raw, states, until_past
-from tests.waiting import until
+from tests.support.flows import drive, flow, noted, raw, states, until_past
+from tests.support.waiting import until
 
 
 def awaiting(client: Client, workflow_id: str, step: str = "a") -> Op[Any]:

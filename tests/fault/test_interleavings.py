@@ -28,7 +28,7 @@ from tests.fault.interleavings import (
     worker,
 )
 from tests.model.plain import Definition
-from tests.servers import AnyServer
+from tests.support.servers import AnyServer
 
 WORKERS_AND_CANCELLER: tuple[Program, ...] = (worker, worker, canceller)
 EVERYBODY: tuple[Program, ...] = (*WORKERS_AND_CANCELLER, reconciler)

@@ -13,10 +13,10 @@ import redis
 
 from rwf import Client, Worker
 from rwf.model.views import Callback
-from tests.contract.flows import flow, raw
-from tests.contract.outbox import stat
-from tests.servers import Server
-from tests.waiting import until
+from tests.support.flows import flow, raw
+from tests.support.outbox import stat
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 WORKFLOWS = 60
 KILLS = 25

@@ -17,11 +17,11 @@ from rwf.ops.complete import complete_step
 from rwf.ops.insert import insert
 from rwf.protocol.functions.inserts import Insert, StageInsert
 from rwf.protocol.requests import Call, Op
-from tests import invariants
 from tests.conftest import connect
-from tests.contract.flows import drive, flow, one_call, outdate_reservations, own_key, raw
-from tests.servers import AnyServer
-from tests.waiting import until
+from tests.support import invariants
+from tests.support.flows import drive, flow, one_call, outdate_reservations, own_key, raw
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
 
 WEEK = timedelta(days=7)
 

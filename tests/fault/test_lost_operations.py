@@ -9,8 +9,6 @@ from __future__ import annotations
 from rwf import Client, Completion, result
 from rwf.ops.cancel import request_cancel
 from rwf.protocol.requests import Call
-from tests.contract.flows import flow, noted, one_call, partition_key, raw, refused, states
-from tests.contract.test_claim_next import report
 from tests.fault.test_lost_replies import (  # noqa: F401 - fixtures
     Cut,
     cut,
@@ -19,6 +17,8 @@ from tests.fault.test_lost_replies import (  # noqa: F401 - fixtures
     lossy,
     proxy,
 )
+from tests.internals.test_claim_next import report
+from tests.support.flows import flow, noted, one_call, partition_key, raw, refused, states
 
 
 def test_inserting_many(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811

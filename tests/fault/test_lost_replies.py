@@ -21,13 +21,13 @@ from rwf.ops.complete import complete_step, exchange, prepared
 from rwf.protocol.functions.claims import ReserveSteps
 from rwf.protocol.requests import Call, ask
 from rwf.transport import patience
-from tests import invariants
 from tests.conftest import connect
-from tests.contract.daemons import swept
-from tests.contract.flows import effect, fan_out, flow, noted, one_call, own_key, raw, refused
-from tests.contract.outbox import counted, ended, fail, hasten, ignore
-from tests.proxy import Proxy
-from tests.servers import AnyServer, Server
+from tests.support import invariants
+from tests.support.daemons import swept
+from tests.support.flows import effect, fan_out, flow, noted, one_call, own_key, raw, refused
+from tests.support.outbox import counted, ended, fail, hasten, ignore
+from tests.support.proxy import Proxy
+from tests.support.servers import AnyServer, Server
 
 CUTS = [(where, times) for where in ("request", "reply", "mid_reply") for times in (1, 2, 3)]
 

@@ -17,14 +17,14 @@ from typing import Final
 import pytest
 
 from rwf import Client, StoreUnavailable, Workflow
-from tests import invariants
 from tests.conftest import connect
-from tests.contract.daemons import serving
-from tests.contract.workers import at_work, until_ended
 from tests.fault.outages import at_hand, insisting, sent_again
-from tests.sentinels import Sentinels
-from tests.servers import ask
-from tests.waiting import until
+from tests.support import invariants
+from tests.support.daemons import serving
+from tests.support.sentinels import Sentinels
+from tests.support.servers import ask
+from tests.support.waiting import until
+from tests.support.workers import at_work, until_ended
 
 pytestmark = pytest.mark.usefixtures("cut_off")
 

@@ -11,10 +11,7 @@ from rwf import Client
 from rwf.ops.prune import prune
 from rwf.ops.timer_pages import PassedOver
 from rwf.repair.timers import fire_due
-from tests import invariants
 from tests.conftest import connect
-from tests.contract.flows import drive, flow, raw, stored
-from tests.contract.outbox import ignore
 from tests.fault.test_lost_replies import (  # noqa: F401 - fixtures
     Cut,
     cut,
@@ -23,7 +20,10 @@ from tests.fault.test_lost_replies import (  # noqa: F401 - fixtures
     lossy,
     proxy,
 )
-from tests.servers import AnyServer
+from tests.support import invariants
+from tests.support.flows import drive, flow, raw, stored
+from tests.support.outbox import ignore
+from tests.support.servers import AnyServer
 
 NOW = timedelta(0)
 

@@ -18,15 +18,15 @@ import pytest
 from rwf import Client, NotFound, StoreUnavailable, Workflow
 from rwf.repair import daemons as members
 from rwf.runtime import Runtime
-from tests import invariants
 from tests.conftest import Pool, connect
-from tests.contract.daemons import serving
-from tests.contract.flows import flow, own_key
-from tests.contract.workers import CLIENTS, at_work, blocking, client_of, until_ended
 from tests.fault.outages import at_hand, sent_again
-from tests.resharding import add_primary, move, moving
-from tests.servers import KINDS, Cluster, Server, ask
-from tests.waiting import until
+from tests.support import invariants
+from tests.support.daemons import serving
+from tests.support.flows import flow, own_key
+from tests.support.resharding import add_primary, move, moving
+from tests.support.servers import KINDS, Cluster, Server, ask
+from tests.support.waiting import until
+from tests.support.workers import CLIENTS, at_work, blocking, client_of, until_ended
 
 META = "rwf:{0}:meta"
 

@@ -22,12 +22,12 @@ from rwf import Client, Completion, NotFound, RwfError, StoreMisconfigured, Stor
 from rwf.ops.complete import complete_step
 from rwf.protocol.library import library
 from rwf.protocol.requests import Call
-from tests import invariants
 from tests.conftest import Pool, connect
-from tests.contract.flows import fan_out, flow, one_call, raw, refused
-from tests.proxy import Proxy
-from tests.servers import KINDS, AnyServer, Cluster, Server, free_port
-from tests.waiting import until
+from tests.support import invariants
+from tests.support.flows import fan_out, flow, one_call, raw, refused
+from tests.support.proxy import Proxy
+from tests.support.servers import KINDS, AnyServer, Cluster, Server, free_port
+from tests.support.waiting import until
 
 SOON = 10.0
 """Seconds within which a server that does not answer has to be told."""

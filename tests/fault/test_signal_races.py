@@ -20,10 +20,10 @@ from typing import Any, Final
 import pytest
 
 from rwf import Client, CommandRejected, SignalView
-from tests import invariants
-from tests.contract.flows import flow, raw
-from tests.contract.outbox import ignore
-from tests.servers import AnyServer
+from tests.support import invariants
+from tests.support.flows import flow, raw
+from tests.support.outbox import ignore
+from tests.support.servers import AnyServer
 
 RACES: Final = 50
 PARTITIONS: Final = 4

@@ -14,13 +14,13 @@ import redis
 
 from rwf import AsyncClient, Client, Worker
 from rwf.protocol.library import Library, library
-from tests import invariants
-from tests.contract.counted import Counts, counted, sample
-from tests.contract.flows import flow
-from tests.contract.test_metrics import scrape
-from tests.contract.workers import at_work, until_ended
 from tests.fault.outages import insisting
-from tests.servers import Server, ask
+from tests.support import invariants
+from tests.support.counted import Counts, counted, sample
+from tests.support.flows import flow
+from tests.support.metrics_cases import scrape
+from tests.support.servers import Server, ask
+from tests.support.workers import at_work, until_ended
 
 FAULTS = 4
 

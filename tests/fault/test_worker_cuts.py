@@ -10,10 +10,10 @@ from collections import Counter
 import pytest
 
 from rwf import AsyncClient, Client, StepContext, Worker
-from tests.contract.flows import fan_out
-from tests.contract.workers import CLIENTS, at_work, until_ended
-from tests.proxy import Proxy
-from tests.servers import AnyServer, Server
+from tests.support.flows import fan_out
+from tests.support.proxy import Proxy
+from tests.support.servers import AnyServer, Server
+from tests.support.workers import CLIENTS, at_work, until_ended
 
 pytestmark = pytest.mark.usefixtures("cut_off")
 

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from rwf import Client, Worker, Workflow
-from tests.contract.flows import flow
-from tests.contract.workers import CLIENTS, client_of
-from tests.hanging import hanging
-from tests.servers import AnyServer, Server
-from tests.waiting import until
+from tests.support.flows import flow
+from tests.support.hanging import hanging
+from tests.support.servers import AnyServer, Server
+from tests.support.waiting import until
+from tests.support.workers import CLIENTS, client_of
 
 pytestmark = pytest.mark.usefixtures("cut_off")
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from rwf import Client, Worker, Workflow
-from tests.contract.flows import flow
-from tests.contract.workers import at_work, client_of, until_ended
-from tests.servers import AnyServer
-from tests.waiting import until
+from tests.support.flows import flow
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
+from tests.support.workers import at_work, client_of, until_ended
 
 APP = """
 import os, pathlib, time

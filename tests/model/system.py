@@ -21,7 +21,6 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.ops.claims import pause
-from tests.contract.flows import end_pause
 from tests.model.operated import Deadline
 from tests.model.plain import (
     Awaited,
@@ -40,6 +39,7 @@ from tests.model.plain import (
     Taken,
     WorkflowRow,
 )
+from tests.support.flows import end_pause
 
 
 class ClientSystem:

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from rwf import Client, CommandRejected
 from rwf.model.states import OPEN_STEPS, CompletionStatus, RecoveryAction, RecoveryScope, StepState
 from rwf.model.views import RecoveryResult
-from tests import invariants
 from tests.conftest import SCALE, Pool
 from tests.model.graphs import definitions
 from tests.model.plain import Definition
 from tests.model.system import build
+from tests.support import invariants
 
 HISTORIES = {"long": 2000, "slice": 300}.get(SCALE, 100)
 SIGNAL, KEY = "go", "key"

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from rwf import Client
-from tests import invariants
 from tests.conftest import SCALE, Pool
 from tests.model.machine import MACHINE_SETTINGS, Machine, System
 from tests.model.system import ClientSystem
-from tests.servers import KINDS
+from tests.support import invariants
+from tests.support.servers import KINDS
 
 HISTORIES = {"long": 2000, "slice": 400}.get(SCALE, 200)
 PLACES = [*KINDS, "cluster"]

@@ -20,7 +20,7 @@ from rwf.ops.claims import pause
 from rwf.ops.recover import Recovery, recover_step
 from rwf.protocol.functions.workflows import Advance
 from rwf.protocol.requests import ask
-from tests.contract.flows import drive, fan_out, first_call_only, flow
+from tests.support.flows import drive, fan_out, first_call_only, flow
 
 WORKER: Final = "act"
 Act = Callable[[Client, str], object]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rwf import Client, CommandRejected, Workflow, result
-from tests.contract.flows import fan_out, first_call_only, flow
+from tests.support.flows import fan_out, first_call_only, flow
 
 WORKER: Final = "frozen"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from rwf import Client
 from rwf.protocol.library import lua_folder
 from tests.releases.data import dump, populate
-from tests.servers import Server
+from tests.support.servers import Server
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]

@@ -22,11 +22,11 @@ from rwf import Client, Workflow
 from rwf.protocol import record as language
 from rwf.protocol.record import Record
 from rwf.protocol.stored import RECORDS
-from tests import invariants
 from tests.releases.acts import LIVES
 from tests.releases.grown import FRESH, grow
-from tests.servers import AnyServer
-from tests.waiting import until
+from tests.support import invariants
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
 
 ROOT: Final = Path(__file__).parent.parent.parent
 PRESENT, LATER = "present", "later"

@@ -15,12 +15,12 @@ import pytest
 
 from rwf import AsyncClient, Client, Worker, Workflow
 from rwf.model.states import TERMINAL_WORKFLOWS
-from tests import invariants
-from tests.contract.workers import at_work
 from tests.releases.data import load, order
 from tests.releases.freeze import FOLDER
-from tests.servers import AnyServer
-from tests.waiting import until
+from tests.support import invariants
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
+from tests.support.workers import at_work
 
 RELEASES: Final = sorted(path for path in FOLDER.iterdir() if (path / "data.jsonl").exists())
 HANDLERS: Final = ("work", "pack", "ship")

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from rwf import Client, Workflow, outcome, result
-from tests import invariants
-from tests.contract.flows import flow, own_key, raw
 from tests.releases.freeze import FOLDER
-from tests.servers import AnyServer
-from tests.waiting import until
+from tests.support import invariants
+from tests.support.flows import flow, own_key, raw
+from tests.support.servers import AnyServer
+from tests.support.waiting import until
 
 LAST_OF_VERSION_2 = FOLDER / "0.1.0"
 

@@ -15,7 +15,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def graph(text: str, states: dict[str, str] | None = None) -> GraphView:
-    """``graph("a b:a c:a,+b")`` as ``tests.contract.flows.flow`` reads it."""
+    """``graph("a b:a c:a,+b")`` as ``tests.support.flows.flow`` reads it."""
     steps, edges = [], []
     for position, word in enumerate(text.split()):
         name, _, parents = word.partition(":")

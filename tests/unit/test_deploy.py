@@ -17,7 +17,7 @@ import yaml
 
 from rwf import metrics
 from rwf.protocol.requests import READING, WRITING
-from tests.deploying import DEPLOY, ROLES
+from tests.support.deploying import DEPLOY, ROLES
 
 ROOT: Final = DEPLOY.parent
 RULES: Final = DEPLOY / "prometheus" / "rules.yaml"

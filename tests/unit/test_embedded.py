@@ -17,8 +17,8 @@ import redis
 
 from rwf.embedded import EmbeddedServer, folder_of, server_binary
 from rwf.errors import StoreMisconfigured, StoreUnavailable
-from tests.servers import free_port
-from tests.waiting import until
+from tests.support.servers import free_port
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.server
 

@@ -17,8 +17,8 @@ import redis
 from rwf import AsyncClient, Client, Workflow
 from rwf.embedded import EmbeddedServer
 from rwf.errors import StoreMisconfigured
-from tests.servers import free_port
-from tests.waiting import until
+from tests.support.servers import free_port
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.server
 

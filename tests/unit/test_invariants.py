@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rwf import Client, Workflow
-from tests import invariants
+from tests.support import invariants
 
 BASE = "rwf:{0}"
 

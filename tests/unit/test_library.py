@@ -24,8 +24,8 @@ from rwf.protocol.generate import generated
 from rwf.protocol.library import library, lua_folder
 from rwf.protocol.requests import READING, WRITING
 from tests.conftest import Pool, connect
-from tests.contract.flows import flow, own_key, raw
-from tests.servers import KINDS, AnyServer
+from tests.support.flows import flow, own_key, raw
+from tests.support.servers import KINDS, AnyServer
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,9 +13,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.proxy import Proxy, read_frame
-from tests.servers import AnyServer, Server
-from tests.waiting import until
+from tests.support.proxy import Proxy, read_frame
+from tests.support.servers import AnyServer, Server
+from tests.support.waiting import until
 
 
 @pytest.fixture

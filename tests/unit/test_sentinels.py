@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from rwf import AsyncClient, Client
-from tests.proxy import read_frame
-from tests.servers import Server
-from tests.waiting import until
+from tests.support.proxy import read_frame
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 HELLO = b"%1\r\n$5\r\nproto\r\n:3\r\n"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rwf.threads import Threads
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 def named(name: str) -> int:

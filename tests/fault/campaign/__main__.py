@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from tests.fault.campaign.run import campaign, new_folder
-from tests.servers import KINDS
+from tests.support.servers import KINDS
 
 
 def main() -> int:

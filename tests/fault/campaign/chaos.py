@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from tests.fault.campaign.fleet import NAMES, Fleet
-from tests.servers import Server
+from tests.support.servers import Server
 
 SERVER: Final = "server"
 _STOPS_PER_KILL: Final = 0.25

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.waiting import until
+from tests.support.waiting import until
 
 COUNTS: Final = {
     "inserter": 2,

@@ -11,9 +11,9 @@ from typing import Any, Final
 from rwf import Client
 from rwf.model.states import TERMINAL_STEPS, TERMINAL_WORKFLOWS
 from rwf.model.views import ResultView, StepView, WorkflowView
-from tests import invariants
 from tests.fault.campaign.journal import entries
 from tests.fault.campaign.plan import End, Plan, Touch, plan, token_of
+from tests.support import invariants
 
 _CANCELLED: Final = {
     End("cancelled", "operator_cancelled"),

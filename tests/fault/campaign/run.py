@@ -14,8 +14,8 @@ from rwf.model.states import TERMINAL_WORKFLOWS
 from tests.fault.campaign.chaos import Blow, Chaos, strikes
 from tests.fault.campaign.fleet import COUNTS, Fleet
 from tests.fault.campaign.oracle import Findings, judge, listed
-from tests.servers import Server
-from tests.waiting import until
+from tests.support.servers import Server
+from tests.support.waiting import until
 
 _OPTIONS: Final = ("--appendfsync", "always")
 _SETTLED: Final = 120.0

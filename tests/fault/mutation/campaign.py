@@ -20,7 +20,7 @@ from typing import Any, Final
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.servers import Server
+from tests.support.servers import Server
 
 # Other servers; and of the ways to lose a reply all but two: once before the call, once after it.
 _OTHERS: Final = re.compile(r"redis70|redis82|valkey81|cluster|mid_replyx|(request|reply)x[23]")

@@ -1,0 +1,1 @@
+"""Helpers of the tests: servers, proxies, clients, and what several files share."""
