@@ -27,12 +27,14 @@ from rwf.ops.base import (
     invalid,
     is_partition,
     new_call_id,
+    passing_over,
     rejected,
     unknown_workflow,
+    warn_of,
     wire_name,
     wire_text,
 )
-from rwf.ops.claims import Claimer, fill_in, read_claims, reserved_step, start
+from rwf.ops.claims import Claimer, fill_in, read_claims, release, reserved_step, start
 from rwf.ops.inputs import read_item
 from rwf.ops.waits import settle_waits
 from rwf.protocol.declare import Refusal
@@ -103,7 +105,7 @@ def complete_step(ctx: OpContext, completion: Completion) -> Op[CommandResult]:
 def report_item(ctx: OpContext, item: Item) -> Op[CommandResult]:
     """One completion that was checked; raises CommandRejected when it is refused."""
     results, _ = yield from _complete(ctx, [item], None, 0)
-    if isinstance(results[0], CommandRejected):
+    if isinstance(results[0], Exception):
         raise results[0]
     return results[0]
 
@@ -157,6 +159,7 @@ def complete_many(
             else:
                 failed.append(reply)
     if failed:
+        yield from release(ctx, claimed)  # nobody will hear of them
         raise failed[0]
     answer = Batch(result for result in results if result is not None)
     answer.claimed += claimed
@@ -300,8 +303,8 @@ def _complete_each(
 
 def _complete(
     ctx: OpContext, items: Sequence[Item], claimer: Claimer | None, limit: int
-) -> Op[tuple[list[CommandResult | CommandRejected], list[ClaimedStep]]]:
-    """One batch of one partition; and the next claims there."""
+) -> Op[tuple[list[CommandResult | Exception], list[ClaimedStep]]]:
+    """One batch of one partition; and the next claims there, whatever comes of a report's view."""
     partition = int(items[0].workflow_id.partition("-")[0])
     if not (yield from is_partition(ctx, partition)):
         return [unknown_workflow(_ACTION, item.workflow_id) for item in items], []
@@ -316,17 +319,17 @@ def _complete(
             workflow = workflow._replace(context=context)
         if workflow is not None:
             workflows[workflow_id] = workflow
-    results: list[CommandResult | CommandRejected] = []
+    results: list[CommandResult | Exception] = []
     for item, answer in zip(items, done.steps, strict=True):
         if isinstance(answer, Refusal):
             results.append(rejected(_ACTION, "step", answer))
         else:
             assert answer is not None
             workflow = workflows[item.workflow_id]
-            results.append((yield from _result(ctx, item, answer, workflow)))
+            results.append((yield from catch_errors(_result(ctx, item, answer, workflow))))
     for workflow_id, workflow in workflows.items():
         if workflow.has_notices:
-            yield from settle_waits(ctx, workflow_id)
+            yield from passing_over(settle_waits(ctx, workflow_id), f"workflow {workflow_id}")
     if claimer is None:
         return results, []
     claimed, left = yield from read_claims(ctx, done.found, done.claims)
@@ -407,11 +410,20 @@ def exchange(
             continue
         refusals.append(None)
         if answer is not None and Row.is_open(answer.row):
-            yield from advance_origin(ctx, item.workflow_id, f"{item.step}:{answer.attempt}")
+            yield from _release_rest(ctx, item, answer.attempt)
     claimed, lacking = yield from read_claims(
         ctx, [*reserved, *done.found], [*done.started, *done.claims]
     )
     return Exchange(refusals, claimed, lacking, _reserved(done), len(done.found))
+
+
+def _release_rest(ctx: OpContext, item: Item, attempt: int) -> Op[None]:
+    """Carries a large release further. Whatever prevents it, a daemon does it later: the claims
+    that the same round trip has made must reach their worker."""
+    try:
+        yield from advance_origin(ctx, item.workflow_id, f"{item.step}:{attempt}")
+    except Exception as error:
+        warn_of(f"the release of {item.step} of {item.workflow_id}", error)
 
 
 def _result(

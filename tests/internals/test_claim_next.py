@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rwf import Client, Completion
+import pytest
+
+from rwf import Client, Completion, RecordUnreadable
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer
 from rwf.ops.complete import complete_many, exchange, prepared
@@ -180,3 +182,35 @@ def test_a_workers_turn_tells_refusals_and_finishes_releases(one_client: Client)
     assert refusal is not None
     assert (refusal.reason_code, refusal.scope) == ("stale_lease", "step")
     assert one_client.get(wide.id).runnable_step_count == 600
+
+
+def spoilt(*_: Any) -> Any:
+    """An operation that meets a corrupt record."""
+    raise RecordUnreadable("corrupt record")
+    yield
+
+
+def test_claims_reach_their_worker_though_a_release_cannot_go_on(
+    one_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = one_client.insert(fan_out(600))
+    (root,) = one_client.claim(["default"], worker_id="w")
+    monkeypatch.setattr("rwf.ops.complete.advance_origin", spoilt)
+    ctx = one_client._ctx
+    items = [prepared(ctx, report(root))]
+    claimer = Claimer.checked(["default"], "w", 30)
+    done = one_client._run(exchange(ctx, 0, items, [], claimer, 5))
+    assert done.refusals == [None]
+    assert {claimed.workflow_id for claimed in done.claimed} == {view.id}
+
+
+def test_what_was_claimed_is_given_back_when_a_report_raises(
+    one_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = one_client.insert(flow("a b:a"))
+    (first,) = one_client.claim(["default"], worker_id="w")
+    monkeypatch.setattr("rwf.ops.complete._result", spoilt)
+    with pytest.raises(RecordUnreadable):
+        one_client.complete_many([report(first)], claim_next=5, worker_id="w")
+    assert states(one_client, view.id) == "a=completed b=available"
+    assert one_client.step(view.id, "b").attempt == 0
