@@ -25,6 +25,7 @@ from rwf.ops.base import (
     checked_text,
     invalid,
     new_call_id,
+    passing_over,
     reach_each,
     side_by_side,
     warn_of,
@@ -221,7 +222,7 @@ def _start(
     whole, left = yield from read_claims(ctx, entries, started.claims)
     for workflow_id, slot in slots:
         if started.has_notices[slot - 1]:
-            yield from settle_waits(ctx, workflow_id)
+            yield from passing_over(settle_waits(ctx, workflow_id), f"workflow {workflow_id}")
     return [*whole, *left]
 
 

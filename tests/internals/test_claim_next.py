@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,7 +15,16 @@ from rwf.protocol.functions.claims import ReserveSteps
 from rwf.protocol.functions.completion import Complete
 from rwf.protocol.records import Record
 from rwf.protocol.requests import Call, ask
-from tests.support.flows import fan_out, flow, one_call, refused, states, until_past
+from tests.support.flows import (
+    fan_out,
+    flow,
+    one_call,
+    own_key,
+    raw,
+    refused,
+    states,
+    until_past,
+)
 
 
 def report(claimed: ClaimedStep, status: str = "completed") -> Completion:
@@ -214,3 +224,18 @@ def test_what_was_claimed_is_given_back_when_a_report_raises(
         one_client.complete_many([report(first)], claim_next=5, worker_id="w")
     assert states(one_client, view.id) == "a=completed b=available"
     assert one_client.step(view.id, "b").attempt == 0
+
+
+def test_claims_are_kept_though_notices_of_their_workflow_cannot_be_given(
+    one_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = one_client.insert(flow("a b"))
+    one_client.await_step(view.id, "a", signal="s", correlation_key="k")
+    raw(one_client).zadd(own_key(view.id, "d"), {"!a": -5})
+    settle = Mock(side_effect=spoilt)
+    monkeypatch.setattr("rwf.ops.claims.settle_waits", settle)
+    (claimed,) = one_client.claim(["default"], worker_id="w")
+    assert claimed.step == "b"
+    settle.assert_called_once()
+    monkeypatch.undo()
+    one_client.reconcile(view.id)
