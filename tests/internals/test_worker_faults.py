@@ -112,7 +112,7 @@ def test_a_reconciler_that_fails_ends_no_worker(
         until(lambda: len(served) == 2, what="another reconciler")
         view = one_client.insert(flow("a"))
         until_ended(one_client, view.id)
-    assert any("the reconciler has ended" in one.getMessage() for one in caplog.records)
+    assert any("the reconciler has stopped" in one.getMessage() for one in caplog.records)
 
 
 def test_health_tells_of_a_call_that_failed(

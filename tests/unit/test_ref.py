@@ -8,7 +8,7 @@ import pytest
 
 from rwf import WorkflowInvalid
 from rwf.model.conditions import result
-from rwf.model.references import Ref
+from rwf.model.references import OutcomeRef, Ref, outcome
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,21 @@ def test_a_step_that_nothing_may_be_called_is_refused() -> None:
     with pytest.raises(WorkflowInvalid) as caught:
         result("a b")
     assert caught.value.code == "invalid_name"
+
+
+def test_an_outcome_and_its_stored_form() -> None:
+    assert outcome("a").to_dict() == {"$outcome": "a"}
+    assert OutcomeRef.of_dict({"$outcome": "a"}) == outcome("a")
+
+
+@pytest.mark.parametrize(
+    "form", [{"$outcome": 1}, {"$outcome": "a", "path": "b"}, {"$result": "a"}]
+)
+def test_what_only_resembles_an_outcome(form: dict[str, Any]) -> None:
+    assert OutcomeRef.of_dict(form) is None
+
+
+def test_an_outcome_of_no_name_is_refused() -> None:
+    with pytest.raises(WorkflowInvalid, match="the step of an outcome reference") as refused:
+        outcome("")
+    assert refused.value.code == "invalid_name"
