@@ -58,8 +58,8 @@ local function expand(workflow, place, seen, places, reply)
     local parent, found = parents[i], workflow.raw[parents[i]]
     if holds(own, marks[i], found) then
       reply.edges[#reply.edges + 1] = { name, parent }
-      if not workflow.told[parent] then
-        workflow.told[parent] = true
+      if not workflow.shown[parent] then
+        workflow.shown[parent] = true
         reply.records[#reply.records + 1] = { parent, found }
       end
       if not seen[parent] and is_held(found) then
@@ -73,7 +73,7 @@ end
 
 return function(keys, places)
   local w, p = keyslots.workflow(keys, 1)
-  local workflow = { w = w, p = p, raw = {}, told = {} }
+  local workflow = { w = w, p = p, raw = {}, shown = {} }
   local seen, reply = {}, { edges = {}, records = {} }
   for i = 1, #places do
     seen[places[i]] = true

@@ -108,7 +108,7 @@ local function accept(tx, workflow, item)
   transitions.withdraw(tx, workflow, item.step, step)
   local wait = {
     status = "w", stamp = transaction.stamp(tx), deadline = end_of(tx, item.deadline), resolved = "",
-    signal_id = "", told = "", asked = item.deadline, call = item.call, actor = item.actor,
+    signal_id = "", acked = "", asked = item.deadline, call = item.call, actor = item.actor,
     lease = item.lease, topic = item.topic,
   }
   waits.begin(tx, workflow, item.step, wait)

@@ -91,7 +91,7 @@ local function obstacle(tx, workflow, asked)
     return kept_until(tx, workflow, workflow.removal)
   end
   local reply = workflow.h.open > 0 and undelivered(tx, workflow, asked)
-  return reply or (waits.flag(workflow) ~= "" and answer("untold") or nil)
+  return reply or (waits.flag(workflow) ~= "" and answer("unacked") or nil)
 end
 
 -- What the workflow was counted and listed in.

@@ -14,7 +14,7 @@ return function(keys)
     local found = command("HMGET", w, ":s", ":c", header.ORDER, header.ACKNOWLEDGED, header.BRANCHING)
     local context = found[1] and command("HGET", p, ":")
     bytes = bytes + (context and #context or 0)
-    replies[slot] = found[1] and { found[1], header.told(found[2], found[4], found[5]), context, found[3] or NO_ORDER }
+    replies[slot] = found[1] and { found[1], header.for_client(found[2], found[4], found[5]), context, found[3] or NO_ORDER }
   end
   return replies
 end

@@ -42,7 +42,7 @@ return function(keys, with_payloads, chunk, names)
   for name in gmatch(chunk and found[3] or "", "[^,]+") do
     names[#names + 1] = name
   end
-  local counts = header.told(found[2], found[4], found[5])
+  local counts = header.for_client(found[2], found[4], found[5])
   local reply = { found[1], counts, command("HGET", p, ":"), names, {}, {}, {}, transaction.open(keys).us, {}, {} }
   if #names > 0 then
     reply[5] = command("HMGET", w, unpack(names))

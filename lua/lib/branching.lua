@@ -95,7 +95,7 @@ end
 
 -- A workflow's counts as they are told, without its acknowledgement (header.lua).
 function M.counts(workflow)
-  return header.told(workflow.counts, nil, workflow.b and codec.write_branching(workflow.b))
+  return header.for_client(workflow.counts, nil, workflow.b and codec.write_branching(workflow.b))
 end
 
 -- When the workflow is to start, while it has not (ms), or nil.

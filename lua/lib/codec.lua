@@ -331,9 +331,9 @@ function M.evidence_call(text)
   return match(text, "^[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|([^|]*)")
 end
 
--- wait: n,status,stamp,deadline,resolved,signal_id,told,left,asked,call~actor,lease|topic
+-- wait: n,status,stamp,deadline,resolved,signal_id,acked,left,asked,call~actor,lease|topic
 function M.read_wait(text)
-  local n, status, stamp, deadline, resolved, signal_id, told, left, asked, call, actor, lease, more,
+  local n, status, stamp, deadline, resolved, signal_id, acked, left, asked, call, actor, lease, more,
     topic =
     match(text, PATTERN_3)
   if not n then
@@ -341,14 +341,14 @@ function M.read_wait(text)
   end
   return {
     n = to_number(n), status = status, stamp = stamp, deadline = deadline, resolved = resolved,
-    signal_id = signal_id, told = told, left = left, asked = asked, call = call, actor = actor,
+    signal_id = signal_id, acked = acked, left = left, asked = asked, call = call, actor = actor,
     lease = lease, more = more, topic = topic,
   }
 end
 
 function M.write_wait(r)
   return integer.text(r.n) .. "," .. r.status .. "," .. r.stamp .. "," .. r.deadline .. ","
-    .. r.resolved .. "," .. r.signal_id .. "," .. r.told .. "," .. r.left .. "," .. r.asked .. ","
+    .. r.resolved .. "," .. r.signal_id .. "," .. r.acked .. "," .. r.left .. "," .. r.asked .. ","
     .. r.call .. (r.actor ~= "" and "~" .. r.actor or "") .. "," .. r.lease .. (r.more or "") .. "|"
     .. r.topic
 end

@@ -213,10 +213,10 @@ local LOST_MS, LOST_AMONG = 60000, "1000"
 -- started of reserved entries: entries without a place, and what start takes of each. They are found by when
 -- their leases end, which is sooner than asked for where a step has a timeout.
 local function claimed_before(tx, workflows, claimer, started)
-  local found, own, told, latest = {}, {}, {}, tx.ms + claimer.lease_ms
+  local found, own, seen, latest = {}, {}, {}, tx.ms + claimer.lease_ms
   for i = 1, #started do
     if started[i] then
-      told["l|" .. started[i].workflow.id .. "|" .. started[i].step] = true
+      seen["l|" .. started[i].workflow.id .. "|" .. started[i].step] = true
     end
   end
   local timers = command(
@@ -225,7 +225,7 @@ local function claimed_before(tx, workflows, claimer, started)
   )
   for i = 1, #timers do
     local id, name = match(timers[i], "^l|([^|]+)|(.+)$")
-    local workflow = not told[timers[i]] and workflows[id]
+    local workflow = not seen[timers[i]] and workflows[id]
     local step = workflow and transaction.step(workflow, name)
     if step and claims.is_held(workflow, step, claimer.token) then
       found[#found + 1] = "|" .. id .. "|" .. name
@@ -304,7 +304,7 @@ local function load_waits(started)
 end
 
 -- The same for an entry of which something cannot be read.
-local function untold(entry)
+local function unreadable(entry)
   local workflow = entry.workflow
   return { transaction.text(workflow, entry.step), workflow.h.inserted, M.UNTOLD }
 end
@@ -315,8 +315,8 @@ function M.tell(started, room)
   pcall(load_waits, started)
   for i = 1, #started do
     if started[i] then
-      local told, reply = pcall(answer, started[i], room)
-      started[i] = told and reply or untold(started[i])
+      local ok, reply = pcall(answer, started[i], room)
+      started[i] = ok and reply or unreadable(started[i])
     end
   end
   return started

@@ -264,7 +264,7 @@ end
 -- can have been acknowledged.
 function M.counts(workflow)
   local acknowledged = workflow.cause and workflow.h.finished ~= "" and command("HGET", workflow.w, header.ACKNOWLEDGED)
-  return header.told(workflow.counts, acknowledged, workflow.b and codec.write_branching(workflow.b))
+  return header.for_client(workflow.counts, acknowledged, workflow.b and codec.write_branching(workflow.b))
 end
 
 -- The header of a workflow as it is now: static, counts as told (header.lua), context, and "1" while the topics of its waits

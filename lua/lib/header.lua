@@ -39,7 +39,7 @@ end
 
 -- The text of ":c" as a client is told it: behind it "#" and the field ":b", and "|" and the acknowledgement, where
 -- there are these.
-function M.told(counts, acknowledged, branching)
+function M.for_client(counts, acknowledged, branching)
   return counts .. (branching and "#" .. branching or "") .. (acknowledged and "|" .. acknowledged or "")
 end
 

@@ -15,9 +15,9 @@ local MESSAGE = { x = "wait %d has expired", y = "wait %d has timed out", a = "w
 local REASON = { x = "expired_wait", y = "timed_out_wait", a = "abandoned_wait" }
 
 -- What the wait's topic has to be told, or nil when it knows.
-function M.untold(wait)
+function M.unacked(wait)
   local wanted = WANTED[wait.status]
-  return RANK[wait.told] < RANK[wanted] and wanted or nil
+  return RANK[wait.acked] < RANK[wanted] and wanted or nil
 end
 
 -- Makes the latest waits of these steps present with one read; most workflows never have any.
@@ -68,9 +68,9 @@ end
 -- The scores of the wait's places among the wait notices, as they should be; false for a place it has not.
 local function places(tx, wait)
   local waiting = wait and wait.status == "w" and due_ms(wait)
-  local untold = wait and (wait.left ~= "" or M.untold(wait))
+  local unacked = wait and (wait.left ~= "" or M.unacked(wait))
   return waiting and integer.text(waiting) or false,
-    untold and integer.text(tx.ms + states.GRACE_MS - OFFSET) or false
+    unacked and integer.text(tx.ms + states.GRACE_MS - OFFSET) or false
 end
 
 function M.place(tx, workflow, name, wait)
@@ -82,8 +82,8 @@ end
 -- earlier one.
 function M.implied(tx, workflow, member)
   local is_told = byte(member) == 33
-  local waiting, untold = places(tx, M.latest(workflow, is_told and sub(member, 2) or member))
-  return is_told and untold or not is_told and waiting, is_told
+  local waiting, unacked = places(tx, M.latest(workflow, is_told and sub(member, 2) or member))
+  return is_told and unacked or not is_told and waiting, is_told
 end
 
 -- What became of one of a step's waits, as its topic is to be told, with the wait's stamp and signal.
@@ -107,7 +107,7 @@ function M.begin(tx, workflow, name, wait)
   wait.n, wait.left = 1, ""
   if before then
     wait.n, wait.left = before.n + 1, before.left
-    if M.untold(before) then
+    if M.unacked(before) then
       wait.left = before.left .. (before.left == "" and "" or "+") .. integer.text(before.n)
     end
     before.left = ""
@@ -179,17 +179,17 @@ function M.resolve(tx, workflow, name, signal, payload)
 end
 
 -- Notes that the topic of a wait was told of it; what was told later is not taken back.
-function M.tell(tx, workflow, name, n, told)
+function M.tell(tx, workflow, name, n, acked)
   local wait = M.latest(workflow, name)
   if not wait then
     M.place(tx, workflow, name, false)
     return
   end
   if wait.n == n then
-    if RANK[told] > RANK[wait.told] then
-      wait.told = told
+    if RANK[acked] > RANK[wait.acked] then
+      wait.acked = acked
     end
-  elseif RANK[told] == RANK.g then
+  elseif RANK[acked] == RANK.g then
     local left = {}
     for other in gmatch(wait.left, "%d+") do
       if tonumber(other) ~= n then
@@ -209,11 +209,11 @@ function M.list(workflow, name, known, found)
     local earlier = M.numbered(workflow, name, tonumber(n))
     found[#found + 1] = { name, n, WANTED[earlier.status], earlier.stamp, earlier.signal_id, earlier.topic, "" }
   end
-  local untold = wait and M.untold(wait)
-  if untold or (wait and known and (wait.status == "w" or wait.status == "x")) then
+  local unacked = wait and M.unacked(wait)
+  if unacked or (wait and known and (wait.status == "w" or wait.status == "x")) then
     found[#found + 1] = {
       name, integer.text(wait.n), WANTED[wait.status], wait.stamp, wait.signal_id, wait.topic,
-      untold and "" or "1",
+      unacked and "" or "1",
     }
   end
 end
@@ -243,9 +243,9 @@ function M.misplaced(tx, workflow, names)
   end
   local scores = command("ZMSCORE", keyslots.other(workflow.w, "d"), unpack(members))
   for i = 1, #names do
-    local due, untold = places(tx, workflow.waits[names[i]])
+    local due, unacked = places(tx, workflow.waits[names[i]])
     local same = tonumber(scores[2 * i - 1] or -1) == tonumber(due or -1)
-    if not same or (not scores[2 * i]) ~= (not untold) then
+    if not same or (not scores[2 * i]) ~= (not unacked) then
       found[#found + 1] = names[i]
     end
   end

@@ -41,8 +41,8 @@ def request_cancel(
         raise invalid(_ACTION, "force must be True or False")
     if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_ACTION, workflow_id)
-    told = {"actor": actor, "reason": reason}
-    note = orjson.dumps({name: text for name, text in told.items() if text is not None})
+    fields = {"actor": actor, "reason": reason}
+    note = orjson.dumps({name: text for name, text in fields.items() if text is not None})
     while True:
         asked = Cancel(new_call_id(), wire_text(reason or ""), note, force)
         reply = yield from ask(ctx.workflow_keys(workflow_id), asked)

@@ -69,7 +69,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Terms:
+class InsertOptions:
     """The options of an insert beside the graph and its key."""
 
     kept_ms: int | None
@@ -79,7 +79,7 @@ class Terms:
     """As ``Insert`` takes it."""
 
     @classmethod
-    def checked(cls, retention: Any, replace: Any, actor: Any, start_at: Any) -> Terms:
+    def checked(cls, retention: Any, replace: Any, actor: Any, start_at: Any) -> InsertOptions:
         """Raises CommandRejected, ``invalid_argument``."""
         if replace is not None and replace not in _REPLACES:
             raise invalid("insert", f"replace must be {' or '.join(_REPLACES)}, or None")
@@ -96,8 +96,8 @@ class Terms:
 
     def note(self) -> bytes:
         """The part of the insert's evidence that says who asked for it."""
-        told = {"source": "client", "actor": self.actor}
-        return orjson.dumps({name: text for name, text in told.items() if text is not None})
+        fields = {"source": "client", "actor": self.actor}
+        return orjson.dumps({name: text for name, text in fields.items() if text is not None})
 
 
 def insert(
@@ -109,12 +109,12 @@ def insert(
     actor: str | None = None,
     start_at: datetime | timedelta | None = None,
 ) -> Op[WorkflowView]:
-    terms = Terms.checked(retention, replace, actor, start_at)
+    options = InsertOptions.checked(retention, replace, actor, start_at)
     one = _checked(ctx, workflow, key)
     if not ctx.keys.partitions:
         yield CONNECT
     yield from _look_around(ctx)
-    return (yield from _insert_one(ctx, one, terms))
+    return (yield from _insert_one(ctx, one, options))
 
 
 def insert_many(
@@ -127,7 +127,7 @@ def insert_many(
     start_at: datetime | timedelta | None = None,
 ) -> Op[list[WorkflowView]]:
     listed = _listed(workflows, "workflows")
-    terms = Terms.checked(retention, replace, actor, start_at)
+    options = InsertOptions.checked(retention, replace, actor, start_at)
     own_keys = [None] * len(listed) if keys is None else _listed(keys, "keys")
     if len(own_keys) != len(listed):
         raise invalid("insert", "there must be as many keys as workflows")
@@ -140,7 +140,7 @@ def insert_many(
     failed: list[Exception] = []
     for start in range(0, len(checked), ITEMS_PER_CALL):
         groups = _groups(ctx, checked[start : start + ITEMS_PER_CALL])
-        ops = [_insert_group(ctx, group, terms) for group in groups]
+        ops = [_insert_group(ctx, group, options) for group in groups]
         found: dict[int, WorkflowView] = {}
         for group, done in zip(groups, (yield from side_by_side(ops, patient=True)), strict=True):
             if isinstance(done, Exception):
@@ -219,19 +219,19 @@ def _groups(ctx: OpContext, checked: Sequence[Checked]) -> list[dict[int, Checke
 
 
 def _insert_group(
-    ctx: OpContext, group: Mapping[int, Checked], terms: Terms
+    ctx: OpContext, group: Mapping[int, Checked], options: InsertOptions
 ) -> Op[list[WorkflowView]]:
     if len(group) == 1:
         (one,) = group.values()
-        return [(yield from _insert_one(ctx, one, terms))]
-    return (yield from _anywhere(ctx, lambda partition: _put_group(ctx, partition, group, terms)))
+        return [(yield from _insert_one(ctx, one, options))]
+    return (yield from _anywhere(ctx, lambda partition: _put_group(ctx, partition, group, options)))
 
 
-def _insert_one(ctx: OpContext, one: Checked, terms: Terms) -> Op[WorkflowView]:
+def _insert_one(ctx: OpContext, one: Checked, options: InsertOptions) -> Op[WorkflowView]:
     if one.key is not None:
-        return (yield from _insert_once(ctx, one, one.key, terms))
+        return (yield from _insert_once(ctx, one, one.key, options))
     view = yield from _anywhere(
-        ctx, lambda partition: _put(ctx, new_workflow_id(partition), one, terms)
+        ctx, lambda partition: _put(ctx, new_workflow_id(partition), one, options)
     )
     assert view is not None
     return view
@@ -284,7 +284,9 @@ def milliseconds(retention: Any, action: str) -> int | None:
     return retention // timedelta(milliseconds=1)
 
 
-def _insert_once(ctx: OpContext, one: Checked, key: str, terms: Terms) -> Op[WorkflowView]:
+def _insert_once(
+    ctx: OpContext, one: Checked, key: str, options: InsertOptions
+) -> Op[WorkflowView]:
     """An insert with a key: the key is reserved in its home partition first, with the workflow's
     id.
 
@@ -307,20 +309,20 @@ def _insert_once(ctx: OpContext, one: Checked, key: str, terms: Terms) -> Op[Wor
         workflow_id, definition = held.workflow, held.definition
         if workflow_id != own_id:
             found = yield from shown_workflow(ctx, workflow_id)
-            if found is not None and terms.replace and _ended_badly(found.state):
+            if found is not None and options.replace and _ended_badly(found.state):
                 own_id, replaced = _new_id(ctx), reply.text
                 message = f"the key goes over to {own_id}, unless another insert is faster"
-                yield from _note(ctx, workflow_id, "key_replaced", message, terms)
+                yield from _note(ctx, workflow_id, "key_replaced", message, options)
                 continue
             if found is not None:
                 same = definition == graph.digest
-                existing = yield from _existing(ctx, workflow_id, same, terms)
+                existing = yield from _existing(ctx, workflow_id, same, options)
                 if existing is not None:
                     return existing
             elif definition != graph.digest and not reply.is_old:
-                raise (yield from _conflict(ctx, workflow_id, "a workflow being inserted", terms))
+                raise (yield from _conflict(ctx, workflow_id, "a workflow being inserted", options))
         if definition == graph.digest:
-            view = yield from _put(ctx, workflow_id, one, terms, keyed)
+            view = yield from _put(ctx, workflow_id, one, options, keyed)
             if view is not None:
                 return view
         # No workflow will come under the id, unless another inserter was faster.
@@ -370,24 +372,26 @@ def _ended_badly(state: WorkflowState) -> bool:
 
 
 def _existing(
-    ctx: OpContext, workflow_id: str, same: bool, terms: Terms
+    ctx: OpContext, workflow_id: str, same: bool, options: InsertOptions
 ) -> Op[WorkflowView | None]:
     """The workflow of an earlier insert of the key; None when it has been removed meanwhile.
 
     Raises CommandRejected, ``key_conflict``, when its definition is another one.
     """
     if not same:
-        raise (yield from _conflict(ctx, workflow_id, "a workflow", terms))
-    noted = yield from _note(ctx, workflow_id, "duplicate", "", terms)
+        raise (yield from _conflict(ctx, workflow_id, "a workflow", options))
+    noted = yield from _note(ctx, workflow_id, "duplicate", "", options)
     if noted.header is None:
         return None
     return Header.of(noted.header).view(workflow_id, noted.header.context, duplicate=True)
 
 
-def _conflict(ctx: OpContext, workflow_id: str, owner: str, terms: Terms) -> Op[CommandRejected]:
+def _conflict(
+    ctx: OpContext, workflow_id: str, owner: str, options: InsertOptions
+) -> Op[CommandRejected]:
     """The refusal of a key that belongs to another definition, left as evidence."""
     message = f"the key belongs to {owner} with another definition"
-    noted = yield from _note(ctx, workflow_id, Reason.KEY_CONFLICT, message, terms)
+    noted = yield from _note(ctx, workflow_id, Reason.KEY_CONFLICT, message, options)
     return CommandRejected(
         "insert",
         "workflow",
@@ -399,14 +403,14 @@ def _conflict(ctx: OpContext, workflow_id: str, owner: str, terms: Terms) -> Op[
 
 
 def _note(
-    ctx: OpContext, workflow_id: str, status: str, message: str, terms: Terms
+    ctx: OpContext, workflow_id: str, status: str, message: str, options: InsertOptions
 ) -> Op[RecordedEvidence]:
-    entry = RecordEvidence("insert", status, new_call_id(), message, terms.note())
+    entry = RecordEvidence("insert", status, new_call_id(), message, options.note())
     return (yield from ask(ctx.workflow_keys(workflow_id), entry))
 
 
 def _put_group(
-    ctx: OpContext, partition: int, group: Mapping[int, Checked], terms: Terms
+    ctx: OpContext, partition: int, group: Mapping[int, Checked], options: InsertOptions
 ) -> Op[list[WorkflowView]]:
     """Stores small graphs in a partition, under new ids, and makes them visible, all in one
     call."""
@@ -415,9 +419,9 @@ def _put_group(
     fields: list[bytes] = []
     for one in group.values():
         own, payload = one.fields.own, one.fields.payload
-        graphs.append(_inserted(one, own, payload, terms))
+        graphs.append(_inserted(one, own, payload, options))
         fields += _flat([*own, *payload])
-    replies = yield from ask(slots.keys, Insert(terms.evidence(), graphs, fields))
+    replies = yield from ask(slots.keys, Insert(options.evidence(), graphs, fields))
     views: list[WorkflowView] = []
     for (workflow_id, _), reply in zip(slots, replies, strict=True):
         assert reply.header is not None
@@ -426,7 +430,7 @@ def _put_group(
 
 
 def _put(
-    ctx: OpContext, workflow_id: str, one: Checked, terms: Terms, keyed: str | None = None
+    ctx: OpContext, workflow_id: str, one: Checked, options: InsertOptions, keyed: str | None = None
 ) -> Op[WorkflowView | None]:
     """Stores the graph under this id and makes it visible.
 
@@ -439,9 +443,9 @@ def _put(
         mine.append((":key", one.key.encode()))
     *parts, (own, payload) = _slices(one.fields)
     own += mine
-    graph = _inserted(one, own, payload, terms)
+    graph = _inserted(one, own, payload, options)
     graph.staged, graph.own_count = bool(parts), graph.own_count + len(mine)
-    last = Insert(terms.evidence(), [graph], _flat([*own, *payload]))
+    last = Insert(options.evidence(), [graph], _flat([*own, *payload]))
     keys = ctx.workflow_keys(workflow_id)
     if parts:
         yield from tidy(ctx, int(workflow_id.partition("-")[0]))
@@ -461,18 +465,18 @@ def _put(
     )
 
 
-def _inserted(one: Checked, own: Pairs, payload: Pairs, terms: Terms) -> InsertedGraph:
+def _inserted(one: Checked, own: Pairs, payload: Pairs, options: InsertOptions) -> InsertedGraph:
     """The argument of a call for one graph, whose fields these are."""
-    version = BRANCHING_VERSION if terms.starts else one.graph.semantics_version
+    version = BRANCHING_VERSION if options.starts else one.graph.semantics_version
     return InsertedGraph(
         staged=False,
         own_count=len(one.fields.own),
         payload_count=len(one.fields.payload),
         own=2 * len(own),
         payload=2 * len(payload),
-        starts=terms.starts,
+        starts=options.starts,
         deadline_ms=one.graph.deadline,
-        static=header_of(one.graph, terms.kept_ms, version),
+        static=header_of(one.graph, options.kept_ms, version),
     )
 
 

@@ -223,8 +223,8 @@ def withdraw_signal(
     ctx: OpContext, signal_id: str, actor: str | None, reason: str | None
 ) -> Op[SignalView]:
     """Takes a signal back that no wait has consumed; raises CommandRejected."""
-    told = {"actor": checked_text(actor, "actor", _WITHDRAW)}
-    told |= {"reason": checked_text(reason, "reason", _WITHDRAW)}
+    fields = {"actor": checked_text(actor, "actor", _WITHDRAW)}
+    fields |= {"reason": checked_text(reason, "reason", _WITHDRAW)}
     home, digest, number = _checked_id(signal_id)
     if not ctx.keys.partitions:
         yield CONNECT
@@ -234,7 +234,7 @@ def withdraw_signal(
     unsettled: Unsettled = {}
     while True:
         found = yield from _look(ctx, home, digest, number)
-        note = _note(signal_id, found, told)
+        note = _note(signal_id, found, fields)
         asked = WithdrawSignal(
             number, call_id, note, found is not None, patient=hand_offs < _PATIENCE
         )
@@ -262,11 +262,11 @@ def _look(ctx: OpContext, home: int, digest: str, number: int) -> Op[Found | Non
     return None
 
 
-def _note(signal_id: str, found: Found | None, told: dict[str, str | None]) -> bytes:
+def _note(signal_id: str, found: Found | None, fields: dict[str, str | None]) -> bytes:
     if found is None:
-        return note_of(None, signal_id=signal_id, **told)
+        return note_of(None, signal_id=signal_id, **fields)
     topic, signal = found
-    return note_of(topic, signal_id=signal_id, dedupe_key=signal.dedupe_key, **told)
+    return note_of(topic, signal_id=signal_id, dedupe_key=signal.dedupe_key, **fields)
 
 
 def _checked_id(signal_id: Any) -> tuple[int, str, int]:

@@ -99,7 +99,7 @@ def prune(
     while True:
         asked = Prune(place, dispatcher_seen, never_seen_for, first)
         pruned = yield from ask(ctx.workflow_keys(workflow_id), asked)
-        if pruned.outcome == "untold":
+        if pruned.outcome == "unacked":
             yield from settle_waits(ctx, workflow_id)
         elif pruned.outcome == "undelivered":
             return Undelivered(workflow_id, pruned.callbacks)

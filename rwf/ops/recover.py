@@ -71,10 +71,10 @@ def recover_step(ctx: OpContext, asked: Recovery, dry_run: bool) -> Op[RecoveryR
     action, reach = _checked(asked)
     workflow_id = checked_id(asked.workflow_id, _ACTION)
     step = wire_name(asked.step, _ACTION)
-    told = {"reason": checked_text(asked.reason, "reason", _ACTION)}
-    told |= {"actor": checked_text(asked.actor, "actor", _ACTION)}
+    fields = {"reason": checked_text(asked.reason, "reason", _ACTION)}
+    fields |= {"actor": checked_text(asked.actor, "actor", _ACTION)}
     command_id = checked_text(asked.command_id, "command_id", _ACTION)
-    note = {"recovery": action, "scope": reach, **told, "command_id": command_id}
+    note = {"recovery": action, "scope": reach, **fields, "command_id": command_id}
     if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
         raise unknown_workflow(_ACTION, workflow_id)
     if dry_run:

@@ -92,7 +92,7 @@ def await_step(
         raise rejected(_AWAIT, "step", reply.refusal)
     assert reply.wait is not None
     wait = Wait.parse(reply.wait)
-    if (what := wait.untold) is not None:
+    if (what := wait.unacked) is not None:
         fate = Fate.of(workflow_id, name, wait, what)
         yield from update_topic(ctx, topic, fate, unsettled)
         wait = (yield from tell(ctx, workflow_id, [(topic, fate)], unsettled)) or wait
@@ -161,9 +161,9 @@ def checked_signal(signal: Any, action: str) -> str:
         raise invalid(action, error.message) from None
 
 
-def note_of(topic: Topic | None, **told: str | None) -> bytes:
+def note_of(topic: Topic | None, **fields: str | None) -> bytes:
     """The part of evidence of a command that names its topic, if it is known, and more."""
-    given = {**told}
+    given = {**fields}
     if topic is not None:
         given |= {"signal": topic.signal, "correlation_key": topic.key}
     return orjson.dumps({name: text for name, text in given.items() if text is not None})

@@ -73,9 +73,9 @@ class StoredCallback(CallbackRecord):
 def _data(event: CallbackEvent, fields: str) -> dict[str, Any]:
     if event is CallbackEvent.WORKFLOW_TERMINAL:
         state, cause, *skipped = fields.split(",")
-        told: dict[str, Any] = {"state": state, "terminal_cause": cause}
+        found: dict[str, Any] = {"state": state, "terminal_cause": cause}
         if skipped:
-            told["skipped_step_count"] = int(skipped[0])
-        return told
+            found["skipped_step_count"] = int(skipped[0])
+        return found
     data: dict[str, Any] = orjson.loads(f"{{{fields}}}")
     return data

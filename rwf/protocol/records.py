@@ -392,7 +392,7 @@ def result_evidence(workflow_id: str, step: str, attempt: int, row: Row) -> Evid
 def evidence_view(scope_id: str, text: bytes) -> EvidenceView:
     """An entry of evidence; ``scope_id`` is the workflow, or the partition, it belongs to."""
     entry = EvidenceRecord.parse(text)
-    told = entry.note
+    note = entry.note
     return EvidenceView(
         id=f"{scope_id}/{entry.stamp}",
         action=entry.action,
@@ -401,10 +401,10 @@ def evidence_view(scope_id: str, text: bytes) -> EvidenceView:
         status=entry.status,
         reason_code=entry.reason or None,
         message=entry.message,
-        actor=told.pop("actor", None),
-        source=told.pop("source", "client"),
+        actor=note.pop("actor", None),
+        source=note.pop("source", "client"),
         requested_at=time_of_stamp(entry.stamp),
-        before=told.pop("before", None),
-        after=told.pop("after", None),
-        metadata=told,
+        before=note.pop("before", None),
+        after=note.pop("after", None),
+        metadata=note,
     )

@@ -366,7 +366,7 @@ class WaitRecord(Record):
     ``status``: ``w`` waiting, ``r`` resolved, ``x`` expired with its step still expired by it,
     ``y`` expired with its step since revived, or gone on, ``a`` abandoned.
     ``deadline``, ``resolved``: microseconds. ``signal_id``: of the one that resolved it.
-    ``told``: its last status that its topic knows: none, ``w``, ``x``, ``r`` resolved or ``g``
+    ``acked``: its last status that its topic knows: none, ``w``, ``x``, ``r`` resolved or ``g``
     gone. ``left``: earlier waits of the step whose topics do not know of their end: ``3+5``.
     ``asked``: the deadline as it was asked for, ``>`` behind it where the step goes on once it has
     passed. ``call``, ``lease``: of the command; ``actor``: who
@@ -380,7 +380,7 @@ class WaitRecord(Record):
     deadline: OptionalSigned
     resolved: OptionalDigits
     signal_id: Text
-    told: Annotated[str, Kind("[wxrg]", "?")]
+    acked: Annotated[str, Kind("[wxrg]", "?")]
     left: Annotated[str, Kind("[%d+]", "*")]
     asked: Text
     call: Text

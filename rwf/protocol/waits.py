@@ -51,13 +51,13 @@ class Wait(WaitRecord):
     @property
     def has_news(self) -> bool:
         """Whether a topic does not know its status yet, or that of an earlier wait of its step."""
-        return bool(self.left) or self.untold is not None
+        return bool(self.left) or self.unacked is not None
 
     @property
-    def untold(self) -> str | None:
+    def unacked(self) -> str | None:
         """The status that the wait's topic does not know yet; None when it is up to date."""
         wanted = _WAIT_WANTED[self.status]
-        return wanted if _WAIT_RANK[self.told] < _WAIT_RANK[wanted] else None
+        return wanted if _WAIT_RANK[self.acked] < _WAIT_RANK[wanted] else None
 
     def view(self, workflow_id: str, step: str) -> AwaitView:
         return AwaitView(

@@ -125,7 +125,7 @@ class Waits:
         for step, wait in self.waits.items():
             if wait.status == "w" and wait.deadline is not None:
                 yield step, -(-wait.deadline // 1000)
-            if wait.untold or wait.left:
+            if wait.unacked or wait.left:
                 yield f"!{step}", None
 
     @property
@@ -138,7 +138,7 @@ class Waits:
         """Breaches between what the waits say that their topics know, and what these do."""
         for step, wait in self.waits.items():
             topic = topics.get(topic_digest(wait.signal, wait.key))
-            if wait.untold or WaitStatus(wait.view("", "").status) is not WaitStatus.WAITING:
+            if wait.unacked or WaitStatus(wait.view("", "").status) is not WaitStatus.WAITING:
                 continue
             known = topic and topic.known.get(f"{self.workflow_id}|{step}")
             if known != (str(wait.n), "w"):

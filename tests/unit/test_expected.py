@@ -121,10 +121,10 @@ def test_wait_notices_and_the_timer_that_stands_for_it() -> None:
         assert bool(expected.suspects) is suspected
         entry = expected.timers.get(f"w|{ID}".encode())
         assert (entry and entry.score) == due
-    untold = taken_in(FIELDS | {b"~w": FIELDS[b"~w"].replace(b",,,w,", b",,,,")})
-    assert untold.registrations == []
-    untold.judge_wait_notices(ID, {b"w": 1501.0, b"!w": 900 - 1e15})
-    assert untold.suspects == {}
+    unacked = taken_in(FIELDS | {b"~w": FIELDS[b"~w"].replace(b",,,w,", b",,,,")})
+    assert unacked.registrations == []
+    unacked.judge_wait_notices(ID, {b"w": 1501.0, b"!w": 900 - 1e15})
+    assert unacked.suspects == {}
 
 
 @given(st.sampled_from(sorted(FIELDS)), st.integers(0, 60), st.binary(max_size=12))

@@ -412,7 +412,7 @@ def test_the_timer_of_a_step() -> None:
 
 def test_a_wait_that_stands() -> None:
     wait = Wait.parse(f"2,w,{STAMP},1700000001123456,,,,1+3,,,|go|order%205".encode())
-    assert (wait.left, wait.untold) == ("1+3", "w")
+    assert (wait.left, wait.unacked) == ("1+3", "w")
     assert wait.view("0-x", "a").model_dump() == {
         "id": "0-x/a/2",
         "workflow_id": "0-x",
@@ -432,8 +432,8 @@ def test_a_wait_that_stands() -> None:
 def test_who_has_asked_for_a_wait_stands_behind_its_call() -> None:
     wait = Wait.parse(f"1,w,{STAMP},,,,,,,aZ-_9~ann%20%7E%2C,token|go|k".encode())
     assert wait.view("0-x", "a").actor == "ann ~,"
-    untold = Wait.parse(f"1,w,{STAMP},,,,,,,aZ-_9,token|go|k".encode())
-    assert untold.view("0-x", "a").actor is None
+    unacked = Wait.parse(f"1,w,{STAMP},,,,,,,aZ-_9,token|go|k".encode())
+    assert unacked.view("0-x", "a").actor is None
 
 
 def test_a_wait_that_is_over() -> None:
@@ -445,7 +445,7 @@ def test_a_wait_that_is_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "told", "untold"),
+    ("code", "status", "acked", "unacked"),
     [
         ("w", WaitStatus.WAITING, "", "w"),
         ("w", WaitStatus.WAITING, "w", None),
@@ -460,10 +460,10 @@ def test_a_wait_that_is_over() -> None:
     ],
 )
 def test_what_a_topic_is_to_be_told(
-    code: str, status: WaitStatus, told: str, untold: str | None
+    code: str, status: WaitStatus, acked: str, unacked: str | None
 ) -> None:
-    wait = Wait.parse(f"1,{code},{STAMP},,,,{told},,,,|go|k".encode())
-    assert (wait.view("0-x", "a").status, wait.untold) == (status, untold)
+    wait = Wait.parse(f"1,{code},{STAMP},,,,{acked},,,,|go|k".encode())
+    assert (wait.view("0-x", "a").status, wait.unacked) == (status, unacked)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ class Pruned(NamedTuple):
     """``outcome`` is
 
     ``kept``: it is not to be removed now;
-    ``untold``: topics must first learn the outcomes of its waits;
+    ``unacked``: topics must first learn the outcomes of its waits;
     ``undelivered``: of its ``callbacks`` some are to be delivered yet, which holds it back if there
     is a dispatcher, as the caller has to find out after this;
     ``given_up``: as many ``callbacks`` are dead now, and the next call goes on at ``first``;
