@@ -232,18 +232,29 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         },
     },
     "insert": {
+        "again": {
+            "index p",
+            "index p ready",
+            "p",
+        },
         "nothing": {
             "index p ready stats w",
             "index ready stats w",
         },
         "rebuild": {
+            "index",
             "index p ready w",
             "index p w",
+            "index ready",
             "index ready stats w",
             "index ready w",
             "index w",
             "p w",
             "w",
+        },
+        "sweep": {
+            "index",
+            "index ready",
         },
     },
     "stage_insert": {
