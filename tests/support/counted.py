@@ -134,7 +134,7 @@ class Watched:
             if state is StepState.PENDING:
                 self._unblocked("dependency", versions[key[0]])
             elif state is StepState.AWAITING_SIGNAL and not _went_on(
-                reply, before.steps[key], step
+                reply, key, before.steps[key], step
             ):
                 woken.add(key)
         for _ in woken:
@@ -177,10 +177,10 @@ class Watched:
             self._enter("rwf_steps_completed_total", **labels)
 
 
-def _went_on(reply: Any, before: StepView, after: StepView) -> bool:
+def _went_on(reply: Any, key: tuple[str, str], before: StepView, after: StepView) -> bool:
     """Whether the deadline of its wait has made it available, and no signal; a new wait's reply
     says itself how that has ended."""
-    if isinstance(reply, AwaitView) and reply.step == after.name:
+    if isinstance(reply, AwaitView) and (reply.workflow_id, reply.step) == key:
         return True
     deadline = None if before.awaiting is None else before.awaiting.deadline
     return deadline is not None and after.last_transition_at >= deadline
