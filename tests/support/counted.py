@@ -71,12 +71,16 @@ class Watched:
                 self._refused(error)
                 raise
             finally:
-                before, self._seen = self._seen, self._look()
-                self._compare(before, self._seen, reply)
+                self.catch_up(reply)
             self._answered(reply)
             return reply
 
         return called
+
+    def catch_up(self, reply: Any = None) -> None:
+        """Enters all that has moved since the last time; of calls that are not watched as well."""
+        before, self._seen = self._seen, self._look()
+        self._compare(before, self._seen, reply)
 
     def _look(self) -> _Seen:
         workflows = self._client.list(limit=500).workflows
