@@ -9,7 +9,7 @@ from collections.abc import Collection, Hashable
 from rwf.errors import RwfError
 
 
-class Outage:
+class AvailabilityLog:
     """Which of several places do not answer, told to a log; a place is a partition, or whatever
     else is told apart by name or number.
 
@@ -34,7 +34,7 @@ class Outage:
         """A call there has worked."""
         self._left(self._silent - {place})
 
-    def stands(self, place: Hashable) -> bool:
+    def is_available(self, place: Hashable) -> bool:
         """Whether a place is not known to be silent."""
         return place not in self._silent
 

@@ -17,7 +17,7 @@ from rwf.errors import NotIdle
 from rwf.model.retry import seconds
 from rwf.protocol.requests import Op
 from rwf.worker import Handlers, StepContext, Worker
-from rwf.worker.context import told
+from rwf.worker.context import immediate
 from rwf.worker.drain import Drain, DrainOptions, StepRun
 from rwf.worker.inline import run_here, run_in_loop
 
@@ -100,10 +100,10 @@ def run_until_idle(
 
 def _run(client: Client, drain: Drain) -> list[StepRun]:
     def beat(context: StepContext) -> Any:
-        return told(internals.run(client, drain.beat(context)))
+        return immediate(internals.run(client, drain.beat(context)))
 
     def read_parents(context: StepContext) -> Any:
-        return told(internals.run(client, drain.parents(context)))
+        return immediate(internals.run(client, drain.parents(context)))
 
     with ExitStack() as stack:
         stack.enter_context(drain.clock_held())

@@ -21,6 +21,7 @@ from rwf.ops.base import (
 from rwf.protocol.declare import Refusal
 from rwf.protocol.functions.commands import Acknowledge
 from rwf.protocol.headers import Header
+from rwf.protocol.keys import home_of
 from rwf.protocol.requests import Op, ask
 
 _ACTION: Final = "acknowledge"
@@ -30,7 +31,7 @@ def acknowledge(ctx: OpContext, workflow_id: str, actor: str, reason: str) -> Op
     """Records who leaves the workflow at that, and why; raises CommandRejected."""
     workflow_id = checked_id(workflow_id, _ACTION)
     who, why = _given(actor, "actor"), _given(reason, "reason")
-    if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
+    if not (yield from is_partition(ctx, home_of(workflow_id))):
         raise unknown_workflow(_ACTION, workflow_id)
     note = orjson.dumps({"actor": who, "reason": why})
     command = Acknowledge(new_call_id(), wire_text(who), wire_text(why), note)

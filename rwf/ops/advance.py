@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rwf.errors import NotFound
-from rwf.ops.base import OpContext
+from rwf.ops.base import OpContext, warn_of
 from rwf.ops.waits import settle_waits
 from rwf.protocol.functions.workflows import Advance, Advanced, HeaderReply
 from rwf.protocol.headers import Header
@@ -37,6 +37,19 @@ def advance_origin(
         row = Row.parse(advanced.row)
         if not row.open or not advanced.more:
             return row, Header.of(header), header.context
+
+
+def try_to_advance(ctx: OpContext, workflow_id: str, origin: str) -> Op[None]:
+    """Walks until all of one completion (``step:attempt``) is done, or logs what prevents it.
+
+    A daemon carries the rest on, and what the caller holds from the same round trip, claims above
+    all, must not be lost with it.
+    """
+    try:
+        yield from advance_origin(ctx, workflow_id, origin)
+    except Exception as error:
+        step, _, _ = origin.rpartition(":")
+        warn_of(f"the release of {step} of {workflow_id}", error)
 
 
 def _of(workflow_id: str, advanced: Advanced) -> HeaderReply:

@@ -28,7 +28,7 @@ from rwf.model.views import PartialList
 from rwf.protocol.codecs import OTHER_TYPE, time_of_stamp
 from rwf.protocol.declare import Arg, Refusal, ServerFunction
 from rwf.protocol.functions.namespace import Namespace
-from rwf.protocol.keys import Keys, partition_of
+from rwf.protocol.keys import Keys, home_of, partition_of
 from rwf.protocol.requests import CONNECT, Call, Op, Read, Together, ask, call_of
 from rwf.reachability import Away
 
@@ -62,7 +62,7 @@ class OpContext:
 
     def workflow_keys(self, workflow_id: str) -> list[str]:
         """The keys of a function that concerns one workflow."""
-        partition = int(workflow_id.partition("-")[0])
+        partition = home_of(workflow_id)
         return [*self.keys.partition(partition), *self.keys.workflow(workflow_id)]
 
 

@@ -49,7 +49,7 @@ from rwf.protocol.functions.callbacks import (
     SettledCallback,
 )
 from rwf.protocol.headers import STATIC
-from rwf.protocol.keys import partition_of
+from rwf.protocol.keys import home_of, partition_of
 from rwf.protocol.requests import CONNECT, Op, ask
 
 Handler = Callable[[Callback], object]
@@ -294,7 +294,7 @@ class Dispatch:
         yield from ask_partitions(self._ctx, dict.fromkeys(numbers, DueCallbacks(0, 1)))
 
     def _settle_batch(self, batch: Sequence[Outcome]) -> Op[None]:
-        partition = int(batch[0].claim.envelope.workflow_id.partition("-")[0])
+        partition = home_of(batch[0].claim.envelope.workflow_id)
         slots = Slots(self._ctx, partition)
         settled = []
         for claim, error in ((one.claim, one.error) for one in batch):
@@ -377,7 +377,7 @@ def resend(ctx: OpContext, callback_id: str, actor: str | None) -> Op[CallbackVi
     """Sends a dead or delivered callback once more; raises CommandRejected."""
     workflow_id, number = _checked_callback(callback_id)
     who = checked_text(actor, "actor", _RESEND)
-    if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
+    if not (yield from is_partition(ctx, home_of(workflow_id))):
         raise unknown_workflow(_RESEND, workflow_id)
     note = {"callback_id": callback_id} | ({} if who is None else {"actor": who})
     command = ResendCallback(number, new_call_id(), orjson.dumps(note))

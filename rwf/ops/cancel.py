@@ -24,6 +24,7 @@ from rwf.ops.waits import settle_waits
 from rwf.protocol.declare import Refusal
 from rwf.protocol.functions.commands import Cancel
 from rwf.protocol.headers import Header
+from rwf.protocol.keys import home_of
 from rwf.protocol.requests import Op, ask
 
 _ACTION: Final = "request_cancel"
@@ -39,7 +40,7 @@ def request_cancel(
     reason = checked_text(reason, "reason", _ACTION)
     if not isinstance(force, bool):
         raise invalid(_ACTION, "force must be True or False")
-    if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
+    if not (yield from is_partition(ctx, home_of(workflow_id))):
         raise unknown_workflow(_ACTION, workflow_id)
     fields = {"actor": actor, "reason": reason}
     note = orjson.dumps({name: text for name, text in fields.items() if text is not None})

@@ -50,7 +50,8 @@ from rwf.protocol.functions.claims import (
     StartSteps,
 )
 from rwf.protocol.handed import Handed
-from rwf.protocol.keys import partition_of
+from rwf.protocol.keys import home_of, partition_of
+from rwf.protocol.members import QueueEntry
 from rwf.protocol.requests import Op, ask
 
 _log = logging.getLogger("rwf")
@@ -155,8 +156,7 @@ def _claim_first(
     numbers = [n for n in range(ctx.keys.partitions) if n not in found.unreachable]
     seen, away = yield from ask_partitions(ctx, dict.fromkeys(numbers, peek))
     found.unreachable = tuple(sorted({*found.unreachable, *away}))
-    # What comes behind the queue's name orders entries, whatever their queue.
-    entries = [(entry.partition(b":")[2], n) for n, some in seen.items() for entry in some]
+    entries = [(QueueEntry.parse(entry).rank, n) for n, some in seen.items() for entry in some]
     shares = Counter(n for _, n in sorted(entries)[:wanted])
     if not shares:
         return False
@@ -208,7 +208,7 @@ def start(
 
 
 def _place_of(entry: bytes) -> str:
-    _, workflow_id, step = entry.decode().rsplit("|", 2)
+    _, workflow_id, step = QueueEntry.parse(entry)
     return place_of((workflow_id, step))
 
 
@@ -228,7 +228,7 @@ def _start(
 
 def reserved_step(slots: Slots, entry: bytes) -> ReservedStep:
     """A reserved entry as it is sent."""
-    place, workflow_id, step = entry.decode().rsplit("|", 2)
+    place, workflow_id, step = QueueEntry.parse(entry)
     return ReservedStep(slots.of(workflow_id), step, place)
 
 
@@ -273,12 +273,17 @@ def fill_in(ctx: OpContext, claims: Sequence[Handed]) -> Op[list[ClaimedStep]]:
 
 
 def _give_up(ctx: OpContext, judged: Judged) -> Op[None]:
-    if judged.missing:
-        yield from _on_each(ctx, judged.missing, BlockOnMissingResult)
-    if judged.unmet:
-        yield from skip_branches(ctx, judged.unmet)
-    for reason, claims in judged.paused.items():
-        yield from pause(ctx, claims, reason)
+    """Gives back the claims that cannot run. Where their partition is away their leases expire, and
+    the claims that can run still reach their holder."""
+    try:
+        if judged.missing:
+            yield from _on_each(ctx, judged.missing, BlockOnMissingResult)
+        if judged.unmet:
+            yield from skip_branches(ctx, judged.unmet)
+        for reason, claims in judged.paused.items():
+            yield from pause(ctx, claims, reason)
+    except StoreUnavailable as error:
+        _log.warning("claims that cannot run could not be given back: %s", error)
 
 
 def heartbeat(
@@ -350,7 +355,7 @@ def _on_each(
     done = yield from side_by_side(ops)
     for batch, one in zip(batches, done, strict=True):
         if isinstance(one, StoreUnavailable):
-            failed[int(batch[0].workflow_id.partition("-")[0])] = one
+            failed[home_of(batch[0].workflow_id)] = one
         elif isinstance(one, Exception):
             raise one
         else:
@@ -375,7 +380,7 @@ def _on_batch(
 def _on_claims(
     ctx: OpContext, claims: Sequence[ClaimedStep], function: OnHeld[T]
 ) -> Op[list[tuple[ClaimedStep, T]]]:
-    slots = Slots(ctx, int(claims[0].workflow_id.partition("-")[0]))
+    slots = Slots(ctx, home_of(claims[0].workflow_id))
     held = [
         HeldClaim(
             slots.of(claimed.workflow_id),

@@ -16,7 +16,7 @@ from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.retry import seconds
 from rwf.model.states import ASKED_CODE, BRANCH_CODE, CompletionStatus
 from rwf.model.views import ClaimedStep, CommandResult
-from rwf.ops.advance import advance_origin
+from rwf.ops.advance import advance_origin, try_to_advance
 from rwf.ops.base import (
     OpContext,
     Slots,
@@ -30,7 +30,6 @@ from rwf.ops.base import (
     passing_over,
     rejected,
     unknown_workflow,
-    warn_of,
     wire_name,
     wire_text,
 )
@@ -47,6 +46,7 @@ from rwf.protocol.functions.completion import (
 )
 from rwf.protocol.handed import Handed
 from rwf.protocol.headers import Header
+from rwf.protocol.keys import home_of
 from rwf.protocol.records import Record, Row
 from rwf.protocol.requests import Op, ask
 from rwf.protocol.waits import Wait
@@ -305,7 +305,7 @@ def _complete(
     ctx: OpContext, items: Sequence[Item], claimer: Claimer | None, limit: int
 ) -> Op[tuple[list[CommandResult | Exception], list[ClaimedStep]]]:
     """One batch of one partition; and the next claims there, whatever comes of a report's view."""
-    partition = int(items[0].workflow_id.partition("-")[0])
+    partition = home_of(items[0].workflow_id)
     if not (yield from is_partition(ctx, partition)):
         return [unknown_workflow(_ACTION, item.workflow_id) for item in items], []
     slots = Slots(ctx, partition)
@@ -410,20 +410,11 @@ def exchange(
             continue
         refusals.append(None)
         if answer is not None and Row.is_open(answer.row):
-            yield from _release_rest(ctx, item, answer.attempt)
+            yield from try_to_advance(ctx, item.workflow_id, f"{item.step}:{answer.attempt}")
     claimed, lacking = yield from read_claims(
         ctx, [*reserved, *done.found], [*done.started, *done.claims]
     )
     return Exchange(refusals, claimed, lacking, _reserved(done), len(done.found))
-
-
-def _release_rest(ctx: OpContext, item: Item, attempt: int) -> Op[None]:
-    """Carries a large release further. Whatever prevents it, a daemon does it later: the claims
-    that the same round trip has made must reach their worker."""
-    try:
-        yield from advance_origin(ctx, item.workflow_id, f"{item.step}:{attempt}")
-    except Exception as error:
-        warn_of(f"the release of {item.step} of {item.workflow_id}", error)
 
 
 def _result(

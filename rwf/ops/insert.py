@@ -44,7 +44,7 @@ from rwf.protocol.functions.inserts import (
 )
 from rwf.protocol.functions.workflows import HeaderReply
 from rwf.protocol.headers import Header
-from rwf.protocol.keys import home_partition, key_digest, new_workflow_id, partition_of
+from rwf.protocol.keys import home_of, home_partition, key_digest, new_workflow_id, partition_of
 from rwf.protocol.records import Fields, fields_of, header_of
 from rwf.protocol.requests import CONNECT, Op, ask
 from rwf.protocol.stored import ReservationRecord
@@ -448,7 +448,7 @@ def _put(
     last = Insert(options.evidence(), [graph], _flat([*own, *payload]))
     keys = ctx.workflow_keys(workflow_id)
     if parts:
-        yield from tidy(ctx, int(workflow_id.partition("-")[0]))
+        yield from tidy(ctx, home_of(workflow_id))
     for _ in range(_RESTARTS):
         for own, payload in parts:
             staged = yield from ask(keys, StageInsert(_flat(own), _flat(payload)))

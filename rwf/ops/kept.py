@@ -30,6 +30,7 @@ from rwf.ops.waits import Topic, Unsettled, hand_over, settle
 from rwf.protocol.declare import Refusal
 from rwf.protocol.functions.topics import KeptSignals, ReadKeptSignals, WithdrawSignal
 from rwf.protocol.keys import home_partition, is_digest
+from rwf.protocol.members import Timer
 from rwf.protocol.requests import CONNECT, Op, ask
 from rwf.protocol.waits import Signal
 
@@ -170,7 +171,7 @@ def _timers(ctx: OpContext, partition: int) -> str:
 def _digests(ctx: OpContext, partition: int, members: Sequence[bytes]) -> Iterator[str]:
     """The topics that have one of these timers."""
     for member in members:
-        kind, _, digest = member.decode().partition("|")
+        kind, digest, _ = Timer.parse(member)
         if kind == "s" and is_digest(digest, partition, ctx.keys.homes):
             yield digest
 

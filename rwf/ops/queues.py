@@ -8,13 +8,13 @@ from rwf.model.views import PartialList, QueueView
 from rwf.ops.base import OpContext, all_partitions, ask_partitions
 from rwf.protocol.codecs import time_of, time_of_micros
 from rwf.protocol.functions.statistics import DescribeQueue, ListQueues, StoredQueue
+from rwf.protocol.keys import home_of
+from rwf.protocol.members import QueueEntry
 from rwf.protocol.requests import Op, ask
 
 # A worker that is idle asks each partition at least this often, in milliseconds.
 _SERVED_MS: Final = 60_000
 _BEGIN: Final = ":"
-# The time when a step came in is a part of its entry's order: round, microseconds, number.
-_CAME_IN: Final = slice(10, 23)
 
 
 def queues(ctx: OpContext) -> Op[PartialList[QueueView]]:
@@ -43,14 +43,14 @@ def queues(ctx: OpContext) -> Op[PartialList[QueueView]]:
 
 def queue_of(ctx: OpContext, workflow_id: str, name: str) -> Op[QueueView]:
     """A queue as it is in the partition of a workflow."""
-    partition = int(workflow_id.partition("-")[0])
+    partition = home_of(workflow_id)
     found = yield from ask(ctx.keys.partition(partition), DescribeQueue(name))
     return _view(found.now_ms, found.queue)
 
 
 def _view(now: int, queue: StoredQueue) -> QueueView:
     first, last = queue.first, queue.asked_at_ms
-    oldest = None if first is None else int(first.split(b"|")[1][_CAME_IN], 16)
+    oldest = None if first is None else QueueEntry.parse(first).came_in_us
     return QueueView(
         name=queue.name,
         available=queue.waiting,

@@ -39,6 +39,7 @@ from rwf.protocol.declare import Refusal
 from rwf.protocol.functions.commands import Recover, Recovered
 from rwf.protocol.functions.workflows import RecoverySession
 from rwf.protocol.headers import Header
+from rwf.protocol.keys import home_of
 from rwf.protocol.requests import Op, ask
 from rwf.protocol.stored import ChangeRecord, SessionRecord
 
@@ -75,7 +76,7 @@ def recover_step(ctx: OpContext, asked: Recovery, dry_run: bool) -> Op[RecoveryR
     fields |= {"actor": checked_text(asked.actor, "actor", _ACTION)}
     command_id = checked_text(asked.command_id, "command_id", _ACTION)
     note = {"recovery": action, "scope": reach, **fields, "command_id": command_id}
-    if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
+    if not (yield from is_partition(ctx, home_of(workflow_id))):
         raise unknown_workflow(_ACTION, workflow_id)
     if dry_run:
         return (yield from _planned(ctx, asked, step, action, reach))

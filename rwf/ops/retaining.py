@@ -21,6 +21,7 @@ from rwf.ops.insert import milliseconds
 from rwf.protocol.declare import Refusal
 from rwf.protocol.functions.commands import SetRetention
 from rwf.protocol.headers import Header
+from rwf.protocol.keys import home_of
 from rwf.protocol.requests import Op, ask
 
 _ACTION: Final = "set_retention"
@@ -33,7 +34,7 @@ def set_retention(
     workflow_id = checked_id(workflow_id, _ACTION)
     kept_ms = milliseconds(retention, _ACTION)
     actor = checked_text(actor, "actor", _ACTION)
-    if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
+    if not (yield from is_partition(ctx, home_of(workflow_id))):
         raise unknown_workflow(_ACTION, workflow_id)
     note = orjson.dumps({} if actor is None else {"actor": actor})
     command = SetRetention(new_call_id(), "" if kept_ms is None else str(kept_ms), note)

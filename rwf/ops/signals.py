@@ -38,6 +38,7 @@ from rwf.protocol.codecs import EPOCH
 from rwf.protocol.functions.commands import RecordEvidence
 from rwf.protocol.functions.topics import RecordSignal, SignalOfDedupeKey
 from rwf.protocol.functions.waits import Await
+from rwf.protocol.keys import home_of
 from rwf.protocol.requests import CONNECT, Op, ask
 from rwf.protocol.waits import GOES_ON, Signal, Wait
 
@@ -71,7 +72,7 @@ def await_step(
         raise invalid(_AWAIT, f"on_timeout must be one of {', '.join(OnTimeout)}")
     if asked and on_timeout == OnTimeout.CONTINUE:
         asked += GOES_ON
-    if not (yield from is_partition(ctx, int(workflow_id.partition("-")[0]))):
+    if not (yield from is_partition(ctx, home_of(workflow_id))):
         raise unknown_workflow(_AWAIT, workflow_id)
     command = Await(
         name,

@@ -12,20 +12,13 @@ from rwf.model.limits import AHEAD_MS
 from rwf.ops.base import OpContext, ask_reachable
 from rwf.protocol.functions.timers import DueTimers, DueTimersPage
 from rwf.protocol.keys import is_digest, partition_of
+from rwf.protocol.members import Timer
 from rwf.protocol.requests import Op, ask
 
 _TIMERS_PER_CALL: Final = 100
 _OF_STEP: Final = frozenset("rl")
 _OF_WORKFLOW: Final = frozenset("wuxbd")
 _OF_TOPIC: Final = frozenset("s")
-
-
-class Timer(NamedTuple):
-    """A member of the timers: its kind, its owner (a workflow or a topic's digest), its step."""
-
-    kind: str
-    owner: str
-    step: str = ""
 
 
 class Page(NamedTuple):
@@ -137,12 +130,11 @@ class Due:
     def timers(self, page: Page) -> Iterator[Timer]:
         """Those of a page that name something which can be in this partition."""
         for member in page.members:
-            kind, _, rest = member.decode(errors="replace").partition("|")
-            owner, _, step = rest.partition("|")
+            kind, owner, step = timer = Timer.parse(member)
             if kind in _OF_TOPIC:
                 is_whole = not step and is_digest(owner, self.partition, self.ctx.keys.homes)
             else:
                 known = kind in (_OF_STEP if step else _OF_WORKFLOW) and "|" not in step
                 is_whole = known and partition_of(owner) == self.partition
             if is_whole:
-                yield Timer(kind, owner, step)
+                yield timer

@@ -12,7 +12,7 @@ import orjson
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import BRANCH_CODE, CompletionStatus
 from rwf.model.views import ClaimedStep
-from rwf.ops.advance import advance_origin
+from rwf.ops.advance import try_to_advance
 from rwf.ops.base import OpContext, Slots, catch_each, new_call_id, wire_text
 from rwf.protocol.functions.completion import Complete, CompletedStep, ReportedStep
 from rwf.protocol.keys import partition_of
@@ -74,7 +74,7 @@ def _report(ctx: OpContext, partition: int, unmet: Sequence[Unmet]) -> Op[list[U
     done = yield from ask(slots.keys, function)
     for (claimed, _), answer in zip(unmet, done.steps, strict=True):
         if isinstance(answer, CompletedStep) and Row.is_open(answer.row):
-            yield from advance_origin(ctx, claimed.workflow_id, f"{claimed.step}:{answer.attempt}")
+            yield from try_to_advance(ctx, claimed.workflow_id, f"{claimed.step}:{answer.attempt}")
     return list(unmet)
 
 

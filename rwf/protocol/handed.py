@@ -15,6 +15,7 @@ from rwf.model.states import BRANCH_MARK, SKIP_MARK, StepCause
 from rwf.model.views import ClaimedStep, WakingSignal
 from rwf.protocol.codecs import CAUSE_OF, STATE_OF, UNREADABLE, reading, time_of, value_of
 from rwf.protocol.functions.claims import StartedStep
+from rwf.protocol.members import QueueEntry
 from rwf.protocol.records import lease_of, max_attempts_of, queue_of, timeout_of
 from rwf.protocol.stored import ClaimRecord, StepRecord
 from rwf.protocol.waits import Wait
@@ -92,7 +93,7 @@ class Handed:
     @reading
     def parse(cls, entry: bytes, started: StartedStep) -> Handed:
         """The claim that became of an entry; raises RecordUnreadable."""
-        _, workflow_id, step = entry.decode().rsplit("|", 2)
+        _, workflow_id, step = QueueEntry.parse(entry)
         handed = cls(
             workflow_id,
             step,

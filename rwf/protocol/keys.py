@@ -30,6 +30,11 @@ def partition_of(workflow_id: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def home_of(workflow_id: str) -> int:
+    """The partition of a text that is known to be a workflow id."""
+    return int(workflow_id.partition("-")[0])
+
+
 def key_digest(key: str) -> str:
     """An insert key as it is stored: keys are data, and are kept out of names."""
     return hashlib.sha256(key.encode()).hexdigest()[:40]
@@ -96,21 +101,21 @@ class Keys:
 
     def workflow(self, workflow_id: str) -> list[str]:
         """A workflow's own keys, in the order of ``WORKFLOW_SLOTS``."""
-        partition = int(workflow_id.partition("-")[0])
+        partition = home_of(workflow_id)
         start = self._key(partition, "")
         return [f"{start}{name}:{workflow_id}" for name in WORKFLOW_SLOTS]
 
     def record(self, workflow_id: str) -> str:
         """One of them: the header and the steps."""
-        return self._key(int(workflow_id.partition("-")[0]), f"w:{workflow_id}")
+        return self._key(home_of(workflow_id), f"w:{workflow_id}")
 
     def payloads(self, workflow_id: str) -> str:
         """Another: payloads, and what else is read apart from the steps."""
-        return self._key(int(workflow_id.partition("-")[0]), f"p:{workflow_id}")
+        return self._key(home_of(workflow_id), f"p:{workflow_id}")
 
     def wait_notices(self, workflow_id: str) -> str:
         """A sorted set: its waits' deadlines, and notices to be given to their topics."""
-        return self._key(int(workflow_id.partition("-")[0]), f"d:{workflow_id}")
+        return self._key(home_of(workflow_id), f"d:{workflow_id}")
 
     def topic(self, digest: str) -> list[str]:
         """The keys of a function on a topic: its home partition's, then its own."""

@@ -27,7 +27,7 @@ from itertools import product
 from typing import Final
 
 from rwf.aio import AsyncClient
-from rwf.availability import Outage
+from rwf.availability import AvailabilityLog
 from rwf.client import Client
 from rwf.dispatching import Deliveries, deliver_async
 from rwf.errors import CommandRejected, RwfError, StoreUnavailable
@@ -126,7 +126,7 @@ class Reconciler:
         self._owned: dict[int, _Partition] = {}
         self._next_join = 0.0
         self._ticked: float | None = None
-        self._outage = Outage(_log)
+        self._availability = AvailabilityLog(_log)
         self._hinted = asyncio.Event()
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -179,7 +179,7 @@ class Reconciler:
         async with asyncio.TaskGroup() as tasks:
             for loop in loops:
                 tasks.create_task(self._kept_up(loop))
-        if self._outage.error is None:  # else it would only be waited for once more
+        if self._availability.error is None:  # else it would only be waited for once more
             with suppress(RwfError):
                 op = members.leave(self._runtime.ctx, self._member, self._lease_ms)
                 await self._runtime.run(op)
@@ -208,7 +208,7 @@ class Reconciler:
             try:
                 await self._join()
             except StoreUnavailable as error:
-                self._outage.failed(error, _MEMBERSHIP)
+                self._availability.failed(error, _MEMBERSHIP)
                 await self._pause(self._interval)
             else:
                 break
@@ -225,13 +225,13 @@ class Reconciler:
         numbers = await self._runtime.run(
             members.join(self._runtime.ctx, self._member, self._lease_ms)
         )
-        self._outage.answered(_MEMBERSHIP)
+        self._availability.answered(_MEMBERSHIP)
         if numbers != list(self._owned):
             _log.info("looks after partitions %s", _listed(numbers))
             self._owned = {
                 number: self._owned.get(number) or _Partition(number) for number in numbers
             }
-            self._outage.only({*numbers, *product(Kind, numbers), _MEMBERSHIP})
+            self._availability.only({*numbers, *product(Kind, numbers), _MEMBERSHIP})
 
     async def _rejoin(self) -> None:
         """Renews its membership while it runs; without a reply it goes on with the partitions it
@@ -239,7 +239,7 @@ class Reconciler:
         try:
             await self._join()
         except RwfError as error:
-            self._outage.failed(error, _MEMBERSHIP)
+            self._availability.failed(error, _MEMBERSHIP)
 
     # --- ticks
 
@@ -289,7 +289,11 @@ class Reconciler:
     async def _read_pages(self, partitions: Sequence[_Partition]) -> None:
         """Reads the first timers of each that are due. What does not answer is told, and left alone
         for an interval; when none does, that is found out for each alone."""
-        unread = [one for one in partitions if one.page is None and self._outage.stands(one.number)]
+        unread = [
+            one
+            for one in partitions
+            if one.page is None and self._availability.is_available(one.number)
+        ]
         if not unread:
             return
         try:
@@ -298,7 +302,7 @@ class Reconciler:
             return
         for partition, page in zip(unread, pages, strict=True):
             if isinstance(page, StoreUnavailable):
-                self._outage.failed(page, partition.number)
+                self._availability.failed(page, partition.number)
                 partition.is_silent = True
                 partition.next_look = time.monotonic() + self._interval
             else:
@@ -315,14 +319,14 @@ class Reconciler:
             async with at_once:
                 fired = await self._runtime.run(op)
         except RwfError as error:
-            self._outage.failed(error, partition.number)
+            self._availability.failed(error, partition.number)
             partition.is_silent = isinstance(error, StoreUnavailable)
             wait = self._interval
         except Exception:
             _log.exception("partition %d: %s", partition.number, _UNEXPECTED)
             wait = self._interval
         else:
-            self._outage.answered(partition.number)
+            self._availability.answered(partition.number)
             partition.is_silent = False
             wait, partition.page = self._wait(fired.next_in), fired.following
         partition.next_look = time.monotonic() + wait
@@ -367,14 +371,14 @@ class Reconciler:
         try:
             pause, mended, ended, tidied = await self._runtime.run(op)
         except RwfError as error:
-            self._outage.failed(error, place)
+            self._availability.failed(error, place)
             partition.next_slice[kind] = time.monotonic() + self._interval
             return
         except Exception:
             _log.exception("partition %d: %s", partition.number, _UNEXPECTED)
             partition.next_slice[kind] = time.monotonic() + max(self._interval, _AFTER_FAILURE)
             return
-        self._outage.answered(place)
+        self._availability.answered(place)
         partition.next_slice[kind] = time.monotonic() + pause
         if ended and kind is Kind.OPEN:
             partition.swept = time.monotonic()

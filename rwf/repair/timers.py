@@ -10,11 +10,12 @@ from rwf.ops.advance import advance_all
 from rwf.ops.base import OpContext, Slots, side_by_side, warn_of
 from rwf.ops.prune import prune_all
 from rwf.ops.scans import scan
-from rwf.ops.timer_pages import Due, Page, PassedOver, Timer
+from rwf.ops.timer_pages import Due, Page, PassedOver
 from rwf.ops.waits import judge_topic, settle_waits
 from rwf.protocol.functions.repairs import RepairCallbacks
 from rwf.protocol.functions.timers import FiredTimer, FiredWorkflow, FireTimers
 from rwf.protocol.keys import partition_of
+from rwf.protocol.members import Timer
 from rwf.protocol.requests import Op, ask
 
 Batch = Mapping[str, Sequence[Timer]]

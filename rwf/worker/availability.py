@@ -8,7 +8,7 @@ import threading
 from collections.abc import Hashable
 from typing import Final
 
-from rwf.availability import Outage
+from rwf.availability import AvailabilityLog
 from rwf.errors import NamespaceMismatch, RwfError, StoreMisconfigured, StoreUnavailable
 
 _log = logging.getLogger("rwf.worker")
@@ -23,28 +23,28 @@ class Availability:
     server comes back. A ``place`` is what is asked, such as a partition."""
 
     def __init__(self) -> None:
-        self._outage = Outage(_log)
+        self._availability = AvailabilityLog(_log)
         self._fault: str | None = None
         self._lock = threading.Lock()
 
     @property
     def error(self) -> str | None:
         """The reason why the server is not reached, or the error of the latest call that failed."""
-        return self._outage.error or self._fault
+        return self._availability.error or self._fault
 
-    def stands(self, place: Hashable) -> None:
+    def answered(self, place: Hashable) -> None:
         """The server has answered there."""
-        if self._fault is not None or self._outage.error is not None:
+        if self._fault is not None or self._availability.error is not None:
             with self._lock:
                 self._fault = None
-                self._outage.answered(place)
+                self._availability.answered(place)
 
     def failed(self, error: Exception, place: Hashable) -> bool:
         """A call has failed there: whether that is the server's state, which is to be waited for,
         and not the call's own fault."""
         with self._lock:
             if isinstance(error, _AWAY):
-                self._outage.failed(error, place)
+                self._availability.failed(error, place)
                 return True
             self._fault = str(error) if isinstance(error, RwfError) else type(error).__name__
         expected = isinstance(error, RwfError)

@@ -105,7 +105,7 @@ class Completer:
             buffer.finished.extendleft(reversed(finished))
             await self._failed(buffer, error)
             return
-        self._availability.stands(buffer.partition)
+        self._availability.answered(buffer.partition)
         inflight.on_the_way -= len(reserved) + limit - len(done.reserved)
         if limit:
             inflight.keep(buffer, done.reserved, done.found >= limit)

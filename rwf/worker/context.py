@@ -92,7 +92,7 @@ class StepContext:
             timed_out=timed_out,
         )
         ended = dict(parents or {})
-        made = cls(claim, lambda one: told(not one.lost), lambda _: told(ended))
+        made = cls(claim, lambda one: immediate(not one.lost), lambda _: immediate(ended))
         made._begins()
         made._cancel_requested, made._lost = cancel_requested, lost
         return made
@@ -186,7 +186,7 @@ class StepContext:
         self._lost = True
 
 
-def told(answer: T) -> Any:
+def immediate(answer: T) -> Any:
     """An answer that is known already: awaitable where an event loop runs."""
     return answer if asyncio._get_running_loop() is None else _awaited(answer)
 

@@ -22,6 +22,7 @@ from rwf.ops.outcomes import parent_outcomes
 from rwf.ops.queues import queues
 from rwf.ops.signals import await_step
 from rwf.ops.timer_pages import Due, Page
+from rwf.protocol.members import Timer
 from rwf.protocol.requests import Op
 from rwf.repair.timers import carry_out
 from rwf.worker.context import StepContext
@@ -306,7 +307,7 @@ class Drain:
 
 def _place(member: bytes) -> tuple[str, str]:
     """The workflow and the step of a step's timer."""
-    _, workflow_id, step = member.decode(errors="replace").split("|", 2)
+    _, workflow_id, step = Timer.parse(member)
     return workflow_id, step
 
 

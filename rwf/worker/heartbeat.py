@@ -187,7 +187,7 @@ class Heartbeat:
 
     def _answered(self, partition: str) -> None:
         self._silent.discard(partition)
-        self._availability.stands(("lease", partition))
+        self._availability.answered(("lease", partition))
 
     def _tell(self, report: HeartbeatReport, until: float) -> None:
         running, asked = self._inflight.running, set(map(key_of, report.cancel_requested))

@@ -15,6 +15,7 @@ from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.ops.complete import Item, batches
+from rwf.protocol.keys import home_of
 from rwf.reachability import Away
 from rwf.worker.execution import Execution
 from rwf.worker.outcomes import Await
@@ -152,7 +153,7 @@ class Inflight:
 
     def buffer_of(self, workflow_id: str) -> PartitionBuffer:
         """The buffer of a workflow's partition."""
-        return self.buffer(int(workflow_id.partition("-")[0]))
+        return self.buffer(home_of(workflow_id))
 
     def buffer(self, partition: int) -> PartitionBuffer:
         """A partition's buffer; some may have been added to the namespace since the start."""

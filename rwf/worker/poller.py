@@ -39,7 +39,7 @@ class Poller:
             try:
                 async with aclosing(self._runtime.hints()) as hints:
                     async for hint in hints:
-                        self._availability.stands("hints")
+                        self._availability.answered("hints")
                         if hint is not None and queues.intersection(hint.queues):
                             self._inflight.buffer_of(hint.workflow_id).has_more = True
                             self._inflight.notify()
@@ -100,7 +100,7 @@ class Poller:
             inflight.notify()  # one of the completers may have waited for these places
             await self._availability.broken(fault, _PLACE)
             return False
-        self._availability.stands(_PLACE)
+        self._availability.answered(_PLACE)
         for buffer in buffers:
             entries = found.get(buffer.partition, [])
             inflight.keep(buffer, entries, buffer.has_more or len(entries) == share)

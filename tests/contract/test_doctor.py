@@ -27,7 +27,7 @@ def test_a_number_of_partitions_that_is_none(one_client: Client, one_server: Any
             with pytest.raises(RwfError, match="partitions that is none"):
                 other.list()
             assert found(other, "namespace").startswith("failed")
-        until(lambda: daemon._outage.error is not None, what="word of it")
+        until(lambda: daemon._availability.error is not None, what="word of it")
         redis.hset("rwf:{0}:meta", "partitions", "2")
         until(lambda: daemon.partitions == (0, 1), what="the new partition")
 

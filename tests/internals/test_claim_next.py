@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from rwf import Client, Completion, RecordUnreadable
+from rwf import Client, Completion, RecordUnreadable, StoreUnavailable, result
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer
 from rwf.ops.complete import complete_many, exchange, prepared
@@ -205,7 +205,7 @@ def test_claims_reach_their_worker_though_a_release_cannot_go_on(
 ) -> None:
     view = one_client.insert(fan_out(600))
     (root,) = one_client.claim(["default"], worker_id="w")
-    monkeypatch.setattr("rwf.ops.complete.advance_origin", spoilt)
+    monkeypatch.setattr("rwf.ops.advance.advance_origin", spoilt)
     ctx = one_client._ctx
     items = [prepared(ctx, report(root))]
     claimer = Claimer.checked(["default"], "w", 30)
@@ -237,5 +237,23 @@ def test_claims_are_kept_though_notices_of_their_workflow_cannot_be_given(
     (claimed,) = one_client.claim(["default"], worker_id="w")
     assert claimed.step == "b"
     settle.assert_called_once()
+    monkeypatch.undo()
+    one_client.reconcile(view.id)
+
+
+def test_claims_that_can_run_are_kept_though_others_cannot_be_given_back(
+    one_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = flow("check")
+    met = result("check", "n") == 1
+    workflow.add("yes", worker="w", when=met, deps=["check"])
+    workflow.add("no", worker="w", when=~met, deps=["check"])
+    view = one_client.insert(workflow)
+    one_client.complete_step(view.id, "check", payload={"n": 1})
+    away = Mock(side_effect=StoreUnavailable("away"))
+    monkeypatch.setattr("rwf.ops.claims.skip_branches", away)
+    (claimed,) = one_client.claim(["default"], worker_id="w", limit=5)
+    assert claimed.step == "yes"
+    away.assert_called_once()
     monkeypatch.undo()
     one_client.reconcile(view.id)
