@@ -169,45 +169,17 @@ local function conclude(tx, workflow, item, step)
   end
 end
 
--- Walks the ended step's edges within the call's budget. What is left becomes an entry that is walked
--- later.
-local function descend(tx, workflow, item, step, row)
-  step.walked = "0"
-  local done = propagate.descend(tx, workflow, { item.step })
-  results.tally(row, done.released, done.cancelled)
-  row.open = integer.text(propagate.append(workflow, item.step .. ":" .. step.attempt, done, done.at))
-end
-
--- The row of an accepted report, as it is before anything is walked.
-local function row_of(tx, item, status, note)
-  return {
-    asked = item.asked, status = status, stamp = transaction.stamp(tx), call = item.call,
-    command = item.command_id, lease = item.lease, open = "0", released = "0", cancelled = "0",
-    released_names = "", cancelled_names = "", note = note,
-  }
-end
-
--- A step that was not started has been with its first report.
-local function note_start(workflow, step)
-  if step.started == "" then
-    step.started = workflow.since
-  end
-  if workflow.h.started == "" then
-    workflow.h.started = workflow.since
-  end
-end
-
 -- Has a step run again later, and go on with the attempt that it has: its next claim counts none, unless no claim
 -- has counted one yet. However often that happens, it leaves one row, which the next one overwrites.
 local function put_off(tx, workflow, item, step)
   local has_one = step.state == "e" or step.state == "w" or step.claim == claims.UNCOUNTED
   local note = claims.signed(workflow, step, item.note)
   transitions.withdraw(tx, workflow, item.step, step)
-  note_start(workflow, step)
+  attempts.note_start(workflow, step)
   transitions.become(tx, workflow, item.step, step, states.COMPLETION.r)
   retry_later(tx, workflow, item, step)
   step.claim = has_one and claims.UNCOUNTED or ""
-  local text = codec.write_row(row_of(tx, item, step.state, note))
+  local text = codec.write_row(attempts.row(tx, item, step.state, note))
   results.keep_put_off(workflow, item.step, step.attempt, text)
   return { "accepted", step.attempt, text }
 end
@@ -230,11 +202,11 @@ local function accept(tx, workflow, item, with_views)
   local note = claims.signed(workflow, step, item.note)
   transitions.withdraw(tx, workflow, item.step, step)
   step.reported = step.attempt
-  note_start(workflow, step)
+  attempts.note_start(workflow, step)
   conclude(tx, workflow, item, step)
-  local row = row_of(tx, item, step.state, note)
+  local row = attempts.row(tx, item, step.state, note)
   if states.TERMINAL[step.state] and record.children(step) ~= "" then
-    descend(tx, workflow, item, step, row)
+    attempts.descend(tx, workflow, item.step, step, row)
   end
   local text = codec.write_row(row)
   results.put(workflow, item.step .. ":" .. step.attempt, text, item.payload, item.traceback)

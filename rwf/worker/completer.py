@@ -12,14 +12,14 @@ from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer, fill_in, pause, release, start
 from rwf.ops.complete import exchange
-from rwf.ops.signals import await_step
 from rwf.protocol.handed import Handed
 from rwf.protocol.requests import Op
 from rwf.runtime import Runtime
 from rwf.worker.availability import PAUSE, Availability
 from rwf.worker.execution import Report
 from rwf.worker.inflight import BATCH, Inflight, PartitionBuffer, key_of
-from rwf.worker.outcomes import Await
+from rwf.worker.outcomes import Suspension
+from rwf.worker.suspending import suspend
 from rwf.worker.verdict import instead_of_wait, storable
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class Completer:
         buffer = self._inflight.buffer_of(report.claim.workflow_id)
         if report.outcome is None or isinstance(report.outcome, PauseReason):
             buffer.back.append((report.claim, report.outcome))
-        elif isinstance(report.outcome, Await):
+        elif isinstance(report.outcome, Suspension):
             buffer.waits.append((report.claim, report.outcome))
         else:
             buffer.finished.append((report.claim, storable(self._runtime.ctx, report.outcome)))
@@ -204,16 +204,7 @@ class Completer:
 
     async def _await(self, buffer: PartitionBuffer) -> None:
         claim, wait = buffer.waits.popleft()
-        op = await_step(
-            self._runtime.ctx,
-            claim.workflow_id,
-            claim.step,
-            wait.signal,
-            wait.correlation_key,
-            wait.deadline,
-            claim.lease,
-            on_timeout=wait.on_timeout,
-        )
+        op = suspend(self._runtime.ctx, claim, wait)
         try:
             await self._send(buffer, op, 1)
         except CommandRejected as refusal:

@@ -20,7 +20,6 @@ from rwf.ops.claims import claim, heartbeat, pause, release
 from rwf.ops.complete import Completion, report_item
 from rwf.ops.outcomes import parent_outcomes
 from rwf.ops.queues import queues
-from rwf.ops.signals import await_step
 from rwf.ops.timer_pages import Due, Page
 from rwf.protocol.members import Timer
 from rwf.protocol.requests import Op
@@ -29,7 +28,8 @@ from rwf.worker.context import StepContext
 from rwf.worker.handler import Handler
 from rwf.worker.handlers import Handlers
 from rwf.worker.inline import Ran
-from rwf.worker.outcomes import Await
+from rwf.worker.outcomes import Suspension
+from rwf.worker.suspending import suspend
 from rwf.worker.verdict import instead_of_wait, storable
 
 _log = logging.getLogger("rwf.worker")
@@ -196,11 +196,12 @@ class Drain:
         self._brought_back.discard((claimed.workflow_id, claimed.step))
 
     def _reported(
-        self, claimed: ClaimedStep, report: Completion | Await
+        self, claimed: ClaimedStep, report: Completion | Suspension
     ) -> Op[tuple[str, str | None]]:
-        if isinstance(report, Await):
+        if isinstance(report, Suspension):
             try:
-                return (yield from self._await(claimed, report)), None
+                view = yield from suspend(self._ctx, claimed, report)
+                return _AFTER_WAIT[WaitStatus(view.status)], None
             except CommandRejected as refusal:
                 instead = instead_of_wait(claimed, refusal)
                 if instead is None:
@@ -210,19 +211,6 @@ class Drain:
         item.report.jitter = _JITTER
         done = yield from report_item(self._ctx, item)
         return done.step.state, orjson.loads(item.report.note).get("summary")
-
-    def _await(self, claimed: ClaimedStep, wait: Await) -> Op[str]:
-        view = yield from await_step(
-            self._ctx,
-            claimed.workflow_id,
-            claimed.step,
-            wait.signal,
-            wait.correlation_key,
-            wait.deadline,
-            claimed.lease,
-            on_timeout=wait.on_timeout,
-        )
-        return _AFTER_WAIT[WaitStatus(view.status)]
 
     def beat(self, context: StepContext) -> Op[bool]:
         """A step's own heartbeat: whether its lease still stands."""

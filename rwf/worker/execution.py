@@ -20,7 +20,7 @@ from rwf.worker import verdict
 from rwf.worker.context import StepContext
 from rwf.worker.handler import Handler
 from rwf.worker.middleware import around_async
-from rwf.worker.outcomes import Await
+from rwf.worker.outcomes import Suspension
 
 _log = logging.getLogger("rwf.worker")
 
@@ -39,7 +39,7 @@ class Report:
     its claim is to be given back; for a while, where there is a reason for that."""
 
     claim: ClaimedStep
-    outcome: Completion | Await | PauseReason | None
+    outcome: Completion | Suspension | PauseReason | None
 
 
 End = Callable[["Execution", Report | None], None]
@@ -135,7 +135,7 @@ class Execution:
             outcome = self._judged(raised)
         self._finish(outcome)
 
-    def _finish(self, outcome: Completion | Await | None) -> None:
+    def _finish(self, outcome: Completion | Suspension | None) -> None:
         """Ends the attempt; without an outcome when it never began, or was stopped."""
         if self._over:
             return
@@ -145,7 +145,7 @@ class Execution:
         assert self._end is not None
         self._end(self, None if self._stopped else Report(self.context.claim, outcome))
 
-    async def _outcome(self) -> Completion | Await | None:
+    async def _outcome(self) -> Completion | Suspension | None:
         claim, handler = self.context.claim, self._handler
         arguments = handler.arguments(self.context)
         if handler.is_async:
@@ -226,7 +226,7 @@ class Execution:
         if not self._over:
             self._timers.append(self._loop.call_later(seconds, call))
 
-    def _judged(self, raised: BaseException) -> Completion | Await | None:
+    def _judged(self, raised: BaseException) -> Completion | Suspension | None:
         """The report of an exception; None once the attempt is over."""
         if self._over or self._stopped:
             return None

@@ -18,7 +18,7 @@ from rwf.ops.complete import Item, batches
 from rwf.protocol.keys import home_of
 from rwf.reachability import Away
 from rwf.worker.execution import Execution
-from rwf.worker.outcomes import Await
+from rwf.worker.outcomes import Suspension
 
 Key = tuple[str, str, str]
 
@@ -46,7 +46,7 @@ class PartitionBuffer:
 
     partition: int
     finished: deque[tuple[ClaimedStep, Item]] = field(default_factory=deque)
-    waits: deque[tuple[ClaimedStep, Await]] = field(default_factory=deque)
+    waits: deque[tuple[ClaimedStep, Suspension]] = field(default_factory=deque)
     back: deque[tuple[ClaimedStep, PauseReason | None]] = field(default_factory=deque)
     reserved: deque[bytes] = field(default_factory=deque)
     has_more: bool = False

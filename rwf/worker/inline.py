@@ -16,7 +16,7 @@ from rwf.worker import verdict
 from rwf.worker.context import StepContext
 from rwf.worker.handler import Handler
 from rwf.worker.middleware import around_async
-from rwf.worker.outcomes import Await
+from rwf.worker.outcomes import Suspension
 
 Wait = Callable[[Coroutine[Any, Any, Any]], Any]
 """Runs a coroutine to its end, in the context of whoever calls it."""
@@ -26,7 +26,7 @@ Wait = Callable[[Coroutine[Any, Any, Any]], Any]
 class Ran:
     """The report of a run, and the exception that its handler raised."""
 
-    report: Completion | Await
+    report: Completion | Suspension
     raised: BaseException | None = None
 
 

@@ -73,7 +73,11 @@ class Retry(Outcome):
         self.count = count
 
 
-class Await(Outcome):
+class Suspension(Outcome):
+    """Base of the outcomes that end no attempt: its step waits, without a lease."""
+
+
+class Await(Suspension):
     """Wait for a signal; the handler is called again, with it, once it has come (contract §5).
 
     The parameters are those of :meth:`rwf.Client.await_step`.

@@ -13,7 +13,7 @@ from rwf.model.states import CompletionStatus, Reason
 from rwf.model.views import ClaimedStep
 from rwf.ops.base import OpContext
 from rwf.ops.complete import MAX_SUMMARY, Completion, Item, prepared
-from rwf.worker.outcomes import Await, Ended, Outcome, Retry, Skip
+from rwf.worker.outcomes import Ended, Outcome, Retry, Skip, Suspension
 from rwf.worker.tracebacks import traceback_of
 
 _log = logging.getLogger("rwf.worker")
@@ -77,9 +77,9 @@ def outcome_in(raised: BaseException) -> Outcome | None:
     return None
 
 
-def of_outcome(claim: ClaimedStep, outcome: Outcome) -> Completion | Await:
+def of_outcome(claim: ClaimedStep, outcome: Outcome) -> Completion | Suspension:
     """The report of an outcome that a handler has raised."""
-    if isinstance(outcome, Await):
+    if isinstance(outcome, Suspension):
         return outcome
     if isinstance(outcome, Retry):
         return again(claim, outcome.summary, outcome.in_, outcome.count)
@@ -96,9 +96,9 @@ def of_outcome(claim: ClaimedStep, outcome: Outcome) -> Completion | Await:
 
 def of_raised(
     claim: ClaimedStep, raised: BaseException, *, timed_out: bool = False, tracebacks: bool = True
-) -> Completion | Await:
+) -> Completion | Suspension:
     """The report of an exception that a handler has raised; one that is no outcome is logged."""
-    report: Completion | Await
+    report: Completion | Suspension
     outcome = outcome_in(raised)
     if outcome is not None:
         report = of_outcome(claim, outcome)
@@ -129,13 +129,15 @@ def of_error(claim: ClaimedStep, error: BaseException) -> Completion:
     return again(claim, _text(error, _SHORT))
 
 
-def with_traceback(report: Completion | Await, raised: BaseException) -> Completion | Await:
+def with_traceback(
+    report: Completion | Suspension, raised: BaseException
+) -> Completion | Suspension:
     """The report of an exception, with its traceback.
 
     An outcome such as ``Fail`` is no error: it has a traceback only where it was raised from an
     exception, or in a group. Nor has a run that counts no attempt.
     """
-    if isinstance(report, Await) or not report.count:
+    if isinstance(report, Suspension) or not report.count:
         return report
     if isinstance(raised, Outcome) and raised.__cause__ is None:
         return report

@@ -1,0 +1,32 @@
+-- What the end of a step's attempt leaves behind: its row, and the walk of the step's edges.
+local M = {}
+
+-- The row of an accepted report, as it is before anything is walked.
+function M.row(tx, item, status, note)
+  return {
+    asked = item.asked, status = status, stamp = transaction.stamp(tx), call = item.call,
+    command = item.command_id, lease = item.lease, open = "0", released = "0", cancelled = "0",
+    released_names = "", cancelled_names = "", note = note,
+  }
+end
+
+-- A step that was not started has been with its first report.
+function M.note_start(workflow, step)
+  if step.started == "" then
+    step.started = workflow.since
+  end
+  if workflow.h.started == "" then
+    workflow.h.started = workflow.since
+  end
+end
+
+-- Walks the ended step's edges within the call's budget. What is left becomes an entry that is walked
+-- later.
+function M.descend(tx, workflow, name, step, row)
+  step.walked = "0"
+  local done = propagate.descend(tx, workflow, { name })
+  results.tally(row, done.released, done.cancelled)
+  row.open = integer.text(propagate.append(workflow, name .. ":" .. step.attempt, done, done.at))
+end
+
+return M
