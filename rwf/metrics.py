@@ -44,6 +44,7 @@ from rwf.model.states import (
     SignalStatus,
     StepCause,
     StepState,
+    TicketStatus,
     WorkflowCause,
     WorkflowState,
 )
@@ -144,6 +145,10 @@ COUNTERS: Final = (
         {"event": CallbackEvent, "outcome": CallbackOutcome},
     ),
     Family("rwf_lease_expired", "le", "Leases that have expired.", {}),
+    Family(
+        "rwf_tickets", "tk", "Tickets that were issued, started, or not started in time.",
+        {"status": TicketStatus},
+    ),
     Family(
         "rwf_reconcile_repairs", "rr", "Repairs of stored data that differed from the records.",
         {"kind": RepairKind},

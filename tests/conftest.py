@@ -37,7 +37,7 @@ _ON_FEW: Final = frozenset(
         *("test_prune", "test_rebuild", "test_reconcile", "test_reconciler", "test_sweep"),
         *("test_timers", "test_unreadable", "test_worker", "test_worker_life"),
         *("test_handoffs", "test_interleavings", "test_killed_inserts", "test_lost_replies"),
-        *("test_pruning",),
+        *("test_pruning", "test_tickets"),
     }
 )
 # These files test what each method of a client does. They run with both clients: with the one on
@@ -48,8 +48,8 @@ _ON_BOTH: Final = frozenset(
         *("test_completion_many", "test_evidence", "test_explain", "test_insert"),
         *("test_insert_keys", "test_insert_many", "test_kept_signals", "test_leases"),
         *("test_listing", "test_plain_reads", "test_prune", "test_queues", "test_reconcile"),
-        *("test_recovery", "test_retention", "test_signals", "test_timeouts", "test_wait"),
-        *("test_server_faults",),
+        *("test_recovery", "test_retention", "test_signals", "test_tickets", "test_timeouts"),
+        *("test_server_faults", "test_wait"),
     }
 )
 

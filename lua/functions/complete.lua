@@ -172,7 +172,7 @@ end
 -- Has a step run again later, and go on with the attempt that it has: its next claim counts none, unless no claim
 -- has counted one yet. However often that happens, it leaves one row, which the next one overwrites.
 local function put_off(tx, workflow, item, step)
-  local has_one = step.state == "e" or step.state == "w" or step.claim == claims.UNCOUNTED
+  local has_one = claims.has_attempt(step)
   local note = claims.signed(workflow, step, item.note)
   transitions.withdraw(tx, workflow, item.step, step)
   attempts.note_start(workflow, step)
@@ -193,7 +193,7 @@ local function accept(tx, workflow, item, with_views)
   if item.uncounted and (workflow.h.cancel == "" or branching.outlasts(workflow, step)) then
     return put_off(tx, workflow, item, step)
   end
-  if step.state ~= "e" or step.attempt == step.reported then
+  if not claims.is_running(step) or step.attempt == step.reported then
     step.attempt = integer.text(step.attempt + 1) -- else a claim has counted it already
   end
   if states.COMPLETION[item.asked].seen then

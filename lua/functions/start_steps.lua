@@ -6,15 +6,5 @@
 -- Writes: records, counts, ready queue, reserved entries, timers, statistics, evidence of waits that have
 --   expired. Sent twice, it tells its claims once more.
 return function(tx, token, worker, lease_ms, entries)
-  local claimer = { token = token, worker = worker, lease_ms = lease_ms }
-  local names = transaction.steps_by_slot({}, entries)
-  for slot = 1, #names do
-    expiry.expire(tx, transaction.workflow(tx, slot, names[slot]), {})
-  end
-  local started, has_notices = dispatch.start_all(tx, entries, claimer), {}
-  flush.commit(tx)
-  for slot = 1, #names do
-    has_notices[slot] = tx.workflows[slot].h and waits.flag(tx.workflows[slot]) or ""
-  end
-  return { dispatch.tell(started, dispatch.room()), has_notices }
+  return leases.start_reserved(tx, { token = token, worker = worker, lease_ms = lease_ms }, entries)
 end

@@ -109,6 +109,32 @@ function M.start_steps(body)
   end
 end
 
+-- dispatch_steps(tx, token, dispatcher, hold_ms, entries)
+function M.dispatch_steps(body)
+  return function(keys, argv)
+    local entries, entries_length = {}, 0
+    for at = 6, #argv do
+      local slot, step, place =
+        match(argv[at], "^([^,]*),([^,]*),([^,]*)$")
+      entries_length = entries_length + 1
+      entries[entries_length] = { slot = tonumber(slot), step = step, place = place }
+    end
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], tonumber(argv[5]), entries
+    )
+  end
+end
+
+-- start_ticket(tx, step, ticket, run, call_id, worker, lease_ms, note)
+function M.start_ticket(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6], argv[7],
+      tonumber(argv[8]), argv[9]
+    )
+  end
+end
+
 -- extend_leases(tx, lease_ms, held)
 function M.extend_leases(body)
   return function(keys, argv)

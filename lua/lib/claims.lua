@@ -2,6 +2,9 @@
 -- (results.of_lease).
 -- The claim was made when the step became executing: at the record's since. No lease ends later than the step's
 -- timeout and states.TIMEOUT_GRACE_MS after that. The partition's timers hold "l|workflow|step" at its end.
+--
+-- A ticket is a claim of which no attempt has begun: a dispatcher holds it, for somebody who is to start the step. Its
+-- token ends with a point, to which the start appends who has started it; it ends when it has been held for too long.
 local M = {}
 
 M.UNCOUNTED = "=" -- what an available step holds when a signal has woken it
@@ -14,8 +17,33 @@ local function limit(step)
   return timeout and step.since + timeout + states.TIMEOUT_GRACE_MS
 end
 
+-- Whether a claim's token is that of a ticket.
+local function is_unstarted(token)
+  return byte(token, -1) == 46
+end
+
+-- Whether an executing step waits to be started by whoever gets its ticket.
+function M.is_ticket(step)
+  return step.state == "e" and is_unstarted(codec.claim_token(step.claim))
+end
+
+-- Whether somebody runs the step.
+function M.is_running(step)
+  return step.state == "e" and not is_unstarted(codec.claim_token(step.claim))
+end
+
+-- Whether the attempt that an open step has is one that its next report is to stand in, or its next claim goes on with.
+function M.has_attempt(step)
+  if M.is_ticket(step) then
+    return codec.read_claim(step.claim).counted == "0"
+  end
+  return step.state == "e" or step.state == "w" or step.claim == M.UNCOUNTED
+end
+
 local function write(tx, workflow, name, step, claim, expires)
-  expires = min(expires, limit(step) or expires)
+  if not is_unstarted(claim.token) then
+    expires = min(expires, limit(step) or expires)
+  end
   claim.expires = expires
   step.claim = codec.write_claim(claim)
   workflow.dirty[name] = true
@@ -54,21 +82,17 @@ function M.is_held(workflow, step, token)
   return codec.claim_token(step.claim) == token and codec.claim_expires(step.claim) > tonumber(workflow.since)
 end
 
--- The note of a report, with who ran the step and when that was claimed (ms) put in front. Nobody runs a step that is
--- not executing: its note stays as it is.
+-- The note of a report, with who ran the step and when that was claimed (ms) put in front. That of a step which nobody
+-- runs stays as it is.
 function M.signed(workflow, step, note)
-  if step.state ~= "e" or byte(note, 2) ~= 34 then -- it holds nothing
+  if not M.is_running(step) or byte(note, 2) ~= 34 then -- it holds nothing
     return note
   end
   return '{"by":"' .. M.worker(step) .. '","at":' .. integer.text(workflow.h.inserted + step.since) .. "," .. sub(note, 2)
 end
 
--- Gives an available step to a worker.
-function M.start(tx, workflow, name, step, token, worker, lease_ms)
-  local counted, order = step.claim == M.UNCOUNTED and "0" or "1", step.order
-  transitions.withdraw(tx, workflow, name, step)
-  transitions.become(tx, workflow, name, step, EXECUTING)
-  step.order = order
+-- An attempt of a step begins, which its claim counts or not.
+local function begin(workflow, step, counted)
   if counted == "1" then
     step.attempt = integer.text(step.attempt + 1)
   end
@@ -78,7 +102,30 @@ function M.start(tx, workflow, name, step, token, worker, lease_ms)
   if workflow.h.started == "" then
     workflow.h.started = workflow.since
   end
+end
+
+-- Gives an available step to a worker or, with a ticket's token, to a dispatcher.
+function M.start(tx, workflow, name, step, token, worker, lease_ms)
+  local counted, order = step.claim == M.UNCOUNTED and "0" or "1", step.order
+  transitions.withdraw(tx, workflow, name, step)
+  transitions.become(tx, workflow, name, step, EXECUTING)
+  step.order = order
+  if is_unstarted(token) then
+    transaction.count(tx, "tk|issued", 1)
+  else
+    begin(workflow, step, counted)
+  end
   local claim = { token = token, expires = 0, counted = counted, worker = worker }
+  write(tx, workflow, name, step, claim, workflow.since + lease_ms)
+end
+
+-- Has a run start the step that a ticket stands for.
+function M.start_ticket(tx, workflow, name, step, run, worker, lease_ms)
+  local claim = codec.read_claim(step.claim)
+  transitions.become(tx, workflow, name, step, EXECUTING)
+  begin(workflow, step, claim.counted)
+  transaction.count(tx, "tk|started", 1)
+  claim.token, claim.worker = claim.token .. run, worker
   write(tx, workflow, name, step, claim, workflow.since + lease_ms)
 end
 
@@ -95,9 +142,9 @@ end
 
 -- Gives an unstarted step back, to the place that it had; the claim has counted nothing.
 function M.hand_back(tx, workflow, name, step)
-  local counted, order = codec.read_claim(step.claim).counted, step.order
+  local counted, order, begun = codec.read_claim(step.claim).counted, step.order, M.is_running(step)
   transitions.withdraw(tx, workflow, name, step)
-  if counted == "1" then
+  if counted == "1" and begun then
     step.attempt = integer.text(step.attempt - 1)
   end
   if transitions.enqueue(tx, workflow, name, step, order) then
@@ -116,10 +163,24 @@ function M.block(tx, workflow, name, step)
   end
 end
 
+-- A ticket that was not started in time: the step goes back to its place. That may happen for ever, so evidence of it
+-- gives way to other evidence.
+local function void(tx, workflow, name, step, held)
+  local item = { action = "dispatch", scope = "step", step = name, call = "", note = AVAILABLE_NOTE }
+  evidence.observe(
+    tx, workflow, item, "ticket_void", "the ticket of " .. held.worker .. " has not been started in time"
+  )
+  transaction.count(tx, "tk|void", 1)
+  M.hand_back(tx, workflow, name, step)
+end
+
 -- Takes a passed lease away: the step runs again, if it has an attempt left. The evidence tells a lease that could
 -- not be extended, because of the step's timeout, from one that nobody has extended.
 function M.lapse(tx, workflow, name, step)
   local held = codec.read_claim(step.claim)
+  if is_unstarted(held.token) then
+    return void(tx, workflow, name, step, held)
+  end
   local item = { action = "claim", scope = "step", step = name, call = "", note = AVAILABLE_NOTE }
   local timed_out = held.expires >= (limit(step) or held.expires + 1)
   evidence.accept(

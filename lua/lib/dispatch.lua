@@ -309,13 +309,22 @@ local function unreadable(entry)
   return { transaction.text(workflow, entry.step), workflow.h.inserted, M.UNTOLD }
 end
 
+-- An entry whose step is only to be started later, as its dispatcher is told: with what may keep it from running.
+local function answer_ticket(entry, room)
+  local text = transaction.text(entry.workflow, entry.step)
+  if find(codec.step_payloads(text), "[rwo]") then
+    return answer(entry, room)
+  end
+  return { text, entry.workflow.h.inserted, "" }
+end
+
 -- Tells what became of entries that were started, or not, as far as there is room; only after the call's writes.
 -- One that cannot be told, as somebody has overwritten what it was given, takes no other with it.
-function M.tell(started, room)
+function M.tell(started, room, as_tickets)
   pcall(load_waits, started)
   for i = 1, #started do
     if started[i] then
-      local ok, reply = pcall(answer, started[i], room)
+      local ok, reply = pcall(as_tickets and answer_ticket or answer, started[i], room)
       started[i] = ok and reply or unreadable(started[i])
     end
   end

@@ -27,8 +27,13 @@ end
 local REPEATED = {
   insert = "duplicate_insert", complete_step = "duplicate_completion", await_step = "duplicate_await",
   deliver_signal = "duplicate_signal", request_cancel = "duplicate_cancel", recover_step = "duplicate_recovery",
-  acknowledge = "duplicate_acknowledgement",
+  acknowledge = "duplicate_acknowledgement", start = "duplicate_start",
 }
+
+-- Plans an entry for what may happen for ever: it goes before all that was decided.
+function M.observe(tx, workflow, item, reason, message)
+  plan_noise(tx, workflow, entry(transaction.stamp(tx), item, "accepted", reason, message))
+end
 
 -- Plans an entry for a repeated command, unless this very call has left one before.
 function M.duplicate(tx, workflow, item, reason)

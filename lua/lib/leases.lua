@@ -1,5 +1,21 @@
--- Claims that their holders name, {slot, step, lease}: those whose leases still stand, and giving them back.
+-- Whole calls on claims: making them of reserved entries; and those that their holders name, {slot, step, lease}: which
+-- of the leases still stand, and giving them back.
 local M = {}
+
+-- Starts the steps of reserved entries, and tells what became of them (dispatch.lua), and for each workflow whether the
+-- topics of its waits are to be told.
+function M.start_reserved(tx, claimer, entries, as_tickets)
+  local names = transaction.steps_by_slot({}, entries)
+  for slot = 1, #names do
+    expiry.expire(tx, transaction.workflow(tx, slot, names[slot]), {})
+  end
+  local started, has_notices = dispatch.start_all(tx, entries, claimer), {}
+  flush.commit(tx)
+  for slot = 1, #names do
+    has_notices[slot] = tx.workflows[slot].h and waits.flag(tx.workflows[slot]) or ""
+  end
+  return { dispatch.tell(started, dispatch.room(), as_tickets), has_notices }
+end
 
 -- Opens the workflows of claims, and ends their waits whose deadline has passed.
 function M.open(tx, held)

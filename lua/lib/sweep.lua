@@ -67,9 +67,10 @@ function M.advance(tx, workflow, entry)
   local forced = workflow.h.e > 0 and M.is_forced(workflow)
   for i = 1, #names do
     local state = codec.step_state(transaction.text(workflow, names[i]) or error(states.UNREADABLE))
-    local ends = not states.TERMINAL[state] and (forced or state ~= "e")
+    local runs = state == "e" and claims.is_running(transaction.step(workflow, names[i]))
+    local ends = not states.TERMINAL[state] and (forced or not runs)
     if ends and not branching.outlasts(workflow, transaction.step(workflow, names[i])) then
-      local end_step = state == "e" and take_lease or M.cancel
+      local end_step = runs and take_lease or M.cancel
       end_step(tx, workflow, names[i])
     end
   end

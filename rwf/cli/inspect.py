@@ -191,7 +191,8 @@ def _step_row(
     if step.retry_at is not None:
         why = f"again at {moment(step.retry_at)}"
     elif step.lease_expires_at is not None:
-        why = f"{step.leased_by} until {moment(step.lease_expires_at)}"
+        taken = "dispatched by " if step.dispatched else ""
+        why = f"{taken}{step.leased_by} until {moment(step.lease_expires_at)}"
     elif step.awaiting is not None and step.terminal_cause is None:
         why = f"waits for {step.awaiting.signal} {step.awaiting.correlation_key}"
     if blocker is not None:
@@ -241,7 +242,9 @@ def _step_facts(step: StepView, why: StepExplanation) -> Iterator[str]:
     if step.retry_at is not None:
         yield f"  runs again at {moment(step.retry_at)}"
     if step.lease_expires_at is not None:
-        yield f"  {escaped(str(step.leased_by))} runs it until {moment(step.lease_expires_at)}"
+        until = moment(step.lease_expires_at)
+        has = "has dispatched it, to be started by" if step.dispatched else "runs it until"
+        yield f"  {escaped(str(step.leased_by))} {has} {until}"
     if step.awaiting is not None:
         yield f"  {_wait_text(step.awaiting)}"
     if step.cancel_requested_at is not None:

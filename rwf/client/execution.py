@@ -9,8 +9,15 @@ from typing import Any
 
 from rwf.client.base import Base
 from rwf.model.states import CompletionStatus, OnTimeout
-from rwf.model.views import AwaitView, ClaimedStep, CommandResult, HeartbeatReport, PartialList
-from rwf.ops import claims, complete, signals
+from rwf.model.views import (
+    AwaitView,
+    ClaimedStep,
+    CommandResult,
+    HeartbeatReport,
+    PartialList,
+    Ticket,
+)
+from rwf.ops import claims, complete, signals, tickets
 from rwf.ops.complete import Batch, Completion
 
 
@@ -42,10 +49,46 @@ class Execution(Base):
         """
         return self._run(claims.heartbeat(self._ctx, claimed, lease))
 
-    def release(self, claimed: Iterable[ClaimedStep]) -> int:
+    def release(self, claimed: Iterable[ClaimedStep | Ticket]) -> int:
         """Gives steps back that were not begun, without counting the attempt; returns how many of
-        the leases were still valid."""
+        the leases and tickets were still valid."""
         return self._run(claims.release(self._ctx, claimed))
+
+    def dispatch(
+        self,
+        queues: Iterable[str],
+        *,
+        dispatcher: str,
+        limit: int = 1,
+        hold: float | timedelta = 600.0,
+    ) -> PartialList[Ticket]:
+        """Takes up to ``limit`` (1,000) available steps of these queues out for ``dispatcher``,
+        which is to send their tickets to an executor (contract §15).
+
+        The order is that of :meth:`claim`. A ticket counts no attempt. One that is not started
+        within ``hold`` seconds (at most 7 days) is void, and its step available again. Steps whose
+        conditions do not hold are skipped, and not returned. ``unreachable`` of the list names
+        partitions that did not answer. Raises CommandRejected.
+        """
+        return self._run(tickets.dispatch(self._ctx, queues, dispatcher, limit, hold))
+
+    def start(
+        self,
+        ticket: Ticket | str,
+        *,
+        run_id: str,
+        worker_id: str,
+        lease: float | timedelta = 30.0,
+    ) -> ClaimedStep:
+        """Turns a ticket, or its text, into a lease of ``lease`` seconds, and counts an attempt
+        (contract §15).
+
+        The first ``run_id`` (1 to 512 characters) has the step: it gets the same answer again. Give
+        each run an id of its own, also each delivery of a message. Raises CommandRejected: to
+        another run with ``already_started`` until that lease has passed, and with ``stale_ticket``
+        when the ticket is void.
+        """
+        return self._run(tickets.start_ticket(self._ctx, ticket, run_id, worker_id, lease))
 
     def complete_step(
         self,

@@ -324,7 +324,9 @@ async def _preview_completion(client: AsyncClient, given: Given) -> Preview:
         f"The outcome of {step} is recorded in place of a worker's, and what follows is released "
         "or cancelled by it. It cannot be taken back, only recovered."
     ]
-    if view.state is StepState.EXECUTING:
+    if view.dispatched:
+        sentences.append(f"{view.leased_by} has dispatched it: whoever starts it later is refused.")
+    elif view.state is StepState.EXECUTING:
         sentences.append(f"{view.leased_by} runs it, and loses its lease: it reports in vain.")
     statuses = tuple((str(one), str(one)) for one in CompletionStatus)
     return Preview(

@@ -162,6 +162,14 @@ class PauseReason(StrEnum):
     INPUT_UNREADABLE = "input_unreadable"
 
 
+class TicketStatus(StrEnum):
+    """What has happened to tickets, as it is counted (contract §15)."""
+
+    ISSUED = "issued"
+    STARTED = "started"
+    VOID = "void"
+
+
 class CallbackEvent(StrEnum):
     """The events for which callbacks are sent (contract §6)."""
 
@@ -187,6 +195,8 @@ class Reason(StrEnum):
     DEPENDENCIES_UNRESOLVED = "dependencies_unresolved"
     ALREADY_TERMINAL = "already_terminal"
     STALE_LEASE = "stale_lease"
+    STALE_TICKET = "stale_ticket"
+    ALREADY_STARTED = "already_started"
     LEASE_REQUIRED = "lease_required"
     ILLEGAL_TRANSITION = "illegal_transition"
     UNSUPPORTED_RECOVERY_ACTION = "unsupported_recovery_action"
@@ -214,6 +224,8 @@ class Action(StrEnum):
     DISPATCH_CALLBACKS = "dispatch_callbacks"
     RESEND_CALLBACK = "resend_callback"
     CLAIM = "claim"
+    DISPATCH = "dispatch"
+    START = "start"
     RECONCILE = "reconcile"
 
 
@@ -424,7 +436,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     _transition("all dependencies are resolved", "pending", "available"),
     _transition("a parent ends over a cancel edge", "pending", "cancelled"),
     _transition("all dependencies are resolved, and skip it", "pending", "completed"),
-    _transition("claimed", "available", "executing"),
+    _transition("claimed, or dispatched", "available", "executing"),
     *(
         Transition(f"reported {status}", COMPLETABLE, frozenset({outcome.state}))
         for status, outcome in COMPLETION.items()
@@ -434,7 +446,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     ),
     _transition("the retry is due", "retryable", "available"),
     _transition("the lease has passed", "executing", "available discarded"),
-    _transition("given back", "executing", "available"),
+    _transition("given back, or its ticket is void", "executing", "available"),
     _transition("given back, no handler", "executing", "retryable"),
     _transition("given back, a result is missing", "executing", "pending"),
     _transition("awaits a signal", "available executing", "awaiting_signal"),
@@ -442,7 +454,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     _transition("the wait's deadline passes", "awaiting_signal", "expired"),
     _transition("the wait's deadline passes, and it goes on", "awaiting_signal", "available"),
     _transition("cancel request", "pending available retryable awaiting_signal", "cancelled"),
-    _transition("cancel request, forced", "executing", "cancelled"),
+    _transition("cancel request, forced, or nobody has started it", "executing", "cancelled"),
     _transition("recovery: retry", f"{_REVIVABLE} executing", _PLACED),
     _transition("recovery: a descendant is placed anew", f"{_REVIVABLE} completed", _PLACED),
     _transition("recovery: a parent is revived", "available retryable", "pending"),
@@ -589,6 +601,8 @@ LEGAL_NEXT_STEPS: Final[Mapping[Reason, tuple[str, ...]]] = MappingProxyType(
         Reason.DEPENDENCIES_UNRESOLVED: ("explain_step",),
         Reason.ALREADY_TERMINAL: ("inspect_step_result", "recover_step"),
         Reason.STALE_LEASE: ("drop_claim", "inspect_step"),
+        Reason.STALE_TICKET: ("drop_ticket", "explain_step"),
+        Reason.ALREADY_STARTED: ("drop_ticket", "explain_step"),
         Reason.LEASE_REQUIRED: ("complete_with_lease", "complete_with_force"),
         Reason.ILLEGAL_TRANSITION: ("inspect_step",),
         Reason.UNSUPPORTED_RECOVERY_ACTION: ("explain_step",),

@@ -14,7 +14,7 @@ from rwf.model.limits import ITEMS_PER_CALL, QUEUES_PER_CLAIM
 from rwf.model.names import checked_name
 from rwf.model.retry import seconds
 from rwf.model.states import PauseReason
-from rwf.model.views import ClaimedStep, HeartbeatReport, PartialList
+from rwf.model.views import ClaimedStep, HeartbeatReport, PartialList, Ticket
 from rwf.ops.base import (
     OpContext,
     Slots,
@@ -39,6 +39,7 @@ from rwf.protocol.codecs import time_of
 from rwf.protocol.declare import ServerFunction
 from rwf.protocol.functions.claims import (
     BlockOnMissingResult,
+    DispatchSteps,
     ExtendLeases,
     HeldClaim,
     PauseClaims,
@@ -60,6 +61,7 @@ _CLAIM, _HEARTBEAT, _RELEASE = "claim", "heartbeat", "release"
 _MOST: Final = 1_000
 _LONGEST_LEASE: Final = 86_400.0
 T = TypeVar("T")
+H = TypeVar("H", bound=ClaimedStep | Ticket)
 
 OnHeld = Callable[[Sequence[HeldClaim]], ServerFunction[list[T]]]
 """A server function on claims that returns a value for each."""
@@ -67,37 +69,55 @@ OnHeld = Callable[[Sequence[HeldClaim]], ServerFunction[list[T]]]
 
 @dataclass(frozen=True, slots=True)
 class Claimer:
-    """A worker's claim: its id, its queues, and the length of the lease."""
+    """A worker's claim: its id, its queues, and the length of the lease; or a dispatcher's."""
 
     queues: tuple[str, ...]
     worker: str
     lease_ms: int
+    function: type[StartSteps] | type[DispatchSteps] = StartSteps
 
     @classmethod
     def checked(cls, queues: Iterable[str], worker_id: str, lease: float | timedelta) -> Claimer:
         """Raises CommandRejected, ``invalid_argument``."""
-        if isinstance(queues, str) or not isinstance(queues, Iterable):
-            raise invalid(_CLAIM, "queues must be a list of names")
-        try:
-            names = tuple(dict.fromkeys(checked_name(queue, "a queue") for queue in queues))
-        except WorkflowInvalid as error:
-            raise invalid(_CLAIM, error.message) from None
-        worker = checked_text(worker_id, "worker_id", _CLAIM)
-        if not names or worker is None:
-            raise invalid(_CLAIM, "a claim needs at least one queue, and a worker id")
-        if len(names) > QUEUES_PER_CLAIM:
-            raise invalid(_CLAIM, f"a claim takes at most {QUEUES_PER_CLAIM} queues")
-        return cls(names, wire_text(worker), lease_ms(lease, _CLAIM))
+        names = checked_queues(queues, _CLAIM)
+        return cls(names, checked_worker(worker_id, "worker_id", _CLAIM), lease_ms(lease, _CLAIM))
+
+
+def checked_queues(queues: Iterable[str], action: str) -> tuple[str, ...]:
+    """Names of queues, each once; raises CommandRejected, ``invalid_argument``."""
+    if isinstance(queues, str) or not isinstance(queues, Iterable):
+        raise invalid(action, "queues must be a list of names")
+    try:
+        names = tuple(dict.fromkeys(checked_name(queue, "a queue") for queue in queues))
+    except WorkflowInvalid as error:
+        raise invalid(action, error.message) from None
+    if not 1 <= len(names) <= QUEUES_PER_CLAIM:
+        raise invalid(action, f"{action} takes 1 to {QUEUES_PER_CLAIM} queues")
+    return names
+
+
+def checked_worker(value: str, name: str, action: str) -> str:
+    """The name of whoever takes steps, as it is sent; raises CommandRejected,
+    ``invalid_argument``."""
+    worker = checked_text(value, name, action)
+    if worker is None:
+        raise invalid(action, f"{action} needs a {name}")
+    return wire_text(worker)
 
 
 def lease_ms(lease: float | timedelta, action: str) -> int:
     """A lease in milliseconds; raises CommandRejected, ``invalid_argument``."""
+    return length_ms(lease, "lease", _LONGEST_LEASE, action)
+
+
+def length_ms(value: float | timedelta, name: str, longest: float, action: str) -> int:
+    """A length of time in milliseconds; raises CommandRejected, ``invalid_argument``."""
     try:
-        length = seconds(lease, "lease")
+        length = seconds(value, name)
     except ValueError as error:
         raise invalid(action, str(error)) from None
-    if not 0 < length <= _LONGEST_LEASE:
-        raise invalid(action, f"lease must be more than 0 and at most {_LONGEST_LEASE:.0f} seconds")
+    if not 0 < length <= longest:
+        raise invalid(action, f"{name} must be more than 0 and at most {longest:.0f} seconds")
     return max(round(length * 1000), 1)
 
 
@@ -123,8 +143,15 @@ def claim(
     tell its holder of it. Raises StoreUnavailable when none answers.
     """
     claimer = Claimer.checked(queues, worker_id, lease)
+    return (yield from claim_for(ctx, claimer, limit, _CLAIM))
+
+
+def claim_for(
+    ctx: OpContext, claimer: Claimer, limit: int, action: str
+) -> Op[PartialList[ClaimedStep]]:
+    """Claims up to ``limit`` steps for a worker or a dispatcher; see :func:`claim`."""
     if type(limit) is not int or not 1 <= limit <= _MOST:
-        raise invalid(_CLAIM, f"limit must be an integer from 1 to {_MOST}")
+        raise invalid(action, f"limit must be an integer from 1 to {_MOST}")
     numbers = yield from all_partitions(ctx)
     found: PartialList[ClaimedStep] = PartialList()
     more = True
@@ -217,7 +244,7 @@ def _start(
 ) -> Op[list[ClaimedStep | Handed]]:
     slots = Slots(ctx, partition)
     reserved = [reserved_step(slots, entry) for entry in entries]
-    function = StartSteps(new_call_id(), claimer.worker, claimer.lease_ms, reserved)
+    function = claimer.function(new_call_id(), claimer.worker, claimer.lease_ms, reserved)
     started = yield from ask(slots.keys, function)
     whole, left = yield from read_claims(ctx, entries, started.claims)
     for workflow_id, slot in slots:
@@ -253,7 +280,7 @@ def read_claims(
         else:
             if handed.left or judged.lacks(handed):
                 left.append(handed)
-    yield from _give_up(ctx, judged)
+    yield from give_up(ctx, judged)
     return list(judged.whole.values()), left
 
 
@@ -266,13 +293,13 @@ def fill_in(ctx: OpContext, claims: Sequence[Handed]) -> Op[list[ClaimedStep]]:
     judged = Judged(ctx.max_input)
     try:
         yield from read_inputs(ctx, claims, judged)
-        yield from _give_up(ctx, judged)
+        yield from give_up(ctx, judged)
     except StoreUnavailable as error:
         _log.warning("the inputs of claimed steps could not be read: %s", error)
     return list(judged.whole.values())
 
 
-def _give_up(ctx: OpContext, judged: Judged) -> Op[None]:
+def give_up(ctx: OpContext, judged: Judged) -> Op[None]:
     """Gives back the claims that cannot run. Where their partition is away their leases expire, and
     the claims that can run still reach their holder."""
     try:
@@ -291,7 +318,7 @@ def heartbeat(
 ) -> Op[HeartbeatReport]:
     """Extends leases; a lost one changes nothing, and one of a workflow that nothing can be made of
     is lost."""
-    length, held_by = lease_ms(lease, _HEARTBEAT), _checked(claims, _HEARTBEAT)
+    length, held_by = lease_ms(lease, _HEARTBEAT), _checked(claims, ClaimedStep, _HEARTBEAT)
     reports = yield from _on_each(ctx, held_by, lambda held: ExtendLeases(length, held))
     leases = {id(held): lease for held, lease in reports}
     extended: list[ClaimedStep] = []
@@ -316,9 +343,11 @@ def heartbeat(
     )
 
 
-def release(ctx: OpContext, claims: Iterable[ClaimedStep]) -> Op[int]:
-    """Gives unstarted work back, uncounted; returns how many leases were still valid."""
-    reports = yield from _on_each(ctx, _checked(claims, _RELEASE), ReleaseClaims)
+def release(ctx: OpContext, claims: Iterable[ClaimedStep | Ticket]) -> Op[int]:
+    """Gives unstarted work back, uncounted; returns how many of the leases and tickets were still
+    valid."""
+    held_by = _checked(claims, (ClaimedStep, Ticket), _RELEASE)
+    reports = yield from _on_each(ctx, held_by, ReleaseClaims)
     return sum(stood for _, stood in reports)
 
 
@@ -331,9 +360,9 @@ def pause(ctx: OpContext, claims: Sequence[ClaimedStep], reason: PauseReason) ->
     return sum(stood for _, stood in reports)
 
 
-def _checked(claims: Iterable[ClaimedStep], action: str) -> list[ClaimedStep]:
+def _checked(claims: Iterable[H], kinds: type[H] | tuple[type[H], ...], action: str) -> list[H]:
     found = list(claims) if isinstance(claims, Iterable) else [None]
-    if not all(isinstance(claimed, ClaimedStep) for claimed in found):
+    if not all(isinstance(claimed, kinds) for claimed in found):
         raise invalid(action, "claims must be ClaimedStep items")
     for claimed in found:
         checked_id(claimed.workflow_id, action)
@@ -344,11 +373,11 @@ def _checked(claims: Iterable[ClaimedStep], action: str) -> list[ClaimedStep]:
 
 
 def _on_each(
-    ctx: OpContext, claims: Sequence[ClaimedStep], function: OnHeld[T]
-) -> Op[PartialList[tuple[ClaimedStep, T]]]:
+    ctx: OpContext, claims: Sequence[H], function: OnHeld[T]
+) -> Op[PartialList[tuple[H, T]]]:
     """Each claim with what the function answers of it; without those of a workflow that nothing can
     be made of."""
-    found: PartialList[tuple[ClaimedStep, T]] = PartialList()
+    found: PartialList[tuple[H, T]] = PartialList()
     failed: dict[int, StoreUnavailable] = {}
     batches = list(_by_partition(claims))
     ops = [_on_batch(ctx, batch, function) for batch in batches]
@@ -367,9 +396,7 @@ def _on_each(
     return found
 
 
-def _on_batch(
-    ctx: OpContext, batch: Sequence[ClaimedStep], function: OnHeld[T]
-) -> Op[list[tuple[ClaimedStep, T]]]:
+def _on_batch(ctx: OpContext, batch: Sequence[H], function: OnHeld[T]) -> Op[list[tuple[H, T]]]:
     return catch_each(
         lambda some: _on_claims(ctx, some, function),
         batch,
@@ -377,9 +404,7 @@ def _on_batch(
     )
 
 
-def _on_claims(
-    ctx: OpContext, claims: Sequence[ClaimedStep], function: OnHeld[T]
-) -> Op[list[tuple[ClaimedStep, T]]]:
+def _on_claims(ctx: OpContext, claims: Sequence[H], function: OnHeld[T]) -> Op[list[tuple[H, T]]]:
     slots = Slots(ctx, home_of(claims[0].workflow_id))
     held = [
         HeldClaim(
@@ -393,8 +418,8 @@ def _on_claims(
     return list(zip(claims, answers, strict=True))
 
 
-def _by_partition(claims: Iterable[ClaimedStep]) -> Iterator[Sequence[ClaimedStep]]:
-    by_partition: dict[str, list[ClaimedStep]] = {}
+def _by_partition(claims: Iterable[H]) -> Iterator[Sequence[H]]:
+    by_partition: dict[str, list[H]] = {}
     for claimed in claims:
         by_partition.setdefault(claimed.workflow_id.partition("-")[0], []).append(claimed)
     for some in by_partition.values():

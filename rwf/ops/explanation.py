@@ -47,6 +47,7 @@ _GAP: Final = "..."
 _LEGAL: Final[Mapping[str, tuple[str, ...]]] = {
     "waiting_for_worker": ("run_worker", "complete_step"),
     "executing": ("wait", "complete_with_force"),
+    "dispatched": ("run_executor", "complete_with_force"),
     "retry_scheduled": ("wait", "complete_step", "recover_step"),
     "waiting_on_signal": ("deliver_signal", "recover_step"),
     "release_in_progress": ("reconcile",),
@@ -182,6 +183,8 @@ class Holds:
         record = self.records[name]
         if record.lacks_result:
             return "missing_dependency_result"
+        if record.dispatched:
+            return "dispatched"
         pause = self.pauses.get(name)
         if pause is not None and pause.holds(record):
             return pause.reason
@@ -467,6 +470,15 @@ def _paused(header: Header, record: Record, pause: Pause) -> Blocker:
 def _executing(header: Header, record: Record) -> Blocker:
     assert record.running is not None
     ends = header.at(record.running.expires)
+    if record.dispatched:
+        return _blocker(
+            header,
+            record,
+            "dispatched",
+            f"{record.running.worker} has dispatched it, and nobody has started it",
+            dispatcher=record.running.worker,
+            void_at=ends,
+        )
     return _blocker(
         header,
         record,

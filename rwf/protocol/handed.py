@@ -16,7 +16,13 @@ from rwf.model.views import ClaimedStep, WakingSignal
 from rwf.protocol.codecs import CAUSE_OF, STATE_OF, UNREADABLE, reading, time_of, value_of
 from rwf.protocol.functions.claims import StartedStep
 from rwf.protocol.members import QueueEntry
-from rwf.protocol.records import lease_of, max_attempts_of, queue_of, timeout_of
+from rwf.protocol.records import (
+    lease_of,
+    max_attempts_of,
+    priority_of,
+    queue_of,
+    timeout_of,
+)
 from rwf.protocol.stored import ClaimRecord, StepRecord
 from rwf.protocol.waits import Wait
 
@@ -42,6 +48,7 @@ class HeldStep:
     lease: str
     expires: int
     timeout: float | None
+    priority: int
 
     @classmethod
     def parse(cls, step: str, record: bytes) -> HeldStep:
@@ -57,6 +64,7 @@ class HeldStep:
             lease_of(number, token.decode()),
             int(expires),
             timeout_of(options.decode()),
+            priority_of(class_.decode()),
         )
 
 
@@ -234,6 +242,7 @@ class Handed:
             workflow_context=workflow_context,
             signal=signal,
             timed_out=self.wait is not None and not Wait.parse(self.wait).signal_id,
+            priority=held.priority,
         )
 
     def _signal(self) -> WakingSignal | None:

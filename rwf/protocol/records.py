@@ -192,7 +192,7 @@ class Record(StepRecord):
 
     @property
     def priority(self) -> int:
-        return _URGENCY_OF_PRIORITY_0 - int(self.class_.partition(":")[2])
+        return priority_of(self.class_)
 
     @property
     def worker(self) -> str:
@@ -219,6 +219,11 @@ class Record(StepRecord):
     def lease(self) -> str | None:
         """The lease that it runs under, as a claimer knows it."""
         return None if self.running is None else lease_of(self.attempt, self.running.token)
+
+    @property
+    def dispatched(self) -> bool:
+        """Whether a dispatcher holds it, and nobody has started it."""
+        return self.running is not None and self.running.token.endswith(".")
 
     @property
     def lacks_result(self) -> bool:
@@ -282,6 +287,7 @@ class Record(StepRecord):
             last_transition_at=time_of(header.inserted + self.since),
             when=value_of(condition),
             always=self.always,
+            dispatched=self.dispatched,
         )
 
 
@@ -293,6 +299,11 @@ def max_attempts_of(text: str) -> int:
 def queue_of(class_: str) -> str:
     """The queue in a record's class."""
     return class_.partition(":")[0]
+
+
+def priority_of(class_: str) -> int:
+    """The priority in a record's class."""
+    return _URGENCY_OF_PRIORITY_0 - int(class_.partition(":")[2])
 
 
 def lease_of(attempt: int, token: str) -> str:

@@ -153,10 +153,12 @@ class ClaimRecord(Record):
     """Who runs a step: what its record holds while it executes.
 
     ``token``: of the claim; with the attempt it is the lease that a claimer shows, which so names
-    the result row that it may stand in.
+    the result row that it may stand in. ``TICKET.`` while nobody has started the step that a
+    dispatcher holds, and ``TICKET.RUN`` under the lease of the run that has.
     ``expires``: a passed lease stays current until it is taken away.
-    ``counted``: whether the claim counted an attempt; not after a resolved wait: it goes on with
-    the last attempt or, when that has reported, counts one by its own report.
+    ``counted``: whether the claim counted an attempt, or the start of its ticket will; not after a
+    resolved wait: it goes on with the last attempt or, when that has reported, counts one by its
+    own report.
     ``worker``: who holds it.
     """
 

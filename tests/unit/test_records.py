@@ -244,6 +244,7 @@ def test_a_step_that_runs() -> None:
         "last_transition_at": ms(20),
         "when": None,
         "always": False,
+        "dispatched": False,
     }
 
 

@@ -17,6 +17,7 @@ from rwf.model.views.execution import (
     HeartbeatReport,
     RecoveryResult,
     ResultView,
+    Ticket,
 )
 from rwf.model.views.explanations import (
     Blocker,
@@ -88,6 +89,7 @@ __all__ = [
     "StepExplanation",
     "StepPage",
     "StepView",
+    "Ticket",
     "View",
     "WakingSignal",
     "WorkflowExplanation",

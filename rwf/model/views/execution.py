@@ -33,6 +33,27 @@ class ClaimedStep(View):
     signal: WakingSignal | None
     timed_out: bool = False
     """Whether the step's latest wait went on because its deadline passed."""
+    priority: int = 0
+
+
+class Ticket(View):
+    """A step that a dispatcher holds for whoever starts it (contract §15).
+
+    ``str(ticket)`` is a short text without spaces that stands for it, in a message to an executor.
+    ``worker`` is the name of the step's handler; ``queue`` and ``priority`` are the step's. It is
+    void from ``expires_at`` on.
+    """
+
+    workflow_id: str
+    step: str
+    worker: str
+    queue: str
+    priority: int
+    lease: str
+    expires_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id}/{self.step}/{self.lease.rstrip('.')}"
 
 
 class HeartbeatReport(View):

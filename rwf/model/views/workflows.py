@@ -79,6 +79,8 @@ class StepView(View):
     last_transition_at: datetime
     when: list[Any] | None = None
     always: bool = False
+    dispatched: bool = False
+    """Whether ``leased_by`` has but dispatched it, and nobody has started it (contract §15)."""
 
 
 class Edge(View):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rwf.protocol.declare import Item, ServerFunction, item, server_function
+from rwf.protocol.declare import Item, Refusal, ServerFunction, item, server_function
 
 
 @server_function("peek_steps")
@@ -86,6 +86,42 @@ class StartSteps(ServerFunction[StartedSteps]):
     worker: str
     lease_ms: int
     entries: Sequence[ReservedStep]
+
+
+@server_function("dispatch_steps", publishes=True)
+class DispatchSteps(ServerFunction[StartedSteps]):
+    """Gives reserved steps to a dispatcher, each under a ticket: a claim that ends with ``hold_ms``
+    and counts no attempt. Of what a step is given it tells only what may keep it from running.
+    Keys: those of each workflow."""
+
+    token: str
+    dispatcher: str
+    hold_ms: int
+    entries: Sequence[ReservedStep]
+
+
+class StartedTicket(NamedTuple):
+    """``claim`` is None where the start was refused; ``has_notices``: whether topics have still to
+    learn outcomes of the workflow's waits."""
+
+    refusal: Refusal | None
+    claim: StartedStep | None
+    has_notices: bool
+
+
+@server_function("start_ticket", publishes=True)
+class StartTicket(ServerFunction[StartedTicket]):
+    """Turns a ticket into the lease of the run that starts its step first. Keys: the workflow's."""
+
+    step: str
+    ticket: str
+    """The token of the call that has issued it."""
+    run: str
+    """A digest of the run's id."""
+    call_id: str
+    worker: str
+    lease_ms: int
+    note: bytes
 
 
 @item(packed=3)
