@@ -9,7 +9,10 @@
 -- claim once its lease has passed: then it counts as a failure.
 
 local function claimed(workflow, c)
-  return { "claimed", c.number, codec.write_callback(c), workflow.static, workflow.raw[":key"], workflow.was }
+  return {
+    "claimed", c.number, codec.write_callback(c), workflow.static, workflow.raw[":key"], workflow.was,
+    transaction.tags(workflow),
+  }
 end
 
 local function is_due(workflow, c)

@@ -14,7 +14,7 @@ end
 local function gauges_of(stats)
   local fields, found = command("HGETALL", stats), {}
   for at = 1, #fields, 2 do
-    if find(fields[at], "^g[swc]|") then
+    if find(fields[at], "^g[swct]|") then
       found[fields[at]] = tonumber(fields[at + 1])
     end
   end
@@ -28,9 +28,11 @@ local function sizes_of(tx)
   local found = {
     ready = command("ZCARD", ready), reserved = command("ZCARD", reserved),
     index = command("ZCARD", index), outbox = command("ZCARD", keys[keyslots.OUTBOX]),
+    tags = command("ZCARD", keys[keyslots.TAGS]),
   }
   found.misplaced = found.ready - command("ZCOUNT", ready, "0", "0") + found.index
     - command("ZCOUNT", index, "0", "0") + command("ZCOUNT", reserved, "(" .. latest, "+inf")
+    + found.tags - command("ZCOUNT", keys[keyslots.TAGS], "0", "0")
   return found
 end
 
@@ -50,6 +52,7 @@ local function count(sums, workflow)
   add(sums, states.WORKFLOW_GAUGE[workflow.was], 1)
   add(sums, states.CALLBACK_GAUGE.x, h.dead)
   add(sums, "callbacks", h.callbacks)
+  add(sums, transaction.TAG_GAUGE, #transaction.tag_members(workflow, ""))
 end
 
 return function(keys)

@@ -2,7 +2,8 @@
 --
 -- Bound: 64 graphs, with 500 fields or 256 KiB of them together, or one larger field alone; the call's budget of edges
 --   from their starts.
--- Writes: the two hashes, the list of staged inserts; what a walk from the start writes, statistics and the index.
+-- Writes: the two hashes, the list of staged inserts; what a walk from the start writes, statistics, the index and the
+--   tag index.
 -- Publishes: step_available.
 --
 -- The start, "^", is a step that has completed before any other; the steps without parents are its children,
@@ -43,6 +44,7 @@ local function show(tx, workflow, graph, own, payload, note)
     workflow.fields, workflow.rows = own, payload
   end
   transaction.create(tx, workflow, graph.static)
+  transaction.place_tags(tx, workflow, header.place(workflow), true)
   if not workflow.b or schedule(tx, workflow, graph) then
     local done = propagate.run(tx, workflow, { "^" })
     propagate.append(workflow, "", done, done.at)

@@ -2,7 +2,7 @@
 --
 -- Bound: 100 waits of one chunk of steps, or one chunk (200) of callbacks; keys are unlinked, and freed beside
 --   the calls.
--- Writes: with the first call, by which the workflow stops being there, index, statistics, header; with
+-- Writes: with the first call, by which the workflow stops being there, both indexes, statistics, header; with
 --   each, how far the removal has come; with the last, its keys. These are the same call where nothing
 --   belongs to the workflow elsewhere. The timer stands until then; that of a workflow which is kept is
 --   put to where it belongs.
@@ -98,6 +98,7 @@ end
 local function withdraw(tx, workflow)
   local h = workflow.h
   tx.index = { [header.index_member(workflow, states.WORKFLOW_CODE[workflow.was])] = false }
+  transaction.place_tags(tx, workflow, header.place(workflow), false)
   for i = 1, #states.CODES do
     transaction.count(tx, states.STEP_GAUGE[states.CODES[i]], -h[states.CODES[i]])
   end

@@ -6,12 +6,12 @@
 --   right it only reads. What is gone, or belongs to a workflow of other semantics, is left alone.
 local SLOT = {
   ready = keyslots.READY, reserved = keyslots.RESERVED, timers = keyslots.TIMERS,
-  outbox = keyslots.OUTBOX, index = keyslots.INDEX, staged = keyslots.STAGED,
+  outbox = keyslots.OUTBOX, index = keyslots.INDEX, staged = keyslots.STAGED, tags = keyslots.TAGS,
 }
 local KIND = {
   ready = "ready_entry_wrong", reserved = "reserved_entry_wrong", timers = "timer_wrong",
   outbox = "callback_entry_wrong", index = "index_entry_wrong", staged = "staged_entry_wrong",
-  wait_notices = "wait_notice_wrong",
+  wait_notices = "wait_notice_wrong", tags = "tag_entry_wrong",
 }
 
 -- The score that the records have an entry stand at, or false; and whether it may stand at an earlier one.
@@ -56,6 +56,15 @@ end
 
 function EXPECTED.index(_, workflow, entry)
   return entry.member == header.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o") and "0"
+end
+
+function EXPECTED.tags(_, workflow, entry)
+  local members = transaction.tag_members(workflow, header.place(workflow))
+  for i = 1, #members do
+    if members[i] == entry.member then
+      return "0"
+    end
+  end
 end
 
 function EXPECTED.staged(tx, workflow)

@@ -2,11 +2,11 @@
 -- with another type leave; the pending notices of a workflow that does not exist do too; an unfinished insert
 -- that nothing would give up is listed again, and so is a removal that nothing would finish.
 --
--- Bound: 64 workflows, and the seven derived keys.
+-- Bound: 64 workflows, and the eight derived keys.
 -- Writes: the derived keys named above, statistics; nothing where all is right.
 local DERIVED = {
   keyslots.READY, keyslots.TIMERS, keyslots.INDEX, keyslots.STAGED, keyslots.OUTBOX,
-  keyslots.RESERVED, keyslots.SERVED,
+  keyslots.RESERVED, keyslots.SERVED, keyslots.TAGS,
 }
 
 local UNREADABLE = "?" -- the semantics of such a record

@@ -172,6 +172,7 @@ end
 -- What is no single step's; looked at with the first chunk.
 local function check_whole(tx, workflow, repairs)
   repair.check_index(tx, workflow, repairs)
+  repair.check_tags(tx, workflow, repairs)
   check_wait_timer(tx, workflow, repairs)
   check_removal_timer(tx, workflow, repairs)
   if workflow.b then

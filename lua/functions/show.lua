@@ -1,7 +1,7 @@
 -- show: the headers of workflows.
 --
 -- Keys: the partition's, then each workflow's (keyslots).
--- Bound: as many workflows as are asked for (64); contexts of 1 MB, and one more.
+-- Bound: as many workflows as are asked for (64); contexts and tags of 1 MB, and those of one more.
 local NO_ORDER = "0000000" -- of what an earlier release has inserted
 
 return function(keys)
@@ -11,10 +11,11 @@ return function(keys)
       break
     end
     local w, p = keyslots.workflow(keys, slot)
-    local found = command("HMGET", w, ":s", ":c", header.ORDER, header.ACKNOWLEDGED, header.BRANCHING)
+    local found = command("HMGET", w, ":s", ":c", header.ORDER, header.ACKNOWLEDGED, header.BRANCHING, header.TAGS)
     local context = found[1] and command("HGET", p, ":")
-    bytes = bytes + (context and #context or 0)
-    replies[slot] = found[1] and { found[1], header.for_client(found[2], found[4], found[5]), context, found[3] or NO_ORDER }
+    bytes = bytes + (context and #context or 0) + (found[6] and #found[6] or 0)
+    local counts = found[1] and header.for_client(found[2], found[4], found[5], found[6])
+    replies[slot] = found[1] and { found[1], counts, context, found[3] or NO_ORDER }
   end
   return replies
 end

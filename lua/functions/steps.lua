@@ -35,14 +35,14 @@ end
 return function(keys, with_payloads, chunk, names)
   local w, p = keyslots.workflow(keys, 1)
   local members = "#" .. (chunk and integer.text(chunk) or "")
-  local found = command("HMGET", w, ":s", ":c", members, header.ACKNOWLEDGED, header.BRANCHING)
+  local found = command("HMGET", w, ":s", ":c", members, header.ACKNOWLEDGED, header.BRANCHING, header.TAGS)
   if not found[1] then
     return false
   end
   for name in gmatch(chunk and found[3] or "", "[^,]+") do
     names[#names + 1] = name
   end
-  local counts = header.for_client(found[2], found[4], found[5])
+  local counts = header.for_client(found[2], found[4], found[5], found[6])
   local reply = { found[1], counts, command("HGET", p, ":"), names, {}, {}, {}, transaction.open(keys).us, {}, {} }
   if #names > 0 then
     reply[5] = command("HMGET", w, unpack(names))

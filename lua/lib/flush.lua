@@ -49,6 +49,8 @@ local function follow_clock(tx, workflow)
   tx.index = tx.index or {}
   tx.index[workflow.listed] = false
   tx.index[header.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o")] = true
+  transaction.place_tags(tx, workflow, match(workflow.listed, "|(.*)$"), false)
+  transaction.place_tags(tx, workflow, header.place(workflow), true)
   evidence.accept(
     tx, workflow, { action = "reconcile", scope = "workflow", step = "", call = "", note = '{"source":"server"}' },
     "accepted", "clock_set_back",
@@ -225,6 +227,9 @@ function M.commit(tx, verb)
   if tx.index then
     transaction.write_members(keys[keyslots.INDEX], tx.index)
   end
+  if tx.tags then
+    transaction.write_members(keys[keyslots.TAGS], tx.tags)
+  end
   if next(tx.queued) then
     local elsewhere = transaction.write_members(keys[keyslots.READY], tx.queued)
     if elsewhere then
@@ -264,7 +269,8 @@ end
 -- can have been acknowledged.
 function M.counts(workflow)
   local acknowledged = workflow.cause and workflow.h.finished ~= "" and command("HGET", workflow.w, header.ACKNOWLEDGED)
-  return header.for_client(workflow.counts, acknowledged, workflow.b and codec.write_branching(workflow.b))
+  local branches = workflow.b and codec.write_branching(workflow.b)
+  return header.for_client(workflow.counts, acknowledged, branches, transaction.tags(workflow))
 end
 
 -- The header of a workflow as it is now: static, counts as told (header.lua), context, and "1" while the topics of its waits

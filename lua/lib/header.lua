@@ -2,6 +2,7 @@
 -- A third field, ":o", orders workflows that were inserted in the same millisecond: seven digits, the microseconds
 -- within it and a number within the call. Those of earlier releases have none.
 -- A fourth, ":b", is there in workflows of semantics version 3 that need it (codec.lua).
+-- A fifth, ":tags", holds the tags of a workflow that has some: KEY=VALUE,KEY=VALUE, both percent-quoted.
 -- A hash without the two holds no workflow: it is staged (insert.lua), or has the field M.UNUSABLE, which says why no
 -- workflow can come into it.
 local M = {}
@@ -9,6 +10,7 @@ local M = {}
 M.UNUSABLE = ":x"
 M.ORDER = ":o"
 M.BRANCHING = ":b"
+M.TAGS = ":tags"
 M.NO_BRANCHING = "0,,," -- as one that is not there would be written
 M.ACKNOWLEDGED = ":ack" -- who has acknowledged that it ended badly
 M.BURIED = "1" -- for an insert that may still be under way
@@ -37,10 +39,11 @@ function M.new(semantics, steps, inserted, kept, context)
   }
 end
 
--- The text of ":c" as a client is told it: behind it "#" and the field ":b", and "|" and the acknowledgement, where
--- there are these.
-function M.for_client(counts, acknowledged, branching)
+-- The text of ":c" as a client is told it: behind it "#" and the field ":b", "|" and the acknowledgement, and "&" and
+-- the tags, where there are these.
+function M.for_client(counts, acknowledged, branching, tags)
   return counts .. (branching and "#" .. branching or "") .. (acknowledged and "|" .. acknowledged or "")
+    .. (tags and "&" .. tags or "")
 end
 
 -- Whether an acknowledgement, as stored, is of the workflow's present end.
@@ -82,9 +85,14 @@ function M.removal_timer(workflow)
   return "x|" .. workflow.id
 end
 
+-- Where it stands in each group of the listing, and under each of its tags.
+function M.place(workflow)
+  return format("%011x", workflow.h.inserted) .. "|" .. workflow.id
+end
+
 -- The workflow's member in the listing, in a group: "o" while open, else the code of its state.
 function M.index_member(workflow, group)
-  return group .. "|" .. format("%011x", workflow.h.inserted) .. "|" .. workflow.id
+  return group .. "|" .. M.place(workflow)
 end
 
 return M

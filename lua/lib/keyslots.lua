@@ -10,7 +10,8 @@ M.STAGED = 7
 M.OUTBOX = 8
 M.RESERVED = 9
 M.SERVED = 10
-M.FIRST_WORKFLOW = 11
+M.TAGS = 11
+M.FIRST_WORKFLOW = 12
 M.WORKFLOW_STRIDE = 5
 
 -- The keys of the workflow in a slot, counted from 1: w, p, e, n, d.

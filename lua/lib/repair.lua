@@ -26,6 +26,20 @@ function M.check_index(tx, workflow, repairs)
   end
 end
 
+-- Each of its tags has an entry at the place of the workflow; what stands elsewhere is removed by remove_orphans.
+function M.check_tags(tx, workflow, repairs)
+  if workflow.listed then
+    return -- they move with this call
+  end
+  local members = transaction.tag_members(workflow, header.place(workflow))
+  for i = 1, #members do
+    if not command("ZSCORE", tx.keys[keyslots.TAGS], members[i]) then
+      command("ZADD", tx.keys[keyslots.TAGS], "0", members[i])
+      repairs[#repairs + 1] = { "tag_entry_missing", "" }
+    end
+  end
+end
+
 -- Counts the repairs, and writes what was planned; nothing on a healthy workflow.
 function M.finish(tx, repairs)
   for i = 1, #repairs do

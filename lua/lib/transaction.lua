@@ -3,13 +3,14 @@
 -- A function reads and plans on the copies held here, and calls flush.commit once. Nothing is written
 -- before that, so a refusal, or an error while planning, leaves no trace.
 --
--- Tables that few calls need (index, timers, reserved, served, outbox, log, woken, ended; of a workflow fields,
+-- Tables that few calls need (index, tags, timers, reserved, served, outbox, log, woken, ended; of a workflow fields,
 -- gone, accepted, noise, turns, listed) are made when they are first put to: an empty table costs a good part of a
 -- microsecond. So are marks of a workflow set by what gives rise to them: walked, when its entries of what is still
 -- to be walked have changed; moved, when its header is to be written for a transition; and marked, when that is for
 -- none (dead callbacks, review). With the fields that each has, its table is of the 16 that Lua makes room for.
 local M = {}
 
+M.TAG_GAUGE = "gt|tags" -- the field of the statistics that counts what the tag index is to hold
 M.ANY_WAIT = ":w" -- the field that is there once any step of the workflow has waited
 
 -- Whether a key is of this type, or does not exist.
@@ -288,6 +289,44 @@ function M.recount(tx, workflow, from, to, by)
   h[from], h[to] = h[from] - by, h[to] + by
   counters[before], counters[after] = (counters[before] or 0) - by, (counters[after] or 0) + by
   workflow.moved = true
+end
+
+-- The workflow's tags as they are stored, or false. They never change.
+function M.tags(workflow)
+  if workflow.created then
+    return workflow.raw[header.TAGS] -- insert.lua
+  end
+  if workflow.tags == nil then
+    workflow.tags = command("HGET", workflow.w, header.TAGS)
+  end
+  return workflow.tags
+end
+
+local NONE = {}
+
+-- The workflow's members in the tag index, at its place or one that it had (header.lua).
+function M.tag_members(workflow, place)
+  local tags = M.tags(workflow)
+  if not tags then
+    return NONE
+  end
+  local members = {}
+  for tag in gmatch(tags, "[^,]+") do
+    members[#members + 1] = tag .. "|" .. place
+  end
+  return members
+end
+
+-- Has them stand there, or no more.
+function M.place_tags(tx, workflow, place, stands)
+  local members = M.tag_members(workflow, place)
+  if #members > 0 then
+    tx.tags = tx.tags or {}
+    M.count(tx, M.TAG_GAUGE, stands and #members or -#members)
+  end
+  for i = 1, #members do
+    tx.tags[members[i]] = stands
+  end
 end
 
 -- Sets a timer of a step; kind "r": a retry is due, "l": a lease ends.

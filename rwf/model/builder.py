@@ -21,6 +21,7 @@ from rwf.model.step import (
     invalid,
     with_parameters_of,
 )
+from rwf.model.tags import checked_tags
 
 __all__ = [
     "Condition",
@@ -38,7 +39,9 @@ __all__ = [
 DEFAULT_DEFINITION_VERSION: Final = 1
 _MAX_DEFINITION_VERSION: Final = 2**53 - 1
 _LONGEST_DEADLINE: Final = timedelta(days=36_500)
-_KEYS: Final = frozenset({"name", "context", "definition_version", "deadline", "steps", "edges"})
+_KEYS: Final = frozenset(
+    {"name", "context", "definition_version", "deadline", "tags", "steps", "edges"}
+)
 
 
 class Workflow:
@@ -47,18 +50,27 @@ class Workflow:
     ``name`` matches ``[A-Za-z0-9._-]{1,128}``; ``context`` is any JSON value that the workflow
     carries for its readers; ``definition_version`` is an integer from 0 to 2**53-1; ``deadline``
     is a timedelta from 1 ms to 100 years, counted from the workflow's start, after which it is
-    asked to end.
+    asked to end. ``tags`` are what it is to be found by: at most 16, keys and values strings of 1
+    to 128 characters.
 
     A value that is wrong by itself is refused at once, everything else by :meth:`compile`, all
     as :class:`WorkflowInvalid`. The constructor: ``workflow_name_required``, ``invalid_name``,
-    ``invalid_step_definition`` for version and deadline, and for the context
+    ``invalid_step_definition`` for version and deadline, ``invalid_tags``, and for the context
     ``non_serializable_payload``, ``reserved_key`` and ``payload_too_large``.
 
     Two workflows are equal when they were given the same steps in the same order and the same
     edges. Definitions that mean the same have compiled graphs of the same ``digest``.
     """
 
-    __slots__ = ("_context", "_deadline", "_definition_version", "_edges", "_name", "_steps")
+    __slots__ = (
+        "_context",
+        "_deadline",
+        "_definition_version",
+        "_edges",
+        "_name",
+        "_steps",
+        "_tags",
+    )
 
     def __init__(
         self,
@@ -67,6 +79,7 @@ class Workflow:
         context: Any = None,
         definition_version: int = DEFAULT_DEFINITION_VERSION,
         deadline: timedelta | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name:
             raise WorkflowInvalid("workflow_name_required", f"not a name: {shown(name)}")
@@ -74,6 +87,7 @@ class Workflow:
         self._context = None if context is None else capture(context, "$.context")
         self._definition_version = _checked_version(definition_version)
         self._deadline = None if deadline is None else _checked_deadline(deadline)
+        self._tags = () if tags is None else checked_tags(tags)
         self._steps: dict[str, StepDef] = {}
         # Only the keys count: an edge that is given twice is kept once.
         self._edges: dict[tuple[str, str, EdgePolicy], None] = {}
@@ -90,6 +104,11 @@ class Workflow:
     def deadline(self) -> timedelta | None:
         """How long after its start the workflow is asked to end; None for never."""
         return None if self._deadline is None else timedelta(milliseconds=self._deadline)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What it is to be found by."""
+        return dict(self._tags)
 
     @property
     def steps(self) -> tuple[StepDef, ...]:
@@ -181,6 +200,7 @@ class Workflow:
             self._definition_version,
             self._context,
             self._deadline,
+            self._tags,
             self.steps,
             self._edges,
             max_payload=max_payload,
@@ -194,10 +214,10 @@ class Workflow:
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, without what has its default; :meth:`from_dict` takes it back.
 
-        ``{"name", "context", "definition_version", "deadline", "steps": [{"name", "worker", ...}],
-        "edges": [{"parent", "child", "policy"}]}``. References are ``{"$result": "step"}``, with
-        ``"path"`` where they have one, and ``{"$outcome": "step"}``; conditions are lists
-        (``rwf.model.conditions``), and the deadline is in seconds.
+        ``{"name", "context", "definition_version", "deadline", "tags": {key: value}, "steps":
+        [{"name", "worker", ...}], "edges": [{"parent", "child", "policy"}]}``. References are
+        ``{"$result": "step"}``, with ``"path"`` where they have one, and ``{"$outcome": "step"}``;
+        conditions are lists (``rwf.model.conditions``), and the deadline is in seconds.
         """
         form: dict[str, Any] = {"name": self._name}
         if self._context is not None:
@@ -206,6 +226,8 @@ class Workflow:
             form["definition_version"] = self._definition_version
         if self._deadline is not None:
             form["deadline"] = self._deadline / 1000
+        if self._tags:
+            form["tags"] = dict(self._tags)
         form["steps"] = [step.to_dict() for step in self._steps.values()]
         if self._edges:
             form["edges"] = [_edge_dict(*edge) for edge in self._edges]
@@ -225,6 +247,7 @@ class Workflow:
             context=form.get("context"),
             definition_version=form.get("definition_version", DEFAULT_DEFINITION_VERSION),
             deadline=_deadline_of(form.get("deadline")),
+            tags=form.get("tags"),
         )
         for step in _listed(form, "steps"):
             workflow._add(StepDef.from_dict(step))
@@ -243,6 +266,7 @@ class Workflow:
             and self._context == other._context
             and self._definition_version == other._definition_version
             and self._deadline == other._deadline
+            and self._tags == other._tags
             and self.steps == other.steps
             and self._edges == other._edges
         )

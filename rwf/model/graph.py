@@ -15,6 +15,7 @@ from rwf.model.payload import check_size, decode
 from rwf.model.retry import Backoff
 from rwf.model.states import BRANCHING_VERSION, SEMANTICS_VERSION, EdgePolicy
 from rwf.model.step import StepDef
+from rwf.model.tags import Tags
 
 Edge = tuple[str, EdgePolicy]
 ConnectedEdge = tuple[str, str, EdgePolicy]
@@ -67,7 +68,8 @@ class Graph:
 
     Among steps that could come next the order is that of the definition. ``digest`` is the hex
     SHA-256 of the meaning: it does not depend on the order of object keys, of edges, or of steps
-    as far as the topological order is the same. ``deadline`` is in milliseconds, None for none.
+    as far as the topological order is the same. ``deadline`` is in milliseconds, None for none;
+    ``tags`` are in the order of their keys.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Graph:
     steps: tuple[GraphStep, ...]
     digest: str
     deadline: int | None = None
+    tags: Tags = ()
 
     @property
     def semantics_version(self) -> int:
@@ -89,6 +92,7 @@ def compile_graph(
     definition_version: int,
     context: bytes | None,
     deadline: int | None,
+    tags: Tags,
     steps: Sequence[StepDef],
     edges: Iterable[ConnectedEdge],
     *,
@@ -112,8 +116,8 @@ def compile_graph(
     order = _add_references(steps, parents, index)
     _keep_always(steps, parents)
     compiled = _in_order(steps, parents, order)
-    digest = _digest(name, definition_version, context, deadline, compiled)
-    return Graph(name, definition_version, context, compiled, digest, deadline)
+    digest = _digest(name, definition_version, context, deadline, tags, compiled)
+    return Graph(name, definition_version, context, compiled, digest, deadline, tags)
 
 
 def _check_sizes(
@@ -276,11 +280,14 @@ def _digest(
     definition_version: int,
     context: bytes | None,
     deadline: int | None,
+    tags: Tags,
     steps: Iterable[GraphStep],
 ) -> str:
     head = [_DIGEST_VERSION, name, definition_version, _value(context)]
     if deadline is not None:
         head.append(deadline)
+    if tags:
+        head.append(dict(tags))
     digest = sha256(orjson.dumps(head, option=orjson.OPT_SORT_KEYS))
     for step in steps:
         record = [

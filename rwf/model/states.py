@@ -259,6 +259,8 @@ class RepairKind(StrEnum):
     TIMER_WRONG = "timer_wrong"
     INDEX_ENTRY_MISSING = "index_entry_missing"
     INDEX_ENTRY_WRONG = "index_entry_wrong"
+    TAG_ENTRY_MISSING = "tag_entry_missing"
+    TAG_ENTRY_WRONG = "tag_entry_wrong"
     CALLBACK_ENTRY_MISSING = "callback_entry_missing"
     CALLBACK_ENTRY_WRONG = "callback_entry_wrong"
     REGISTRATION_UNFINISHED = "registration_unfinished"

@@ -256,7 +256,7 @@ class Dispatch:
         for due, token, one in zip(batch, tokens, found, strict=True):
             if one.outcome == "claimed":
                 envelope = StoredCallback.parse(one.record).envelope(
-                    due.workflow_id, one.number, one.static, one.key, one.state
+                    due.workflow_id, one.number, one.static, one.key, one.state, one.tags
                 )
                 claims.append(Claim(envelope, token))
                 due.outbox.passed.add(f"{due.workflow_id}|{one.number}")

@@ -17,6 +17,7 @@ from rwf.model.graph import Graph
 from rwf.model.limits import EDGES_PER_CALL, ITEMS_PER_CALL
 from rwf.model.names import shown
 from rwf.model.states import BRANCHING_VERSION, TERMINAL_WORKFLOWS, Reason, WorkflowState
+from rwf.model.tags import stored_tags
 from rwf.model.views import WorkflowView
 from rwf.ops.advance import advance_all
 from rwf.ops.base import (
@@ -43,7 +44,7 @@ from rwf.protocol.functions.inserts import (
     StageInsert,
 )
 from rwf.protocol.functions.workflows import HeaderReply
-from rwf.protocol.headers import Header
+from rwf.protocol.headers import TAGS, Header
 from rwf.protocol.keys import home_of, home_partition, key_digest, new_workflow_id, partition_of
 from rwf.protocol.records import Fields, fields_of, header_of
 from rwf.protocol.requests import CONNECT, Op, ask
@@ -183,9 +184,20 @@ class Checked:
     fields: Fields
     key: str | None
 
+    @property
+    def with_header(self) -> Pairs:
+        """The fields of the workflow's hash that come with the call that shows it: they are beside
+        the graph."""
+        found: Pairs = []
+        if self.key is not None:  # which callbacks tell
+            found.append((":key", self.key.encode()))
+        if self.graph.tags:
+            found.append((TAGS, stored_tags(self.graph.tags).encode()))
+        return found
+
     def size(self) -> Size:
         """Its items, bytes and edges in a call: edges to its first steps, and one for a read."""
-        pairs = [*self.fields.own, *self.fields.payload]
+        pairs = [*self.fields.own, *self.with_header, *self.fields.payload]
         edges = sum(not step.parents for step in self.graph.steps) + 1
         return Size(len(pairs), sum(len(name) + len(value) for name, value in pairs), edges)
 
@@ -418,7 +430,7 @@ def _put_group(
     graphs: list[InsertedGraph] = []
     fields: list[bytes] = []
     for one in group.values():
-        own, payload = one.fields.own, one.fields.payload
+        own, payload = [*one.fields.own, *one.with_header], one.fields.payload
         graphs.append(_inserted(one, own, payload, options))
         fields += _flat([*own, *payload])
     replies = yield from ask(slots.keys, Insert(options.evidence(), graphs, fields))
@@ -439,10 +451,8 @@ def _put(
     """
     # With the call that shows it, not staged before: it also tells whose insert it was.
     mine = [] if keyed is None else [(":k", f"{keyed}:{new_call_id()}".encode())]
-    if one.key is not None:  # which callbacks tell
-        mine.append((":key", one.key.encode()))
     *parts, (own, payload) = _slices(one.fields)
-    own += mine
+    own += [*mine, *one.with_header]
     graph = _inserted(one, own, payload, options)
     graph.staged, graph.own_count = bool(parts), graph.own_count + len(mine)
     last = Insert(options.evidence(), [graph], _flat([*own, *payload]))
@@ -470,7 +480,7 @@ def _inserted(one: Checked, own: Pairs, payload: Pairs, options: InsertOptions) 
     version = BRANCHING_VERSION if options.starts else one.graph.semantics_version
     return InsertedGraph(
         staged=False,
-        own_count=len(one.fields.own),
+        own_count=len(one.fields.own) + len(one.with_header),
         payload_count=len(one.fields.payload),
         own=2 * len(own),
         payload=2 * len(payload),

@@ -10,6 +10,7 @@ import orjson
 from rwf.model.states import CallbackEvent
 from rwf.model.views import Callback, CallbackView, RecoveryCompleted, WorkflowTerminal
 from rwf.protocol.codecs import reading, time_of
+from rwf.protocol.headers import stored_tags_of
 from rwf.protocol.stored import CallbackRecord, HeaderRecord
 
 ENVELOPE_VERSION: Final = 1
@@ -36,11 +37,17 @@ class StoredCallback(CallbackRecord):
         return f"@{number}"
 
     def envelope(
-        self, workflow_id: str, number: int, static: bytes, key: bytes | None, state: bytes
+        self,
+        workflow_id: str,
+        number: int,
+        static: bytes,
+        key: bytes | None,
+        state: bytes,
+        tags: bytes | None,
     ) -> Callback:
         """The envelope for the handler. ``static`` is the fixed part of the workflow's header,
-        ``key`` its insert key, and ``state`` its present state, used for events that have none of
-        their own."""
+        ``key`` its insert key, ``state`` its present state, used for events that have none of
+        their own, and ``tags`` its tags as they are stored."""
         header = HeaderRecord.parse(static)
         return _ENVELOPE[self.event](
             callback_id=f"{workflow_id}/{number}",
@@ -48,6 +55,7 @@ class StoredCallback(CallbackRecord):
             workflow_id=workflow_id,
             name=header.name,
             key=None if key is None else key.decode(),
+            tags=stored_tags_of(tags),
             semantics_version=header.semantics,
             envelope_version=ENVELOPE_VERSION,
             occurred_at=time_of(header.inserted + self.since),

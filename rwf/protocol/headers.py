@@ -8,8 +8,9 @@ from typing import Final
 from urllib.parse import unquote
 
 from rwf.model.states import FAILED_STEPS, StepState, workflow_cause, workflow_state
+from rwf.model.tags import tags_of
 from rwf.model.views import WorkflowView
-from rwf.protocol.codecs import optional_int, time_of, value_of
+from rwf.protocol.codecs import optional_int, reading, time_of, value_of
 from rwf.protocol.functions.workflows import HeaderReply
 from rwf.protocol.stored import (
     AcknowledgementRecord,
@@ -19,7 +20,8 @@ from rwf.protocol.stored import (
 )
 
 STATIC: Final = ":s"
-HEADER_FIELDS: Final = (STATIC, ":c", ":ack", ":b")
+TAGS: Final = ":tags"
+HEADER_FIELDS: Final = (STATIC, ":c", ":ack", ":b", TAGS)
 """The fields of a workflow's hash that :meth:`Header.stored` takes."""
 CONTEXT: Final = ":"
 """The field of its payload hash that holds its context, if it has one."""
@@ -27,13 +29,14 @@ CONTEXT: Final = ":"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A workflow's header, taken apart: what was written once, how it stands, and who has left it
-    at its bad end."""
+    """A workflow's header, taken apart: what was written once, how it stands, who has left it at
+    its bad end, and what it is found by."""
 
     fixed: HeaderRecord
     moving: CountsRecord
     acknowledged: AcknowledgementRecord | None
     branching: BranchingRecord | None
+    tags: dict[str, str]
 
     @classmethod
     def of(cls, reply: HeaderReply) -> Header:
@@ -44,13 +47,15 @@ class Header:
     def parse(cls, static: bytes, counts: bytes) -> Header:
         """``counts`` is the moving part as stored, or as told with more behind it
         (``header.lua``)."""
-        told, _, acknowledged = counts.partition(b"|")
+        told, _, tags = counts.partition(b"&")
+        told, _, acknowledged = told.partition(b"|")
         moving, _, branching = told.partition(b"#")
         return cls(
             HeaderRecord.parse(static),
             CountsRecord.parse(moving),
             AcknowledgementRecord.parse(acknowledged) if acknowledged else None,
             BranchingRecord.parse(branching) if branching else None,
+            stored_tags_of(tags),
         )
 
     @classmethod
@@ -60,6 +65,7 @@ class Header:
         counts: bytes | None,
         acknowledged: bytes | None,
         branching: bytes | None,
+        tags: bytes | None,
     ) -> Header | None:
         """A header by its stored ``HEADER_FIELDS``; None where there is no workflow. Raises
         RecordUnreadable."""
@@ -70,6 +76,7 @@ class Header:
             CountsRecord.parse(counts or b""),
             AcknowledgementRecord.parse(acknowledged) if acknowledged else None,
             BranchingRecord.parse(branching) if branching else None,
+            stored_tags_of(tags),
         )
 
     @staticmethod
@@ -230,4 +237,11 @@ class Header:
             acknowledged_reason=acknowledged.reason if acknowledged else None,
             starts_at=self.at(self.starts),
             deadline_at=self.at(self.deadline),
+            tags=self.tags,
         )
+
+
+@reading
+def stored_tags_of(stored: bytes | None) -> dict[str, str]:
+    """Tags as they are stored, or told; raises RecordUnreadable."""
+    return tags_of(stored.decode()) if stored else {}

@@ -144,8 +144,10 @@ class Keys:
 # outbox  sorted set by due time (ms): "workflow|number", callbacks to be sent
 # reserved sorted set by the time (ms) when they go back: entries of ready that a claimer has taken
 # served  sorted set by time (ms): queues, when somebody last asked for their steps, to some seconds
+# tags    sorted set: "key=value|inserted|workflow", an entry for each tag, percent-quoted
 PARTITION_SLOTS: Final = (
     "ready", "timers", "index", "stats", "log", "keys", "staged", "outbox", "reserved", "served",
+    "tags",
 )  # fmt: skip
 
 # w  hash: the header and a record for each step

@@ -138,13 +138,13 @@ def _begin(ctx: OpContext, one: Large, expected: Expected) -> Op[StepCounts | No
     """Looks at the header of a large graph, at its callbacks, and at its first wait notices."""
     w, d = ctx.keys.record(one.workflow_id), ctx.keys.wait_notices(one.workflow_id)
     first = ("ZRANGE", d, 0, 0), ("ZRANGEBYSCORE", d, 0, "+inf", "LIMIT", 0, 1)
-    found = yield from _lists(Read(w, [("HMGET", w, ":s", ":c", ":b"), *first]))
-    (static, counts, branching), *entries = found
+    found = yield from _lists(Read(w, [("HMGET", w, ":s", ":c", ":b", ":tags"), *first]))
+    (static, counts, branching, tags), *entries = found
     step_counts = expected.begin(one.workflow_id, static)
     if step_counts is None:
         return None
     one.counts = counts or b""
-    expected.header(step_counts, one.group, static, one.counts, branching)
+    expected.header(step_counts, one.group, static, one.counts, branching, tags)
     expected.wait_notices[one.workflow_id] = {
         member: PRESENT for some in entries for member in some
     }
@@ -202,13 +202,14 @@ def _lists(read: Read) -> Op[list[list[Any]]]:
 def _compare(ctx: OpContext, partition: int, expected: Expected, found: Findings) -> Op[None]:
     """Looks up the expected entries; returns the owners of those that differ."""
     keys = ctx.keys
-    names = "ready", "timers", "outbox"
-    ready, timers, outbox = (keys.derived(partition, name) for name in names)
+    names = "ready", "timers", "outbox", "tags"
+    ready, timers, outbox, tags = (keys.derived(partition, name) for name in names)
     wait_notices = {
         keys.wait_notices(workflow_id): workflow_id for workflow_id in expected.wait_notices
     }
     scores, now = yield from _scores(
         {ready: expected.ready, timers: expected.looked_up, outbox: expected.outbox}
+        | {tags: expected.tags}
         | {key: expected.wait_notices[workflow_id] for key, workflow_id in wait_notices.items()}
     )
     for key, workflow_id in wait_notices.items():
@@ -219,6 +220,7 @@ def _compare(ctx: OpContext, partition: int, expected: Expected, found: Findings
             expected.judge_wait_notices(workflow_id, notices)
     expected.judge_timers(_those_of(scores, timers), now)
     expected.judge_outbox(_those_of(scores, outbox))
+    expected.judge_tags(_those_of(scores, tags))
     queued = _those_of(scores, ready)
     if missing := [member for member, score in queued.items() if score is None]:
         reserved = keys.derived(partition, "reserved")

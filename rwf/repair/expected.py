@@ -124,6 +124,7 @@ class Expected:
         self.held_back: set[bytes] = set()
         """The timers that callbacks may have delayed."""
         self.outbox: dict[bytes, Entry] = {}
+        self.tags: dict[bytes, str] = {}
         self.wait_notices: dict[str, dict[bytes, float | None]] = {}
         """By workflow, the scores of its wait notices; None for one that must not exist."""
         self.wait_timers: dict[str, None] = {}
@@ -135,12 +136,12 @@ class Expected:
     def workflow(self, workflow_id: str, group: str, fields: dict[bytes, bytes]) -> None:
         """Adds a whole workflow, which is in this group of the listing."""
         static, counts = fields.pop(b":s", None), fields.pop(b":c", b"")
-        branching = fields.pop(b":b", None)
+        branching, tags = fields.pop(b":b", None), fields.pop(b":tags", None)
         try:
             step_counts = self.begin(workflow_id, static)
             if step_counts is None:
                 return
-            self.header(step_counts, group, static or b"", counts, branching)
+            self.header(step_counts, group, static or b"", counts, branching, tags)
             self.fields(step_counts, fields)
             if workflow_id in self.wait_notices:
                 self.wait_timers[workflow_id] = None
@@ -165,8 +166,12 @@ class Expected:
         static: bytes,
         counts: bytes,
         branching: bytes | None,
+        tags: bytes | None,
     ) -> None:
-        """Adds a header; ``branching`` is its part that few workflows have."""
+        """Adds a header; ``branching`` and ``tags`` are its parts that few workflows have."""
+        for tag in tags.split(b",") if tags else ():
+            member = b"%b|%011x|%b" % (tag, step_counts.inserted, step_counts.workflow_id.encode())
+            self.tags[member] = step_counts.workflow_id
         at = int(CountsRecord.last_of(counts))
         self.latest[step_counts.workflow_id] = step_counts.inserted + at
         if branching is not None:
@@ -296,6 +301,12 @@ class Expected:
         """Compares callbacks."""
         for member, (owner, due) in self.outbox.items():
             if scores[member] != due:
+                self.suspects[owner] = None
+
+    def judge_tags(self, scores: Scores) -> None:
+        """Compares entries of the tag index."""
+        for member, owner in self.tags.items():
+            if scores[member] is None:
                 self.suspects[owner] = None
 
     def judge_ready(self, scores: Scores) -> None:

@@ -36,6 +36,7 @@ _FORMS: Final = {
     "outbox": re.compile(rb"(?P<owner>[^|]+)\|(?P<step>[1-9][0-9]{0,9})"),
     "index": re.compile(rb"[a-z]\|[0-9a-f]+\|(?P<owner>[^|]+)"),
     "staged": re.compile(rb"(?P<owner>.+)"),
+    "tags": re.compile(rb"[^|]+\|[0-9a-f]+\|(?P<owner>[^|]+)"),
 }
 """The form of each set's entries; ``step`` is an outbox entry's number."""
 
@@ -60,8 +61,8 @@ class _Entry:
 def remove_orphans(ctx: OpContext, partition: int) -> Op[Repairs]:
     """Removes orphaned entries in a partition whose workflows lack nothing.
 
-    Ready queue, listing and outbox are gone through only when their size or their scores show
-    that there is something. Topics are looked at when they have a timer.
+    Ready queue, listing, tag index and outbox are gone through only when their size or their scores
+    show that there is something. Topics are looked at when they have a timer.
     """
     repairs: Repairs = Counter()
     for name in (yield from _suspects(ctx, partition)):
@@ -79,6 +80,7 @@ def _suspects(ctx: OpContext, partition: int) -> Op[list[str]]:
         "reserved": misplaced or queued,
         "index": misplaced or _unlisted(gauges, sizes) < 0,
         "outbox": sizes["outbox"] > gauges[f"gc|{CallbackStatus.PENDING}"],
+        "tags": misplaced or sizes["tags"] > gauges["gt|tags"],
     }
     return [name for name in DERIVED_SETS if suspected.get(name, True)]
 

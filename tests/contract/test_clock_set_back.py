@@ -26,7 +26,7 @@ Way = Callable[[Client, str], None]
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_was_begun_before_ends_with_the_next_sweep(client: Client, way: Way) -> None:
-    view = client.insert(flow("a b:a"))
+    view = client.insert(flow("a b:a", tags={"account": "42"}))
     way(client, view.id)
     set_back(client, HOUR)
     with serving(client, interval=0.05, sweep_interval=0.2):

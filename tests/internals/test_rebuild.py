@@ -133,7 +133,7 @@ def test_orphans_go_without_a_rebuild(client: Client, damage: Damage) -> None:
         assert client._run(remove_orphans(client._ctx, partition)) == {}
 
 
-@pytest.mark.parametrize("kind", ["ready", "reserved", "index"])
+@pytest.mark.parametrize("kind", ["ready", "reserved", "index", "tags"])
 def test_what_stands_at_a_wrong_score_is_noticed_by_itself(one_client: Client, kind: str) -> None:
     store = Store.busy(one_client)
     before = store.snapshot()
@@ -147,10 +147,14 @@ def test_what_is_too_many_is_noticed_by_itself(one_client: Client) -> None:
     store = Store.busy(one_client)
     before = store.snapshot()
     missing = f"0-{'a' * 16}"
-    for name, member in (("ready", f"default:1000|0|{missing}|a"), ("index", f"o|0|{missing}")):
+    for name, member in (
+        ("ready", f"default:1000|0|{missing}|a"),
+        ("index", f"o|0|{missing}"),
+        ("tags", f"account=42|0|{missing}"),
+    ):
         raw(one_client).zadd(f"rwf:{{0}}:{name}", {member: 0})
     found = one_client._run(remove_orphans(one_client._ctx, 0))
-    assert found == {"ready_entry_wrong": 1, "index_entry_wrong": 1}
+    assert found == {"ready_entry_wrong": 1, "index_entry_wrong": 1, "tag_entry_wrong": 1}
     assert store.snapshot() == before
 
 

@@ -301,7 +301,9 @@ def _uncounted_callback(redis: Any, workflow_id: str) -> None:
     redis.hset(own_key(workflow_id), ":c", counts.replace(b",1,0,0,", b",0,0,0,"))
 
 
-@pytest.mark.parametrize("name", ["ready", "reserved", "timers", "outbox", "index", "served"])
+@pytest.mark.parametrize(
+    "name", ["ready", "reserved", "timers", "outbox", "index", "served", "tags"]
+)
 def test_a_derived_key_that_somebody_has_overwritten(one_client: Client, name: str) -> None:
     everything(one_client)
     ended(one_client)

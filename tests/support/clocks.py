@@ -24,7 +24,7 @@ def set_back(client: Client, seconds: float) -> None:
         elif _SET.fullmatch(key):
             for member, score in redis.zrange(key, 0, -1, withscores=True):
                 redis.zadd(key, {member: score + ms})
-        elif key.endswith(b":index"):
+        elif key.endswith((b":index", b":tags")):
             for member in redis.zrange(key, 0, -1):
                 group, inserted, workflow_id = member.split(b"|")
                 moved = b"%b|%011x|%b" % (group, int(inserted, 16) + ms, workflow_id)

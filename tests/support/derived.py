@@ -17,9 +17,9 @@ from tests.support.flows import drive, fan_out, flow, raw
 Entries = dict[bytes, float]
 
 _FORM: Final = re.compile(
-    rb"rwf:\{(\d+)\}:(ready|reserved|timers|outbox|index|staged|(?:d|reg):.+)"
+    rb"rwf:\{(\d+)\}:(ready|reserved|timers|outbox|index|tags|staged|(?:d|reg):.+)"
 )
-CLASSES: Final = ("ready", "reserved", "timers", "outbox", "index", "staged", "d", "reg")
+CLASSES: Final = ("ready", "reserved", "timers", "outbox", "index", "tags", "staged", "d", "reg")
 
 
 @dataclass
@@ -36,7 +36,8 @@ class Store:
         kept = client.insert(flow("kept"))
         client.complete_step(kept.id, "kept")
         client.dispatch_callbacks(lambda callback: None)
-        view = client.insert(flow("a done late held:done timed:done open:done child:a"))
+        steps = "a done late held:done timed:done open:done child:a"
+        view = client.insert(flow(steps, tags={"account": "42", "region": "eu|1"}))
         client.complete_step(view.id, "done")
         client.complete_step(view.id, "late", "retryable", retry_in=600)
         client.await_step(view.id, "timed", signal="go", correlation_key="k", deadline=_LONG)
@@ -143,6 +144,8 @@ def dangle(store: Store, partition: int, key: bytes) -> None:
             bad += [f"{owner}|{number}" for number in ("1", "99", "0", "01", "x")]
         elif kind == "index":
             bad += [f"{group}|00000000000|{owner}" for group in "ocz"]
+        elif kind == "tags":
+            bad += [f"{tag}|00000000000|{owner}" for tag in ("account=42", "account=4", "x")]
         elif kind == "staged":
             bad += [owner]
         elif kind == "d":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -20,13 +20,15 @@ TICK: Final = timedelta(milliseconds=1)
 """Stored times are no finer."""
 
 
-def flow(text: str, name: str = "flow", **options: Any) -> Workflow:
+def flow(
+    text: str, name: str = "flow", *, tags: Mapping[str, str] | None = None, **options: Any
+) -> Workflow:
     """``flow("a b:a c:a,+b d:!c")``: b depends on a, c on a and, over a continue edge, on b; d,
     over an on_failure edge, on c. A step with ``*`` behind its name always runs.
 
     ``options`` are those of ``Workflow.add``, the same for every step.
     """
-    workflow = Workflow(name)
+    workflow = Workflow(name, tags=tags)
     edges = []
     for word in text.split():
         step, _, parents = word.partition(":")

@@ -169,6 +169,10 @@ class _Check:
             text_of(member) for member in self._redis.zrange(self._key(number, "index"), 0, -1)
         }
         yield from _compare(f"index of {number}", expected.index, index)
+        tags = dict(self._redis.zrange(self._key(number, "tags"), 0, -1, withscores=True))
+        yield from _compare(f"tags of {number}", expected.tags, set(map(text_of, tags)))
+        if any(tags.values()):
+            yield f"tags of {number}: scores that are not equal"
         stats = {
             text_of(name): int(value)
             for name, value in self._redis.hgetall(self._key(number, "stats")).items()
@@ -176,7 +180,7 @@ class _Check:
         gauges = {
             name: value
             for name, value in stats.items()
-            if name[:3] in ("gs|", "gw|", "gc|") and value
+            if name[:3] in ("gs|", "gw|", "gc|", "gt|") and value
         }
         yield from _compare(
             f"gauges of {number}", set(expected.gauges.items()), set(gauges.items())

@@ -36,7 +36,7 @@ _REPORTED: Final = {
 }
 """What ends a step by a report; anything else leaves its latest row as it was."""
 
-_FIXED: Final = {":s", ":c", ":o", ":b", ":f", ":k", ":key", ":d", ":w", ":ack"}
+_FIXED: Final = {":s", ":c", ":o", ":b", ":f", ":k", ":key", ":d", ":w", ":ack", ":tags"}
 _URGENCY_OF_PRIORITY_0: Final = 1000
 
 
@@ -47,6 +47,7 @@ class Partition:
     ready: set[str] = field(default_factory=set)
     timers: dict[str, int] = field(default_factory=dict)
     index: set[str] = field(default_factory=set)
+    tags: set[str] = field(default_factory=set)
     outbox: dict[str, int] = field(default_factory=dict)
     gauges: Counter[str] = field(default_factory=Counter)
     staged: set[str] = field(default_factory=set)
@@ -444,7 +445,12 @@ def _imply(flow: Flow, partition: Partition) -> None:
         state = WorkflowState.PENDING
     partition.gauges[f"gw|{state}"] += 1
     group = WORKFLOW_CODE.get(state, "o")
-    partition.index.add(f"{group}|{header.inserted:011x}|{flow.id}")
+    place = f"{header.inserted:011x}|{flow.id}"
+    partition.index.add(f"{group}|{place}")
+    tags = text_of(flow.own[":tags"]).split(",") if ":tags" in flow.own else []
+    partition.tags |= {f"{tag}|{place}" for tag in tags}
+    if tags:
+        partition.gauges["gt|tags"] += len(tags)
 
 
 def text_of(value: bytes | str) -> str:

@@ -13,12 +13,13 @@ STATIC = b"2,1,3,1700000000123,,,wf, of two words"
 def test_the_end_of_a_workflow() -> None:
     record = StoredCallback.parse(b"t,40,l,3,900,tok|failed,step_failed")
     # What it ended in stays, whatever became of it since.
-    assert record.envelope("0-x", 7, STATIC, b"order 7", b"available").model_dump() == {
+    assert record.envelope("0-x", 7, STATIC, b"order 7", b"available", b"a=4%202").model_dump() == {
         "callback_id": "0-x/7",
         "event": "workflow.terminal",
         "workflow_id": "0-x",
         "name": "wf, of two words",
         "key": "order 7",
+        "tags": {"a": "4 2"},
         "semantics_version": 2,
         "envelope_version": 1,
         "occurred_at": AT + timedelta(milliseconds=40),
@@ -43,7 +44,7 @@ def test_the_end_of_a_recovery() -> None:
     record = StoredCallback.parse(b"r,0,d,0,,|" + fields)
     view = record.view("0-x", 1, STATIC)
     assert (view.status, view.due_at, view.occurred_at) == ("delivered", None, AT)
-    sent = record.envelope("0-x", 1, STATIC, None, b"running").model_dump(
+    sent = record.envelope("0-x", 1, STATIC, None, b"running", None).model_dump(
         include={*view.data, "event", "key", "state"}
     )
     assert sent == {

@@ -22,6 +22,7 @@ def test_the_keys_of_a_namespace() -> None:
         for name in (
             "ready", "timers", "index", "stats", "log", "keys", "staged", "outbox", "reserved",
             "served",
+            "tags",
         )
     ]  # fmt: skip
     assert own.partition(3) == partition

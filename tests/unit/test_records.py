@@ -162,6 +162,7 @@ def test_a_header_of_a_workflow_that_runs() -> None:
         "skipped_step_count": 0,
         "starts_at": None,
         "deadline_at": None,
+        "tags": {},
     }
 
 

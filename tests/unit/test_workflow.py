@@ -431,6 +431,35 @@ def test_what_only_resembles_a_reference_is_reserved(value: Any) -> None:
     )
 
 
+def test_tags_are_part_of_the_definition() -> None:
+    tags = {"region": "eu", "account": "42"}
+    wf = Workflow("wf", tags=tags).add("a", worker="w")
+    assert wf.tags == tags
+    assert Workflow.from_dict(json.loads(json.dumps(wf.to_dict()))) == wf
+    plain = Workflow("wf").add("a", worker="w")
+    assert "tags" not in plain.to_dict()
+    assert wf != plain
+    assert len({each.compile().digest for each in (wf, plain)}) == 2
+    assert Workflow("wf", tags={}).add("a", worker="w").compile().digest == plain.compile().digest
+    turned = Workflow("wf", tags={"account": "42", "region": "eu"}).add("a", worker="w")
+    assert turned.compile() == wf.compile()
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        *(["account"], "account", 42),
+        *({"": "x"}, {"x": ""}, {"x": 1}, {1: "x"}, {"x": None}),
+        *({"x": "y" * 129}, {"y" * 129: "x"}, {"x": "\ud800"}),
+        {str(n): "x" for n in range(17)},
+    ],
+)
+def test_bad_tags(tags: Any) -> None:
+    assert refused(lambda: Workflow("wf", tags=tags)).code == "invalid_tags"
+    form = {"name": "wf", "tags": tags, "steps": [{"name": "a", "worker": "w"}]}
+    assert refused(lambda: Workflow.from_dict(form)).code == "invalid_tags"
+
+
 @given(definitions())
 def test_json_and_back_is_the_same(wf: Workflow) -> None:
     again = Workflow.from_dict(json.loads(json.dumps(wf.to_dict())))

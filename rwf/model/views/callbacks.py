@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from rwf.model.states import (
     CallbackEvent,
     CallbackStatus,
@@ -19,8 +21,9 @@ class Callback(View):
     """The envelope of a callback: one of the two below, with the fields of its event.
 
     The same ``callback_id`` may come more than once. ``key`` is the insert key, None for a workflow
-    that was inserted without one or by a release that did not keep keys. ``state`` is the state
-    that the workflow ended in or, of any other event, that it was in when the callback was sent.
+    that was inserted without one or by a release that did not keep keys; ``tags`` are the
+    workflow's. ``state`` is the state that the workflow ended in or, of any other event, that it
+    was in when the callback was sent.
     """
 
     callback_id: str
@@ -28,6 +31,7 @@ class Callback(View):
     workflow_id: str
     name: str
     key: str | None
+    tags: dict[str, str] = Field(default_factory=dict)
     state: WorkflowState
     semantics_version: int
     envelope_version: int

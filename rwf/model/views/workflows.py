@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from rwf.model.states import (
     EdgePolicy,
     OperatorStatus,
@@ -24,6 +26,7 @@ class WorkflowView(View):
     bad end was marked as dealt with.
     ``skipped_step_count``: how many of the completed steps were skipped. ``starts_at``: when it is
     to start, None once it has. ``deadline_at``: when it is asked to end, None once it was.
+    ``tags``: what it was given to be found by.
     """
 
     id: str
@@ -51,6 +54,7 @@ class WorkflowView(View):
     skipped_step_count: int = 0
     starts_at: datetime | None = None
     deadline_at: datetime | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
 
 
 class StepView(View):

@@ -40,8 +40,8 @@ class CallbackToClaim(Item):
 
 class ClaimedCallback(NamedTuple):
     """``outcome``: ``claimed``, with the callback of this or of an earlier number, and its
-    workflow's static header, insert key and state; ``other``: of other semantics, left where it is;
-    ``none``: there is nothing to claim, and the outbox says so now."""
+    workflow's static header, insert key, state and tags; ``other``: of other semantics, left where
+    it is; ``none``: there is nothing to claim, and the outbox says so now."""
 
     outcome: str
     number: int = 0
@@ -49,6 +49,7 @@ class ClaimedCallback(NamedTuple):
     static: bytes = b""
     key: bytes | None = None
     state: bytes = b""
+    tags: bytes | None = None
 
 
 @server_function("claim_callbacks", publishes=True, when_full=True)
