@@ -193,7 +193,7 @@ local function accept(tx, workflow, item, with_views)
   if item.uncounted and (workflow.h.cancel == "" or branching.outlasts(workflow, step)) then
     return put_off(tx, workflow, item, step)
   end
-  if not claims.is_running(step) or step.attempt == step.reported then
+  if step.state ~= "e" or not claims.has_attempt(step) or step.attempt == step.reported then
     step.attempt = integer.text(step.attempt + 1) -- else a claim has counted it already
   end
   if states.COMPLETION[item.asked].seen then

@@ -7,7 +7,8 @@ are followed once from there on; the same means equal records, queue and outbox,
 and ids, and equal actors, of whom two workers may have changed places.
 
 The actors are workers, which claim one step at a time and report it as completed or as failed, both
-of which are tried; a canceller; and a reconciler. An idle worker asks only when there is something
+of which are tried; executors, which do that with a ticket that is delivered twice; a canceller; and
+a reconciler. An idle worker asks only when there is something
 to be had, as an empty answer changes nothing.
 """
 
@@ -25,6 +26,8 @@ from rwf.model.states import TERMINAL_STEPS, StepState
 from rwf.ops.cancel import request_cancel
 from rwf.ops.claims import Claimer, claim_in
 from rwf.ops.complete import complete_step
+from rwf.ops.tickets import start_ticket
+from rwf.protocol.functions.claims import DispatchSteps
 from rwf.protocol.records import Record, Row
 from rwf.protocol.requests import Call, Op
 from rwf.repair.reconcile import reconcile
@@ -105,6 +108,30 @@ def worker(client: Client, _workflow_id: str) -> Any:
             yield from complete_step(client._ctx, item)
 
 
+def executor(client: Client, _workflow_id: str) -> Any:
+    """Dispatches steps one after the other, each to two runs at once, and reports them, for
+    ever."""
+    claimer = replace(Claimer.checked(["default"], "d", _LEASE), function=DispatchSteps)
+    while True:
+        _, tickets = yield from claim_in(client._ctx, 0, claimer, 1)
+        for ticket in tickets:
+            text = f"{ticket.workflow_id}/{ticket.step}/{ticket.lease.rstrip('.')}"
+            held = []
+            for run in ("first", "second"):
+                with suppress(CommandRejected):
+                    held += [(yield from start_ticket(client._ctx, text, run, "w", _LEASE))]
+            for claim in held:
+                status, _, branch = (yield Choice(claim.step, claim.lease)).partition(" ")
+                item = Completion(
+                    workflow_id=claim.workflow_id,
+                    step=claim.step,
+                    status=status,
+                    lease=claim.lease,
+                    branch=bool(branch),
+                )
+                yield from complete_step(client._ctx, item)
+
+
 def canceller(client: Client, workflow_id: str) -> Op[Any]:
     """Asks the workflow to end, which may be too late."""
     with suppress(CommandRejected):
@@ -135,7 +162,11 @@ class Actor:
             return "report", self.next.step
         if self.next is None:
             return "", self.program.__name__
-        arguments = {"reserve_steps": (), "cancel": (), "start_steps": self._started()}
+        started = self._started()
+        arguments = {
+            "reserve_steps": (), "cancel": (), "start_steps": started, "dispatch_steps": started,
+            "start_ticket": self.next.args[:3:2],
+        }  # fmt: skip
         about = arguments.get(self.next.function, self.next.args)
         return self.next.function, str(about)
 
@@ -364,6 +395,19 @@ class Explorer:
                 return model
         if not self.exact:
             return node.model
+        if request.function == "dispatch_steps" and isinstance(moved.next, Call):
+            step, ticket = map(str, moved.next.args[:2])
+            if moved.next.function == "start_ticket":
+                self._may_run(node, step)
+                model = deepcopy(node.model)
+                model.dispatch(self._ours, step, ticket)
+                return model
+        if request.function == "start_ticket":
+            step, ticket, run = map(str, request.args[:3])
+            model = deepcopy(node.model)
+            lease = f"{self.client.step(self._id, step).attempt}-{ticket}.{run}"
+            model.start(self._ours, step, ticket, run, lease)
+            return model
         if choice is not None:
             assert isinstance(actor.next, Choice)
             model = deepcopy(node.model)
@@ -434,7 +478,7 @@ def _step_of(member: bytes) -> bytes:
 
 def _facts(record: Record) -> tuple[Any, ...]:
     """A record without times and ids."""
-    claim = record.running is not None
+    claim = record.running is not None, record.dispatched
     shown = replace(
         record,
         since=0,

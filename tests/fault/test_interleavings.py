@@ -23,6 +23,7 @@ from tests.fault.interleavings import (
     Program,
     branching_graphs,
     canceller,
+    executor,
     graphs,
     reconciler,
     worker,
@@ -66,6 +67,12 @@ def test_two_workers_and_a_canceller(one_server: AnyServer) -> None:
 def test_a_reconciler_beside_them(one_server: AnyServer) -> None:
     found = explore(one_server, [*graphs(1), *graphs(2)], EVERYBODY)
     assert (found["states"], found["schedules"]) == (512, 38864)
+
+
+def test_a_ticket_that_is_delivered_twice_beside_a_worker_and_a_canceller(
+    one_server: AnyServer,
+) -> None:
+    explore(one_server, [*graphs(1), *graphs(2)], (executor, worker, canceller))
 
 
 def test_failures_that_are_waited_for_and_branches_that_are_skipped(

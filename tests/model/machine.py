@@ -29,6 +29,7 @@ from tests.model.plain import (
     Completed,
     Definition,
     Delivered,
+    Dispatched,
     Inserted,
     KeptRow,
     Recovered,
@@ -81,8 +82,15 @@ class System(Protocol):
     def hasten(self, workflow_id: str, step_name: str) -> object:
         """End a step's pause."""
 
-    def claim_any(self) -> Taken:
-        """Any available step, with a lease that outlasts the history."""
+    def claim_any(self, as_tickets: bool = False) -> Taken:
+        """Any available step, with a lease or a hold that outlasts the history."""
+
+    def start(
+        self, workflow_id: str, step_name: str, ticket: str, run: str, lease: str
+    ) -> Claimed | Refused: ...
+
+    def give_back(self, workflow_id: str, step_name: str, ticket: str) -> int:
+        """Give a ticket back; how many stood."""
 
     def await_step(
         self,
@@ -154,6 +162,7 @@ USUAL_STATUSES = st.one_of(st.just("completed"), STATUSES)
 # Values that every compact JSON encoder writes as the same bytes.
 PAYLOADS = st.sampled_from([None, None, {}, [], 0, "done", {"n": 2**53 + 1}, [1, None, "é"]])
 DELAYS = st.sampled_from([0.0, 0.0, NEVER_DUE])
+RUNS = st.sampled_from(["run-1", "run-1", "run-2"])
 UNKNOWN_LEASES = st.sampled_from(["never-leased-1", "never-leased-2"])
 UNKNOWN_STEPS = st.sampled_from(["s99", "S0", "nobody"])
 UNKNOWN_STATUSES = st.sampled_from(["expired", "pending", ""])
@@ -182,6 +191,7 @@ class Machine(RuleBasedStateMachine):
         self.keyed: dict[str, Definition] = {}
         self.sent: list[Command] = []
         self.leases: list[tuple[int, Claimed]] = []
+        self.tickets: list[tuple[int, str, str]] = []  # workflow, step, ticket
         self.delivered: list[tuple[str, str, str]] = []  # name, correlation key, dedupe key
         self.serial = 0
 
@@ -271,19 +281,68 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def claim(self) -> None:
         """Which step it is, the system says."""
-        taken, models = self.system.claim_any(), {system: model for model, system in self.flows}
-        assert taken.unmet or taken.claimed, "nothing was claimed, though a step is available"
-        for workflow_id, step in taken.unmet:
-            assert not self.model.condition_holds(models[workflow_id], step), f"skipped {step}"
-            self.model.claim_unmet(models[workflow_id], step)
-        theirs = taken.claimed
+        theirs = self._take(as_tickets=False).claimed
         if theirs is None:
             return
-        ours = models[theirs.workflow_id]
-        assert self.model.condition_holds(ours, theirs.step), f"handed out {theirs.step}"
+        ours = self._ours(theirs)
         expected = self.model.claim(ours, theirs.step, theirs.lease)
         self._agree(replace(expected, workflow_id=theirs.workflow_id), theirs)
         self.leases.append((self.flows.index((ours, theirs.workflow_id)), theirs))
+
+    @precondition(lambda self: self._steps({StepState.AVAILABLE}))
+    @rule()
+    def dispatch(self) -> None:
+        """A dispatcher takes a step."""
+        theirs = self._take(as_tickets=True).dispatched
+        if theirs is not None:
+            ours = self._ours(theirs)
+            self.model.dispatch(ours, theirs.step, theirs.ticket)
+            flow = self.flows.index((ours, theirs.workflow_id))
+            self.tickets.append((flow, theirs.step, theirs.ticket))
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data(), run=RUNS)
+    def start(self, data: st.DataObject, run: str) -> None:
+        """A message with any ticket that ever was is delivered, most often the latest."""
+        latest = data.draw(st.booleans(), label="latest")
+        chosen = st.just(self.tickets[-1]) if latest else st.sampled_from(self.tickets)
+        flow, step, ticket = data.draw(chosen, label="ticket")
+        ours, theirs = self.flows[flow]
+        actual = self.system.start(theirs, step, ticket, run, "")
+        lease = actual.lease if isinstance(actual, Claimed) else "none"
+        expected = self.model.start(ours, step, ticket, run, lease)
+        if isinstance(expected, Claimed):
+            expected = replace(expected, workflow_id=theirs)
+        self._agree(expected, actual)
+        if isinstance(actual, Claimed):
+            self.leases.append((flow, actual))
+
+    @precondition(lambda self: self.tickets)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        """A ticket that could not be sent."""
+        flow, step, ticket = data.draw(st.sampled_from(self.tickets), label="ticket")
+        ours, theirs = self.flows[flow]
+        self._agree(
+            self.model.give_back(ours, step, ticket), self.system.give_back(theirs, step, ticket)
+        )
+
+    def _take(self, *, as_tickets: bool) -> Taken:
+        """What the system hands out; the model skips the same branches."""
+        taken = self.system.claim_any(as_tickets)
+        found = taken.dispatched if as_tickets else taken.claimed
+        assert taken.unmet or found, "nothing was handed out, though a step is available"
+        models = {system: model for model, system in self.flows}
+        for workflow_id, step in taken.unmet:
+            assert not self.model.condition_holds(models[workflow_id], step), f"skipped {step}"
+            self.model.claim_unmet(models[workflow_id], step)
+        return taken
+
+    def _ours(self, theirs: Claimed | Dispatched) -> str:
+        """The model's id of the workflow whose step was handed out."""
+        ours = {system: model for model, system in self.flows}[theirs.workflow_id]
+        assert self.model.condition_holds(ours, theirs.step), f"handed out {theirs.step}"
+        return ours
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), status=USUAL_STATUSES, payload=PAYLOADS)
@@ -444,6 +503,7 @@ class Machine(RuleBasedStateMachine):
         self.keyed = {key: self.keyed[key] for key in self.model.keys}
         present = {flow for flow, _ in self._present()}
         self.leases = [lease for lease in self.leases if lease[0] in present]
+        self.tickets = [ticket for ticket in self.tickets if ticket[0] in present]
         self._insert(definition, None)
 
     # What arrives early, late, twice, or is wrong.

@@ -79,7 +79,7 @@ class Operated(Reference):
         self.waits = 0
         self.claims = 0
 
-    def claim_any(self) -> Taken:
+    def claim_any(self, as_tickets: bool = False) -> Taken:
         """The first step that may run; any would do."""
         for workflow in self.workflows.values():
             for step in workflow.steps.values():
@@ -87,10 +87,13 @@ class Operated(Reference):
                     self.claims += 1
                     if not self.condition_holds(workflow.id, step.name):
                         self.claim_unmet(workflow.id, step.name)
-                        return Taken(((workflow.id, step.name),), None)
+                        return Taken(((workflow.id, step.name),))
+                    if as_tickets:
+                        ticket = f"ticket-{self.claims}"
+                        return Taken((), None, self.dispatch(workflow.id, step.name, ticket))
                     claimed = self.claim(workflow.id, step.name, f"lease-{self.claims}")
                     return Taken((), claimed)
-        return Taken((), None)
+        return Taken(())
 
     # Awaits and signals.
 
@@ -302,15 +305,15 @@ class Operated(Reference):
             return self._refuse_operator(workflow, action, None, Reason.ALREADY_TERMINAL)
         workflow.cancel_requested, workflow.to_review = True, False
         workflow.forced = force
-        stays = TERMINAL_STEPS if force else TERMINAL_STEPS | {StepState.EXECUTING}
         workflow.evidence.append(EvidenceRow(action, None, "accepted", None))
         for step in in_order(workflow):
             if step.always:
                 continue
-            if step.state is StepState.EXECUTING and force:
+            runs = step.state is StepState.EXECUTING and not step.unstarted
+            if runs and force:
                 entry = EvidenceRow(action, step.name, "accepted", "lease_taken")
                 workflow.evidence.append(entry)
-            if step.state not in stays:
+            if step.state not in TERMINAL_STEPS and (force or not runs):
                 self._abandon(workflow, step)
                 step.become(CANCELLED_BY_REQUEST.state, CANCELLED_BY_REQUEST.cause)
         self.settle(workflow)

@@ -136,12 +136,22 @@ class Claimed:
 
 
 @dataclass(frozen=True)
+class Dispatched:
+    """A step that a dispatcher holds; ``ticket`` stands for it."""
+
+    workflow_id: str
+    step: str
+    ticket: str
+
+
+@dataclass(frozen=True)
 class Taken:
     """What became of a claim: the steps whose conditions did not hold, in their order (workflow and
-    step), and then the one that is claimed, if any is."""
+    step), and then the one that is claimed or dispatched, if any is."""
 
     unmet: tuple[tuple[str, str], ...]
-    claimed: Claimed | None
+    claimed: Claimed | None = None
+    dispatched: Dispatched | None = None
 
 
 @dataclass(frozen=True)

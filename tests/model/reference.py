@@ -41,7 +41,9 @@ Where the contract leaves room, this model decides:
   time in a row leaves ``claim`` evidence.
 - A claim after a resolved wait counts no attempt. When it then goes on with none that is open, for
   there was none yet or the latest has reported, the report counts one.
-- Accepted inserts, cascades and retry timers leave no evidence.
+- A step that is dispatched and not started has no attempt of its own: a report by force counts one.
+  A start that repeats another of its run leaves ``duplicate_start``.
+- Accepted inserts, dispatches and starts, cascades and retry timers leave no evidence.
 - A refused or repeated insert is evidence of the workflow that holds the key, and so is one that
   takes the key over from it.
 - The evidence of ``step_not_found`` carries the name that was asked for. Commands on unknown
@@ -97,6 +99,7 @@ from tests.model.plain import (
     Claimed,
     Completed,
     Definition,
+    Dispatched,
     EvidenceRow,
     Inserted,
     Refused,
@@ -160,6 +163,10 @@ class Step:
     attempt: int = 0
     started: bool = False
     lease: str | None = None
+    ticket: str | None = None
+    """That of its present claim, started or not."""
+    run: str | None = None
+    """The one that has started it."""
     due: float | None = None
     wait: Wait | None = None
     ended_leases: dict[str, Wait] = field(default_factory=dict)
@@ -184,10 +191,20 @@ class Step:
     ) -> None:
         """Enter a state; a lease and a timer belong to the state that is left."""
         self.state, self.cause, self.branch = state, cause, branch
-        self.lease = self.due = None
+        self.lease = self.due = self.ticket = self.run = None
         # A recovery may take a woken step back; it stays woken.
         self.uncounted = self.uncounted and state in (StepState.PENDING, StepState.AVAILABLE)
         self.singled_out = False
+
+    @property
+    def unstarted(self) -> bool:
+        """Whether a dispatcher holds it, and nobody has started it."""
+        return self.ticket is not None and self.run is None
+
+    @property
+    def has_attempt(self) -> bool:
+        """Whether a claim has begun an attempt, or is to go on with one."""
+        return self.state is StepState.EXECUTING and not (self.unstarted and self.counted)
 
 
 @dataclass
@@ -266,6 +283,46 @@ class Reference:
         step.lease = lease
         step.started = True
         return Claimed(workflow_id, step_name, step.attempt, lease, step.signal)
+
+    def dispatch(self, workflow_id: str, step_name: str, ticket: str) -> Dispatched:
+        """Give an available step to a dispatcher."""
+        step = self.workflows[workflow_id].steps[step_name]
+        assert step.state is StepState.AVAILABLE
+        step.counted = not step.uncounted
+        step.become(StepState.EXECUTING)
+        step.ticket = ticket
+        return Dispatched(workflow_id, step_name, ticket)
+
+    def start(
+        self, workflow_id: str, step_name: str, ticket: str, run: str, lease: str
+    ) -> Claimed | Refused:
+        """Start the step that a ticket stands for, under this lease if nobody has."""
+        workflow = self.workflows[workflow_id]
+        step = workflow.steps[step_name]
+        if step.ticket != ticket:
+            return refuse(workflow.evidence, "start", step_name, Reason.STALE_TICKET)
+        if step.run not in (None, run):
+            return refuse(workflow.evidence, "start", step_name, Reason.ALREADY_STARTED)
+        if step.run is None and workflow.cancel_requested and not step.always:
+            return refuse(workflow.evidence, "start", step_name, Reason.CANCEL_REQUESTED)
+        if step.run is None:
+            step.attempt += step.counted
+            step.run, step.lease, step.started = run, lease, True
+        else:
+            entry = EvidenceRow("start", step_name, "duplicate", "duplicate_start")
+            workflow.evidence.append(entry)
+        assert step.lease is not None
+        return Claimed(workflow_id, step_name, step.attempt, step.lease, step.signal)
+
+    def give_back(self, workflow_id: str, step_name: str, ticket: str) -> int:
+        """Give a ticket back that nobody has started; how many stood."""
+        step = self.workflows[workflow_id].steps[step_name]
+        if step.ticket != ticket or not step.unstarted:
+            return 0
+        woken = not step.counted
+        step.become(StepState.AVAILABLE)
+        step.uncounted = woken
+        return 1
 
     def complete(
         self,
@@ -414,7 +471,7 @@ class Reference:
         retry_in: float | None,
     ) -> Completed:
         reported = step.results[-1].attempt if step.results else 0
-        if step.state is not StepState.EXECUTING or step.attempt == reported:
+        if not step.has_attempt or step.attempt == reported:
             step.attempt += 1  # else a claim has counted it
         step.started = True
         workflow.to_review = workflow.to_review and lease is not None
@@ -459,10 +516,8 @@ class Reference:
         lease: str | None,
         retry_in: float | None,
     ) -> Completed:
-        has_one = step.uncounted or step.state in (
-            StepState.EXECUTING,
-            StepState.AWAITING_SIGNAL,
-        )
+        waits = step.state is StepState.AWAITING_SIGNAL
+        has_one = step.uncounted or step.has_attempt or waits
         step.started = True
         workflow.to_review = workflow.to_review and lease is not None
         step.become(StepState.RETRYABLE)

@@ -18,6 +18,7 @@ from rwf.model.views import (
     ResultView,
     SignalView,
     StepView,
+    Ticket,
     WorkflowView,
 )
 from rwf.ops.claims import pause
@@ -28,6 +29,7 @@ from tests.model.plain import (
     Completed,
     Definition,
     Delivered,
+    Dispatched,
     EvidenceRow,
     Inserted,
     KeptRow,
@@ -54,6 +56,7 @@ class ClientSystem:
         self._fire: Callable[[str], object] = client.reconcile if fire is None else fire
         self._ids: set[str] = set()
         self._held: dict[tuple[str, str, str], ClaimedStep] = {}
+        self._tickets: dict[tuple[str, str, str], Ticket] = {}
         self._signals: dict[tuple[str, str, str], str] = {}
         self._skipped: set[tuple[str, str, int]] = set()
 
@@ -120,15 +123,36 @@ class ClientSystem:
             cancelled_count=result.cancelled_count,
         )
 
-    def claim_any(self) -> Taken:
+    def claim_any(self, as_tickets: bool = False) -> Taken:
+        if as_tickets:
+            for ticket in self._client.dispatch(["default"], dispatcher="d", hold=3600):
+                self._tickets[ticket.workflow_id, ticket.step, str(ticket)] = ticket
+                dispatched = Dispatched(ticket.workflow_id, ticket.step, str(ticket))
+                return Taken(self._unmet(), None, dispatched)
+            return Taken(self._unmet())
         found = self._client.claim(["default"], worker_id="w", lease=3600)
         for claimed in found:
-            self._held[claimed.workflow_id, claimed.step, claimed.lease] = claimed
-            payload = None if claimed.signal is None else claimed.signal.payload
-            step, attempt = claimed.step, claimed.attempt
-            one = Claimed(claimed.workflow_id, step, attempt, claimed.lease, payload)
-            return Taken(self._unmet(), one)
-        return Taken(self._unmet(), None)
+            return Taken(self._unmet(), self._claimed(claimed))
+        return Taken(self._unmet())
+
+    def _claimed(self, claimed: ClaimedStep) -> Claimed:
+        self._held[claimed.workflow_id, claimed.step, claimed.lease] = claimed
+        payload = None if claimed.signal is None else claimed.signal.payload
+        step, attempt = claimed.step, claimed.attempt
+        return Claimed(claimed.workflow_id, step, attempt, claimed.lease, payload)
+
+    def start(
+        self, workflow_id: str, step_name: str, ticket: str, run: str, lease: str = ""
+    ) -> Claimed | Refused:
+        del workflow_id, step_name, lease  # the ticket tells, and so does the answer
+        try:
+            held = self._client.start(ticket, run_id=run, worker_id="w", lease=3600)
+        except CommandRejected as error:
+            return _refused(error)
+        return self._claimed(held)
+
+    def give_back(self, workflow_id: str, step_name: str, ticket: str) -> int:
+        return self._client.release([self._tickets[workflow_id, step_name, ticket]])
 
     def _unmet(self) -> tuple[tuple[str, str], ...]:
         """The steps that the last claim has had skip their branches."""
