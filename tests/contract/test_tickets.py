@@ -248,12 +248,15 @@ def test_a_finalizer_that_is_dispatched_outlasts_a_cancel_request(client: Client
 
 def test_a_dispatched_step_is_completed_by_force_in_an_attempt_of_its_own(client: Client) -> None:
     view = client.insert(flow("a"))
+    (lost,) = client.claim(["default"], worker_id="w", lease=SHORT)
+    until_past(client, lost.lease_expires_at)
+    client.reconcile(view.id)
     ticket = ticket_of(client)
     with refused("lease_required"):
         client.complete_step(view.id, "a")
     client.complete_step(view.id, "a", force=True)
     (row,) = client.results(view.id)
-    assert (row.attempt, row.worker_id) == (1, None)
+    assert (row.attempt, row.worker_id) == (2, None)
     with refused("stale_ticket"):
         start(client, ticket)
 
