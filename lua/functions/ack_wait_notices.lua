@@ -1,4 +1,4 @@
--- ack_wait_notices: notes that the topics of waits were told what became of them.
+-- ack_wait_notices: records in waits which outcomes their topics have been notified of.
 --
 -- Writes: waits, the workflow's pending notices, timers.
 return function(tx, acked)
@@ -9,7 +9,7 @@ return function(tx, acked)
   local last
   for i = 1, #acked do
     local wait = acked[i]
-    waits.tell(tx, workflow, wait.step, wait.n, wait.outcome)
+    waits.ack(tx, workflow, wait.step, wait.n, wait.outcome)
     last = waits.numbered(workflow, wait.step, wait.n)
   end
   flush.commit(tx)

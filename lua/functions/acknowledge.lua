@@ -1,4 +1,4 @@
--- acknowledge: an operator has seen that a workflow ended badly, and leaves it at that.
+-- acknowledge: records that an operator has seen a workflow's bad end and accepts it.
 --
 -- Writes: the acknowledgement (header.lua), the header when a refusal was to be reviewed, evidence, statistics.
 local function reject(kind, tx, workflow, item, message, next_step)

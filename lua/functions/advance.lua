@@ -1,6 +1,6 @@
 -- advance: takes an unfinished release a slice further, and ends waits whose deadline has passed.
 --
--- Bound: one step of the walk: the call's budget of edges, or one chunk (200) of steps; 100 waits that expire.
+-- Bound: one slice: the call's budget of edges, or one chunk (200) of steps; 100 waits that expire.
 -- Writes and publishes as complete does. Sent twice, it takes the release two slices further.
 return function(tx, origin)
   local workflow = transaction.workflow(tx, 1, {})

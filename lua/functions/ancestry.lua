@@ -1,9 +1,9 @@
--- ancestry: what holds steps back, walked upwards from them.
+-- ancestry: walks upwards from some steps to the steps that hold them back.
 --
--- Bound: its budget of 250, of which a place costs 3 and an edge 1, with the last chunk (200) begun before its
---   end.
+-- Bound: a budget of 250, of which an entry of the list costs 3 and an edge 1; the last chunk (200) begun within it
+--   is finished.
 --
--- What one call walks: an edge costs one, and each place, for its reads, as much as a few.
+-- Budget of one call: an edge costs one, and each place to look at costs a few, for its reads.
 local BUDGET, PLACE = 250, 3
 
 -- A step whose parents are worth a look: it waits for them, or was cancelled by one.
@@ -12,7 +12,7 @@ local function is_held(text)
   return state == "p" or (state == states.CASCADED.state and cause == states.CASCADED.cause)
 end
 
--- The step and the marked parents of a place, and the place behind it when there are more.
+-- The step and the marked parents of a place, and the next place when there are more parents.
 local function parents_of(workflow, place, text)
   local name, chunk = match(place, "^([^#]+)#?(%d*)$")
   local parents = codec.step_parents(text)
@@ -25,7 +25,7 @@ local function parents_of(workflow, place, text)
   return command("HGET", workflow.p, "u:" .. name .. ":" .. number), more
 end
 
--- Whether a parent holds a child that waits, or has cancelled one that was cancelled.
+-- Whether a parent holds back a waiting child, or has cancelled a cancelled one.
 local function holds(child, mark, parent)
   local state = codec.step_state(parent)
   if not states.TERMINAL[state] then
@@ -34,7 +34,7 @@ local function holds(child, mark, parent)
   return state ~= "c" and mark == ""
 end
 
--- Tells the parents that hold a place's step, and appends those that are held themselves to places.
+-- Reports the parents that hold back a place's step, and appends to places those that are held back themselves.
 -- Returns how many edges it has looked at.
 local function expand(workflow, place, seen, places, reply)
   local name = match(place, "^[^#]+")

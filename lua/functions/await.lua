@@ -1,16 +1,16 @@
 -- await: puts a step into a wait for a signal.
 --
--- Writes: the step and its wait, counts, evidence, ready queue, timers, index, statistics. The topic is
---   then told by the client (update_topic.lua).
--- Publishes: step_available, workflow_terminal, when the deadline has passed.
+-- Writes: the step and its wait, counts, evidence, ready queue, timers, index, statistics. The client
+--   then updates the topic (update_topic.lua).
+-- Publishes: step_available, workflow_terminal, when the deadline has passed already.
 local WAITING = { state = "w", cause = "" }
--- Deadlines are kept within the years that a client can show: microseconds of the years 1 and 9999.
+-- Deadlines are clamped to the years 1 and 9999, in microseconds: a client can show no others.
 local EARLIEST, LATEST = -62135596800000000, 253402214400000000
 -- How many earlier waits are searched for a command that was sent again.
 local RECENT = 16
 
--- The wait that this command is on record for, or nil: by its call when it was sent before, or by its
--- lease.
+-- The wait that this command has already begun, or nil. A call that was sent again finds it by its call id, any other
+-- by its lease.
 local function earlier_wait(workflow, item, again)
   local latest = waits.latest(workflow, item.step)
   if not latest then
@@ -33,7 +33,7 @@ local function earlier_wait(workflow, item, again)
   return nil
 end
 
--- The answer that is already on record for this command, or nil.
+-- The recorded answer to this command when it was carried out before, or nil.
 local function on_record(tx, workflow, item)
   local wait = earlier_wait(workflow, item, tx.again)
   if wait and wait.call == item.call then

@@ -1,4 +1,4 @@
--- block_id: makes an id unusable, if no workflow has it: none will come under it.
+-- block_id: makes an id that no workflow has unusable, so that no insert can use it later.
 --
 -- Writes: the workflow's two hashes, the list of staged inserts.
 return function(keys)

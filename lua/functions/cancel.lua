@@ -1,16 +1,16 @@
--- cancel: asks a workflow to end. What does not run is cancelled, a slice at a time; when it is forced, what
--- runs is cancelled too, and its lease taken away.
+-- cancel: asks a workflow to end. Steps that do not run are cancelled, a slice at a time. A forced request cancels
+-- running steps too, and takes their leases away.
 --
 -- Bound: one chunk (200) of steps; 100 waits that expire.
 -- Writes: the header, records, counts, evidence, ready queue, timers, waits, statistics.
 -- Publishes: workflow_terminal.
 local FORCED = "a cancel request stands, and takes leases away"
 
--- Whether a standing request leaves steps running that this one is to cancel. A sweep of an earlier release takes
--- no leases away, so one that has ended may have left some.
+-- Whether an open cancel request leaves steps running that this one is to cancel. The sweep of an earlier release
+-- takes no leases away, so a sweep that has ended may have left some.
 local function leaves_leases(workflow, item)
   if workflow.b then
-    return item.force and workflow.h.e > 0 and not sweep.is_forced(workflow) -- what always runs keeps its lease
+    return item.force and workflow.h.e > 0 and not sweep.is_forced(workflow) -- steps that always run keep their leases
   end
   return item.force and workflow.h.e > 0 and not (workflow.h.head < workflow.h.tail and sweep.is_forced(workflow))
 end

@@ -4,9 +4,9 @@
 -- Writes: the callbacks' records, the outbox, statistics, the header when the number of dead ones changes,
 --   evidence. Publishes nothing.
 --
--- The callbacks of a workflow go out in order: where an earlier one is still to be delivered, that is claimed
--- instead when it is due; else the later one waits until it is. A claim ends by its settlement, or by the next
--- claim once its lease has passed: then it counts as a failure.
+-- The callbacks of a workflow are sent in order. Where an earlier one has not been delivered, it is claimed instead when
+-- it is due; otherwise the later one waits for it. A claim ends when it is settled, or when its lease has passed and
+-- another claim takes over, which counts as a failure.
 
 local function claimed(workflow, c)
   return {
@@ -19,12 +19,12 @@ local function is_due(workflow, c)
   return c.due ~= "" and tonumber(c.due) <= tonumber(workflow.since)
 end
 
--- Whether this very claim has got the callback before: it was sent, and its reply was lost.
+-- Whether this very call has claimed the callback before, and its reply was lost.
 local function is_held(item, c)
   return c.status == "l" and c.token == item.call
 end
 
--- Takes a claim back whose lease has passed; whether the callback is still to be delivered then.
+-- Takes back a claim whose lease has passed. Returns whether the callback is still to be delivered.
 local function take_back(tx, workflow, item, c)
   if c.status == "l" then
     outbox.failed(tx, workflow, item, c, 0, "never acknowledged")

@@ -1,21 +1,21 @@
--- complete: records what steps' work came to, and releases or cancels their descendants; and claims the
--- next steps, as far as this call has their workflows' keys.
+-- complete: records the outcomes of steps, releases or cancels their descendants, and claims the next steps whose
+-- workflows' keys this call has.
 --
 -- Reply: {answers to the reports, workflows, started, found, claims}. An answer is
 --     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait, left
 --   or {"rejected", reason, stamp, message}, or without views false, where a report was accepted and nothing is left to
 --   be walked; a workflow, by slot, is {static, counts, context, left, flag} or false.
---   What the reply has no room for is left for the caller to read (inputs.lua): "p" input and context, "w" the
---   workflow's context. Of the entries to start each is answered as in start_steps; found are entries of the ready
---   queue, and claims what became of each: false for one that is reserved only, to be started with a later call.
+--   Parts for which the reply has no room are left for the caller to read (inputs.lua): "p" input and context, "w" the
+--   workflow's context. started has an answer for each entry to start, as in start_steps; found has entries of the ready
+--   queue, and claims the claim of each, or false where it is only reserved, to be started by a later call.
 -- Bound: 64 reports, 64 entries, 64 claims; the call's budget of edges.
--- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics. Sent twice, it answers
---   what is on record.
+-- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics. Sent again, it answers
+--   from the records.
 -- Publishes: step_available, workflow_terminal.
 
--- How many of the latest rows are searched for a call that was sent before. It was sent moments ago,
--- so its row is among them. Any other call is looked for in the latest one: a client of the user's
--- own may have sent it again without a word.
+-- How many of the latest rows are searched for a call that is marked as sent again: it was sent moments ago, so its
+-- row is among them. For any other call only the latest row is looked at: a user's own Redis client may have sent it
+-- again without marking it.
 local RECENT = 8
 
 local function find_call(workflow, item, reported, again)
@@ -28,8 +28,8 @@ local function find_call(workflow, item, reported, again)
   return nil
 end
 
--- The result row that an identity of this command is on record for: the call's own, its command id,
--- its lease, in this order. Returns the row and which identity.
+-- The result row that this command is on record in: by its call id, its command id or its lease, in this order.
+-- Returns the row and which of the three was found.
 local function find_row(workflow, item, reported, again)
   local row = find_call(workflow, item, reported, again)
   if row then
@@ -46,7 +46,7 @@ local function same_request(workflow, item, row)
   return row.asked == item.asked and (command("HGET", workflow.p, "o:" .. item.step .. ":" .. row.attempt) or nil) == item.payload
 end
 
--- The answer that is already on record for this command, or nil.
+-- The recorded answer to this command when it was carried out before, or nil.
 local function on_record(tx, workflow, item, reported, again)
   local row, identity = find_row(workflow, item, reported, again)
   if not row then
@@ -64,7 +64,7 @@ local function on_record(tx, workflow, item, reported, again)
   return { "duplicate", row.attempt, codec.write_row(row) }
 end
 
--- The answer that an uncounted retry is on record for already, or nil. Only the latest of a step is.
+-- The recorded answer to an uncounted retry, or nil. Only a step's latest one is kept.
 local function put_off_before(tx, workflow, item)
   local row = results.put_off(workflow, item.step)
   if row and row.call == item.call then
@@ -79,7 +79,7 @@ local function put_off_before(tx, workflow, item)
   return nil
 end
 
--- Why a lease that is not the current one is refused.
+-- The reason why a lease that is not the current one is refused.
 local function stale(workflow, item)
   if waits.has_lease(workflow, item.step, item.lease) then
     return "already_terminal", "the lease has ended in a wait"
@@ -91,7 +91,7 @@ local function stale(workflow, item)
   return "stale_lease", "the lease is not the step's current one"
 end
 
--- A command without any identity, on a step that has ended: the same outcome again is a duplicate.
+-- For a command without any id, on a step that has ended: the same outcome again is a duplicate.
 local function same_outcome(tx, workflow, item, step)
   if item.command_id ~= "" or item.lease ~= "" or step.reported == "0" then
     return nil
@@ -150,7 +150,7 @@ local function retry_later(tx, workflow, item, step)
   transaction.set_timer(tx, workflow, "r", item.step, workflow.h.inserted + step.due)
 end
 
--- What a report comes to while a cancel request stands; all others come to the usual.
+-- Outcome of a report under an open cancel request; statuses that are not listed have their usual outcome.
 local REQUESTED = { c = states.COMPLETED_LATE, r = states.CANCELLED_BY_REQUEST }
 
 -- Gives the step its outcome.
@@ -169,8 +169,8 @@ local function conclude(tx, workflow, item, step)
   end
 end
 
--- Has a step run again later, and go on with the attempt that it has: its next claim counts none, unless no claim
--- has counted one yet. However often that happens, it leaves one row, which the next one overwrites.
+-- Schedules the step to run again later under its present attempt: its next claim counts no attempt, unless none has
+-- been counted yet. However often that happens, one row is kept, which the next overwrites.
 local function put_off(tx, workflow, item, step)
   local has_one = claims.has_attempt(step)
   local note = claims.signed(workflow, step, item.note)
@@ -184,7 +184,7 @@ local function put_off(tx, workflow, item, step)
   return { "accepted", step.attempt, text }
 end
 
--- Carries an item out. Without views, only what is still to be walked needs an answer.
+-- Carries an item out. Without views an answer is needed only where edges remain to be walked.
 local function accept(tx, workflow, item, with_views)
   local step = transaction.step(workflow, item.step)
   if item.lease == "" and workflow.h.review ~= "" then
@@ -194,7 +194,7 @@ local function accept(tx, workflow, item, with_views)
     return put_off(tx, workflow, item, step)
   end
   if step.state ~= "e" or not claims.has_attempt(step) or step.attempt == step.reported then
-    step.attempt = integer.text(step.attempt + 1) -- else a claim has counted it already
+    step.attempt = integer.text(step.attempt + 1) -- otherwise a claim has counted it already
   end
   if states.COMPLETION[item.asked].seen then
     versions.need_branching(tx, workflow, item)
@@ -216,7 +216,7 @@ local function accept(tx, workflow, item, with_views)
   return (with_views or row.open ~= "0") and { "accepted", step.attempt, text }
 end
 
--- Appends to an answered item what its step looks like now, as far as there is room.
+-- Appends the step's present state to an answered item, as far as there is room.
 local function add_view(tx, item, reply, room)
   if reply[1] == "rejected" then
     return
@@ -272,7 +272,7 @@ return function(tx, with_views, limit, token, worker, lease_ms, queues, entries,
     end
   end
   return {
-    answers, #headers > 0 and headers, #started > 0 and dispatch.tell(started, room),
-    #found > 0 and found, #claimed > 0 and dispatch.tell(claimed, room),
+    answers, #headers > 0 and headers, #started > 0 and dispatch.reply(started, room),
+    #found > 0 and found, #claimed > 0 and dispatch.reply(claimed, room),
   }
 end

@@ -1,7 +1,7 @@
--- correct_counts: puts a workflow's counts right.
+-- correct_counts: corrects a workflow's counts.
 --
--- They are a sum over all chunks, which no single call sees; so they are set only if they are still what
--- they were when the sum was begun.
+-- The right counts are a sum over all chunks of steps, more than one call reads. So they are set only if the header still
+-- has the counts that it had when the summing began.
 -- Writes: counts, index, statistics.
 return function(tx, before, callbacks, open, dead, skipped, steps)
   local workflow = transaction.workflow(tx, 1, {})
@@ -19,7 +19,7 @@ return function(tx, before, callbacks, open, dead, skipped, steps)
     h[states.CODES[i]] = steps[i]
   end
   h.callbacks, h.open, h.dead = max(h.callbacks, callbacks), open, dead
-  -- The gauges were right: each transition counts into them apart from the header.
+  -- The fleet's gauges were right: each transition updates them apart from the header.
   workflow.was = states.workflow_state(h)
   workflow.moved = true
   local ended = states.WORKFLOW_CODE[workflow.was]

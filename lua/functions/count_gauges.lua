@@ -1,7 +1,8 @@
--- count_gauges: a partition's gauges, the sizes of its derived sets, and what some workflows add to the gauges.
+-- count_gauges: a partition's gauges, the sizes of its derived sets, and what some workflows contribute to the
+-- gauges.
 --
--- A size "misplaced" is of entries whose score no entry of their set has. Among the sums are "callbacks", all
--- that were written, and "unknown", workflows that are not visible or of other semantics.
+-- A size "misplaced" counts entries with a score that no entry of their set can have. Among the sums are "callbacks",
+-- all that were written, and "unknown", workflows that are not visible or of other semantics.
 -- Bound: 64 workflows; the statistics, whose fields are of fixed sets (and one for each of 1,999 priorities).
 local function listed(numbers)
   local found = {}

@@ -1,7 +1,7 @@
--- describe_queue: how much waits in a queue of a partition, and when somebody last asked for its steps.
+-- describe_queue: how many steps wait in a queue of a partition, and when steps were last asked for there.
 --
 -- Reply: {milliseconds of the server, the queue as in queue.describe}. Reads only.
--- Bound: the first 500 entries that are taken out.
+-- Bound: the first 500 reserved entries.
 return function(keys, queue_name)
   local now = integer.text(transaction.open(keys).ms)
   local taken, first_taken = queue.taken_out(keys)

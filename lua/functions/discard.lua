@@ -1,4 +1,4 @@
--- discard: removes what an insert has staged and left, if its time is over; nothing of a visible workflow.
+-- discard: removes the staged parts of an abandoned insert whose time is over; never a visible workflow.
 --
 -- Writes: the two hashes, the list of staged inserts.
 return function(keys)

@@ -1,4 +1,4 @@
--- due_callbacks: callbacks of a partition that may be claimed now, those due the longest first.
+-- due_callbacks: callbacks of a partition that may be claimed now, the longest overdue first.
 --
 -- Bound: as many as the caller asks for (500 at most).
 return function(keys, skip, limit)

@@ -1,9 +1,9 @@
--- due_timers: what is due in a partition: the longest overdue, and where these are more than one reply holds,
--- what has become due most lately too, so that a backlog does not hold up what is due now.
+-- due_timers: the timers that are due in a partition, the longest overdue first. Where one reply does not hold all,
+-- it also has those that have become due most recently, so that a backlog does not delay them.
 --
 -- Reply: {how many were left out, milliseconds until the next that is not due yet or "", milliseconds of the
 --   server, {members, ...}, {members due of late, the latest first, ...}}. A member is such as
---   "r|workflow|step", a retry; "l|workflow|step", a lease; "w|workflow", waits; "u|workflow", what is
+--   "r|workflow|step", a retry; "l|workflow|step", a lease; "w|workflow", waits; "u|workflow", edges
 --   left to be walked; "x|workflow", the end of its retention; "s|digest", a topic's hand-off, or the end
 --   of its oldest signal. Reads only.
 -- Bound: as many members of each kind as the caller asks for (100).

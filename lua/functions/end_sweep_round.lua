@@ -1,4 +1,4 @@
--- end_sweep_round: a sweep of a partition has come to its end (sweep_cursor.lua).
+-- end_sweep_round: records that a sweep of a partition has reached its end (sweep_cursor.lua).
 --
 -- Writes: the sweeps' hash.
 return function(keys, kind, interval_ms)
@@ -8,6 +8,6 @@ return function(keys, kind, interval_ms)
   local took = integer.text(max(now - began, 0))
   command("HSET", hash, kind .. ":ended", integer.text(now), kind .. ":took", took)
   command("HDEL", hash, kind .. ":at")
-  -- By a clock that was set back since, nobody knows how long it took.
+  -- The clock was set back since it began, so nobody knows how long it took.
   return began <= now and max(began + interval_ms - now, 0) or 0
 end

@@ -1,4 +1,4 @@
--- evidence: a page of a workflow's evidence, or of the partition's log of what concerns none.
+-- evidence: a page of a workflow's evidence, or of the partition's log, which has entries of no workflow.
 --
 -- Bound: as many as are asked for (500), of 1 MB, or one that is larger.
 local AT_ONCE = 16

@@ -1,8 +1,8 @@
--- extend_leases: has leases end later; a lost one changes nothing.
+-- extend_leases: extends leases; one that is lost changes nothing.
 --
 -- Bound: 64 claims.
--- Writes: records, timers, statistics, evidence of waits that have expired. Sent twice, it extends them
---   from then on.
+-- Writes: records, timers, statistics, evidence of waits that have expired. Sent again, it extends
+--   them from that time on.
 -- Publishes: step_available, workflow_terminal, where waits have expired.
 return function(tx, lease_ms, held)
   leases.open(tx, held)

@@ -1,8 +1,8 @@
--- faulty_topics: which topics lack a wait that they were told of or the timer of an outstanding hand-off, or
--- hold something that their records do not imply. Of a topic with many waits only the member is looked at.
+-- faulty_topics: the topics that lack a registered wait or the timer of an outstanding hand-off, or hold an entry
+-- that their records do not imply. Of a topic with many waits only the given member is looked at.
 local FEW = 16
 
--- Whether all that stands in a topic's set is right.
+-- Whether every entry of a topic's set is right.
 local function is_right(hash, set)
   local found = command("ZRANGE", set, "0", "-1", "WITHSCORES")
   for at = 1, #found, 2 do

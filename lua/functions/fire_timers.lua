@@ -1,16 +1,16 @@
--- fire_timers: does what is due for some workflows: retries run again, passed leases are taken away, waits expire,
--- what is left to be walked goes a slice further.
+-- fire_timers: carries out the due timers of some workflows: retries become available, leases that have passed are
+-- taken away, waits expire, and an unfinished walk goes a slice further.
 --
 -- Reply: for each workflow {"1" while walk entries or passed deadlines are left, else "", flag}, the flag as in a
---   header: some waits' topics are to be told.
+--   header: topics of some waits are to be notified.
 -- Bound: 64 workflows, 200 timers, and the call's budget of edges; a workflow with a walk comes alone.
 -- Writes: records, counts, evidence, ready queue, timers, statistics. A timer that the records do not imply
---   is moved to where it belongs, or removed.
+--   is moved to its right time, or removed.
 -- Publishes: step_available, workflow_terminal.
 local STATE = { r = "r", l = "e" }
 
--- A lease that was extended before the clock was set back, in a workflow that has not moved since: what the clock
--- was set back by would have to pass as well.
+-- Whether a lease was extended before the clock was set back, in a workflow that has not moved since: by the new
+-- clock it would last longer by as much as the clock was set back.
 local function follow_clock(tx, workflow, name, step, before)
   if before and not workflow.listed and claims.due(workflow, step) > before then
     claims.shorten(tx, workflow, name, step, before - tx.ms)
@@ -36,7 +36,7 @@ local function fire_step(tx, workflow, kind, name, before)
   end
 end
 
--- Carries out a start or a deadline, if it is due; whether its timer is to stand.
+-- Carries out a start or a deadline if it is due. Returns whether its timer is to be kept.
 local function fire_due(kind)
   return function(tx, workflow)
     requests.fire(tx, workflow)
@@ -58,7 +58,7 @@ local FIRE_OWN = {
   d = fire_due("d"),
 }
 
--- A timer of the workflow as a whole.
+-- Handles a timer of the workflow as a whole.
 local function fire_own(tx, workflow, kind)
   if not (workflow.h and FIRE_OWN[kind](tx, workflow)) then
     tx.timers = tx.timers or {}
@@ -66,7 +66,7 @@ local function fire_own(tx, workflow, kind)
   end
 end
 
--- Opens the workflows of the timers, with the records of the steps that these name; their names, by slot.
+-- Opens the workflows of the timers, with the records of the steps that these name. Returns the names, by slot.
 local function open(tx, timers)
   local names = {}
   for i = 1, #timers do

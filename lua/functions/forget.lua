@@ -1,6 +1,6 @@
--- forget: has a topic forget the waits of a workflow that was removed, and the signals these consumed.
+-- forget: removes from a topic the waits of a workflow that was removed, and the signals that these consumed.
 --
--- Writes: the topic, which goes when it then holds nothing; timers, statistics.
+-- Writes: the topic, which is removed when nothing is left in it; timers, statistics.
 return function(tx, signal, correlation_key, workflow_id, forgotten)
   local t = topic.open(tx, signal, correlation_key)
   for i = 1, #forgotten do

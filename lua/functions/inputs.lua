@@ -1,4 +1,4 @@
--- inputs: what a claimed step's input is made of, as far as the claim's own reply had no room for it.
+-- inputs: the parts of a claimed step's input for which the claim's own reply had no room.
 --
 -- Bound: as many bytes as the caller has room for, or one item whatever its size.
 local READ = {

@@ -1,15 +1,16 @@
--- insert: brings graphs in, or the last part of a large one, and makes them visible.
+-- insert: stores graphs, or the last part of a large one, and makes them visible.
 --
 -- Bound: 64 graphs, with 500 fields or 256 KiB of them together, or one larger field alone; the call's budget of edges
 --   from their starts.
--- Writes: the two hashes, the list of staged inserts; what a walk from the start writes, statistics, the index and the
+-- Writes: the two hashes, the list of staged inserts; everything that a walk from the start writes, statistics, the index and the
 --   tag index.
 -- Publishes: step_available.
 --
 -- The start, "^", is a step that has completed before any other; the steps without parents are its children,
 -- released like all others.
 
--- Stores the last part of a graph; false when others are missing, as what was staged may have been given up meanwhile.
+-- Stores the last part of a graph. Returns false when other parts are missing, as staged parts may have been
+-- discarded meanwhile.
 local function complete(tx, workflow, graph, own, payload)
   staging.store(workflow, own, payload)
   command("ZREM", tx.keys[keyslots.STAGED], workflow.id)
@@ -20,7 +21,7 @@ local function complete(tx, workflow, graph, own, payload)
   return whole
 end
 
--- Notes when the workflow is to start, and when it is to have ended. Returns whether it starts now.
+-- Notes the workflow's start time and deadline. Returns whether it starts now.
 local function schedule(tx, workflow, graph)
   local kind, number = match(graph.starts, "^([=+])(%-?%d+)$")
   local since = kind and (kind == "+" and tonumber(number) or number - tx.ms) or 0
@@ -36,7 +37,7 @@ end
 
 -- Plans a graph's fields, and releases the steps that come first.
 local function show(tx, workflow, graph, own, payload, note)
-  -- The walk need not read back what is stored by this call.
+  -- The walk need not read back fields that this call stores.
   for at = 1, #own, 2 do
     workflow.raw[own[at]] = own[at + 1]
   end

@@ -1,4 +1,5 @@
--- judge_topic: judges what a topic keeps: hands a signal over, and has those leave that nobody took in time.
+-- judge_topic: matches a topic's kept signals with its waits: hands one over, and drops those that were kept too
+-- long.
 --
 -- Writes: as update_topic.
 return function(tx, signal, correlation_key)

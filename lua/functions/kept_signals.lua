@@ -1,8 +1,8 @@
--- kept_signals: signals that some topics of a partition keep, by topic and age.
+-- kept_signals: the kept signals of some topics of a partition, by topic and age.
 --
--- Bound: 400 signals are looked at; replies of 512 KiB, or one signal more.
+-- Bound: 400 signals; replies of 512 KiB, and at most one signal over that.
 
--- How many signals a call looks at, and how many bytes of them it takes before it comes to an end.
+-- How many signals a call looks at, and after how many bytes it ends.
 local LOOKED_AT, BYTES = 400, 524288
 
 local function is_asked_for(ask, topic_text)
@@ -16,7 +16,7 @@ local function take(t, signal, status, place, found, ask)
   ask.bytes = ask.bytes - #(answer[8] or "") - #signal.dedupe
 end
 
--- Goes through a topic's signals from a number on. Returns the number to go on from, or nil at the end.
+-- Collects a topic's signals from a number on. Returns the number to go on from, or nil at the end.
 local function look(t, place, from, found, ask)
   local usual = topic.verdict(t)
   local handed = t.handed and t.handed.number

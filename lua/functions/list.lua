@@ -1,11 +1,12 @@
--- list: places of workflows in the listing, newest first, to the millisecond.
+-- list: entries of the listing of workflows, newest first, exact to the millisecond.
 --
--- Bound: as many as the caller asks for of each group, twice that with the rest of a millisecond (1,000 in all).
+-- Bound: as many of each group as the caller asks for, and up to twice that to complete the last millisecond (1,000 in
+--   all).
 local function page(index, group, from, count)
   return command("ZREVRANGEBYLEX", index, "(" .. group .. from, "[" .. group .. "|", "LIMIT", "0", count)
 end
 
--- The others of the last one's millisecond.
+-- The remaining workflows of the last one's millisecond.
 local function rest(index, last, count)
   local inserted = match(last, "^.|%x+|")
   return command("ZREVRANGEBYLEX", index, "(" .. last, "[" .. inserted, "LIMIT", "0", count)

@@ -1,14 +1,14 @@
--- list_queues: how much waits in a partition's queues, and when somebody last asked for their steps; a page of
--- all that hold a step or that somebody has asked for.
+-- list_queues: a page of a partition's queues, all that hold a step or were asked for one: how many steps wait, and
+-- when steps were last asked for.
 --
 -- Reply: {milliseconds of the server, where to go on, "" at the end, {queues as in queue.describe, ...}}. A queue
---   may stand on two pages; the later one is as good as the first. Steps that a claimer has taken out and not
---   started still wait. Reads only.
--- Bound: 200 queues a page beside those of the first 500 entries that are taken out.
+--   may be on two pages, either of which is right. Steps that are reserved and not started count as waiting.
+--   Reads only.
+-- Bound: 200 queues a page, and those of the first 500 reserved entries.
 local QUEUES_PER_PAGE = 200
 local HOLDING, ASKED = "^:q(.+)$", "^:s(%d+)$"
 
--- Finds queues that hold a step from a bound on, one jump each. Returns where to go on.
+-- Finds queues that hold a step, from a bound on, with one read for each. Returns the bound to go on from.
 local function holding(ready, from, found)
   for _ = 1, QUEUES_PER_PAGE do
     local first = command("ZRANGEBYLEX", ready, from, "+", "LIMIT", "0", "1")[1]
@@ -22,7 +22,7 @@ local function holding(ready, from, found)
   return ":q" .. from
 end
 
--- Finds queues that somebody has asked for. Returns where to go on.
+-- Finds queues that were asked for steps. Returns the place to go on from.
 local function asked_for(served, cursor, found)
   local page = command("ZSCAN", served, cursor, "COUNT", integer.text(QUEUES_PER_PAGE))
   for i = 1, #page[2], 2 do
@@ -31,7 +31,7 @@ local function asked_for(served, cursor, found)
   return page[1] ~= "0" and ":s" .. page[1] or ""
 end
 
--- The names of a page, and where to go on.
+-- The names of a page, and the place to go on from.
 local function page_at(keys, cursor, taken)
   local names = {}
   if match(cursor, ASKED) then

@@ -1,6 +1,6 @@
 -- namespace: the namespace's own record.
 --
--- Bound: two numbers. Only reads, so that a server that takes no writes can still be looked at.
+-- Bound: two numbers. It only reads, so that it works on a server that refuses writes.
 return function(keys)
   return transaction.namespace(keys[1])
 end

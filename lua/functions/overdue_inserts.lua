@@ -1,4 +1,4 @@
--- overdue_inserts: inserts that were staged and left, and whose time is over.
+-- overdue_inserts: staged inserts that were abandoned, and whose time is over.
 --
 -- Bound: as many as the caller asks for (64).
 return function(keys, limit)

@@ -1,6 +1,6 @@
--- pending_wait_notices: what the topics of a workflow's waits have not been told (waits.lua).
+-- pending_wait_notices: the changes of a workflow's waits that their topics have not been notified of (waits.lua).
 --
--- Nothing of a workflow of other semantics. Bound: limit, in steps.
+-- Empty for a workflow of other semantics. Bound: limit, in steps.
 return function(keys, limit)
   local workflow = transaction.workflow(transaction.open(keys), 1, {})
   local found = {}

@@ -1,20 +1,17 @@
--- prune: removes a finished workflow whose retention is over, a call at a time.
+-- prune: removes a finished workflow whose retention is over, in as many calls as that takes.
 --
 -- Bound: 100 waits of one chunk of steps, or one chunk (200) of callbacks; keys are unlinked, and freed beside
 --   the calls.
--- Writes: with the first call, by which the workflow stops being there, both indexes, statistics, header; with
---   each, how far the removal has come; with the last, its keys. These are the same call where nothing
---   belongs to the workflow elsewhere. The timer stands until then; that of a workflow which is kept is
---   put to where it belongs.
+-- Writes: with the first call, which makes the workflow invisible, both indexes, statistics, header; with each,
+--   how far the removal has come; with the last, its keys. One call does it all where nothing in other partitions
+--   belongs to the workflow. The timer is kept until the end; that of a workflow which is to be kept is corrected.
 --
--- Callbacks that are to be delivered yet hold a workflow back for 7 days after its retention; then they are
--- dead. Where nobody has ever dispatched any they hold back nothing. That stands in the namespace's record,
--- in another partition: it is read after this call has told how many callbacks there are, so none of these
--- came after a dispatcher was seen.
+-- Callbacks that are still to be delivered keep a workflow for 7 days after its retention; then they are dead. Where
+-- there has never been a dispatcher they keep nothing. The namespace's record, in another partition, says so. It is read
+-- after this call has returned the number of callbacks, so that none of them was written after a dispatcher was seen.
 --
--- The removal's record stands in place of the header.
--- Of a workflow with an insert key stays for a while that its id is unusable: whoever found the key just
--- before might still insert under that id.
+-- The removal's record takes the place of the header. The id of a workflow with an insert key stays marked as unusable
+-- for a while: a client that read the key just before might still insert under that id.
 local START, END = "0,1,1", "end"
 local WAITS_PER_CALL = 100
 
@@ -23,13 +20,13 @@ local function answer(outcome, found)
   return { outcome, found.place or "", found.key or false, found.waits or {}, found.callbacks or 0, found.first or 0 }
 end
 
--- The answer for one that is kept until this time, or for ever.
+-- The answer for a workflow that is kept until this time, or for ever.
 local function kept_until(tx, workflow, due)
   tx.timers = { [header.removal_timer(workflow)] = due and integer.text(due) or false }
   return answer("kept")
 end
 
--- Whether callbacks of the partition were tried: an earlier release's dispatcher leaves no other trace.
+-- Whether callbacks of the partition were ever tried: a dispatcher of an earlier release leaves no other trace.
 local function were_tried(tx)
   local fields = {}
   for _, event in pairs(states.EVENT_NAME) do
@@ -45,10 +42,10 @@ local function were_tried(tx)
   return false
 end
 
--- Gives up the callbacks from this one on that are still to be delivered, as many as one call may look at.
+-- Marks undelivered callbacks from this one on as dead, as many as one call may look at.
 local function give_up(tx, workflow, first, counted)
   if first > workflow.h.callbacks then
-    return answer("kept") -- the header's count is wrong, which a sweep puts right
+    return answer("kept") -- the header's count is wrong, which a sweep corrects
   end
   local dead = 0
   for number = first, min(first + states.CHUNK - 1, workflow.h.callbacks) do
@@ -61,7 +58,7 @@ local function give_up(tx, workflow, first, counted)
   return answer("given_up", { callbacks = counted and dead or 0, first = first + states.CHUNK })
 end
 
--- What callbacks that are still to be delivered make of a removal; nil when nothing.
+-- The effect of undelivered callbacks on a removal; nil when there is none.
 local function undelivered(tx, workflow, asked)
   local nobody, seen = asked.never_seen_for == workflow.h.callbacks, asked.dispatcher_seen
   if nobody and were_tried(tx) then
@@ -79,13 +76,13 @@ local function undelivered(tx, workflow, asked)
   return due > tx.ms and kept_until(tx, workflow, due) or give_up(tx, workflow, asked.first, true)
 end
 
--- Why the workflow cannot be removed now, as a reply, or nil.
+-- The reason why the workflow cannot be removed now, as a reply, or nil.
 local function obstacle(tx, workflow, asked)
   if not states.IMPLEMENTED[workflow.h.semantics] then
     return answer("kept")
   end
   if workflow.listed then
-    return answer("kept") -- it is first brought to the clock, and its timer with it
+    return answer("kept") -- it is first moved to the new clock, and its timer with it
   end
   if not workflow.removal or workflow.removal > tx.ms then
     return kept_until(tx, workflow, workflow.removal)
@@ -94,7 +91,7 @@ local function obstacle(tx, workflow, asked)
   return reply or (waits.flag(workflow) ~= "" and answer("unacked") or nil)
 end
 
--- What the workflow was counted and listed in.
+-- Takes the workflow out of all gauges and listings.
 local function withdraw(tx, workflow)
   local h = workflow.h
   tx.index = { [header.index_member(workflow, states.WORKFLOW_CODE[workflow.was])] = false }

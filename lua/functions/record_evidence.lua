@@ -1,8 +1,8 @@
--- record_evidence: leaves evidence of what the client has judged about a workflow: an insert that met an earlier
--- one under its key, or has taken the key over from one that ended badly; a signal that the workflow has consumed
--- before; a command that this release must not carry out on a workflow of other semantics.
+-- record_evidence: records evidence of a decision that the client has taken: an insert met an earlier workflow under
+-- its key, or took the key over from one that ended badly; a signal was consumed by the workflow before; this release
+-- may not carry out a command on a workflow of other semantics.
 --
--- Bound: one entry; of a call that was sent before, the 256 latest are looked through.
+-- Bound: one entry; for a call that was sent before, the 256 latest entries are searched.
 -- Writes: evidence.
 
 local function accept(tx, workflow, item, status, message)
@@ -12,7 +12,7 @@ local function accept(tx, workflow, item, status, message)
   end
 end
 
--- Leaves an entry among the noise; returns its stamp when it is a refusal.
+-- Records an entry among the noise. Returns its stamp when it is a refusal.
 local function add_noise(tx, workflow, item, status, message)
   if status == "duplicate" then
     evidence.duplicate(tx, workflow, item)

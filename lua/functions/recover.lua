@@ -1,14 +1,14 @@
--- recover: has an operator's retry, skip or cancel of a step carried out (recovery.lua).
+-- recover: carries out an operator's retry, skip or cancel of a step (recovery.lua).
 --
--- Bound: the call's budget of edges; of the changes at most 1,000 are told.
+-- Bound: the call's budget of edges; of the changes at most 1,000 are returned.
 -- Writes: records, header, counts, the session, evidence, ready queue, timers, waits, outbox, statistics.
 -- Publishes: step_available, workflow_terminal.
 local RECENT = 16
 local STAYS_COMPLETED = "inspect_step_result"
 
--- The session that this command is on record for: by its command id, or by its call when it was sent
--- before. Returns its number, text and how it was found. A number that the header does not count is what a call
--- has left that was cut off before the header was written.
+-- The session that this command is on record for: by its command id or, when the call is sent again, by its call id.
+-- Returns its number, its text and which of the two was found. A number that the header does not count was left by a
+-- call that was cut off before the header was written.
 local function on_record(workflow, item, again)
   local number = item.command ~= "" and command("HGET", workflow.p, "!" .. item.step .. ":" .. item.command)
   if number and tonumber(number) <= workflow.h.recoveries then
@@ -24,8 +24,7 @@ local function on_record(workflow, item, again)
   return nil
 end
 
--- The parent in a chunk of them that would cancel the step again, or nil; and whether there is a further
--- chunk.
+-- The parent in a chunk of them that would cancel the step again, or nil; and whether there is a further chunk.
 local function cancelling_parent(workflow, name, step, chunk)
   local text = codec.step_parents(step.static)
   local total = byte(text) == 35 and tonumber(sub(text, 2))
@@ -48,8 +47,8 @@ local function cancelling_parent(workflow, name, step, chunk)
   return nil, total and (chunk + 1) * states.CHUNK < total
 end
 
--- Why the step may not be recovered so, its parents apart, and a next step that the reason alone does not
--- tell.
+-- The reason why the step's own state forbids this recovery, and a next step that does not follow from the reason
+-- alone. Parents are judged apart.
 local function obstacle(workflow, item, step)
   local asked_to_end = workflow.h.cancel ~= "" and not branching.outlasts(workflow, step)
   if asked_to_end and item.recovery ~= "cancel" and not item.reopen then

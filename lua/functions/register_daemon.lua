@@ -1,8 +1,8 @@
--- register_daemon: a daemon tells that it runs, or that it stops; how many do, and which of them it is.
+-- register_daemon: registers a daemon as running or as stopped. Returns how many run, and its place among them.
 --
--- The daemons are a sorted set by when they were last seen.
+-- The daemons are a sorted set, ordered by when each was last seen.
 -- Bound: an id of 16 bytes for each daemon seen in the last seconds, about 0.1 us each.
--- Writes: the daemons; those that were not seen for that long are dropped.
+-- Writes: the daemons; those that were not seen for as long are dropped.
 return function(keys, daemon, counts_for_ms, stops)
   local now = transaction.open(keys).ms
   transaction.drop_other(keys[1], "zset")

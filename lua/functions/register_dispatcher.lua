@@ -1,5 +1,5 @@
--- register_dispatcher: whoever is going to dispatch callbacks tells that there is such a one, before it claims any. From
--- then on a callback that is still to be delivered holds its workflow's removal back (prune.lua).
+-- register_dispatcher: records that the namespace has a dispatcher of callbacks, which calls this before it claims any.
+-- From then on an undelivered callback holds back the removal of its workflow (prune.lua).
 --
 -- Bound: two numbers.
 -- Writes: the record's field "dispatcher", when the latest was seen (ms), now and then.

@@ -1,9 +1,9 @@
--- remove_orphans: judges entries of a derived sorted set by the records: removes those that these do not imply,
--- and moves those that stand at a wrong score.
+-- remove_orphans: compares entries of a derived sorted set with the records: removes those that these do not imply,
+-- and corrects wrong scores.
 --
 -- Bound: 200 entries of at most 64 workflows.
 -- Writes: the set, timers of workflows whose pending notices have changed, statistics. Where all entries are
---   right it only reads. What is gone, or belongs to a workflow of other semantics, is left alone.
+--   right it only reads. Entries that are gone, or belong to a workflow of other semantics, are left alone.
 local SLOT = {
   ready = keyslots.READY, reserved = keyslots.RESERVED, timers = keyslots.TIMERS,
   outbox = keyslots.OUTBOX, index = keyslots.INDEX, staged = keyslots.STAGED, tags = keyslots.TAGS,
@@ -14,7 +14,7 @@ local KIND = {
   wait_notices = "wait_notice_wrong", tags = "tag_entry_wrong",
 }
 
--- The score that the records have an entry stand at, or false; and whether it may stand at an earlier one.
+-- The score that the records imply for an entry, or false; and whether it may have a lower one.
 local EXPECTED = {}
 
 local function is_queued(workflow, entry)
@@ -28,8 +28,8 @@ function EXPECTED.ready(_, workflow, entry)
 end
 
 function EXPECTED.reserved(tx, workflow, entry)
-  local stands_twice = command("ZSCORE", tx.keys[keyslots.READY], entry.member)
-  return is_queued(workflow, entry) and not stands_twice and integer.text(tx.ms + states.RESERVED_MS), true
+  local is_ready = command("ZSCORE", tx.keys[keyslots.READY], entry.member)
+  return is_queued(workflow, entry) and not is_ready and integer.text(tx.ms + states.RESERVED_MS), true
 end
 
 -- When a timer is due, by its kind.
@@ -75,7 +75,7 @@ function EXPECTED.wait_notices(tx, workflow, entry)
   return waits.implied(tx, workflow, entry.member)
 end
 
--- What an entry is to become: a score, false to be removed, nil to stay as it is.
+-- The change that an entry needs: a new score, false to remove it, nil to leave it.
 local function judge(tx, set, workflow, entry, score)
   if not workflow then
     return false

@@ -1,4 +1,4 @@
--- repair_callbacks: compares a workflow's callbacks, from one on, with the outbox, and mends that.
+-- repair_callbacks: compares a workflow's callbacks, from one on, with the outbox, and repairs the outbox.
 --
 -- Bound: one chunk (200) of callbacks.
 -- Writes: outbox, statistics. Where all is right it writes nothing.

@@ -1,6 +1,6 @@
--- repair_keys: what some workflows' keys imply beside their steps. Derived keys that somebody has overwritten
--- with another type leave; the pending notices of a workflow that does not exist do too; an unfinished insert
--- that nothing would give up is listed again, and so is a removal that nothing would finish.
+-- repair_keys: repairs what belongs to no single step. Derived keys that were overwritten with another type are
+-- removed, and so are the pending notices of a workflow that does not exist. An unfinished insert that is missing in
+-- the list of staged inserts is listed again, and an unfinished removal gets its timer back.
 --
 -- Bound: 64 workflows, and the eight derived keys.
 -- Writes: the derived keys named above, statistics; nothing where all is right.
@@ -24,9 +24,9 @@ local function check_type(plan, key)
   return true
 end
 
--- Whether an unfinished insert stands in the list of these.
+-- Whether an unfinished insert is in the list of these.
 local function is_listed(tx, plan, id)
-  return plan.staged_stands and command("ZSCORE", tx.keys[keyslots.STAGED], id)
+  return plan.has_staged and command("ZSCORE", tx.keys[keyslots.STAGED], id)
 end
 
 local function visit(tx, plan, slot)
@@ -46,7 +46,7 @@ local function visit(tx, plan, slot)
   local timer = header.removal_timer({ id = keyslots.id(w) })
   if
     not static and header.is_being_removed(w)
-    and not (plan.timers_stand and command("ZSCORE", tx.keys[keyslots.TIMERS], timer))
+    and not (plan.has_timers and command("ZSCORE", tx.keys[keyslots.TIMERS], timer))
   then
     add_repair(plan, "retention_timer_missing")
     plan.timers[timer] = integer.text(tx.ms)
@@ -58,11 +58,11 @@ return function(keys)
   local tx = transaction.open(keys)
   local plan, found = { repairs = {}, gone = {}, staged = {}, timers = {} }, {}
   for i = 1, #DERIVED do
-    local stands = check_type(plan, keys[DERIVED[i]])
+    local is_right = check_type(plan, keys[DERIVED[i]])
     if DERIVED[i] == keyslots.STAGED then
-      plan.staged_stands = stands
+      plan.has_staged = is_right
     elseif DERIVED[i] == keyslots.TIMERS then
-      plan.timers_stand = stands
+      plan.has_timers = is_right
     end
   end
   for slot = 1, (#keys - keyslots.FIRST_WORKFLOW + 1) / keyslots.WORKFLOW_STRIDE do

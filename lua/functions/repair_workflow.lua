@@ -1,10 +1,10 @@
--- repair_workflow: compares one chunk of a workflow's steps with what its derived keys say, and mends these;
--- tells what the topics of its waits are to be told. With the first chunk, what is no single step's too.
+-- repair_workflow: compares one chunk of a workflow's steps with its derived keys, and repairs these. Returns what
+-- the topics of its waits are to be notified of. The first chunk's call also checks what belongs to no single step.
 --
--- Bound: one chunk (200) of steps with their waits; the budget of edges for leases that end by it.
+-- Bound: one chunk (200) of steps with their waits; the budget of edges for leases that it takes away.
 -- Writes: ready queue, timers, pending notices, index, counts; retries that are due become available,
---   leases that have passed are taken away, waits whose deadline has passed expire. On a healthy workflow
---   it writes nothing.
+--   leases that have passed are taken away, waits whose deadline has passed expire. Nothing is written
+--   on a healthy workflow.
 
 local DUE = { b = "start_due", d = "deadline_due" }
 local MISSING = { b = "start_timer_missing", d = "deadline_timer_missing" }
@@ -29,7 +29,7 @@ local function check_retryable(tx, workflow, name, step, timer, repairs)
   end
 end
 
--- A lease that has passed is taken away; like a retry that is due, that is told like a repair.
+-- Takes a lease away that has passed. Like a due retry, that is reported as a repair.
 local function check_executing(tx, workflow, name, step, timer, repairs)
   local due = claims.due(workflow, step)
   if due <= tx.ms then
@@ -41,7 +41,7 @@ local function check_executing(tx, workflow, name, step, timer, repairs)
   end
 end
 
--- The timers of these steps of a kind, by name.
+-- The timers of one kind of these steps, by name.
 local function timers_of(tx, workflow, kind, names)
   local members, timers = {}, {}
   for i = 1, #names do
@@ -56,54 +56,54 @@ local function timers_of(tx, workflow, kind, names)
   return timers
 end
 
--- The timer that stands for all deadlines of the workflow.
+-- Checks the one timer of all deadlines of the workflow's waits.
 local function check_wait_timer(tx, workflow, repairs)
   local due = not workflow.notices and waits.next_due(workflow)
-  local stands = command("ZSCORE", tx.keys[keyslots.TIMERS], waits.timer(workflow))
-  if not workflow.notices and tonumber(stands or -1) ~= (due or -1) then
-    workflow.notices = {} -- nothing to change there, but the timer follows
+  local score = command("ZSCORE", tx.keys[keyslots.TIMERS], waits.timer(workflow))
+  if not workflow.notices and tonumber(score or -1) ~= (due or -1) then
+    workflow.notices = {} -- no notice changes, but the timer follows
     repairs[#repairs + 1] = { "wait_timer_missing", "" }
   end
 end
 
--- The timer at the end of the retention.
+-- Checks the timer at the end of the retention.
 local function check_removal_timer(tx, workflow, repairs)
-  local stands = tonumber(command("ZSCORE", tx.keys[keyslots.TIMERS], header.removal_timer(workflow)) or nil)
-  local right = header.removal_time(workflow.h, stands)
-  if stands ~= right then
+  local score = tonumber(command("ZSCORE", tx.keys[keyslots.TIMERS], header.removal_timer(workflow)) or nil)
+  local right = header.removal_time(workflow.h, score)
+  if score ~= right then
     tx.timers = tx.timers or {}
     tx.timers[header.removal_timer(workflow)] = right and integer.text(right) or false
     repairs[#repairs + 1] = { "retention_timer_missing", "" }
   end
 end
 
--- The timer of what is left to be walked; the calls that walk move it.
+-- Checks the timer of an unfinished walk; the calls that walk move it.
 local function check_walk_timer(tx, workflow, repairs)
   if workflow.walked then
     return
   end
-  local stands = tonumber(command("ZSCORE", tx.keys[keyslots.TIMERS], propagate.timer(workflow)) or nil)
+  local score = tonumber(command("ZSCORE", tx.keys[keyslots.TIMERS], propagate.timer(workflow)) or nil)
   local latest = tx.ms + states.GRACE_MS
-  if workflow.h.head < workflow.h.tail and not (stands and stands <= latest) then
+  if workflow.h.head < workflow.h.tail and not (score and score <= latest) then
     tx.timers = tx.timers or {}
     tx.timers[propagate.timer(workflow)] = integer.text(latest)
     repairs[#repairs + 1] = { "slice_timer_missing", "" }
-  elseif stands and workflow.h.head == workflow.h.tail then
+  elseif score and workflow.h.head == workflow.h.tail then
     tx.timers = tx.timers or {}
     tx.timers[propagate.timer(workflow)] = false
     repairs[#repairs + 1] = { "timer_wrong", "" }
   end
 end
 
--- The timers of a start and of a deadline; one that is due is carried out.
+-- Checks the timers of a start and of a deadline, and carries out one that is due.
 local function check_dues(tx, workflow, repairs)
   local before = branching.dues(workflow)
   requests.fire(tx, workflow)
   local after = branching.dues(workflow)
   for kind, missing in pairs(MISSING) do
-    local stands = tonumber(command("ZSCORE", tx.keys[keyslots.TIMERS], kind .. "|" .. workflow.id) or nil)
+    local score = tonumber(command("ZSCORE", tx.keys[keyslots.TIMERS], kind .. "|" .. workflow.id) or nil)
     local fired = before[kind] ~= after[kind]
-    if fired or stands ~= after[kind] then
+    if fired or score ~= after[kind] then
       branching.place_timer(tx, workflow, kind, after[kind])
       repairs[#repairs + 1] = { fired and DUE[kind] or missing, "" }
     end
@@ -140,7 +140,7 @@ local function check_steps(tx, workflow, chunk, repairs)
   local counts, names = {}, {}
   local chunk_text = command("HGET", workflow.w, "#" .. integer.text(chunk))
   if not chunk_text then
-    error(states.UNREADABLE) -- a spoilt header may say that there are any number of steps
+    error(states.UNREADABLE) -- a corrupt header may claim any number of steps
   end
   for name in gmatch(chunk_text, "[^,]+") do
     names[#names + 1] = name
@@ -150,7 +150,7 @@ local function check_steps(tx, workflow, chunk, repairs)
   local retry_timers, lease_timers = timers_of(tx, workflow, "r", names), timers_of(tx, workflow, "l", names)
   for i = 1, #names do
     local name = names[i]
-    if not workflow.dirty[name] then -- else this call has just moved it
+    if not workflow.dirty[name] then -- otherwise this call has just moved it
       check_step(tx, workflow, name, retry_timers[name], lease_timers[name], repairs)
     end
   end
@@ -158,7 +158,7 @@ local function check_steps(tx, workflow, chunk, repairs)
   for i = 1, #names do
     local state = codec.step_state(transaction.text(workflow, names[i]))
     if not states.NAME[state] then
-      error(states.UNREADABLE) -- and so its workflow's counts could not be told
+      error(states.UNREADABLE) -- so its workflow's counts could not be summed
     end
     counts[state] = (counts[state] or 0) + 1
   end
@@ -169,7 +169,7 @@ local function check_steps(tx, workflow, chunk, repairs)
   return in_order, found, workflow.b and skipped_of(workflow, names) or 0
 end
 
--- What is no single step's; looked at with the first chunk.
+-- Checks what belongs to no single step; done with the first chunk.
 local function check_whole(tx, workflow, repairs)
   repair.check_index(tx, workflow, repairs)
   repair.check_tags(tx, workflow, repairs)

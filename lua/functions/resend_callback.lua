@@ -1,4 +1,4 @@
--- resend_callback: has a callback that is dead or delivered sent once more.
+-- resend_callback: schedules a dead or delivered callback to be sent once more.
 --
 -- Bound: one callback.
 -- Writes: the callback's record, the outbox, statistics, the header, evidence. Publishes nothing.

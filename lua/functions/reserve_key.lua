@@ -1,7 +1,7 @@
 -- reserve_key: ties an insert key to a workflow, before that workflow is inserted.
 --
 -- Bound: one reservation.
--- Writes: the reservation, unless there is one other than that to be replaced. One
+-- Writes: the reservation, unless the key is reserved already, other than by the workflow to be replaced. A reservation
 --   whose workflow was never made visible can be taken over once it is old.
 return function(keys, digest, workflow_id, definition, replaces)
   local now = transaction.open(keys).ms

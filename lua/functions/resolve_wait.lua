@@ -1,4 +1,4 @@
--- resolve_wait: hands a signal to the wait that its topic has chosen, and tells what became of that.
+-- resolve_wait: delivers a signal to the wait that its topic has chosen. Returns the outcome.
 --
 -- Writes: the step and its wait, counts, evidence, ready queue, timers, index, statistics.
 -- Publishes: step_available; workflow_terminal, when deadlines have passed.

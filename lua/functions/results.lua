@@ -1,8 +1,8 @@
 -- results: the result rows of steps, as many as one reply holds.
 --
--- Bound: 1 MB of rows, payloads and tracebacks, or one attempt's that are larger.
+-- Bound: 1 MB of rows, payloads and tracebacks, or one larger attempt.
 
--- The first and the last of the attempts that are asked for.
+-- The first and the last attempt asked for.
 local function range(reported, latest, attempt)
   if latest then
     return max(reported, 1), reported
@@ -10,8 +10,7 @@ local function range(reported, latest, attempt)
   return attempt or 1, attempt and min(attempt, reported) or reported
 end
 
--- What is on record of an attempt: its row, and with payloads what it returned and the traceback of what it raised;
--- and how large that is.
+-- The record of an attempt: its row and, with payloads, its payload and its traceback; and how large they are.
 local function stored_of(p, key, with_payloads)
   if not with_payloads then
     local row = command("HGET", p, "r:" .. key)

@@ -1,11 +1,11 @@
--- settle_callbacks: tells what became of callbacks that were claimed.
+-- settle_callbacks: records the outcomes of claimed callbacks.
 --
 -- Bound: 64 callbacks.
 -- Writes: the callbacks' records, the outbox, statistics, the header when a callback is over, evidence.
 --   Publishes nothing.
 --
--- What an outdated claim reports counts only if its handler did its work. The next callback of a workflow is
--- due as soon as the one before it is over.
+-- The report of an outdated claim counts only if its handler succeeded. The next callback of a workflow is due as soon
+-- as the one before it is over.
 
 local function stale(tx, workflow, item)
   evidence.reject(tx, workflow, item, "stale_lease", "the claim is not the callback's current one")

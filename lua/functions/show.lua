@@ -1,8 +1,8 @@
 -- show: the headers of workflows.
 --
 -- Keys: the partition's, then each workflow's (keyslots).
--- Bound: as many workflows as are asked for (64); contexts and tags of 1 MB, and those of one more.
-local NO_ORDER = "0000000" -- of what an earlier release has inserted
+-- Bound: as many workflows as are asked for (64); contexts and tags of 1 MB, and those of at most one over that.
+local NO_ORDER = "0000000" -- inserted by an earlier release
 
 return function(keys)
   local replies, bytes = {}, 0

@@ -1,8 +1,8 @@
--- signal: records a signal at its topic, and judges what the topic keeps.
+-- signal: records a signal at its topic, and matches the topic's kept signals with its waits.
 --
 -- Writes: the topic, timers, statistics; to the partition's log evidence of a late or ambiguous signal, and
---   of a duplicate that no workflow has consumed. A duplicate of a consumed one is the client's to leave
---   with that workflow.
+--   of a duplicate that no workflow has consumed. Evidence of a duplicate of a
+--   consumed signal is left to the client, which records it with that workflow.
 local function repeated(tx, item, signal)
   if signal.call == item.call then
     return "accepted"

@@ -1,4 +1,4 @@
--- stage_insert: stores a part of a large graph, which insert then shows as a whole.
+-- stage_insert: stores a part of a large graph, which insert makes visible as a whole.
 --
 -- Bound: 500 fields or 256 KiB of a graph, or one larger field alone.
 -- Writes: the two hashes, the list of staged inserts.

@@ -69,6 +69,6 @@ return function(tx, step, ticket, run, call_id, worker, lease_ms, note)
     accept(tx, workflow, item, worker, lease_ms)
   end
   flush.commit(tx)
-  local claim = not refused and dispatch.tell({ { workflow = workflow, step = step } }, dispatch.room())[1]
+  local claim = not refused and dispatch.reply({ { workflow = workflow, step = step } }, dispatch.room())[1]
   return { refused or false, claim, workflow.h and waits.flag(workflow) or "" }
 end

@@ -1,9 +1,9 @@
--- stats: what a partition has counted, since when its steps and its sweep have been waiting, and how far
+-- stats: a partition's statistics, since when its longest waiting step and its sweep have been waiting, and how far
 -- the sweep of open workflows has come.
 --
 -- Reply: {milliseconds of the server, since when the longest waiting step has been available or nil, the
 --   bound to go on from or nil, the sweep's hash, the statistics, how many open workflows the listing has up to
---   where the sweep stands, and how many in all}; hashes as {field, value, ...}. Reads only.
+--   the place of the sweep, and how many in all}; hashes as {field, value, ...}. Reads only.
 -- Bound: 200 classes of the ready queue a call; the two hashes have fields of fixed sets only: their labels,
 --   and one for each of 1,999 priorities.
 local function progress(index, hash)

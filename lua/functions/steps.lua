@@ -2,8 +2,7 @@
 --
 -- Bound: as many steps as are asked for (250), or a chunk (200); of inputs and contexts 1 MB, or those of one step.
 
--- The inputs and contexts of steps, as far as one reply holds them; the names and records of the others are
--- left out.
+-- The inputs and contexts of steps, as far as one reply holds them; names and records of the others are left out.
 local function take_payloads(p, reply)
   local names, records, room = reply[4], reply[5], states.REPLY_BYTES - #(reply[3] or "")
   for i = 1, #names do

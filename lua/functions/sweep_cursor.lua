@@ -1,21 +1,21 @@
--- sweep_cursor: where a sweep of a partition stands, and where its next page is.
+-- sweep_cursor: how far a sweep of a partition has come, and where its next page is.
 --
 -- There are two sweeps, "open" of the workflows that are open, and "ended" of the others. The sweeps' hash holds for
 -- each of the two
---   open:at        the entry of the listing up to which all was looked at; none between two rounds
+--   open:at        the entry of the listing up to which all was checked; none between two rounds
 --   open:began     when the latest round began, in milliseconds
---   open:seen      when it came to the entry where it stands
+--   open:seen      when it reached that entry
 --   open:interval  how long it is to take, in milliseconds
---   open:ended     when the latest round ended that came to its end
---   open:took      how long that one took, in milliseconds
--- A page is read by a plain command, which costs less.
+--   open:ended     when the latest complete round ended
+--   open:took      how long it took, in milliseconds
+-- The page itself is read with a plain command, which costs less.
 --
--- Bound: a page has as many entries as the caller asks for (256), and is read by itself.
--- Writes: the sweeps' hash. Two who sweep the same partition look at some workflows twice, and do no harm.
+-- Bound: a page has as many entries as the caller asks for (256).
+-- Writes: the sweeps' hash. Two daemons that sweep one partition check some workflows twice, which does no harm.
 local FIRST = { open = "o|", ended = "" }
 local OPEN, BEHIND_OPEN = 111, "(o}" -- "o"; where the entries of open workflows end
 
--- Where the entries behind this one stand; those of open workflows are in the midst of the others.
+-- The range of entries behind this one; the entries of open workflows are between the others.
 local function ranges(kind, at)
   if kind == "open" then
     return { { "(" .. at, BEHIND_OPEN } }
@@ -46,7 +46,7 @@ return function(keys, kind, anew, reached, limit, interval_ms)
   transaction.drop_other(hash, "hash")
   local stored = command("HMGET", hash, kind .. ":at", kind .. ":began")
   local at, began = stored[1], tonumber(stored[2] or nil) or 0
-  -- By a clock that was set back since, nobody knows how long it takes already.
+  -- The clock was set back since it began, so nobody knows how long it has taken.
   local left = began <= now and began + interval_ms - now or 0
   if anew or not (at or reached or left > 0) then
     at, left = begin(hash, kind, now, interval_ms)

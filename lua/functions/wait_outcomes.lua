@@ -1,4 +1,4 @@
--- wait_outcomes: what has become of some waits, by the records of their workflows.
+-- wait_outcomes: the outcomes of some waits, by the records of their workflows.
 return function(keys, asked)
   local tx, found = transaction.open(keys), {}
   for i = 1, #asked do

@@ -1,4 +1,4 @@
--- withdraw_signal: takes back a signal that no wait has consumed. Its dedupe key is free by that.
+-- withdraw_signal: takes back a signal that no wait has consumed, and frees its dedupe key.
 --
 -- Writes: the topic, timers, statistics; to the partition's log evidence of a withdrawal and of a refusal.
 local function reject(tx, item, reason, message, next_step)
@@ -7,7 +7,7 @@ local function reject(tx, item, reason, message, next_step)
   return reply
 end
 
--- Whether the signal may be on its way to a wait, or has not been judged yet because another one is.
+-- Whether the signal may be on its way to a wait, or is not matched yet because another one is on its way.
 local function is_waiting(t, number)
   return t.handed and (t.handed.number == number or number > t.counted)
 end
@@ -41,7 +41,7 @@ end
 local function accept(tx, t, item, number)
   local signal = topic.signal(t, number)
   topic.withdraw(tx, t, signal)
-  topic.judge(tx, t) -- it may have been the oldest, which the timer goes by
+  topic.judge(tx, t) -- it may have been the oldest, by which the timer goes
   if not item.noted then
     evidence.log(tx, item, "accepted", "", "signal " .. integer.text(number) .. " is withdrawn")
   end

@@ -7,7 +7,7 @@ function M.delay_ms(options, attempt, jitter)
   if not base then
     base, factor, cap, kind = unpack(states.BACKOFF)
   end
-  -- A power beyond the numbers is infinite, which the cap bounds; but 0 times that is no number.
+  -- A power beyond the range of numbers is infinite, which the cap bounds; but 0 times that is not a number.
   local ceiling = tonumber(base)
   if ceiling > 0 then
     ceiling = min(tonumber(cap), ceiling * factor ^ (attempt - 1))

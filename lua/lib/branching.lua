@@ -1,15 +1,15 @@
--- What semantics version 3 adds to the rules of version 2 (contract, section 13): edges that wait for a failure, steps
+-- Rules that semantics version 3 adds to version 2 (contract, section 13): edges that wait for a failure, steps
 -- that are skipped, steps that always run, and when a workflow starts and is to have ended.
 --
--- What a pending step's resolved edges have brought is its record's field "seen": "f" when a parent over an on_failure
--- edge has ended other than completed, "u" when one has completed, and behind these how many parents have skipped their
--- branch. Of a step that was skipped it is "s", or "sb" when its branch was; that step has else completed.
+-- A pending step's record sums up its resolved edges in the field "seen": "f" when a parent over an on_failure edge has
+-- ended other than completed, "u" when such a parent has completed, then the number of parents that have skipped their
+-- branch. For a step that was skipped, whose state is completed, the field is "s", or "sb" when its branch was skipped.
 --
--- An edge's effect on its child is false when it cancels the child, and else of the letters "f", "u" and "b" those that
--- apply.
+-- An edge's effect on its child is false when it cancels the child, else those of the letters "f", "u" and "b" that
+-- apply ("b": the parent has skipped its branch).
 local M = {}
 
--- Whether a step runs whatever becomes of the others.
+-- Whether a step runs however the others end.
 function M.is_always(step)
   return find(codec.step_payloads(step.static), "a", 1, true) ~= nil
 end
@@ -37,7 +37,7 @@ function M.effect(parent, mark)
   return completed and "u" .. branch or "f"
 end
 
--- Appends the children in a list of edges to names, and what these edges do to names.effects.
+-- Appends the children in a list of edges to names, and the effects of these edges to names.effects.
 function M.gather(text, parent, names)
   local of_mark = { [""] = M.effect(parent, ""), ["+"] = M.effect(parent, "+"), ["!"] = M.effect(parent, "!") }
   local effects, count = names.effects or {}, #names
@@ -48,7 +48,7 @@ function M.gather(text, parent, names)
   end
 end
 
--- What a step has seen once an edge of this effect is resolved.
+-- The field "seen" after one more edge of this effect is resolved.
 function M.add(seen, effect)
   if effect == "" then
     return seen
@@ -71,7 +71,7 @@ local function parents_of(step)
   return count
 end
 
--- What a step ends by, all of whose edges are resolved; nil when it is released.
+-- The outcome of a step whose edges are all resolved and which is skipped; nil when it is released.
 function M.skip(step, seen)
   if seen == "" or M.is_always(step) then
     return nil
@@ -83,7 +83,7 @@ function M.skip(step, seen)
   return letters == "u" and states.SKIPPED or nil
 end
 
--- Has a step's record, and its workflow's count of skipped steps, follow what becomes of the step.
+-- Updates a step's record, and its workflow's count of skipped steps, after the step has moved.
 function M.follow(workflow, step, outcome)
   local seen = outcome.seen or ""
   local change = (seen ~= "" and 1 or 0) - (M.is_skipped(step) and 1 or 0)
@@ -93,7 +93,7 @@ function M.follow(workflow, step, outcome)
   end
 end
 
--- A workflow's counts as they are told, without its acknowledgement (header.lua).
+-- A workflow's counts as clients get them, without its acknowledgement (header.lua).
 function M.counts(workflow)
   return header.for_client(workflow.counts, nil, workflow.b and codec.write_branching(workflow.b))
 end
@@ -113,18 +113,18 @@ function M.deadline_due(workflow)
   return workflow.h.inserted + b.deadline
 end
 
--- When each of the two timers is due, by its kind; nil where it is not to stand.
+-- When each of the two timers is due, by its kind; nil where there is to be none.
 function M.dues(workflow)
   return { b = M.start_due(workflow), d = M.deadline_due(workflow) }
 end
 
--- Has one of the timers stand where the records say.
+-- Sets one of the timers as the records imply.
 function M.place_timer(tx, workflow, kind, due)
   tx.timers = tx.timers or {}
   tx.timers[kind .. "|" .. workflow.id] = due and integer.text(due) or false
 end
 
--- Has both follow what this call has done.
+-- Sets both timers as this call leaves the records.
 function M.follow_dues(tx, workflow)
   local dues = M.dues(workflow)
   for _, kind in ipairs({ "b", "d" }) do

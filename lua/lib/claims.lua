@@ -1,13 +1,12 @@
--- Claims: steps that run under a lease, which is "attempt-token" and so names the result row that it may stand in
--- (results.of_lease).
+-- Claims: steps that run under a lease, "attempt-token", which so names the result row of its report (results.of_lease).
 -- The claim was made when the step became executing: at the record's since. No lease ends later than the step's
 -- timeout and states.TIMEOUT_GRACE_MS after that. The partition's timers hold "l|workflow|step" at its end.
 --
--- A ticket is a claim of which no attempt has begun: a dispatcher holds it, for somebody who is to start the step. Its
--- token ends with a point, to which the start appends who has started it; it ends when it has been held for too long.
+-- A ticket is a claim under which no attempt has begun yet: a dispatcher holds it for an executor that is to start the
+-- step. Its token ends with a point, to which the start appends the run; it ends when it was held for too long.
 local M = {}
 
-M.UNCOUNTED = "=" -- what an available step holds when a signal has woken it
+M.UNCOUNTED = "=" -- a step that a signal has woken holds this while it is available
 local EXECUTING = { state = "e", cause = "" }
 local AVAILABLE_NOTE = '{"source":"server"}'
 
@@ -50,7 +49,7 @@ local function write(tx, workflow, name, step, claim, expires)
   transaction.set_timer(tx, workflow, "l", name, workflow.h.inserted + expires)
 end
 
--- When an executing step's lease ends, from the workflow's insertion on; and that as a server's time.
+-- When an executing step's lease ends, relative to the workflow's insertion; and as a server's time.
 function M.expires(step)
   return codec.claim_expires(step.claim)
 end
@@ -82,8 +81,8 @@ function M.is_held(workflow, step, token)
   return codec.claim_token(step.claim) == token and codec.claim_expires(step.claim) > tonumber(workflow.since)
 end
 
--- The note of a report, with who ran the step and when that was claimed (ms) put in front. That of a step which nobody
--- runs stays as it is.
+-- The note of a report, with the runner and the time of the claim (ms) put in front. A step that nobody runs has no
+-- runner: its note is returned unchanged.
 function M.signed(workflow, step, note)
   if not M.is_running(step) or byte(note, 2) ~= 34 then -- it holds nothing
     return note
@@ -119,7 +118,7 @@ function M.start(tx, workflow, name, step, token, worker, lease_ms)
   write(tx, workflow, name, step, claim, workflow.since + lease_ms)
 end
 
--- Has a run start the step that a ticket stands for.
+-- Starts the step of a ticket, for the run that is the first to ask.
 function M.start_ticket(tx, workflow, name, step, run, worker, lease_ms)
   local claim = codec.read_claim(step.claim)
   transitions.become(tx, workflow, name, step, EXECUTING)
@@ -129,18 +128,18 @@ function M.start_ticket(tx, workflow, name, step, run, worker, lease_ms)
   write(tx, workflow, name, step, claim, workflow.since + lease_ms)
 end
 
--- Has the lease end that much later than now.
+-- Extends the lease to that much after now.
 function M.extend(tx, workflow, name, step, lease_ms)
   write(tx, workflow, name, step, codec.read_claim(step.claim), workflow.since + lease_ms)
 end
 
--- Has the lease end that much earlier.
+-- Shortens the lease by that much.
 function M.shorten(tx, workflow, name, step, by_ms)
   local claim = codec.read_claim(step.claim)
   write(tx, workflow, name, step, claim, max(claim.expires - by_ms, 0))
 end
 
--- Gives an unstarted step back, to the place that it had; the claim has counted nothing.
+-- Gives an unstarted step back to its old place in the queue; the claim counts no attempt.
 function M.hand_back(tx, workflow, name, step)
   local counted, order, begun = codec.read_claim(step.claim).counted, step.order, M.is_running(step)
   transitions.withdraw(tx, workflow, name, step)
@@ -152,7 +151,7 @@ function M.hand_back(tx, workflow, name, step)
   end
 end
 
--- Gives an unstarted step back that cannot run as long as a result is missing that its input refers to.
+-- Gives an unstarted step back that cannot run while a result is missing to which its input refers.
 function M.block(tx, workflow, name, step)
   M.hand_back(tx, workflow, name, step)
   if step.state == "a" then
@@ -163,8 +162,8 @@ function M.block(tx, workflow, name, step)
   end
 end
 
--- A ticket that was not started in time: the step goes back to its place. That may happen for ever, so evidence of it
--- gives way to other evidence.
+-- Ends a ticket that was not started in time: the step goes back to its old place in the queue. That may happen any
+-- number of times, so evidence of it is trimmed first.
 local function void(tx, workflow, name, step, held)
   local item = { action = "dispatch", scope = "step", step = name, call = "", note = AVAILABLE_NOTE }
   evidence.observe(
@@ -174,8 +173,8 @@ local function void(tx, workflow, name, step, held)
   M.hand_back(tx, workflow, name, step)
 end
 
--- Takes a passed lease away: the step runs again, if it has an attempt left. The evidence tells a lease that could
--- not be extended, because of the step's timeout, from one that nobody has extended.
+-- Takes away a lease that has passed: the step runs again if it has an attempt left. The evidence tells a lease that
+-- could not be extended, because of the step's timeout, from one that was not extended.
 function M.lapse(tx, workflow, name, step)
   local held = codec.read_claim(step.claim)
   if is_unstarted(held.token) then

@@ -1,12 +1,12 @@
 -- Handing steps out: an entry of the ready queue, taken out before, becomes a claim.
 -- A claimer is {token, worker (quoted), lease_ms}.
--- A claim as it is told: {record, when the workflow was inserted, what is left} and, where it was given anything,
--- {..., input, context, workflow's context, wait, signal's payload, references}, and behind these a condition and
--- outcomes, where there are any. A reference is {step, what it is, payload}: "n" null, "v" a value, "m" missing; an
--- outcome is {step, "state,cause,mark|note", payload}, of the step's latest result. All claims of a call share what room
--- its reply has; what is left for the claimer to read by itself (inputs.lua) is named by letters: "p" input and context,
--- "w" the workflow's context, "s" the signal's payload, "c" the condition, "r" and "o" the references and outcomes
--- behind those that are told; "!" when somebody has overwritten what it was given, and it cannot be told.
+-- A claim in a reply is {record, when the workflow was inserted, parts left out} and, where the step has any input,
+-- {..., input, context, workflow's context, wait, signal's payload, references}, then a condition and outcomes, where
+-- there are any. A reference is {step, kind, payload}: "n" null, "v" a value, "m" missing; an outcome is
+-- {step, "state,cause,mark|note", payload}, from the step's latest result. All claims of a call share the room in its
+-- reply. Parts left for the claimer to read by itself (inputs.lua) are named by letters: "p" input and context, "w" the
+-- workflow's context, "s" the signal's payload, "c" the condition, "r" and "o" further references and outcomes; "!" means
+-- that the input was overwritten and cannot be read.
 local M = {}
 
 M.UNTOLD = "!"
@@ -19,9 +19,9 @@ local function is_open(workflow, step)
   return states.IMPLEMENTED[workflow.h.semantics]
 end
 
--- Starts an entry's step; false when it is not to be had. An entry whose step has gone elsewhere is
--- dropped; one whose workflow may not be touched goes back by itself. A claim that this very
--- call made before, when it was sent before, is told once more.
+-- Starts an entry's step. Returns false when it is not available. An entry whose step has moved is dropped; one whose
+-- workflow may not be touched goes back when its reservation runs out. A claim that this very call made when it was
+-- first sent is returned once more.
 function M.start(tx, workflow, entry, claimer)
   local step = workflow.h and transaction.step(workflow, entry.step)
   if step and tx.again and claims.is_held(workflow, step, claimer.token) then
@@ -38,7 +38,7 @@ function M.start(tx, workflow, entry, claimer)
   return true
 end
 
--- Starts entries, each in its slot; what became of each: what tell takes, or false.
+-- Starts entries, each in its slot. Returns for each the argument that reply takes, or false.
 function M.start_all(tx, entries, claimer)
   local started = {}
   for i = 1, #entries do
@@ -49,7 +49,7 @@ function M.start_all(tx, entries, claimer)
   return started
 end
 
--- The latest result of a completed step: what it is, and its payload. None was given for a null.
+-- The latest result of a completed step: its kind, and its payload. A null has no payload.
 local function result_of(workflow, name, step)
   local attempt = name .. ":" .. step.reported
   local payload = command("HGET", workflow.p, "o:" .. attempt)
@@ -62,7 +62,7 @@ local function result_of(workflow, name, step)
   return "m", false
 end
 
--- What a reference to a step stands for: what it is, and its payload.
+-- The result that a reference to a step stands for: its kind, and its payload.
 function M.result(workflow, name)
   local step = transaction.step(workflow, name)
   if step.state == "c" and step.cause ~= states.SKIPPED_BY_OPERATOR.cause and not branching.is_skipped(step) then
@@ -85,23 +85,22 @@ function M.outcome(workflow, name)
   return step.state .. "," .. step.cause .. "," .. step.seen .. "|" .. note, payload
 end
 
--- How much more of what claims are given goes into a reply: references, bytes of results, and bytes of all
--- else.
+-- How much more the reply may hold: references, bytes of results, and bytes of all other parts.
 function M.room()
   return { references = states.REFERENCES_TOLD, results = states.RESULTS_TOLD, others = states.OTHERS_TOLD }
 end
 
--- Whether these payloads fit in as well. After the first that does not, nothing does: each was read, and is not
--- to be read in vain time and again.
+-- Whether these payloads fit in as well. After the first that does not, nothing is taken: each was read to be
+-- measured, and reading more in vain would cost too much.
 local function fits(room, of, one, other)
   local left = room[of] - #(one or "") - #(other or "")
   room[of] = max(left, 0)
   return left >= 0
 end
 
--- What became of the steps that a step refers to, as far as there is room; and whether that is all. These are listed
--- in a field of the payload hash, and told by tell(workflow, name).
-local function references(workflow, field, room, tell)
+-- The results or outcomes of the steps that a step refers to, as far as there is room; and whether these are all. The
+-- steps are listed in a field of the payload hash; describe(workflow, name) makes one item of the reply.
+local function references(workflow, field, room, describe)
   if room.references == 0 or room.results == 0 then
     return {}, false
   end
@@ -116,7 +115,7 @@ local function references(workflow, field, room, tell)
   end
   transaction.fetch(workflow, names)
   for i = 1, #names do
-    local kind, payload = tell(workflow, names[i])
+    local kind, payload = describe(workflow, names[i])
     if not fits(room, "results", payload) then
       return found, false
     end
@@ -144,7 +143,8 @@ function M.own_payloads(workflow, name, room)
   return false, false, false
 end
 
--- Puts the step's own payloads, and the results that its input refers to, into a reply; returns what is left.
+-- Puts the step's own payloads, and the results that its input refers to, into a reply. Returns the letters of the
+-- parts left out.
 local function take_payloads(workflow, name, payloads, reply, room)
   local whole
   reply[4], reply[5], whole = M.own_payloads(workflow, name, room)
@@ -167,8 +167,8 @@ local function take_payloads(workflow, name, payloads, reply, room)
   return left
 end
 
--- An entry whose step was started, as its claimer is told.
-local function answer(entry, room)
+-- The claim of an entry whose step was started.
+local function claim_reply(entry, room)
   local workflow, name = entry.workflow, entry.step
   local text, inserted = transaction.text(workflow, name), workflow.h.inserted
   local payloads, wait = codec.step_payloads(text), workflow.waited and waits.latest(workflow, name)
@@ -206,12 +206,12 @@ local function open_workflows(tx)
   return workflows
 end
 
--- How far back, and among how many leases, the claims of a call are looked for whose reply was lost.
+-- How far back, and among how many leases, a call that was sent again looks for claims that it made the first time.
 local LOST_MS, LOST_AMONG = 60000, "1000"
 
--- The claims that a call has made in these workflows before its reply was lost, beside those that it has
--- started of reserved entries: entries without a place, and what start takes of each. They are found by when
--- their leases end, which is sooner than asked for where a step has a timeout.
+-- The claims that this call made in these workflows when it was first sent, beside those of reserved entries: entries
+-- without a place, and for each the argument that reply takes. They are found by when their leases end, which is
+-- earlier than asked for where a step has a timeout.
 local function claimed_before(tx, workflows, claimer, started)
   local found, own, seen, latest = {}, {}, {}, tx.ms + claimer.lease_ms
   for i = 1, #started do
@@ -235,7 +235,7 @@ local function claimed_before(tx, workflows, claimer, started)
   return found, own
 end
 
--- The steps' names of entries, by workflow.
+-- The entries' names of steps, by workflow.
 local function by_workflow(entries)
   local names = {}
   for i = 1, #entries do
@@ -246,8 +246,8 @@ local function by_workflow(entries)
   return names
 end
 
--- Makes the records of these entries' steps present, with one read for each workflow. Those of steps that this call has
--- released are there already.
+-- Loads the records of these entries' steps, with one read for each workflow. Steps that this call has released are
+-- loaded already.
 local function fetch_records(entries)
   local missing, count = {}, 0
   for i = 1, #entries do
@@ -264,9 +264,9 @@ local function fetch_records(entries)
   end
 end
 
--- Takes the next entries of the queues, and starts those whose workflows the call
--- has opened; the others stay reserved. Returns the entries, and what became of each: what answer takes,
--- or false. A call that was sent before tells once more what it had claimed, but for what is among started.
+-- Takes the next entries of the queues, and starts those whose workflows the call has opened; the others stay
+-- reserved. Returns the entries, and for each the argument that reply takes, or false. A call that was sent before
+-- returns its earlier claims once more, except those in started.
 function M.next(tx, queues, limit, claimer, started)
   local workflows, found, own = open_workflows(tx), {}, {}
   if tx.again then
@@ -286,7 +286,7 @@ function M.next(tx, queues, limit, claimer, started)
   return found, own
 end
 
--- Makes the waits of started steps present, with one read for each workflow.
+-- Loads the waits of started steps, with one read for each workflow.
 local function load_waits(started)
   local waited, count = {}, 0
   for i = 1, #started do
@@ -303,28 +303,28 @@ local function load_waits(started)
   end
 end
 
--- The same for an entry of which something cannot be read.
+-- The claim of an entry of which something cannot be read.
 local function unreadable(entry)
   local workflow = entry.workflow
   return { transaction.text(workflow, entry.step), workflow.h.inserted, M.UNTOLD }
 end
 
--- An entry whose step is only to be started later, as its dispatcher is told: with what may keep it from running.
-local function answer_ticket(entry, room)
+-- The ticket of an entry whose step is to be started later, with everything that may keep it from running.
+local function ticket_reply(entry, room)
   local text = transaction.text(entry.workflow, entry.step)
   if find(codec.step_payloads(text), "[rwo]") then
-    return answer(entry, room)
+    return claim_reply(entry, room)
   end
   return { text, entry.workflow.h.inserted, "" }
 end
 
--- Tells what became of entries that were started, or not, as far as there is room; only after the call's writes.
--- One that cannot be told, as somebody has overwritten what it was given, takes no other with it.
-function M.tell(started, room, as_tickets)
+-- The claims of entries, or false where they were not started, as far as there is room; called only after the writes.
+-- One whose input was overwritten does not affect the others.
+function M.reply(started, room, as_tickets)
   pcall(load_waits, started)
   for i = 1, #started do
     if started[i] then
-      local ok, reply = pcall(as_tickets and answer_ticket or answer, started[i], room)
+      local ok, reply = pcall(as_tickets and ticket_reply or claim_reply, started[i], room)
       started[i] = ok and reply or unreadable(started[i])
     end
   end

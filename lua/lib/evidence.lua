@@ -1,7 +1,6 @@
--- Evidence: durable entries that tell what was refused, repeated or decided.
--- Two lists a workflow: what was accepted, and the noise (refusals and duplicates), which goes first
--- when there is too much. Commands on an unknown workflow go to the partition's log. The note is the
--- client's own JSON, and may hold anything.
+-- Evidence: durable entries about commands that were accepted, refused or repeated. Each workflow has two lists:
+-- accepted commands, and the noise (refusals and duplicates), which is trimmed first. Commands on an unknown workflow
+-- go to the partition's log. The note is the client's own JSON, and may hold anything.
 local M = {}
 
 local function entry(stamp, item, status, reason, message)
@@ -11,13 +10,13 @@ local function entry(stamp, item, status, reason, message)
   })
 end
 
--- Plans an entry for what was decided beside the command itself.
+-- Plans an entry for a decision beside the command itself.
 function M.accept(tx, workflow, item, status, reason, message)
   workflow.accepted = workflow.accepted or {}
   workflow.accepted[#workflow.accepted + 1] = entry(transaction.stamp(tx), item, status, reason, message)
 end
 
--- Plans an entry among a workflow's noise or, where there is no workflow, for the partition's log.
+-- Plans an entry in a workflow's noise or, without a workflow, in the partition's log.
 local function plan_noise(tx, workflow, text)
   local owner, list = workflow.h and workflow or tx, workflow.h and "noise" or "log"
   owner[list] = owner[list] or {}
@@ -43,7 +42,7 @@ function M.duplicate(tx, workflow, item, reason)
   end
 end
 
--- The same for a signal that has been consumed.
+-- Plans an entry for a signal that was consumed already, unless this very call has left one before.
 function M.already_consumed(tx, workflow, item)
   if not item.noted then
     local text = entry(transaction.stamp(tx), item, "already_consumed", "already_consumed_signal", "")
@@ -51,13 +50,13 @@ function M.already_consumed(tx, workflow, item)
   end
 end
 
--- Plans an entry for the partition's log, of what became of a signal that no workflow has.
+-- Plans an entry in the partition's log, for a signal that no workflow has consumed.
 function M.log(tx, item, status, reason, message)
   plan_noise(tx, {}, entry(transaction.stamp(tx), item, status, reason, message))
 end
 
--- Plans an entry for a refusal, and returns the reply that says so. What was sent again without a word,
--- by a client of the user's own, is refused as it was before.
+-- Plans an entry for a refusal, and returns the refusal. A call that a user's own Redis client sends again without
+-- marking it gets its first refusal once more.
 function M.reject(tx, workflow, item, reason, message)
   local before = M.refused_before(tx, workflow, item)
   if before then
@@ -70,8 +69,8 @@ function M.reject(tx, workflow, item, reason, message)
   return { "rejected", reason, stamp, message }
 end
 
--- The refusal of any command on a workflow that is not there, or that this library does not understand;
--- and for a call that was sent before, the refusal that it got then. Nil when the command may be judged.
+-- The refusal of any command on a workflow that does not exist, or that this library does not understand; for a call
+-- that was sent before, the refusal that it got then. Nil when the command may be judged.
 function M.refuse_workflow(tx, workflow, item, again)
   local before = again and M.refused_before(tx, workflow, item)
   if before then
@@ -89,20 +88,20 @@ function M.refuse_workflow(tx, workflow, item, again)
   return nil
 end
 
--- A refusal of an operator's command, of a workflow that may be moved: it needs review until the next one is
--- accepted, or it ends.
+-- Refuses an operator's command on a workflow that may be recovered: the workflow needs review until a next command
+-- is accepted, or it ends.
 function M.reject_operator(tx, workflow, item, reason, message)
   local reply = M.reject(tx, workflow, item, reason, message)
   workflow.h.review, workflow.marked = "1", true
   return reply
 end
 
--- How many of the latest entries are searched for a command that was sent again. It was sent moments
--- ago, so its entry is among them.
+-- How many of the latest entries are searched for a command that was sent again. It was sent moments ago, so its
+-- entry is among them.
 local RECENT = "-256"
 
--- For a call that was sent before: the reply that it got if it was refused, or nil. Notes whether it
--- was found to be a duplicate.
+-- For a call that was sent before: the reply that it got if it was refused, or nil. Notes whether it was a duplicate
+-- then.
 function M.refused_before(tx, workflow, item)
   local list = workflow.h and keyslots.other(workflow.w, "n") or tx.keys[keyslots.LOG]
   local recent = command("LRANGE", list, RECENT, "-1")
@@ -127,7 +126,7 @@ function M.accepted_before(workflow, item)
   return false
 end
 
--- Appends what was planned for a workflow; called by flush only. The oldest noise makes room.
+-- Appends a workflow's planned entries; called by flush only. The oldest noise makes room.
 function M.write(workflow)
   local accepted, noise = keyslots.other(workflow.w, "e"), keyslots.other(workflow.w, "n")
   local kept

@@ -4,8 +4,8 @@ local M = {}
 local EXPIRED_PER_CALL = 100
 local UNCOUNTED = "=" -- as a woken step holds (claims.lua)
 
--- What deadlines have passed: those up to now or, while a cancel request stands, up to that. What still
--- waited then is the request's to end.
+-- The latest deadline that counts as passed: now or, under an open cancel request, the time of the request. Waits
+-- that were still open then are ended by the request.
 local function passed_us(tx, workflow)
   local requested = match(workflow.h.cancel, "^%d+")
   return requested and (workflow.h.inserted + requested) * 1000 or tonumber(tx.us)
@@ -47,8 +47,8 @@ function M.expire_named(tx, workflow, names)
   return expired
 end
 
--- Ends waits whose deadline has passed, before anything else is judged: of the named steps first, whose
--- records are present, then of others, as many as a call may. Returns whether there may be more.
+-- Ends waits whose deadline has passed, before anything else is judged: first of the named steps, whose records are
+-- loaded, then of others, as many as a call may. Returns whether there may be more.
 function M.expire(tx, workflow, names)
   if not workflow.h or workflow.h.w == 0 or not states.IMPLEMENTED[workflow.h.semantics] then
     return false
@@ -56,7 +56,7 @@ function M.expire(tx, workflow, names)
   if #names > 0 then
     M.expire_named(tx, workflow, names)
   end
-  -- Of several workflows in one call, those that come last go on with a later one.
+  -- In a call on several workflows, a later call goes on with those that come last.
   local most = max(min(EXPIRED_PER_CALL, tx.budget), 1)
   local due = command(
     "ZRANGEBYSCORE", keyslots.other(workflow.w, "d"), "0", integer.text(tx.ms), "LIMIT", "0", integer.text(most)
@@ -72,8 +72,8 @@ function M.expire(tx, workflow, names)
   return #due == most
 end
 
--- Ends those waits of a chunk of steps that are due, and repairs what their wait notices lack. Returns what
--- the topics of the waits are to be told.
+-- Ends the due waits of a chunk of steps, and repairs their wait notices. Returns what the topics of the waits are to
+-- be notified of.
 function M.check(tx, workflow, names, repairs)
   waits.load(workflow, names)
   local waiting, found = {}, {}

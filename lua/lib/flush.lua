@@ -1,11 +1,11 @@
--- Writing what a call has planned: rows and evidence first, derived keys next, then each workflow's own hash,
--- the record of truth; and the statistics, which count what the records say. A call cut short by a fault leaves
--- derived keys to be mended, never a record that claims more than was done; and one that meets a payload hash
--- which somebody has overwritten has written nothing that counts.
+-- Writes a call's plan: rows and evidence first, derived keys next, then each workflow's own hash, the record of
+-- truth, and the statistics, which count what the records say. A call that is cut short leaves derived keys to be
+-- repaired, never a record that claims more than was done; and one that meets a payload hash of another type has
+-- written no record.
 local M = {}
 
--- What a change of the workflow's state means for the listing, the gauges and its end.
-local function turn(tx, workflow, was, now)
+-- Updates the gauges, the listing and the end when the workflow's state changes.
+local function change_state(tx, workflow, was, now)
   local h, ended = workflow.h, states.WORKFLOW_CODE[now]
   if was then
     transaction.count(tx, states.WORKFLOW_GAUGE[was], -1)
@@ -30,21 +30,21 @@ end
 -- The timer at the end of the retention follows the header.
 local function place_removal(tx, workflow)
   local due = header.removal(workflow.h)
-  local nothing_holds = workflow.open and workflow.h.open == 0 -- any more: it may have been put off
+  local nothing_holds = workflow.open and workflow.h.open == 0 -- any more: the timer may have been put off
   if due ~= workflow.removal or (due and nothing_holds) then
     tx.timers = tx.timers or {}
     tx.timers[header.removal_timer(workflow)] = due and integer.text(due) or false
   end
 end
 
--- Sets the timer of what is left to be walked when this call has moved that, and drops it at the end.
+-- Sets the timer of an unfinished walk that this call has moved on, and drops it at the end.
 local function follow_walk(tx, workflow)
   local unfinished = workflow.h.head < workflow.h.tail
   tx.timers = tx.timers or {}
   tx.timers[propagate.timer(workflow)] = unfinished and integer.text(tx.ms + states.GRACE_MS)
 end
 
--- Where the time of insertion was moved with the clock, the entry of the listing follows, and evidence says so.
+-- The time of insertion was moved with the clock: the entry of the listing follows, and evidence says so.
 local function follow_clock(tx, workflow)
   tx.index = tx.index or {}
   tx.index[workflow.listed] = false
@@ -63,7 +63,7 @@ local function settle(tx, workflow)
   local was, now = workflow.was, states.workflow_state(workflow.h)
   local cause = states.WORKFLOW_CODE[now] and states.workflow_cause(workflow.h)
   if was ~= now then
-    turn(tx, workflow, was, now)
+    change_state(tx, workflow, was, now)
   end
   if cause and (was ~= now or cause ~= workflow.cause) then
     transaction.count(tx, "wt|" .. now .. "|" .. now .. "|" .. cause .. "|" .. workflow.h.semantics, 1)
@@ -76,13 +76,13 @@ local function settle(tx, workflow)
   workflow.counts = codec.write_counts(workflow.h)
 end
 
--- Each hint costs some 10 us for each who hears it. So after one that many have heard, no others are sent for a while
--- that grows with their number; there is then always somebody who looks without one. Until when, in milliseconds, is in
--- a field of the statistics.
+-- A hint costs some 10 us for each subscriber. So after one that many have heard, none is sent for a while that grows
+-- with their number; a waiting worker finds the steps by polling meanwhile. The end of that while, in milliseconds,
+-- is in a field of the statistics.
 local QUIET, HEARD_FREELY, QUIET_MS_EACH, QUIET_MS_MOST = "hq", 100, 0.5, 10000
 
--- The fields of the statistics as this call leaves them, one after the other with their names. They are read
--- before anything is written, and set when all else is: a call that is cut off before has counted nothing.
+-- The fields of the statistics as this call leaves them, each name followed by its value. They are read before
+-- anything is written, and set last: a call that is cut off before has counted nothing.
 local function plan_stats(tx)
   local fields, changes, sets, count = {}, {}, {}, 0
   for field, by in pairs(tx.counters) do
@@ -97,7 +97,7 @@ local function plan_stats(tx)
   local values = #fields > 0 and command("HMGET", tx.keys[keyslots.STATS], unpack(fields))
   tx.quiet_until = values and tonumber(values[count + 1] or nil) or 0
   for i = 1, count do
-    -- One that somebody has spoilt begins anew: it holds up nothing, and of gauges a rebuild tells.
+    -- A corrupt one starts anew, so that it blocks no transition; a rebuild corrects gauges.
     sets[2 * i - 1], sets[2 * i] = fields[i], integer.text((tonumber(values[i] or nil) or 0) + changes[i])
   end
   return sets
@@ -110,8 +110,8 @@ local function write_records(workflow)
     fields[at + 1], fields[at + 2] = name, transaction.text(workflow, name)
     at = at + 2
   end
-  if workflow.turns then
-    for class, number in pairs(workflow.turns) do
+  if workflow.positions then
+    for class, number in pairs(workflow.positions) do
       fields[at + 1], fields[at + 2] = ":t" .. class, integer.text(number)
       at = at + 2
     end
@@ -129,8 +129,8 @@ local function write_records(workflow)
 end
 
 local function first_added(queued)
-  for member, stands in pairs(queued) do
-    if stands then
+  for member, is_added in pairs(queued) do
+    if is_added then
       return member
     end
   end
@@ -155,11 +155,11 @@ local function step_available(tx)
   return '{"v":1,"event":"step_available","workflow_id":"' .. id .. '","queues":[' .. concat(queues, ",") .. "]}"
 end
 
--- Hints to whoever listens; they change nothing but latency. So they may be lost: the records are written, and a
--- caller who has no right to publish (any more) is told what became of them, not of that.
+-- Publishes hints, which change nothing but latency. A failure is ignored: the records are written, and a caller
+-- without the right to publish still gets its reply.
 local function publish(tx, verb)
   local quiet_ms = tx.quiet_until - tx.ms
-  if quiet_ms > 0 and quiet_ms <= QUIET_MS_MOST then -- and not since before the clock was set back
+  if quiet_ms > 0 and quiet_ms <= QUIET_MS_MOST then -- and does not lie ahead, as after a clock was set back
     return
   end
   local channel, hints = sub(tx.keys[keyslots.READY], 1, -6) .. "events", { step_available(tx) }
@@ -188,7 +188,7 @@ local function write_rows(workflow)
   end
 end
 
--- What semantics version 3 keeps beside the counts.
+-- Updates the fields that semantics version 3 keeps beside the counts.
 local function follow_branching(tx, workflow)
   if workflow.ended then
     local done = propagate.descend(tx, workflow, workflow.ended)
@@ -265,16 +265,16 @@ function M.commit(tx, verb)
   end
 end
 
--- The counts of a workflow's header as they are now, as they are told (header.lua). Only what had ended before
--- can have been acknowledged.
+-- The counts of a workflow's header as they are now, in the form that clients get (header.lua). Only an end that was
+-- there before this call can have been acknowledged.
 function M.counts(workflow)
   local acknowledged = workflow.cause and workflow.h.finished ~= "" and command("HGET", workflow.w, header.ACKNOWLEDGED)
   local branches = workflow.b and codec.write_branching(workflow.b)
   return header.for_client(workflow.counts, acknowledged, branches, transaction.tags(workflow))
 end
 
--- The header of a workflow as it is now: static, counts as told (header.lua), context, and "1" while the topics of its waits
--- have not been told all (waits.lua); {} where there is none.
+-- The header of a workflow as it is now: static, counts as clients get them (header.lua), context, and "1" while
+-- topics of its waits are to be notified (waits.lua); {} where there is none.
 function M.header(workflow)
   if not workflow.h then
     return {}

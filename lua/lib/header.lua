@@ -3,16 +3,16 @@
 -- within it and a number within the call. Those of earlier releases have none.
 -- A fourth, ":b", is there in workflows of semantics version 3 that need it (codec.lua).
 -- A fifth, ":tags", holds the tags of a workflow that has some: KEY=VALUE,KEY=VALUE, both percent-quoted.
--- A hash without the two holds no workflow: it is staged (insert.lua), or has the field M.UNUSABLE, which says why no
--- workflow can come into it.
+-- A hash without the first two holds no workflow: it is staged (insert.lua), or has the field M.UNUSABLE, which says why
+-- its id cannot be used.
 local M = {}
 
 M.UNUSABLE = ":x"
 M.ORDER = ":o"
 M.BRANCHING = ":b"
 M.TAGS = ":tags"
-M.NO_BRANCHING = "0,,," -- as one that is not there would be written
-M.ACKNOWLEDGED = ":ack" -- who has acknowledged that it ended badly
+M.NO_BRANCHING = "0,,," -- as it would be written if the field were missing
+M.ACKNOWLEDGED = ":ack" -- who has acknowledged the bad end
 M.BURIED = "1" -- for an insert that may still be under way
 
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
@@ -39,31 +39,31 @@ function M.new(semantics, steps, inserted, kept, context)
   }
 end
 
--- The text of ":c" as a client is told it: behind it "#" and the field ":b", "|" and the acknowledgement, and "&" and
+-- The text of ":c" as a client gets it: with "#" and the field ":b" appended, "|" and the acknowledgement, and "&" and
 -- the tags, where there are these.
 function M.for_client(counts, acknowledged, branching, tags)
   return counts .. (branching and "#" .. branching or "") .. (acknowledged and "|" .. acknowledged or "")
     .. (tags and "&" .. tags or "")
 end
 
--- Whether an acknowledgement, as stored, is of the workflow's present end.
+-- Whether a stored acknowledgement is of the workflow's present end.
 function M.is_acknowledged(h, acknowledged)
   return acknowledged and h.finished ~= "" and codec.acknowledgement_recoveries(acknowledged) == h.recoveries
 end
 
--- Whether these two are what an insert has left that is not finished, or was made unusable.
+-- Whether these two fields are those of an unfinished insert, or of an id that was made unusable.
 function M.is_staged(w, p)
   local static, counts, unusable = unpack(command("HMGET", w, ":s", ":c", M.UNUSABLE))
   return not static and not counts and (unusable or M.BURIED) == M.BURIED and command("EXISTS", w, p) > 0
 end
 
--- Whether a workflow stood here that is being removed (prune.lua).
+-- Whether the workflow here is being removed (prune.lua).
 function M.is_being_removed(w)
   return find(command("HGET", w, M.UNUSABLE) or "", ",", 1, true) ~= nil
 end
 
--- When the retention of a finished workflow is over, in milliseconds. Nil while it has not finished, and
--- when it is kept for ever. The partition's timers hold "x|workflow" at that time.
+-- When the retention of a finished workflow is over, in milliseconds. Nil while it has not finished, and when it is
+-- kept for ever. The partition's timers hold "x|workflow" at that time.
 function M.removal(h)
   if h.finished == "" or h.kept == "" then
     return nil
@@ -71,12 +71,11 @@ function M.removal(h)
   return h.inserted + h.finished + h.kept
 end
 
--- The time at which that timer is to stand, given where it stands: callbacks that a dispatcher has still to
--- deliver put it off (prune.lua).
-function M.removal_time(h, stands)
+-- The time that the timer is to have, given its present one: undelivered callbacks put it off (prune.lua).
+function M.removal_time(h, present)
   local due = M.removal(h)
-  if due and h.open > 0 and stands == due + states.CALLBACK_KEPT_MS then
-    return stands
+  if due and h.open > 0 and present == due + states.CALLBACK_KEPT_MS then
+    return present
   end
   return due
 end

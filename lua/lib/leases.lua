@@ -1,5 +1,5 @@
--- Whole calls on claims: making them of reserved entries; and those that their holders name, {slot, step, lease}: which
--- of the leases still stand, and giving them back.
+-- Whole calls on claims: starting reserved entries; and claims named by their holders, {slot, step, lease}: which
+-- leases are still valid, and giving claims back.
 local M = {}
 
 -- Starts the steps of reserved entries, and tells what became of them (dispatch.lua), and for each workflow whether the
@@ -14,7 +14,7 @@ function M.start_reserved(tx, claimer, entries, as_tickets)
   for slot = 1, #names do
     has_notices[slot] = tx.workflows[slot].h and waits.flag(tx.workflows[slot]) or ""
   end
-  return { dispatch.tell(started, dispatch.room(), as_tickets), has_notices }
+  return { dispatch.reply(started, dispatch.room(), as_tickets), has_notices }
 end
 
 -- Opens the workflows of claims, and ends their waits whose deadline has passed.
@@ -35,7 +35,7 @@ function M.current(tx, claim)
   return nil
 end
 
--- Gives claimed steps back, each with give(tx, workflow, name, step, reason); tells which leases still stood.
+-- Gives claimed steps back, each with give(tx, workflow, name, step, reason). Returns which leases were still valid.
 function M.give_back(tx, held, give, reason)
   M.open(tx, held)
   local stood = {}

@@ -1,11 +1,11 @@
--- Callbacks: what the host is to be told, written in the call that causes it.
+-- Callbacks: messages to the user's service, written in the call that causes them.
 -- The partition's outbox holds those that are pending or leased, "workflow|n" at the time when they are due: derived,
 -- like the header's open and dead.
 local M = {}
 local OPEN = { p = 1, l = 1, d = 0, x = 0 }
 local DEAD = { p = 0, l = 0, d = 0, x = 1 }
 
--- A callback's text taken apart, once in a call: what a call plans is seen by what it does next.
+-- A callback's record, read once in a call, so that each part of the call sees the changes planned before.
 local function opened(workflow, number, text)
   workflow.callbacks = workflow.callbacks or {}
   if text and not workflow.callbacks[number] then
@@ -37,7 +37,7 @@ local function first_open(workflow, from, to)
   return nil
 end
 
--- The callback that has to be delivered before this open one, or nil: of those shortly before it.
+-- The callback that must be delivered before this open one, or nil: among those shortly before it.
 function M.open_before(workflow, c)
   if workflow.h.open < 2 then
     return nil
@@ -45,8 +45,8 @@ function M.open_before(workflow, c)
   return first_open(workflow, max(1, c.number - states.CHUNK), c.number - 1)
 end
 
--- The next callback, which has waited for this one, is due now that this is over. One that was tried
--- before waits for its own time.
+-- The next callback, which has waited for this one, becomes due now that this one is over. One that was tried before
+-- keeps its own time.
 local function release_next(tx, workflow, c)
   local after = workflow.h.open > 0
     and first_open(workflow, c.number + 1, min(workflow.h.callbacks, c.number + states.CHUNK))
@@ -55,7 +55,7 @@ local function release_next(tx, workflow, c)
   end
 end
 
--- What evidence tells of a dispatcher's claim of this token.
+-- The part of evidence that names a dispatcher's claim by its token.
 function M.item(number, token)
   return {
     action = "dispatch_callbacks", scope = "callback", step = "", number = number, call = token, note = "{}",
@@ -71,13 +71,13 @@ function M.score(workflow, c)
   return c.due ~= "" and integer.text(workflow.h.inserted + c.due)
 end
 
--- Puts the outbox entry where the record says.
+-- Sets the outbox entry to the time in the record.
 function M.place(tx, workflow, c)
   tx.outbox = tx.outbox or {}
   tx.outbox[M.member(workflow, c.number)] = M.score(workflow, c)
 end
 
--- Takes an entry away whose record is gone.
+-- Removes an entry whose record is gone.
 function M.drop(tx, workflow, number)
   tx.outbox = tx.outbox or {}
   tx.outbox[M.member(workflow, number)] = false
@@ -127,7 +127,7 @@ function M.delivered(tx, workflow, c)
   release_next(tx, workflow, c)
 end
 
--- Gives a callback up that was not delivered in time.
+-- Marks an undelivered callback as dead.
 function M.give_up(tx, workflow, c, counted)
   if counted then
     outcome(tx, c, "dead")
@@ -135,14 +135,14 @@ function M.give_up(tx, workflow, c, counted)
   M.move(tx, workflow, c, "x", "")
 end
 
--- Takes all entries of a workflow away.
+-- Removes all entries of a workflow.
 function M.drop_all(tx, workflow)
   for number = 1, workflow.h.callbacks do
     M.drop(tx, workflow, integer.text(number))
   end
 end
 
--- Notes a failure; the callback is due again after delay_ms, unless it was the last. why says what failed.
+-- Notes a failure. The callback is due again after delay_ms, unless that was its last attempt. why is the error.
 function M.failed(tx, workflow, item, c, delay_ms, why)
   outcome(tx, c, "failed")
   if tonumber(c.attempts) < states.CALLBACK_ATTEMPTS then
@@ -158,8 +158,8 @@ function M.failed(tx, workflow, item, c, delay_ms, why)
   )
 end
 
--- Compares up to states.CHUNK callbacks from this number on with the outbox, and mends that. Returns
--- how many there are, and how many of them are open and dead.
+-- Compares up to states.CHUNK callbacks from this number on with the outbox, and repairs the outbox. Returns how many
+-- there are, and how many of them are open and dead.
 function M.check(tx, workflow, first, repairs)
   local found, members, open, dead = {}, {}, 0, 0
   for number = first, first + states.CHUNK - 1 do

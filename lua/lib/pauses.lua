@@ -1,4 +1,4 @@
--- Pauses: a claimed step that its claimer could not begin was given back, uncounted, and is retryable for a while.
+-- Pauses: a claimed step that its worker could not begin was given back, uncounted, and is retryable for a while.
 local M = {}
 
 local PAUSED = { state = "r", cause = "" }
@@ -21,8 +21,8 @@ local function in_a_row(workflow, name, code, mark)
   return was == code and had == mark and number or 0
 end
 
--- Gives a claimed step back for a while. Only the first pause in a row is evidence: a step may be given back for
--- ever. Where somebody has overwritten the payload hash, the pause is as long as any, and nothing is noted.
+-- Gives a claimed step back for a while. Only the first pause in a row leaves evidence, as a step may be given back
+-- any number of times. When the payload hash has another type, the longest pause is taken and nothing is noted.
 function M.begin(tx, workflow, name, step, code)
   if not MESSAGES[code] then
     error("a step is given back for no reason that there is")

@@ -1,19 +1,18 @@
 -- Walking the edges of steps that have ended: children are released, cancelled or skipped, and those that end so
 -- are walked in turn, breadth first and to any depth.
 --
--- A call walks at most states.EDGES_PER_CALL edges. What is left is durable: each unfinished step's
--- record says how many chunks of its edges have been walked, and a numbered entry of the workflow's
--- hash (">n", from header.head up to header.tail) says which steps these are:
--- A cancel request's entry is in sweep.lua, a recovery's in recovery.lua. Entries are finished in their order, by
--- whoever calls advance. As every edge is walked exactly once, a child's count of unresolved parents is exact however
--- the work is cut.
+-- A call walks at most states.EDGES_PER_CALL edges. The rest is durable: each unfinished step's record says how many
+-- chunks of its edges have been walked, and a numbered entry of the workflow's hash (">n", from header.head up to
+-- header.tail) names these steps. For the entries of cancel requests see sweep.lua, for those of recoveries
+-- recovery.lua. Entries are finished in their order, by any client that calls advance. As every edge is walked
+-- exactly once, a child's count of unresolved parents is exact however the work is cut.
 local M = {}
 
--- What goes on with an entry of another kind, by its origin: set by the modules that write such entries.
+-- The functions that go on with other kinds of entries, by origin; set by the modules that write these.
 M.resume = {}
 
--- The timer of what is left to be walked: due a while after the latest call that has moved it, so that
--- others go on when that call's client is gone, and leave it alone while it is not.
+-- The timer of an unfinished walk, due a while after the latest call that moved it on: a client that goes on by
+-- itself is left alone, and others take over when it is gone.
 function M.timer(workflow)
   return "u|" .. workflow.id
 end
@@ -24,8 +23,8 @@ function M.put(workflow, number, entry)
   workflow.walked = true
 end
 
--- Appends the children in a list of edges to names; the places of those whose edge does not resolve them are
--- noted in names.unresolved, where there are any.
+-- Appends the children in a list of edges to names, and the positions of those whose edge does not resolve them to
+-- names.unresolved, where there are any.
 local function gather(text, parent, names)
   local completed, count = parent.state == "c", #names
   for name in gmatch(text, "[^,]+") do
@@ -48,8 +47,8 @@ local function release(tx, workflow, name, class, tail, since, traversal)
   released[#released + 1], traversal.released = name, released
 end
 
--- Ends a pending step; it is walked in turn when it has children, unless a cancel request stands, whose
--- sweep ends them all, or all but some.
+-- Ends a pending step. It is walked in turn when it has children, unless a cancel request is open, which itself ends
+-- all steps, or all but those that always run.
 local function finish(workflow, name, step, outcome, traversal)
   step.state, step.cause, step.seen = outcome.state, outcome.cause, outcome.seen or ""
   step.since, step.finished = workflow.since, workflow.since
@@ -67,7 +66,7 @@ local function cancel(workflow, name, traversal)
   finish(workflow, name, transaction.step(workflow, name), outcome, traversal)
 end
 
--- Applies edges whose parents have ended. A child that is not pending keeps its course.
+-- Applies edges whose parents have ended. A child that is not pending is left as it is.
 local function apply(tx, workflow, traversal, names)
   local since, raw, dirty, requested = workflow.since, workflow.raw, workflow.dirty, workflow.h.cancel ~= ""
   local unresolved = names.unresolved
@@ -87,7 +86,7 @@ local function apply(tx, workflow, traversal, names)
   end
 end
 
--- What becomes of a step all of whose edges are resolved, under semantics version 3.
+-- Skips or releases a step whose edges are all resolved, under semantics version 3.
 local function decide(tx, workflow, traversal, name, step)
   if workflow.h.cancel ~= "" and not branching.is_always(step) then
     cancel(workflow, name, traversal)
@@ -106,7 +105,7 @@ local function decide(tx, workflow, traversal, name, step)
   end
 end
 
--- The same as apply, under semantics version 3.
+-- Applies edges as apply does, under semantics version 3.
 local function apply_effects(tx, workflow, traversal, names)
   local effects = names.effects
   for i = 1, #names do
@@ -157,7 +156,7 @@ local function take(workflow, name, room, names)
   return true
 end
 
--- Takes up the walk's next steps as far as the budget goes; returns what is left of it.
+-- Takes up the walk's next steps as far as the budget goes. Returns the budget left.
 local function take_some(workflow, traversal, budget, names)
   local most = budget
   while traversal.at <= #traversal.names do
@@ -173,7 +172,7 @@ local function take_some(workflow, traversal, budget, names)
   return budget
 end
 
--- What a traversal means for the workflow's counts and the fleet's counters.
+-- Adds a walk's effects to the workflow's counts and the fleet's counters.
 local function count(tx, workflow, traversal)
   local released, cancelled, skipped = traversal.released, traversal.cancelled, traversal.skipped
   if released then
@@ -192,9 +191,9 @@ local function count(tx, workflow, traversal)
   end
 end
 
--- Walks from the named steps within the call's budget. Returns the walk: what was released and
--- cancelled, false for none; names and at, from where they remain to be walked; and given, how many of these were
--- given (the others, behind them, were found on the way).
+-- Walks from the named steps within the call's budget. Returns the walk: the steps released and cancelled, false for
+-- none; names and at, the steps and the position from where they remain to be walked; and given, how many of these
+-- steps were passed in (the walk found the others, which come after them).
 function M.run(tx, workflow, names)
   local traversal = { names = names, at = 1, released = false, cancelled = false, given = #names }
   local budget = tx.budget
@@ -215,8 +214,8 @@ function M.run(tx, workflow, names)
   return traversal
 end
 
--- The same for steps that have just ended. While a recovery is unfinished they are walked behind it: it
--- counts what it finds.
+-- Walks from steps that have just ended. While a recovery is unfinished they are queued behind it, as it counts the
+-- unresolved edges that it finds.
 function M.descend(tx, workflow, names)
   if workflow.h.recovering ~= "" then
     return { names = names, at = 1, released = false, cancelled = false, given = #names }
@@ -224,8 +223,8 @@ function M.descend(tx, workflow, names)
   return M.run(tx, workflow, names)
 end
 
--- Puts what remains of a traversal, from the given place on, behind all that is still to be walked.
--- Returns how many entries that makes.
+-- Puts the rest of a traversal, from the given position on, behind all other unfinished entries. Returns how many
+-- entries that makes.
 function M.append(workflow, origin, traversal, at)
   if at > #traversal.names then
     return 0
@@ -247,7 +246,7 @@ function M.drop_first(workflow)
   end
 end
 
--- Rewrites or removes the first entry; returns by how many its origin's entries have changed.
+-- Rewrites or removes the first entry. Returns by how many its origin's entries have changed.
 local function replace_first(workflow, entry, traversal)
   local change = 0
   if traversal.given > 0 then
@@ -284,9 +283,9 @@ function M.advance(tx, workflow)
   local change = replace_first(workflow, entry, traversal)
   if origin ~= "" then
     local row = codec.read_row(command("HGET", workflow.p, "r:" .. origin))
-    -- The row is written before the steps: after a call that was cut off between them it may be ahead.
+    -- The row is written before the steps: after a call that was cut off between the two it may be ahead.
     row.open = workflow.h.head < workflow.h.tail and max(row.open + change, 0) or 0
-    results.tally(row, traversal.released, traversal.cancelled)
+    results.add_walked(row, traversal.released, traversal.cancelled)
     results.put(workflow, origin, codec.write_row(row))
   end
   return true

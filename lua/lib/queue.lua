@@ -1,20 +1,20 @@
 -- The ready queue: one sorted set a partition, equal scores, read in the order of its members:
 --   class|order|workflow|step      class = queue:urgency, order = round, microseconds, number
--- A round takes up to states.ROUND_SHARE steps of one workflow and class, so that a backlog of one
--- workflow delays the first steps of another by about as many (contract, section 8). What comes into a class
--- joins the round of its first entry. Into an empty one it joins the latest round that entries of its
--- urgency were taken of, in any queue: so neither an empty queue nor what a workflow has had before puts
--- it ahead of or behind others.
+-- A round has up to states.ROUND_SHARE steps of one workflow and class, so that a backlog of one workflow delays the
+-- first steps of another by no more than about as many (contract, section 8). A step joins the round of the first
+-- entry of its class. When the class is empty it joins the latest round from which entries of its urgency were taken,
+-- in any queue: so neither an empty queue nor the steps that a workflow has had before put it ahead of or behind
+-- others.
 --
--- A claimer first takes entries out, whose workflows' keys its call cannot have declared, and then
--- starts their steps. Until that, an entry stands in a second sorted set, "reserved", at the time when
--- it goes back for others: nothing is lost when the claimer dies in between.
+-- A claimer cannot know which workflows' keys to declare before it has seen the entries. So it first reserves
+-- entries, and starts their steps with another call. Meanwhile an entry is in a second sorted set, "reserved", with
+-- the time when it goes back to the queue: nothing is lost when the claimer dies in between.
 local M = {}
 
 local ORDER = "%010x%013x%04x"
 local ROUND_DIGITS, TIME_DIGITS = 10, 13
 
--- What orders an entry among those of other queues: urgency and order.
+-- The part of an entry that orders it among those of other queues: urgency and order.
 local function rank(member)
   return match(member, ":.*")
 end
@@ -24,7 +24,7 @@ local function round_field(urgency)
   return "qr|" .. urgency
 end
 
--- The latest round that entries of an urgency were taken of, before this call.
+-- The latest round from which entries of an urgency were taken, before this call.
 local function latest_round(tx, urgency)
   local rounds = tx.rounds
   if not rounds[urgency] then
@@ -33,8 +33,7 @@ local function latest_round(tx, urgency)
   return rounds[urgency]
 end
 
--- The round that a step joins. A class that is empty is noted: whoever puts a step into it wakes the
--- workers.
+-- The round that a step joins. An empty class is noted: the step that comes into it wakes the workers.
 local function present_round(tx, class)
   local round = tx.heads[class]
   if round then
@@ -54,11 +53,11 @@ local function present_round(tx, class)
   return round
 end
 
--- The next of the workflow's turns in a class, counted in steps; the last is in its field ":tclass". A
--- small workflow needs no account: its steps fit the present round.
-local function next_turn(workflow, class)
-  workflow.turns = workflow.turns or {}
-  local last = workflow.turns[class]
+-- The position of the workflow's next step in a class, counted over all its steps there; the last one is in its field
+-- ":tclass". A small workflow needs no count: its steps fit into the present round.
+local function next_position(workflow, class)
+  workflow.positions = workflow.positions or {}
+  local last = workflow.positions[class]
   if not last then
     last = not workflow.created and command("HGET", workflow.w, ":t" .. class) or -1
   end
@@ -70,9 +69,9 @@ local function round_for(tx, workflow, class)
   if workflow.h.steps <= states.ROUND_SHARE then
     return round
   end
-  local turn = max(next_turn(workflow, class), round * states.ROUND_SHARE)
-  workflow.turns[class] = turn
-  return floor(turn / states.ROUND_SHARE)
+  local position = max(next_position(workflow, class), round * states.ROUND_SHARE)
+  workflow.positions[class] = position
+  return floor(position / states.ROUND_SHARE)
 end
 
 function M.member(workflow, name, class, order)
@@ -103,7 +102,7 @@ function M.remove(tx, workflow, name, class, order)
   take_out(tx, M.member(workflow, name, class, order))
 end
 
--- The earlier of a time (ms), or nil, and that when the step of an entry came in.
+-- The earlier of a time (ms), or nil, and the time when the step of an entry came in.
 local function earlier(oldest, member)
   local order = match(member, "^[^|]+|(%x+)|")
   local micros = order and tonumber(sub(order, ROUND_DIGITS + 1, ROUND_DIGITS + TIME_DIGITS), 16)
@@ -116,8 +115,8 @@ end
 local CLASSES_PER_CALL = 200
 local RESERVED_PER_CALL = "100"
 
--- Since when the longest waiting of the steps that come next, each in its class, have been available; nil
--- when there are none. Looks at some classes, from a bound on; returns the bound to go on from, or false.
+-- Since when the longest waiting of the classes' first steps has been available; nil when there are none. Looks at
+-- some classes, from a bound on. Returns the bound to go on from, or false.
 function M.oldest(tx, from)
   local oldest
   local reserved = command("ZRANGE", tx.keys[keyslots.RESERVED], "0", RESERVED_PER_CALL)
@@ -135,7 +134,7 @@ function M.oldest(tx, from)
   return oldest, from
 end
 
--- Entries that nobody has come back for.
+-- Entries whose reservation has run out.
 local RETURNED_PER_CALL = "100"
 
 local function take_back(tx)
@@ -149,9 +148,9 @@ local function take_back(tx)
   end
 end
 
--- A cursor on one queue, or on what this call puts into several. Its rank is that of its next entry, nil
--- at the end; entries of a queue that is alone are ranks themselves. Pages are smaller where there are many
--- queues, so that a call reads about as many entries.
+-- A cursor on one queue, or on the steps that this call puts into several. Its rank is that of its next entry, nil at
+-- the end; in a queue that is alone entries are ranks themselves. Pages are smaller where there are many queues, so
+-- that a call reads about as many entries.
 local PAGE, ENTRIES_PER_CALL = 16, 500
 
 local function advance(tx, cursor)
@@ -166,14 +165,14 @@ local function advance(tx, cursor)
   cursor.rank = cursor.entry and (cursor.alone and cursor.entry or rank(cursor.entry))
 end
 
--- What this call puts into the queues, in the order in which it is to be claimed.
+-- The steps that this call puts into the queues, in the order in which they are to be claimed.
 local function added(tx, names)
   local wanted, members, ranks, count = {}, {}, {}, 0
   for i = 1, #names do
     wanted[names[i]] = true
   end
-  for member, stands in pairs(tx.queued) do
-    if stands and wanted[match(member, "^[^:]+")] then
+  for member, is_added in pairs(tx.queued) do
+    if is_added and wanted[match(member, "^[^:]+")] then
       count = count + 1
       ranks[count] = rank(member)
       members[ranks[count]] = member
@@ -224,7 +223,7 @@ local function first_of(tx, names, limit)
   return found
 end
 
--- Forgets some of the queues that nobody has asked for in a long time, and of too many the longest unasked.
+-- Forgets queues that nobody has asked for in a long time and, where there are too many, those asked for longest ago.
 local FORGOTTEN_PER_CALL = 300
 
 local function forget_unserved(tx)
@@ -241,8 +240,8 @@ local function forget_unserved(tx)
   end
 end
 
--- Notes that somebody serves the queues, unless that was noted lately; or, by a clock that was set back since,
--- seems to be yet to come.
+-- Notes that the queues are served, unless that was noted lately; also when the noted time lies ahead, as after a
+-- clock was set back.
 local function note_served(tx, names)
   local noted = command("ZMSCORE", tx.keys[keyslots.SERVED], unpack(names))
   for i = 1, #names do
@@ -256,7 +255,7 @@ local function note_served(tx, names)
   end
 end
 
--- Notes the latest order that entries of each urgency were taken of.
+-- Notes the latest round from which entries of each urgency were taken.
 local function note_rounds(tx, latest)
   for urgency, order in pairs(latest) do
     local ahead = tonumber(sub(order, 1, ROUND_DIGITS), 16) - latest_round(tx, urgency)
@@ -264,7 +263,7 @@ local function note_rounds(tx, latest)
   end
 end
 
--- Those of these queues that come first, for whoever decides where to take some.
+-- The queues' first entries, for a claimer that decides from which partition to take some.
 function M.peek(tx, names, limit)
   tx.reserved, tx.served = {}, {}
   take_back(tx)
@@ -272,8 +271,8 @@ function M.peek(tx, names, limit)
   return first_of(tx, names, limit)
 end
 
--- Takes the first entries of these queues out, reserved for the caller; those of its own workflows (workflows
--- by id) are left for it to start. Returns the entries, and what dispatch.start takes of each, or false.
+-- Takes the first entries of these queues, reserved for the caller; those of its own workflows (workflows by id) are
+-- left for it to start. Returns the entries, and for each the argument that dispatch.start takes, or false.
 function M.take(tx, names, limit, workflows)
   tx.reserved, tx.served = {}, {}
   take_back(tx)
@@ -284,7 +283,7 @@ function M.take(tx, names, limit, workflows)
     local member = found[i]
     local urgency, order, id = match(member, ":(%d+)|(%x+)|([^|]+)|")
     local workflow = workflows[id]
-    latest[urgency] = order -- they come in this order
+    latest[urgency] = order -- workflows come in this order
     if workflow then
       local place, step = match(member, "^([^|]+|%x+)|[^|]+|(.*)$")
       own[i] = { workflow = workflow, step = step, place = place }
@@ -300,7 +299,7 @@ end
 
 local TAKEN_OUT_MOST = "499"
 
--- The entries that claimers have taken out, as far as they are counted: how many of a queue, and its first.
+-- The entries that claimers have reserved, as far as they are counted: how many of a queue, and its first.
 function M.taken_out(keys)
   local count, first = {}, {}
   local entries = command("ZRANGE", keys[keyslots.RESERVED], "0", TAKEN_OUT_MOST)
@@ -319,8 +318,8 @@ local function first_of_two(one, other)
   return one and other and (one < other and one or other) or one or other or false
 end
 
--- A queue as it is told: {name, waiting steps, the first of them or false, when somebody last asked or false};
--- those that are taken out still wait.
+-- A queue as clients get it: {name, waiting steps, the first of them or false, when somebody last asked or false};
+-- reserved steps count as waiting.
 function M.describe(keys, name, taken, first_taken)
   local ready, from, to = keys[keyslots.READY], "[" .. name .. ":", "(" .. name .. ";"
   return {

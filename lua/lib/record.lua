@@ -1,8 +1,7 @@
--- What a step's record (codec.lua) says beside its fields.
+-- Values that follow from a step's record (codec.lua).
 local M = {}
 
--- How long one attempt of a step that was taken apart may take (ms), or nil. Most steps have no options at all, and
--- to see that costs little.
+-- How long one attempt of a step may take (ms), or nil. Most steps have no options at all, which is quick to see.
 function M.timeout_ms(step)
   local seconds = find(step.static, ";", 1, true) and match(codec.step_options(step.static), ";(.+)$")
   return seconds and floor(seconds * 1000 + 0.5)
@@ -14,7 +13,7 @@ function M.last_attempt(step)
   return before and before + granted or tonumber(step.max)
 end
 
--- The children of a step that was taken apart.
+-- The children of a step.
 function M.children(step)
   local edges = step.edges
   if not edges then

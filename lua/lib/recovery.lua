@@ -1,15 +1,15 @@
 -- Recovery sessions: an operator has a step run again, skips it, or cancels it, and its descendants are
 -- placed anew from their parents' present states (contract, section 6).
 --
--- A session begins when nothing else is left to be walked, and is an entry itself (propagate.lua).
--- Marking holds what the session is to place: pending, with walked "h" and the state before in its claim,
--- "<f" ("<a=" when a signal has woken it), so that none of it runs and the workflow does not end before all
--- is marked. Placing judges every pending step by its parents. What ends meanwhile is walked behind the
--- session (propagate.descend), and counts as unresolved until then: no edge is counted twice, and none is missed.
+-- A session begins when nothing else is left to be walked, and is an entry itself (propagate.lua). It has two phases.
+-- Marking holds the steps that the session is to place: they are pending, with walked "h" and the state before in their
+-- claim, "<f" ("<a=" when a signal has woken it), so that none of them runs and the workflow does not end before all are
+-- marked. Placing judges every pending step by its parents. The edges of a step that ends meanwhile are walked behind the
+-- session (propagate.descend), and count as unresolved until then: no edge is counted twice, and none is missed.
 local M = {}
 
 local ORIGIN = "*recover"
-M.SINGLED_OUT = "!" -- what a step holds that an operator has cancelled, not a cancel request
+M.SINGLED_OUT = "!" -- the claim field of a step that an operator, not a cancel request, has cancelled
 local PENDING = { state = "p", cause = "" }
 local RETRY, SKIP, CANCEL = "retry", "skip", "cancel"
 local DOWNSTREAM, BLOCKED = "downstream", "blocked"
@@ -37,7 +37,7 @@ local function grant(step)
   end
 end
 
--- Takes a step out of where it stands, until it is placed. One that a signal has woken stays so.
+-- Takes a step out of its present state until it is placed. One that a signal has woken stays woken.
 local function hold(tx, workflow, name, step)
   local before, woken = step.state, step.claim == claims.UNCOUNTED
   transitions.withdraw(tx, workflow, name, step)
@@ -53,8 +53,8 @@ local function ended_otherwise(step)
   return states.TERMINAL[step.state] and step.state ~= "c"
 end
 
--- Marking: what a step's parents say of it. "a": a member or the recovered step holds it by a cancel edge;
--- "t": an ended step that it depended on is revived; "c": another one cancels it.
+-- Marking: notes one parent of a step. "a": a marked parent or the recovered step holds it by a cancel edge; "t": an
+-- ended step that it depended on is revived; "c": another parent cancels it.
 local function mark_parent(workflow, s, name, sign, note)
   local parent = transaction.step(workflow, name)
   local held = parent and parent.walked == "h"
@@ -69,8 +69,8 @@ local function mark_parent(workflow, s, name, sign, note)
   end
 end
 
--- A step that a cancel request has ended counts as one that its parents have: the request is closed, by this
--- recovery or an earlier one. So a join comes back with the last of its parents, whichever is recovered first.
+-- A step that a cancel request has ended counts as cancelled by its parents, as this recovery or an earlier one has
+-- closed the request. So a join comes back with the last of its parents, in whatever order they are recovered.
 local function is_member(s, step, note)
   if s.scope == DOWNSTREAM then
     return note.a
@@ -91,7 +91,7 @@ local function mark(tx, workflow, s, name, step, note)
   end
 end
 
--- Placing: how many parents are unresolved, and whether one cancels.
+-- Placing: counts the unresolved parents, and notes whether one cancels.
 local function place_parent(workflow, _, name, sign, note)
   local parent = transaction.step(workflow, name)
   if not states.TERMINAL[parent.state] or find(parent.walked, "%d") then
@@ -103,7 +103,7 @@ local function place_parent(workflow, _, name, sign, note)
   end
 end
 
--- A step all of whose parents have resolved it: it runs, unless they have it skipped, or a cancel request stands.
+-- Places a step whose parents have all resolved it: it runs, unless they skip it, or a cancel request is open.
 local function release(tx, workflow, name, step, seen, before)
   local outcome = branching.skip(step, seen)
   if workflow.h.cancel ~= "" and not branching.outlasts(workflow, step) then
@@ -124,7 +124,7 @@ local function place(tx, workflow, s, name, step, note)
     local outcome = workflow.h.cancel ~= "" and states.CANCELLED_BY_REQUEST or states.CASCADED
     transitions.become(tx, workflow, name, step, outcome, before)
   elseif note.u == 0 and step.walked == "b" and name ~= s.step then
-    return -- what it lacks has not been recovered, nor the step itself
+    return -- neither the step itself was recovered nor the result that it lacks
   elseif note.u == 0 then
     release(tx, workflow, name, step, note.seen, before)
   elseif not held and tonumber(step.remaining) == note.u and step.seen == note.seen then
@@ -164,8 +164,8 @@ local function write_note(note)
     .. (note.seen ~= "" and "s" .. note.seen or "")
 end
 
--- Looks at the parents of a step as far as the budget goes. Returns the chunk to go on with, or nil when
--- all have been seen.
+-- Looks at the parents of a step as far as the budget goes. Returns the chunk to go on with, or nil when all are
+-- done.
 local function ask_parents(tx, workflow, s, phase, step, name, chunk, note)
   local text = codec.step_parents(step.static)
   local total = byte(text) == 35 and tonumber(sub(text, 2))
@@ -189,7 +189,7 @@ local function ask_parents(tx, workflow, s, phase, step, name, chunk, note)
   return chunk
 end
 
--- The steps of a chunk, with their records present.
+-- The steps of a chunk, with their records loaded.
 local function chunk_at(workflow, cache, position)
   local number = floor(position / states.CHUNK)
   if cache.number ~= number then
@@ -220,7 +220,7 @@ local function write_entry(workflow, s, at, entry)
   propagate.put(workflow, workflow.h.head, entry)
 end
 
--- Goes on with the step at a place; false when its parents are more than the budget allows.
+-- Goes on with the step at a position. Returns false when its parents are more than the budget allows.
 local function take_step(tx, workflow, s, at, cache)
   local phase, name = PHASES[at.phase], chunk_at(workflow, cache, at.position)
   local step = transaction.step(workflow, name) or error(states.UNREADABLE)
@@ -244,8 +244,8 @@ local function is_superseded(workflow, s)
   return requested and (workflow.h.inserted + requested) * 1000 > tonumber(sub(s.stamp, 1, -5))
 end
 
--- Takes a session further, within the call's budget. A cancel request that has come meanwhile ends the
--- marking: what it has not come to keeps its course.
+-- Takes a session further, within the call's budget. A cancel request that has come meanwhile ends the marking: steps
+-- that are not marked yet are left alone.
 local function run(tx, workflow, s, at, entry)
   local cache = {}
   while tx.budget > 0 and s.done == "" do
@@ -276,7 +276,7 @@ propagate.resume[ORIGIN] = function(tx, workflow, entry)
   run(tx, workflow, s, at, entry)
 end
 
--- What the command does to its own step.
+-- Applies the command to its own step.
 local function change_step(tx, workflow, s, step)
   local before = step.state
   if s.action == RETRY then

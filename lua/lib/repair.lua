@@ -1,7 +1,7 @@
--- What the repairs of a workflow share. A repair is {kind, step}, the step empty for the workflow as a whole.
+-- Shared by the repairs of a workflow. A repair is {kind, step}; the step is empty for the workflow as a whole.
 local M = {}
 
--- A workflow stands in the listing once: in the group of the state that it had before this call.
+-- A workflow is in the listing once: in the group of the state that it had before this call.
 function M.check_index(tx, workflow, repairs)
   if workflow.listed then
     return -- it moves with this call
@@ -15,18 +15,18 @@ function M.check_index(tx, workflow, repairs)
   end
   for i, group in ipairs(groups) do
     local member = header.index_member(workflow, group)
-    local stands = command("ZSCORE", index, member)
-    if i == 1 and not stands then
+    local is_listed = command("ZSCORE", index, member)
+    if i == 1 and not is_listed then
       command("ZADD", index, "0", member)
       repairs[#repairs + 1] = { "index_entry_missing", "" }
-    elseif i > 1 and stands then
+    elseif i > 1 and is_listed then
       command("ZREM", index, member)
       repairs[#repairs + 1] = { "index_entry_wrong", "" }
     end
   end
 end
 
--- Each of its tags has an entry at the place of the workflow; what stands elsewhere is removed by remove_orphans.
+-- Each of its tags has an entry at the place of the workflow; entries elsewhere are removed by remove_orphans.
 function M.check_tags(tx, workflow, repairs)
   if workflow.listed then
     return -- they move with this call
@@ -40,7 +40,7 @@ function M.check_tags(tx, workflow, repairs)
   end
 end
 
--- Counts the repairs, and writes what was planned; nothing on a healthy workflow.
+-- Counts the repairs, and writes the plan; nothing on a healthy workflow.
 function M.finish(tx, repairs)
   for i = 1, #repairs do
     transaction.count(tx, "rr|" .. repairs[i][1], 1)

@@ -1,4 +1,4 @@
--- What a workflow's start, its deadline and a cancel request set going.
+-- Carries out a workflow's start, its deadline and a cancel request.
 local M = {}
 
 local DEADLINE_NOTE = '{"actor":"deadline","source":"server"}'
@@ -10,8 +10,8 @@ function M.start(tx, workflow)
   propagate.append(workflow, "", done, done.at)
 end
 
--- Has a cancel request that stands from now on end the steps; as far as this call goes, nothing else being left to be
--- walked. A workflow that has not started does so first: what always runs is to run now.
+-- Ends the steps as a cancel request does that was just made, unless something else is left to be walked first. A
+-- workflow that has not started starts first, so that its steps that always run can run.
 function M.carry_out(tx, workflow, forced)
   if branching.start_due(workflow) then
     M.start(tx, workflow)
@@ -22,7 +22,7 @@ function M.carry_out(tx, workflow, forced)
   end
 end
 
--- Asks a workflow to end whose deadline has passed.
+-- Asks a workflow to end when its deadline has passed.
 function M.exceed(tx, workflow)
   local item = { action = "request_cancel", scope = "workflow", step = "", call = "", note = DEADLINE_NOTE }
   workflow.b.deadline, workflow.b.overdue = "", workflow.since
@@ -31,7 +31,7 @@ function M.exceed(tx, workflow)
   M.carry_out(tx, workflow, false)
 end
 
--- Does what is due of start and deadline.
+-- Carries out start and deadline, when they are due.
 function M.fire(tx, workflow)
   local starts = branching.start_due(workflow)
   if starts and starts <= tx.ms then

@@ -1,10 +1,10 @@
 -- Result rows: one for each attempt that reported, in fields "r:step:attempt" of the payload hash,
 -- with the payload's bytes, when there are any, in "o:step:attempt", and the handler's traceback in
--- "t:step:attempt". For each command id that a caller gave, "@step:command" says where it is on record: "r:attempt".
+-- "t:step:attempt". For each command id that a caller gave, "@step:command" says which row that is, as "r:attempt".
 -- The latest retry that counted no attempt is "q:step".
 local M = {}
 
--- Adds names to one of the row's two lists, as far as the list goes; count is that before them.
+-- Adds names to one of the row's two lists, as far as it has room; count is the number of names before.
 local function listed(text, count, names)
   local room = states.LISTED - count
   if room <= 0 then
@@ -14,8 +14,8 @@ local function listed(text, count, names)
   return text == "" and more or text .. "," .. more
 end
 
--- Adds what a walk has released and cancelled, false for none.
-function M.tally(row, released, cancelled)
+-- Adds the steps that a walk has released and cancelled, false for none.
+function M.add_walked(row, released, cancelled)
   if released then
     row.released_names = listed(row.released_names, row.released, released)
     row.released = integer.text(row.released + #released)
@@ -57,8 +57,8 @@ function M.of(workflow, name, attempt)
   return row
 end
 
--- The row that a lease of a step has reported in, or nil. A lease begins with the number of its attempt;
--- the next row is its own when it counted none, and that attempt had reported before (claims.lua).
+-- The row that a lease of a step has reported in, or nil. A lease begins with the number of its attempt; the report
+-- is in the next row when the claim counted none and that attempt had reported before (claims.lua).
 function M.of_lease(workflow, name, lease)
   local attempt = tonumber(match(lease, "^(%d+)%-") or 0)
   for n = max(attempt, 1), min(attempt + 1, tonumber(transaction.step(workflow, name).reported)) do
@@ -75,8 +75,8 @@ function M.keep_put_off(workflow, name, attempt, text)
   M.set(workflow, "q:" .. name, codec.write_put_off({ attempt = attempt, row = text }))
 end
 
--- The row of the latest retry of a step that counted no attempt, or nil: also for one that a call left which was
--- cut off before the step's record was written, as the record is older then.
+-- The row of the latest retry of a step that counted no attempt, or nil. It is found even when the call that wrote it
+-- was cut off before the step's record was written, which is older then.
 function M.put_off(workflow, name)
   local stored = command("HGET", workflow.p, "q:" .. name)
   if not stored then
@@ -92,14 +92,14 @@ function M.put_off(workflow, name)
   return row
 end
 
--- Plans where a step's command id is on record.
+-- Plans the note which row a step's command id is on record in.
 function M.put_command(workflow, name, id, place)
   local fields = workflow.rows
   local at = #fields
   fields[at + 1], fields[at + 2] = "@" .. name .. ":" .. id, place
 end
 
--- The row that a step's command id is on record in, or nil: also for one that a call left which was cut off
+-- The row that a step's command id is on record in, or nil. It is found even when the call that wrote it was cut off
 -- before the step's record was written.
 function M.of_command(workflow, name, id)
   local place = command("HGET", workflow.p, "@" .. name .. ":" .. id)

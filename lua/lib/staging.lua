@@ -1,4 +1,4 @@
--- Graphs on their way in: without a header a workflow's hashes are invisible, however much of it they hold.
+-- Staged inserts: without a header a workflow's hashes are invisible, however much they hold.
 local M = {}
 
 local AT_ONCE = 1000
@@ -15,12 +15,12 @@ function M.store(workflow, own, payload)
   store(workflow.p, payload)
 end
 
--- Notes when what is stored without being visible is given up.
+-- Notes when the staged fields are given up.
 function M.give_up_later(tx, workflow)
   command("ZADD", tx.keys[keyslots.STAGED], integer.text(tx.ms + states.INSERT_MS), workflow.id)
 end
 
--- The reply to an insert under an id that has a workflow already, or may not have one; nil for a free one.
+-- The reply to an insert under an id that is used already, or unusable; nil for a free one.
 function M.taken(workflow)
   if workflow.h then
     return { "exists", flush.header(workflow), command("HGET", workflow.w, ":k") }

@@ -1,10 +1,9 @@
--- What a cancel request does to the steps of a workflow: all that have not ended and do not run are
--- cancelled, a chunk of steps at a time, in an entry among those that are still to be walked (propagate.lua):
--- Edges of the steps that end so need no walking, as every child ends in the same way; but under semantics version 3
--- some steps run whatever becomes of the others, and learn by the walk that their parents have ended. Steps that run
--- are left to report, unless the request is forced: then their leases are taken away. The field ":f" of the
--- workflow's hash says so, by the time of the request that is forced; it outlives a request that was closed, and is none
--- of a later.
+-- The effect of a cancel request on the steps of a workflow: all that have not ended and do not run are cancelled, a
+-- chunk of steps at a time, as an entry among those that are still to be walked (propagate.lua). The edges of these steps
+-- need no walking, as every child is cancelled by the request itself; except under semantics version 3, where steps that
+-- always run must learn that their parents have ended. Running steps are left to report, unless the request is forced:
+-- then their leases are taken away. The field ":f" of the workflow's hash holds the time of the forced request; it stays
+-- when that request is closed, and does not apply to a later one.
 local M = {}
 
 local ORIGIN = "*cancel"
@@ -16,17 +15,17 @@ local function requested_at(workflow)
   return match(workflow.h.cancel, "^%d+")
 end
 
--- Whether the standing request takes leases away.
+-- Whether the open request takes leases away.
 function M.is_forced(workflow)
   return workflow.forced or command("HGET", workflow.w, FORCED) == requested_at(workflow)
 end
 
--- Puts the sweep behind all that is still to be walked; returns its entry.
+-- Queues the sweep behind everything that is still to be walked. Returns its entry.
 function M.begin(workflow, forced)
   if forced then
     workflow.forced = true
     transaction.set(workflow, FORCED, requested_at(workflow))
-  elseif M.is_forced(workflow) then -- by another of the same millisecond, which was closed
+  elseif M.is_forced(workflow) then -- by another request of the same millisecond, which was closed
     transaction.remove(workflow, FORCED)
   end
   local entry = { origin = ORIGIN, left = "0" }
@@ -36,14 +35,14 @@ function M.begin(workflow, forced)
   return entry
 end
 
--- Ends one step so, which is open.
+-- Cancels one open step.
 function M.cancel(tx, workflow, name)
   local step = transaction.step(workflow, name)
   transitions.withdraw(tx, workflow, name, step)
   transitions.cancel_by_request(tx, workflow, name, step)
 end
 
--- Ends one step that runs, and says whose lease that has taken away.
+-- Cancels one running step, with evidence of whose lease was taken away.
 local function take_lease(tx, workflow, name)
   local step = transaction.step(workflow, name)
   local item = { action = "request_cancel", scope = "step", step = name, call = "", note = SERVER_NOTE }
@@ -54,7 +53,7 @@ local function take_lease(tx, workflow, name)
   M.cancel(tx, workflow, name)
 end
 
--- Sweeps the chunk that the workflow's first entry names.
+-- Cancels the steps of the chunk that the workflow's first entry names.
 function M.advance(tx, workflow, entry)
   local chunk, names = tonumber(entry.left), {}
   for name in gmatch(command("HGET", workflow.w, "#" .. integer.text(chunk)) or error(states.UNREADABLE), "[^,]+") do
@@ -62,7 +61,7 @@ function M.advance(tx, workflow, entry)
   end
   transaction.fetch(workflow, names)
   if workflow.h.w > 0 then
-    expiry.expire_named(tx, workflow, names) -- those that had expired before the request
+    expiry.expire_named(tx, workflow, names) -- waits that had expired before the request
   end
   local forced = workflow.h.e > 0 and M.is_forced(workflow)
   for i = 1, #names do

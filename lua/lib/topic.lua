@@ -1,11 +1,11 @@
--- A topic: a signal's name and a correlation key, at its home partition. It knows the signals that came,
--- and which steps wait for one; it decides which signal goes to which wait.
+-- A topic: a signal's name and a correlation key, in its home partition. It knows the signals that came and the steps
+-- that wait for one, and decides which signal goes to which wait.
 --
--- Its hash is the record of truth: the topic's own record, its signals, and what it was told of waits (codec.lua).
+-- Its hash is the record of truth: the topic's own record, its signals, and its registrations of waits (codec.lua).
 -- Its sorted set is derived from these, and read by the order of its members:
 --   w|W|stamp|S|n and x|W|stamp|S|n     waits, waiting and expired
--- The partition's timers hold "s|digest" while a hand-off is outstanding, and else at the time when the
--- oldest signal kept has to leave.
+-- The partition's timers hold "s|digest": while a hand-off is outstanding, the time to repeat it, else the time when
+-- the oldest kept signal is to be dropped.
 local M = {}
 
 local SKIPPED_PER_CALL, NOTED_PER_CALL = 100, 100
@@ -13,10 +13,10 @@ local REASON = { ambiguous = "ambiguous_signal", late = "late_signal" }
 local STAMP_PER_MS = -8 -- a stamp without its last seven digits is in milliseconds
 local RANK = { w = 1, x = 2, g = 3, r = 3 }
 local OVER = { g = true, r = true }
-local RECORD_ALONE = 2 -- a field and its value: nothing but ":" is to be set
+local RECORD_ALONE = 2 -- a field and its value: the topic's name is the only field to set
 
--- Keys are the partition's, then the topic's; with a place, those of several topics. Without a name the
--- topic is called what its record says, if there is one.
+-- Opens a topic. Keys are the partition's, then the topic's; with a place, one of several topics. Without a name, the
+-- name is taken from the topic's record, if there is one.
 function M.open(tx, name, key, place)
   local at = keyslots.FIRST_WORKFLOW + 2 * ((place or 1) - 1)
   local hash = tx.keys[at]
@@ -104,8 +104,8 @@ local function remove(t, signal)
   t.signals[signal.number] = false
 end
 
--- Plans the removal of a kept signal that somebody takes back, and with it of its dedupe record. What is
--- kept behind it must have been judged once: that goes by numbers without a gap.
+-- Plans the removal of a kept signal that is withdrawn, and of its dedupe record. The signals behind it must have
+-- been judged before: judging goes by consecutive numbers.
 function M.withdraw(tx, t, signal)
   remove(t, signal)
   transaction.count(tx, "sg|withdrawn", 1)
@@ -123,7 +123,7 @@ function M.member(state, workflow_id, stamp, step, n)
   return state .. "|" .. workflow_id .. "|" .. stamp .. "|" .. step .. "|" .. n
 end
 
--- Which member of the set stands for such a field: nil for a wait that is over.
+-- The member of the set for a registration: nil for a wait that is over.
 function M.registration(field, text)
   local workflow_id, step = match(field, "^l(.*)|(.*)$")
   local n, state, stamp = codec.known_wait(text)
@@ -144,21 +144,21 @@ function M.timer(t)
   return "s|" .. t.digest
 end
 
--- Plans what became of a wait: "w", "x", "r" or "g". Returns whether that was news. Where it ``stands`` by
--- its workflow's record, it does so here, whatever the topic knew: a failover took that workflow back.
-function M.tell(t, state, workflow_id, step, n, stamp, stands)
+-- Plans a wait's state: "w", "x", "r" or "g". Returns whether that was news. A wait that is_open by its workflow's
+-- record becomes so here whatever the topic knew, as a failover has taken the workflow back.
+function M.set_wait(t, state, workflow_id, step, n, stamp, is_open)
   local field = "l" .. workflow_id .. "|" .. step
   local known = command("HGET", t.hash, field)
   local last, was, before = codec.known_wait(known or "")
   local age = tonumber(last or 0) - tonumber(n)
-  if not stands and (age > 0 or (age == 0 and RANK[was] > RANK[state])) then
+  if not is_open and (age > 0 or (age == 0 and RANK[was] > RANK[state])) then
     return false
   end
   local place = not OVER[state] and M.member(state, workflow_id, stamp, step, n)
   if age == 0 and RANK[was] == RANK[state] and (not place or command("ZSCORE", t.set, place)) then
     return false
   end
-  if RANK[was] and not OVER[was] then -- else nothing is known, or somebody has spoilt it
+  if RANK[was] and not OVER[was] then -- otherwise nothing is known, or the record is corrupt
     t.members[M.member(was, workflow_id, before, step, last)] = false
   end
   if place then
@@ -173,12 +173,12 @@ local function payload(t, number)
   return number == t.last and t.payload or command("HGET", t.hash, "p" .. integer.text(number))
 end
 
--- What a client has to carry out: {number, workflow, step, n, payload, who has delivered the signal}.
+-- A hand-off for a client to carry out: {number, workflow, step, n, payload, who has delivered the signal}.
 function M.hand_off(t, number, workflow_id, step, n)
   return { integer.text(number), workflow_id, step, n, payload(t, number), M.signal(t, number).actor }
 end
 
--- The signal that this wait has consumed, as a client has to hand it over once more; or false.
+-- The signal that this wait has consumed, as a hand-off to be repeated; or false.
 function M.taken(t, workflow_id, step, n)
   local last, state, number = codec.known_wait(command("HGET", t.hash, "l" .. workflow_id .. "|" .. step) or "")
   if state ~= "r" or last ~= n or not M.signal(t, tonumber(number)) then
@@ -187,7 +187,7 @@ function M.taken(t, workflow_id, step, n)
   return M.hand_off(t, tonumber(number), workflow_id, step, n)
 end
 
--- Plans that nothing is known any more of a step's waits: its workflow is gone. Returns whether anything was.
+-- Plans to forget all of a step's waits, as its workflow is gone. Returns whether there were any.
 function M.forget(t, workflow_id, step)
   local field = "l" .. workflow_id .. "|" .. step
   local known = command("HGET", t.hash, field)
@@ -201,7 +201,7 @@ function M.forget(t, workflow_id, step)
   return known and true
 end
 
--- Ends the outstanding hand-off, if it is to this wait: what became of that is known.
+-- Ends the outstanding hand-off if it is to this wait, whose outcome is known.
 function M.settle(t, workflow_id, step, n)
   local handed = t.handed
   if handed and handed.workflow_id == workflow_id and handed.step == step and handed.n == n then
@@ -210,7 +210,7 @@ function M.settle(t, workflow_id, step, n)
   end
 end
 
--- The first or the last wait of a kind, with what is planned; nil when there is none.
+-- The first or the last wait of a kind, this call's plan included; nil when there is none.
 local function edge(t, kind, last)
   local gone, verb, from, to = 0, "ZRANGEBYLEX", "[" .. kind .. "|", "(" .. kind .. "}"
   if last then
@@ -233,8 +233,8 @@ local function edge(t, kind, last)
   return best
 end
 
--- What a kept signal is, were it judged now and not handed over: late, unmatched, ambiguous; or
--- recorded, when one workflow waits.
+-- The status of a kept signal that cannot be handed over now: late, unmatched, ambiguous; or recorded, when one
+-- workflow waits.
 function M.verdict(t)
   local first = edge(t, "w", false)
   if not first then
@@ -244,12 +244,12 @@ function M.verdict(t)
   return match(first, workflow_id) ~= match(edge(t, "w", true), workflow_id) and "ambiguous" or "recorded"
 end
 
--- When a kept signal has to leave, in milliseconds.
+-- When a kept signal is to be dropped, in milliseconds.
 local function end_ms(signal)
   return sub(signal.stamp, 1, STAMP_PER_MS) + states.SIGNAL_KEPT_MS
 end
 
--- Leaves behind the signals that were consumed, and removes those that nobody took in time.
+-- Moves past consumed signals, and drops kept ones whose time is over.
 local function skip(tx, t)
   for _ = 1, SKIPPED_PER_CALL do
     if t.first > t.last then
@@ -277,7 +277,7 @@ local function json(quoted)
   end) .. '"'
 end
 
--- Leaves evidence of a kept signal that somebody had meant for a step.
+-- Records evidence of a kept signal that is meant for a step.
 local function leave_evidence(tx, t, number, found)
   local name, key = match(t.topic, "^([^|]*)|(.*)$")
   local signal = M.signal(t, number)
@@ -289,7 +289,7 @@ local function leave_evidence(tx, t, number, found)
   }, found, REASON[found], "")
 end
 
--- Notes the first verdict on signals kept: in the statistics, and as evidence when one is late or ambiguous.
+-- Notes the first verdict on kept signals: in the statistics, and as evidence when one is late or ambiguous.
 local function note_first(tx, t, found)
   local from = max(t.first, t.counted + 1)
   local last = min(t.last, from + NOTED_PER_CALL - 1)
@@ -301,8 +301,8 @@ local function note_first(tx, t, found)
   t.moved = true
 end
 
--- Hands the oldest signal kept to the oldest wait of the only workflow that waits, if these exist and no
--- other hand-off is outstanding. Else it is known what all signals kept are, which is noted once of each.
+-- Hands the oldest kept signal to the oldest wait of the only workflow that waits, if there are these and no hand-off
+-- is outstanding. Otherwise notes, once for each kept signal, why it is kept.
 function M.judge(tx, t)
   if t.handed then
     return
@@ -326,8 +326,8 @@ function M.status(t, signal)
   return t.handed and t.handed.number == signal.number and "recorded" or M.verdict(t)
 end
 
--- What a client is told of a signal: {number, status, workflow, step, stamp, dedupe key, actor, payload};
--- the status, where the caller knows it already.
+-- A signal as a client gets it: {number, status, workflow, step, stamp, dedupe key, actor, payload}; the status is
+-- given where the caller knows it already.
 function M.answer(t, signal, status)
   return {
     integer.text(signal.number), status or M.status(t, signal), signal.workflow_id, signal.step,
@@ -335,13 +335,13 @@ function M.answer(t, signal, status)
   }
 end
 
--- The outstanding hand-off as a client has to carry it out, or false.
+-- The outstanding hand-off for a client to carry out, or false.
 function M.handed(t)
   local handed = t.handed
   return handed and M.hand_off(t, handed.number, handed.workflow_id, handed.step, handed.n)
 end
 
--- The timer that a topic must have, by its hash's key: nil while no hand-off is outstanding.
+-- The timer that a topic needs, by its hash's key: nil while no hand-off is outstanding.
 function M.handed_timer(hash)
   local text = command("HGET", hash, ":")
   return text and codec.topic_handed(text) ~= "" and M.timer({ digest = match(hash, ":sig:(%x+)$") }) or nil
@@ -356,12 +356,12 @@ function M.due(tx, t)
     return false
   end
   local oldest = M.signal(t, t.first)
-  -- Where the oldest is not kept, there is more to be left behind than a call may.
+  -- Where the oldest is not kept any more, there is more to move past than one call may.
   return integer.text(oldest and oldest.status == "k" and end_ms(oldest) or tx.ms)
 end
 
--- Removes fields or, when nothing would be left but the record of a topic that holds nothing, the topic.
--- Returns whether the topic is gone.
+-- Removes fields or, when only the record of an empty topic would be left, the whole topic. Returns whether the topic
+-- is gone.
 local function clear(t)
   local found, left, seen = command("HMGET", t.hash, unpack(t.gone)), command("HLEN", t.hash), {}
   for i = 1, #t.gone do
@@ -377,7 +377,7 @@ local function clear(t)
   return false
 end
 
--- Writes what was planned, the record of truth last.
+-- Writes the plan, the record of truth last.
 function M.commit(tx, t)
   if t.moved then
     local handed = t.handed or { number = "", workflow_id = "", step = "", n = "" }
@@ -389,8 +389,8 @@ function M.commit(tx, t)
     transaction.write_members(t.set, t.members)
   end
   flush.commit(tx)
-  -- What leaves does so before the record says so: a number without a signal is passed over, a signal out of
-  -- the record's bounds would never leave.
+  -- Dropped signals are removed before the record moves past them: a number without a signal is skipped, but a signal
+  -- outside the record's bounds would never be removed.
   local gone = #t.gone > 0 and clear(t)
   if t.moved and not gone then
     command("HSET", t.hash, unpack(t.fields))

@@ -1,17 +1,17 @@
--- One call's view of its partition: what it has read, and what it is going to write.
+-- One call's view of its partition: the values it has read, and its plan of writes.
 --
 -- A function reads and plans on the copies held here, and calls flush.commit once. Nothing is written
 -- before that, so a refusal, or an error while planning, leaves no trace.
 --
 -- Tables that few calls need (index, tags, timers, reserved, served, outbox, log, woken, ended; of a workflow fields,
--- gone, accepted, noise, turns, listed) are made when they are first put to: an empty table costs a good part of a
--- microsecond. So are marks of a workflow set by what gives rise to them: walked, when its entries of what is still
--- to be walked have changed; moved, when its header is to be written for a transition; and marked, when that is for
--- none (dead callbacks, review). With the fields that each has, its table is of the 16 that Lua makes room for.
+-- gone, accepted, noise, positions, listed) are made when they are first used: an empty table costs a good part of a
+-- microsecond. Marks of a workflow are set only when needed, too: walked, when its entries of unfinished walks have
+-- changed; moved, when its header is to be written after a transition; and marked, when it is to be written for another
+-- reason (dead callbacks, review). Together with the fields that each workflow has they fit the 16 that Lua allots.
 local M = {}
 
-M.TAG_GAUGE = "gt|tags" -- the field of the statistics that counts what the tag index is to hold
-M.ANY_WAIT = ":w" -- the field that is there once any step of the workflow has waited
+M.TAG_GAUGE = "gt|tags" -- the field of the statistics that counts the entries due in the tag index
+M.ANY_WAIT = ":w" -- the field is there once any step of the workflow has waited
 
 -- Whether a key is of this type, or does not exist.
 function M.is_type(key, kind)
@@ -19,7 +19,7 @@ function M.is_type(key, kind)
   return found == kind or found == "none"
 end
 
--- Drops a key that somebody has overwritten with another type; it holds nothing that is not told again.
+-- Drops a derived key of another type, as after an overwrite; its content can be restored from records.
 function M.drop_other(key, kind)
   if not M.is_type(key, kind) then
     command("UNLINK", key)
@@ -40,7 +40,7 @@ end
 function M.begin(keys, us, ms, verb, again)
   return {
     keys = keys,
-    verb = verb, -- what publishes; nil for a function that does not
+    verb = verb, -- the function's name for its hints; nil for a function that publishes none
     again = again, -- whether this very call was sent before
     us = us,
     ms = ms,
@@ -61,18 +61,18 @@ function M.open(keys, verb, again)
   return M.begin(keys, integer.text(us), floor(us / 1000), verb, again)
 end
 
--- A number that is unique among the records of a partition and grows with time: microseconds, then
--- a number within the tx.
+-- A number that is unique among the records of a partition and grows with time: microseconds, then a number within
+-- the call.
 function M.stamp(tx)
   tx.serial = tx.serial + 1
   return tx.us .. format("%04d", tx.serial)
 end
 
--- Brings a workflow to the clock whose latest transition lies that many milliseconds ahead of it: that was
--- before the clock was set back. All its times count from its insertion, so it is that which moves: leases and
--- retries keep what was left of them then, instead of what the clock was set back by as well. Its place in the
--- listing follows, and so do the timers of those steps that this call touches; those of others when they are
--- looked at (check, fire). Evidence of it is left with the rest (flush.lua).
+-- Moves a workflow whose latest transition lies that many milliseconds ahead to the present clock, as the clock was
+-- set back since. All its times count from its insertion, so that time is moved: leases and retries keep what was
+-- left of them, instead of growing by as much as the clock was set back. Its place in the listing follows, and so do
+-- the timers of the steps that this call touches; other timers follow when they are looked at (repair_workflow,
+-- fire_timers). flush.lua leaves evidence of it.
 local function bring_to_clock(workflow, ahead)
   workflow.listed = header.index_member(workflow, states.WORKFLOW_CODE[workflow.was] or "o")
   workflow.set_back = ahead
@@ -104,7 +104,7 @@ function M.workflow(tx, slot, names)
   local workflow = {
     id = keyslots.id(w), w = w, p = p, -- its other keys are made of w, for the few calls that need them
     static = static, counts = counts, h = h,
-    was = was, -- its state before this tx
+    was = was, -- its state before this call
     since = h and integer.text(max(tx.ms - h.inserted, 0)), -- the call's time, as records have it
     raw = raw, -- records as text, by step; false where there is none
     steps = {}, -- records taken apart
@@ -115,7 +115,7 @@ function M.workflow(tx, slot, names)
     workflow.waited = true -- some of its steps have waited
   end
   if states.WORKFLOW_CODE[was] then
-    workflow.cause = states.workflow_cause(h) -- of its end, before this call
+    workflow.cause = states.workflow_cause(h) -- the cause of its end, before this call
     workflow.removal = header.removal(h) -- when its retention was to end then
     workflow.open = h.open > 0 -- whether callbacks were still to be delivered then
   end
@@ -145,7 +145,7 @@ function M.steps_by_slot(names, items)
   return names
 end
 
--- Gives an invisible workflow its header, which lacks but the time: from this call on it exists.
+-- Gives an invisible workflow its header, which lacks only the time: from this call on it exists.
 function M.create(tx, workflow, static)
   workflow.static = codec.set_header_inserted(static, integer.text(tx.ms))
   local semantics, steps, _, kept, context = codec.header_opening(workflow.static)
@@ -161,7 +161,7 @@ function M.create(tx, workflow, static)
   M.count(tx, states.STEP_GAUGE.p, steps)
 end
 
--- Makes the records of all these steps present with one read.
+-- Loads the records of all these steps with one read.
 function M.fetch(workflow, names)
   local raw = workflow.raw
   if #names == 1 then
@@ -188,8 +188,8 @@ function M.fetch(workflow, names)
   end
 end
 
--- The step's record taken apart, or nil. Put it into workflow.dirty to have its changes written. A step is held either
--- taken apart or as text, never both.
+-- The step's record as a table, or nil. Put its name into workflow.dirty to have changes written. A step is held
+-- either as a table or as text, never both.
 function M.step(workflow, name)
   local step = workflow.steps[name]
   if step then
@@ -229,7 +229,7 @@ function M.set(workflow, field, value)
   fields[at + 1], fields[at + 2] = field, value
 end
 
--- A field of the payload hash; of a workflow that this call creates, also one that is still to be written.
+-- A field of the payload hash; for a workflow that this call creates, also one that is still to be written.
 function M.payload(workflow, field)
   if workflow.created then
     for at = 1, #workflow.rows, 2 do
@@ -269,12 +269,12 @@ function M.count(tx, field, by)
   counters[field] = (counters[field] or 0) + by
 end
 
--- Counts a move of steps, whose field names version 2, under the workflow's own version.
+-- Counts a move of steps under the workflow's own version; the given field names version 2.
 function M.count_move(tx, workflow, field, by)
   M.count(tx, workflow.b and sub(field, 1, -2) .. workflow.h.semantics or field, by)
 end
 
--- Puts a workflow of version 2 under version 3, which a command on it needs; nothing stored changes its meaning.
+-- Puts a workflow of version 2 under version 3, which a command on it needs; its records keep their meaning.
 function M.raise_semantics(workflow)
   local h = workflow.h
   workflow.static = codec.set_header_semantics(workflow.static, states.BRANCHING)
@@ -340,8 +340,8 @@ function M.drop_timer(tx, workflow, kind, name)
   timers[kind .. "|" .. workflow.id .. "|" .. name], tx.timers = false, timers
 end
 
--- Adds and removes members of a sorted set; the score is 0 where only the order of names matters.
--- Returns the members to be removed, when some of them did not stand there.
+-- Adds and removes members of a sorted set; the score is 0 where only the order of names matters. Returns the members
+-- to be removed when some of them were not in the set.
 function M.write_members(key, members)
   local added, adds, removed, removals = {}, 0, {}, 0
   for member, score in pairs(members) do
@@ -353,7 +353,7 @@ function M.write_members(key, members)
       removed[removals] = member
     end
   end
-  -- Listed twice for a moment rather than not at all: a sweep finds it by its entry.
+  -- Added before removed: listed twice for a moment rather than not at all, so that a sweep finds it.
   if adds > 0 then
     command("ZADD", key, unpack(added, 1, adds))
   end

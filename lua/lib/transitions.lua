@@ -1,4 +1,4 @@
--- What can happen to one step that was taken apart: it leaves the place where it waits, or ends.
+-- Transitions of a single step: it leaves its queue, timer or wait, becomes available, or ends.
 local M = {}
 local AVAILABLE = { state = "a", cause = "" }
 
@@ -20,8 +20,8 @@ function M.withdraw(tx, workflow, name, step)
   end
 end
 
--- Gives the step another state, and when it ends by it, counts that; not when it had ended in that state
--- before, and was only held by a recovery since.
+-- Gives the step another state. When it ends by that, the end is counted, unless it had ended in that state before
+-- and was only held by a recovery since.
 function M.become(tx, workflow, name, step, outcome, held)
   local state, since = outcome.state, workflow.since
   if step.state ~= state then
@@ -41,8 +41,8 @@ function M.become(tx, workflow, name, step, outcome, held)
   workflow.moved = true
 end
 
--- Ends a step that was taken out of where it stood, as a cancel request has it. Its edges need no walking, as the
--- request ends every child; but under semantics version 3 some run nevertheless, and flush has them walked.
+-- Cancels a step for a cancel request; it has left its old place already. Its edges need no walking, as the request
+-- ends every child; but under semantics version 3 some children run nevertheless, and flush has them walked.
 function M.cancel_by_request(tx, workflow, name, step)
   M.become(tx, workflow, name, step, states.CANCELLED_BY_REQUEST)
   if workflow.b and record.children(step) ~= "" then
@@ -52,9 +52,8 @@ function M.cancel_by_request(tx, workflow, name, step)
   end
 end
 
--- Puts a step that was taken out of where it stood into the ready queue, at an order that it had there
--- before, if given; while a cancel request stands, nothing becomes available but what always runs. Returns whether
--- it did.
+-- Puts a step that has left its old place into the ready queue, at the order that it had before, if given; under an
+-- open cancel request nothing becomes available but steps that always run. Returns whether it did.
 function M.enqueue(tx, workflow, name, step, order)
   if workflow.h.cancel ~= "" and not branching.outlasts(workflow, step) then
     M.cancel_by_request(tx, workflow, name, step)
@@ -65,8 +64,8 @@ function M.enqueue(tx, workflow, name, step, order)
   return true
 end
 
--- A retry whose time has come, or a pause that is over: it keeps what the record says of its place in the queue, and of
--- its next claim.
+-- A retry whose time has come, or a pause that is over: the record keeps its place in the queue, and whether its next
+-- claim counts.
 function M.run_again(tx, workflow, name, step)
   local order, claim = step.order, step.claim
   M.withdraw(tx, workflow, name, step)

@@ -1,9 +1,10 @@
--- Steps that wait for a signal. The truth about a wait lies with its workflow; its topic, the signal and
--- correlation key, has its home elsewhere and is told of it by the client (topic.lua).
+-- Steps that wait for a signal. The record of a wait belongs to its workflow. Its topic, the pair of signal and
+-- correlation key, may be in another partition, and is notified by the client (topic.lua).
 --
--- The wait notices, a sorted set, are derived from these. Its members are waiting steps with a deadline, by
--- that time (ms); and "!step" where a topic has not been told all, by the time when anyone may tell it,
--- less OFFSET so that these stand first. The partition's timers hold "w|workflow" at what is due first.
+-- The wait notices, a sorted set, are derived from these. Its members are waiting steps with a deadline, scored by
+-- that time (ms), and "!step" where a topic is still to be notified, scored by the time from which any client may do
+-- that, less OFFSET so that these come first. The partition's timers hold "w|workflow" at the time of the first of
+-- both.
 local M = {}
 local NONE = {}
 
@@ -14,13 +15,13 @@ local STATUS_NAME = { x = "expired", y = "expired", a = "abandoned" }
 local MESSAGE = { x = "wait %d has expired", y = "wait %d has timed out", a = "wait %d was abandoned" }
 local REASON = { x = "expired_wait", y = "timed_out_wait", a = "abandoned_wait" }
 
--- What the wait's topic has to be told, or nil when it knows.
+-- The change that the wait's topic is to be notified of, or nil when it knows.
 function M.unacked(wait)
   local wanted = WANTED[wait.status]
   return RANK[wait.acked] < RANK[wanted] and wanted or nil
 end
 
--- Makes the latest waits of these steps present with one read; most workflows never have any.
+-- Loads the latest waits of these steps with one read; most workflows never have any.
 function M.load(workflow, names)
   workflow.waits = workflow.waits or {}
   local missing = {}
@@ -53,7 +54,7 @@ function M.numbered(workflow, name, n)
   return text and codec.read_wait(text) or nil
 end
 
--- Plans the writing of the step's latest wait, and of its places among the wait notices.
+-- Plans the writing of the step's latest wait, and of its wait notices.
 local function keep(tx, workflow, name, wait)
   workflow.waits[name] = wait
   transaction.set(workflow, "~" .. name, codec.write_wait(wait))
@@ -65,7 +66,7 @@ local function due_ms(wait)
   return wait.deadline ~= "" and -floor(-wait.deadline / 1000) or nil
 end
 
--- The scores of the wait's places among the wait notices, as they should be; false for a place it has not.
+-- The scores that the wait's two notices should have; false for a notice that should not exist.
 local function places(tx, wait)
   local waiting = wait and wait.status == "w" and due_ms(wait)
   local unacked = wait and (wait.left ~= "" or M.unacked(wait))
@@ -78,15 +79,14 @@ function M.place(tx, workflow, name, wait)
   workflow.notices[name], workflow.notices["!" .. name] = places(tx, wait)
 end
 
--- The score that the waits imply of a wait notice, or false; and whether it may stand at an
--- earlier one.
+-- The score that the waits imply for a wait notice, or false; and whether it may have an earlier one.
 function M.implied(tx, workflow, member)
-  local is_told = byte(member) == 33
-  local waiting, unacked = places(tx, M.latest(workflow, is_told and sub(member, 2) or member))
-  return is_told and unacked or not is_told and waiting, is_told
+  local is_notice = byte(member) == 33
+  local waiting, unacked = places(tx, M.latest(workflow, is_notice and sub(member, 2) or member))
+  return is_notice and unacked or not is_notice and waiting, is_notice
 end
 
--- What became of one of a step's waits, as its topic is to be told, with the wait's stamp and signal.
+-- The outcome of one of a step's waits as its topic is to be notified of it, with the wait's stamp and signal.
 function M.fate(workflow, name, n)
   local wait = M.numbered(workflow, name, n)
   return wait and WANTED[wait.status] or "g", wait and wait.stamp or "0", wait and wait.signal_id or ""
@@ -101,7 +101,7 @@ local function note(tx, workflow, name, wait)
   evidence.accept(tx, workflow, item, STATUS_NAME[wait.status], REASON[wait.status], message)
 end
 
--- Puts a step that was taken out of where it stood into a wait, in place of its last one.
+-- Makes a step that has left its old place wait, in place of its last wait.
 function M.begin(tx, workflow, name, wait)
   local before = M.latest(workflow, name)
   wait.n, wait.left = 1, ""
@@ -134,12 +134,12 @@ local function close(tx, workflow, name, status)
   note(tx, workflow, name, wait)
 end
 
--- The step leaves its wait other than by its signal or its deadline.
+-- Ends the wait of a step that leaves it other than by its signal or its deadline.
 function M.abandon(tx, workflow, name)
   close(tx, workflow, name, "a")
 end
 
--- The wait's deadline has passed.
+-- Ends the wait, as its deadline has passed.
 function M.expire(tx, workflow, name)
   close(tx, workflow, name, "x")
 end
@@ -149,17 +149,17 @@ function M.goes_on(wait)
   return byte(wait.asked, -1) == 62
 end
 
--- Whether it has gone on so.
+-- Whether the step has gone on after its deadline.
 function M.has_timed_out(wait)
   return wait.status == "y" and M.goes_on(wait)
 end
 
--- The wait's deadline has passed, and its step goes on.
+-- Ends the wait, as its deadline has passed, and lets its step go on.
 function M.time_out(tx, workflow, name)
   close(tx, workflow, name, "y")
 end
 
--- A step that had expired is placed anew by a recovery. What woke a step stays: `retry` keeps it.
+-- A recovery places an expired step anew. Its latest wait stays on record: `retry` keeps the signal that woke a step.
 function M.revive(tx, workflow, name)
   local wait = M.latest(workflow, name)
   if wait.status == "x" then
@@ -168,7 +168,7 @@ function M.revive(tx, workflow, name)
   end
 end
 
--- The step's wait is over: a signal has come.
+-- Ends the step's wait: a signal has come.
 function M.resolve(tx, workflow, name, signal, payload)
   local wait = M.latest(workflow, name)
   wait.status, wait.resolved, wait.signal_id = "r", tx.us, signal
@@ -178,8 +178,8 @@ function M.resolve(tx, workflow, name, signal, payload)
   return wait
 end
 
--- Notes that the topic of a wait was told of it; what was told later is not taken back.
-function M.tell(tx, workflow, name, n, acked)
+-- Notes that the topic of a wait was notified; a later outcome on record is kept.
+function M.ack(tx, workflow, name, n, acked)
   local wait = M.latest(workflow, name)
   if not wait then
     M.place(tx, workflow, name, false)
@@ -201,8 +201,8 @@ function M.tell(tx, workflow, name, n, acked)
   keep(tx, workflow, name, wait)
 end
 
--- What the topics of a step's waits have to be told: appends {step, n, what, stamp, signal, name|key}
--- of each. With known, also of a wait that its topic knows of, to be told again.
+-- The changes that the topics of a step's waits are to be notified of: appends {step, n, outcome, stamp, signal,
+-- name|key} for each. With known, also of a wait that its topic knows, to notify it again.
 function M.list(workflow, name, known, found)
   local wait = M.latest(workflow, name)
   for n in gmatch(wait and wait.left or "", "%d+") do
@@ -218,7 +218,7 @@ function M.list(workflow, name, known, found)
   end
 end
 
--- Whether a step, by its record's text, is one whose latest wait is told with it.
+-- Whether a step, by its record's text, is shown together with its latest wait.
 function M.is_shown(text)
   local state = codec.step_state(text)
   return state == "w" or state == "t"
@@ -235,7 +235,7 @@ function M.has_lease(workflow, name, lease)
   return command("HEXISTS", workflow.p, "l:" .. name .. ":" .. lease) == 1
 end
 
--- Those of some steps with waits whose places among the wait notices are not what they should be.
+-- Those of some steps with waits whose wait notices are not as they should be.
 function M.misplaced(tx, workflow, names)
   local members, found = {}, {}
   for i = 1, #names do
@@ -270,7 +270,7 @@ function M.timer(workflow)
   return "w|" .. workflow.id
 end
 
--- Writes the planned places; called by flush only.
+-- Writes the planned notices; called by flush only.
 function M.commit(tx, workflow)
   transaction.write_members(keyslots.other(workflow.w, "d"), workflow.notices)
   local due = M.next_due(workflow)
@@ -278,7 +278,7 @@ function M.commit(tx, workflow)
   tx.timers[M.timer(workflow)] = due and integer.text(due) or false
 end
 
--- "1" while the topics of some waits have not been told all, else "".
+-- "1" while topics of some waits are still to be notified, else "".
 function M.flag(workflow)
   local first = workflow.waited and command("ZRANGE", keyslots.other(workflow.w, "d"), "0", "0")[1]
   return first and byte(first) == 33 and "1" or ""
