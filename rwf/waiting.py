@@ -14,7 +14,7 @@ from rwf.ops.base import invalid
 # How long a wait sleeps between two looks when no hint comes, in seconds.
 _FIRST_PAUSES: Final = (0.05, 0.1, 0.25, 0.5)
 _PAUSE: Final = 1.0
-# What no machine outlives is for ever; integers may be larger than any float.
+# Longer waits, which no machine outlives, are for ever; integers may be larger than any float.
 _LONGEST: Final = 1e15
 
 

@@ -48,7 +48,7 @@ class Webhook:
 
     def __init__(self, url: str, secret: str | bytes, *, timeout: float = 10.0) -> None:
         self._idle: deque[tuple[float, _Connection]] = deque()
-        # What is wrong with a URL is said without quoting it: it may hold a password.
+        # Errors in a URL are reported without quoting it: it may hold a password.
         if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
             raise ValueError("the URL must be a string of printable ASCII without spaces")
         try:

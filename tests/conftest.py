@@ -26,8 +26,8 @@ SCALE = os.environ.get("RWF_TEST_SCALE", "")
 
 
 _WHOLE: Final = (pytest.mark.long, pytest.mark.whole)
-# What is tested here is mostly what Python makes of the records. `make test` runs these files on
-# the oldest server and on a cluster of the newest alone, `make test-long` on the others too.
+# These tests are mostly about Python's reading of the records. `make test` runs these files on the
+# oldest server and on a cluster of the newest alone, `make test-long` on the others too.
 _ALL: Final = (*KINDS, "cluster")
 _FEW: Final = ("redis70", "cluster")
 _ON_FEW: Final = frozenset(
@@ -41,8 +41,8 @@ _ON_FEW: Final = frozenset(
         *("test_pruning", "test_tickets"),
     }
 )
-# These files test what each method of a client does. They run with both clients: with the one on
-# asyncio on a cluster, and on one server where they take one alone.
+# These files test the methods of a client. They run with both clients: with the one on asyncio on a
+# cluster, and on one server where they take a single one.
 _ON_BOTH: Final = frozenset(
     {
         *("test_acknowledge", "test_callbacks", "test_cancel", "test_claims", "test_completion"),
@@ -57,15 +57,15 @@ _ON_BOTH: Final = frozenset(
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Has tests of what both clients do run with each."""
+    """Runs tests of both clients with each of them."""
     if "face" in metafunc.fixturenames and metafunc.definition.path.stem in _ON_BOTH:
         alone = metafunc.definition.get_closest_marker("one_face")
         metafunc.parametrize("face", FACES[:1] if alone else FACES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests that start servers and, where a scale is asked for, what scales as long; and so
-    some files' tests on some kinds of servers."""
+    """Marks as long: with a scale given, the tests that it scales; some files' tests on some kinds
+    of servers. Marks the tests that start servers."""
     for item in items:
         if "pool" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
@@ -79,17 +79,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _param(item: pytest.Item, name: str) -> object:
-    """What a fixture is to have for a test, such as ``server`` a kind of server."""
+    """The parameters of a fixture for a test, such as kinds of servers for ``server``."""
     spec = getattr(item, "callspec", None)
     return spec.params.get(name) if spec else None
 
 
 Topology: TypeAlias = Sentinels | Cluster
-"""What fails over: a primary or several, with a replica each."""
+"""The topologies that fail over: a primary or several, with a replica each."""
 
 
 class Pool:
-    """One running server a kind; ``get`` starts what does not run yet, and empties it."""
+    """One running server of each kind; ``get`` starts it at first use, and empties it."""
 
     def __init__(self) -> None:
         self._servers: dict[str, AnyServer] = {}
@@ -103,7 +103,7 @@ class Pool:
         return self._servers[kind]
 
     def topology(self, name: str, kind: str) -> Topology:
-        """The same for ``sentinel`` and for a ``cluster`` with replicas, of servers of a kind."""
+        """The empty ``sentinel``, or ``cluster`` with replicas, of servers of a kind."""
         if (name, kind) not in self._topologies:
             self._topologies[name, kind] = (
                 Sentinels.start(kind) if name == "sentinel" else Cluster.start(kind, replicas=True)
@@ -134,8 +134,8 @@ def server(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
 
 @pytest.fixture(params=[coarse_clock.NEWEST, "cluster"])
 def one_or_cluster(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
-    """An empty server of the newest Valkey, and a cluster of such: for tests of what clients do,
-    where nothing depends on what a server makes of Lua."""
+    """An empty server of the newest Valkey, and a cluster of it: for tests of clients where nothing
+    depends on how a server runs Lua."""
     return pool.get(request.param)
 
 
@@ -154,7 +154,7 @@ def one_server(pool: Pool) -> AnyServer:
     ids="-".join,
 )
 def topology(request: pytest.FixtureRequest, pool: Pool) -> Topology:
-    """What can fail over, empty, and whole at the start of the test."""
+    """A topology that can fail over, empty, and whole at the start of the test."""
     return pool.topology(*request.param)
 
 
@@ -165,7 +165,7 @@ def broken_on_purpose() -> None:
 
 @pytest.fixture
 def face() -> str:
-    """Which client ``client`` and ``one_client`` are: the blocking one, or that on asyncio with
+    """Which client ``client`` and ``one_client`` are: the blocking one, or the asyncio one with
     methods that block."""
     return "blocking"
 

@@ -1,1 +1,1 @@
-"""Scripts of the project itself: what generates, and what checks."""
+"""Scripts of the project itself: generators and checks."""

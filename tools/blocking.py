@@ -1,7 +1,7 @@
 """Makes the blocking code out of the asyncio code: ``python tools/blocking.py [--check]``.
 
 The client and its transport are written once, as asyncio code; their blocking twins are this
-script's output: the same without ``async`` and ``await``, with the names and sentences below
+script's output: that code without ``async`` and ``await``, with the names and sentences below
 replaced. ``--check`` writes nothing, and ends with 1 when a twin is not up to date. Where the two
 differ in more than words, the difference is a module of its own on each side, written by hand, with
 the same interface.
@@ -41,8 +41,8 @@ NAMES: Final = {
     "asynccontextmanager": "contextmanager",
     "enter_async_context": "enter_context",
 }
-"""Names that are replaced wherever they stand, in docstrings too. Of those that begin with
-``Async`` that is left out."""
+"""Names that are replaced everywhere, in docstrings too. Names that begin with ``Async`` lose
+it."""
 
 SENTENCES: Final = {
     '"""The client on asyncio. ``rwf.client`` is made of it by ``tools/blocking.py``."""': (
@@ -58,7 +58,7 @@ SENTENCES: Final = {
         The handler is called in a thread. It may not be a coroutine function.
 """,
 }
-"""What documentation says otherwise of the blocking side."""
+"""Sentences of the documentation that differ on the blocking side."""
 
 HEADER: Final = "# Made of {source} by tools/blocking.py: do not edit.\n"
 
@@ -108,7 +108,7 @@ def formatted(text: str, path: Path) -> str:
 
 
 def check_sentences(sources: str) -> None:
-    """Raises SystemExit for a sentence that stands in none of the sources any more."""
+    """Raises SystemExit for a sentence that is in none of the sources any more."""
     if stale := [said for said in SENTENCES if said not in sources]:
         raise SystemExit(f"tools/blocking.py replaces what nobody says: {stale}")
 

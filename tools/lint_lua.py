@@ -26,7 +26,7 @@ _FOUND = re.compile(r"^stdin:(\d+):(\d+): (.*)$", re.MULTILINE)
 
 
 def findings(luacheck: str, checked: Library) -> list[str]:
-    """What luacheck has to say of a library, each with its place; raises RuntimeError when it
+    """The findings of luacheck in a library, each with its place; raises RuntimeError when it
     cannot be run."""
     run = subprocess.run(  # noqa: S603 - our own text
         [luacheck, *OPTIONS, "--", "-"],

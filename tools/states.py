@@ -36,19 +36,19 @@ _MEANING = {
     StepState.EXPIRED: "a wait's deadline passed",
 }
 
-# What an ordinary run passes through; recoveries would cover the picture with lines.
+# The states that an ordinary run passes through; recoveries would cover the picture with lines.
 _DRAWN = tuple(each for each in TRANSITIONS if not each.event.startswith("recovery"))
 
 
 def diagram() -> Iterator[str]:
-    """The states and what moves a step between them, as Mermaid draws it."""
+    """The states and the transitions of a step between them, as a Mermaid diagram."""
     yield "```mermaid"
     yield "stateDiagram-v2"
     yield f"    [*] --> {StepState.PENDING}"
     labels: dict[tuple[StepState, StepState], list[str]] = {}
     for transition in _DRAWN:
         reported = transition.event.startswith("reported")
-        # A report is taken from four states; that of who runs the step is the one to draw.
+        # A report is accepted in four states; the arrow is drawn from executing, the usual one.
         sources = {StepState.EXECUTING} if reported else transition.sources
         for source in ordered(sources):
             for target in ordered(transition.targets):
@@ -82,7 +82,7 @@ def table(*rows: tuple[str, ...]) -> Iterator[str]:
 
 
 def rules(found: Iterable[Rule[Any]]) -> Iterator[tuple[str, str]]:
-    """Each rule of a derivation: what it takes, and what follows."""
+    """Each rule of a derivation: its condition, and the result."""
     for rule in found:
         conditions = []
         if rule.cancel:

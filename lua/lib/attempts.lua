@@ -1,7 +1,7 @@
--- What the end of a step's attempt leaves behind: its row, and the walk of the step's edges.
+-- The end of a step's attempt: its row, and the walk of the step's edges.
 local M = {}
 
--- The row of an accepted report, as it is before anything is walked.
+-- The row of an accepted report, before any edge is walked.
 function M.row(tx, item, status, note)
   return {
     asked = item.asked, status = status, stamp = transaction.stamp(tx), call = item.call,
@@ -10,7 +10,7 @@ function M.row(tx, item, status, note)
   }
 end
 
--- A step that was not started has been with its first report.
+-- A step that was never claimed starts with its first report.
 function M.note_start(workflow, step)
   if step.started == "" then
     step.started = workflow.since
@@ -20,12 +20,12 @@ function M.note_start(workflow, step)
   end
 end
 
--- Walks the ended step's edges within the call's budget. What is left becomes an entry that is walked
--- later.
+-- Walks the ended step's edges within the call's budget. If edges remain, an entry is left from which a later call
+-- goes on.
 function M.descend(tx, workflow, name, step, row)
   step.walked = "0"
   local done = propagate.descend(tx, workflow, { name })
-  results.tally(row, done.released, done.cancelled)
+  results.add_walked(row, done.released, done.cancelled)
   row.open = integer.text(propagate.append(workflow, name .. ":" .. step.attempt, done, done.at))
 end
 

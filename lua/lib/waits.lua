@@ -114,7 +114,7 @@ function M.begin(tx, workflow, name, wait)
     local field = "a:" .. name .. ":" .. integer.text(before.n)
     workflow.rows[#workflow.rows + 1] = field
     workflow.rows[#workflow.rows + 1] = codec.write_wait(before)
-    workflow.unset = workflow.unset or {} -- what woke the step before
+    workflow.unset = workflow.unset or {} -- the payload of the signal that woke the step before
     workflow.unset[#workflow.unset + 1] = "s:" .. name
   else
     transaction.set(workflow, transaction.ANY_WAIT, "1")

@@ -62,6 +62,7 @@ for _module in (
 
 def main() -> None:
     """Runs the command line of this process, and ends the process with its exit code."""
-    # What the library warns of is the doctor's to tell here: an error is one line on stderr.
+    # The doctor is the command for warnings; every other command prints an error as one line on
+    # stderr.
     logging.getLogger("rwf").addHandler(logging.NullHandler())
     program.main(prog_name="rwf")

@@ -31,7 +31,7 @@ def _state(step: StepView) -> str:
 
 
 def _policy(edge: Edge) -> str:
-    """What is told of an edge's policy; nothing of the usual one."""
+    """An edge's policy in words; empty for the usual one."""
     return "" if edge.policy is EdgePolicy.CANCEL else edge.policy.replace("_", " ")
 
 

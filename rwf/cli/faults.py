@@ -28,7 +28,7 @@ REFUSED: Final = 1
 USAGE: Final = 2
 NO_STORE: Final = 3
 INTERRUPTED: Final = 130
-# What a shell reports of a program that SIGPIPE has ended.
+# The exit code that a shell reports for a program that SIGPIPE has ended.
 BROKEN_PIPE: Final = 141
 
 
@@ -118,7 +118,8 @@ class Program(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
         given = list(sys.argv[1:] if args is None else args)
         with contextlib.suppress(AttributeError):
-            # What a terminal cannot show is escaped rather than a reason to fail.
+            # Characters that a terminal cannot show are escaped, so that none makes the command
+            # fail.
             sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         sys.exit(self._ended(given, extra | {"standalone_mode": False}))
 

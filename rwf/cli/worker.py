@@ -37,7 +37,7 @@ def _loaded(_context: click.Context, _parameter: click.Parameter, place: str) ->
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise click.BadParameter(f"cannot import {module_name}: {error}") from None
-    except Exception as error:  # whatever the user's module raises
+    except Exception as error:  # the user's module may raise anything
         raise click.BadParameter(
             f"cannot import {module_name}: {type(error).__name__}: {error}"
         ) from None

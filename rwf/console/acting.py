@@ -81,7 +81,7 @@ class Acting:
                 self._orders.popitem(last=False)
         try:
             return await asyncio.shield(task)
-        except RwfError:  # what was refused, or did not get through, may be tried again
+        except RwfError:  # a command that was refused, or did not get through, may be tried again
             self._orders.pop(key, None)
             raise
 

@@ -283,7 +283,7 @@ def _ref(form: dict[str, Any]) -> Ref:
 
 
 def _found(ref: Ref, results: Mapping[str, Any], null: frozenset[str]) -> Any:
-    """What a reference stands for."""
+    """The value of a reference."""
     if ref.step in null:
         return None if ref.path is None else _MISSING
     if ref.step not in results:

@@ -238,7 +238,7 @@ def _order(steps: Sequence[StepDef], parents: dag.Parents) -> list[int]:
 def _in_order(
     steps: Sequence[StepDef], parents: Sequence[dict[int, EdgePolicy]], order: Sequence[int]
 ) -> tuple[GraphStep, ...]:
-    # What names a step in the edges of others: shared, as a step can have 100,000 of them.
+    # The edges that other steps have to a step are shared, as there can be 100,000 of them.
     used = {policy for above in parents for policy in above.values()}
     pairs = {policy: [(step.name, policy) for step in steps] for policy in used}
     children: list[list[Edge]] = [[] for _ in steps]

@@ -14,8 +14,9 @@ INLINE_BYTES: Final = 1024
 # Edges that one server call walks: one full chunk, about 3 ms (the contract allows 500). What is
 # beyond is moved in further calls.
 EDGES_PER_CALL: Final = CHUNK
-# What a reply that hands steps out holds of what their inputs refer to: references, and bytes of
-# results; and how many bytes of their own payloads, which are read in vain when they are more.
+# Bounds of a reply that hands out steps, for the results to which their inputs refer: references,
+# and bytes of results; and for the bytes of their own payloads, which are read in vain when they
+# are more.
 REFERENCES_TOLD: Final = 64
 RESULTS_TOLD: Final = 262_144
 OTHERS_TOLD: Final = 524_288
@@ -65,7 +66,7 @@ RESERVED_MS: Final = 5_000
 # How old the note of who asked a queue for steps may be before the next to ask renews it
 # (milliseconds): idle workers ask often, and each note is a write.
 SERVED_NOTED_MS: Final = 10_000
-# The same for the note that callbacks are dispatched in a namespace.
+# How old the note that a namespace has a dispatcher may be before it is renewed (milliseconds).
 DISPATCHER_NOTED_MS: Final = 10_000
 # For how long it is kept that somebody has asked a queue for steps (milliseconds: 30 days), and of
 # how many queues at most; the longest unasked go first.

@@ -57,7 +57,7 @@ class Planned:
 
     @property
     def outcome(self) -> Outcome:
-        """What has become of it."""
+        """Its present outcome."""
         return Outcome(self.state, self.cause, self.branch)
 
 

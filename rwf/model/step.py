@@ -35,7 +35,7 @@ class Named(Protocol):
     def rwf_worker(self) -> str: ...
 
 
-# What ``worker=`` takes beside a name: a function that ``Worker.step`` has registered, which a type
+# Accepted by ``worker=`` beside a name: a function that ``Worker.step`` has registered, which a type
 # checker cannot tell from others.
 Handler = Named | Callable[..., Any]
 

@@ -231,7 +231,7 @@ class Dispatch:
                 claims += claimed
                 continue
             if isinstance(claimed, StoreUnavailable):
-                # What it may have leased comes again when the lease has passed.
+                # Callbacks that it may have leased come again when the lease has passed.
                 self._ctx.away.note({batch[0].outbox.partition: claimed})
                 self._leave([batch[0].outbox.partition])
                 continue

@@ -256,7 +256,7 @@ def _traceback(text: str | None) -> bytes | None:
         return None
     if not isinstance(text, str):
         raise invalid(_ACTION, "traceback must be a string")
-    # What is cut off here has no room, however few bytes the rest takes.
+    # Text that is cut off here has no room, however few bytes the rest takes.
     encoded = text[-MAX_TRACEBACK:].encode(errors="replace")
     if len(text) <= MAX_TRACEBACK and len(encoded) <= MAX_TRACEBACK:
         return encoded

@@ -50,7 +50,7 @@ from rwf.protocol.records import Fields, fields_of, header_of
 from rwf.protocol.requests import CONNECT, Op, ask
 from rwf.protocol.stored import ReservationRecord
 
-# What one call stores at most: about 1 ms of the server's time.
+# Bounds of one call: about 1 ms of the server's time.
 _FIELDS_PER_CALL: Final = 500
 _BYTES_PER_CALL: Final = 262_144
 # How many graphs one call brings into a partition at most, where there are many partitions.
@@ -260,7 +260,7 @@ def _anywhere(ctx: OpContext, insert: Callable[[int], Op[T]]) -> Op[T]:
                 raise
             known = len(ctx.away.partitions)
             ctx.away.note({partition: error})
-            # What may have been made is not made a second time elsewhere.
+            # A workflow that may have been inserted is not inserted a second time elsewhere.
             if not error.never_ran or len(ctx.away.partitions) in (known, ctx.keys.partitions):
                 raise
 
@@ -502,7 +502,7 @@ def tidy(ctx: OpContext, partition: int) -> Op[None]:
     """Removes the parts of abandoned inserts in a partition; large inserts do this on the way."""
     for left in (yield from ask(ctx.keys.partition(partition), OverdueInserts(_TIDIED))):
         workflow_id = left.decode(errors="replace")
-        if partition_of(workflow_id) == partition:  # what is no id, is a sweep's to remove
+        if partition_of(workflow_id) == partition:  # names that are no ids are left to a sweep
             yield from ask(ctx.workflow_keys(workflow_id), Discard())
 
 

@@ -45,7 +45,7 @@ from rwf.protocol.waits import GOES_ON, Signal, Wait
 _AWAIT: Final = "await_step"
 _DELIVER: Final = "deliver_signal"
 _MICROSECOND: Final = timedelta(microseconds=1)
-# What a server's time can be shown as: the same bounds as in await.lua.
+# The years in which a server's time can be shown: the same bounds as in await.lua.
 _EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9999, 12, 31, tzinfo=UTC)
 

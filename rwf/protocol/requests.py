@@ -110,8 +110,8 @@ def ask_together(asked: Sequence[tuple[Sequence[str], ServerFunction[R]]]) -> Op
     return [function.decoded(reply) for (_, function), reply in zip(asked, replies, strict=True)]
 
 
-# What an operation yields to have the client connected, when it has to know the partitions. All
-# others connect with their first call, after what can be judged without a server.
+# Yielded by an operation to connect the client, when it has to know the partitions. All others
+# connect with their first call, after the checks that need no server.
 CONNECT: Final = Call("", ())
 
 

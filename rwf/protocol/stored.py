@@ -255,7 +255,7 @@ class CountsRecord(Record):
 
 @record("branching")
 class BranchingRecord(Record):
-    """What few workflows have: the field ``:b`` of the hash of one under semantics version 3.
+    """A field that few workflows have: ``:b`` of the hash of one under semantics version 3.
 
     ``skipped``: how many steps were skipped.
     ``starts``: when it is to start; nothing once it has.

@@ -13,7 +13,7 @@ from rwf.protocol.functions.topics import SignalReply
 from rwf.protocol.stored import WaitRecord
 
 GOES_ON: Final = ">"
-"""What stands behind a deadline after which the step goes on."""
+"""The mark behind a deadline after which the step goes on."""
 
 
 class Wait(WaitRecord):

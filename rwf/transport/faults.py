@@ -11,7 +11,7 @@ import redis.exceptions as errors
 from rwf.errors import RecordUnreadable, RwfError, StoreMisconfigured, StoreUnavailable
 from rwf.protocol.codecs import OTHER_TYPE, UNREADABLE
 
-# What may be the server's doing. Not every error of a cluster's client is a RedisError.
+# Errors that a server may cause. Not every error of a cluster's client is a RedisError.
 FAULTS: Final = (errors.RedisError, errors.RedisClusterException, OSError)
 # No reply came.
 UNREACHED: Final = (
@@ -28,14 +28,14 @@ DEMOTED: Final = ("READONLY", "MASTERDOWN")
 UNABLE: Final = ("OOM", "MISCONF", "NOREPLICAS", *PASSING)
 FORBIDDEN: Final = ("NOAUTH", "WRONGPASS", "NOPERM")
 
-# What servers say of a login, within an error of a cluster's client too.
+# Servers' messages about a login, also within an error of a cluster's client.
 _NO_LOGIN: Final = re.compile("invalid username-password pair|Authentication required")
-# What servers say in the middle of a function's work of a key that it has emptied, while the slot
-# is on its way to another node.
+# Servers' messages in the middle of a function's work about a key that it has emptied, while the
+# slot is on its way to another node.
 _CUT_SHORT: Final = "ttempted to access a non local key"
-# What they say there of a right that it lacks.
+# Servers' messages in the middle of a function's work about a right that it lacks.
 _NO_RIGHT: Final = re.compile("ACL failure in script|user executing the script can't")
-# What redis-py says when there was no connection yet to send anything on.
+# redis-py's messages when there was no connection yet to send anything on.
 _UNCONNECTED: Final = re.compile(r"(Error -?\d+ |Timeout )connecting to |No connection available")
 
 

@@ -105,8 +105,8 @@ class Session:
         self.publish = "SPUBLISH" if cluster else "PUBLISH"
         self.cluster = cluster
         self.checked = checked
-        # What did not answer when it was last asked together with others: a key each of partitions,
-        # and nodes by their names.
+        # Partitions and nodes that did not answer when they were last asked together with others: a
+        # key for each partition, and nodes by their names.
         self._unanswered: set[str] = set()
         # Told the function and the seconds of each call of an operation; by who wants to know.
         self.observers: dict[object, Callable[[str, float], None]] = {}

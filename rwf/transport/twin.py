@@ -12,7 +12,7 @@ from redis.retry import Retry
 from rwf.transport.aio.drivers import AsyncStore
 from rwf.transport.blocking.drivers import Store
 
-# What a connection on asyncio is made of that one of threads takes too.
+# Settings of a connection on asyncio that one of threads takes too.
 _SHARED: Final = (
     "host", "port", "path", "db", "username", "password", "credential_provider", "client_name",
     "protocol", "socket_keepalive", "socket_keepalive_options", "socket_timeout",

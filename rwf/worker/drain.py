@@ -35,7 +35,8 @@ from rwf.worker.verdict import instead_of_wait, storable
 _log = logging.getLogger("rwf.worker")
 
 _TIMERS_PER_READ: Final = 100
-# What moves workflows on: retries, leases, waits and walks; and hand-offs, which are always due.
+# Timers that move workflows on: retries, leases, waits and walks; and hand-offs, which are always
+# due.
 _OF_STEP: Final = (b"r|", b"l|")
 _WAITED_FOR: Final = (*_OF_STEP, b"w|", b"u|", b"b|", b"d|")
 _CARRIED_OUT: Final = (*_WAITED_FOR, b"s|")

@@ -131,7 +131,7 @@ class Execution:
         self.context._becomes_current()
         try:
             outcome = await self._outcome()
-        except BaseException as raised:  # whatever it is, it is the outcome of this step
+        except BaseException as raised:  # anything raised is the outcome of this step
             outcome = self._judged(raised)
         self._finish(outcome)
 

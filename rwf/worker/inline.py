@@ -39,7 +39,7 @@ def run_here(handler: Handler, context: StepContext, wait: Wait) -> Ran:
         return copy_context().run(_run_here, handler, context, wait)
     except KeyboardInterrupt:
         raise
-    except BaseException as raised:  # whatever it is, it is the outcome of this step
+    except BaseException as raised:  # anything raised is the outcome of this step
         return _raised(context, raised)
 
 

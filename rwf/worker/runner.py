@@ -232,7 +232,7 @@ class Runner:
         if not self._hurry:
             until = max(until, self._end_at - 3 * _TASKS_END)
         await inflight.until(lambda: not inflight.unreported, until - time.monotonic())
-        # What else is on the way is claims: worth less patience.
+        # The rest on the way is claims: worth less patience.
         await inflight.until(lambda: inflight.settled, min(until - time.monotonic(), _LAST_WORDS))
         if inflight.unreported:
             _log.error("%d outcomes could not be reported", inflight.unreported)

@@ -21,7 +21,7 @@ def traceback_of(raised: BaseException) -> str | None:
             return None
         told = traceback.TracebackException(type(raised), raised, own, limit=-_FRAMES, compact=True)
         return "".join(told.format())
-    except BaseException:  # whatever the code of the exception's author raises
+    except BaseException:  # the code of the exception's author may raise anything
         return None
 
 

@@ -204,7 +204,7 @@ def _text(value: Any, length: int) -> str | None:
             text = f"{type(value).__name__}: {text}"
         if isinstance(value, BaseExceptionGroup):
             text = f"{text}, the first {_text(value.exceptions[0], length)}"
-    except BaseException:  # whatever its author's code raises
+    except BaseException:  # its author's code may raise anything
         text = f"{type(value).__name__}, whose text cannot be made"
     cut = text if len(text) <= length else f"{text[: length - 3]}..."
     return cut.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""What building and compiling a workflow of 100,000 steps costs, for each shape of graph.
+"""The cost of building and compiling a workflow of 100,000 steps, for each shape of graph.
 
 Run it with ``python tests/benchmarks/builder.py``; it prints seconds. No server is involved.
 """
@@ -60,7 +60,7 @@ def layers() -> Workflow:
 
 
 def layers_reversed() -> Workflow:
-    """The same, each step added before its parents."""
+    """Layers of the same kind, each step added before its parents."""
     return Workflow("layers").add_many(step for step in reversed(layers().steps))
 
 
@@ -109,7 +109,7 @@ def measure(shape: Callable[[], Workflow]) -> list[float]:
 def main() -> None:
     print(f"{'shape':<24}{'build':>8}{'compile':>9}{'to_dict':>9}{'from_dict':>11}")
     for shape in SHAPES:
-        # What an earlier shape left behind is not this one's cost.
+        # Leftovers of an earlier shape are not this one's cost.
         gc.collect()
         build, compiled, to, back = measure(shape)
         print(f"{shape.__name__:<24}{build:>8.2f}{compiled:>9.2f}{to:>9.2f}{back:>11.2f}")

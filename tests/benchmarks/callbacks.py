@@ -1,4 +1,4 @@
-"""How fast a daemon delivers callbacks to a receiver that takes its time over each.
+"""The speed at which a daemon delivers callbacks to a receiver that takes its time over each.
 
     .venv/bin/python -m tests.benchmarks.callbacks [--kind valkey91] [--count 5000]
         [--delay 0.05] [--concurrency 100] [--hanging 0]
@@ -27,7 +27,7 @@ STAT = "cb|workflow.terminal|delivered"
 
 
 async def receive(delay: float, hanging: int) -> None:
-    """Serves until it is ended; tells its port."""
+    """Serves until it is ended; prints its port."""
     seen: set[bytes] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,7 +54,7 @@ async def receive(delay: float, hanging: int) -> None:
 
 
 def prepare(client: Client, count: int) -> None:
-    """So many workflows that have ended."""
+    """Inserts this many workflows that have ended."""
     for start in range(0, count, 500):
         flows = [Workflow("told").add("a", worker="w") for _ in range(min(500, count - start))]
         views = client.insert_many(flows, retention=None)

@@ -1,11 +1,11 @@
-"""What a step's whole life costs the server: handing out, completing, releasing children.
+"""The server's cost of a step's whole life: handing out, completing, releasing children.
 
     python -m tests.benchmarks.handout [--kind valkey91] [--rounds 5] [--batches 32 64]
 
-No worker and no handlers: a loop reports what it was handed and asks for as much again, in the
-round trips that a worker makes (``complete`` with reserved entries to start). `call` is the time
+No worker and no handlers: a loop reports its steps and asks for as many again, in the round trips
+that a worker makes (``complete`` with reserved entries to start). `call` is the time
 inside our functions, `cpu` all that the server's process used, in microseconds a step; `slowest` is
-the longest call, in milliseconds. Of the rounds the least counts: others only add to it.
+the longest call, in milliseconds. The lowest of the rounds counts, as noise only adds.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What a daemon costs while nothing is due: open workflows of 10 steps, default settings.
+"""The cost of a daemon while nothing is due: open workflows of 10 steps, default settings.
 
     .venv/bin/python -m tests.benchmarks.idle [--kind valkey91] [--open 1000 10000 100000]
 
 CPU is in percent of a core over one whole round of the sweep: of the server, by its INFO, and of
-the daemon's process; beside it what each workflow costs the server in a round.
+the daemon's process; beside it the server's cost of each workflow in a round.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a step costs the server, from its insert to its end: one table, beside another checkout.
+"""The server's cost of a step, from its insert to its end: one table, beside another checkout.
 
     .venv/bin/python -m tests.benchmarks.server_time [--against PATH] [--kind redis70] [--rounds 3]
 
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 if __name__ == "__main__" and sys.argv[1:2] == ["--round"]:
-    # A round of another checkout imports that one's library, and its loop over the library.
+    # A round of another checkout imports its library, and its own loop over the library.
     sys.path.insert(0, sys.argv[2])
 
 from rwf import Client, Completion, Workflow

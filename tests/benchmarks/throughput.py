@@ -1,4 +1,4 @@
-"""Steps a second of one worker process, and what they cost the server; no-op steps.
+"""Steps per second of one worker process, and their cost for the server; no-op steps.
 
     .venv/bin/python -m tests.benchmarks.throughput [--kind valkey91] [--rounds 3] [--scale 1]
 
@@ -34,7 +34,7 @@ PEERS = Path(__file__).with_name("peers")
 
 
 class Figures(NamedTuple):
-    """What one run came to: steps a second, microseconds of CPU a step, the longest call in
+    """The result of one run: steps per second, microseconds of CPU per step, the longest call in
     milliseconds, and the longest of 99 in 100, and the median time from one step to the next in
     milliseconds."""
 

@@ -1,4 +1,4 @@
-"""What transitions cost the server: microseconds a step, beside a floor measured in the same run.
+"""The server's cost of transitions: microseconds per step, beside a floor measured in the same run.
 
     .venv/bin/python -m tests.benchmarks.transitions [--kind valkey91] [--rounds 5]
 
@@ -26,7 +26,7 @@ ROW = b"c,c,17953693811085900001,abcdefghijkl,,,0,1,0|s12||{}"
 
 
 class Meter:
-    """Measures what a server spends on a piece of work."""
+    """Measures the server's time for a piece of work."""
 
     def __init__(self, server: Server) -> None:
         self.redis: Any = server.client()
@@ -79,7 +79,7 @@ def layered(steps: int, width: int) -> Workflow:
 
 
 def floor_args(number: int, width: int) -> list[Any]:
-    """What the floor is told for one step of a ladder."""
+    """The floor's arguments for one step of a ladder."""
     row, column = divmod(number, width)
     args: list[Any] = [f"s{number}", ROW]
     for below in range(width):

@@ -1,10 +1,10 @@
-"""What a step costs a worker's own process, in microseconds of CPU; steps that do nothing.
+"""The CPU cost of a step in a worker's own process, in microseconds; steps that do nothing.
 
     .venv/bin/python -m tests.benchmarks.worker [--against CHECKOUT] [--rounds 5] [--scale 1]
 
 Each run has a process of its own (``worker_process.py``). With another checkout of the repository
-both run in every round, one after the other. Of the rounds the least counts: others only add to
-it. `hop` is the time from one step of a chain to the next.
+both run in every round, one after the other. The lowest of the rounds counts, as noise only
+adds. `hop` is the time from one step of a chain to the next.
 """
 
 from __future__ import annotations

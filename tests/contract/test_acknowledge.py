@@ -1,4 +1,4 @@
-"""A bad end that an operator leaves at that, and what needs review (contract §6)."""
+"""A bad end that an operator accepts, and workflows that need review (contract §6)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_recovery_undoes_it(client: Client) -> None:
 
 
 def test_a_recovery_of_another_step_undoes_it_too(one_client: Client) -> None:
-    """It leaves a step that failed, which somebody has to look at anew."""
+    """The acknowledgement goes, as a failed step is left, which needs a new look."""
     view = one_client.insert(flow("a b"))
     one_client.complete_step(view.id, "a", "failed")
     one_client.complete_step(view.id, "b", "failed")
@@ -184,7 +184,7 @@ def test_a_refusal_needs_review_only_while_the_workflow_is_open(client: Client) 
     for step in "ab":
         (claimed,) = client.claim(["default"], worker_id="w")
         assert claimed.step == step
-        assert status(client, view.id) == "Needs Review"  # a worker's reports are no answer to it
+        assert status(client, view.id) == "Needs Review"  # a worker's reports do not answer it
         client.complete(claimed)
     assert status(client, view.id) == "Resolved"
     with refused("already_terminal"):

@@ -17,7 +17,7 @@ from tests.support.flows import flow, refused, stored
 from tests.support.servers import AnyServer
 
 DOWN = "redis://127.0.0.1:1/0"
-"""Nobody listens there: what is refused for other reasons is refused before a server is asked."""
+"""Nobody listens there: bad input is refused before a server is asked."""
 
 
 # --- definitions
@@ -255,7 +255,7 @@ def _error_of(call: Callable[[], object]) -> CommandRejected:
         answer = call()
     except CommandRejected as error:
         return error
-    # A batch answers with its refusals.
+    # A batch returns its refusals.
     assert isinstance(answer, list)
     assert isinstance(answer[0], CommandRejected)
     return answer[0]
@@ -348,7 +348,7 @@ def test_urls_that_are_none(url: Any) -> None:
 
 
 def test_names_in_every_place_change_no_key(one_client: Client, one_server: AnyServer) -> None:
-    """A payload, key or actor of any text leaves no key outside the known classes."""
+    """No text in a payload, key or actor creates a key outside the known classes."""
     nasty = "}{:\n\x00|,%[1]*" + "x" * 400
     view = one_client.insert(Workflow("w", context=nasty).add("a", worker="{w}:|,"), key=nasty)
     one_client.complete_step(

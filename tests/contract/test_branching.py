@@ -12,8 +12,8 @@ from tests.support.flows import fan_in, flow, noted, own_key, raw, refused, stat
 
 
 def causes(client: Client, workflow_id: str) -> str:
-    """``"a=completed b=skipped"``: the cause of each step that has ended, and the state of all
-    others."""
+    """The end of each step as text, ``"a=completed b=skipped"``: the cause of each that has ended,
+    and the state of all others."""
     return " ".join(
         f"{step.name}={step.terminal_cause or step.state}" for step in client.steps(workflow_id)
     )
@@ -123,7 +123,7 @@ def test_a_skip_raises_the_version_of_an_older_workflow_with_evidence(client: Cl
         ("complete_step", "a", "accepted", "semantics_raised"),
         ("complete_step", "a", "accepted", None),
     ]
-    # b has really completed, before anything was noted of branches.
+    # b has really completed, before the workflow recorded any skips.
     assert causes(client, view.id) == "a=skipped b=completed c=available"
 
 

@@ -1,4 +1,4 @@
-"""Conditions, outcomes and waits that go on: what a claimed step is given, and whether it runs at
+"""Conditions, outcomes and waits that go on: the input of a claimed step, and whether it runs at
 all (contract §13)."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Steps that always run, and when a workflow starts and is to have ended (contract §13)."""
+"""Steps that always run, and when a workflow starts and must have ended (contract §13)."""
 
 from __future__ import annotations
 

@@ -295,7 +295,7 @@ def test_handlers_are_called_many_at_once(client: Client) -> None:
     together = threading.Barrier(40)
 
     def handler(envelope: Callback) -> None:
-        together.wait(30)  # raises where not all of them are here
+        together.wait(30)  # raises unless all of them are here
 
     assert client.dispatch_callbacks(handler, limit=40).delivered == len(ids)
 
@@ -332,7 +332,7 @@ def test_a_later_callback_waits_for_one_that_failed(client: Client) -> None:
         got.append(envelope.callback_id)
 
     assert client.dispatch_callbacks(handler, limit=1000).failed == 1
-    # It may have been due again at once.
+    # It may be due again at once.
     if numbers_of(got, workflow_id):
         assert numbers_of(got, workflow_id)[0] == 1
     hasten(client, workflow_id)
@@ -359,7 +359,7 @@ def test_a_dead_dispatchers_claim_holds_up_later_ones_until_its_lease_ends(
     claimed(client, lease=600)
     assert client.dispatch_callbacks(ignore) == DispatchReport(delivered=0, failed=0)
     first, second, _ = client.callbacks(workflow_id)
-    # It does not stand in front of all that is due meanwhile.
+    # It does not come before the others that are due.
     assert second.due_at == first.due_at
     hasten(client, workflow_id)
     assert client.dispatch_callbacks(ignore).delivered == 3
@@ -388,7 +388,7 @@ def test_a_handler_that_raises(client: Client) -> None:
     handler = Failing()
     with counted(client, failed=1):
         assert client.dispatch_callbacks(handler) == DispatchReport(delivered=0, failed=1)
-    # A jitter of about nothing may have it due again at once, but not in the same run.
+    # With a jitter of almost nothing it may be due again at once, but not in the same run.
     assert handler.calls == 1
     [after] = client.callbacks(workflow_id)
     assert (after.status, after.attempts) == ("pending", 1)
@@ -443,7 +443,7 @@ def test_a_lease_is_respected(client: Client) -> None:
 
 
 def test_a_handler_that_hangs_past_its_lease(client: Client, server: AnyServer) -> None:
-    """Another dispatcher takes over; when the first is done after all, that does no harm."""
+    """Another dispatcher takes over; the first one's late report does no harm."""
     workflow_id = ended(client)
 
     def slow(envelope: Callback) -> None:
@@ -747,7 +747,8 @@ def test_hundreds_of_callbacks_of_one_workflow(one_client: Client) -> None:
 
 @pytest.mark.one_face
 def test_what_cannot_be_sent_hides_nothing(one_client: Client, broken_on_purpose: None) -> None:
-    """Workflows of other semantics, and entries of nothing, stand before all that is due."""
+    """Workflows of other semantics, and entries without a callback, come before everything that is
+    due."""
     redis = raw(one_client)
     for _ in range(130):
         key = own_key(ended(one_client))
@@ -878,6 +879,6 @@ def test_the_command(one_client: Client, cli: Cli) -> None:
     [found] = cli.json("callbacks", view.id, "--resend", "--actor", "me")
     assert (found["status"], found["attempts"]) == ("pending", 0)
     assert one_client.evidence(view.id)[-1].actor == "me"
-    # What is not dead is left alone.
+    # Callbacks that are not dead are left alone.
     assert cli.json("callbacks", view.id, "--resend") == [found]
     assert NO_ID in cli.refused(1, "callbacks", NO_ID)

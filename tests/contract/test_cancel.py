@@ -91,7 +91,7 @@ def test_what_a_running_step_may_report(
 
 @pytest.mark.parametrize("how", ["reported", "lapsed"])
 def test_the_last_attempt_is_exhausted_all_the_same(one_client: Client, how: str) -> None:
-    """It would not have run again, so there is nothing that the request could cancel."""
+    """It would not have run again, so the request has nothing to cancel."""
     view = one_client.insert(flow("a", max_attempts=1))
     (claimed,) = one_client.claim(["default"], worker_id="w", lease=0.02)
     one_client.request_cancel(view.id)
@@ -124,7 +124,7 @@ def test_a_first_request_on_an_ended_workflow_is_refused(client: Client) -> None
     with refused("already_terminal") as info:
         client.request_cancel(view.id)
     assert info.value.legal_next_steps
-    # It has ended well, and what was refused since changes nothing of that.
+    # It has ended well, and later refusals change nothing about that.
     assert client.list(operator_status="Resolved").workflows[0].id == view.id
     with refused("workflow_not_found"):
         client.request_cancel(view.id[:-1] + ("2" if view.id[-1] != "2" else "3"))
@@ -165,7 +165,7 @@ def test_a_deadline_that_had_passed_may_be_the_end(one_client: Client) -> None:
 def test_deadlines_that_had_passed_at_the_request(
     one_client: Client, count: int, seconds: float
 ) -> None:
-    """More than a call expires by itself, and more than a slice cancels."""
+    """More waits than one call expires, and more than one slice cancels."""
     view = one_client.insert(flow(" ".join(f"s{n}" for n in range(count)) + " last"))
     end = datetime.now(UTC) + timedelta(seconds=seconds)
     for n in range(count):

@@ -163,7 +163,7 @@ def test_the_claim_after_a_resolved_wait_counts_none(one_client: Client) -> None
 def test_a_report_counts_when_neither_its_claim_nor_one_before_has(
     one_client: Client, status: str
 ) -> None:
-    """A step that waited before anybody had claimed it."""
+    """A step that waited before it was ever claimed."""
     view = one_client.insert(flow("a"))
     woken(one_client, view.id)
     claimed = claim(one_client)

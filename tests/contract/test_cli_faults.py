@@ -177,7 +177,7 @@ def test_control_c() -> None:
             [sys.executable, "-m", "rwf", "ls", "--url", url],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # Whoever runs the tests in the background has it ignored, here too.
+            # A shell that runs the tests in the background has this signal ignored, here too.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             connection, _ = hung.accept()

@@ -171,7 +171,7 @@ def test_the_port_of_an_embedded_server_asks_for_a_password(tmp_path: Path) -> N
         assert password not in told("--json")
         assert "refused the login" in Cli(f"redis://127.0.0.1:{port}/0", tmp_path).refused(3, "ls")
         Cli(shown["redis_url"], tmp_path).inserted()
-        # Through the folder nobody has to know it.
+        # Through the folder nobody needs to know the port.
         assert len(Cli(shown["url"], tmp_path).ok("ls").splitlines()) == 2
         assert password not in Path(f"/proc/{running.pid}/cmdline").read_bytes().decode()
         assert password not in (folder / "server.log").read_text()

@@ -53,7 +53,7 @@ def test_the_workflow_says_so_and_stands_in_the_listing_once(one_client: Client)
     ids = [one_client.insert(flow("a b:a c")).id for _ in range(3)]
     assert len(one_client.claim(["default"], worker_id="w", limit=6, lease=60)) == 6
     set_back(one_client, HOUR)
-    assert one_client.get(ids[0]).state == "running"  # a read brings nothing to the clock
+    assert one_client.get(ids[0]).state == "running"  # a read moves nothing to the new clock
     assert swept(one_client) == {
         ("clock_set_back", None), ("lease_timer_missing", "a"), ("lease_timer_missing", "c"),
     }  # fmt: skip
@@ -65,7 +65,7 @@ def test_the_workflow_says_so_and_stands_in_the_listing_once(one_client: Client)
         assert entry.message is not None
         counted = re.fullmatch(r"all times count (.+) s earlier from now on", entry.message)
         assert counted is not None
-        # By as much less as has passed since the workflow's latest transition.
+        # Less by the time that has passed since the workflow's latest transition.
         assert HOUR - 60 < float(counted[1]) <= HOUR
         assert one_client.get(workflow_id).inserted_at < datetime.now(UTC) + timedelta(seconds=5)
         lease = one_client.step(workflow_id, "a").lease_expires_at

@@ -1,4 +1,4 @@
-"""Contract §2 and §4: what completing a step does, on every kind of server."""
+"""Contract §2 and §4: completing a step, on every kind of server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDS = {
     "discarded": ("discarded", "step_failed"),
     "cancelled": ("cancelled", "cancelled"),
 }
-"""What a status makes of its step: state and cause."""
+"""The outcome of a status for its step: state and cause."""
 
 WORKFLOW_ENDS = {
     "completed": ("completed", "completed"),
@@ -34,7 +34,7 @@ WORKFLOW_ENDS = {
     "discarded": ("failed", "step_failed"),
     "cancelled": ("cancelled", "step_cancelled"),
 }
-"""And of a workflow of this one step."""
+"""And for a workflow of this one step."""
 
 
 # --- one step
@@ -113,7 +113,7 @@ def test_retry_in_takes_a_timedelta(client: Client) -> None:
 def test_a_retry_that_is_due_is_available_again(client: Client) -> None:
     view = client.insert(flow("a b:a"))
     client.complete_step(view.id, "a", "retryable", retry_in=0)
-    # Without a daemon the reconciliation by hand is who fires it.
+    # Without a daemon, the reconciliation by hand fires it.
     report = client.reconcile(view.id)
     assert [(repair.kind, repair.step) for repair in report.repairs] == [("retry_due", "a")]
     step = client.step(view.id, "a")
@@ -313,7 +313,8 @@ def test_a_cascade_of_any_depth(client: Client) -> None:
 
 
 def test_a_cascade_that_a_call_cannot_finish_resolves_each_edge_once(one_client: Client) -> None:
-    """Four times 60 edges are more than a call walks; ``z`` still holds each of the children."""
+    """Four times 60 edges are more than a call walks; ``z`` still waits for each of the
+    children."""
     middle = [f"m{n}:root" for n in range(4)]
     children = [f"c{n}:+m{n % 4},z" for n in range(240)]
     view = one_client.insert(flow(" ".join(["z", "root", *middle, *children])))

@@ -144,7 +144,7 @@ def test_falsy_payloads_are_told_apart(client: Client) -> None:
 def test_an_exhausted_step_takes_the_same_retry_as_a_duplicate(client: Client) -> None:
     view = client.insert(flow("a", max_attempts=1))
     client.complete_step(view.id, "a", "retryable", retry_in=5)
-    # The status asked for counts, not what became of it.
+    # The requested status counts, not the state that followed.
     assert client.complete_step(view.id, "a", "retryable", retry_in=5).outcome == "duplicate"
     with refused("already_terminal"):
         client.complete_step(view.id, "a", "discarded")
@@ -270,7 +270,7 @@ def test_a_command_id_on_record_goes_before_a_stale_lease(client: Client) -> Non
 
 
 def test_a_lease_on_record_is_compared_with_its_request(client: Client) -> None:
-    """No claim gives a lease yet, so one is written into the row of a completion."""
+    """A lease is written into the row of a completion, as if a claim had given it."""
     view = client.insert(flow("a b:a"))
     first = client.complete_step(view.id, "a", payload=[1])
     key = own_key(view.id, "p")

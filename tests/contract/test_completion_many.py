@@ -49,7 +49,7 @@ def test_an_unfinished_release_is_not_an_end_and_runs_nothing_early(
     assert counted.count("pending") > 0
     assert now.runnable_step_count == counted.count("available")
     assert now.cancelled_step_count == counted.count("cancelled")
-    # The same command again finishes it, and answers for all of it.
+    # Sent again, the command finishes it, and answers for all of it.
     again = client.complete_step(view.id, "root", "completed", command_id="cut")
     assert again.outcome == "duplicate"
     assert again.released_count + again.cancelled_count == (700 if status == "completed" else 701)

@@ -1,5 +1,5 @@
-"""Acting in the console (contract §18): shown first, confirmed with a reason, recorded, refused to
-whoever may not."""
+"""Acting in the console (contract §18): shown first, confirmed with a reason, recorded, and refused
+without the right."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def preview(visitor: Visitor, action: str, **given: str) -> Page:
 def confirm(
     visitor: Visitor, shown: Page, action: str, code: int = 303, /, **more: str
 ) -> tuple[str, str]:
-    """Sends a page's form with a reason; returns where that leads, and the text of the answer."""
+    """Sends a page's form with a reason; returns the address that it leads to, and the text of the
+    answer."""
     path = f"/act/{action}"
     answer = visitor.post(path, shown.fields(path) | {"reason": "the bank is back"} | more)
     assert answer.status_code == code, answer.text
@@ -302,7 +303,7 @@ def test_no_reason_makes_a_line_of_the_log_of_its_own(
 
 
 def everything(client: Client) -> dict[str, dict[str, str]]:
-    """What each action is given, of a namespace in which each may be done."""
+    """The arguments of each action, in a namespace in which each may be done."""
     bad, waits = failed(client), client.insert(flow("a"))
     client.await_step(waits.id, "a", signal="go", correlation_key="k")
     kept = client.deliver_signal("paid", "k")

@@ -67,7 +67,7 @@ def test_every_page_fits_is_accessible_and_asks_nobody_else(
 ) -> None:
     size: Any = {"width": width, "height": 900}
     paths = night(one_client)
-    # Each page is looked at closely in one of the two, those with the most to see in both.
+    # Each page is checked closely in one of the two, those with the most content in both.
     closely = {*paths[width == 360 :: 2], *paths[8:10], paths[0], paths[15], paths[17]}
     with Watched(browser, visitor.origin, viewport=size, color_scheme=scheme) as watched:
         for path in paths:
@@ -112,7 +112,7 @@ def test_what_is_hard_to_use_is_found(browser: Browser, visitor: Visitor) -> Non
 
 
 def press_to(page: Any, name: str, press: str | None = "Enter") -> None:
-    """Tabs to what has this name, which must be seen to have the focus, and presses a key."""
+    """Tabs to the element of this name, which must visibly have the focus, and presses a key."""
     for _ in range(60):
         page.keyboard.press("Tab")
         label, seen = page.evaluate(

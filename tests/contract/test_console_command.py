@@ -47,7 +47,7 @@ def test_it_serves_until_it_is_told_to_end(
     with running(one_server.url, "--actor", "night shift") as (place, process):
         assert view.id in httpx.get(f"{place}/workflows").text
         assert "night shift" in httpx.get(f"{place}/workflows").text
-        with httpx.stream("GET", f"{place}/live") as stream:  # which holds up nothing
+        with httpx.stream("GET", f"{place}/live") as stream:  # which blocks nothing
             assert stream.status_code == 200
             process.send_signal(how)
             assert process.wait(20) == 0

@@ -1,4 +1,5 @@
-"""The console's pages (contract §18): what is wrong leads, then why, then what can be done."""
+"""The console's pages (contract §18): first the fault, then its reason, then the possible
+actions."""
 
 from __future__ import annotations
 
@@ -76,7 +77,7 @@ def test_the_overview_tells_of_queues_that_nobody_serves(
     assert "rwf worker MODULE:WORKER --queues billing" in commands(page)
     one_client.claim(["billing"], worker_id="w")
     one_client.insert(flow("a", queue="billing"))
-    with console(one_server.url) as again:  # the first keeps what it has read for a while
+    with console(one_server.url) as again:  # the first client caches its reads for a while
         assert "Queue billing" not in again.page("/").text
 
 

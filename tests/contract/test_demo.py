@@ -1,4 +1,4 @@
-"""``rwf demo`` as a user runs it: it ends as its input implies, and leaves nothing running."""
+"""``rwf demo`` as a user runs it: it ends as its input implies, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMS: list[dict[str, Any]] = json.loads(source.SHIPPED.read_bytes())
 
 
 def form(account_id: int, **customer: Any) -> dict[str, Any]:
-    """A workflow as the shipped ones, of a customer with changes."""
+    """A workflow like the shipped ones, of a customer, with changes."""
     made = copy.deepcopy(FORMS[0])
     made["context"]["account_id"] = account_id
     made["context"]["customer"] |= customer
@@ -104,7 +104,7 @@ def test_the_whole_demo(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr + found.stdout
     text = found.stdout
     assert "inserted 40 workflows with 216 steps" in text
-    # It may have been asked before a step that it waits for has failed for the first time.
+    # The check may come before a step that it waits for has failed for the first time.
     assert re.search("  (Blocked|Waiting)  pending  ", text)
     assert "killed with SIGKILL, holding " in text
     assert "the daemon (process " in text

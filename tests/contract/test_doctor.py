@@ -1,4 +1,4 @@
-"""The doctor: what waits for too long, what a user may not do, what stands beside the server."""
+"""The doctor: overdue work, missing rights, and leftovers on the server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tests.support.waiting import until
 
 
 def test_a_number_of_partitions_that_is_none(one_client: Client, one_server: AnyServer) -> None:
-    """Whoever raises the number may mistype it; daemons that run go on with what they know."""
+    """An operator may mistype the number when raising it; running daemons keep the one that they
+    know."""
     redis = raw(one_client)
     with serving(one_client, interval=0.05, sweep_interval=0.2) as daemon:
         until(lambda: daemon.partitions == (0,), what="its partition")
@@ -43,7 +44,7 @@ def test_the_same_on_asyncio(one_server: AnyServer, one_client: Client) -> None:
 
 
 def rights(server: AnyServer, rules: str) -> str:
-    """What the doctor says to a user with these rights."""
+    """The doctor's findings for a user with these rights."""
     any_client: Any = server.client()
     with Client.from_url(server.url) as client:
         client.list()

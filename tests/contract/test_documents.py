@@ -1,9 +1,9 @@
-"""What ``docs/`` shows is run as it stands there: Python, shell commands, and what they print.
+"""Everything that ``docs/`` shows is run as it is: Python, shell commands, and their output.
 
 A document's Python blocks are run in order, in one namespace; in ``recipes.md`` each section has
-its own. A ``text`` block holds what the block before it prints. ``sh`` blocks are run; commands of
-``console`` blocks, which run for long or change the machine, need only exist with their options.
-Where a block has defined a worker, that works from there on.
+its own. A ``text`` block holds the output of the block before it. ``sh`` blocks are run; commands
+of ``console`` blocks, which run for long or change the machine, need only exist with their options.
+A worker that a block defines runs from there on.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class Session:
         self._working = False
 
     def run(self, block: Block) -> str:
-        """What a block prints; once all that it has set going has come to rest."""
+        """Runs a block. Returns its output, once all work that it has started is done."""
         if block.language == "sh":
             return self._shell(block.text)
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            # As a file of the reader's: without what this one imports from __future__.
+            # Run like a file of the reader's: without this file's imports from __future__.
             exec(compile(block.text, "recipe", "exec", dont_inherit=True), self.names)
         worker = self.names.get("worker")
         if isinstance(worker, Worker):

@@ -1,4 +1,4 @@
-"""Contract §4 and §11: nothing is dropped silently, and what is kept is bounded."""
+"""Contract §4 and §11: nothing is dropped silently, and the evidence kept is bounded."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_what_the_client_refuses_leaves_no_trace(client: Client) -> None:
 
 
 def _fill(client: Client, workflow_id: str, kind: str, count: int) -> None:
-    """Puts so many old entries into one of the workflow's lists."""
+    """Puts this many old entries into one of the workflow's lists."""
     entries = [
         f"{n:020}|complete_step|step|a|rejected|stale_lease|x{n}||{{}}" for n in range(count)
     ]
@@ -145,7 +145,7 @@ def test_old_refusals_make_room(client: Client) -> None:
     with refused("stale_lease"):
         client.complete_step(view.id, "b", lease="x")
     assert (_lengths(client, view.id), _dropped(client, view.id)) == ((0, CAP), 1)
-    # What was decided stays, and a refusal goes for it.
+    # Decisions are kept, and a refusal is dropped for them.
     client.complete_step(view.id, "a", "retryable")
     assert (_lengths(client, view.id), _dropped(client, view.id)) == ((1, CAP - 1), 2)
     client.complete_step(view.id, "a", "retryable")

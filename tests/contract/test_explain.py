@@ -1,4 +1,4 @@
-"""Contract §7: why a step, or a workflow, is where it is."""
+"""Contract §7: why a step, or a workflow, is in its state."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_the_latest_rejection(client: Client) -> None:
     assert whole.step == "c"
     assert client.explain_step(view.id, "a").latest_rejection is None
     client.complete_step(view.id, "a")
-    client.complete_step(view.id, "a")  # a duplicate is no rejection
+    client.complete_step(view.id, "a")  # a duplicate is not a rejection
     assert client.explain_step(view.id, "a").latest_rejection is None
     assert client.explain(view.id).latest_rejection == whole
     with refused("stale_lease"):
@@ -236,7 +236,8 @@ def test_a_path_is_bounded_too(one_client: Client) -> None:
 
 
 def test_a_lattice_has_more_paths_than_could_be_walked(one_client: Client) -> None:
-    """Ten steps in each of 40 layers, all with all: 10 to the 39th paths, one root cause."""
+    """Ten steps in each of 40 layers, each depending on all of the layer before: 10 to the 39th
+    paths, one root cause."""
     words = ["root", *(f"a0.{n}:root" for n in range(10))]
     for layer in range(1, 40):
         above = ",".join(f"a{layer - 1}.{n}" for n in range(10))
@@ -285,7 +286,7 @@ def test_a_workflow(client: Client) -> None:
 
 
 def test_a_workflow_whose_last_steps_wait(client: Client) -> None:
-    """They hold no other step, but nothing else says why the workflow does not end."""
+    """They hold back no other step, but nothing else explains why the workflow does not end."""
     view = client.insert(flow("a b c"))
     client.await_step(view.id, "a", signal="go", correlation_key="k")
     client.complete_step(view.id, "b", "retryable", retry_in=60)
@@ -302,7 +303,7 @@ def test_a_workflow_that_failed(client: Client) -> None:
     told = client.explain(view.id)
     assert told.operator_status == "Needs Review"
     assert told.state == "available"
-    # d runs, so it is nobody's root cause; the failure holds what it cancelled.
+    # d runs, so it is no root cause; the failure holds back the steps that it cancelled.
     assert held(told.root_causes) == [("a", "step_failed", 2)]
     client.complete_step(view.id, "d")
     ended = client.explain(view.id)
@@ -323,7 +324,7 @@ def test_a_workflow_that_ended(client: Client, status: str, operator_status: str
     assert held(told.root_causes) == failed
 
 
-# --- what has failed, and why
+# --- failures, and their reasons
 
 
 def test_every_failed_step_is_a_root_cause_with_what_it_reported(client: Client) -> None:
@@ -398,7 +399,7 @@ def test_a_result_of_before_a_recovery_is_still_the_latest(one_client: Client) -
 
 
 def test_thousands_of_failed_steps_are_counted_and_a_thousand_told(one_client: Client) -> None:
-    """In calls of bounded size: the results of 200 steps each."""
+    """Read in calls of bounded size: the results of 200 steps each."""
     names = [f"s{number}" for number in range(1203)]
     view = one_client.insert(flow(" ".join(names)))
     one_client.complete_many(
@@ -412,7 +413,7 @@ def test_thousands_of_failed_steps_are_counted_and_a_thousand_told(one_client: C
     }
 
 
-# --- where it comes from
+# --- its sources
 
 
 def test_explaining_writes_nothing_and_needs_nobody(client: Client, server: AnyServer) -> None:
@@ -423,7 +424,7 @@ def test_explaining_writes_nothing_and_needs_nobody(client: Client, server: AnyS
     first = client.explain(view.id), client.explain_step(view.id, "c")
     assert stored(client) == before
     with connect(server) as other:
-        # Derived keys are not what it rests on.
+        # It does not rest on derived keys.
         for name in ("ready", "timers", "index", "stats"):
             raw(client).delete(f"rwf:{{{view.id.partition('-')[0]}}}:{name}")
         assert (other.explain(view.id), other.explain_step(view.id, "c")) == first
@@ -441,7 +442,7 @@ def test_a_retry_that_is_due_and_not_fired_is_told_as_it_is_stored(client: Clien
     assert client.step(view.id, "a").state == "retryable"
 
 
-# --- what can be done
+# --- possible actions
 
 
 def executing(client: Client, workflow_id: str) -> None:

@@ -1,4 +1,4 @@
-"""In which order steps are handed out (contract §8)."""
+"""The order in which steps are handed out (contract §8)."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_backlog_in_one_queue_delays_another_queue_little(one_client: Client) 
 
 @pytest.mark.parametrize("limit", [1, 16])
 def test_partitions_share_nearly(client: Client, limit: int) -> None:
-    """On a cluster they are 16, and each claim begins with any of them."""
+    """On a cluster there are 16, and each claim begins with any of them."""
     wide = client.insert(fan_out(1_200))
     client.complete_step(wide.id, "root")
     insert(client, "late")

@@ -1,4 +1,4 @@
-"""Contract §3: what goes in comes out, all at once, once for each key."""
+"""Contract §3: a graph is read back as it was inserted, all at once, once for each key."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def example() -> Workflow:
     return wf
 
 
-# --- what comes out
+# --- reading it back
 
 
 def test_the_example_of_the_contract(client: Client) -> None:
@@ -179,7 +179,7 @@ def test_payloads_come_back_as_they_went_in(client: Client) -> None:
 def _same(left: Any, right: Any) -> bool:
     """Equal in type too: 1 is not 1.0, and 0.0 is not -0.0; the order of keys counts."""
     while isinstance(left, list) and isinstance(right, list) and len(left) == len(right) == 1:
-        left, right = left[0], right[0]  # deep values must not use the stack
+        left, right = left[0], right[0]  # deep values must not overflow the stack
     if type(left) is not type(right):
         return False
     if isinstance(left, dict):
@@ -205,7 +205,7 @@ def test_references_come_back_as_they_are_stored(client: Client) -> None:
         {"$result": "a", "path": "x.y"},
         {"deep": {"$result": "b"}},
     ]
-    # The reference to b, which is not an ancestor, has added an edge.
+    # The reference to b, which was not an ancestor, has added an edge.
     assert client.step(view.id, "c").dependency_count == 2
     client.complete_step(view.id, "a")
     assert states(client, view.id) == "a=completed b=available c=pending"

@@ -14,7 +14,7 @@ from tests.support.insert_keys_cases import BADLY, NOW, ended
 
 
 def pruned(client: Client) -> int:
-    """What leaves once all callbacks are delivered."""
+    """Prunes once all callbacks are delivered. Returns the workflows removed."""
     while client.dispatch_callbacks(lambda _: None).delivered:
         pass
     return client.prune().workflows

@@ -42,7 +42,7 @@ def test_newest_first_and_every_one_once(client: Client) -> None:
 
 @pytest.mark.parametrize("limit", [1, 7, 500])
 def test_two_inserts_have_a_definite_order(client: Client, limit: int) -> None:
-    """However many come in a millisecond, and into whatever partitions."""
+    """However many are inserted in a millisecond, and into whichever partitions."""
     ids = [client.insert(flow("a")).id for _ in range(40)]
     assert [view.id for view in _pages(client, limit=limit)] == ids[::-1]
 
@@ -71,7 +71,7 @@ def test_the_order_is_kept_across_states_and_groups(one_client: Client) -> None:
 def test_a_millisecond_with_more_than_one_call_reads(
     one_client: Client, broken_on_purpose: None
 ) -> None:
-    """As when the server's clock stands still."""
+    """As happens when the server's clock stands still."""
     ids = [view.id for view in one_client.insert_many(flow("a") for _ in range(300))]
     redis, index = raw(one_client), partition_key(ids[0], "index")
     _, inserted, _ = redis.zrange(index, 0, 0)[0].decode().split("|")
@@ -84,7 +84,7 @@ def test_a_millisecond_with_more_than_one_call_reads(
 
 
 def test_workflows_of_an_earlier_release_are_listed_beside_others(one_client: Client) -> None:
-    """Those have no order within their millisecond."""
+    """These have no order within their millisecond."""
     ids = [view.id for view in one_client.insert_many(flow("a") for _ in range(50))]
     for id_ in ids[::2]:
         raw(one_client).hdel(own_key(id_), ":o")
@@ -211,7 +211,7 @@ def test_a_name_that_is_no_text(one_client: Client, value: object) -> None:
         one_client.list(name=value)  # type: ignore[arg-type]
 
 
-# --- what is not there
+# --- missing workflows and steps
 
 BAD_IDS: list[Any] = [ID, "", "x", "0-", None, 5, b"0-aaaaaaaaaaaaaaaa", "0-" + "a" * 10_000]
 BAD_IDS += [
@@ -233,7 +233,7 @@ def test_reads_of_a_workflow_that_does_not_exist(one_client: Client, workflow_id
         lambda: client.result(workflow_id, "a"),
         lambda: client.results(workflow_id),
         lambda: client.results(workflow_id, step="a"),
-        # Without an id it is that of what concerns no workflow.
+        # Without an id it is the evidence that belongs to no workflow.
         lambda: client.evidence(workflow_id if workflow_id is not None else ""),
         lambda: client.graph(workflow_id),
         lambda: client.explain(workflow_id),
@@ -348,7 +348,7 @@ def test_the_default_number_of_partitions(server: AnyServer) -> None:
 
 
 def test_a_raised_number_of_partitions(one_client: Client, one_server: AnyServer) -> None:
-    """What an operator raises: old workflows and keys stay where they are."""
+    """An operator raises the number: old workflows and keys stay where they are."""
     old = one_client.insert(flow("a"), key="k")
     raw(one_client).hset("rwf:{0}:meta", "partitions", 5)
     with Client.from_url(one_server.url) as later:

@@ -1,4 +1,4 @@
-"""Metrics: exact, the same from every daemon, and without a label that somebody chose."""
+"""Metrics: exact, equal from every daemon, and without labels that users choose."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rwf.model.views import Callback
 from tests.conftest import Pool
 from tests.model.machine import MACHINE_SETTINGS, Machine, System
 from tests.model.system import ClientSystem
-from tests.support.counted import Counts, Watched, counted, sample, samples, standing
+from tests.support.counted import Counts, Watched, counted, present_gauges, sample, samples
 from tests.support.flows import flow, own_key, partition_key, raw, until_past
 from tests.support.metrics_cases import fetched, scrape
 from tests.support.servers import AnyServer, Server, free_port
@@ -32,7 +32,7 @@ _numbers = itertools.count()
 
 
 class CountedSystem(ClientSystem):
-    """A client of a namespace of its own, and a ledger; at the end the metrics say the same."""
+    """A client of a namespace of its own, and a ledger; at the end the metrics agree with it."""
 
     def __init__(self, server: AnyServer) -> None:
         self._namespace = f"m{next(_numbers)}"
@@ -57,7 +57,7 @@ class CountedSystem(ClientSystem):
     def close(self) -> None:
         with self._own, self.connect() as other:
             self._watched.catch_up()  # a history may end with a pause, which is no client's command
-            found, expected = counted(scrape(other)), self._counts + standing(self._own)
+            found, expected = counted(scrape(other)), self._counts + present_gauges(self._own)
             assert (found - expected, expected - found) == (Counter(), Counter())
 
 
@@ -86,7 +86,7 @@ def test_random_histories_are_counted_exactly(pool: Pool) -> None:
 
 
 def test_leases_retries_and_callbacks(one_client: Client) -> None:
-    """What random histories leave out: claims, and the outbox."""
+    """Claims and the outbox, which random histories leave out."""
     counts: Counts = Counter()
     watched = cast(Client, Watched(one_client, counts))
     for _ in range(3):
@@ -116,7 +116,7 @@ def test_leases_retries_and_callbacks(one_client: Client) -> None:
     for outcome in ("delivered", "failed"):
         labels = {"event": "workflow.terminal", "outcome": outcome}
         counts[sample("rwf_callbacks_total", labels)] += getattr(report, outcome)
-    assert counted(scrape(one_client)) == counts + standing(one_client)
+    assert counted(scrape(one_client)) == counts + present_gauges(one_client)
 
 
 def test_a_step_that_a_recovery_cancels_again_has_ended_once(one_client: Client) -> None:
@@ -128,13 +128,13 @@ def test_a_step_that_a_recovery_cancels_again_has_ended_once(one_client: Client)
     watched.recover_step(view.id, "a", "retry", scope="downstream")
     assert one_client.step(view.id, "c").state == "cancelled"
     found = counted(scrape(one_client))
-    assert found == counts + standing(one_client)
+    assert found == counts + present_gauges(one_client)
     (cascades,) = (found[key] for key in found if key[0] == "rwf_cascade_cancelled_total")
     assert cascades == 1
 
 
 def test_another_cause_is_another_end(one_client: Client) -> None:
-    """As for callbacks: each of the two is told of."""
+    """As for callbacks: each of the two ends is counted."""
     view = one_client.insert(flow("a b:a"))
     one_client.request_cancel(view.id)
     one_client.recover_step(view.id, "a", "skip", scope="step", reopen=True)
@@ -305,7 +305,7 @@ def test_the_server(one_client: Client) -> None:
 
 
 def test_slow_connections_hold_up_nobody(one_client: Client) -> None:
-    """However many there are, few are kept, and what is asked is answered."""
+    """However many connections there are, few are kept, and every request is answered."""
     with metrics.serve(one_client, port=0) as server, ExitStack() as slow:
         before = threading.active_count()
         for _ in range(300):
@@ -321,7 +321,7 @@ def test_slow_connections_hold_up_nobody(one_client: Client) -> None:
 
 
 def test_a_count_that_was_spoilt(one_client: Client, broken_on_purpose: None) -> None:
-    """It is told of, and holds up neither transitions nor the doctor."""
+    """It is reported, and blocks neither transitions nor the doctor."""
     view = one_client.insert(flow("a b:a"))
     raw(one_client).hset(partition_key(view.id, "stats"), "gs|available", "spoilt")
     with metrics.serve(one_client, port=0) as server:
@@ -337,7 +337,7 @@ def test_a_count_that_was_spoilt(one_client: Client, broken_on_purpose: None) ->
 
 
 def test_a_count_of_a_fixed_set_begins_at_0(one_client: Client) -> None:
-    """What begins at 1 has, for Prometheus, not risen."""
+    """A series whose first sample is 1 has not risen, as Prometheus sees it."""
     found = samples(scrape(one_client))
     assert found[sample("rwf_reconcile_repairs_total", {"kind": "index_entry_missing"})] == 0
 
@@ -372,7 +372,7 @@ def test_each_kind_of_server(client: Client) -> None:
         with pytest.raises(CommandRejected):
             watched.complete_step(view.id, "b")
     found = scrape(client)
-    assert counted(found) == counts + standing(client)
+    assert counted(found) == counts + present_gauges(client)
     assert 0 < samples(found)[sample(metrics.READY_AGE, {})] < 60
 
 

@@ -30,7 +30,7 @@ def worker(one_client: Client) -> Worker:
 
 
 def result_of(worker: Worker, function: Callable[..., Any], **step: Any) -> ResultView:
-    """The only attempt of a step whose handler this is."""
+    """The only attempt of a step with this handler."""
     worker.step("work")(function)
     client = worker.client
     assert isinstance(client, Client)
@@ -165,7 +165,8 @@ KINDS = pytest.mark.parametrize("kind", ["plain", "async"])
 def catching(
     worker: Worker, kind: str, caught: Callable[[BaseException], BaseException | None]
 ) -> None:
-    """Has middleware of this kind catch what handlers raise, and raise what it makes of that."""
+    """Has middleware of this kind catch the exceptions of handlers, and raise another in their
+    place."""
     if kind == "plain":
 
         @worker.middleware

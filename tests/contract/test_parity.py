@@ -1,4 +1,4 @@
-"""The two clients are one: the same methods, signatures, answers and refusals."""
+"""The two clients agree: equal methods, signatures, answers and refusals."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_same_signatures(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_an_editor_sees_what_each_method_does(kind: type) -> None:
-    """The docstring stands in the source, where no code puts it at run time."""
+    """The docstring is in the source, not set by code at run time."""
     for name in public(kind):
         source = textwrap.dedent(inspect.getsource(getattr(kind, name)))
         [function] = ast.parse(source).body
@@ -55,7 +55,7 @@ def asynchronous(server: AnyServer) -> AsyncClient:
 
 
 async def exercise(client: AsyncClient) -> str:
-    """Every method once, and what it answers."""
+    """Calls every method once; returns the answers."""
     view = await client.insert(flow("a b:a c:+b x", max_attempts=3), key="k")
     assert (await client.insert(flow("a b:a c:+b x", max_attempts=3), key="k")).duplicate
     (again,) = await client.insert_many([flow("a b:a c:+b x", max_attempts=3)], keys=["k"])

@@ -1,4 +1,4 @@
-"""Retention: what is over leaves, with all that belongs to it (contract §10)."""
+"""Retention: a finished workflow is removed, with all that belongs to it (contract §10)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.servers import AnyServer
 
 
 def counters(client: Client) -> dict[bytes, int]:
-    """What transitions have counted, in all partitions."""
+    """The counters of transitions, over all partitions."""
     found: dict[bytes, int] = {}
     for key in raw(client).scan_iter("rwf:*:stats"):
         for name, value in raw(client).hgetall(key).items():

@@ -1,4 +1,4 @@
-"""The README's example is run, and prints what the README says."""
+"""The README's example runs, and prints the output that the README shows."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_counts_that_hid_an_end(client: Client) -> None:
     raw(client).delete(index)
     raw(client).zadd(index, {b"o" + member[1:]: 0})
     assert kinds(client, view.id) == [
-        ("retention_timer_missing", None),  # what is open is not kept for a time
+        ("retention_timer_missing", None),  # an open workflow has no retention
         ("index_entry_missing", None),
         ("index_entry_wrong", None),
         ("counts_wrong", None),

@@ -1,4 +1,4 @@
-"""The reconciler as a whole: its options, its loops, and its ends (contract §10)."""
+"""The reconciler as a whole: its options, its loops, and how it ends (contract §10)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_other_bad_options_are_refused(one_client: Client) -> None:
     Reconciler(one_client, interval=timedelta(seconds=1), sweep_interval=1)
 
 
-# --- what it does
+# --- its work
 
 
 def test_an_async_client_does_as_well(server: AnyServer, client: Client) -> None:
@@ -204,7 +204,7 @@ def test_an_asyncio_clients_connections_end_with_the_daemon(
 
 
 class Seen:
-    """A handler that keeps what it was given."""
+    """A handler that keeps the envelopes that it was given."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -275,7 +275,7 @@ def test_a_callback_that_cannot_be_read_holds_up_no_other(
 
 
 def test_without_any_hint_all_is_the_same(one_client: Client, one_server: AnyServer) -> None:
-    """Every message is lost: the same ends, later by a tick at most."""
+    """Every message is lost: all ends as usual, later by a tick at most."""
     assert isinstance(one_server, Server)
     seen = Seen()
     with Proxy(one_server.port) as proxy, Client.from_url(proxy.url) as deaf:
@@ -372,7 +372,7 @@ def test_one_without_a_partition_of_its_own_waits(
 
 
 def test_everything_derived_is_lost_under_a_running_daemon(client: Client) -> None:
-    """Listings and orphans apart, which are not a single workflow's to restore."""
+    """Except listings and orphans, which the repair of a single workflow cannot restore."""
     ids = [client.insert(flow("a b:a late")).id for _ in range(30)]
     for workflow_id in ids:
         client.complete_step(workflow_id, "late", "retryable", retry_in=600)
@@ -396,7 +396,7 @@ def test_everything_derived_is_lost_under_a_running_daemon(client: Client) -> No
 
 
 def test_a_clock_that_was_set_back_holds_up_nothing(one_client: Client) -> None:
-    """As a failover to a server with another clock does."""
+    """As after a failover to a server with another clock."""
     one_client.insert(flow("a"))
     far = 10**14
     raw(one_client).zadd("rwf:{0}:daemons", {"dead": far})
@@ -426,7 +426,7 @@ def test_a_daemon_delivers_many_callbacks_at_once(client: Client) -> None:
     together = threading.Barrier(30)
 
     def handler(envelope: Callback) -> None:
-        together.wait(30)  # raises where not all of them are here
+        together.wait(30)  # raises unless all of them are here
         got.append(envelope.workflow_id)
 
     got: list[str] = []
@@ -452,7 +452,7 @@ def test_handlers_that_hang_hold_up_no_other_callback(client: Client) -> None:
         later = ended(client)
         until(lambda: later in got, timeout=60, what="a later callback")
         released.set()
-    # What it had begun was finished at the end.
+    # The work that it had begun was finished at the end.
     assert got == {*hanging, *others, later}
     assert stat(client, "gc|delivered") == 24
 

@@ -25,12 +25,12 @@ from tests.support.flows import (
 
 
 def moved(result: RecoveryResult) -> str:
-    """``"a:failed>available"`` for each change."""
+    """Each change as text, ``"a:failed>available"``."""
     return " ".join(f"{one.step}:{one.before}>{one.after}" for one in result.changes)
 
 
 def recovered(client: Client, workflow_id: str, step: str, action: str, **options: Any) -> str:
-    """A recovery, after a dry run of it that has to say the same."""
+    """A recovery, after a dry run of it that has to return the same changes."""
     planned = client.recover_step(workflow_id, step, action, dry_run=True, **options)
     done = client.recover_step(workflow_id, step, action, **options)
     assert moved(planned) == moved(done)
@@ -252,7 +252,7 @@ def test_a_standing_request_refuses_until_it_is_reopened(client: Client) -> None
 def test_a_join_comes_back_with_the_last_of_its_parents(
     client: Client, order: str, reopen_again: bool
 ) -> None:
-    """What a request had cancelled below every step recovered so far, in whatever order."""
+    """Steps that a request had cancelled below all recovered steps, in whatever order."""
     view = client.insert(flow("a b join:a,b after:join"))
     client.request_cancel(view.id)
     first, second = order.split()

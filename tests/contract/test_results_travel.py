@@ -1,4 +1,4 @@
-"""Results in the inputs of later steps, and what happens when one is missing (contract §3)."""
+"""Results in the inputs of later steps, and missing ones (contract §3)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def reading(input_: Any, text: str = "a b:a", **options: Any) -> Workflow:
 
 
 def filled(client: Client, input_: Any, payload: Any) -> Any:
-    """What ``input_`` becomes when step ``a`` has this result."""
+    """``input_`` with its references filled in when step ``a`` has this result."""
     view = client.insert(reading(input_, "a"))
     client.complete_step(view.id, "a", payload=payload)
     (claimed,) = claim(client)

@@ -23,7 +23,7 @@ WEEK = timedelta(days=7)
 
 
 def delivered(client: Client) -> None:
-    """Has all callbacks be delivered."""
+    """Delivers all callbacks."""
     while client.dispatch_callbacks(lambda _: None).delivered:
         pass
 

@@ -46,7 +46,7 @@ def silent(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing may sleep."""
+    """Fails the test when anything sleeps."""
 
     def sleep(seconds: float) -> None:
         raise AssertionError(f"slept for {seconds} s")
@@ -89,7 +89,7 @@ CUSTOMERS: dict[str, Callable[..., Any]] = {
 }
 
 
-# --- what runs
+# --- steps that run
 
 
 @pytest.mark.usefixtures("no_waiting")
@@ -104,7 +104,7 @@ def test_the_readmes_example_runs_to_its_end(
         ("sync_billing", 1, "failed"),
         ("cleanup", 1, "completed"),
     ]
-    # Three to claim a step and report it, and a few to find queues and what is to come.
+    # Three to claim a step and report it, and a few to find queues and timers.
     assert counted.trips <= 18
     assert fake_client.get(view.id).terminal_cause == "step_failed"
     failed = ran[1]
@@ -229,7 +229,7 @@ def test_five_retries_take_their_whole_backoff_and_no_time(
     view = fake_client.insert(flow("a"))
     counted = Counted(fake_client, monkeypatch)
     ran = run_until_idle(fake_client, handlers_of(work=failing_until(5)))
-    # Nine a run: to claim and report it, and to learn that only time is to pass.
+    # Nine per run: to claim and report the step, and to learn that only time is to pass.
     assert counted.trips <= 45
     assert shown(ran) == [*(("a", n, "retryable") for n in range(1, 5)), ("a", 5, "completed")]
     times = [each.recorded_at for each in fake_client.results(view.id)]
@@ -400,7 +400,7 @@ def test_time_goes_on_afterwards_and_never_back(fake_client: Client) -> None:
     assert clock is not None
     with clock.held():
         first = clock.micros()
-        # It has begun at a whole millisecond, as timers have.
+        # It begins at a whole millisecond, as timers do.
         assert first % 1000 == 1
         assert clock.micros() == first + 1
         clock.move_on(first + 5_000_000)
@@ -480,7 +480,7 @@ def test_a_blocking_client_runs_coroutines_in_one_loop_and_others_here(
         return stands
 
     def plain(ctx: StepContext) -> Any:
-        # No loop is in the way of what blocks.
+        # No event loop is in the way of blocking calls.
         assert asyncio.run(asyncio.sleep(0, "slept")) == "slept"
         assert current_step() is ctx
         return ctx.heartbeat()

@@ -65,7 +65,7 @@ def test_a_claimed_step_waits_and_gives_up_its_lease(client: Client) -> None:
 
 
 def test_a_report_has_an_attempt_of_its_own(client: Client) -> None:
-    """The claim after a wait counts none, though none may be open that it could go on with."""
+    """The claim after a wait counts none, even when there is no open attempt to go on with."""
     view = client.insert(flow("a b:a"))
     attempts = []
     for number, status in enumerate(("retryable", "completed")):
@@ -245,7 +245,7 @@ def test_what_woke_a_step_goes_when_it_waits_again(one_client: Client) -> None:
     assert raw(one_client).hget(payloads, "s:a") is None
 
 
-# --- what a topic and a workflow know of each other
+# --- agreement of a topic and a workflow
 
 
 def test_what_was_noted_of_a_signal_is_not_noted_again(one_client: Client) -> None:

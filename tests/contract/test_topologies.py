@@ -124,7 +124,7 @@ def test_a_worker_and_a_reconciler_to_the_end(topology: Topology, kind: str) -> 
         worker.step("work")(lambda: heard.append(1))
         with at_work(worker):
             until_ended(client, view.id)
-            # What is inserted now is told by a hint.
+            # An insert from here on publishes a hint.
             more = [client.insert(flow("a b:a")).id for _ in range(10)]
             until(lambda: len(heard) == 101 + 20, what="all steps")
             for workflow_id in more:

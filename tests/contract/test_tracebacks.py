@@ -1,4 +1,4 @@
-"""The traceback of what a handler raises is kept with its attempt (contract §8)."""
+"""The traceback of a handler's exception is kept with its attempt (contract §8)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def silent(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def result_of(client: Client, function: Callable[..., Any], **options: Any) -> ResultView:
-    """The only attempt of a step whose handler this is."""
+    """The only attempt of a step with this handler."""
     worker = Worker(client, reconcile=False, **options)
     worker.step("work")(function)
     step: dict[str, Any] = {"input": {"pin": SECRET}, "max_attempts": 1}

@@ -1,4 +1,4 @@
-"""Records that somebody has overwritten keep nobody else from their work, and are named."""
+"""Corrupt records block no other workflow, and are named."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_many_waits_share_one_listener_and_hold_no_connections(
     one_client: Client, one_server: AnyServer
 ) -> None:
     ids = [view.id for view in one_client.insert_many([flow("a")] * 60)]
-    # A connection for hints at most, and one for all that the waits ask.
+    # At most one connection for hints, and one for all calls of the waits.
     pool = redis.BlockingConnectionPool.from_url(one_server.url, max_connections=2, timeout=LONG)
     with redis.Redis(connection_pool=pool) as given, Client.from_redis(given) as other:
         done: list[str] = []
@@ -124,7 +124,7 @@ def test_what_is_no_time(one_client: Client, timeout: Any) -> None:
         one_client.wait(view.id, timeout=timeout)
 
 
-# --- the same on asyncio
+# --- on asyncio
 
 
 def test_tasks_wait_side_by_side(server: AnyServer) -> None:

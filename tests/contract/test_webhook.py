@@ -51,7 +51,7 @@ ENVELOPE = WorkflowTerminal.model_validate(
 
 
 class Receiver(ThreadingHTTPServer):
-    """Keeps what it gets, and answers as it is told."""
+    """Keeps the requests that it gets, and answers as told."""
 
     daemon_threads = True
     status = 204
@@ -179,7 +179,7 @@ def test_the_receiver_refuses_what_is_old_or_of_the_future(off: int) -> None:
 
 @pytest.mark.usefixtures("now")
 def test_the_time_is_signed_with_the_body() -> None:
-    """Nobody sends an old body with a new time."""
+    """So nobody can send an old body with a new time."""
     assert not verify_signature(BODY, f"t={NOW + 1},v1={signed()}", "key")
     assert not verify_signature(b"0." + BODY, f"t={NOW},v1={signed()}", "key")
 
@@ -224,7 +224,7 @@ def test_a_check_that_cannot_be_meant() -> None:
 
 @pytest.fixture
 def lasting(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Receiver:
-    """A receiver that keeps connections open, and tells from which port each request came."""
+    """A receiver that keeps connections open, and records from which port each request came."""
     monkeypatch.setattr(_Answer, "protocol_version", "HTTP/1.1")
     receiver.headers["Content-Length"] = "0"
     return receiver
@@ -495,7 +495,7 @@ def test_a_daemon_posts_to_the_url_in_its_environment(
 def test_a_daemon_whose_receiver_hangs_for_some_delivers_the_others(
     one_client: Client, receiver: Receiver
 ) -> None:
-    """Each of those that hang is given up after the webhook's timeout."""
+    """Each delivery that hangs is given up after the webhook's timeout."""
     receiver.hang_for = {ended(one_client) for _ in range(5)}
     others = {ended(one_client) for _ in range(40)}
     webhook = Webhook(receiver.url, SECRET, timeout=1.0)

@@ -1,4 +1,4 @@
-"""The worker and its handlers, as contract §8 has them; ``test_worker_life`` has its loops."""
+"""The worker and its handlers (contract §8); ``test_worker_life`` tests its loops."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_a_rolling_deploy_burns_no_attempt(one_client: Client, one_server: AnySe
     with at_work(new):
         with at_work(old):
             time.sleep(3)
-        # Whoever takes a step is chance, and each time that it is the old one the step pauses for
+        # Which worker takes a step is chance, and each time the old one does, the step pauses for
         # twice as long: without its end some of the 40 would pause for half a minute.
         for workflow_id in ids:
             until_ended(one_client, workflow_id)
@@ -351,7 +351,7 @@ def test_a_long_step_keeps_its_lease(one_client: Client, one_server: AnyServer) 
 
     view = one_client.insert(flow("a"))
     with at_work(worker):
-        # Past three leases; a reconciler would have taken one away that had passed.
+        # Past three leases; a reconciler would have taken away a lease that had passed.
         until(lambda: len(set(leases)) > 9, what="heartbeats")
         assert one_client.reconcile(view.id).repairs == ()
         go.set()

@@ -1,4 +1,4 @@
-"""``rwf worker``: which server it works on, what it logs and serves (contract §10)."""
+"""``rwf worker``: its server, its logs and its metrics (contract §10)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def process(folder: Path, *args: str, **environment: str) -> Iterator[subprocess
 
 
 def ended(running: subprocess.Popen[str]) -> tuple[str, str]:
-    """What it wrote on stdout and stderr, once SIGTERM has ended it."""
+    """Its output on stdout and stderr, once SIGTERM has ended it."""
     running.send_signal(signal.SIGTERM)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 0, err

@@ -1,5 +1,5 @@
-"""Handlers that do not end when they should, and those that block the event loop: no other step
-suffers for them, and the worker ends all the same (contract §8)."""
+"""Handlers that do not end when they should, and those that block the event loop: no other step is
+affected, and the worker ends in any case (contract §8)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.workers import CLIENTS, at_work, client_of, until_ended
 
 @pytest.fixture
 def never() -> Iterator[threading.Event]:
-    """What hung handlers wait for; set at the end, so that their threads end."""
+    """The event for which hung handlers wait; set at the end, so that their threads end."""
     event = threading.Event()
     yield event
     event.set()
@@ -54,7 +54,7 @@ def test_a_thread_that_hangs_keeps_its_place_and_no_step_suffers(
         until(lambda: worker.health.abandoned == 2, what="both to be left behind")
         second = one_client.insert(flow("a", worker="fine", timeout=1, max_attempts=1))
         assert "all 2 threads hang" in (worker.health.error or "")
-        # Two polls and more: it is not claimed, as there is no thread to begin it.
+        # Two polls and more: it is not claimed, as there is no thread for it.
         ends = time.monotonic() + 2.5
         while time.monotonic() < ends:
             assert one_client.step(second.id, "a").state == "available"
@@ -92,7 +92,7 @@ def test_one_thread_that_hangs_leaves_the_others_to_work(
 def test_a_step_that_finds_no_thread_goes_back_uncounted(
     one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system has no more threads: nothing is begun late, and no attempt is lost."""
+    """The system has no more threads: nothing begins late, and no attempt is lost."""
     worker = Worker(client_of("async", one_server), concurrency=2, reconcile=False)
     calls: list[int] = []
     worker.step("work")(lambda ctx: calls.append(ctx.attempt))
@@ -196,7 +196,8 @@ def test_what_a_cancelled_coroutine_returns_in_time_counts(
 def test_a_handler_that_blocks_the_event_loop_loses_nobodys_lease(
     one_client: Client, one_server: AnyServer, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also with a reconciler elsewhere, which would take away any lease that had passed."""
+    """Also with a reconciler in another process, which would take away any lease that had
+    passed."""
     worker = Worker(client_of(kind, one_server), lease=1.5, reconcile=False)
     started, go = threading.Event(), threading.Event()
 
@@ -254,7 +255,7 @@ def test_a_cancel_request_is_learnt_of_behind_a_blocked_event_loop(
 def test_heartbeats_do_not_wait_for_the_threads_of_handlers(
     one_client: Client, one_server: AnyServer, never: threading.Event
 ) -> None:
-    """Handlers that fill the loop's own executor, as with ``asyncio.to_thread``."""
+    """Handlers fill the loop's own executor, as with ``asyncio.to_thread``."""
     worker = Worker(client_of("sync", one_server), lease=1.2, reconcile=False)
     entered: list[int] = []
 

@@ -1,4 +1,4 @@
-"""A worker's loops: ending, waking, idling, and a server that comes and goes (contract §8)."""
+"""A worker's loops: ending, waking up, idling, and a server that comes and goes (contract §8)."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_health(one_client: Client, one_server: AnyServer) -> None:
 
 
 def round_trips(server: AnyServer) -> int:
-    """How many commands clients have sent, but for what this function asks."""
+    """How many commands clients have sent, except those of this function."""
     redis: Any = server.client()
     nodes = redis.get_primaries() if server.kind == "cluster" else [None]
     stats = [
@@ -130,7 +130,7 @@ def test_an_idle_worker_hardly_asks(one_server: AnyServer, kind: str) -> None:
             before, started = round_trips(one_server), time.monotonic()
             until(lambda: round_trips(one_server) - before >= 3, what="three polls")
             seconds = time.monotonic() - started
-    # The first look may fall into the time that is measured.
+    # The first poll may fall into the measured time.
     assert seconds > 1
 
 
@@ -140,7 +140,7 @@ def test_a_hint_wakes_a_worker(client: Client, server: AnyServer, kind: str) -> 
     ran = threading.Event()
     worker.step("work")(ran.set)
     with at_work(worker):
-        # Whether it listens already shows when a step runs sooner than any poll would have it.
+        # That it is subscribed shows in a step that runs sooner than any poll would find it.
         def soon() -> bool:
             ran.clear()
             client.insert(flow("a"))

@@ -21,7 +21,7 @@ from tests.support.workers import CLIENTS, at_work, client_of, until_ended
 
 @pytest.fixture(autouse=True)
 def silent(caplog: pytest.LogCaptureFixture) -> None:
-    """What is logged here could not travel between processes of pytest-xdist."""
+    """Log messages with these values could not travel between processes of pytest-xdist."""
     caplog.set_level(logging.CRITICAL, logger="rwf.worker")
 
 
@@ -50,7 +50,7 @@ def group(*errors: BaseException) -> BaseException:
 
 Raised = Callable[[], BaseException]
 
-# What is raised, the state of the step after it, and its summary.
+# The exception, the state of the step after it, and its summary.
 RAISED: dict[str, tuple[Raised, str, str | None]] = {
     "error": (lambda: KeyError("x"), "retryable", "KeyError: 'x'"),
     "base": (lambda: Own("x"), "retryable", "Own: x"),
@@ -107,7 +107,7 @@ class Awaitable:
         return "awaited"
 
 
-# What is returned, the state of the step after it, and its payload.
+# The value returned, the state of the step after it, and its payload.
 RETURNED: dict[str, tuple[Callable[[], Any], str, Any]] = {
     "nothing": (lambda: None, "completed", None),
     "text": (lambda: "x", "completed", "x"),
@@ -172,7 +172,7 @@ def test_whatever_is_returned_is_the_outcome_of_its_step(
 
     async def awork(what: str) -> Any:
         returned = RETURNED[what][0]()
-        # A coroutine function returns what it has awaited itself.
+        # A coroutine function returns the value that it has awaited itself.
         return await returned if what in ("awaitable", "coroutine") else returned
 
     worker.step("work")(work if plain else awork)

@@ -11,8 +11,8 @@ import pytest
 
 @pytest.fixture
 def cut_off() -> Iterator[None]:
-    """For tests in which servers are killed or hang under their clients: connections that are left
-    open are the fault of the test that has left them, and not of one that runs later."""
+    """For tests in which servers are killed or hang under their clients: a connection left open
+    counts against the test that has left it, and not against one that runs later."""
     _left_open()
     yield
     assert _left_open() == []

@@ -1,6 +1,6 @@
 """Short histories in which every server function that writes is called, and ways to end them.
 
-Each is told to a :class:`Stepped` client, whose every call of a server function passes through
+Each runs on a :class:`Stepped` client, whose every call of a server function passes through
 ``perform``, where a test may record it, or break it.
 """
 
@@ -29,7 +29,7 @@ from tests.support.waiting import until
 T = TypeVar("T")
 
 PARTITIONS: Final = 2
-"""So that a workflow and what it waits for can lie apart."""
+"""Several, so that a workflow and its topic can be in different ones."""
 SOON: Final = 0.02
 HOUR: Final = timedelta(hours=1)
 
@@ -38,7 +38,7 @@ class Stepped(Client):
     """A client whose calls are performed one by one."""
 
     def perform(self, call: Call) -> Any:
-        """Sends a call; the reply."""
+        """Sends a call. Returns the reply."""
         return super()._run(one_call(call))
 
     def _run(self, op: Op[T]) -> T:
@@ -125,7 +125,7 @@ def claims(client: Client) -> None:
     fired(client)
     lacking = flow("a", queue="lacking").add("b", worker="work", queue="b", input=result("a", "x"))
     client.complete_step(client.insert(lacking).id, "a")
-    client.claim(["b"], worker_id="w")  # it is blocked, as there is no such place
+    client.claim(["b"], worker_id="w")  # it is blocked: the result has no such place
 
 
 def signals(client: Client) -> None:
@@ -158,7 +158,7 @@ def signals(client: Client) -> None:
 
 
 def cancels(client: Client) -> None:
-    """Requests: on what runs, waits, retries, and in slices."""
+    """Requests: on steps that run, wait, retry, and in slices."""
     view = client.insert(flow("a b c:a d e:d"))
     client.claim(["default"], worker_id="w")
     client.complete_step(view.id, "d", "retryable", retry_in=600)
@@ -232,7 +232,7 @@ def prunes(client: Client) -> None:
 
 
 def upkeep(client: Client) -> None:
-    """A store that has lost derived keys and counts, mended by daemons and by a rebuild."""
+    """A store that has lost derived keys and counts, repaired by daemons and by a rebuild."""
     view = client.insert(flow("a b c:a d:b"))
     client.complete_step(view.id, "b", "retryable", retry_in=600)
     client.await_step(view.id, "a", signal="go", correlation_key="1", deadline=HOUR)
@@ -267,14 +267,14 @@ HISTORIES: Final[dict[str, Callable[[Client], None]]] = {
 }  # fmt: skip
 
 DAMAGED: Final = ("upkeep",)
-"""Those that damage derived keys by hand, which is for a rebuild to mend."""
+"""Those that damage derived keys by hand, which a rebuild repairs."""
 
 
-# --- what they are made of
+# --- helpers
 
 
 def fired(client: Client) -> None:
-    """Waits until a timer is due, and carries out what is."""
+    """Waits until a timer is due, and carries out all that are."""
 
     def done() -> bool:
         work = [
@@ -287,7 +287,7 @@ def fired(client: Client) -> None:
 
 
 def forgotten(client: Client, key: str) -> None:
-    """An insert key was reserved long ago."""
+    """Makes an insert key look as if it were reserved long ago."""
     digest = key_digest(key)
     name = client._ctx.keys.derived(home_partition(digest, PARTITIONS), "keys")
     workflow_id, definition, _ = raw(client).hget(name, digest).split(b" ")
@@ -295,7 +295,7 @@ def forgotten(client: Client, key: str) -> None:
 
 
 def aged(client: Client, digest: str) -> None:
-    """The signals of a topic came so long ago that they have to leave now."""
+    """Makes the signals of a topic so old that they are to be dropped now."""
     redis, keys = raw(client), client._ctx.keys
     record = keys.topic(digest)[-2]
     for field, text in redis.hgetall(record).items():
@@ -327,9 +327,8 @@ def swept(client: Client) -> None:
 
 
 def finish(client: Client) -> None:
-    """Has a worker run whatever can be run, and an operator report what nobody else will, until
-    every workflow has ended.
-    """
+    """Has a worker run all steps that can be run, and an operator report the others, until every
+    workflow has ended."""
 
     def ended() -> bool:
         while claimed := client.claim(["default", "other"], worker_id="last", limit=64):
@@ -346,9 +345,8 @@ def finish(client: Client) -> None:
 
 
 def _open_steps(client: Client) -> list[tuple[str, str]]:
-    """The steps that somebody can report on; AssertionError where a workflow has none, and is
-    not over.
-    """
+    """The steps that can be reported on; AssertionError where a workflow has none, and has not
+    ended."""
     found = []
     for view in client.list(limit=100).workflows:
         steps = client.steps(view.id)

@@ -1,6 +1,7 @@
-"""A copy of the library that a test can break: any command of a call fails, or the clock stands.
+"""A copy of the library that a test can break: any command of a call fails, or the clock stands
+still.
 
-It goes by a name of its own, beside the real one. ``arm`` says what becomes of the next call.
+It has a name of its own, beside the real one. ``arm`` decides which command of the next call fails.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ end)
 
 @cache
 def instrumented() -> Library:
-    """The copy, and a function ``arm`` more."""
+    """The copy, with the function ``arm`` added."""
     real = library()
     name = f"{real.name}_armed"
     text = real.text
@@ -45,7 +46,7 @@ def instrumented() -> Library:
 
 
 def arm(client: Client, *, failing: int = 0, frozen: bool = False) -> None:
-    """From the next call on, the command of this number fails, and time stands where it is now.
+    """From the next call on, the command of this number fails, and time stands still.
 
     Commands are counted from here; 0 has none fail.
     """
@@ -56,7 +57,7 @@ def arm(client: Client, *, failing: int = 0, frozen: bool = False) -> None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All keys of a server, to come back to."""
+    """A copy of all keys of a server, to be restored."""
 
     redis: Any
     keys: dict[bytes, tuple[bytes, int]]

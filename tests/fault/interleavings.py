@@ -3,13 +3,12 @@
 An operation is a generator that yields calls, so a schedule is a sequence of "who makes the next
 call". The explorer goes through all of them depth first, on a real server: after each call it dumps
 the partition's keys, and it restores them to try another. Two schedules that lead to the same state
-are followed once from there on; the same means equal records, queue and outbox, leaving out times
-and ids, and equal actors, of whom two workers may have changed places.
+are followed once from there on; equal states have equal records, queue and outbox, leaving out
+times and ids, and equal actors, of whom two workers may have changed places.
 
 The actors are workers, which claim one step at a time and report it as completed or as failed, both
 of which are tried; executors, which do that with a ticket that is delivered twice; a canceller; and
-a reconciler. An idle worker asks only when there is something
-to be had, as an empty answer changes nothing.
+a reconciler. An idle worker asks only when a step is available, as an empty answer changes nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from tests.support.flows import one_call, raw
 
 OUTCOMES: Final = ("completed", "failed")
 SKIPPING: Final = (*OUTCOMES, "skipped", "skipped branch")
-"""What a worker reports where steps skip themselves, or their branches."""
+"""The reports of a worker where steps skip themselves, or their branches."""
 _LEASE: Final = 3600.0
 _NEVER: Final = 2**42  # a time in ms
 
@@ -82,7 +81,7 @@ def branching_graphs(size: int, *, always: bool = False) -> list[Definition]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A worker is about to report a step, and may say either."""
+    """The choice of a worker that is about to report a step: it may report any of these."""
 
     step: str
     lease: str
@@ -145,7 +144,7 @@ def reconciler(client: Client, workflow_id: str) -> Op[Any]:
 
 @dataclass(frozen=True)
 class Actor:
-    """An actor between two of its calls: what it was answered so far, and what it does next.
+    """An actor between two of its calls: the answers that it got so far, and its next call.
 
     ``next`` is None when it has ended.
     """
@@ -156,8 +155,8 @@ class Actor:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What its further steps depend on. None of these operations keeps more of its replies than
-        what it asks for next."""
+        """Everything on which its further calls depend. None of these operations keeps more of its
+        replies than its next call."""
         if isinstance(self.next, Choice):
             return "report", self.next.step
         if self.next is None:
@@ -179,7 +178,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Node:
-    """A state of the server and of all actors, and the model that has had the same commands."""
+    """A state of the server and of all actors, and the model after the same commands."""
 
     dumps: tuple[bytes | None, ...]
     key: tuple[Any, ...]
@@ -193,7 +192,7 @@ class Node:
 
     @property
     def whole_key(self) -> tuple[Any, ...]:
-        """Two nodes with the same have the same future."""
+        """Two nodes with equal keys have the same future."""
         return self.key, tuple(sorted(one.key for one in self.actors))
 
 
@@ -218,7 +217,7 @@ class Explorer:
     _at: Node | None = field(default=None, init=False)
 
     def run(self) -> int:
-        """Explores all; returns how many schedules there are."""
+        """Explores all. Returns how many schedules there are."""
         model = Operated()
         ours = model.insert(self.definition)
         assert not isinstance(ours, Refused)
@@ -272,7 +271,7 @@ class Explorer:
         return () if idle else (None,)
 
     def _moved(self, node: Node, number: int, choice: str | None) -> Node:
-        """What comes of an actor's next call."""
+        """The nodes after an actor's next call."""
         if self._at is not node:
             self._restore(node)
         self._at = None
@@ -296,7 +295,7 @@ class Explorer:
         return after
 
     def _request(self, program: Program, replies: tuple[Any, ...]) -> Call | Choice | None:
-        """What a program asks for after these replies."""
+        """The call or choice that a program comes to after these replies."""
         op: Any = program(self.client, self._id)
         try:
             request = next(op)
@@ -316,7 +315,7 @@ class Explorer:
     # --- the server's state
 
     def _node(self, actors: tuple[Actor, ...], model: Operated) -> Node:
-        """The state in which the server is."""
+        """The state in which the server is now."""
         pipeline = raw(self.client).pipeline(transaction=False)
         for key in self._keys:
             pipeline.dump(key)
@@ -381,12 +380,12 @@ class Explorer:
             pipeline.zadd(reserved, dict.fromkeys(node.reserved, reserved_until))
         pipeline.execute()
 
-    # --- what must hold
+    # --- checks
 
     def _followed(
         self, node: Node, request: Call, actor: Actor, choice: str | None, moved: Actor
     ) -> Operated:
-        """The model after the same command; whether the server has judged it in the same way."""
+        """The model after the same command, whose outcome must be equal."""
         if request.function == "start_steps" and isinstance(moved.next, Choice):
             self._may_run(node, moved.next.step)
             if self.exact:
@@ -424,7 +423,7 @@ class Explorer:
         return node.model
 
     def _may_run(self, node: Node, step: str) -> None:
-        """A step is handed out once at a time, and not before its parents."""
+        """A step is handed out once at a time, and not before its parents have ended."""
         held = [one.next.step for one in node.actors if isinstance(one.next, Choice)]
         assert step not in held, f"{step} is handed out twice: {self._path}"
         for edge in self.definition["edges"]:
@@ -436,7 +435,7 @@ class Explorer:
             assert edge["child"] != step or over, f"{step} runs before {edge['parent']}"
 
     def _check(self, node: Node) -> None:
-        """Of one state: the keys agree; the model agrees; and if all actors died here, a
+        """Checks one state: the keys agree; the model agrees; and if all actors died here, a
         reconciliation and a worker would still bring everything to its end."""
         assert not (problems := invariants.check(self.client)), problems
         if self.exact:
@@ -491,7 +490,7 @@ def _facts(record: Record) -> tuple[Any, ...]:
 
 
 def _masked(counts: bytes) -> tuple[Any, ...]:
-    """The header's moving half without times."""
+    """The changing half of the header without times."""
     numbers, _, moving = counts.decode().partition(";")
     _, started, rest = moving.split(",", 2)
     finished, cancel, others = (rest or ",,").split(",", 2)
@@ -502,8 +501,8 @@ def _ends(definition: Definition, outcomes: Sequence[str]) -> frozenset[tuple[st
     """The states of the steps in every end that the model can come to, whoever cancels when and
     whatever steps report.
 
-    Without the causes: what a cascade has not reached yet, a cancel request cancels, and the model
-    knows no cascade that is half done.
+    Causes are left out: a cancel request cancels steps that a cascade has not reached yet, and the
+    model knows no cascade that is half done.
     """
     first = Operated()
     inserted = first.insert(definition)
@@ -530,7 +529,7 @@ def _ends(definition: Definition, outcomes: Sequence[str]) -> frozenset[tuple[st
 
 
 def _followers(model: Operated, flow: str, outcomes: Sequence[str]) -> Iterator[Operated]:
-    """The model after each command that somebody may give."""
+    """The model after each command that a client may give."""
     if not model.workflows[flow].cancel_requested:
         after = deepcopy(model)
         after.request_cancel(flow)

@@ -1,6 +1,7 @@
-"""What a call whose command failed leaves: by function, what mends it, and the keys it changed.
+"""The traces of calls whose command failed: by function, the repair, and the keys that were
+changed.
 
-The words for what mends it are those of ``test_every_call_site``.
+The words for repairs are those of ``test_every_call_site``.
 """
 
 from __future__ import annotations

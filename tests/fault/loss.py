@@ -1,11 +1,11 @@
-"""What a failover costs: writes that were acknowledged, and that the new primary does not have.
+"""The cost of a failover: writes that were acknowledged, and that the new primary does not have.
 
     .venv/bin/python -m tests.fault.loss [--kind valkey91] [--times 3]
 
 Four clients insert as fast as they can. Their primary is killed, with its link to the replica
-healthy, or held or cut half a second before; the replica takes its place. Of what was lost, "ms" is
-the time from the first acknowledgement to the last; a number for each time. The append-only file is
-synced always, and is of no use to a replica.
+healthy, or held or cut half a second before; the replica takes its place. "ms" is the time
+from the first acknowledgement of a lost write to the last; there is a number for each run. The
+append-only file is synced always, and is of no use to a replica.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _APART: Final = 0.5
 
 @dataclass(frozen=True)
 class Loss:
-    """How many writes were acknowledged and how many of those were lost, since the link's state
-    was set; and the time that those lost took, in ms."""
+    """How many writes were acknowledged and how many of those were lost, since the link was
+    changed; and the time over which the lost ones were acknowledged, in ms."""
 
     acknowledged: int
     lost: int
@@ -64,7 +64,8 @@ def followed(kind: str = "valkey91", **options: Any) -> Iterator[tuple[Server, S
 
 
 class Writers:
-    """Clients that insert until their primary is gone, and note what was acknowledged, and when."""
+    """Clients that insert until their primary is gone, and note each acknowledgement and its
+    time."""
 
     def __init__(self, url: str, durability: str) -> None:
         self.acknowledged: list[tuple[float, str]] = []

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def insisting(act: Callable[[], T]) -> T:
-    """What a call returns once there is a server that serves it."""
+    """The result of a call, repeated until there is a server that serves it."""
     found: list[T] = []
 
     def made() -> bool:
@@ -30,7 +30,8 @@ def insisting(act: Callable[[], T]) -> T:
 
 
 def sent_again(client: Client, key: str) -> str:
-    """Has a client that does not know what was lost send all again: the workflow's id."""
+    """Sends everything again, as a client that does not know what was lost. Returns the workflow's
+    id."""
     workflow_id = insisting(lambda: client.insert(flow("ask b:ask c:b d:b"), key=key)).id
     insisting(lambda: client.deliver_signal("go", key))
     return workflow_id

@@ -1,4 +1,4 @@
-"""The kill campaign, as long as RWF_TEST_SCALE says; and that its oracle sees what is wrong."""
+"""The kill campaign, as long as RWF_TEST_SCALE says; and tests that its oracle finds breaches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_campaign(tmp_path: Path) -> None:
     print(*report.lines(), sep="\n")
     assert report.findings.breaches == []
     assert report.findings.workflows >= WORKFLOWS
-    assert report.kills >= KILLS * 0.8  # some find their victim at its end already
+    assert report.kills >= KILLS * 0.8  # some strikes find that their process has ended already
 
 
 def test_a_seed_is_a_campaign() -> None:
@@ -36,11 +36,11 @@ def test_a_seed_is_a_campaign() -> None:
     assert {one.touch for one in (plan(7, number) for number in range(200))} == set(Touch)
 
 
-# --- the oracle bites
+# --- the oracle finds breaches
 
 
 def quiet() -> Plan:
-    """A workflow that nobody touches, whose steps all complete."""
+    """A workflow on which nobody acts, whose steps all complete."""
     plans = (plan(SEED, number) for number in range(1000))
     return next(
         one
@@ -52,7 +52,7 @@ def quiet() -> Plan:
 
 
 class Story:
-    """One workflow's life, and the journals of those who took part."""
+    """One workflow's life, and the journals of the processes that took part."""
 
     def __init__(self, client: Client, folder: Path) -> None:
         self.client = client
@@ -65,7 +65,7 @@ class Story:
         Journal(self.folder / f"{name}.jsonl").note(**entry)
 
     def work(self, *, last: str = "completed") -> None:
-        """Runs all steps; the last one ends as said."""
+        """Runs all steps; the last one ends in this way."""
         for name in self.plan.steps:
             [claim] = self.client.claim(["default"], worker_id="w")
             token = f"of {claim.step}"

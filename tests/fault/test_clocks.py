@@ -1,4 +1,4 @@
-"""Clients whose clocks are an hour off: they do the same, and all times stored are the server's.
+"""Clients whose clocks are an hour off: they work as usual, and all stored times are the server's.
 
 The kill campaign has processes with such clocks too.
 """
@@ -23,12 +23,12 @@ from tests.support.servers import AnyServer
 HOUR: Final = 3600
 TOLD: Final = ("releases", "claims", "signals", "cancels", "recoveries")
 AHEAD: Final = {"lease_expires_at", "retry_at", "deadline", "next_attempt_at"}
-"""The times that lie ahead; all others are of what has happened."""
+"""Times that lie ahead; all others are in the past."""
 RANDOM: Final = {"id", "workflow_id", "signal_id", "callback_id", "metadata", "data", "message"}
 
 
 def views(client: Client) -> Iterable[BaseModel]:
-    """All that can be read of the workflows there are."""
+    """Every view of every workflow."""
     for found in client.list(limit=100).workflows:
         yield found
         yield from client.steps(found.id)
@@ -38,7 +38,7 @@ def views(client: Client) -> Iterable[BaseModel]:
 
 
 def fields(view: BaseModel) -> Iterator[tuple[str, Any]]:
-    """What does not differ from run to run, nested views taken apart."""
+    """The fields that are equal in all runs, nested views taken apart."""
     for name in type(view).model_fields:
         value = getattr(view, name)
         if isinstance(value, BaseModel):
@@ -48,7 +48,7 @@ def fields(view: BaseModel) -> Iterator[tuple[str, Any]]:
 
 
 def outcome(server: AnyServer, history: str) -> list[list[tuple[str, Any]]]:
-    """What the history leaves behind; times in minutes since its beginning, rounded down."""
+    """The views after the history; times in minutes since its beginning, rounded down."""
     server.flush()
     with Stepped.from_url(server.url, partitions=1) as client:
         began = server_time(client)

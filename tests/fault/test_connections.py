@@ -188,7 +188,7 @@ def test_a_pool_that_stays_full_is_told(one_server: AnyServer) -> None:
 
 @contextlib.contextmanager
 def _moved(first: Server, second: Server, proxy: Proxy) -> Iterator[None]:
-    """The second is a replica of the first until the block begins, and its primary then."""
+    """The second is a replica of the first until the block begins, and its primary from then on."""
     ask(second, "REPLICAOF", "127.0.0.1", first.port)
     until(
         lambda: ask(second, "INFO", "replication").get("master_link_status") == "up",
@@ -217,7 +217,7 @@ def pair() -> Iterator[tuple[Server, Server, Proxy]]:
 def test_a_primary_that_moves_behind_its_address(
     kind: str, given: bool, pair: tuple[Server, Server, Proxy]
 ) -> None:
-    """The old one stays, as a replica, and nothing is cut: READONLY alone tells of it."""
+    """The old one stays, as a replica, and no connection is cut: READONLY is the only sign."""
     first, second, proxy = pair
 
     def insert_all(client: Client) -> None:

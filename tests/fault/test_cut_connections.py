@@ -32,7 +32,7 @@ CALLS: Final = 60
 
 @contextmanager
 def cut_again_and_again(server: AnyServer) -> Iterator[None]:
-    """Every connection to the server's nodes, but this one's own, ends every 0.15 s."""
+    """Ends every connection to the server's nodes, except this one's own, every 0.15 s."""
     nodes: list[Any] = [server]
     if isinstance(server, Cluster):
         nodes = server.primaries()
@@ -86,7 +86,7 @@ def test_connections_cut_every_moment_lose_and_double_nothing(
 
 
 async def _given_up_midway(client: AsyncClient, workflow_id: str, steps: int, seed: int) -> int:
-    """One caller's calls, half of them cancelled after a moment; how many were."""
+    """One caller's calls, half of them cancelled after a moment. Returns how many were."""
     chance = random.Random(seed)
     cancelled = 0
     for number in range(CALLS):
@@ -113,7 +113,7 @@ async def _all_of_them(server: AnyServer, workflow_id: str, steps: int) -> int:
         found = await asyncio.gather(
             *(_given_up_midway(client, workflow_id, steps, seed) for seed in range(CALLERS))
         )
-        # Whatever they have left on a connection, none is lost for it.
+        # Replies that cancelled calls have left on a connection cost no other call anything.
         assert len(await asyncio.gather(*(client.get(workflow_id) for _ in range(8)))) == 8
     return sum(found)
 

@@ -17,13 +17,13 @@ from tests.support.servers import AnyServer, Server
 from tests.support.waiting import until
 
 TAKEN_OVER = 60.0
-"""Seconds in which the partitions of a lost daemon must be looked after, by one that may still
-have to start on a loaded machine; its lease is 3 s."""
+"""Seconds within which another daemon must look after the partitions of a lost one, even if it has
+still to start on a loaded machine; the lease of the lost one is 3 s."""
 
 
 @contextmanager
 def daemon(url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """``rwf reconciler``; whatever became of it, it is ended by its process id."""
+    """Runs ``rwf reconciler``; it is ended by its process id in any case."""
     command = [sys.executable, "-m", "rwf", "reconciler", "--url", url, "--metrics", "off"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
@@ -41,7 +41,7 @@ def joined(client: Client, count: int) -> None:
 
 
 def retried_everywhere(client: Client, ids: list[str]) -> None:
-    """A retry in each partition is carried out."""
+    """Whether a retry in each partition was carried out."""
     for workflow_id in ids:
         client.complete_step(workflow_id, "a", "retryable", retry_in=0)
     waiting = set(ids)

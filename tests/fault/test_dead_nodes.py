@@ -1,5 +1,5 @@
-"""A cluster of which one primary is dead, or hangs: what the others have goes on, and what is
-missing is named."""
+"""A cluster of which one primary is dead, or hangs: work on the others goes on, and missing
+partitions are named."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def whole() -> Iterator[Cluster]:
 
 @pytest.fixture
 def partial_cluster(whole: Cluster) -> Iterator[Cluster]:
-    """A cluster that serves what it can, empty and whole at the start of the test."""
+    """A cluster that serves the slots it can, empty and whole at the start of the test."""
     whole.flush()
     yield whole
     whole.revive()
@@ -84,7 +84,7 @@ def away(cluster: Cluster, server: Server, how: str) -> Iterator[None]:
 
 
 def another(cluster: Cluster) -> Server:
-    """A node that does not have the namespace's record, which a new client has to read."""
+    """A node without the namespace's record, which a new client has to read."""
     return next(node for node in cluster.nodes if node is not home(cluster, 0))
 
 
@@ -140,7 +140,7 @@ def test_what_is_reachable_is_served_and_the_rest_is_named(
                 for name, call in calls.items():
                     found[name] = call()
                 more = [client.insert(flow("a")).id for _ in range(40)]
-            # Whatever is asked, a node that hangs has cost its time limit once.
+            # In any call, a node that hangs costs its time limit once.
             assert watch.seconds < (TIMEOUT if how == "hung" else 0) + SLACK
             expected = dict.fromkeys(calls, lost)
             expected["heartbeat"] = tuple(
@@ -179,7 +179,7 @@ def test_callbacks_and_signals_that_are_reachable_are_served(
         with away(partial_cluster, node, how), Stopwatch() as watch:
             page = client.signals()
             report = client.dispatch_callbacks(lambda one: got.append(one.workflow_id), limit=500)
-        # The record of the namespace, which says that there is a dispatcher, is asked for alone.
+        # The record of the namespace, which says that there is a dispatcher, is read separately.
         assert watch.seconds < (4 * TIMEOUT if how == "hung" else 0) + SLACK
         assert page.unreachable == report.unreachable == lost
         assert {one.id for one in page.signals} == {

@@ -1,5 +1,5 @@
 """A worker on a cluster of which one primary is dead, or hangs: the steps of the other partitions
-lose nothing by it."""
+are not affected."""
 
 from __future__ import annotations
 

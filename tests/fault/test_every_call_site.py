@@ -1,16 +1,16 @@
-"""Any server command of a call fails: nothing is written, or what is written is mended.
+"""Any server command of a call fails: nothing is written, or every trace of it is repaired.
 
 Each call of the histories is made again and again, with its first command failing, its second, and
 so on, until none fails. Functions write derived keys first and records last
 (``lua/lib/flush.lua``), and there is no rollback: ``LEFT`` lists, function by function, which keys
-a call so cut may have changed, and what mends them. A test fails when another set of keys is left,
-or another way is needed. Under "again" stands what the same call mends, which its caller makes
-again, and a sweep after it: the row of a result, say, whose step's record was not written.
+a call so cut may have changed, and the way to repair them. A test fails when other keys are
+changed, or another way is needed. "again" means that repeating the call, as its caller does, and
+then a sweep repair them: for example the row of a result whose step's record was not written.
 
-Two things stay, by design, and are told of behind the way. "+entry": an entry of what was to be
-walked, which the header says is over; it is written over by the next, or goes with its workflow.
-"+count": the row of a completion counts what a slice of its release did twice, when that slice was
-cut between the row and the steps, and done again.
+Two traces stay, by design, and are named after the way. "+entry": an entry of a walk that is over
+by the header; the next one overwrites it, or it goes with its workflow. "+count": the row of a
+completion counts twice the steps that a slice of its release moved, when that slice was cut between
+the row and the steps, and done again.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from tests.support.flows import raw
 from tests.support.servers import Server
 
 Left = dict[str, set[tuple[str, str]]]
-"""By function: the kinds of the keys that were changed, and what mends them."""
+"""By function: the kinds of the changed keys, and the way to repair them."""
 
 WRITING: Final = {name for name, function in FUNCTIONS.items() if not function.reads_only}
-# A single write in these histories, or none, and so nothing to leave behind; "create_namespace"
-# runs while a client connects.
+# Functions with a single write in these histories, or none, and so nothing to leave behind;
+# "create_namespace" runs while a client connects.
 SINGLE: Final = {
     "create_namespace",
     "register_dispatcher",
@@ -83,7 +83,7 @@ class Breaking(Stepped):
                 snapshot.restore()
 
     def _mended_by(self, call: Call) -> str:
-        """Which of the ways sets the store right, and what stays; "" where none does."""
+        """The first way that repairs the store, and the traces that stay; "" where none does."""
         calm, cut = Client.from_redis(raw(self)), Snapshot.of(raw(self))
         for way in self.ways:
             if way == "again":
@@ -114,7 +114,7 @@ _STAYS: Final = {
 
 
 def _kept(problem: str) -> str | None:
-    """What stays by design, as this problem shows; None for any other problem."""
+    """The trace that stays by design, as this problem shows it; None for any other problem."""
     return next((kind for kind, line in _STAYS.items() if re.match(line, problem)), None)
 
 
@@ -133,5 +133,5 @@ def test_every_command_fails(one_server: Server, history: str) -> None:
 
 
 def test_every_function_is_listed() -> None:
-    """Or has a single write, or none, and so nothing to leave behind."""
+    """Or it has a single write, or none, and so nothing to leave behind."""
     assert WRITING - set(LEFT) == SINGLE

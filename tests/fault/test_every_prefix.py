@@ -1,11 +1,12 @@
-"""A server comes back with any prefix of its append-only file: the invariants hold, and all ends.
+"""A server comes back with any prefix of its append-only file: the invariants hold, and all work
+ends.
 
 Histories are recorded on a server that writes its file before it answers. Then servers are started
 from that file, cut behind each of the transactions in it, and at random bytes inside them:
 
-- what a call of a function has written is one transaction, so no call is ever seen half;
-- a cut inside one leaves what was there before it;
-- ``tests.support.invariants`` holds at once, and once daemons have looked at all; then every
+- all writes of one call are one transaction, so no call is ever seen half;
+- a cut inside one leaves the state before it;
+- ``tests.support.invariants`` holds at once, and after a round of the daemons; then every
   workflow can be ended.
 """
 
@@ -24,7 +25,7 @@ from tests.support import invariants
 from tests.support.servers import KINDS, Server
 
 ALWAYS: Final = ("--appendfsync", "always")
-# Of each history, in `make test`.
+# The number of prefixes of each history in `make test`.
 SOME: Final = 6
 
 
@@ -50,7 +51,7 @@ class Recording:
         return recording
 
     def note(self, server: Server) -> int:
-        """How long the file is now."""
+        """The present length of the file."""
         size = server.append_only_file.stat().st_size
         self.states[size] = digest(server)
         return size
@@ -71,7 +72,7 @@ class Recorder(Stepped):
 
 
 def digest(server: Server) -> bytes:
-    """Of all keys and their values."""
+    """The digest of all keys and their values."""
     ask: Any = server.client().execute_command
     found: bytes = ask("DEBUG", "DIGEST")
     return found
@@ -119,7 +120,7 @@ def come_back(server: Server, file: bytes) -> None:
 
 
 def check_prefixes(server: Server, history: str, some: int | None) -> None:
-    """``some`` of the prefixes of each kind, or all of those that end with a transaction."""
+    """Checks ``some`` of the prefixes of each kind, or all of those that end with a transaction."""
     recording = Recording.of(server, history)
     ends = list(transactions(recording.file))
     writing = [(begins, end) for begins, end in recording.calls if begins != end]

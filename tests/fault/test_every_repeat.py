@@ -1,7 +1,7 @@
-"""Every writing call of the histories, sent again one to three times: the state of one call, and
-the first answer, but for what is listed here.
+"""Every writing call of the histories, sent again one to three times: the state after one call, and
+the first answer, with the exceptions listed here.
 
-The clock stands meanwhile, so that both can be compared.
+The clock stands still meanwhile, so that both can be compared.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tests.support.flows import raw
 from tests.support.servers import Server
 
 REPEATS: Final = 3
-# A lost call's entries go back by themselves after 5 s, uncounted; its repeat reserves others.
+# Entries reserved by a lost call go back after 5 s, uncounted; its repeat reserves others.
 RESERVES: Final = ("reserve_steps",)
-# Before any call of an operation; ``test_lost_replies.test_making_a_namespace`` repeats it.
+# It comes before any operation; ``test_lost_replies.test_making_a_namespace`` repeats it.
 WHILE_CONNECTING: Final = ("create_namespace",)
-# "advance" walks a slice further, as whoever calls it does. Of these the first answer cannot be
-# given again: they tell in another way that it is done (a client's own insert, recovery, completion
-# and claims are known by their ids), or that nothing is left to be mended, removed or extended; and
-# a refusal is told again without the next step that its reason alone does not tell.
+# "advance" walks a slice further each time. The others cannot repeat their first answer: they say
+# in another way that the work is done (a client's own insert, recovery, completion and claims are
+# known by their ids), or that nothing is left to be repaired, removed or extended; and a repeated
+# refusal lacks a next step that does not follow from its reason alone.
 OTHER_ANSWERS: Final = (
     "acknowledge", "advance", "insert", "complete", "recover", "prune", "release_claims",
     "block_on_missing_result", "pause_claims",

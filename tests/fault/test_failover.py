@@ -1,7 +1,7 @@
 """Failover in the middle of work: everybody goes on by themselves, and all converges.
 
-What was acknowledged may be lost with durability ``server``: the state is then an earlier one, of
-one partition or of several (contract §9).
+Acknowledged writes may be lost with durability ``server``: the state is then an earlier one, of one
+partition or of several (contract §9).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.usefixtures("cut_off")
 
 @contextmanager
 def fallen_back(client: Client, partition: int) -> Iterator[None]:
-    """What happens meanwhile in a partition is lost at the end, as its primary's last writes are
-    when a replica takes over."""
+    """Undoes all writes of the block in a partition at its end, as a failover may lose a primary's
+    last writes."""
     redis, pattern = raw(client), f"rwf:{{{partition}}}:*"
     before = {key: redis.dump(key) for key in redis.scan_iter(match=pattern, count=1000)}
     yield
@@ -103,7 +103,7 @@ def test_a_wait_that_stands_again_is_registered_again(parted: Client, end: str) 
     found = parted.deliver_signal("go", "k")
     assert (found.status, found.workflow_id) == ("consumed", workflow_id)
     assert parted.complete_step(workflow_id, "a").released == ("b",)
-    parted.rebuild()  # what another topic believed in
+    parted.rebuild()  # another topic's state
 
 
 # --- failover amid work
@@ -112,7 +112,7 @@ def test_a_wait_that_stands_again_is_registered_again(parted: Client, end: str) 
 def end_primary(topology: Topology, key: str, how: str) -> None:
     """Ends the primary of a key or moves it, and waits until another has taken its place.
 
-    Only this one's silence is a death: a loaded machine pauses the others now and then.
+    Only this primary's silence counts as its death: a loaded machine pauses the others at times.
     """
     old = topology.primary_of(key)
     if how == "killed":
@@ -124,7 +124,8 @@ def end_primary(topology: Topology, key: str, how: str) -> None:
 
 
 def whole_again(topology: Topology) -> None:
-    """What was ended is back in its place, and nothing else is taken for dead."""
+    """Brings back servers that were ended; the silence of others no longer counts as their
+    death."""
     topology.revive()
     topology.be_patient()
 
@@ -186,7 +187,7 @@ def test_what_a_failover_costs(
     if durability == "replicas:1":
         assert found.lost == 0
     elif link != "healthy":
-        # A replica knows nothing of its primary's file. What was under way may be on either side.
+        # A replica has nothing of its primary's file. A call under way may be on either side.
         assert abs(found.lost - found.acknowledged) <= WRITERS
 
 
@@ -210,7 +211,7 @@ def test_what_replicas_have_acknowledged_survives(monkeypatch: pytest.MonkeyPatc
 
 
 def refusal(client: Client, workflow_id: str) -> str:
-    """Why a write could not be acknowledged."""
+    """The reason why a write could not be acknowledged."""
     with pytest.raises(StoreUnavailable) as caught:
         client.complete_step(workflow_id, "c499")
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""A server past its maxmemory takes in nothing new, and carries out what lets memory be free."""
+"""A server past its maxmemory accepts nothing new, and carries out work that frees memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONG = 60.0
 
 
 class Full:
-    """What is stored when memory runs out: something of every kind that is due."""
+    """The stored data when memory runs out: something of every kind that is due."""
 
     def __init__(self, client: Client) -> None:
         client.dispatch_callbacks(ignore)
@@ -77,13 +77,13 @@ def test_nothing_new_is_taken_in(
         with pytest.raises(StoreUnavailable, match=r"maxmemory.*prune.*OOM"):
             command()
     assert states(client, full.open) == "a=available b=pending"
-    # The only partition there is answers, and no other is there to be served.
+    # The only partition there is answers, and there is no other to serve.
     assert client._ctx.keys.partitions > 1 or "unreachable" not in caplog.text
 
 
 def test_prune_frees(client: Client, full: Full) -> None:
     assert client.prune().workflows == 20
-    assert stat(client, "gw|completed") == 1  # whose callback is to be delivered yet
+    assert stat(client, "gw|completed") == 1  # its callback has still to be delivered
 
 
 def test_leases_are_extended_and_given_back(client: Client, full: Full) -> None:
@@ -113,7 +113,8 @@ def test_what_is_derived_is_repaired(client: Client, full: Full) -> None:
 
 
 def test_a_daemon_goes_on(client: Client, full: Full) -> None:
-    """What is due is carried out, what is over leaves, and all is well when there is room again."""
+    """Due work is carried out, finished workflows are removed, and all is well when there is room
+    again."""
     told: list[str] = []
 
     def handler(envelope: Callback) -> None:

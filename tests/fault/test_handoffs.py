@@ -1,6 +1,6 @@
 """Hand-offs between a workflow and its topics, cut off between any two of their calls.
 
-The stop is injected: an operation is dropped after its first k calls, as if its process had died.
+The stop is simulated: an operation is dropped after its first k calls, as if its process had died.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def test_the_end_of_a_wait_cut_off(client: Client, calls: int) -> None:
 @pytest.mark.parametrize("by", ["reconcile", "timers"])
 @cuts(10)
 def test_a_wait_that_expires_cut_off(client: Client, calls: int, by: str) -> None:
-    """What is due is fired, and the signal that was ambiguous goes to the other workflow."""
+    """The due timer is fired, and the signal that was ambiguous goes to the other workflow."""
     # Long enough for the signal to come before it, also on a machine that is loaded.
     ahead = timedelta(milliseconds=150)
     first, second = two_that_wait(client, ahead)
@@ -150,7 +150,8 @@ def test_a_recovery_of_a_waiting_step_cut_off(client: Client, calls: int) -> Non
 
 
 def finish(client: Client, workflow_id: str, by: str) -> None:
-    """Finishes what a dead client has left: by hand, or as a daemon does, by what is due."""
+    """Finishes the work that a dead client has left: by hand, or as a daemon does, by due
+    timers."""
     if by == "reconcile":
         client.reconcile(workflow_id)
         return
@@ -166,7 +167,7 @@ def finish(client: Client, workflow_id: str, by: str) -> None:
         return not any(map(pending, timers))
 
     def pending(key: str) -> list[bytes]:
-        """All but the ends of retentions."""
+        """All timers except the ends of retentions."""
         return [one for one in redis.zrange(key, 0, -1) if not one.startswith(b"x|")]
 
     until(told, what="the timers")
@@ -177,7 +178,7 @@ def finish(client: Client, workflow_id: str, by: str) -> None:
 
 @pytest.mark.parametrize("_round", range(3))
 def test_deliverers_awaiters_and_a_canceller_at_once(client: Client, _round: int) -> None:
-    """The outcome is one that some order of the commands would have."""
+    """The outcome is that of some order of the commands."""
     first, second = (client.insert(flow("a b:a")).id for _ in range(2))
     hour = timedelta(hours=1)
     commands: list[Callable[[], object]] = [
@@ -197,12 +198,12 @@ def test_deliverers_awaiters_and_a_canceller_at_once(client: Client, _round: int
         client.reconcile(workflow_id)
     assert {refusal.reason_code for refusal in refusals} <= {"already_terminal", "cancel_requested"}
     assert states(client, first) == "a=cancelled b=cancelled"
-    # Two signals came, and first can have taken one of them at most.
+    # Two signals came, and first can have consumed one of them at most.
     assert states(client, second) == "a=available b=pending"
 
 
 def run(command: Callable[[], object], refusals: list[CommandRejected]) -> None:
-    """A command that the race may have made illegal."""
+    """Runs a command that the race may have made illegal."""
     try:
         command()
     except CommandRejected as refusal:

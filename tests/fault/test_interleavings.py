@@ -43,7 +43,7 @@ def explore(
     exact: bool = True,
     outcomes: tuple[str, ...] = OUTCOMES,
 ) -> Counter[str]:
-    """Explores these graphs; how many states, calls and schedules there were."""
+    """Explores these graphs. Returns how many states, calls and schedules there were."""
     found: Counter[str] = Counter()
     begun = time.monotonic()
     for number, definition in enumerate(definitions, 1):
@@ -100,7 +100,7 @@ def test_finalizers_beside_a_canceller(one_server: AnyServer) -> None:
 def test_skips_in_slices(
     one_server: AnyServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With so few edges a call that others find a skipped branch half walked."""
+    """With so few edges per call that others find a skipped branch half walked."""
     chosen = branching_graphs(3)[-1:]
     with_edges_per_call(most_edges(chosen), monkeypatch, tmp_path)
     explore(one_server, chosen, (worker, worker), exact=False, outcomes=SKIPPING)
@@ -110,7 +110,7 @@ def test_skips_in_slices(
 def test_releases_in_slices(
     one_server: AnyServer, edges: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With so few edges a call that others find a release half done."""
+    """With so few edges per call that others find a release half done."""
     pairs = {"chain": [("s0", "s1"), ("s1", "s2")], "join": [("s0", "s2"), ("s1", "s2")]}[edges]
     chosen = [
         one
@@ -131,7 +131,8 @@ def test_all_graphs(one_server: AnyServer, size: int) -> None:
 
 
 def most_edges(definitions: Sequence[Definition]) -> int:
-    """How many edges a call has to walk at least: all that leave one step, or the start."""
+    """The number of edges that a call must be able to walk: all that leave one step, or the
+    start."""
     most = 0
     for definition in definitions:
         children = Counter(edge["parent"] for edge in definition["edges"])
@@ -141,7 +142,7 @@ def most_edges(definitions: Sequence[Definition]) -> int:
 
 
 def with_edges_per_call(number: int, patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Has clients from now on use a library that walks so many edges a call."""
+    """Has clients from now on use a library that walks this many edges per call."""
     copy = folder / "lua"
     shutil.copytree(assembled.lua_folder(), copy)
     states = copy / "lib" / "states.lua"

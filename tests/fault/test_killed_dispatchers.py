@@ -22,7 +22,7 @@ WORKFLOWS = 60
 KILLS = 25
 LEASE = 0.5
 RECEIVED = "received"
-"""Where the receiver notes what it gets: a list beside rwf's keys."""
+"""A list beside rwf's keys in which the receiver notes the callbacks that it gets."""
 
 
 def work(url: str) -> None:

@@ -75,7 +75,7 @@ def _stopped(client: Client, key: str | None) -> None:
             view = client.get(workflow_id)
             assert (view.step_count, view.runnable_step_count) == (1902, 601)
             assert len(client.graph(workflow_id).edges) == 2600
-        # Whoever comes next with the same key gets a whole one.
+        # The next client with this key gets a whole workflow.
         if own_key_ is not None:
             again = client.insert(graph(), key=own_key_)
             assert (again.runnable_step_count, again.duplicate) == (601, bool(new))
@@ -130,7 +130,8 @@ def test_what_a_dead_inserter_left_is_removed_by_a_later_one(one_client: Client)
 
 
 def test_an_insert_that_took_too_long_begins_again(one_client: Client) -> None:
-    """Its parts were given up while it slept; what it publishes is whole all the same."""
+    """Its parts were given up while it slept; the workflow that it makes visible is whole all the
+    same."""
     client = one_client
     client.list()
     op = insert(client._ctx, graph(), None, WEEK)
@@ -251,7 +252,7 @@ print("done", flush=True)
 
 
 def _kill_amid(server: AnyServer, size: int, staged: int) -> None:
-    """A child inserts, and is killed once so many fields stand on the server."""
+    """A child process inserts, and is killed once this many fields are stored."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     partitions = "16" if server.kind == "cluster" else "1"
     command = [sys.executable, "-c", CHILD, server.url, str(size), partitions]

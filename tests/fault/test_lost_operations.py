@@ -1,4 +1,5 @@
-"""Lost replies of awaits, signals, cancel requests, recoveries and claims: the effect of once.
+"""Lost replies of awaits, signals, cancel requests, recoveries and claims: each has its effect
+once.
 
 As in ``test_lost_replies``, whose fixtures these are: each function is cut before the server sees
 it, after it ran, and in the middle of its reply, once to three times in a row.
@@ -138,7 +139,7 @@ def test_a_repeated_batch_claims_no_more_than_asked(
 
 
 def test_reserving(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
-    """What a lost call has reserved goes back by itself, and has counted nothing."""
+    """Entries reserved by a lost call go back when their time is over, and count nothing."""
     view = direct.insert(flow("a"))
     cut("reserve_steps")
     found = lossy.claim(["default"], worker_id="w")

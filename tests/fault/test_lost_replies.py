@@ -1,4 +1,4 @@
-"""A reply is lost, and the client sends again: the effect of once, and the first answer.
+"""A reply is lost, and the client sends again: one effect, and the first answer.
 
 Each server function that writes is cut before the server sees it, after it ran, and in the middle
 of its reply, once to three times in a row.
@@ -34,7 +34,7 @@ CUTS = [(where, times) for where in ("request", "reply", "mid_reply") for times 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many tries as ever, with shorter pauses between them."""
+    """A client with as many tries as usual, and shorter pauses between them."""
     monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01,) * len(patience._PAUSES))
 
 
@@ -47,7 +47,7 @@ def proxy(one_server: AnyServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def direct(one_server: AnyServer) -> Iterator[Client]:
-    """A client with nothing in between, to look at what came of it; checked at the end."""
+    """A client with no proxy in between, to check the result; checked at the end."""
     with connect(one_server) as client:
         client.list()
         yield client
@@ -442,7 +442,7 @@ def test_a_workers_trip_hands_out_each_step_once(direct: Client, lossy: Client, 
 def test_a_users_own_redis_client_that_sends_again_by_itself(
     proxy: Proxy, direct: Client, cut: Cut
 ) -> None:
-    """redis-py retries unless told not to, and then nobody tells the server that it is a repeat."""
+    """redis-py retries by default, and then nothing tells the server that the call is a repeat."""
     view = direct.insert(flow("a b:a"))
     with redis.Redis(port=proxy.port) as own, Client.from_redis(own) as client:
         client.list()

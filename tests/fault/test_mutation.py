@@ -1,4 +1,4 @@
-"""The tests notice what is left out of the code, and what is turned round in it."""
+"""The tests notice code that is left out, and conditions that are negated."""
 
 from __future__ import annotations
 

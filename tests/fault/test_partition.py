@@ -1,8 +1,8 @@
 """A network that comes apart: the old primary is on one side, with one client; everybody else, the
 Sentinels and the replica are on the other.
 
-What the lone client is told there is lost when the network comes together. The state in which the
-others go on is an earlier one: a prefix of what was acknowledged.
+The lone client's acknowledged writes are lost when the network comes together. The state in which
+the others go on is an earlier one: a prefix of the acknowledged writes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Insider:
         )
         self.id = client.insert(workflow).id
         self.acknowledged: list[float] = []
-        """When each was, in their order."""
+        """When each step was completed, in order."""
         self.refusal = ""
         self._client = client
         self._over = threading.Event()
@@ -68,7 +68,7 @@ class Insider:
             reporting.result()
 
     def completed(self, client: Client) -> list[int]:
-        """The numbers of the steps that are completed, as a client sees it."""
+        """The numbers of the completed steps, as a client sees them."""
         steps = client.steps(self.id)
         return [int(step.name[1:]) for step in steps if step.state == "completed"]
 

@@ -29,7 +29,7 @@ NOW = timedelta(0)
 
 
 def finished(client: Client, waits: int = 3) -> str:
-    """A workflow with an insert key whose step has waited for several signals, and took one."""
+    """A workflow with an insert key whose step has waited for several signals, and consumed one."""
     view = client.insert(flow("a b:a"), key="key", retention=NOW)
     for number in range(waits):
         client.await_step(view.id, "a", signal="go", correlation_key=str(number))
@@ -41,7 +41,8 @@ def finished(client: Client, waits: int = 3) -> str:
 
 
 def leftovers(client: Client, workflow_id: str) -> list[bytes]:
-    """Keys that its removal should have taken; that its id stays unusable for a while is fine."""
+    """Keys that its removal should have deleted; that its id stays unusable for a while is
+    right."""
     redis = raw(client)
     kept = [key for key in stored(client) if redis.type(key) == b"hash" and redis.ttl(key) > 0]
     found = [key for key in stored(client) if workflow_id.encode() in key and key not in kept]
@@ -69,7 +70,7 @@ def test_the_cuts_were_everywhere(one_client: Client) -> None:
 
 
 def test_a_removal_cut_off_among_many_waits(one_client: Client) -> None:
-    """Who goes on begins where the other has stopped."""
+    """Another client goes on where the first has stopped."""
     workflow_id = finished(one_client, waits=250)
     drive(one_client, prune(one_client._ctx, workflow_id), 210)
     assert drive(one_client, prune(one_client._ctx, workflow_id), 60)

@@ -1,8 +1,8 @@
-"""Slots that move from one primary of a cluster to another, and what clients make of it.
+"""Slots that move from one primary of a cluster to another, and how clients cope with it.
 
-Amid a move a call is refused unless all keys that it declares are there, and on one side; so it
+During a move a node refuses a call unless all declared keys exist and are on one side; so the call
 waits, as most calls declare some that may not exist. Functions do not move with slots: each primary
-has the library by itself.
+loads the library by itself.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def another(cluster: Cluster, key: str) -> Server:
 
 
 def refused(node: Server, error: str) -> bool:
-    """Whether a node has given this error since its statistics were reset."""
+    """Whether a node has returned this error since its statistics were reset."""
     return f"errorstat_{error}" in ask(node, "INFO", "errorstats")
 
 
@@ -60,7 +60,7 @@ def reset(cluster: Cluster) -> None:
 
 
 def connected(client: Client) -> None:
-    """Has a client connect, and ask another partition than that of the meta record, in vain."""
+    """Connects a client, and has it read another partition than the namespace's record, in vain."""
     with pytest.raises(NotFound):
         client.get("1-aaaaaaaaaaaaaaaa")
 
@@ -86,7 +86,7 @@ def test_a_key_that_has_gone_ahead_is_found(cluster: Cluster, kind: str, durabil
 
 @CLIENTS
 def test_a_call_waits_until_its_keys_are_on_one_side(cluster: Cluster, kind: str) -> None:
-    """TRYAGAIN, and then MOVED; also to a primary that has not got the library yet."""
+    """TRYAGAIN, and then MOVED; also to a primary that does not have the library yet."""
     with blocking(kind, cluster) as client:
         view = client.insert(flow("a b:a"))
         key = own_key(view.id)
@@ -150,7 +150,7 @@ def test_a_call_that_is_cut_short(cluster: Cluster) -> None:
 
 @pytest.mark.long
 def test_a_primary_that_nobody_knows_yet() -> None:
-    """ASK names a node with no slot of its own; it is met once it has some."""
+    """ASK names a node with no slot of its own; clients meet it once it has some."""
     with Cluster.start() as cluster, connect(cluster) as client:
         newcomer = add_primary(cluster)
         view = client.insert(flow("a b:a"))
@@ -166,7 +166,7 @@ def test_a_primary_that_nobody_knows_yet() -> None:
 
 @contextmanager
 def listening(cluster: Cluster, kind: str) -> Iterator[set[str]]:
-    """The ids of workflows that a client hears of, which makes no calls."""
+    """The ids of workflows in the hints that a client gets, which makes no calls."""
     heard: set[str] = set()
     over = threading.Event()
 
@@ -213,14 +213,15 @@ def test_hints_go_on_after_a_move(cluster: Cluster, kind: str) -> None:
 def test_hints_outlive_a_look_at_the_cluster(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By which redis-py connects anew, and would subscribe to several slots in one command."""
+    """A look at the cluster, by which redis-py connects anew, and would subscribe to several slots
+    in one command."""
     for module in ("blocking.hints", "events"):
         monkeypatch.setattr(f"rwf.transport.{module}.FAULTS", ())
     with connect(cluster) as client:
         hints = client._hints()
         for _ in range(2):
             for _ in range(2 * 16):
-                next(hints)  # a word about each subscription, and nothing
+                next(hints)  # a confirmation of each subscription, and nothing else
             client._store.look_anew()
         hints.close()
 
@@ -231,7 +232,7 @@ def test_hints_outlive_a_look_at_the_cluster(
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["async", "sync"])
 def test_slots_move_amid_work(cluster: Cluster, kind: str) -> None:
-    """Each partition's, there and back. What was acknowledged is there, and all ends."""
+    """Each partition's slot, there and back. Acknowledged writes are kept, and all work ends."""
     reset(cluster)
     with connect(cluster) as client, connect(cluster) as other:
         inserted: dict[str, str] = {}
@@ -253,7 +254,8 @@ def test_slots_move_amid_work(cluster: Cluster, kind: str) -> None:
             for workflow_id in inserted.values():
                 until_ended(client, workflow_id)
         assert {client.get(one).state for one in inserted.values()} == {"completed"}
-        # Which of these they meet is a matter of moments; each has a test of its own above.
+        # Which of these errors clients meet is a matter of moments; each has a test of its own
+        # above.
         words = "TRYAGAIN", "ASK", "MOVED"
         assert any(refused(node, word) for node in cluster.primaries() for word in words)
         assert invariants.check(cluster.client()) == []

@@ -30,12 +30,12 @@ from tests.support.servers import KINDS, AnyServer, Cluster, Server, free_port
 from tests.support.waiting import until
 
 SOON = 10.0
-"""Seconds within which a server that does not answer has to be told."""
+"""Seconds within which a server that does not answer has to be reported."""
 
 
 @contextlib.contextmanager
 def configured(server: AnyServer, **settings: str | int) -> Iterator[None]:
-    """Settings for a while, on every node."""
+    """Sets options for a while, on every node."""
     nodes: list[Any] = [node.client() for node in getattr(server, "nodes", [server])]
     names = {name.replace("_", "-"): value for name, value in settings.items()}
     before = [{name: node.config_get(name)[name] for name in names} for node in nodes]
@@ -174,7 +174,7 @@ def test_replicas_acknowledge(
         assert client.get(view.id).state == "available"  # reading asks for no acknowledgement
         with pytest.raises(StoreUnavailable, match="2 replicas"):
             client.complete_step(view.id, "b")
-        assert client.step(view.id, "b").state == "completed"  # it was made
+        assert client.step(view.id, "b").state == "completed"  # it was inserted
 
 
 def test_a_replica_that_hangs_acknowledges_nothing(
@@ -506,7 +506,7 @@ def test_a_server_that_is_down(kind: str) -> None:
 
 
 def test_a_server_that_restarts_in_between(server: AnyServer) -> None:
-    """Without AOF nothing is kept, and a client goes on with what there is."""
+    """Without AOF nothing is kept, and a client goes on with the empty server."""
     with connect(server) as client:
         view = client.insert(flow("a"))
         server.restart()
@@ -628,7 +628,7 @@ def test_what_a_strange_server_says(
 
 
 def test_a_server_that_is_loading_is_waited_for(one_server: AnyServer) -> None:
-    """LOADING says that nothing was run, and passes."""
+    """LOADING means that nothing was run, and passes."""
     assert isinstance(one_server, Server)
     slow = ("--key-load-delay", "50", "--loading-process-events-interval-bytes", "1024")
     with Server.start("valkey91", aof=True, extra=slow) as server:
@@ -643,7 +643,8 @@ def test_a_server_that_is_loading_is_waited_for(one_server: AnyServer) -> None:
         )
         with Client.from_url(server.url) as client:
             view = client.insert(flow("a"))
-            # About a second of loading, and the tests' restart waits for its end: so in a thread.
+            # Loading takes about a second, and the tests' restart waits for its end: so in a
+            # thread.
             server.kill()
             thread = threading.Thread(target=server.restart)
             thread.start()

@@ -1,8 +1,8 @@
-"""Signals that are delivered, awaited, withdrawn, expired and pruned at the same moment: each comes
-to one end, and all are counted.
+"""Signals that are delivered, awaited, withdrawn, expired and pruned at the same moment: each has
+one outcome, and all are counted.
 
 Six kinds of races, 50 of each. Their parties start together, each a few milliseconds apart at
-random, and the outcome is judged by what each was told and by what is stored in the end.
+random, and the outcome is judged by their answers and by the stored keys at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Race = Callable[["Track", str], str]
 
 
 class Track:
-    """A namespace on which races are run, and what they have come to."""
+    """A namespace on which races are run, and their outcomes."""
 
     def __init__(self, client: Client, seed: int) -> None:
         self.client = client
@@ -48,7 +48,7 @@ class Track:
         self._threads.shutdown()
 
     def run(self, *acts: Act) -> list[Any]:
-        """Has all begin at about the same moment; what each returned, or how it was refused."""
+        """Starts all at about the same moment. Returns the result or the refusal of each."""
         start = Barrier(len(acts))
         delays = [self._random.uniform(0, _LATEST) for _ in acts]
 
@@ -78,7 +78,7 @@ class Track:
     def withdraw(self, signal_id: str) -> Any:
         return self.client.withdraw_signal(signal_id)
 
-    # What is stored in the end.
+    # Stored keys at the end.
 
     def state(self, workflow_id: str) -> str:
         self.client.reconcile(workflow_id)
@@ -199,7 +199,8 @@ def two_waits_a_signal_and_a_cancel_request(track: Track, key: str) -> str:
 
 
 def a_removal_and_the_same_signal_again(track: Track, key: str) -> str:
-    """Until its workflow has left, a consumed signal swallows its like; it is never withdrawn."""
+    """Until its workflow was removed, a repetition of a consumed signal is a duplicate; it is never
+    withdrawn."""
     workflow_id = track.workflow(retention=timedelta(0))
     track.wait(workflow_id, key)
     signal = track.deliver(key)

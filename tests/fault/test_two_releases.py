@@ -26,7 +26,7 @@ FAULTS = 4
 
 
 def of_another_release(client: Any) -> Any:
-    """The same client, whose functions have other names on the server."""
+    """A client whose functions have other names on the server."""
     ours = library()
     name = "rwf_" + hashlib.sha256(b"another release").hexdigest()[:12]
     text = ours.text.replace(ours.name, name) + "-- of another release\n"
@@ -65,7 +65,7 @@ def again_and_again(act: Callable[[], None], seconds: float) -> Iterator[list[in
 
 
 def flush(server: Server) -> None:
-    """What an operator does who is tired of all those libraries."""
+    """Deletes all libraries, as an operator may."""
     with contextlib.suppress(redis.RedisError):
         ask(server, "FUNCTION FLUSH")
 
@@ -88,7 +88,7 @@ def total(counts: Counts, metric: str) -> int:
 def test_two_releases_count_right_whatever_befalls_the_server(
     kind: str, fault: Callable[[Server], None], every: float
 ) -> None:
-    """Each inserts, runs and completes what the other does too."""
+    """Each inserts, runs and completes workflows of the other too."""
     with (
         Server.start(kind, aof=True, extra=("--appendfsync", "always")) as server,
         Client.from_url(server.url) as present,

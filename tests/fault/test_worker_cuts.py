@@ -39,7 +39,7 @@ def test_a_worker_with_cut_connections_runs_each_attempt_once(
             await asyncio.sleep(random.uniform(0.02, 0.3))
 
         def cut() -> None:
-            # A call is sent again for two seconds: so seldom that it gets through.
+            # Cut so seldom that a call, which is sent again for two seconds, gets through.
             asked = 0
             while not over.wait(0.3) and asked < CUTS:
                 if proxy.cuts == asked:
@@ -49,7 +49,7 @@ def test_a_worker_with_cut_connections_runs_each_attempt_once(
         with at_work(worker):
             threading.Thread(target=cut, daemon=True).start()
             try:
-                # What was reserved for a reply that is lost goes back by itself after 5 s.
+                # Entries reserved for a lost reply go back by themselves after 5 s.
                 for one in ids:
                     until_ended(one_client, one, timeout=60)
             finally:

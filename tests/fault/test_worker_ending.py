@@ -25,7 +25,7 @@ from tests.support.workers import CLIENTS, client_of
 
 pytestmark = pytest.mark.usefixtures("cut_off")
 
-# What a busy machine may need beyond the grace time.
+# The time that a busy machine may need beyond the grace time.
 SLACK = 8.0
 
 
@@ -60,7 +60,7 @@ def never() -> Iterator[threading.Event]:
 
 
 def stubborn(worker: Worker, never: threading.Event) -> list[str]:
-    """Handlers that do not end; returns where they note that they have begun."""
+    """Handlers that do not end. Returns where they note that they have begun."""
     begun: list[str] = []
 
     @worker.step("thread")

@@ -77,7 +77,7 @@ class Process:
         self.process.send_signal(number)
 
     def ended(self) -> tuple[int, list[dict[str, Any]], str]:
-        """Its exit code, what it told, and its log, once it has ended."""
+        """Its exit code, its events, and its log, once it has ended."""
         out, log = self.process.communicate(timeout=60)
         return (
             self.process.returncode,

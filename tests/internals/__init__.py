@@ -1,1 +1,1 @@
-"""White-box tests: of what users do not see, or may not touch."""
+"""White-box tests: of parts that users do not see, or may not touch."""

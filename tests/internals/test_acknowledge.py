@@ -38,7 +38,7 @@ def test_a_dead_callback_of_a_good_end_may_be_acknowledged(one_client: Client) -
 
 
 def test_one_that_is_sent_twice_is_done_once(one_client: Client) -> None:
-    """And is answered so even when a recovery has come between."""
+    """And gets its first answer even when a recovery has come between."""
     workflow_id = failed(one_client)
     call = next(acknowledge(one_client._ctx, workflow_id, "ann", "why"))
     assert isinstance(call, Call)

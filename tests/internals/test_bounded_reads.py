@@ -32,7 +32,7 @@ def longest(reply: Any) -> int:
 
 
 def bounded(client: Client, op: Op[T]) -> tuple[T, int]:
-    """What an operation returns, and in how many calls; each of them is within the bounds."""
+    """The result of an operation, and its number of calls; each of them is within the bounds."""
     reply: Any = None
     calls = 0
     while True:

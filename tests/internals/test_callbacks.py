@@ -68,7 +68,7 @@ def test_one_that_is_dead_holds_up_none_behind_it(client: Client) -> None:
 
 
 def test_a_dispatch_takes_few_round_trips(one_client: Client) -> None:
-    """What is claimed and what is done travel in batches."""
+    """Claims and reports travel in batches."""
     for _ in range(200):
         ended(one_client)
     trips: list[str] = []

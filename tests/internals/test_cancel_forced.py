@@ -14,7 +14,7 @@ def test_many_running_steps_are_taken_in_slices(one_client: Client) -> None:
     op = request_cancel(one_client._ctx, view.id, None, None, True)
     assert drive(one_client, op, 1) is None
     assert one_client.get(view.id).state == "cancel_requested"
-    # Whoever comes next goes on with it, and takes leases away as well.
+    # Any client that comes next goes on with it, and takes leases away as well.
     one_client.reconcile(view.id)
     after = one_client.get(view.id)
     assert (after.state, after.cancelled_step_count) == ("cancelled", 1_000)
@@ -23,7 +23,7 @@ def test_many_running_steps_are_taken_in_slices(one_client: Client) -> None:
 
 
 def test_what_an_earlier_release_has_swept_is_swept_again(one_client: Client) -> None:
-    """It goes on with the request, and leaves what runs alone."""
+    """An earlier release goes on with the request, and leaves running steps alone."""
     view = one_client.insert(wide(450))
     claim_all(one_client, 450)
     op = request_cancel(one_client._ctx, view.id, None, None, True)

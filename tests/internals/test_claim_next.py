@@ -86,7 +86,7 @@ def test_bad_arguments(one_client: Client) -> None:
             one_client.complete_many([], **wrong)
 
 
-def test_a_workers_turn_starts_what_the_last_has_reserved(one_client: Client) -> None:
+def test_a_workers_round_trip_starts_what_the_last_has_reserved(one_client: Client) -> None:
     ids = {one_client.insert(flow("a b:a")).id for _ in range(3)}
     claimer = Claimer.checked(["default"], "w", 30)
     done: list[ClaimedStep] = []
@@ -102,7 +102,7 @@ def test_a_workers_turn_starts_what_the_last_has_reserved(one_client: Client) ->
     assert {one_client.get(workflow_id).state for workflow_id in ids} == {"completed"}
 
 
-def test_a_batch_sent_again_is_told_its_own_claims_only(one_client: Client) -> None:
+def test_a_batch_sent_again_gets_its_own_claims_only(one_client: Client) -> None:
     one_client.insert(flow("a b:a c:a"))
     (held,) = one_client.claim(["default"], worker_id="first")
     claimer = Claimer.checked(["default"], "first", 30.0)
@@ -117,7 +117,7 @@ def test_a_batch_sent_again_is_told_its_own_claims_only(one_client: Client) -> N
     assert (other.step, [one.rpartition(b"|")[2] for one in again]) == ("c", [b"b"])
 
 
-def test_a_turn_sent_again_tells_each_step_once(one_client: Client) -> None:
+def test_a_round_trip_sent_again_hands_out_each_step_once(one_client: Client) -> None:
     one_client.insert(flow("a b c"))
     (held,) = one_client.claim(["default"], worker_id="w")
     claimer = Claimer.checked(["default"], "w", 30)
@@ -125,12 +125,12 @@ def test_a_turn_sent_again_tells_each_step_once(one_client: Client) -> None:
     items = [prepared(one_client._ctx, report(held))]
     call = next(exchange(one_client._ctx, 0, items, reserved, claimer, 5))
     assert isinstance(call, Call)
-    first = told_of(one_client._run(one_call(call)))
-    again = told_of(one_client._run(one_call(call.repeated())))
+    first = handed_out(one_client._run(one_call(call)))
+    again = handed_out(one_client._run(one_call(call.repeated())))
     assert first == again == ["b", "c"]
 
 
-def test_a_turn_sent_again_tells_no_lease_that_has_passed(one_client: Client) -> None:
+def test_a_round_trip_sent_again_returns_no_lease_that_has_passed(one_client: Client) -> None:
     one_client.insert(flow("a b c"))
     (held,) = one_client.claim(["default"], worker_id="w")
     claimer = Claimer.checked(["default"], "w", 0.01)
@@ -138,34 +138,36 @@ def test_a_turn_sent_again_tells_no_lease_that_has_passed(one_client: Client) ->
     items = [prepared(one_client._ctx, report(held))]
     call = next(exchange(one_client._ctx, 0, items, reserved, claimer, 5))
     assert isinstance(call, Call)
-    assert told_of(one_client._run(one_call(call))) == ["b", "c"]
+    assert handed_out(one_client._run(one_call(call))) == ["b", "c"]
     ends = one_client.step(held.workflow_id, "c").lease_expires_at
     assert ends is not None
     until_past(one_client, ends)
-    assert told_of(one_client._run(one_call(call.repeated()))) == []
+    assert handed_out(one_client._run(one_call(call.repeated()))) == []
 
 
-def test_a_turn_sent_again_finds_claims_that_a_timeout_has_shortened(one_client: Client) -> None:
+def test_a_round_trip_sent_again_finds_claims_that_a_timeout_has_shortened(
+    one_client: Client,
+) -> None:
     view = one_client.insert(flow("a b:a", timeout=20))
     (held,) = one_client.claim(["default"], worker_id="w")
     claimer = Claimer.checked(["default"], "w", 3600)
     items = [prepared(one_client._ctx, report(held))]
     call = next(exchange(one_client._ctx, 0, items, [], claimer, 5))
     assert isinstance(call, Call)
-    assert told_of(one_client._run(one_call(call))) == ["b"]
-    assert told_of(one_client._run(one_call(call.repeated()))) == ["b"]
+    assert handed_out(one_client._run(one_call(call))) == ["b"]
+    assert handed_out(one_client._run(one_call(call.repeated()))) == ["b"]
     assert states(one_client, view.id) == "a=completed b=executing"
 
 
 def reserve_one(client: Client) -> list[bytes]:
-    """Reserves an entry of the queue, as a worker's earlier trip has."""
+    """Reserves an entry of the queue, as a worker's earlier round trip has."""
     return client._run(ask(client._ctx.keys.partition(0), ReserveSteps(1, ["default"])))
 
 
-def told_of(reply: Any) -> list[str]:
-    """The steps that a trip's reply hands out, as often as it does."""
+def handed_out(reply: Any) -> list[str]:
+    """The steps that a reply hands out, once for each time."""
     done = Complete.decoded(reply)
-    parsed = [Record.named("", told.record) for told in (*done.started, *done.claims) if told]
+    parsed = [Record.named("", one.record) for one in (*done.started, *done.claims) if one]
     return sorted("abc"[record.position] for record in parsed)
 
 
@@ -178,7 +180,7 @@ def test_the_next_steps_of_several_queues(one_client: Client) -> None:
     assert [claimed.queue for claimed in batch.claimed] == ["q1", "q2"]
 
 
-def test_a_workers_turn_tells_refusals_and_finishes_releases(one_client: Client) -> None:
+def test_a_workers_round_trip_returns_refusals_and_finishes_releases(one_client: Client) -> None:
     wide, other = one_client.insert(fan_out(600)), one_client.insert(flow("a"))
     completions = [
         Completion(workflow_id=wide.id, step="root"),

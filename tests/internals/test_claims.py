@@ -22,7 +22,7 @@ ANYBODY = Claimer(("default",), "anybody", 30_000)
 
 @pytest.fixture
 def reserved(one_client: Client) -> Iterator[bytes]:
-    """An entry that a claimer has taken; one without a step is never handed out."""
+    """An entry reserved for a claimer; one without a step is never handed out."""
     one_client.insert(flow("a b:a", name="reserved"))
     reserve = ReserveSteps(1, ANYBODY.queues)
     (entry,) = one_client._run(ask(one_client._ctx.keys.partition(0), reserve))

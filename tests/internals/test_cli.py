@@ -18,7 +18,7 @@ def test_an_input_without_an_end(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_step_that_no_worker_can_run_shows_as_blocked(cli: Cli, one_client: Client) -> None:
-    """Though it is retryable: no retry helps before somebody has done something about it."""
+    """Though it is retryable: no retry helps before somebody has changed something."""
     workflow_id = cli.inserted()
     claims = one_client.claim(["default"], worker_id="old")
     one_client._run(pause(one_client._ctx, claims, PauseReason.NO_HANDLER))

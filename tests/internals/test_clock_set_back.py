@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 
 def test_a_daemon_notices_it_at_once(one_client: Client) -> None:
-    """Without waiting for the sweep, which takes long where much is open."""
+    """Without waiting for the sweep, which takes long when many workflows are open."""
     ids = [one_client.insert(flow("a")).id for _ in range(300)]
     for workflow_id in ids:
         failed(one_client, workflow_id)
@@ -33,7 +33,7 @@ def test_a_daemon_notices_it_at_once(one_client: Client) -> None:
 
 
 def test_a_lease_that_is_kept_up_for_long_ends_in_time_too(one_client: Client) -> None:
-    """The workflow's latest transition is older than what the clock is set back by."""
+    """The workflow's latest transition is older than the time by which the clock is set back."""
     view = one_client.insert(flow("a"))
     claims = one_client.claim(["default"], worker_id="w", lease=60)
     set_back(one_client, -2 * HOUR)

@@ -36,7 +36,7 @@ def visitor(one_server: AnyServer) -> Iterator[Visitor]:
 
 
 def paths_of(client: Client) -> list[str]:
-    """Every page there is, of a namespace with something on each."""
+    """Every page there is, in a namespace with content on each."""
     view = client.insert(fan_out(30))
     client.complete_step(view.id, "root", "failed", payload=[1], summary="no")
     client.deliver_signal("paid", "k", payload={"a": 1})

@@ -38,7 +38,7 @@ def expected(workflow_id: str) -> list[Event]:
 
 @contextmanager
 def listening(server: AnyServer, found: list[Event]) -> Iterator[None]:
-    """Collects what a client of its own hears, until a hint tells it to stop."""
+    """Collects the hints of a client of its own, until a hint tells it to stop."""
 
     def loop(client: Client) -> None:
         for event in client.events():
@@ -64,7 +64,7 @@ def listening(server: AnyServer, found: list[Event]) -> Iterator[None]:
 
 @contextmanager
 def heard_by(kind: str, url: str, found: list[Event]) -> Iterator[None]:
-    """Collects what a client of this kind hears there, until the block ends."""
+    """Collects the hints that a client of this kind gets there, until the block ends."""
     ended = threading.Event()
 
     def listen() -> None:
@@ -106,7 +106,7 @@ def heard_by(kind: str, url: str, found: list[Event]) -> Iterator[None]:
 def test_a_workflow_tells_of_its_steps_and_its_end(client: Client, server: AnyServer) -> None:
     found: list[Event] = []
     with listening(server, found):
-        # What was published before the subscription is lost, as hints may be.
+        # Hints from before the subscription are lost, as hints may be.
         until(lambda: run_one(client) and len(found) >= 3, what="the first hints")
         workflow_id = run_one(client)
         until(lambda: len([e for e in found if e.workflow_id == workflow_id]) == 3, what="hints")
@@ -146,14 +146,14 @@ def test_a_listener_outlives_its_connection(one_client: Client, one_server: AnyS
         until(lambda: run_one(one_client) and len(found) >= before + 3, what="hints again")
 
 
-# --- what is wrong with hints ends nobody
+# --- no fault with hints ends a client
 
 
 @CLIENTS
 def test_a_connection_whose_peer_has_vanished_is_found_out_and_made_anew(
     kind: str, one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is said on it: no end, no reply. It is pinged."""
+    """Nothing arrives on it, neither an end nor a reply. It is pinged."""
     monkeypatch.setattr("rwf.transport.events._PING_EVERY", 0.5)
     assert isinstance(one_server, Server)
     found: list[Event] = []

@@ -1,4 +1,4 @@
-"""Which hints are sent, and how many (contract §9); ``test_events`` has who hears them."""
+"""Which hints are sent, and how many (contract §9); ``test_events`` tests who gets them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 
 class Listener:
-    """Collects what ``client.events()`` yields, on a thread of its own."""
+    """Collects the events of ``client.events()``, on a thread of its own."""
 
     def __init__(self, server: AnyServer) -> None:
         self.events: list[Event] = []
@@ -115,7 +115,7 @@ def test_a_wide_release_is_one_hint_a_call(one_client: Client, listener: Listene
     last = one_client.insert(flow("z"))
     one_client.complete_step(last.id, "z")
     until(lambda: ("workflow_terminal", ()) in listener.of(last.id), what="the last hint")
-    # That of the insert, and one of the release, however many calls that takes.
+    # The hint of the insert, and one of the release, however many calls that takes.
     assert listener.of(view.id) == [("step_available", ("default",))] * 2
 
 

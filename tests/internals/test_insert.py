@@ -50,7 +50,7 @@ def _reserve_only(client: Client, wf: Workflow, key: str, calls: int = 1) -> Non
 
 
 def _age_reservations(client: Client) -> None:
-    """As if every reservation had been made an hour ago."""
+    """Makes every reservation look as if it were made an hour ago."""
     for key in raw(client).scan_iter("rwf:{*}:keys"):
         for field, held in raw(client).hgetall(key).items():
             id_, digest, made = held.split(b" ")
@@ -75,7 +75,7 @@ def test_a_crash_after_the_reservation_leaves_the_key_to_another_definition(
 ) -> None:
     client.list()
     _reserve_only(client, flow("a b:a"), "k")
-    # Its inserter may be at it: nobody takes the key from it before its time is over.
+    # Its inserter may still be at work: nobody takes the key from it before its time is over.
     with refused("key_conflict"):
         client.insert(flow("other"), key="k")
     _age_reservations(client)
@@ -98,7 +98,8 @@ def test_a_crash_amid_a_keyed_insert(client: Client) -> None:
 
 
 def test_an_insert_that_lost_its_key_meanwhile_is_refused(client: Client) -> None:
-    """Another definition takes the key while the first insert is not visible; then that goes on."""
+    """Another definition takes the key while the first insert is not visible; then the first goes
+    on."""
     client.list()
     pause, goes_on = _parts(client, insert_op(client._ctx, fan_out(1500), "k", WEEK))
     pause()

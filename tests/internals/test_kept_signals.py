@@ -42,7 +42,7 @@ def test_a_signal_that_is_being_handed_over_is_recorded(one_client: Client) -> N
 
 
 def test_a_page_is_read_in_calls_of_bounded_size(one_client: Client) -> None:
-    """As many signals of 200 KB as there may be in a page, and timers of workflows between."""
+    """As many signals of 200 KB as a page may have, and timers of workflows between them."""
     for number in range(30):
         one_client.insert(flow("a"), retention=timedelta(days=1))
         deliver(one_client, "k", str(number), payload="x" * 200_000)
@@ -89,7 +89,7 @@ def test_a_topic_that_somebody_has_overwritten_hides_no_other(
 
 
 def test_a_signal_on_its_way_to_a_wait_is_handed_over_first(client: Client) -> None:
-    """Whoever delivered it died after the first call."""
+    """The client that delivered it died after the first call."""
     view = client.insert(flow("a"))
     wait(client, view.id)
     drive(client, deliver_signal(client._ctx, "go", "k", 1, "1"), 1)
@@ -112,7 +112,7 @@ def test_a_signal_whose_wait_has_ended_on_the_way_is_withdrawn(client: Client) -
 
 
 def test_one_behind_a_signal_that_is_being_handed_over_is_withdrawn(client: Client) -> None:
-    """It has not been judged yet, and what is judged goes by numbers without a gap."""
+    """It has not been judged yet, and judging goes by consecutive numbers."""
     view = client.insert(flow("a"))
     wait(client, view.id)
     drive(client, deliver_signal(client._ctx, "go", "k", 1, "1"), 1)
@@ -152,7 +152,7 @@ def test_a_hand_off_that_this_release_may_not_carry_out_holds_its_signal(
 
 
 def test_a_withdrawal_that_is_sent_twice_is_done_once(one_client: Client) -> None:
-    """The reply to the first was lost; meanwhile the same key has brought another signal."""
+    """The reply to the first was lost; meanwhile another signal has come under the same key."""
     signal = one_client.deliver_signal("go", "k")
     op: Any = withdraw_signal(one_client._ctx, signal.id, "bob", None)
     call = op.send(one_client._run(one_call(next(op))))
@@ -196,8 +196,8 @@ def test_a_withdrawal_between_a_waits_calls_leaves_it_waiting(client: Client) ->
 
 
 def test_records_of_the_release_before_are_read(one_client: Client) -> None:
-    """And one that tells who has delivered a signal is read by that release: what it takes for a
-    call's id is longer."""
+    """And that release reads a record that names who has delivered a signal: it takes the name for
+    a longer id of a call."""
     one_client.deliver_signal("go", "k", actor="ann")
     record = one_client._ctx.keys.topic(topic_digest("go", "k"))[-2]
     (field,) = (name for name in raw(one_client).hkeys(record) if name[:1] == b"s")

@@ -1,4 +1,4 @@
-"""Claims whose inputs are made of many or large results: bounded replies, read in slices."""
+"""Claims whose inputs have many or large results: bounded replies, read in slices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ LARGE = "x" * 262_000
 
 
 def driven(client: Client, op: Op[T]) -> tuple[T, Counter[str]]:
-    """What an operation returns, and how often it called what; every reply is within the bounds."""
+    """The result of an operation, and how often it called each function; every reply is within the
+    bounds."""
     reply: Any = None
     calls: Counter[str] = Counter()
     while True:
@@ -52,7 +53,7 @@ def joined(count: int, **options: Any) -> Workflow:
 
 
 def completed(client: Client, workflow: Workflow, payload: Any) -> str:
-    """Inserts a join, and completes what it waits for; each with its number and this payload."""
+    """Inserts a join, and completes its parents; each with its number and this payload."""
     view = client.insert(workflow)
     names = [step["name"] for step in workflow.to_dict()["steps"] if "input" not in step]
     client.complete_many(
@@ -192,7 +193,7 @@ def test_a_workers_trip_leaves_what_is_to_be_read_to_the_worker(one_client: Clie
     assert (held.step, len(held.input), calls["inputs"]) == ("last", 100, 1)
 
 
-# --- what cannot be filled in
+# --- results that cannot be filled in
 
 
 def test_an_input_that_is_too_large_is_given_back_uncounted(one_server: AnyServer) -> None:

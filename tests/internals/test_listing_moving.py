@@ -1,6 +1,6 @@
 """Listings that are paged while others insert, end, revive and remove workflows.
 
-Nothing that stays is skipped, and nothing is shown twice.
+No workflow that stays is skipped, and none is shown twice.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Crowd:
             self._client.complete_step(workflow_id, "a", kind)
 
     def matching(self, name: str | None, kinds: set[str]) -> list[str]:
-        """What has to be shown, newest first."""
+        """The expected listing, newest first."""
         return [
             id_
             for id_ in reversed(self.order)
@@ -153,7 +153,7 @@ def test_what_only_changes_its_state_is_shown_once_too(crowd: tuple[Client, Crow
 def test_what_changes_its_group_between_two_calls_is_shown_once(
     one_client: Client, limit: int, broken_on_purpose: None
 ) -> None:
-    """Also where more share a millisecond than a call reads."""
+    """Also where more workflows share a millisecond than a call reads."""
     ids = [view.id for view in one_client.insert_many(flow("a") for _ in range(40))]
     redis, index = raw(one_client), partition_key(ids[0], "index")
     groups = "o", WORKFLOW_CODE[WorkflowState.FAILED]

@@ -23,7 +23,7 @@ from tests.support.waiting import until
 
 
 def test_every_stored_name_is_of_a_fixed_set() -> None:
-    """What the Lua counts under must be in the sets, or a metric would leave it out."""
+    """Every name under which Lua counts must be in the sets, or a metric would leave it out."""
     code = "\n".join(path.read_text() for path in sorted(lua_folder().rglob("*.lua")))
     repairs = set(re.findall(r'repairs \+ 1\] = \{ "(\w+)"', code))
     repairs |= set(re.findall(r'"(\w+_(?:missing|wrong|unfinished))"', code))
@@ -33,7 +33,7 @@ def test_every_stored_name_is_of_a_fixed_set() -> None:
 
 
 def test_how_long_a_sweep_takes(client: Client, broken_on_purpose: None) -> None:
-    """It is told while one is under way, by how far it has come, and after its end."""
+    """It is shown while a sweep is under way, by how far it has come, and after its end."""
 
     def told() -> float | None:
         return samples(scrape(client)).get(sample(metrics.SWEEP_ROUND, {}))

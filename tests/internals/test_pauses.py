@@ -26,7 +26,7 @@ def give_back(
 
 
 def hurry(client: Client, workflow_id: str, step: str = "a") -> None:
-    """Waits until a pause is over, which is made short."""
+    """Shortens a pause, and waits until it is over."""
     end_pause(client, workflow_id, step)
     client.reconcile(workflow_id)
     assert client.step(workflow_id, step).state == "available"
@@ -247,7 +247,7 @@ def test_every_way_back_to_the_queue_keeps_what_a_step_was_given(
     way(one_client, view.id)
     step = one_client.step(view.id, "a")
     assert (step.state, step.queue, step.priority) == ("available", "q", 7)
-    # One of less priority that came in later does not go before it.
+    # One of lower priority that came in later does not go before it.
     one_client.insert(flow("x", queue="q", priority=6))
     (held,) = claim(one_client)
     assert (held.step, held.worker, held.timeout) == ("a", "do", 60)

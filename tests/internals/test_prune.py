@@ -77,7 +77,7 @@ class Paused(Generic[T]):
 
 
 def age(client: Client, signal: str, key: str, by_ms: int = WEEK_AND_A_BIT) -> None:
-    """Has all kept signals of a topic be that much older, and its timer too."""
+    """Makes all kept signals of a topic that much older, and its timer too."""
     digest = topic_digest(signal, key)
     (name,) = raw(client).scan_iter(f"rwf:*:sig:{digest}")
     for field, text in raw(client).hgetall(name).items():
@@ -90,7 +90,7 @@ def age(client: Client, signal: str, key: str, by_ms: int = WEEK_AND_A_BIT) -> N
 
 
 def grow_older(client: Client, workflow_id: str, by_ms: int) -> None:
-    """Has a workflow be that much older, with all that is derived of it."""
+    """Makes a workflow that much older, with all keys derived from it."""
     redis, key = raw(client), own_key(workflow_id)
     index = partition_key(workflow_id, "index")
     for member in redis.zrange(index, 0, -1):
@@ -136,7 +136,7 @@ def test_one_whose_callback_is_dead_leaves(client: Client) -> None:
 
 @pytest.mark.parametrize("seen", ["by a dispatch", "by a daemon"])
 def test_once_a_dispatcher_was_seen_callbacks_hold_back(client: Client, seen: str) -> None:
-    """In whichever partition, and even if it had nothing to do."""
+    """In any partition, and even if the dispatcher had nothing to do."""
     if seen == "by a dispatch":
         client.dispatch_callbacks(ignore)
     else:
@@ -149,7 +149,7 @@ def test_once_a_dispatcher_was_seen_callbacks_hold_back(client: Client, seen: st
         finished = client.get(workflow_id).finished_at
         assert finished is not None
         later = finished + timedelta(milliseconds=CALLBACK_KEPT_MS)
-        # It is not looked at over and over meanwhile; a sweep finds nothing wrong with that.
+        # It is not checked over and over meanwhile; a sweep finds no fault in that.
         assert removal(client, workflow_id) == round(later.timestamp() * 1000)
         assert client.reconcile(workflow_id).repairs == ()
     assert swept(client) == set()
@@ -247,7 +247,7 @@ COMMANDS: list[Callable[[Client, str], object]] = [
 
 @pytest.mark.parametrize("calls", [1, 9])
 def test_no_read_and_no_command_finds_it(client: Client, calls: int) -> None:
-    """With the first call of the removal, and after the last."""
+    """After the first call of the removal, and after the last."""
     workflow_id = finish(client, flow("a"), key="k", retention=NOW)
     drive(client, op_of(client, workflow_id), calls)
     for read in READS:
@@ -264,7 +264,7 @@ def test_no_read_and_no_command_finds_it(client: Client, calls: int) -> None:
 
 @pytest.mark.parametrize("definition", ["a", "other"])
 def test_its_key_while_it_is_removed(client: Client, definition: str) -> None:
-    """The same key, while the reservation still names what is not there any more."""
+    """An insert with the key, while the reservation still names a workflow that is gone."""
     first = finish(client, flow("a"), key="k", retention=NOW)
     drive(client, op_of(client, first), 1)
     if definition == "other":
@@ -278,7 +278,7 @@ def test_its_key_while_it_is_removed(client: Client, definition: str) -> None:
 
 
 def test_an_insert_that_found_the_key_just_before(client: Client) -> None:
-    """It may go on only after all was removed, and does not come in under the old id."""
+    """It goes on only after everything was removed, and does not come in under the old id."""
     first = finish(client, flow("a"), key="k", retention=NOW)
     inserting = Paused(client, insert(client._ctx, flow("a"), "k", NOW))
     inserting.go_on(1)  # it has read whose the key is
@@ -326,7 +326,7 @@ def test_a_signal_that_another_has_consumed_stays_and_twice_is_once(one_client: 
 
 
 def test_every_wait_it_ever_had_is_forgotten(client: Client) -> None:
-    """Expired, abandoned, replaced and resolved ones, of several steps and topics."""
+    """Expired, abandoned, replaced and resolved waits, of several steps and topics."""
     view = client.insert(flow("a b c"), retention=NOW)
     for key in ("k", "other", "k"):
         client.await_step(view.id, "a", signal="go", correlation_key=key)
@@ -345,10 +345,10 @@ def test_every_wait_it_ever_had_is_forgotten(client: Client) -> None:
 
 
 def test_what_its_topics_were_not_told_is_told_first(client: Client) -> None:
-    """A signal that it has consumed is not given to another."""
+    """Otherwise a signal that it has consumed would be given to another."""
     first, second = (client.insert(flow("a"), retention=NOW).id for _ in range(2))
     client.await_step(first, "a", signal="go", correlation_key="k")
-    # Wakes the step, and dies before it tells the topic.
+    # Wakes the step, and dies before it notifies the topic.
     drive(client, deliver_signal(client._ctx, "go", "k", None, "d"), 2)
     item = Completion(workflow_id=first, step="a")
     assert drive(client, complete_step(client._ctx, item), 1) is None
@@ -358,7 +358,7 @@ def test_what_its_topics_were_not_told_is_told_first(client: Client) -> None:
 
 
 def test_a_registration_that_comes_after_it_is_gone(client: Client) -> None:
-    """Who tells a topic of a wait and then finds no workflow has it forget that."""
+    """A client that registers a wait and then finds no workflow has the topic forget it."""
     view = client.insert(flow("a"), retention=NOW)
     waiting = Paused(client, await_step(client._ctx, view.id, "a", "go", "k", None, None))
     waiting.go_on(1)
@@ -370,7 +370,7 @@ def test_a_registration_that_comes_after_it_is_gone(client: Client) -> None:
 
 
 def test_a_delivery_that_reaches_it_after_it_is_gone(client: Client) -> None:
-    """The signal is kept for others, and the topic knows nothing of what was removed."""
+    """The signal is kept for others, and the topic knows nothing of the removed workflow."""
     view = client.insert(flow("a"), retention=NOW)
     client.await_step(view.id, "a", signal="go", correlation_key="k")
     delivery = Paused(client, deliver_signal(client._ctx, "go", "k", None, None))

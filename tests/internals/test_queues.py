@@ -17,7 +17,7 @@ MANY = 1500
 
 
 def replies(client: Client) -> list[Any]:
-    """The replies that listing the queues takes, of one partition."""
+    """The replies that it takes to list the queues of one partition."""
     found: list[Any] = []
     op, reply = queues(client._ctx), None
     while True:

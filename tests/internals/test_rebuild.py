@@ -1,4 +1,4 @@
-"""Contract §1 and §10: whatever is derived and lost, or wrong, is restored from the records."""
+"""Contract §1 and §10: derived keys that are lost or wrong are restored from the records."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ SWEPT = [damage for damage in DAMAGES if damage is not overwrite]
 def test_a_sweep_mends_all_of_it_too(client: Client, damage: Damage) -> None:
     store = Store.busy(client)
     before = store.snapshot()
-    # Of an unfinished insert that is listed nowhere, only a rebuild can know.
+    # Only a rebuild can find an unfinished insert that is listed nowhere.
     damage_all(store, damage, but="staged")
-    # A listing without an order is no way to go, and is mended first.
+    # A listing with wrong scores cannot be walked in order, and is repaired first.
     for _ in range(2):
         swept(client)
     assert store.snapshot() == before
@@ -117,7 +117,7 @@ def test_orphans_go_without_a_rebuild(client: Client, damage: Damage) -> None:
     store = Store.busy(client)
     before = store.snapshot()
     for kind in CLASSES:
-        # Not looked at: topics without a timer, and an outbox of the right size.
+        # Not checked: topics without a timer, and an outbox of the right size.
         if kind != "reg" and (kind, damage) != ("outbox", move):
             for partition, key in store.keys(kind):
                 damage(store, partition, key)
@@ -275,7 +275,7 @@ def test_a_topic_that_fell_back_to_an_earlier_state(client: Client, calls: int) 
         redis.restore(key, 0, dump, replace=True)
     assert client.rebuild().repairs["handoff_unfinished"] == 1
     assert redis.zcard(keys[1]) == 0
-    # What the topic has of the signal, it knows to be consumed.
+    # The topic now knows that the signal was consumed.
     assert client.deliver_signal("go", "k").status == ("consumed" if calls else "unmatched")
 
 
@@ -317,7 +317,7 @@ def test_what_cannot_be_read_holds_up_nothing(client: Client, broken_on_purpose:
     for view in views:
         ready = redis.zrange(partition_key(view.id, "ready"), 0, -1)
         assert b"garbage" not in ready
-    # What records imply that cannot be read, or that a newer release knows, is left.
+    # Keys implied by records that cannot be read, or of a newer release, are left alone.
     for workflow_id in (newer, headless):
         ready = redis.zrange(partition_key(workflow_id, "ready"), 0, -1)
         assert sum(workflow_id.encode() in entry for entry in ready) == 3
@@ -338,7 +338,7 @@ def test_gauges_that_are_wrong_are_put_right(client: Client) -> None:
 
 
 def test_gauges_are_left_while_others_are_at_work(one_client: Client) -> None:
-    """One that has changed since it was found to be off is not set."""
+    """A gauge that has changed since it was found to be wrong is not set."""
     view = one_client.insert(flow("a b"))
     stats = partition_key(view.id, "stats")
     raw(one_client).hincrby(stats, "gs|available", 3)

@@ -67,7 +67,7 @@ def test_it_carries_out_restores_and_tells_of_itself(client: Client) -> None:
 def test_what_fails_each_time_is_told_once(
     one_client: Client, broken_on_purpose: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Sweeps fail here, and ticks do not: that is no server which comes and goes."""
+    """Sweeps fail here, and ticks do not: so it is not a server that comes and goes."""
     caplog.set_level(logging.WARNING, "rwf")
     one_client.insert(flow("a"))
     raw(one_client).set("rwf:{0}:stats", "no hash")
@@ -87,7 +87,7 @@ def test_what_fails_each_time_is_told_once(
 def test_it_takes_no_leave_of_a_server_that_is_away(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that hangs would hold it up for longer than a supervisor waits."""
+    """A server that hangs would hold it up for longer than a supervisor waits."""
     leave, left = members.leave, 0
 
     def counted(ctx: OpContext, member: str, lease_ms: int) -> Op[None]:

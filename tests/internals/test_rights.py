@@ -1,4 +1,4 @@
-"""Least privilege: each role does its work with the rights of ``deploy/users.acl``, and no more."""
+"""Least privilege: each role works with the rights of ``deploy/users.acl``, and no more."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[AnyServer]:
 
 @pytest.fixture
 def quiet(guarded: AnyServer) -> Iterator[AnyServer]:
-    """The same; at the end nobody has been refused anything by the server."""
+    """A guarded server; at the end it must have refused nothing to anybody."""
     for node in nodes(guarded):
         node.execute_command("ACL", "LOG", "RESET")
     yield guarded
@@ -94,7 +94,7 @@ def test_a_client(quiet: AnyServer) -> None:
 
 
 def test_large_graphs(quiet: AnyServer) -> None:
-    """What takes several calls: an insert, a cascade, a cancel request."""
+    """Operations that take several calls: an insert, a cascade, a cancel request."""
     with opened(quiet, "client") as client:
         view = client.insert(flow("root " + " ".join(f"c{n}:root" for n in range(900))))
         client.complete_step(view.id, "root", "failed")
@@ -282,7 +282,7 @@ def test_the_doctor_of_a_role(guarded: AnyServer, role: str) -> None:
 
 @pytest.mark.parametrize("guarded", ["redis70", "cluster"], indirect=True)
 def test_the_doctor_names_a_right_that_is_missing(guarded: AnyServer) -> None:
-    """Such as one on channels that was taken away: work goes on, and hints are lost."""
+    """For example, one on channels that was taken away: work goes on, and hints are lost."""
     for rules, missing in (("resetchannels", "subscribe"), ("-zadd", "zadd")):
         for node in nodes(guarded):
             node.execute_command("ACL", "SETUSER", "rwf-client", *rules.split())
@@ -295,7 +295,7 @@ def test_the_doctor_names_a_right_that_is_missing(guarded: AnyServer) -> None:
 
 
 def test_who_loses_the_right_to_publish_loses_hints_alone(guarded: AnyServer) -> None:
-    """What a call has done is told as usual; daemons go on as well."""
+    """A call still reports what it has done; daemons go on as well."""
     for role in ("client", "daemon"):
         for node in nodes(guarded):
             node.execute_command("ACL", "SETUSER", f"rwf-{role}", "resetchannels")
@@ -349,7 +349,7 @@ def test_no_name_and_no_payload_is_refused_by_the_server(quiet: AnyServer) -> No
             wf.add(name, worker="w", queue=queue, input={two: three})
             view = client.insert(wf, key=f"{next(numbers)} {one}")
             assert client.get(view.id).context == {one: two}
-            # Under a key of its own, so that what earlier examples have left changes nothing.
+            # Under a key of its own, so that leftovers of earlier examples change nothing.
             key = f"{two} {view.id}"
             waiting = client.await_step(view.id, name, signal=name, correlation_key=key)
             assert (waiting.status, waiting.correlation_key) == ("waiting", key)

@@ -47,7 +47,7 @@ def shown(error: BaseException) -> str:
 
 @pytest.fixture
 def heard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """At the end nothing that was logged, at any level, holds the secret."""
+    """At the end no log record, at any level, holds the secret."""
     caplog.set_level(logging.DEBUG)
     yield
     assert SECRET not in caplog.text
@@ -130,7 +130,7 @@ def test_a_server_that_rwf_refuses(tmp_path: Path) -> None:
 
 
 def test_a_process_of_its_own(login: str) -> None:
-    """What Python itself would print at the end is seen, too."""
+    """Python's own output at the end is checked, too."""
     for url, arguments in ((broken(BROKEN[0]), ("ls",)), (login, ("show", login))):
         done = run(*arguments, env={"RWF_URL": url})
         assert done.returncode

@@ -61,7 +61,7 @@ def test_a_repeated_signal_whose_call_is_sent_again_is_noted_once(one_client: Cl
 
 
 def test_a_wait_that_is_registered_late_is_not(one_client: Client) -> None:
-    """Its end was told before; else the signal would be ambiguous."""
+    """Its end was recorded before; otherwise the signal would be ambiguous."""
     first, second = (one_client.insert(flow("a")).id for _ in range(2))
     op = await_step(one_client._ctx, first, "a", "go", "k", None, None)
     registration = op.send(one_client._run(one_call(next(op))))
@@ -206,7 +206,8 @@ def test_a_call_that_is_repeated_behind_another_wait_is_found(one_client: Client
 def test_a_workflow_of_other_semantics_is_left_alone(
     client: Client, broken_on_purpose: None
 ) -> None:
-    """It waits, has a topic to tell and a release to finish: a later release's to do."""
+    """It waits, has a topic to notify and a release to finish: these are left to a later
+    release."""
     workflow_id = client.insert(fan_out(900)).id
     first_call_only(client, workflow_id, "root", "completed")
     wait(client, workflow_id, "c0")
@@ -223,7 +224,7 @@ def test_a_workflow_of_other_semantics_is_left_alone(
 
 
 def test_a_check_reads_payloads_a_few_at_a_time(client: Client) -> None:
-    """They stand among what a topic's record says of waits."""
+    """They are among the fields of a topic's record."""
     for number in range(20):
         client.deliver_signal("go", "k", payload="x" * 200_000, dedupe_key=f"d{number}")
     digest = topic_digest("go", "k")

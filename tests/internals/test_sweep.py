@@ -1,4 +1,4 @@
-"""A sweep finds what differs from the records, and nothing else (contract §10)."""
+"""A sweep finds every difference from the records, and nothing else (contract §10)."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _shift(name: str, member: str) -> Callable[[Any, str], None]:
 
 
 def _found(entries: list[bytes], workflow_id: str, member: str) -> bytes:
-    """The only entry that ends so; ID stands for the workflow's."""
+    """The only entry with this ending; ID stands for the workflow's id."""
     end = member.replace("ID", workflow_id).encode()
     (found,) = (entry for entry in entries if entry.endswith(end))
     return found
@@ -183,14 +183,15 @@ def test_the_outbox_of_an_ended_workflow(
 def test_an_unfinished_walk_without_its_timer_is_finished(one_client: Client) -> None:
     view = one_client.insert(fan_out(600))
     first_call_only(one_client, view.id, "root", "completed")
-    assert swept(one_client) == set()  # its timer is not due yet: somebody may be at it
+    assert swept(one_client) == set()  # its timer is not due yet: its client may still be at work
     raw(one_client).delete("rwf:{0}:timers")
     assert swept(one_client) == {("release_unfinished", None)}
     assert one_client.get(view.id).runnable_step_count == 600
 
 
 def test_a_release_that_is_left_amid_a_check_gets_its_timer(one_client: Client) -> None:
-    """A check mends the timer alone; whoever fires that, or sweeps, goes on with the release."""
+    """A check repairs the timer alone; a client that fires that, or sweeps, goes on with the
+    release."""
     client, redis = one_client, raw(one_client)
     view = client.insert(fan_out(600))
     first_call_only(client, view.id, "root", "completed")
@@ -219,7 +220,7 @@ def test_a_release_that_is_left_amid_a_check_gets_its_timer(one_client: Client) 
 def test_a_check_of_other_semantics_touches_nothing(
     one_client: Client, broken_on_purpose: None
 ) -> None:
-    """Also of one that became so since somebody has looked."""
+    """Also when the workflow's version has changed since the check began."""
     view = one_client.insert(flow("a"))
     other_semantics(one_client, view.id)
     raw(one_client).delete(partition_key(view.id, "ready"), partition_key(view.id, "index"))
@@ -234,7 +235,7 @@ def test_a_hand_off_without_its_timer_is_carried_out(client: Client) -> None:
     client.await_step(view.id, "a", signal="go", correlation_key="k")
     cut = deliver_signal(client._ctx, "go", "k", None, None)
     assert drive(client, cut, 1) is None
-    assert swept(client) == set()  # its timer stands: somebody may be at it
+    assert swept(client) == set()  # its timer is set: its client may still be at work
     redis = raw(client)
     (timers,) = (key for key in derived(client) if key.endswith(b":timers"))
     redis.delete(timers)
@@ -365,7 +366,7 @@ def test_one_that_cannot_be_reconciled_holds_up_nobody(
     assert ready >= set(ids[5:])
     assert ready.isdisjoint(ids[:1])
     assert f"workflow {ids[3]} was skipped" in caplog.text
-    assert client.evidence(ids[0]) == []  # a sweep is no command that anybody gave
+    assert client.evidence(ids[0]) == []  # a sweep is not a command
 
 
 def test_a_workflow_that_is_removed_while_it_is_looked_at_is_no_trouble(
@@ -395,7 +396,7 @@ def test_a_round_goes_on_where_another_daemon_has_left_it(one_client: Client) ->
         ended_.append(done.ended)
         if second.at:
             pages.append(second.at)
-    # What the first had looked at last was not noted yet: it is looked at once more.
+    # The last entries that the first one checked were not noted yet: they are checked once more.
     assert len(ended_) == 3
     assert pages[0] == pages[1] < pages[2]
     last = one_client._run(sweep(scope, second, 60.0))

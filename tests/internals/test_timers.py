@@ -1,4 +1,4 @@
-"""What is due is carried out by whoever looks at the timers (contract §10)."""
+"""Due timers are carried out by any client that looks at them (contract §10)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_whoever_walks_puts_the_timer_off(one_client: Client) -> None:
 
 
 def calls_of(client: Client, passed: PassedOver) -> list[str]:
-    """The functions that one look at what is due calls."""
+    """The functions that one look at due timers calls."""
     called: list[str] = []
     op = fire_due(client._ctx, 0, passed)
     reply = None
@@ -133,7 +133,7 @@ def test_many_workflows_are_carried_out_in_one_call(one_client: Client) -> None:
 
 
 def test_a_backlog_does_not_hold_up_what_is_due_now(client: Client) -> None:
-    """What becomes due beside a backlog of many pages is carried out with the next page."""
+    """Timers that become due beside a backlog of many pages are carried out with the next page."""
     view = client.insert(flow("a"))
     partition, timers = int(view.id.partition("-")[0]), partition_key(view.id, "timers")
     raw(client).zadd(timers, dict.fromkeys(backlog(partition, 2000), 1))
@@ -155,7 +155,7 @@ def server_time(client: Client, node: Any) -> float:
 
 
 def test_of_a_backlog_both_ends_are_carried_out(one_client: Client) -> None:
-    """The longest overdue are not put off by what becomes due all the time."""
+    """The longest overdue are not delayed by timers that become due all the time."""
     timers = backlog(0, 1000)
     raw(one_client).zadd("rwf:{0}:timers", {one: at for at, one in enumerate(timers, 1)})
     assert fired(one_client).done == 200
@@ -186,7 +186,7 @@ def test_a_lapse_is_followed_to_its_last_child(one_client: Client) -> None:
 def test_what_cannot_be_carried_out_holds_up_nothing(
     one_client: Client, broken_on_purpose: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """More of it than a page, of other semantics and corrupt, before all others."""
+    """More than a page of them, of other semantics and corrupt, before all others."""
     strange = one_client.insert(flow(" ".join(f"s{n}" for n in range(130)))).id
     spoiled = one_client.insert(flow("a")).id
     good = one_client.insert(flow("a")).id
@@ -205,7 +205,7 @@ def test_what_cannot_be_carried_out_holds_up_nothing(
     until(lambda: done() and passed.count == 131, what="the retry behind all that")
     assert f"workflow {spoiled} was skipped" in caplog.text
     assert calls_of(one_client, passed) == ["due_timers"]
-    # What somebody else has carried out meanwhile is no reason to leave out another.
+    # That another daemon has carried out one meanwhile is no reason to leave out another.
     raw(one_client).zrem("rwf:{0}:timers", f"r|{strange}|s5")
     one_client.complete_step(good, "a", "retryable", retry_in=0)
     until(done, what="the next retry")
@@ -230,7 +230,7 @@ def test_timers_that_nothing_implies_are_dropped_or_passed_over(client: Client) 
 
 
 def fire(client: Client, workflow_id: str, kind: str, step: str = "") -> None:
-    """As a daemon does for a timer that is due."""
+    """Carries out a due timer as a daemon does."""
     fire = FireTimers(None, [FiredTimer(1, kind, step)])
     client._run(ask(client._ctx.workflow_keys(workflow_id), fire))
 

@@ -30,7 +30,7 @@ class Guarded(NamedTuple):
     authority: Path
     stranger: Path
     settings: tuple[str, ...]
-    """The server's own for TLS, of which a Sentinel's are the same."""
+    """The server's own options for TLS; Sentinels have the same."""
 
 
 def _openssl(folder: Path, *arguments: str) -> None:
@@ -88,7 +88,7 @@ def test_the_command_line(guarded: Guarded, tmp_path: Path) -> None:
 
 @pytest.fixture
 def guarded_cluster(guarded: Guarded) -> Iterator[str]:
-    """The URL of a cluster whose nodes talk TLS with everybody."""
+    """The URL of a cluster whose nodes use TLS on every connection."""
     settings = (*guarded.settings, "tls-cluster yes", "tls-replication yes", "cluster-enabled yes")
     common = [part for line in settings for part in f"--{line}".split()]
     with ExitStack() as undo:
@@ -152,7 +152,7 @@ def test_sentinels_are_asked_by_tls_too(guarded: Guarded) -> None:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("wrong", ["stranger", "none", "plain"])
 def test_a_server_that_cannot_be_trusted(guarded: Guarded, tmp_path: Path, wrong: str) -> None:
-    """An authority that is not the server's, none at all, and no TLS where the server wants it."""
+    """A certificate of another authority, none at all, and no TLS where the server requires it."""
     url = {
         "stranger": f"{guarded.url}?ssl_ca_certs={guarded.stranger}",
         "none": guarded.url,

@@ -19,7 +19,7 @@ TRIPS = Send, SendEverywhere, SendInTurn, SendTogether
 
 
 class Counted:
-    """Counts what is sent and answered, from now on."""
+    """Counts requests and replies, from now on."""
 
     def __init__(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         self.trips = 0
@@ -46,7 +46,7 @@ def test_how_many_round_trips_each_method_takes(
         counted = Counted(client, monkeypatch)
         several = partitions > 1
         claimed: list[Any] = []
-        # What it takes on one partition, and on 64.
+        # The round trips on one partition, and on 64.
         table: dict[str, tuple[Callable[[], Any], int, int]] = {
             "list": (lambda: client.list(limit=20), 2, 2),
             "insert": (lambda: client.insert(flow("a b:a")), 1, 1),

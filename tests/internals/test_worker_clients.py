@@ -1,4 +1,4 @@
-"""A worker extends its leases with whatever client it was given, and closes what it opened."""
+"""A worker extends its leases with any client it is given, and closes those that it opened."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ON_ONE: dict[str, Callable[[str], Any]] = {
 
 
 def kept(client: Client, made: Client | AsyncClient) -> None:
-    """Steps that take three leases are run once; then the worker's client is closed."""
+    """Steps that take three leases run once; then the worker's client is closed."""
 
     async def work() -> None:
         worker = Worker(made, lease=0.6)
@@ -54,7 +54,7 @@ def kept(client: Client, made: Client | AsyncClient) -> None:
 
 
 def without_twin(made: Client | AsyncClient) -> bool:
-    """Whether it has to make do with its loop: a cluster's client on asyncio that was given."""
+    """Whether it has no second client: it was given an asyncio client of a cluster."""
     return isinstance(made._store.given_client, redis.asyncio.cluster.RedisCluster)
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a worker itself: it is logged, told by its health, and ends nobody (contract
+"""Faults of a worker itself: they are logged, shown by its health, and end no loop (contract
 §8)."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOOPS = [(Poller, "listen"), (Poller, "poll"), (Completer, "run"), (Heartbeat, "
 
 
 class Broken:
-    """A method that fails as long as it is told to."""
+    """A method that fails while it is told to."""
 
     def __init__(self, kind: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls = 0
@@ -67,7 +67,7 @@ def test_a_loop_that_fails_is_logged_and_begins_again(
 def test_an_error_that_nobody_expected_loses_no_outcome(
     one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of a round trip, whose outcomes then travel one by one."""
+    """It comes in the middle of a round trip, whose outcomes then travel one by one."""
     worker = Worker(client_of("async", one_server))
     worker.step("work")(lambda: None)
     failed: list[str] = []
@@ -118,7 +118,7 @@ def test_a_reconciler_that_fails_ends_no_worker(
 def test_health_tells_of_a_call_that_failed(
     one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as for want of a free connection."""
+    """For example, for want of a free connection."""
     worker = Worker(client_of("async", one_server), reconcile=False)
     worker.step("work")(lambda: None)
     with at_work(worker):

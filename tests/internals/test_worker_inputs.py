@@ -1,5 +1,5 @@
 """A worker whose claims come without their inputs, which are read beside its round trips (contract
-§8): meanwhile their leases hold, and what cannot be read counts no attempt."""
+§8): meanwhile their leases hold, and an input that cannot be read counts no attempt."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def worker_of(kind: str, server: AnyServer, ran: list[int], lease: float = LEASE
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading inputs takes three leases."""
+    """Makes reading inputs take three leases."""
 
     def fill_in(ctx: OpContext, some: Iterable[Handed]) -> Op[list[ClaimedStep]]:
         until_ = time.monotonic() + 3 * LEASE
@@ -121,7 +121,7 @@ def test_an_input_that_is_not_read_counts_no_attempt(
 
     monkeypatch.setattr(completer, "fill_in", fill_in)
     ran: list[int] = []
-    # Its lease would pass long after the test has.
+    # Its lease would pass long after the end of the test.
     with at_work(worker_of(kind, one_server, ran, lease=60)):
         until_ended(one_client, view_id)
     assert (failed.is_set(), ran) == (True, [1])

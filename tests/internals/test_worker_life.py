@@ -17,7 +17,7 @@ from tests.support.workers import at_work, client_of, until_ended
 
 
 def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No hint is heard any more."""
+    """Has the worker get no more hints."""
     monkeypatch.setattr("rwf.transport.events.hint_in", lambda message: None)
 
 

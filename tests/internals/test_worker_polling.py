@@ -1,5 +1,5 @@
 """A worker finds all work without hints, however few its places and many the partitions are; and
-runs what it is handed once (contract §8)."""
+runs each step that it is handed once (contract §8)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARTITIONS = 64
 
 @pytest.fixture
 def many(one_server: AnyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """A client of a namespace with 64 partitions, in which no hint is heard."""
+    """A client of a namespace with 64 partitions, without hints."""
     monkeypatch.setattr("rwf.transport.events.hint_in", lambda message: None)
     with Client.from_url(one_server.url, partitions=PARTITIONS) as client:
         client.list()
@@ -55,7 +55,7 @@ def test_polls_reach_every_partition(
         until(lambda: len(polls) >= bound, what="the first round of polls")
         assert {number for some in polls[:bound] for number in some} == set(range(PARTITIONS))
         del polls[:]
-        # From then on a round in five polls of a second each, or more where places are few.
+        # From then on a round takes five polls of a second each, or more where places are few.
         share = -(-PARTITIONS // 5)
         bound = 5 * -(-share // min(concurrency, share))
         until(lambda: len(polls) >= bound, timeout=60, what="another round")
@@ -120,7 +120,8 @@ def test_a_step_that_is_handed_over_twice_runs_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """As a call may that was repeated after a lost reply: at once, while it runs, or after it."""
+    """As a call may that was repeated after a lost reply: at once, while the step runs, or after
+    it."""
     from rwf.worker.runner import Runner
 
     worker = Worker(client_of("async", one_server))

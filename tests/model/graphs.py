@@ -138,7 +138,7 @@ def _skeletons(draw: st.DrawFn) -> tuple[str, int, list[Pair]]:
 @st.composite
 def definitions(draw: st.DrawFn) -> Definition:
     """Any graph of up to eight steps: shape, policies, attempts and order of adding; half of them
-    branch."""
+    use branching."""
     name, size, pairs = draw(_skeletons())
     going_on = [pair for pair in pairs if draw(st.booleans())]
     max_attempts = [draw(st.integers(1, 3)) for _ in range(size)]

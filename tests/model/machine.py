@@ -1,6 +1,6 @@
 """Random histories, run on the reference model and on a system beside it.
 
-Every reply is compared, and after every rule everything that can be read of every workflow. A test
+Every reply is compared and, after every rule, every readable part of every workflow. A test
 subclasses :class:`Machine` with a ``make_system`` and hands its ``TestCase`` to pytest, or runs it
 with ``run_state_machine_as_test``. All choices are drawn by Hypothesis, so a failure replays.
 """
@@ -52,14 +52,14 @@ MACHINE_SETTINGS = settings(stateful_step_count=COMMANDS, deadline=None)
 
 
 class System(Protocol):
-    """What the machine needs of a system under test; the reference model is one, too."""
+    """The interface of a system under test; the reference model has it, too."""
 
     def insert(
         self, definition: Definition, key: str | None = None, replace: bool = False
     ) -> Inserted | Refused: ...
 
     def find(self, key: str) -> str | None:
-        """The id of the workflow that has the key, if one has."""
+        """The id of the workflow that has the key, or None."""
 
     def complete(
         self,
@@ -77,7 +77,7 @@ class System(Protocol):
     ) -> Completed | Refused: ...
 
     def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
-        """Give a claimed step back for a while; how many leases stood."""
+        """Give a claimed step back for a while. Returns how many leases were valid."""
 
     def hasten(self, workflow_id: str, step_name: str) -> object:
         """End a step's pause."""
@@ -107,7 +107,7 @@ class System(Protocol):
     def withdraw(self, name: str, key: str, dedupe: str) -> Delivered | Refused: ...
 
     def kept(self) -> list[KeptRow]:
-        """The signals that nobody has consumed, by topic and age."""
+        """The kept signals that nobody has consumed, by topic and age."""
 
     def request_cancel(self, workflow_id: str, force: bool = False) -> WorkflowRow | Refused: ...
 
@@ -213,8 +213,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.keyed)
     @rule(data=st.data(), different=st.booleans(), replacing=st.booleans())
     def insert_again(self, data: st.DataObject, different: bool, replacing: bool) -> None:
-        """A key that is taken, with its own definition or one that differs in little; and perhaps
-        in place of a workflow that ended badly."""
+        """A key that is taken, with its own definition or one that differs a little; and perhaps in
+        place of a workflow that ended badly."""
         key = data.draw(st.sampled_from(sorted(self.keyed)), label="key")
         definition = self.keyed[key]
         if different:
@@ -227,7 +227,7 @@ class Machine(RuleBasedStateMachine):
             }
         self._insert(definition, key, replacing and len(self._present()) < MOST_WORKFLOWS)
 
-    # What a well-behaved service sends.
+    # Reports of a well-behaved service.
 
     @precondition(lambda self: self._steps(COMPLETABLE))
     @rule(data=st.data(), payload=PAYLOADS)
@@ -275,12 +275,12 @@ class Machine(RuleBasedStateMachine):
         self.model.fire_due(ours)
         self.system.fire_due(theirs)
 
-    # What workers do.
+    # Commands of workers.
 
     @precondition(lambda self: self._steps({StepState.AVAILABLE}))
     @rule()
     def claim(self) -> None:
-        """Which step it is, the system says."""
+        """The system says which step it is."""
         theirs = self._take(as_tickets=False).claimed
         if theirs is None:
             return
@@ -347,21 +347,21 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), status=USUAL_STATUSES, payload=PAYLOADS)
     def complete_claimed(self, data: st.DataObject, status: str, payload: object) -> None:
-        """Under any lease that ever was."""
+        """Under any lease that there ever was."""
         flow, claimed = self._pick_lease(data)
         self._complete(flow, claimed.step, status, payload=payload, lease=claimed.lease)
 
     @precondition(lambda self: self._steps(COMPLETABLE))
     @rule(data=st.data(), delay=DELAYS, with_id=st.booleans())
     def poll(self, data: st.DataObject, delay: float, with_id: bool) -> None:
-        """A retry that counts no attempt, by whoever does without a claim."""
+        """A retry that counts no attempt, from a service without a claim."""
         flow, step = self._pick(data, COMPLETABLE)
         self._complete(flow, step, "retryable", retry_in=delay, with_id=with_id, count=False)
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), with_id=st.booleans())
     def poll_claimed(self, data: st.DataObject, with_id: bool) -> None:
-        """The same under any lease that ever was."""
+        """A retry that counts no attempt, under any lease that there ever was."""
         flow, claimed = self._pick_lease(data)
         self._complete(
             flow, claimed.step, "retryable", lease=claimed.lease, with_id=with_id, count=False
@@ -370,7 +370,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
     def lack_the_handler(self, data: st.DataObject) -> None:
-        """A step is given back for a while, under any lease that ever was; and the while passes."""
+        """A step is given back for a while, under any lease that there ever was; and its pause
+        ends."""
         flow, claimed = self._pick_lease(data)
         ours, theirs = self.flows[flow]
         stood = self.model.pause(ours, claimed.step, claimed.lease)
@@ -383,7 +384,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), name=SIGNALS, key=CORRELATIONS, deadline=DEADLINES)
     def await_claimed(self, data: st.DataObject, name: str, key: str, deadline: Deadline) -> None:
-        """The same; the lease ends in a wait."""
+        """A wait under any lease that there ever was, which ends in it."""
         flow, claimed = self._pick_lease(data)
         self._await(flow, claimed.step, name, key, deadline, claimed.lease)
 
@@ -405,7 +406,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len({f for f, _ in self._steps({StepState.AVAILABLE})}) > 1)
     @rule(dedupe=DEDUPES)
     def crowd(self, dedupe: str) -> None:
-        """Several workflows wait for the same, and a signal comes."""
+        """Several workflows wait for one signal, and it comes."""
         first = dict(reversed(self._steps({StepState.AVAILABLE})))
         for flow, step in first.items():
             self._await(flow, step, "go", "k", "none")
@@ -413,7 +414,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=SIGNALS, key=CORRELATIONS, dedupe=DEDUPES, payload=PAYLOADS)
     def deliver(self, name: str, key: str, dedupe: str, payload: object) -> None:
-        """New, or one that was delivered before."""
+        """A new signal, or one that was delivered before."""
         self._deliver(name, key, dedupe, payload)
 
     def _deliver(self, name: str, key: str, dedupe: str, payload: object) -> None:
@@ -429,7 +430,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.delivered)
     @rule(data=st.data())
     def withdraw(self, data: st.DataObject) -> None:
-        """A signal that is kept, was consumed, or has left."""
+        """A signal that is kept, was consumed, or is gone."""
         signal = data.draw(st.sampled_from(self.delivered), label="signal")
         self._agree(self.model.withdraw(*signal), self.system.withdraw(*signal))
 
@@ -439,7 +440,7 @@ class Machine(RuleBasedStateMachine):
         """All that are kept."""
         self._agree(self.model.kept(), self.system.kept())
 
-    # What operators do.
+    # Commands of operators.
 
     @rule(data=st.data(), chance=st.integers(0, 4), force=st.booleans())
     def cancel(self, data: st.DataObject, chance: int, force: bool) -> None:
@@ -453,7 +454,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data(), for_ever=st.booleans())
     def keep(self, data: st.DataObject, for_ever: bool) -> None:
-        """For ever, until somebody says otherwise."""
+        """A workflow is kept for ever, until a command changes that."""
         flow, _ = self._pick(data, set(StepState))
         ours, theirs = self.flows[flow]
         self._agree(self.model.keep(ours, for_ever), self.system.keep(theirs, for_ever))
@@ -497,8 +498,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: any(self.model.over(ours) for _, ours in self._present()))
     @rule(definition=definitions(), deliver=st.booleans())
     def prune(self, definition: Definition, deliver: bool) -> None:
-        """What is finished leaves, unless a dispatcher has still to deliver callbacks of it; what
-        is sent to it afterwards finds nothing."""
+        """Finished workflows are removed, unless a dispatcher has still to deliver callbacks of
+        them; commands sent to them afterwards find nothing."""
         self._agree(self.model.prune(deliver), self.system.prune(deliver))
         self.keyed = {key: self.keyed[key] for key in self.model.keys}
         present = {flow for flow, _ in self._present()}
@@ -506,19 +507,19 @@ class Machine(RuleBasedStateMachine):
         self.tickets = [ticket for ticket in self.tickets if ticket[0] in present]
         self._insert(definition, None)
 
-    # What arrives early, late, twice, or is wrong.
+    # Reports that arrive early, late, twice, or are wrong.
 
     @precondition(lambda self: self._steps(OUT_OF_TURN))
     @rule(data=st.data(), status=USUAL_STATUSES, payload=PAYLOADS, with_id=st.booleans())
     def out_of_turn(self, data: st.DataObject, status: str, payload: object, with_id: bool) -> None:
-        """On a pending or an ended step; a duplicate when it happens to say the same."""
+        """A report on a pending or an ended step; a duplicate when it happens to be equal."""
         flow, step = self._pick(data, OUT_OF_TURN)
         self._complete(flow, step, status, payload=payload, with_id=with_id)
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
     def send_again(self, data: st.DataObject) -> None:
-        """Any earlier command, as it was."""
+        """Any earlier command, unchanged."""
         self._send(data.draw(st.sampled_from(self.sent), label="command"))
 
     @precondition(lambda self: self._ids_sent())
@@ -587,7 +588,7 @@ class Machine(RuleBasedStateMachine):
             assert not found, _report("the insert's reply differs", found)
             return
         ids = (expected.workflow_id, actual.workflow_id)
-        # Ids are each side's own; what must agree is which workflow they stand for.
+        # Each side has its own ids; they must stand for the same workflow.
         found = differences(replace(expected, workflow_id=""), replace(actual, workflow_id=""))
         assert not found, _report("the insert's reply differs", found)
         if expected.duplicate:
@@ -677,7 +678,7 @@ class Machine(RuleBasedStateMachine):
         return self.leases[-1] if latest else data.draw(st.sampled_from(self.leases), label="lease")
 
     def _present(self) -> list[tuple[int, str]]:
-        """The workflows that have not left: their numbers, and the model's ids."""
+        """The workflows that have not been removed: their numbers, and the model's ids."""
         return [
             (flow, ours)
             for flow, (ours, _) in enumerate(self.flows)

@@ -1,7 +1,7 @@
 """The rest of the model: waits, signals, cancel requests, recoveries, callbacks (contract §5, §6).
 
 As slow and obvious as ``reference``: signals are matched anew over all waits after every command,
-what a recovery takes with it is a fixed point, and placing is the judgement of all pending steps.
+a recovery's steps are a fixed point, and placing is the judgement of all pending steps.
 
 Where the contract leaves room, this model decides:
 
@@ -11,7 +11,7 @@ Where the contract leaves room, this model decides:
   lease, already terminal, a cancel request, pending, executing without its lease, retryable
   (``illegal_transition``).
 - A recovery grants attempts to every step that it revives, and to its own when it has attempts.
-- A recovery that leaves the workflow terminal tells ``workflow.recovery_completed`` first.
+- A recovery that leaves the workflow terminal sends ``workflow.recovery_completed`` first.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Operated(Reference):
         self.claims = 0
 
     def claim_any(self, as_tickets: bool = False) -> Taken:
-        """The first step that may run; any would do."""
+        """Claims the first available step; any would do."""
         for workflow in self.workflows.values():
             for step in workflow.steps.values():
                 if step.state is StepState.AVAILABLE:
@@ -199,7 +199,7 @@ class Operated(Reference):
         return Delivered(self._kept_as(signal), None, None, signal.payload)
 
     def withdraw(self, name: str, key: str, dedupe: str) -> Delivered | Refused:
-        """Takes the latest signal of this dedupe key back; the next one is another signal."""
+        """Takes back the latest signal of this dedupe key; the next one is another signal."""
         found = [
             one for one in self.signals if (one.name, one.key, one.dedupe) == (name, key, dedupe)
         ]
@@ -211,7 +211,7 @@ class Operated(Reference):
         return Delivered("withdrawn", None, None, found[0].payload)
 
     def kept(self) -> list[KeptRow]:
-        """The signals that nobody has consumed, by topic and age."""
+        """The kept signals that nobody has consumed, by topic and age."""
         rows = [
             KeptRow(one.name, one.key, one.dedupe, self._kept_as(one), one.payload)
             for one in self.signals
@@ -232,7 +232,7 @@ class Operated(Reference):
         return "late" if late else "unmatched"
 
     def _waiting(self, signal: Kept) -> list[tuple[Workflow, Step]]:
-        """Who waits for a signal like this, the oldest wait first."""
+        """The waits for a signal like this, the oldest first."""
         found = [
             (workflow, step, step.wait.number)
             for workflow in self.workflows.values()
@@ -244,7 +244,7 @@ class Operated(Reference):
         return [(flow, step) for flow, step, _ in sorted(found, key=lambda one: one[2])]
 
     def _match(self) -> None:
-        """Hands kept signals over, oldest first, where exactly one workflow waits."""
+        """Hands over kept signals, oldest first, where exactly one workflow waits."""
         for signal in self.signals:
             waiting = self._waiting(signal) if signal.workflow is None else []
             if len({workflow.id for workflow, _ in waiting}) != 1:
@@ -272,9 +272,10 @@ class Operated(Reference):
         return self.finished(workflow_id) and not self.workflows[workflow_id].kept
 
     def prune(self, deliver: bool) -> int:
-        """Every finished workflow is over that is not kept for ever; returns how many leave.
+        """Removes every finished workflow, as its retention is over unless it is kept for ever;
+        returns how many.
 
-        Callbacks that are to be delivered yet hold a workflow back once a dispatcher was seen.
+        Undelivered callbacks hold a workflow back once a dispatcher was seen.
         """
         if deliver:
             self.dispatched = True
@@ -442,7 +443,7 @@ class Operated(Reference):
             step.granted = step.attempt + step.max_attempts
 
     def _members(self, workflow: Workflow, root: Step, scope: str) -> list[Step]:
-        """What a recovery takes with its step: grown until nothing more belongs to it."""
+        """The steps that a recovery takes with its own: grown until nothing more belongs to it."""
         causes = {StepCause.CANCELLED_BY_DEPENDENCY, StepCause.OPERATOR_CANCELLED}
         members: list[Step] = []
         growing = scope != "step"
@@ -475,7 +476,7 @@ class Operated(Reference):
         return EdgePolicy.CANCEL in edges
 
     def _taken_back(self, workflow: Workflow, root: Step, revived: list[Step]) -> list[Step]:
-        """What ran, or was to run, because of what a revived step had resolved."""
+        """The steps that ran, or were to run, because of an end that is taken back."""
         names = {step.name for step in revived}
         return [
             step

@@ -10,7 +10,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 class StepDef(TypedDict):
     """A step of a definition. ``when`` is a parent and the value that its result must equal;
-    ``always``: it runs whatever becomes of the others."""
+    ``always``: it runs however the others end."""
 
     name: str
     max_attempts: int
@@ -36,7 +36,7 @@ class Definition(TypedDict):
 
 @dataclass(frozen=True)
 class StepRow:
-    """What is compared of a step; of times only whether they are set."""
+    """The compared part of a step; of times only whether they are set."""
 
     state: str
     attempt: int
@@ -52,7 +52,7 @@ class StepRow:
 
 @dataclass(frozen=True)
 class WorkflowRow:
-    """What is compared of a workflow."""
+    """The compared part of a workflow."""
 
     name: str
     state: str
@@ -67,12 +67,12 @@ class WorkflowRow:
     started: bool
     finished: bool
     acknowledged: str | None = None
-    """Who has left it at its bad end."""
+    """Who has acknowledged its bad end."""
 
 
 @dataclass(frozen=True)
 class ResultRow:
-    """What one attempt reported."""
+    """The result of one attempt."""
 
     attempt: int
     status: str
@@ -91,14 +91,14 @@ class EvidenceRow:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that is compared of a workflow."""
+    """The compared part of a workflow as a whole, with its steps, results and evidence."""
 
     workflow: WorkflowRow
     steps: dict[str, StepRow]
     results: dict[str, tuple[ResultRow, ...]]
     evidence: tuple[EvidenceRow, ...]
     callbacks: tuple[tuple[str, ...], ...] = ()
-    """Each callback's event, and what it tells."""
+    """Each callback's event, and its content."""
     operator_status: str = ""
 
 
@@ -146,7 +146,7 @@ class Dispatched:
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of a claim: the steps whose conditions did not hold, in their order (workflow and
+    """The outcome of a claim: the steps whose conditions did not hold, in their order (workflow and
     step), and then the one that is claimed or dispatched, if any is."""
 
     unmet: tuple[tuple[str, str], ...]
@@ -156,14 +156,14 @@ class Taken:
 
 @dataclass(frozen=True)
 class Awaited:
-    """An await that was not refused: how it stands."""
+    """An await that was not refused: the wait's state."""
 
     status: str
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """A signal: where it stands, and who has consumed it."""
+    """A signal: its status, and who has consumed it."""
 
     status: str
     workflow_id: str | None

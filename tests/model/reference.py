@@ -1,4 +1,5 @@
-"""What rwf means, written the slow and obvious way: one process, no server, no clock of its own.
+"""The meaning of rwf, written the slow and obvious way: one process, no server, no clock of its
+own.
 
 Only the tables of :mod:`rwf.model.states` are shared with the library. Everything that the library
 keeps up to date (remaining parents, counters, workflow state, started and finished) is counted
@@ -124,7 +125,7 @@ AFTER_CANCEL_REQUEST = {
 
 @dataclass(frozen=True)
 class Result:
-    """What one attempt reported, and what that did."""
+    """The result of one attempt, and what it moved."""
 
     attempt: int
     status: StepState
@@ -149,7 +150,7 @@ class Wait:
 
 @dataclass
 class Step:
-    """A step: what cannot be recomputed."""
+    """The stored state of a step, which cannot be recomputed."""
 
     name: str
     max_attempts: int
@@ -172,7 +173,7 @@ class Step:
     ended_leases: dict[str, Wait] = field(default_factory=dict)
     """Leases that were given up for a wait."""
     signal: object = None
-    """The payload of what last woke it."""
+    """The payload of the last signal that woke it."""
     uncounted: bool = False
     """Whether the next claim counts no attempt: a signal has just woken it, or its retry was not
     counted."""
@@ -181,7 +182,7 @@ class Step:
     put_off: Result | None = None
     """The latest retry that was not counted."""
     pauses: object = None
-    """What had been reported when it was given back for a while, and why."""
+    """The last report before it was given back for a while, and the reason for that."""
     granted: int = 0
     singled_out: bool = False
     results: list[Result] = field(default_factory=list)
@@ -192,7 +193,7 @@ class Step:
         """Enter a state; a lease and a timer belong to the state that is left."""
         self.state, self.cause, self.branch = state, cause, branch
         self.lease = self.due = self.ticket = self.run = None
-        # A recovery may take a woken step back; it stays woken.
+        # A recovery may take back a woken step; it stays woken.
         self.uncounted = self.uncounted and state in (StepState.PENDING, StepState.AVAILABLE)
         self.singled_out = False
 
@@ -222,7 +223,7 @@ class Workflow:
     """Whether an operator's latest command was refused."""
     acknowledged: str | None = None
     kept: bool = False
-    """Whether it stays when it has finished."""
+    """Whether it is kept when it has finished."""
     evidence: list[EvidenceRow] = field(default_factory=list)
     callbacks: list[tuple[str, ...]] = field(default_factory=list)
     delivered: int = 0
@@ -245,9 +246,9 @@ class Reference:
     def insert(
         self, definition: Definition, key: str | None = None, replace: bool = False
     ) -> Inserted | Refused:
-        """Insert a valid graph, or find the one that the key stands for.
+        """Insert a valid graph, or find the workflow that has the key.
 
-        With ``replace`` the key goes over to the new one when the other has ended badly.
+        With ``replace`` the new one takes over the key when the other has ended badly.
         """
         first = None
         if key is not None and key in self.keys:
@@ -270,7 +271,7 @@ class Reference:
         return Inserted(workflow.id, False, workflow_row(workflow))
 
     def find(self, key: str) -> str | None:
-        """The workflow that the key stands for."""
+        """The workflow that has the key."""
         return self.keys.get(key)
 
     def claim(self, workflow_id: str, step_name: str, lease: str) -> Claimed:
@@ -398,8 +399,8 @@ class Reference:
         return self._accept(workflow, step, status, body, command_id, lease, retry_in)
 
     def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
-        """Give a claimed step back for a while, as nobody here has its handler; how many leases
-        stood."""
+        """Give a claimed step back for a while, as nobody here has its handler. Returns how many
+        leases were valid."""
         workflow = self.workflows[workflow_id]
         step = workflow.steps[step_name]
         if step.lease != lease:
@@ -420,7 +421,7 @@ class Reference:
         return 1
 
     def fire_due(self, workflow_id: str, step_name: str | None = None) -> tuple[str, ...]:
-        """Make the workflow's retryable steps that are due available; a named one always is."""
+        """Make the workflow's due retryable steps available; a named one always is."""
         fired = []
         for step in self.workflows[workflow_id].steps.values():
             if step.state is StepState.RETRYABLE:
@@ -472,7 +473,7 @@ class Reference:
     ) -> Completed:
         reported = step.results[-1].attempt if step.results else 0
         if not step.has_attempt or step.attempt == reported:
-            step.attempt += 1  # else a claim has counted it
+            step.attempt += 1  # otherwise a claim has counted it
         step.started = True
         workflow.to_review = workflow.to_review and lease is not None
         before = {other.name: other.state for other in workflow.steps.values()}
@@ -552,7 +553,7 @@ class Reference:
                     moving = True
 
     def _judge(self, workflow: Workflow, step: Step) -> bool:
-        """Contract §13, sentence by sentence; whether the step has moved."""
+        """Contract §13, sentence by sentence. Returns whether the step has moved."""
         parents = [(workflow.steps[name], policy) for name, policy in step.parents]
         cancelled = any(self.cancels(parent.state, policy) for parent, policy in parents)
         resolved = all(self.resolves(parent.state, policy) for parent, policy in parents)
@@ -584,7 +585,7 @@ class Reference:
         return (parent.results[-1].payload if has_result else b"") == encode(when[1])
 
     def claim_unmet(self, workflow_id: str, step_name: str) -> None:
-        """Claim a step whose condition does not hold, and so have it skip its branch."""
+        """Claim a step whose condition does not hold, so that it skips its branch."""
         self.unmet += 1
         lease = f"unmet-{self.unmet}"
         self.claim(workflow_id, step_name, lease)
@@ -601,7 +602,7 @@ class Reference:
         return parent is StepState.COMPLETED or (ended and policy is not EdgePolicy.CANCEL)
 
 
-# What is derived from the steps.
+# Derived from the steps.
 
 
 def workflow_state(states: Iterable[StepState], *, cancel: bool) -> WorkflowState:
@@ -646,7 +647,7 @@ def workflow_cause(states: Iterable[StepState], *, cancel: bool) -> WorkflowCaus
 
 
 def workflow_row(workflow: Workflow) -> WorkflowRow:
-    """The workflow as it stands, counted anew."""
+    """The present state of the workflow, counted anew."""
     states = [step.state for step in workflow.steps.values()]
     return WorkflowRow(
         name=workflow.definition["name"],
@@ -666,7 +667,7 @@ def workflow_row(workflow: Workflow) -> WorkflowRow:
 
 
 def operator_status(workflow: Workflow) -> str:
-    """Contract §7: what an operator has to look at comes first."""
+    """Contract §7: the most urgent state for an operator comes first."""
     row = workflow_row(workflow)
     if row.acknowledged is not None:
         return "Resolved"
@@ -678,7 +679,7 @@ def operator_status(workflow: Workflow) -> str:
 
 
 def step_row(step: Step) -> StepRow:
-    """The step as it stands."""
+    """The present state of the step."""
     return StepRow(
         state=step.state.value,
         attempt=step.attempt,

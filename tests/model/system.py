@@ -47,7 +47,7 @@ from tests.support.flows import end_pause
 class ClientSystem:
     """A client on an empty namespace.
 
-    ``fire`` is what makes due retries of a workflow available; by default a reconciliation of it.
+    ``fire`` makes due retries of a workflow available; by default a reconciliation of it.
     ``close`` leaves the client open: it belongs to the caller.
     """
 
@@ -110,7 +110,7 @@ class ClientSystem:
             )
         except CommandRejected as error:
             return _refused(error)
-        # A name that stands twice must not hide in a set.
+        # A name that is listed twice must not hide in a set.
         assert len(set(result.released)) == len(result.released)
         assert len(set(result.cancelled)) == len(result.cancelled)
         return Completed(
@@ -155,7 +155,7 @@ class ClientSystem:
         return self._client.release([self._tickets[workflow_id, step_name, ticket]])
 
     def _unmet(self) -> tuple[tuple[str, str], ...]:
-        """The steps that the last claim has had skip their branches."""
+        """The steps that the last claim has skipped with their branches."""
         found: list[tuple[datetime, str, str]] = []
         for workflow_id in sorted(self._ids):
             try:
@@ -253,7 +253,8 @@ class ClientSystem:
         reopen: bool,
         command_id: str | None,
     ) -> Recovered | Refused:
-        """The recovery, after a dry run that has to say the same of what was not done before."""
+        """The recovery, after a dry run that has to return the same changes, unless it was carried
+        out before."""
 
         def run(**options: Any) -> RecoveryResult | Refused:
             given = {"scope": scope, "reopen": reopen, **options}
@@ -311,12 +312,12 @@ class ClientSystem:
         return page.operator_statuses[ids.index(workflow_id)].value
 
     def stranger(self, workflow_id: str) -> str:
-        """The same id with another last character: well formed, the same partition."""
+        """The id with another last character: well formed, in the same partition."""
         others = (workflow_id[:-1] + digit for digit in "234567")
         return next(other for other in others if other not in self._ids)
 
     def close(self) -> None:
-        """Nothing of ours to give back."""
+        """Nothing to close here."""
 
 
 def build(definition: Definition) -> Workflow:

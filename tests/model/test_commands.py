@@ -1,7 +1,7 @@
 """Every command in random histories: stored keys agree, dry runs are true, and nothing gets stuck.
 
-The state machine beside this compares completions with the reference model. Here the promises are
-checked that need no model: whatever was done to a workflow, it can be brought to its end.
+The state machine in this folder compares commands with the reference model. This file checks
+promises that need no model: whatever was done to a workflow, it can be brought to its end.
 ``RWF_TEST_SCALE=long`` runs 2,000 histories, else 100.
 """
 
@@ -45,7 +45,7 @@ def wait(deadline: timedelta | None) -> Command:
 
 
 def recover(action: RecoveryAction, scope: RecoveryScope, reopen: bool) -> Command:
-    """A recovery, after a dry run of it: both do the same, or are refused alike."""
+    """A recovery, after a dry run of it: both have the same result, or are refused alike."""
 
     def both(client: Client, flow: str, step: str) -> object:
         told: list[object] = []
@@ -64,7 +64,7 @@ def recover(action: RecoveryAction, scope: RecoveryScope, reopen: bool) -> Comma
 
 
 def revive(command: Command) -> Command:
-    """A step fails, and is recovered at once."""
+    """Has a step fail, and recovers it at once."""
 
     def both(client: Client, flow: str, step: str) -> object:
         client.complete_step(flow, step, "failed", force=True)
@@ -95,7 +95,7 @@ HISTORY = st.lists(st.tuples(COMMANDS, st.integers(0, 7)), min_size=12, max_size
 
 
 def run(client: Client, flow: str, command: Command, number: int) -> None:
-    """Every other command goes to a step that may take one, if there is such a step."""
+    """Runs a history. Every other command goes to a step that may take one, if there is one."""
     steps = client.steps(flow)
     open_ = [step for step in steps if step.state in OPEN_STEPS - {StepState.PENDING}]
     names = [step.name for step in (open_ if number % 2 and open_ else steps)]
@@ -104,7 +104,7 @@ def run(client: Client, flow: str, command: Command, number: int) -> None:
 
 
 def finish(client: Client, flow: str) -> None:
-    """Completes whatever has not ended, until nothing is left."""
+    """Completes steps until all have ended."""
     while client.get(flow).finished_at is None:
         open_ = [
             step.name

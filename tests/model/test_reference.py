@@ -507,7 +507,7 @@ class IgnoresPolicy(Operated):
 
 
 class ReleasesEarly(Operated):
-    """A failed parent over a cancel edge waits for nobody, and cancels nobody."""
+    """A failed parent over a cancel edge holds nobody back, and cancels nobody."""
 
     def cancels(self, parent: StepState, policy: EdgePolicy) -> bool:
         return parent is StepState.FAILED and super().cancels(parent, policy)
@@ -570,14 +570,14 @@ class WakesTheWrongOne(Operated):
 
 
 class TakesNothingBack(Operated):
-    """A revived step leaves what its end had resolved."""
+    """Steps that the end of a revived step had released stay released."""
 
     def _taken_back(self, workflow: Workflow, root: Step, revived: list[Step]) -> list[Step]:
         return []
 
 
 class TellsOnce(Operated):
-    """A workflow that is revived and ends again says nothing."""
+    """A workflow that is revived and ends again writes no second callback."""
 
     def _tell(self, workflow: Workflow, before: WorkflowRow) -> None:
         if not any(event == "workflow.terminal" for event, *_ in workflow.callbacks):
@@ -602,7 +602,7 @@ def test_machine_finds_a_planted_fault(faulty: type[Operated]) -> None:
         def make_system(self) -> System:
             return faulty()
 
-    # That it is found is the point; making the history short would take most of the time.
+    # Finding it is the point; making the history short would take most of the time.
     found = settings(QUICK, max_examples=200, phases=[Phase.generate], report_multiple_bugs=False)
     with pytest.raises(AssertionError, match=r"differs|the key led"):
         run_state_machine_as_test(Faulty, settings=found)

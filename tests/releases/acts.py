@@ -1,7 +1,7 @@
 """Lives of workflows, in acts: each leaves records that the next one goes on with.
 
 An act runs on whichever release of the library is imported, in a process of its own. It takes a
-client and what the last act has returned, mostly the workflow's id, and knows nothing else.
+client and the last act's return value, mostly the workflow's id, and knows nothing else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Act = Callable[[Client, str], object]
 
 
 def held(client: Client, workflow_id: str) -> list[ClaimedStep]:
-    """What can be claimed of a workflow."""
+    """The claimable steps of a workflow."""
     found = []
     for one in client.claim(["default"], worker_id=WORKER, limit=1_000, lease=3_600):
         if one.workflow_id == workflow_id:
@@ -38,7 +38,7 @@ def held(client: Client, workflow_id: str) -> list[ClaimedStep]:
 
 
 def advance(client: Client, workflow_id: str) -> None:
-    """Takes what is left to be walked one slice further."""
+    """Takes an unfinished walk one slice further."""
     client._run(ask(client._ctx.workflow_keys(workflow_id), Advance(None)))
 
 
@@ -80,7 +80,7 @@ def ended(client: Client, workflow_id: str) -> None:
     assert client.get(workflow_id).state == "completed"
 
 
-# --- a wide one, of which much is left to be walked: traversal, row
+# --- a wide one, whose walk is left unfinished: traversal, row
 
 
 def wide(client: Client, _: str) -> str:

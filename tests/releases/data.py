@@ -1,4 +1,4 @@
-"""What a release has stored: workflows in every state that they can be left in.
+"""Stored data of a release: workflows in every state that they can be left in.
 
 :func:`populate` makes them with the release that runs; :func:`dump` and :func:`load` carry keys
 between a server and a file with a JSON line per key, which every kind of server can take.
@@ -26,7 +26,7 @@ def populate(client: Client) -> None:
 
 
 def order() -> Workflow:
-    """A workflow with all that a definition may hold."""
+    """A workflow with everything that a definition may hold."""
     workflow = Workflow("order", context={"order": 5}, definition_version=3)
     workflow.add("charge", worker="work", input={"cents": 2**53 + 1, "tags": []})
     workflow.add("pack", worker="pack", queue="slow", priority=7, deps=["charge"], timeout=60)
@@ -132,7 +132,7 @@ def _content(redis: Any, kind: str, key: bytes) -> list[Any]:
 
 
 def _text(value: bytes) -> str:
-    """Text as it is; what is none as base64, marked."""
+    """Text as it is; other bytes as base64, marked."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -144,7 +144,7 @@ def _bytes(text: str) -> bytes:
 
 
 def load(client: Client, file: Path) -> int:
-    """Sets the keys of a file; returns how many they are."""
+    """Sets the keys of a file. Returns how many there are."""
     redis, lines = client._store.client(), file.read_text().splitlines()
     for line in lines:
         key, kind, content = json.loads(line)

@@ -1,4 +1,4 @@
-"""Freezes what a release stores, and its code: ``python -m tests.releases.freeze VERSION``.
+"""Freezes a release's stored data and its code: ``python -m tests.releases.freeze VERSION``.
 
 Run it on the release's commit. It writes ``tests/releases/VERSION/``: ``data.jsonl``, a line per
 key (``data.py``), and ``package.zip``, the package with its Lua, which later releases run beside

@@ -13,12 +13,12 @@ from rwf.protocol import record as language
 from rwf.protocol.record import Kind, Record
 
 FRESH = "l8r"
-"""What the later release writes into records that it makes."""
+"""The appended field's value in records that the later release writes."""
 
 
 def grow(declared: type[Record], name: str = "later", fresh: str = FRESH) -> type[Record]:
-    """The record with a field of this name appended, which older texts lack; the declaration takes
-    the place of the one that there was."""
+    """The record with a field of this name appended, which older texts lack; the new declaration
+    takes the old one's place."""
     layout = declared.layout
     fields = {field.name: field for field in dataclasses.fields(declared)}  # type: ignore[arg-type]
     annotations: dict[str, Any] = {}

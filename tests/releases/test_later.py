@@ -38,7 +38,7 @@ REWRITTEN: Final[Mapping[str, set[str]]] = {
     "waits": {"step", "counts", "wait", "topic", "signal", "known"},
     "paused": {"step", "counts", "callback"},
 }
-"""The records that the present release has to have written anew, in each life."""
+"""The records that the present release must have rewritten, in each life."""
 
 GROW: Final = """
 
@@ -59,7 +59,7 @@ def later_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate = [sys.executable, "-m", "rwf.protocol.generate"]
     subprocess.run(generate, cwd=folder, env=_environment(folder), check=True)
     codec = folder / "lua/lib/codec.lua"
-    # What it makes itself has the field's value; what it has read, that of the text.
+    # Records that it creates have the field's value; records that it has read keep theirs.
     made = codec.read_text().replace('(r.later or "")', f'(r.later or "{FRESH}")')
     codec.write_text(made)
     return folder
@@ -96,7 +96,7 @@ def player(server: AnyServer, folder: Path) -> Iterator[Callable[..., Any]]:
         assert process.returncode == 0
 
 
-# --- what is stored
+# --- stored records
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,8 @@ def grown() -> Mapping[str, Any]:
         return {name: grow(declared) for name, declared in RECORDS.items()}
 
 
-# Which record a field is, by the kind of its key and its name; and what else it must have to be the
-# one that it was.
+# The record of each field, by the kind of its key and its name; with a further condition where
+# these do not settle it.
 FIELDS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
     "w": {
         ":s": ("header", ""),
@@ -133,7 +133,7 @@ Found = dict[tuple[Any, ...], tuple[Record, str]]
 
 
 def found_in(client: Client, grown: Mapping[str, Any]) -> Found:
-    """Each stored record, by what it is, with its text; raises RecordUnreadable."""
+    """Each stored record by its kind, with its text; raises RecordUnreadable."""
     redis, found = client._store.client(), Found()
 
     def take(name: str, place: tuple[Any, ...], text: bytes, identity: str = "") -> Any:
@@ -188,7 +188,7 @@ def test_what_a_later_release_has_appended_outlives_this_one(
 
 
 def _forget(client: Client) -> None:
-    """Removes all that is stored, but for how many partitions there are."""
+    """Removes all stored data, except the number of partitions."""
     redis = client._store.client()
     redis.delete(*(key for key in redis.scan_iter("rwf:*") if not key.endswith(b":meta")))
 
@@ -198,7 +198,7 @@ def _fresh(found: Found) -> Found:
 
 
 def _kept(before: Found, after: Found) -> set[str]:
-    """The records that were written anew; each must have kept its appended field."""
+    """The records that were rewritten; each must have kept its appended field."""
     changed = set()
     for place, (_, text) in _fresh(before).items():
         one, now = after.get(place, (None, text))
@@ -266,6 +266,6 @@ def test_workers_of_both_releases_carry_out_what_either_has_inserted(
         found = _fresh(found_in(client, grown))
         names = Counter(name for name, *_ in found)
         assert names["header"] == 20
-        assert names["step"] == 4 * 20  # with the start, of what the later release has inserted
+        assert names["step"] == 4 * 20  # and the start, of later workflows
         assert 0 < names["row"] < 3 * 41
         assert invariants.check(client) == []

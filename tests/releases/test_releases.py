@@ -1,5 +1,5 @@
-"""What each release has stored is read, carried on, repaired and removed by the present release,
-also while the old one works on the same data."""
+"""Stored data of each release is read, carried on, repaired and removed by the present release,
+also while the old one works on it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def client(server: AnyServer, release: Path) -> Iterator[Client]:
     with Client.from_url(server.url, partitions=4) as found:
         load(found, release / "data.jsonl")
         yield found
-        # What is derived follows other rules now: callbacks held timers of a retention back.
+        # Rules for derived keys have changed: callbacks delayed the timers of retentions.
         found.rebuild()
         assert invariants.check(found) == []
 
@@ -102,7 +102,7 @@ def old(server: AnyServer, old_package: Path) -> Iterator[subprocess.Popen[str]]
 
 
 def by_the_old() -> Workflow:
-    """What the old release inserts, too."""
+    """Steps that the old release inserts, too."""
     return Workflow("by-the-old").add("a", worker="work")
 
 
@@ -116,7 +116,7 @@ def ids(client: Client) -> list[str]:
 
 
 def release_all(client: Client) -> None:
-    """Ends what would wait for a person, a signal or a lease of a day."""
+    """Ends all steps that would wait for a person, a signal or a lease of a day."""
     for view in ids(client):
         if client.get(view).state in TERMINAL_WORKFLOWS:
             continue

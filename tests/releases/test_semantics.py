@@ -58,7 +58,7 @@ print(json.dumps(done))
 
 
 def old_release(server: AnyServer, folder: Path, *ids: str) -> dict[str, Any]:
-    """What the old release finds, and does."""
+    """The findings and the commands of the old release."""
     with zipfile.ZipFile(LAST_OF_VERSION_2 / "package.zip") as package:
         package.extractall(folder)
     run = subprocess.run(
@@ -76,7 +76,7 @@ def old_release(server: AnyServer, folder: Path, *ids: str) -> dict[str, Any]:
 
 
 def branching() -> Workflow:
-    """A workflow with all that version 3 adds."""
+    """A workflow with everything that version 3 adds."""
     workflow = Workflow("branching", deadline=timedelta(hours=1))
     workflow.add("check", worker="w").add("pay", worker="w")
     workflow.add("ship", worker="w", when=result("check", "ok") == True)  # noqa: E712
@@ -119,7 +119,7 @@ def test_an_older_release_reads_version_3_refuses_commands_and_goes_on(
             assert raw(client).hgetall(own_key(one.id)) == before[one.id]
         assert found["claimed"] == [found["own"]]
         assert timers <= {member for member, _ in raw(client).zscan_iter("rwf:{0}:timers")}
-        # What it had reserved of steps that it may not run goes back by itself.
+        # Its reservations of steps that it may not run are given back when they run out.
         until(
             lambda: client.claim(["default"], worker_id="new", limit=5) != [],
             timeout=30,

@@ -1,1 +1,1 @@
-"""Helpers of the tests: servers, proxies, clients, and what several files share."""
+"""Helpers of the tests: servers, proxies, clients, and code that several files share."""

@@ -21,7 +21,7 @@ def accept(
 
 
 def status(client: Client, workflow_id: str) -> str:
-    """The operator status, which all surfaces agree on."""
+    """The operator status, on which all views agree."""
     page = client.list()
     (found,) = (
         status

@@ -33,8 +33,8 @@ def chromium() -> Iterator[Browser]:
 
 
 class Watched:
-    """A page of which all that goes wrong is noted: ``faults`` has messages on the console, errors,
-    dialogs, and requests to other hosts."""
+    """A page that records everything that goes wrong: ``faults`` has messages on the console,
+    errors, dialogs, and requests to other hosts."""
 
     def __init__(self, browser: Browser, origin: str, **options: Any) -> None:
         self._context = browser.new_context(base_url=origin, **options)
@@ -61,7 +61,7 @@ class Watched:
         self._context.close()
 
     def violations(self) -> list[str]:
-        """What axe finds hard to use for some people, with the elements."""
+        """The violations of accessibility rules that axe finds, with the elements."""
         found = Axe().run(self.page).response["violations"]
         return [
             f"{one['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"

@@ -14,7 +14,7 @@ def wide(width: int) -> Any:
 
 
 def claim_all(client: Client, count: int) -> list[Any]:
-    """Has that many steps run."""
+    """Claims that many steps."""
     found: list[Any] = []
     while len(found) < count:
         found += client.claim(["default"], worker_id="w|1", limit=1_000)

@@ -9,7 +9,7 @@ from rwf.model.views import ClaimedStep
 
 
 def claim(client: Client, **options: Any) -> ClaimedStep:
-    """The one step that there is to be claimed."""
+    """Claims the only available step."""
     (claimed,) = client.claim(["default"], worker_id="w", **options)
     return claimed
 
@@ -21,6 +21,6 @@ def report(claimed: ClaimedStep) -> Completion:
 
 
 def woken(client: Client, workflow_id: str, step: str = "a", lease: str | None = None) -> None:
-    """Has a step wait for a signal, and delivers it."""
+    """A step that waited for a signal, which was delivered."""
     client.await_step(workflow_id, step, signal="go", correlation_key=workflow_id, lease=lease)
     client.deliver_signal("go", workflow_id)

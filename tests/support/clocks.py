@@ -1,4 +1,4 @@
-"""A server's clock that was set, as far as what is stored shows it."""
+"""A server's clock that was set back, as far as stored times show it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _TIME_OF_SWEEP: re.Pattern[bytes] = re.compile(rb"\w+:(began|seen|ended)")
 
 
 def set_back(client: Client, seconds: float) -> None:
-    """What was stored lies that much further ahead, or less far with a negative number: as if the
-    clock had been set since. Deadlines of waits, which are the users' own, are not looked after."""
+    """Moves stored times ahead by that much, or back with a negative number, as if the clock had
+    been set since. Deadlines of waits, which users set, are left alone."""
     redis, ms = raw(client), round(seconds * 1000)
     for key in list(redis.scan_iter("rwf:*", count=1000)):
         if b":w:" in key and (static := redis.hget(key, ":s")):

@@ -1,7 +1,7 @@
-"""Servers whose clock moves in steps, for finding what rests on its having moved.
+"""Servers whose clock moves in steps, to find code that relies on the clock's having moved.
 
 ``RWF_TEST_CLOCK_MS=20 make test T=...`` has the milliseconds of the servers that the tests start
-stand still for 20 ms at a time; on a fast machine much fits into one. It needs a C compiler.
+stand still for 20 ms at a time, as if a fast machine did much in one. It needs a C compiler.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ COARSE: Final = bool(os.environ.get("RWF_TEST_CLOCK_MS"))
 # It counts on from the time of day by the processor's own counter.
 _UNABLE: Final = "valkey91"
 NEWEST: Final = "valkey81" if COARSE else "valkey91"
-"""The newest kind of server, as far as such a clock is asked for."""
+"""The newest kind of server that is tested with such a clock."""
 
 
 def environment(kind: str) -> dict[str, str] | None:
-    """The environment of a server of a kind; None for that of this process."""
+    """The environment of a server of a kind; None to inherit this process's."""
     if not COARSE or kind == _UNABLE:
         return None
     return {**os.environ, "LD_PRELOAD": str(_built())}

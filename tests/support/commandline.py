@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from rwf.cli import program
 
 NO_ID = "0-aaaaaaaaaaaaaaaa"
-"""The id of no workflow."""
+"""An id that no workflow has."""
 
 FORM: dict[str, Any] = {
     "name": "sync_customer",
@@ -48,7 +48,7 @@ class Cli:
         return found.stdout
 
     def json(self, *args: str, stdin: str | None = None) -> Any:
-        """The same with ``--json``, parsed; it is one line."""
+        """The output of a command with ``--json``, parsed; it is one line."""
         text = self.ok(*args, "--json", stdin=stdin)
         assert text.count("\n") == 1
         return json.loads(text)
@@ -81,7 +81,7 @@ def one_line(stderr: str) -> str:
 def run(
     *args: str, stdin: bytes = b"", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """``python -m rwf`` in a process of its own."""
+    """Runs ``python -m rwf`` in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "rwf", *args],
         input=stdin,

@@ -1,4 +1,4 @@
-"""The console in tests: asked as a browser asks it, without one."""
+"""The console in tests, without a browser: requests as a browser sends them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """What is read, with single spaces."""
+        """The visible text, with single spaces."""
         return " ".join("".join(self._texts).split())
 
     @property
@@ -84,7 +84,7 @@ class Visitor:
         return self.http.get(path, headers=headers)
 
     def page(self, path: str, status: int = 200) -> Page:
-        """A page that must come with this status."""
+        """A page that must be answered with this status."""
         answer = self.get(path)
         assert answer.status_code == status, answer.text
         assert answer.headers["content-type"] == "text/html; charset=utf-8"

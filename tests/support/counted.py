@@ -1,8 +1,8 @@
-"""What the metrics have to say, derived from replies: a ledger kept beside a client.
+"""The expected metrics, derived from replies: a ledger kept beside a client.
 
-After each command everything that a client can see is compared with what it saw before; what has
-moved is entered under the metric and the labels that contract §10 gives it. Nothing here reads
-what the server has counted.
+After each command everything that a client can see is compared with what it saw before; each change
+is entered under the metric and the labels that contract §10 gives it. The server's own counts are
+not read here.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class _Seen(NamedTuple):
 
 
 class Watched:
-    """A client whose commands are entered in ``counts``; all else is the client's own."""
+    """A client whose commands are entered in ``counts``; everything else is as on the client."""
 
     def __init__(self, client: Client, counts: Counts) -> None:
         self._client = client
@@ -78,7 +78,7 @@ class Watched:
         return called
 
     def catch_up(self, reply: Any = None) -> None:
-        """Enters all that has moved since the last time; of calls that are not watched as well."""
+        """Enters all changes since the last time, those of unwatched calls too."""
         before, self._seen = self._seen, self._look()
         self._compare(before, self._seen, reply)
 
@@ -112,7 +112,7 @@ class Watched:
                 self._enter("rwf_signals_total", status=one.status)
             elif isinstance(one, SignalView) and one.id not in self._signals:
                 self._signals.add(one.id)
-                if one.status != "consumed":  # that is seen by the step which it woke
+                if one.status != "consumed":  # counted with the step that it woke
                     self._enter("rwf_signals_total", status=one.status)
 
     def _compare(self, before: _Seen, after: _Seen, reply: Any) -> None:
@@ -145,7 +145,7 @@ class Watched:
             self._enter("rwf_signals_total", status="consumed")
 
     def _found(self, reply: Any) -> set[tuple[str, str]]:
-        """The step whose new wait has found a signal that was kept for it."""
+        """The step whose new wait has consumed a signal that was kept for it."""
         if not isinstance(reply, AwaitView) or reply.id in self._waits:
             return set()
         self._waits.add(reply.id)
@@ -153,7 +153,7 @@ class Watched:
         return {(reply.workflow_id, reply.step)} if resolved else set()
 
     def _recovered(self, reply: Any) -> set[tuple[str, str]]:
-        """The steps that a recovery has moved, of which those are entered that may run."""
+        """Enters the steps that a recovery has made available."""
         if not isinstance(reply, RecoveryResult) or reply.duplicate or reply.dry_run:
             return set()
         for change in reply.changes:
@@ -182,8 +182,8 @@ class Watched:
 
 
 def _went_on(reply: Any, key: tuple[str, str], before: StepView, after: StepView) -> bool:
-    """Whether the deadline of its wait has made it available, and no signal; a new wait's reply
-    says itself how that has ended."""
+    """Whether the deadline of its wait, and no signal, has made it available; the end of a new wait
+    is in its own reply."""
     if isinstance(reply, AwaitView) and (reply.workflow_id, reply.step) == key:
         return True
     deadline = None if before.awaiting is None else before.awaiting.deadline
@@ -194,8 +194,8 @@ def _end(view: WorkflowView) -> tuple[str, str | None]:
     return view.state, view.terminal_cause
 
 
-def standing(client: Client) -> Counts:
-    """What the gauges have to say, zeros left out."""
+def present_gauges(client: Client) -> Counts:
+    """The expected gauges, zeros left out."""
     found: Counts = Counter()
     for view in client.list(limit=500).workflows:
         found[sample("rwf_workflows", {"state": view.state})] += 1
@@ -213,7 +213,7 @@ def sample(metric: str, labels: dict[str, str]) -> Sample:
 
 
 def samples(text: str) -> dict[Sample, float]:
-    """Everything that a scrape says."""
+    """Every sample of a scrape."""
     return {
         sample(found.name, found.labels): found.value
         for family in text_string_to_metric_families(text)
@@ -222,7 +222,8 @@ def samples(text: str) -> dict[Sample, float]:
 
 
 def counted(text: str) -> Counts:
-    """What a scrape says of the fleet, without ages, zeros and the process's own calls."""
+    """The fleet's counts and gauges in a scrape, without ages, zeros and the process's own
+    calls."""
     found: Counts = Counter()
     for key, value in samples(text).items():
         own = key[0].startswith("rwf_call_") or key[0].endswith("_seconds")

@@ -1,4 +1,4 @@
-"""Small words of the tests about the reconciler."""
+"""Helpers of the tests about the reconciler."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.support.flows import own_key, raw
 
 
 def swept(client: Client) -> set[tuple[str, str | None]]:
-    """A whole sweep by hand: what was mended."""
+    """Runs a whole sweep. Returns the repairs."""
     reports: list[ReconcileReport] = asyncio.run(Reconciler(client).sweep())
     return {(repair.kind, repair.step) for report in reports for repair in report.repairs}
 
 
 def ticked(client: Client) -> None:
-    """A tick by hand."""
+    """Runs a tick."""
     asyncio.run(Reconciler(client).tick())
 
 
 def fired(client: Client, passed: PassedOver | None = None, partition: int = 0) -> Fired:
-    """A page of what is due in a partition, carried out."""
+    """Fetches a page of due timers in a partition, and carries it out."""
     return client._run(fire_due(client._ctx, partition, passed or PassedOver()))
 
 
@@ -46,7 +46,7 @@ def serving(client: Client | AsyncClient, **options: Any) -> Iterator[Reconciler
 
 
 def derived(client: Client) -> dict[bytes, list[tuple[bytes, float]]]:
-    """Every sorted set of all partitions but those that tell when somebody was there."""
+    """Every sorted set of all partitions, except those that record when a process was last seen."""
     redis = raw(client)
     return {
         key: redis.zrange(key, 0, -1, withscores=True)
@@ -56,7 +56,8 @@ def derived(client: Client) -> dict[bytes, list[tuple[bytes, float]]]:
 
 
 def contents(client: Client) -> dict[bytes, Any]:
-    """Every key of all partitions. A server may store the same in another order after a read."""
+    """Every key of all partitions, with unordered contents: a read may change the order in which a
+    server stores them."""
     redis = raw(client)
     read = {
         b"hash": redis.hgetall,
@@ -67,7 +68,7 @@ def contents(client: Client) -> dict[bytes, Any]:
 
 
 def corrupt(client: Client, workflow_id: str, step: str) -> None:
-    """Spoils a step's record: it is in its state, but nothing else of it can be read."""
+    """Corrupts a step's record: its state can be read, and nothing else."""
     redis, key = raw(client), own_key(workflow_id)
     state, _, _, _, *rest = redis.hget(key, step).split(b",")
     rest[6] = b""

@@ -31,8 +31,8 @@ class Store:
 
     @classmethod
     def busy(cls, client: Client) -> Store:
-        """Steps in every state, callbacks, waits, a workflow whose retention runs, an entry
-        reserved, an insert unfinished."""
+        """Fills the store: steps in every state, callbacks, waits, a workflow whose retention runs,
+        a reserved entry, an unfinished insert."""
         kept = client.insert(flow("kept"))
         client.complete_step(kept.id, "kept")
         client.dispatch_callbacks(lambda callback: None)
@@ -63,10 +63,10 @@ class Store:
         return found
 
     def snapshot(self) -> dict[bytes, Entries]:
-        """All derived keys, as far as records tell of them.
+        """All derived keys, as far as records determine them.
 
-        What was reserved stands in the ready queue; when that goes back, and when an unfinished
-        insert is given up, is not recorded, only bounded.
+        Reserved entries are shown in the ready queue. When a reservation runs out, and when an
+        unfinished insert is given up, is not in the records, and is left out.
         """
         redis = raw(self.client)
         found: dict[bytes, Entries] = {}
@@ -85,7 +85,7 @@ class Store:
         return found
 
     def finish(self) -> None:
-        """Has workers complete whatever is available or becomes it."""
+        """Has workers complete every step that is or becomes available."""
         while claimed := self.client.claim(["default"], worker_id="w", limit=50):
             for one in claimed:
                 self.client.complete(one)
@@ -102,7 +102,7 @@ def _now(redis: Any) -> float:
 
 
 def writes(client: Client) -> int:
-    """How many changes the servers have made; only those that changed something count."""
+    """How many changes the servers have made; commands that changed nothing do not count."""
     infos = client._store._everywhere(("INFO", "persistence"), None)
     return sum(info["rdb_changes_since_last_save"] for info in infos.values())
 
@@ -117,7 +117,7 @@ def drop_some(store: Store, partition: int, key: bytes) -> None:
 
 
 def move(store: Store, partition: int, key: bytes) -> None:
-    """Every entry stands at a time, or a place, that it has not."""
+    """Gives every entry a wrong time, or a wrong place."""
     redis = raw(store.client)
     redis.zadd(key, dict.fromkeys(redis.zrange(key, 0, -1), 9e14))
 
@@ -127,7 +127,8 @@ def overwrite(store: Store, partition: int, key: bytes) -> None:
 
 
 def dangle(store: Store, partition: int, key: bytes) -> None:
-    """Entries of workflows and steps that do not exist, or are not there, and what is none."""
+    """Adds entries of workflows and steps that do not exist, or are not due there, and malformed
+    ones."""
     missing, elsewhere = f"{partition}-{'a' * 16}", f"{partition + 1}-{'a' * 16}"
     here = store.workflow_id if store.workflow_id.startswith(f"{partition}-") else missing
     kind = key.split(b":")[2].decode()

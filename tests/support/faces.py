@@ -1,4 +1,4 @@
-"""The two clients in one form, for tests that are one for both."""
+"""Both clients behind one interface, for tests that run with either."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FACES: Final = ("blocking", "asyncio")
 
 
 class OnAsyncio(Client):
-    """An AsyncClient in the form of a Client; its event loop runs in a thread of its own.
+    """An AsyncClient with the interface of a Client; its event loop runs in a thread of its own.
 
-    Each public method is the AsyncClient's, and blocks. What a test reads of the stored keys goes
-    through a blocking store beside it, ``_store``. To be used in ``with``, which ends the thread.
+    Each public method is the AsyncClient's, and blocks. Tests read stored keys through a blocking
+    store beside it, ``_store``. To be used in ``with``, which ends the thread.
     """
 
     def __init__(self, client: AsyncClient, url: str) -> None:

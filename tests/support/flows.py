@@ -1,4 +1,4 @@
-"""Graphs in a line of text, and other small words that the contract's tests share."""
+"""Graphs from a line of text, and other helpers of the contract's tests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from tests.support.waiting import until
 T = TypeVar("T")
 _POLICIES: Final = {"+": "continue", "!": "on_failure"}
 TICK: Final = timedelta(milliseconds=1)
-"""Stored times are no finer."""
+"""Stored times are rounded to milliseconds."""
 
 
 def flow(
     text: str, name: str = "flow", *, tags: Mapping[str, str] | None = None, **options: Any
 ) -> Workflow:
-    """``flow("a b:a c:a,+b d:!c")``: b depends on a, c on a and, over a continue edge, on b; d,
-    over an on_failure edge, on c. A step with ``*`` behind its name always runs.
+    """A workflow from text: in ``flow("a b:a c:a,+b d:!c")`` b depends on a; c on a and, over a
+    continue edge, on b; d, over an on_failure edge, on c. A step with ``*`` behind its name always
+    runs.
 
     ``options`` are those of ``Workflow.add``, the same for every step.
     """
@@ -59,17 +60,17 @@ def chain(length: int, policy: str = "") -> Workflow:
 
 
 def states(client: Client, workflow_id: str) -> str:
-    """``"a=completed b=available"``, in topological order."""
+    """The states as text, ``"a=completed b=available"``, in topological order."""
     return " ".join(f"{step.name}={step.state}" for step in client.steps(workflow_id))
 
 
 def refused(reason: str) -> Any:
-    """``pytest.raises`` of a refusal for this reason."""
+    """Expects a refusal for this reason."""
     return pytest.raises(CommandRejected, match=f"^{reason}: ")
 
 
 def effect(result: CommandResult) -> tuple[tuple[str, ...], int, tuple[str, ...], int]:
-    """What a completion says it moved."""
+    """The steps that a completion says it moved."""
     return result.released, result.released_count, result.cancelled, result.cancelled_count
 
 
@@ -82,7 +83,7 @@ def noted(client: Client, workflow_id: str) -> list[tuple[str, str | None, str, 
 
 
 def raw(client: Client) -> Any:
-    """The redis-py client below a client, to poke at stored keys."""
+    """The redis-py client below a client, to change stored keys directly."""
     return client._store.client()
 
 
@@ -114,7 +115,7 @@ def partition_key(workflow_id: str, name: str, namespace: str = "rwf") -> str:
 
 
 def other_semantics(client: Client, workflow_id: str) -> None:
-    """Has the workflow be of a semantics version that nobody knows yet."""
+    """Gives the workflow a semantics version that no release knows yet."""
     key = own_key(workflow_id)
     static = raw(client).hget(key, ":s")
     assert static.startswith(b"2,")
@@ -122,7 +123,7 @@ def other_semantics(client: Client, workflow_id: str) -> None:
 
 
 def end_pause(client: Client, workflow_id: str, step: str) -> None:
-    """Has a step that was given back for a while be due, as if the clock had moved on."""
+    """Makes the retry of a paused step due, as if its pause were over."""
     namespace = client._session.keys.namespace
     own, payloads = (own_key(workflow_id, kind, namespace) for kind in ("w", "p"))
     record = raw(client).hget(own, step).split(b",")
@@ -134,7 +135,7 @@ def end_pause(client: Client, workflow_id: str, step: str) -> None:
 
 
 def outdate_reservations(client: Client) -> None:
-    """Has all insert keys be reserved long ago."""
+    """Makes all insert keys look as if they were reserved long ago."""
     for name in raw(client).scan_iter("rwf:*:keys"):
         for digest, held in raw(client).hgetall(name).items():
             raw(client).hset(name, digest, held.rpartition(b" ")[0] + b" 1")
@@ -143,7 +144,7 @@ def outdate_reservations(client: Client) -> None:
 def drive(client: Client, op: Op[T], calls: int) -> T | None:
     """Carries out the first ``calls`` calls of an operation, and then stops as if killed.
 
-    Returns the operation's result when it needed no more than those, else None.
+    Returns the operation's result when it needed no more calls, else None.
     """
     reply: Any = None
     for number in range(calls + 1):
@@ -159,7 +160,7 @@ def drive(client: Client, op: Op[T], calls: int) -> T | None:
 
 
 def stepped(client: Client, op: Op[T], between: Callable[[], object]) -> T:
-    """An operation's result, with something done behind each of its calls."""
+    """An operation's result; ``between`` runs after each of its calls."""
     reply: Any = None
     while True:
         try:

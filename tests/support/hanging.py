@@ -1,4 +1,4 @@
-"""Servers that hang: they run, hold their connections, and answer nobody."""
+"""Servers that hang: they run, hold their connections, and send no reply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.servers import Server
 
 @contextmanager
 def hanging(*servers: Server) -> Iterator[None]:
-    """These servers answer nobody, until the block ends."""
+    """Has these servers hang until the block ends."""
     for server in servers:
         os.kill(server.pid, signal.SIGSTOP)
     try:

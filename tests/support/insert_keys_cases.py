@@ -16,7 +16,7 @@ NOW = timedelta(0)
 
 
 def ended(client: Client, key: str, status: str = "failed", **options: Any) -> WorkflowView:
-    """A workflow of one step that has ended so."""
+    """A workflow of one step that has ended in this state."""
     view = client.insert(flow("a"), key=key, **options)
     client.complete_step(view.id, "a", status)
     return client.get(view.id)

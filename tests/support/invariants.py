@@ -1,7 +1,7 @@
-"""What must hold of a namespace's stored keys at any moment between two server calls.
+"""Invariants of a namespace's stored keys at any moment between two server calls.
 
-``check`` reads raw keys, of all partitions, and derives anew what the product keeps derived:
-counts, ready entries, timers, listings, gauges. Only the record formats are the product's own.
+``check`` reads the raw keys of all partitions, and derives anew everything that the product derives
+from records: counts, ready entries, timers, listings, gauges. It shares only the record formats.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TOPIC: Final = re.compile(r"(sig|reg):([0-9a-f]{40})")
 
 
 def check(store: Any, namespace: str = "rwf") -> list[str]:
-    """Every breach, a line each; empty when all is well.
+    """Every breach, one line each; empty when there is none.
 
     ``store`` is a redis-py client (of a cluster too), or a ``rwf.Client``.
     """
@@ -102,7 +102,7 @@ class _Check:
         yield from (f"{workflow_id}: {problem}" for problem in problems)
         if key := own.get(":k"):
             evidence = self._redis.lrange(self._key(number, f"e:{workflow_id}"), 0, -1)
-            # Its key may go over to another workflow, once it has ended badly.
+            # Its key may be handed over to another workflow, once it has ended badly.
             if not any(b"|accepted|key_replaced|" in entry for entry in evidence):
                 self._keyed[workflow_id] = text_of(key).rpartition(":")[0]
             if ":key" in own and key_digest(text_of(own[":key"])) != text_of(key).split(":")[1]:
@@ -112,7 +112,8 @@ class _Check:
             yield f"{workflow_id}: {sum(lengths)} entries of evidence"
 
     def _absent(self, workflow_id: str, own: dict[str, bytes], kinds: set[str]) -> Iterator[str]:
-        """Keys of no workflow: an insert's, or those of one that is being removed or was so."""
+        """Keys of no visible workflow: of an insert, or of a workflow that is being or was
+        removed."""
         partition = self._partitions[int(workflow_id.partition("-")[0])]
         unusable = text_of(own.get(":x", b""))
         if "," in unusable:

@@ -1,4 +1,4 @@
-"""What must hold of a workflow's two hashes, and what they imply for its partition."""
+"""Invariants of a workflow's two hashes, and what they imply for its partition."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _REPORTED: Final = {
     StepCause.STEP_FAILED,
     StepCause.CANCELLED,
 }
-"""What ends a step by a report; anything else leaves its latest row as it was."""
+"""The states in which a report ends a step; in any other its latest row is not of its end."""
 
 _FIXED: Final = {":s", ":c", ":o", ":b", ":f", ":k", ":key", ":d", ":w", ":ack", ":tags"}
 _URGENCY_OF_PRIORITY_0: Final = 1000
@@ -42,7 +42,7 @@ _URGENCY_OF_PRIORITY_0: Final = 1000
 
 @dataclass
 class Partition:
-    """What the workflows of one partition imply for its derived keys."""
+    """The derived keys that the workflows of one partition imply."""
 
     ready: set[str] = field(default_factory=set)
     timers: dict[str, int] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Partition:
     gauges: Counter[str] = field(default_factory=Counter)
     staged: set[str] = field(default_factory=set)
     undated: set[str] = field(default_factory=set)
-    """Timers whose time only the call knew that set them."""
+    """Timers whose time cannot be derived from records."""
     held_back: set[str] = field(default_factory=set)
     """Timers that callbacks may have put off."""
     flows: set[str] = field(default_factory=set)
@@ -60,7 +60,7 @@ class Partition:
 
 @dataclass
 class Flow:
-    """A workflow's two hashes, taken apart."""
+    """A workflow's two hashes, parsed."""
 
     id: str
     header: Header
@@ -78,7 +78,7 @@ class Flow:
     given: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     """The command ids in each step's rows, and where each is on record ("r:attempt")."""
     indexed: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    """The same by the index."""
+    """The ids and rows according to the index."""
     entries: Counter[str] = field(default_factory=Counter)
     """How many walk entries each completion ("step:attempt") still has."""
 
@@ -101,7 +101,7 @@ class Flow:
 
     @property
     def ended(self) -> bool:
-        """No step is open, and nothing is left to be walked, be it to steps that have ended."""
+        """Whether no step is open and no edge is left to be walked."""
         open_ = any(record.state in OPEN_STEPS for record in self.records.values())
         return not open_ and self.head == self.tail
 
@@ -271,7 +271,7 @@ def _step(flow: Flow, record: Record) -> Iterator[str]:
 
 
 def _walked(flow: Flow, parent: str, child: str) -> bool:
-    """Whether the edge from this ended parent has reached the child."""
+    """Whether the edge from this ended parent has been applied to the child."""
     record = flow.record(parent)
     if not record.walked.isdigit():
         return True
@@ -280,7 +280,7 @@ def _walked(flow: Flow, parent: str, child: str) -> bool:
 
 
 def _judged(flow: Flow, record: Record) -> Iterator[str]:
-    """Whether the step stands where its parents put it."""
+    """Checks that the step is in the state that its parents imply."""
     edges = flow.parents[record.name] or [(START, EdgePolicy.CANCEL)]
     resolved = unresolved = cancelling = 0
     found = ResolvedEdges()
@@ -296,7 +296,7 @@ def _judged(flow: Flow, record: Record) -> Iterator[str]:
             cancelling += 1
     if record.state is StepState.PENDING:
         if flow.head < flow.tail and (flow.header.cancel is not None or flow.header.recoveries):
-            return  # a sweep or a recovery places it yet, whatever its parents did
+            return  # a sweep or a recovery has still to place it
         if cancelling:
             yield "a parent that ended otherwise has not cancelled it"
         if record.remaining != unresolved + record.lacks_result or not record.remaining:
@@ -304,7 +304,7 @@ def _judged(flow: Flow, record: Record) -> Iterator[str]:
         if not record.lacks_result and record.seen != _seen(found):
             yield f"its edges have brought {record.seen!r}, not {_seen(found)!r}"
     elif flow.header.recoveries:
-        return  # what runs or has ended keeps its course when a parent is revived
+        return  # a step that runs or has ended keeps its state when a parent is revived
     elif record.cause is StepCause.CANCELLED_BY_DEPENDENCY:
         if not cancelling:
             yield "cancelled by a dependency, and none did"
@@ -315,13 +315,13 @@ def _judged(flow: Flow, record: Record) -> Iterator[str]:
 
 
 def _seen(found: ResolvedEdges) -> str:
-    """What a record says of resolved edges."""
+    """The field ``seen`` of a record, which sums up the resolved edges."""
     letters = "f" * found.favourable + "u" * found.unfavourable
     return letters + (str(found.branches) if found.branches else "")
 
 
 def _skipped(flow: Flow, record: Record, outcome: Outcome) -> Iterator[str]:
-    """Whether the step was skipped, or not, as its edges have it."""
+    """Checks that the step was skipped exactly if its edges imply it."""
     if record.cause is StepCause.OPERATOR_CANCELLED or outcome.state is StepState.AVAILABLE:
         row = flow.rows[record.name].get(record.reported)
         if record.cause is StepCause.SKIPPED and (row is None or row.asked not in ("s", "b")):
@@ -381,7 +381,7 @@ def _walks(flow: Flow) -> Iterator[str]:
 
 
 def _callbacks(flow: Flow, partition: Partition) -> Iterator[str]:
-    """Each change of the end was told, in records that are numbered without a gap."""
+    """Checks that each change of the end has a callback, numbered without a gap."""
     fields = {name: value for name, value in flow.own.items() if name[0] == "@"}
     header = flow.header
     if set(fields) != {f"@{number}" for number in range(1, header.callbacks + 1)}:

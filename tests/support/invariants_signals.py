@@ -1,7 +1,7 @@
-"""What must hold of waits and topics, at any moment between two server calls.
+"""Invariants of waits and topics, at any moment between two server calls.
 
-A wait's truth lies with its workflow, a topic's at its home; wait notices, sorted sets and timers
-are derived. A topic may know less than a workflow only as long as a notice says so.
+The record of a wait belongs to its workflow, that of a topic to its home partition; wait notices,
+sorted sets and timers are derived. A topic may lag behind a workflow only while a notice says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rwf.protocol.stored import KnownRecord, TopicRecord
 from rwf.protocol.waits import Wait
 
 _OFFSET = 10**15
-"""What is to be told stands in a wait notice by its time less this."""
+"""Topics that are to be notified have a wait notice, scored by its time less this."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Topic:
     own: Mapping[str, str]
     registered: frozenset[str]
     known: dict[str, tuple[str, str]] = field(init=False)
-    """Each wait that it was told of, "workflow|step": its number and what it was told."""
+    """Each registered wait, "workflow|step": its number and its state."""
 
     def __post_init__(self) -> None:
         self.known = {}
@@ -71,7 +71,7 @@ class Topic:
 
     @property
     def workflows(self) -> set[str]:
-        """All that it knows of: who waited, or has consumed a signal."""
+        """The workflows in its records: those that waited, or have consumed a signal."""
         waited = {name.partition("|")[0] for name in self.known}
         consumed = {
             text.split(",")[3]
@@ -82,7 +82,7 @@ class Topic:
 
     @property
     def due(self) -> int | None:
-        """When the oldest signal kept has to leave, in milliseconds."""
+        """When the oldest kept signal is to be dropped, in milliseconds."""
         kept = [text.split(",")[1] for name, text in self.own.items() if _is_kept(name, text)]
         return int(min(kept)[:-7]) + SIGNAL_KEPT_MS if kept else None
 
@@ -135,7 +135,8 @@ class Waits:
         return min(times, default=None)
 
     def unknown_to(self, topics: Mapping[str, Topic]) -> Iterator[str]:
-        """Breaches between what the waits say that their topics know, and what these do."""
+        """Breaches between the waits that count as acked by their topics and the topics'
+        records."""
         for step, wait in self.waits.items():
             topic = topics.get(topic_digest(wait.signal, wait.key))
             if wait.unacked or WaitStatus(wait.view("", "").status) is not WaitStatus.WAITING:

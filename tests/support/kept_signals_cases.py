@@ -17,7 +17,7 @@ def wait(client: Client, workflow_id: str, key: str = "k", **options: Any) -> st
 
 
 def every(client: Client, *asked: str, **options: Any) -> list[SignalView]:
-    """All signals that are kept, page by page."""
+    """All kept signals, page by page."""
     return [view for page in pages(client, *asked, **options) for view in page]
 
 

@@ -1,4 +1,4 @@
-"""Small words of the tests about callbacks."""
+"""Helpers of the tests about callbacks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ended(client: Client, status: str = "completed") -> str:
 
 
 def hasten(client: Client, workflow_id: str, number: int = 1) -> None:
-    """Makes a callback due: what a test cannot wait for."""
+    """Makes a callback due that a test cannot wait for."""
     redis, key, field = raw(client), own_key(workflow_id), f"@{number}"
     inserted = int(redis.hget(key, ":s").split(b",")[3])
     head, bar, fields = redis.hget(key, field).partition(b"|")
@@ -51,7 +51,7 @@ def fail(client: Client, workflow_id: str, times: int) -> None:
 
 
 def with_callbacks(client: Client, workflow_id: str, count: int) -> None:
-    """Gives a workflow that has a single one, which is pending, so many of the same."""
+    """Gives a workflow with a single, pending callback so many more copies of it."""
     redis, key = raw(client), own_key(workflow_id)
     counts = redis.hget(key, ":c")
     assert counts.endswith(b",1,1,0,0,,")
@@ -65,22 +65,22 @@ def with_callbacks(client: Client, workflow_id: str, count: int) -> None:
 
 
 def ignore(envelope: Callback) -> None:
-    """A handler that is content."""
+    """A handler that does nothing."""
 
 
 def claimed(client: Client, lease: float = 30.0) -> Claim:
-    """A claim that a dispatcher took and then died with."""
+    """Claims callbacks as a dispatcher that then dies."""
     [claim] = client._run(Dispatch(client._ctx, ignore, 1, lease).claim(1))
     return claim
 
 
 def settled(client: Client, claim: Claim, error: Exception | None = None) -> None:
-    """The acknowledgement of that dispatcher after all."""
+    """Settles that claim, as if the dispatcher had come back."""
     client._run(Dispatch(client._ctx, ignore, 1, 30.0).settle([Outcome(claim, error)]))
 
 
 def stat(client: Client, name: str) -> int:
-    """One of the fleet's numbers, over all partitions."""
+    """One statistic, summed over all partitions."""
     redis = raw(client)
     keys = [client._ctx.keys.partition(n)[3] for n in range(client._ctx.keys.partitions)]
     return sum(int(redis.hget(key, name) or 0) for key in keys)
@@ -88,7 +88,7 @@ def stat(client: Client, name: str) -> int:
 
 @contextmanager
 def counted(client: Client, **expected: int) -> Generator[None]:
-    """By how much the outcomes of terminal callbacks grow meanwhile."""
+    """By how much the outcomes of terminal callbacks grow within the block."""
     names = {what: f"cb|workflow.terminal|{what}" for what in ("delivered", "failed", "dead")}
     before = {what: stat(client, name) for what, name in names.items()}
     yield

@@ -1,4 +1,4 @@
-"""A TCP proxy between clients and one server that loses what it is told to lose.
+"""A TCP proxy between clients and one server that loses requests and replies on demand.
 
 It reads whole requests and whole replies (RESP2 and RESP3), so a test can say exactly where a
 connection breaks: before a request reaches the server, after the server ran it but before any byte
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 Match: TypeAlias = bytes | Callable[[bytes], bool]
-"""Which requests: those that contain these bytes, or for which the predicate is true."""
+"""The matching requests: those that contain these bytes, or for which the predicate is true."""
 
 
 class Cut(Enum):
@@ -56,7 +56,7 @@ def read_frame(stream: BufferedIOBase) -> bytes:
 
 
 def _read_some(stream: BufferedIOBase) -> bytes:
-    """What has come, and at least a byte; empty when the stream ends."""
+    """Reads whatever has arrived, at least a byte; empty when the stream ends."""
     return stream.read1(65536)
 
 
@@ -74,7 +74,7 @@ class _Rule:
 
 @dataclass(eq=False)
 class _Connection:
-    """The two sockets of one client, and what is to happen to the replies still due."""
+    """The two sockets of one client, and the rules for the replies still due."""
 
     client: socket.socket
     server: socket.socket
@@ -122,7 +122,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """What rwf connects to, to go through the proxy."""
+        """The URL for rwf, through the proxy."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def cut_request(self, match: Match = b"", times: int = 1) -> None:
@@ -138,11 +138,11 @@ class Proxy:
         self._add(Cut.MID_REPLY, match, times)
 
     def delay(self, seconds: float) -> None:
-        """Hold back each request for so long from now on; 0 ends it."""
+        """Hold back each request for this long from now on; 0 ends it."""
         self._delay = seconds
 
     def lead_to(self, server_port: int) -> None:
-        """Lead new connections to another server; those that stand stay where they are."""
+        """Lead new connections to another server; existing ones stay where they are."""
         self._server_port = server_port
 
     def partition(self) -> None:
@@ -150,8 +150,8 @@ class Proxy:
         self._flows.clear()
 
     def forget(self) -> None:
-        """Let nothing more through on the connections that stand, either way, nor end them: their
-        other ends have vanished. New ones are not touched."""
+        """Drop everything on the existing connections, either way, without ending them, as if the
+        other ends had vanished. New connections are not touched."""
         with self._lock:
             for connection in self._open:
                 connection.forgotten = True
@@ -164,12 +164,12 @@ class Proxy:
                 connection.cut()
 
     def heal(self) -> None:
-        """End either; what was held back in a partition goes on, as TCP would have it."""
+        """End a partition or a severing; data held back in a partition goes on, as with TCP."""
         self._severed = False
         self._flows.set()
 
     def sent(self, match: Match = b"") -> int:
-        """How many matching requests clients sent, those that were cut among them."""
+        """How many matching requests clients sent, including those that were cut."""
         rule = _Rule(Cut.REQUEST, match, 0)
         with self._lock:
             return sum(rule.applies(request) for request in self._requests)
@@ -258,7 +258,8 @@ class Proxy:
     def _replies(self, connection: _Connection) -> None:
         with connection.server.makefile("rb") as stream, contextlib.suppress(OSError):
             while reply := self._read(stream):
-                # What a server says unasked (RESP3 pushes, RESP2 messages) answers no request.
+                # Messages that a server sends unasked (RESP3 pushes, RESP2 messages) answer no
+                # request.
                 unasked = reply[:1] == b">" or not connection.due
                 cut = None if unasked else connection.due.popleft()
                 with self._lock:

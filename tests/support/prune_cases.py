@@ -28,7 +28,7 @@ def finish(client: Client, workflow: Workflow, **options: Any) -> str:
 
 
 def prune(client: Client, workflows: int = 0, signals: int = 0) -> None:
-    """Prunes, and expects this to leave."""
+    """Prunes, and expects this workflow to be removed."""
     assert client.prune() == PruneReport(workflows=workflows, signals=signals)
 
 

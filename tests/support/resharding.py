@@ -1,4 +1,5 @@
-"""Slots that go from one primary of a cluster to another, key by key, as an operator moves them."""
+"""Slots that move from one primary of a cluster to another, key by key, as an operator moves
+them."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ _TIMEOUT_MS: Final = 5000
 
 @dataclass(frozen=True)
 class Move:
-    """A slot on its way: its keys are on two primaries."""
+    """A slot that is being moved: its keys are on two primaries."""
 
     slot: int
     source: Server
     target: Server
 
     def carry(self, *keys: str) -> None:
-        """Moves these keys; those that do not exist stay out of it."""
+        """Moves these keys; those that do not exist are left out."""
         there = ("127.0.0.1", self.target.port, "", 0, _TIMEOUT_MS, "KEYS")
         ask(self.source, "MIGRATE", *there, *keys)
 
@@ -34,8 +35,8 @@ class Move:
 
 @contextmanager
 def moving(cluster: Cluster, key: str, target: Server) -> Iterator[Move]:
-    """The slot of a key is on its way to a primary meanwhile; what is still left goes there at the
-    end, and every node is told."""
+    """The slot of a key is being moved to a primary while the block runs; remaining keys follow at
+    the end, and every node is informed."""
     _agree(cluster)
     source, slot = cluster.primary_of(key), ask(target, "CLUSTER KEYSLOT", key)
     move = Move(slot, source, target)
@@ -59,11 +60,11 @@ def move(cluster: Cluster, key: str, target: Server) -> None:
 
 
 def _agree(cluster: Cluster) -> None:
-    """Waits until all nodes see the same slots at the same primaries, and know their epochs.
+    """Waits until all nodes agree on the slots of the primaries, and know their epochs.
 
-    Whoever takes a slot over before it knows the giver's epoch may not get ahead of it. Then the
-    giver's word takes the slot away again, while the giver names the taker: each sends clients to
-    the other, for ever.
+    A node that takes over a slot before it knows the old owner's epoch may end up with a lower one.
+    The old owner's messages then take the slot away again, while it redirects to the new one: each
+    sends clients to the other, for ever.
     """
 
     def seen_by(node: Server) -> tuple[Any, Any]:
@@ -82,13 +83,13 @@ def _agree(cluster: Cluster) -> None:
 
 
 def _knows(node: Server, count: int) -> bool:
-    """Whether a node serves, and knows of so many."""
+    """Whether a node serves, and knows this many nodes."""
     info = ask(node, "CLUSTER INFO")
     return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(count))
 
 
 def add_primary(cluster: Cluster) -> Server:
-    """A primary more, without a slot; it ends with the cluster."""
+    """Adds a primary without slots; it ends with the cluster."""
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     newcomer = Server.start(cluster.nodes[0].kind, extra=options)
     cluster.nodes = (*cluster.nodes, newcomer)

@@ -18,8 +18,8 @@ _COUNT: Final = 3
 _QUORUM: Final = 2
 _SILENCE_MS: Final = 500
 _PATIENCE_MS: Final = 60_000
-# Sentinels that look more often than their defaults have it, in ms: tests wait for them. What they
-# know of a replica is good for five pings; once the primary is down they ask it once a second.
+# Sentinels that check more often than by default, in ms, as tests wait for them. Information about
+# a replica is valid for five pings; once the primary is down they ask it once a second.
 _PERIODS: Final = {"info-period": 200, "ping-period": 300, "ask-period": 100, "publish-period": 200}
 
 
@@ -58,7 +58,7 @@ class Sentinels:
         extra: Sequence[str] = (),
         linked: bool = False,
     ) -> Self:
-        """All five running, and of one mind; takes about 2 s.
+        """Starts all five, and waits until they agree; takes about 2 s.
 
         With ``linked`` the first primary is known at the port of a proxy, ``link``, to all who ask
         a Sentinel and to the replica. The other arguments are those of ``Server.start``, for the
@@ -93,8 +93,8 @@ class Sentinels:
         return sentinels
 
     def wait(self) -> None:
-        """Until the Sentinels agree on the primary, and its replica follows; AssertionError after
-        20 s."""
+        """Waits until the Sentinels agree on the primary, and its replica follows; AssertionError
+        after 20 s."""
         until(self._whole, timeout=START_SECONDS, what="Sentinels of one mind")
 
     def _whole(self) -> bool:
@@ -112,13 +112,13 @@ class Sentinels:
 
     @property
     def url(self) -> str:
-        """What rwf connects to."""
+        """The URL for rwf."""
         hosts = ",".join(f"127.0.0.1:{watcher.port}" for watcher in self.watchers)
         return f"redis+sentinel://{hosts}/{_SERVICE}"
 
     @property
     def primary(self) -> Server:
-        """The primary that the first Sentinel tells of."""
+        """The primary according to the first Sentinel."""
         _, port = ask(self.watchers[0], "SENTINEL GET-MASTER-ADDR-BY-NAME", _SERVICE)
         return next(node for node in self.nodes if self._port(node) == int(port))
 
@@ -129,7 +129,7 @@ class Sentinels:
         return self._link
 
     def _port(self, node: Server) -> int:
-        """Where others know a node."""
+        """The port at which others know a node."""
         return self.link.port if self._link and node is self.nodes[0] else node.port
 
     def primary_of(self, key: str = "") -> Server:
@@ -137,8 +137,8 @@ class Sentinels:
         return self.primary
 
     def be_patient(self, patient: bool = True) -> None:
-        """Whether a primary's silence is overlooked from now on, or is its death after half a
-        second, as at the start.
+        """Sets whether a primary's silence is overlooked, or means its death after half a second,
+        as at the start.
 
         A loaded machine pauses a server, or the proxy before it, for longer than that: then a test
         has a failover that it has not asked for.
@@ -148,8 +148,8 @@ class Sentinels:
             ask(watcher, "SENTINEL SET", _SERVICE, "down-after-milliseconds", after)
 
     def fail_over(self, key: str = "") -> None:
-        """Has the replica take the primary's place, as an operator does: asks for it until it is
-        done, as a Sentinel gives up where something takes too long."""
+        """Has the replica take the primary's place, as an operator does. Asks repeatedly until it
+        is done, as a Sentinel gives up when something takes too long."""
         old = self._port(self.primary)
         until(lambda: self._moved_from(old), timeout=START_SECONDS, what="a new primary")
 
@@ -168,12 +168,12 @@ class Sentinels:
         return self.primary.client()
 
     def flush(self) -> None:
-        """Empty it. Function libraries stay; a server that a test ended comes back."""
+        """Empties it. Function libraries stay; a server that a test ended is started again."""
         self.revive()
         self.client().flushall()
 
     def revive(self) -> None:
-        """Servers that were ended in new processes; until both are in their places again."""
+        """Starts servers that were ended; waits until both are in their places again."""
         for node in self.nodes:
             if not node.alive:
                 node.restart()

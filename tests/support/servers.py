@@ -108,7 +108,7 @@ def free_port() -> int:
 
 
 class PortTaken(Exception):
-    """Somebody else took the chosen port between the choice and the start."""
+    """Another process took the chosen port between the choice and the start."""
 
 
 class Server:
@@ -182,7 +182,7 @@ class Server:
                 with probe.makefile("rb") as replies:
                     if replies.readline() != b"+PONG\r\n":  # loading its file
                         return False
-                    # Who answers may be a stranger that took the port first.
+                    # The answer may come from another server that took the port first.
                     mine = b"process_id:%d\r\n" % self.pid
                     return mine in replies.read(int(replies.readline()[1:]))
         except OSError:
@@ -201,7 +201,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """What rwf connects to."""
+        """The URL for rwf."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
@@ -233,7 +233,8 @@ class Server:
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """The same folder, port and options in a new process; ends the old one if it still runs."""
+        """The server with its folder, port and options in a new process; ends the old one if it
+        still runs."""
         self._end(signal.SIGTERM)
         self._launch()
 
@@ -359,7 +360,7 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """What rwf connects to: a node that runs."""
+        """The URL for rwf: that of a running node."""
         return f"redis+cluster://127.0.0.1:{self._running().port}"
 
     def client(self) -> RedisCluster:
@@ -390,16 +391,16 @@ class Cluster:
         return next(node for node in self.nodes if node.port == port)
 
     def be_patient(self, patient: bool = True) -> None:
-        """Whether a node's silence is overlooked from now on, or is its death after a second, as
-        at the start of one with replicas: a loaded machine pauses a node for longer than that."""
+        """Sets whether a node's silence is overlooked, or means its death after a second, as at the
+        start of a cluster with replicas: a loaded machine pauses a node for longer than that."""
         after = _PATIENCE_MS if patient else _SILENCE_MS
         for node in self.nodes:
             if node.alive:
                 ask(node, "CONFIG SET", "cluster-node-timeout", after)
 
     def fail_over(self, key: str) -> None:
-        """Has the replica of the primary that has this key take its place, as an operator does:
-        asks for it until it is done, as a replica gives up after some seconds."""
+        """Has the replica of the primary that has this key take its place, as an operator does.
+        Asks repeatedly until it is done, as a replica gives up after some seconds."""
         primary = self.primary_of(key)
         links = {node: ask(node, "INFO", "replication") for node in self.nodes if node.alive}
         replica = next(node for node in links if links[node].get("master_port") == primary.port)
@@ -412,7 +413,7 @@ class Cluster:
         raise AssertionError("the replica does not take its primary's place")
 
     def revive(self) -> None:
-        """Nodes that were ended in new processes; until all are in their places again."""
+        """Starts nodes that were ended; waits until all are in their places again."""
         for node in self.nodes:
             if not node.alive:
                 node.restart()
@@ -452,22 +453,22 @@ class Cluster:
 
 
 class AnyServer(Protocol):
-    """What tests take of a server, whatever it consists of."""
+    """The interface that servers and topologies have in common."""
 
     kind: str
 
     @property
     def url(self) -> str:
-        """What rwf connects to."""
+        """The URL for rwf."""
 
     def client(self) -> Any:
         """A redis-py client; always the same one, closed by ``stop``."""
 
     def flush(self) -> None:
-        """Empty it. Function libraries stay; what a test ended comes back."""
+        """Empties it. Function libraries stay; servers that a test ended are started again."""
 
     def restart(self) -> None:
-        """The same in new processes."""
+        """Restarts it in new processes."""
 
     def stop(self) -> None:
         """End all processes and remove their folders. Harmless when repeated."""

@@ -18,7 +18,7 @@ def deliver(client: Client, dedupe: str, payload: Any = None) -> SignalView:
 
 
 def logged(client: Client) -> list[tuple[str, str | None, str]]:
-    """Evidence of signals that no workflow has taken: status, reason, dedupe key."""
+    """Evidence of signals that no workflow has consumed: status, reason, dedupe key."""
     return [
         (entry.status, entry.reason_code, entry.metadata["dedupe_key"])
         for entry in client.evidence()

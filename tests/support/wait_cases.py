@@ -10,13 +10,13 @@ from typing import Any
 from rwf import Client
 from tests.support.flows import raw
 
-# Generous: machines are slow. What is asked is that a wait ends at all, or long before this.
+# Generous, as machines are slow. The tests ask that a wait ends at all, or long before this.
 LONG = 30.0
 
 
 @contextmanager
 def later(work: Any) -> Iterator[None]:
-    """Has this done by another thread, once a wait has begun."""
+    """Runs this in another thread, once a wait has begun."""
     thread = threading.Timer(0.3, work)
     thread.start()
     try:
@@ -26,6 +26,6 @@ def later(work: Any) -> Iterator[None]:
 
 
 def subscribed(client: Client) -> bool:
-    """Whether anybody hears the hints of partition 0."""
+    """Whether there is a subscriber to the hints of partition 0."""
     [(_, count)] = raw(client).pubsub_numsub("rwf:{0}:events")
     return bool(count)

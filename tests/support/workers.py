@@ -28,7 +28,7 @@ def client_of(
 
 
 def blocking(kind: str, server: AnyServer, durability: str = "server", **options: Any) -> Client:
-    """A client of this kind whose methods block, for tests that are one for both; to be used in
+    """A client of this kind whose methods block, for tests that run with either kind; to be used in
     ``with``."""
     face = "blocking" if kind == "sync" else "asyncio"
     return connect(server, face, durability=durability, **options)
@@ -36,8 +36,8 @@ def blocking(kind: str, server: AnyServer, durability: str = "server", **options
 
 @contextmanager
 def at_work(worker: Worker, *, told: bool = False) -> Iterator[None]:
-    """The worker works, until the block ends; then it is told to end, unless the block has told it
-    already, and has to."""
+    """Runs the worker until the block ends, and then ends it, unless the block has done so
+    already."""
     faults: list[BaseException] = []
 
     def serve() -> None:
@@ -61,7 +61,7 @@ def at_work(worker: Worker, *, told: bool = False) -> Iterator[None]:
 
 
 def run_to_end(worker: Worker, client: Client, *ids: str) -> None:
-    """Has the worker work until these workflows have ended."""
+    """Runs the worker until these workflows have ended."""
     with at_work(worker):
         for workflow_id in ids:
             until_ended(client, workflow_id)

@@ -1,4 +1,4 @@
-"""What the tests of workflows and of graphs share."""
+"""Shared by the tests of workflows and of graphs."""
 
 from __future__ import annotations
 

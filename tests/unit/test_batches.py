@@ -1,4 +1,4 @@
-"""How many completions travel in one call."""
+"""Completions that travel in one call: how many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the blocking code is made of the asyncio code."""
+"""The generator of the blocking code from the asyncio code."""
 
 from __future__ import annotations
 

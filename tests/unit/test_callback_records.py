@@ -1,4 +1,4 @@
-"""Stored callbacks, literally."""
+"""Stored callbacks as literal text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STATIC = b"2,1,3,1700000000123,,,wf, of two words"
 
 def test_the_end_of_a_workflow() -> None:
     record = StoredCallback.parse(b"t,40,l,3,900,tok|failed,step_failed")
-    # What it ended in stays, whatever became of it since.
+    # The end that a callback tells of stays, whatever has happened since.
     assert record.envelope("0-x", 7, STATIC, b"order 7", b"available", b"a=4%202").model_dump() == {
         "callback_id": "0-x/7",
         "event": "workflow.terminal",

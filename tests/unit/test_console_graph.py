@@ -1,4 +1,4 @@
-"""The picture of a graph: what is folded, what is left out, and what never is."""
+"""The picture of a graph: which steps are folded, which are left out, and which never are."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_without_a_root_cause_the_neighbourhood_is_that_of_the_first_step() -> N
 
 @pytest.mark.parametrize("shape", ["wide", "random", "long"])
 def test_large_graphs_are_drawn_within_bounds(shape: str) -> None:
-    if shape == "wide":  # each step alike none: other workers
+    if shape == "wide":  # each step is unlike all others, as the workers differ
         words = ["a", *(f"w{n}x:a" for n in range(4_999))]
     elif shape == "long":
         words = ["w0x", *(f"w{n}x:w{n - 1}x" for n in range(1, 5_000))]

@@ -15,7 +15,7 @@ from rwf.model import dag
         ([[1], [2], []], [2, 1, 0]),
         ([[3], [], [], []], [1, 2, 3, 0]),
         ([[1, 2], [], [1], [0]], [1, 2, 0, 3]),
-        # Of what could come next, the lowest: 0 once 3 is there, though 4 could come.
+        # The lowest of the nodes that could come next: 0 once 3 is placed, though 4 could come.
         ([[3], [], [], [1], []], [1, 2, 3, 0, 4]),
         ([[0]], []),
         ([[], [2], [1], [0]], [0, 3]),

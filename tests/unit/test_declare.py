@@ -1,4 +1,4 @@
-"""Declared server functions: what is sent for arguments, and what is made of replies."""
+"""Declared server functions: how arguments are sent, and how replies are read."""
 
 from __future__ import annotations
 

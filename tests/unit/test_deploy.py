@@ -73,7 +73,7 @@ def test_every_metric_of_the_fleet_is_on_the_board() -> None:
 
 
 def test_counts_of_several_reconcilers_are_never_added_up() -> None:
-    """Each tells those of the whole fleet; its own are the calls and the partitions."""
+    """Each reports those of the whole fleet; its own are the calls and the partitions."""
     summed = {
         name
         for expr in expressions()
@@ -100,7 +100,7 @@ def test_the_alerts() -> None:
 
 
 def test_the_rules_in_prometheus_eyes() -> None:
-    """Where promtool is at hand; elsewhere the parsing above has to do."""
+    """Checked where promtool is installed; elsewhere the parsing above has to do."""
     if tool := shutil.which("promtool"):
         done = subprocess.run([tool, "check", "rules", RULES], capture_output=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -132,7 +132,8 @@ TROUBLE: Final = {
 
 
 def after_an_hour(series: dict[str, str], alerts: list[str]) -> dict[str, Any]:
-    """A test for promtool: which alerts stand after an hour of what two reconcilers tell."""
+    """A test for promtool: which alerts are active after an hour of the samples of two
+    reconcilers."""
     labels = ('instance="a",job="rwf"', 'instance="b",job="rwf"')
     told = [
         {
@@ -152,7 +153,7 @@ def after_an_hour(series: dict[str, str], alerts: list[str]) -> dict[str, Any]:
 
 
 def test_each_alert_fires_for_its_own_trouble(tmp_path: Path) -> None:
-    """Where promtool is at hand."""
+    """Checked where promtool is installed."""
     assert {rule["alert"] for rule in rules()} == {*TROUBLE, "RwfNoReconciler"}
     tests = [after_an_hour(QUIET, []), after_an_hour({}, ["RwfNoReconciler"])]
     for alert, (name, values) in TROUBLE.items():
@@ -271,7 +272,7 @@ def test_compose_gives_each_user_a_password(tmp_path: Path) -> None:
 
 
 class Unit(configparser.ConfigParser):
-    """Names keep their capitals."""
+    """Keeps the capitals of option names."""
 
     def optionxform(self, optionstr: str) -> str:
         return optionstr

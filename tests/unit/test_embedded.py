@@ -1,4 +1,5 @@
-"""The embedded server: one a folder, shared, restarted after a crash, stopped by the last."""
+"""The embedded server: one per folder, shared, restarted after a crash, stopped by the last
+user."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.server
 
-# Attaches, says the server's process id, and waits to be told how to go on.
+# Attaches, prints the server's process id, and waits to be told how to go on.
 ATTACHED = """
 import sys
 from rwf.embedded import EmbeddedServer
@@ -66,7 +67,7 @@ class Attached:
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder that needs quoting everywhere; its server is ended afterwards."""
-    # Short: a socket's path has room for 103 bytes, and pytest's own folders take most of them.
+    # Short, as a socket's path has room for 103 bytes, and pytest's own folders take most of them.
     path = tmp_path / 'a\'s "b" %41'
     yield path
     EmbeddedServer(path).stop()
@@ -206,8 +207,8 @@ def test_a_forked_child_neither_detaches_nor_stops_for_its_parent(folder: Path) 
 def test_stale_records_of_dead_processes_mislead_nobody(folder: Path) -> None:
     with EmbeddedServer(folder) as server:
         kill(server)
-    (folder / "server.pid").write_text(f"{os.getpid()}\n")  # a number in use again, by us
-    # It lay elsewhere, and is gone, where the folder's name is too long for a socket.
+    (folder / "server.pid").write_text(f"{os.getpid()}\n")  # in use again, by this process
+    # Where the folder's name is too long for a socket, it was elsewhere, and is gone.
     (folder / "server.sock").unlink(missing_ok=True)
     (folder / "server.sock").touch()
     assert server.pid is None

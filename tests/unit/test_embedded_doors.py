@@ -1,4 +1,4 @@
-"""The embedded server's doors: who else may have a hand in its folder, and who may connect."""
+"""Access to the embedded server: who else may change its folder, and who may connect."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def refused(folder: Path, why: str) -> None:
-    """Nothing is started, and nothing written."""
+    """Expects that nothing is started, and nothing written."""
     before = sorted(folder.iterdir()) if folder.is_dir() else []
     with pytest.raises(StoreMisconfigured, match=why):
         EmbeddedServer(folder).ensure_running()
@@ -99,7 +99,7 @@ def test_a_group_of_the_user_alone_may_write_into_the_way(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.mkdir()
-    alone = 54321  # a group that nobody is known to be in
+    alone = 54321  # a group without known members
     monkeypatch.setattr(Path, "stat", _with_group(Path.stat, alone))
     folder.chmod(0o770)
     with EmbeddedServer(folder / "inner") as server:
@@ -131,7 +131,7 @@ def test_links_of_the_user_lead_to_the_folder_and_those_of_others_do_not(folder:
     refused(link, "no folder at .*link: Too many levels of symbolic links")
 
 
-# What is in it.
+# Its contents.
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_links_of_the_user_lead_to_the_folder_and_those_of_others_do_not(folder:
     ],
 )
 def test_a_planted_link_is_not_followed(folder: Path, tmp_path: Path, name: str) -> None:
-    """Of each file that rwf or the server opens; a hard link too."""
+    """For each file that rwf or the server opens; a hard link too."""
     precious = tmp_path / "precious"
     precious.write_text("{}")
     (folder / name).parent.mkdir(0o700, parents=True)
@@ -293,7 +293,7 @@ def test_a_password_of_the_user_s_own(folder: Path) -> None:
 
 
 def test_a_server_with_a_port_that_an_earlier_release_started(folder: Path) -> None:
-    """It asks for no password, and goes on so until it is started again."""
+    """It asks for no password until it is started again."""
     port = free_port()
     with EmbeddedServer(folder, port=port) as server:
         with redis.Redis(port=port, password=server.password) as friend:

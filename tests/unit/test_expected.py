@@ -1,4 +1,5 @@
-"""What records imply, worked out without a server; ``test_sweep`` shows it on whole workflows."""
+"""The derived keys that records imply, computed without a server; ``test_sweep`` shows it on whole
+workflows."""
 
 from __future__ import annotations
 
@@ -50,9 +51,9 @@ def test_what_shows_by_itself() -> None:
     for field, text in (
         (b":c", FIELDS[b":c"].replace(b"p1a1", b"p2a0")),  # steps
         (b":c", FIELDS[b":c"].replace(b"2,1,1", b"2,2,1")),  # callbacks
-        (b":c", FIELDS[b":c"].replace(b",3,,,", b",3,9,,")),  # an end that is none
+        (b":c", FIELDS[b":c"].replace(b",3,,,", b",3,9,,")),  # an end that does not exist
         (b":c", b"nonsense"),
-        (b":s", FIELDS[b":s"].replace(b",5,", b",6,")),  # as many steps as there are not
+        (b":s", FIELDS[b":s"].replace(b",5,", b",6,")),  # more steps than exist
         (b"p", FIELDS[b"a"]),
         (b"p", b""),
         (b"~w", b"1,w"),
@@ -79,7 +80,7 @@ def test_an_ended_workflow_has_its_removal() -> None:
     }
     expected = taken_in(fields, "c")
     assert (expected.suspects, expected.timers) == ({}, {f"x|{ID}".encode(): (ID, 1000507)})
-    assert taken_in(fields).suspects == {ID: None}  # among those that are open
+    assert taken_in(fields).suspects == {ID: None}  # among the open ones
 
 
 def test_timers_are_judged_by_the_servers_time() -> None:
@@ -87,7 +88,7 @@ def test_timers_are_judged_by_the_servers_time() -> None:
     right = {lease: 1002500.0, retry: 1009000.0, walk: 1001000.0}
     for wrong, now, suspected in (
         ({}, 1000500, False),
-        ({}, 1001000, True),  # a walk's that should have gone off
+        ({}, 1001000, True),  # a walk's, which should have fired
         ({walk: 1001501.0}, 1000500, True),
         ({retry: 1008999.0}, 1000500, True),
         ({lease: None}, 1000500, True),

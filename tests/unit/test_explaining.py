@@ -27,7 +27,7 @@ NOW = 1_700_000_000_123 + 2_500
 
 
 def step(name: str, state: str, *, cause: str = "", walked: str = "", parents: str = "") -> Record:
-    """A step by the letter of its state; it has been so for half a second."""
+    """A step by the letter of its state, which it entered half a second ago."""
     claim = "tok:900:1:w%201" if state == "e" else ""
     due = "800" if state == "r" else ""
     moving = f"{state},1,500,,2,5,0,,,{cause},{due},{walked},{claim}"
@@ -235,7 +235,8 @@ def test_a_cancel_request_comes_first_while_a_step_is_open() -> None:
 
 
 def holds(*edges: tuple[str, str], **states: str) -> Holds:
-    """``holds(("a", "b"), a="f", b="p")``: a holds b. A cancelled step is so by a parent."""
+    """``holds(("a", "b"), a="f", b="p")``: a holds back b. A cancelled step was cancelled by a
+    parent."""
     found = Holds()
     above = {}
     for name, letter in states.items():

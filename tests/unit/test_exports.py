@@ -1,4 +1,4 @@
-"""What users import comes from ``rwf`` itself."""
+"""Everything that users import comes from ``rwf`` itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiling workflows: what only the whole graph shows, its edges, order and digest."""
+"""Compiling workflows: faults that only the whole graph shows, its edges, order and digest."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_equal_definitions_have_equal_digests() -> None:
 
 
 def test_a_digest_is_the_same_in_every_release() -> None:
-    """Else a key of an earlier release would refuse the definition that it was used with."""
+    """Otherwise a key of an earlier release would refuse the definition that it was used with."""
     wf = variant(backoff=7, timeout=2, context=[1]).connect("c", "b", "continue")
     assert wf.compile().digest == DIGEST
 

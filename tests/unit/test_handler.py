@@ -1,4 +1,4 @@
-"""How a handler's parameters are filled, and what becomes of its return value."""
+"""How a handler's parameters are filled, and how its return value is treated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Point:
 
 
 class Odd:
-    """Nothing that pydantic could validate."""
+    """A type that pydantic cannot validate."""
 
 
 def context(input: Any) -> StepContext:
@@ -205,7 +205,7 @@ def test_signatures_that_cannot_be_filled() -> None:
 class Callable_:
     """A callable object, whose annotations are those of its method."""
 
-    number: str  # no parameter's
+    number: str  # not the annotation of a parameter
 
     def __call__(self, number: int) -> int:
         return number + 1

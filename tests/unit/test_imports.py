@@ -42,7 +42,7 @@ FORBIDDEN: Final = {
     "rwf.console": ("redis", "rwf.ops", "rwf.protocol", "rwf.repair", "rwf.transport"),
     "rwf.cli": ("redis", "rwf.ops", "rwf.protocol", "rwf.repair", "rwf.transport"),
 }
-"""What a package and all below it may not import, whatever its layer."""
+"""Modules that a package and all below it may not import, whatever its layer."""
 
 CLOCKS: Final = {"now", "utcnow", "today"}
 
@@ -61,7 +61,7 @@ def module_name(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[Import]:
-    """Every import of the file at any depth, but those that only a type checker sees."""
+    """Every import of the file at any depth, except those under TYPE_CHECKING."""
     module = module_name(path)
     pending: list[ast.AST] = [ast.parse(path.read_bytes(), str(path))]
     while pending:
@@ -89,7 +89,7 @@ def within(name: str, package: str) -> bool:
 
 
 def layer(module: str) -> int:
-    """The height of a name in ``rwf``; of ``rwf.Client`` that of the package itself."""
+    """The layer of a name in ``rwf``; for ``rwf.Client`` that of the package itself."""
     top = module.split(".")[1] if "." in module else ""
     if not any((ROOT / name).exists() for name in (f"{top}.py", top)):
         top = ""
@@ -137,7 +137,7 @@ PRIVATE: Final = frozenset({"_store", "_session", "_ctx", "_hints", "_endings"})
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_only_one_module_reads_the_private_attributes_of_clients(path: Path) -> None:
-    """That is ``rwf.internals``; others have attributes of these names for themselves alone."""
+    """That is ``rwf.internals``; other modules have such attributes only on their own objects."""
     if any(within(module_name(path), client) for client in CLIENTS):
         return
     read = [

@@ -1,4 +1,4 @@
-"""Who of a worker's loops is woken, and for which partition."""
+"""Which of a worker's loops is woken, and for which partition."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _inflight(partitions: int = 2) -> Inflight:
 
 
 async def _settled() -> None:
-    """Lets all tasks go on until each waits."""
+    """Lets all tasks run until each waits."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -108,7 +108,7 @@ def test_places_that_a_failed_poll_leaves_are_taken_at_once(fault: RwfError) -> 
                 inflight.buffers[1].has_more = True
                 self.completer = asyncio.create_task(inflight.next_buffer())
                 await _settled()
-                assert not self.completer.done()  # the poll has the only place
+                assert not self.completer.done()  # the poll has taken the only place
                 raise fault
 
         runtime = FailingRuntime()

@@ -1,4 +1,4 @@
-"""The invariants see damage: a check that finds nothing in everything would prove nothing."""
+"""The invariants detect damage: a check that finds nothing in anything would prove nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Key names and ids, literally: a release that builds others does not find what is stored."""
+"""Key names and ids as literal text: a release that builds others does not find what is stored."""
 
 from __future__ import annotations
 

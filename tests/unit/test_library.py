@@ -266,7 +266,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path: Path, one_server: AnySer
     run(sys.executable, "-m", "venv", folder)
     python = folder / "bin" / "python"
     run(python, "-m", "pip", "install", "--no-deps", "--no-index", wheel)
-    # What it depends on comes from the environment of the tests, behind the installed wheel.
+    # Its dependencies come from the environment of the tests, behind the installed wheel.
     site = next(folder.glob("lib/python*/site-packages"))
     here = [path for path in sys.path if path.endswith("site-packages")]
     (site / "dependencies.pth").write_text("\n".join(here))

@@ -1,4 +1,4 @@
-"""The linter of Lua finds what is wrong, and tells where."""
+"""The linter of Lua finds mistakes, and says where they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LUACHECK = shutil.which("luacheck")
 
 
 def with_line(file: str, line: str) -> Library:
-    """The library with a line put behind the first one of a file."""
+    """The library with a line inserted after the first one of a file."""
     own = library()
     at = own.lines.index((file, 1)) + 1
     text = own.text.splitlines()

@@ -1,4 +1,4 @@
-"""The log format that all processes share: no text of a user's passes for a line of its own."""
+"""The log format that all processes share: text from users cannot forge a line of its own."""
 
 from __future__ import annotations
 

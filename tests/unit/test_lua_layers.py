@@ -13,7 +13,7 @@ FOLDER = lua_folder() / "lib"
 
 
 def code(text: str) -> str:
-    """A Lua text without its comments and what its strings hold."""
+    """A Lua text without its comments and the contents of its strings."""
     return re.sub(
         r"""("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|--[^\n]*""",
         lambda found: '""' if found[1] else "",
@@ -27,7 +27,7 @@ def used(text: str) -> set[str]:
 
 
 def faults(lib: str, text: str) -> Iterator[str]:
-    """The modules that this one must not use, which are itself and those loaded after it."""
+    """The modules that this one uses and must not: itself and those loaded after it."""
     later = LIBS[LIBS.index(lib) :]
     yield from (f"{lib} uses {other}" for other in later if other in used(text))
 
@@ -45,7 +45,7 @@ def test_every_module_is_used() -> None:
 
 
 def test_every_name_taken_from_a_module_is_defined_there() -> None:
-    """Lua itself finds out only when it gets to the line."""
+    """Lua itself notices only when it runs the line."""
     defined = {
         lib: set(
             re.findall(r"\bM\.(\w+)\s*(?:\(|=[^=])", code((FOLDER / f"{lib}.lua").read_text()))

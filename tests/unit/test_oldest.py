@@ -1,4 +1,4 @@
-"""The oldest versions that are tested are those that are allowed."""
+"""The oldest versions that are tested are the oldest that are allowed."""
 
 from __future__ import annotations
 

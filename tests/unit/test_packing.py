@@ -1,4 +1,4 @@
-"""Commands are packed as redis-py would."""
+"""Commands are packed exactly as redis-py would."""
 
 from __future__ import annotations
 

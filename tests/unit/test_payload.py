@@ -1,4 +1,4 @@
-"""Values as JSON bytes: what is taken, what is refused, and where."""
+"""Values as JSON bytes: which are accepted, which are refused, and where in the value."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_shared_references_count_too() -> None:
 @pytest.mark.parametrize(
     ("value", "size"),
     [
-        # Twice the items of each container, the texts, and of a reference all that it names.
+        # Twice the items of each container, the texts, and for a reference the size of the result.
         ([["x"] * 10, "y" * 50, []], 6 + 20 + 10 + 50),
         ([{"k" * 30: 1, "\u00e9" * 20: "xyz"}, []], 4 + 4 + 50 + 3),
         ([[result("step", "path.to")] * 3, []], 4 + 6 + 3 * (7 + 4 + 7)),

@@ -33,7 +33,7 @@ def proxy(one_server: AnyServer) -> Iterator[Proxy]:
 
 @pytest.fixture(params=[2, 3])
 def client(request: pytest.FixtureRequest, proxy: Proxy) -> Iterator[redis.Redis]:
-    """A client through the proxy that tries nothing twice."""
+    """A client through the proxy that does not try again."""
     with redis.Redis(
         port=proxy.port,
         protocol=request.param,

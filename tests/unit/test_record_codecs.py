@@ -1,4 +1,4 @@
-"""Each declared record: both codecs say the same of it, and keep what a later release appended."""
+"""Each declared record: both codecs agree on it, and keep fields that a later release appended."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ VALUES: Mapping[int, some.SearchStrategy[Any]] = {
 
 
 def codec_of(*records: type[Record]) -> Any:
-    """Lua's side of these."""
+    """Lua's codec for these records."""
     states, codec = "\n".join(states_lua()), "\n".join(codec_lua(records))
     text = PRELUDE.replace("STATES", states).replace("CODEC", codec)
     return lupa.LuaRuntime(encoding="utf-8").execute(text)
@@ -102,14 +102,14 @@ def records_of(declared: type[Record], *more: str) -> some.SearchStrategy[Any]:
 
 
 def through_lua(codec: Any, declared: type[Record], text: str) -> str:
-    """The text as Lua writes it that has read it."""
+    """The text as Lua writes it after reading it."""
     name = declared.layout.name
     written: str = codec[f"write_{name}"](codec[f"read_{name}"](text))
     return written
 
 
 def in_python(field: Field, text: Any) -> Any:
-    """What Python makes of a field's text."""
+    """A field's value as Python reads it from its text."""
     if field.kind.number:
         text = str(int(text))
     return field.kind.decode(text) if field.kind.decode else text
@@ -188,7 +188,7 @@ def test_what_is_no_such_record_is_refused(declared: type[Record]) -> None:
 
 @cache
 def releases(name: str) -> tuple[Any, Any, Any]:
-    """The record of a later release, and of one after that; and Lua's side of the first."""
+    """The record of a later release, and of one after that; and Lua's codec for the first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(language, "RECORDS", dict(RECORDS))
         later = grow(RECORDS[name])
@@ -205,18 +205,18 @@ def test_releases_read_each_other_and_keep_what_was_appended(
     names = [field.name for field in declared.layout.fields]
     made = data.draw(records_of(declared))
     text = made.text()
-    # What the older release wrote is read with the default, and written as it was.
+    # Text of the older release is read with the default, and written unchanged.
     grown = later.parse(text.encode())
     assert (grown.later, grown.text()) == ("", text)
     assert through_lua(codec, later, text) == text
-    # What the later one wrote is read without its field, which stays.
+    # Text of the later one is read without its field, which is kept.
     fuller = later(**{name: getattr(made, name) for name in names}).text()
     kept = declared.parse(fuller.encode())
     assert [getattr(kept, name) for name in names] == [getattr(made, name) for name in names]
     assert kept.text() == fuller
     assert through_lua(CODEC, declared, fuller) == fuller
     assert through_lua(codec, later, fuller) == fuller
-    # And so for two fields, of which the last alone has a value.
+    # Two such fields, of which only the last has a value.
     fullest = last(**{name: getattr(made, name) for name in names}, later="").text()
     for each in (declared, later):
         assert each.parse(fullest.encode()).text() == fullest

@@ -1,4 +1,4 @@
-"""Stored records, literally: how an insert writes them, and what is read from them."""
+"""Stored records as literal text: how an insert writes them, and how they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recovery would do, row by row: a graph and its states, a command, the states after it."""
+"""The plan of a recovery, row by row: a graph and its states, a command, the states after it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def planned(text: str) -> list[Planned]:
 @pytest.mark.parametrize(
     ("graph", "command", "changes"),
     [
-        # A retry places its own step; one that may run or waits stays.
+        # A retry places its own step; a step that is available or waits stays.
         ("a=f", "retry a step", "a>available"),
         ("a=c b=f:a", "retry b step", "b>available"),
         ("a=a b=f:a", "retry b step", "b>pending"),
@@ -53,13 +53,14 @@ def planned(text: str) -> list[Planned]:
         ("x=c a=b:x", "retry a step", "a>available"),
         ("a=e", "retry a step", "a>available"),
         ("a=f b=d:+a", "retry a step", "a>available"),
-        # Skips and cancels end it, and what follows is placed by that.
+        # Skips and cancels end the step, and its descendants are placed by that.
         ("a=f b=d:a c=d:b", "skip a blocked", "a>completed b>available c>pending"),
         ("a=f b=d:a", "skip a step", "a>completed"),
         ("a=a b=p:a c=p:b", "cancel a step", "a>cancelled b>cancelled c>cancelled"),
         ("a=a b=p:+a", "cancel a step", "a>cancelled b>available"),
         ("z=a a=a b=p:+a,z", "cancel a step", "a>cancelled"),
-        # Blocked: what the step had cancelled, over any number of edges, and nothing else cancels.
+        # Blocked: steps that the step had cancelled, over any number of edges, and that no other
+        # parent cancels.
         ("a=f b=d:a c=d:b", "retry a blocked", "a>available b>pending c>pending"),
         ("a=f b=d:a", "retry a step", "a>available"),
         ("a=f z=f b=d:a,z c=d:b", "retry a blocked", "a>available"),
@@ -70,7 +71,7 @@ def planned(text: str) -> list[Planned]:
         ("a=f z=c b=d:+a,z", "retry a blocked", "a>available"),
         ("a=f b=!:a", "retry a blocked", "a>available"),
         ("a=f b=c:+a", "retry a blocked", "a>available"),
-        # What an end had resolved is taken back from those that have not begun.
+        # Steps released by an end that is taken back are pending again, unless they have begun.
         (
             "a=f b=a:+a c=r:+a d=e:+a e=c:+a f=w:+a",
             "retry a step",
@@ -81,7 +82,7 @@ def planned(text: str) -> list[Planned]:
         ("a=c b=c:a c=f:+b x=c", "retry a downstream", "a>available b>pending c>pending"),
         ("a=f b=!:+a c=o:b", "retry a downstream", "a>available b>pending c>pending"),
         ("a=c b=b:a", "retry a downstream", "a>available"),
-        # What lacks a result stays so, though its parents have ended.
+        # Steps that lack a result stay so, though its parents have ended.
         ("a=f x=c b=b:x c=d:a", "retry a blocked", "a>available c>pending"),
     ],
 )

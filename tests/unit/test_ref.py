@@ -1,4 +1,4 @@
-"""References to results: their stored form, and what is none."""
+"""References to results: their stored form, and values that only look like one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backoff: literal delays, and what is refused."""
+"""Backoff: literal delays, and refused values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentinels that several ask at once, in place of which sockets answer here."""
+"""Sentinels that several clients ask at once, replaced by sockets that answer here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Stub(socketserver.ThreadingTCPServer):
         threading.Thread(target=self.serve_forever, args=(0.01,)).start()
 
     def masters(self) -> dict[str, str]:
-        """What it knows; those that ask are told together the first time."""
+        """Its answer; those that ask get the first one together."""
         self.asked += 1
         with contextlib.suppress(threading.BrokenBarrierError):
             self._together.wait(5)
@@ -95,7 +95,7 @@ class _Answers(socketserver.StreamRequestHandler):
 
 @pytest.fixture
 def pair(one_server: Server) -> Iterator[tuple[Stub, Stub]]:
-    """One that takes the primary for dead, and one that tells two at a time of it."""
+    """A Sentinel that takes the primary for dead, and one that answers two requests at a time."""
     first, second = Stub(one_server.port, "master,s_down"), Stub(one_server.port, "master", 2)
     yield first, second
     for one in (first, second):

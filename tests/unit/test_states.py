@@ -20,9 +20,9 @@ from rwf.model.states import (
     workflow_state,
 )
 
-# The states of the steps; whether a cancel request stands; the workflow's state and cause.
+# The states of the steps; whether a cancel request is open; the workflow's state and cause.
 ROWS = [
-    # A cancel request stands and any step is not terminal.
+    # A cancel request is open and any step is not terminal.
     ("pending", True, "cancel_requested", None),
     ("available", True, "cancel_requested", None),
     ("executing", True, "cancel_requested", None),
@@ -92,7 +92,7 @@ TERMINAL = {"completed", "failed", "discarded", "cancelled", "expired"}
 
 
 def expected_state(present: set[str], cancel: bool) -> str:
-    """Contract §2, sentence by sentence."""
+    """The state by contract §2, sentence by sentence."""
     ended = not present & OPEN
     sentences = [
         (cancel and not ended, "cancel_requested"),

@@ -1,4 +1,4 @@
-"""Threads for blocking calls: what comes back, what never begins, and what is left behind."""
+"""Threads for blocking calls: what comes back, which never begin, and which are left behind."""
 
 from __future__ import annotations
 

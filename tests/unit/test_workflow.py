@@ -1,4 +1,4 @@
-"""Building workflows, their JSON form, and what a value alone shows to be wrong."""
+"""Building workflows, their JSON form, and errors that a value alone shows."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_step_definitions_do_not_change() -> None:
     assert Workflow("wf").add_many([step]) == Workflow("wf").add("a", worker="w", input=[1])
 
 
-# --- What a value alone shows to be wrong -------------------------------------------------------
+# --- Errors that a value alone shows ------------------------------------------------------------
 
 BAD_NAMES = ["", "a b", "a\n", "\n", "\u00e9", "a/b", "a:b", "{a}", "x" * 129, "\ud800"]
 

@@ -11,7 +11,7 @@ import time
 import redis
 import rq
 
-# By its path: RQ takes no function of the main module.
+# Named by its path: RQ takes no function of the main module.
 WORK = "tests.benchmarks.peers.rq_peer.work"
 
 

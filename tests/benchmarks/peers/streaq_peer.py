@@ -25,7 +25,7 @@ async def work() -> None:
 
 async def main() -> None:
     async with worker:
-        # One by one: with dependencies it takes none in bunches.
+        # One by one: with dependencies it takes none in batches.
         for _ in range(DIAMONDS):
             a = await work.enqueue()
             b, c = [await work.enqueue().start(after=a.id) for _ in range(2)]

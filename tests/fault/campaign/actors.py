@@ -1,8 +1,9 @@
 """A process of a campaign: ``python -m tests.fault.campaign.actors ROLE --url URL ...``.
 
 Inserters, signallers and operators end once their share is done; the others go on for ever. Started
-anew after a kill, each goes on from what its journals say was acknowledged, and repeats what may or
-may not have been done. With ``--clock-off SECONDS`` the process's clock is off by so much.
+anew after a kill, each goes on from the acknowledgements in its journals, and repeats commands that
+may or may not have been carried out. With ``--clock-off SECONDS`` the process's clock is off by so
+much.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Final
 from tests.fault.campaign.clients import dispatcher, inserter, signaller
 from tests.fault.campaign.clocks import put_clock_off
 from tests.fault.campaign.operators import operator
-from tests.fault.campaign.terms import Terms
+from tests.fault.campaign.share import Share
 from tests.fault.campaign.workers import daemon, executor, worker
 
-ROLES: Final[dict[str, Callable[[Terms], None]]] = {
+ROLES: Final[dict[str, Callable[[Share], None]]] = {
     role.__name__: role
     for role in (inserter, signaller, operator, dispatcher, worker, executor, daemon)
 }
@@ -40,9 +41,9 @@ def main() -> None:
     role, clock_off = given.pop("role"), given.pop("clock_off")
     if clock_off:
         put_clock_off(clock_off)
-    terms = Terms(**given)
-    terms.journal(f"started-{role}").note(clock=time.time())
-    ROLES[role](terms)
+    share = Share(**given)
+    share.journal(f"started-{role}").note(clock=time.time())
+    ROLES[role](share)
 
 
 if __name__ == "__main__":

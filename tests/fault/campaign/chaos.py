@@ -1,4 +1,4 @@
-"""Who is struck, how, and for how long: chosen by the seed before anything runs."""
+"""Which process is struck, how, and for how long: chosen by the seed before anything runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Strike:
 
 
 def strikes(seed: int, kills: int) -> list[Strike]:
-    """So many kills, and a quarter as many stops between them."""
+    """This many kills, and a quarter as many stops between them."""
     dice = random.Random(f"{seed}/strikes")
     stops = round(kills * _STOPS_PER_KILL)
     blows = [Blow.KILL] * kills + [Blow.STOP] * stops
@@ -62,10 +62,10 @@ class Chaos:
         self._fleet = fleet
         self._server = server
         self.hits: Counter[tuple[Blow, str]] = Counter()
-        """By blow and role."""
+        """The strikes that hit, by kind and role."""
 
     def run(self, planned: list[Strike]) -> Iterator[None]:
-        """Yields after each."""
+        """Carries the strikes out; yields after each."""
         for strike in planned:
             time.sleep(strike.gap)
             strike_it = self._on_server if strike.target == SERVER else self._on_actor

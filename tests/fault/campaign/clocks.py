@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 
 def put_clock_off(seconds: float, replace: Callable[[object, str, object], None] = setattr) -> None:
-    """Has this process believe in another time than the machine: both what it asks the system for
-    directly, and through the ``datetime`` of the library's modules. ``replace`` is like setattr."""
+    """Sets this process's clock off by some seconds: for direct calls of the system, and in the
+    ``datetime`` of the library's modules. ``replace`` is like setattr."""
     clock, clock_ns = time.time, time.time_ns
     replace(time, "time", lambda: clock() + seconds)
     replace(time, "time_ns", lambda: clock_ns() + int(seconds * 1e9))

@@ -21,7 +21,7 @@ COUNTS: Final = {
     "daemon": 2,
 }
 FINITE: Final = ("inserter", "signaller", "operator")
-"""Those that end by themselves, once their share is done."""
+"""The roles that end by themselves, once their share is done."""
 NAMES: Final = tuple(f"{role}-{index}" for role, n in COUNTS.items() for index in range(n))
 
 _CLOCKS: Final = (3600, -3600, 0)
@@ -54,14 +54,14 @@ class Actor:
             )
 
     def send(self, number: signal.Signals) -> bool:
-        """Whether there was a process to send it to."""
+        """Sends a signal. Returns whether there was a process to send it to."""
         if self.process is None or self.process.poll() is not None:
             return False
         self.process.send_signal(number)
         return True
 
     def kill(self) -> bool:
-        """SIGKILL; whether there was a process to kill."""
+        """Sends SIGKILL. Returns whether there was a process to kill."""
         if self.process is None or not self.send(signal.SIGKILL):
             return False
         self.process.wait()
@@ -79,7 +79,7 @@ class Fleet:
     workflows: int
     pause: float
     crashes: list[str] = field(default_factory=list)
-    """Of processes that have ended as they should not, without being killed."""
+    """Processes that ended in error, without being killed."""
 
     def __post_init__(self) -> None:
         self.actors = {name: self._actor(number, name) for number, name in enumerate(NAMES)}
@@ -110,7 +110,7 @@ class Fleet:
         return len(list(self.folder.glob("started-*"))) == len(self.actors)
 
     def mind(self) -> None:
-        """Notes who has crashed, and has another take the place."""
+        """Notes the processes that have crashed, and replaces them."""
         for actor in self.actors.values():
             if actor.process is None or (code := actor.process.poll()) is None:
                 continue
@@ -121,12 +121,12 @@ class Fleet:
 
     @property
     def share_done(self) -> bool:
-        """Whether all that end by themselves have ended well."""
+        """Whether all that end by themselves have ended without error."""
         finite = [actor.process for actor in self.actors.values() if actor.finite]
         return all(process is not None and process.poll() == 0 for process in finite)
 
     def stop(self) -> None:
-        """SIGTERM for those with a good end of their own, in which they must succeed."""
+        """Sends SIGTERM to those that can end cleanly, which they must do."""
         for actor in self.actors.values():
             if actor.name.partition("-")[0] not in ("worker", "daemon"):
                 actor.kill()

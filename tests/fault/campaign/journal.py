@@ -1,4 +1,4 @@
-"""What a process writes down before it dies: one JSON document a line.
+"""A process's notes, which outlive it: one JSON document a line.
 
 A kill takes nothing back that was written: the machine, which keeps it, goes on.
 """

@@ -1,4 +1,4 @@
-"""The operator: cancels, reopens, skips, retries and reruns what the plan says."""
+"""The operator: cancels, reopens, skips, retries and reruns as planned."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from functools import partial
 from rwf import Client, CommandRejected
 from rwf.model.states import TERMINAL_WORKFLOWS, Reason
 from tests.fault.campaign.plan import Plan, Touch
-from tests.fault.campaign.terms import PAUSE, Acknowledged, Terms, answered
+from tests.fault.campaign.share import PAUSE, Acknowledged, Share, answered
 
 
-def operator(terms: Terms) -> None:
-    """Does what the plan says of its share; ends once all of that was acknowledged."""
-    desk = _Desk(terms)
-    inserted = Acknowledged(terms)
+def operator(share: Share) -> None:
+    """Carries out its share of the plan; ends once all of it was acknowledged."""
+    commands = _Commands(share)
+    inserted = Acknowledged(share)
     waiting: list[tuple[Plan, str]] = []
-    with Client.from_url(terms.url) as client:
-        while waiting or not inserted.all_told:
+    with Client.from_url(share.url) as client:
+        while waiting or not inserted.all_seen:
             waiting += inserted.due()
-            waiting = [one for one in waiting if not desk.dealt_with(client, *one)]
+            waiting = [one for one in waiting if not commands.dealt_with(client, *one)]
             time.sleep(PAUSE)
 
 
-class _Desk:
-    """What was acknowledged to this operator, and to those killed before it."""
+class _Commands:
+    """One operator's commands: those acknowledged to it, and to those killed before it."""
 
-    def __init__(self, terms: Terms) -> None:
-        self._terms = terms
-        self._journal = terms.journal("operated")
-        self._done = {(entry["number"], entry["did"]) for entry in terms.noted("operated")}
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._journal = share.journal("operated")
+        self._done = {(entry["number"], entry["did"]) for entry in share.noted("operated")}
 
     def dealt_with(self, client: Client, one: Plan, workflow_id: str) -> bool:
-        """Goes as far with a workflow as it lets itself; whether that was all."""
+        """Goes as far with a workflow as possible now. Returns whether it is done."""
         if one.touch is Touch.NONE or (one.number, one.touch) in self._done:
             return True
         if one.touch in (Touch.CANCEL, Touch.REOPEN):
             self._cancel(client, one, workflow_id)
         if one.touch is not Touch.CANCEL:
-            if not self._ripe(client, one, workflow_id):
+            if not self._is_ready(client, one, workflow_id):
                 return False
             self._recover(client, one, workflow_id)
         self._note(one, one.touch)
@@ -57,17 +57,17 @@ class _Desk:
             if refusal.reason_code != Reason.ALREADY_TERMINAL:
                 raise
             self._note(one, "came too late")
-        # A second request would stand against the recovery that follows.
+        # A second request would work against the recovery that follows.
         self._note(one, "asked to end")
 
-    def _ripe(self, client: Client, one: Plan, workflow_id: str) -> bool:
-        """Whether what is to be recovered is there; a recovery that was sent already may have
-        changed it."""
+    def _is_ready(self, client: Client, one: Plan, workflow_id: str) -> bool:
+        """Whether the step can be recovered now; a recovery that was sent already may have changed
+        it."""
         if one.touch is Touch.REOPEN:
             return True
         if one.touch is Touch.RERUN:
             return answered(partial(client.get, workflow_id)).state in TERMINAL_WORKFLOWS
-        mended = self._terms.mended(one.number)
+        mended = self._share.mended(one.number)
         if one.touch is Touch.MEND and mended.exists():
             return True
         state = answered(partial(client.step, workflow_id, one.touched.name)).state

@@ -1,4 +1,4 @@
-"""What must be true once everything has come to its end."""
+"""Judges a campaign: what must be true once everything has come to its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PAGE: Final = 500
 
 @dataclass
 class Findings:
-    """What the oracle has counted, and each breach, a line each."""
+    """The oracle's counts, and each breach, one line each."""
 
     breaches: list[str] = field(default_factory=list)
     workflows: int = 0
@@ -37,7 +37,7 @@ class Findings:
     callbacks: int = 0
     deliveries: int = 0
     evidence: Counter[str] = field(default_factory=Counter)
-    """What was refused, repeated or lost, by action, status and reason."""
+    """Evidence of refusals, repetitions and losses, by action, status and reason."""
 
 
 def judge(client: Client, folder: Path, seed: int) -> Findings:
@@ -92,7 +92,7 @@ class _Court:
         found.deliveries = sum(map(len, self._received.values()))
 
     def _doubled(self, told: dict[str, int], flows: dict[str, WorkflowView]) -> Iterator[str]:
-        """A key has one workflow, whoever inserts with it, and however often."""
+        """Breaches of "a key has one workflow, whoever inserts with it, and however often"."""
         numbers = Counter(view.context["number"] for view in flows.values())
         for number, count in numbers.items():
             if count > 1 and plan(self._seed, number).keyed:
@@ -117,7 +117,7 @@ class _Court:
             yield from self._outcomes(view.id, name, of_step)
             yield from self._seen(one, name, of_step, steps, rows)
         yield from self._acknowledged(view.id, rows)
-        yield from self._told(view)
+        yield from self._callbacks(view)
         self._count_evidence(view.id)
 
     def _ends(self, one: Plan, view: WorkflowView, steps: dict[str, StepView]) -> Iterator[str]:
@@ -137,7 +137,7 @@ class _Court:
         yield from _derived(view, [step.state for step in steps.values()])
 
     def _outcomes(self, workflow_id: str, name: str, rows: list[ResultView]) -> Iterator[str]:
-        """One for each attempt, of a handler that did run in that attempt."""
+        """One result for each attempt, of a handler that did run in that attempt."""
         attempts = Counter(row.attempt for row in rows)
         yield from (f"{name} has {n} results of attempt {a}" for a, n in attempts.items() if n > 1)
         for row in rows:
@@ -150,7 +150,7 @@ class _Court:
                 yield f"{name} has a result of attempt {row.attempt} from {ran}"
 
     def _acknowledged(self, id_: str, rows: dict[str, list[ResultView]]) -> Iterator[str]:
-        """What an executor was told is recorded is recorded: nothing has replaced it since."""
+        """Each result that an executor was told was recorded is still recorded."""
         tokens = {token_of(row.payload) for of_step in rows.values() for row in of_step}
         for entry in self._reported.get(id_, ()):
             if entry["token"] not in tokens:
@@ -164,7 +164,7 @@ class _Court:
         steps: dict[str, StepView],
         all_rows: dict[str, list[ResultView]],
     ) -> Iterator[str]:
-        """A step was given the recorded results of parents that had completed, and no others."""
+        """A step got the recorded results of parents that had completed, and no others."""
         saw = rows[-1].payload.get("saw", {}) if isinstance(rows[-1].payload, dict) else {}
         for parent, token in saw.items():
             completed = [row for row in all_rows.get(parent, ()) if row.status == "completed"]
@@ -174,7 +174,7 @@ class _Court:
             if token not in known:
                 yield f"{name} was given {token} as the result of {parent}, not one of {known}"
 
-    def _told(self, view: WorkflowView) -> Iterator[str]:
+    def _callbacks(self, view: WorkflowView) -> Iterator[str]:
         """Its end was told at least once, and as it is."""
         callbacks = self._client.callbacks(view.id)
         self.findings.callbacks += len(callbacks)

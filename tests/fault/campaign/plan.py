@@ -1,7 +1,7 @@
-"""The load: graphs, what each step's handler does, and how each step must end.
+"""The load: graphs, the work of each step's handler, and how each step must end.
 
-All of it is a pure function of a seed and a workflow's number. Attempts that kills have cost change
-nothing: a step has more attempts than there are kills.
+All of it is a pure function of a seed and a workflow's number. Attempts that are lost to kills
+change nothing: a step has more attempts than there are kills.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ SIGNAL: Final = "go"
 ATTEMPTS: Final = 1000
 _WAIT: Final = timedelta(seconds=0.3)
 _REFERRED: Final = 12
-"""Of a step with more parents no results are referred to."""
+"""The results of a step with more parents are not passed on."""
 
 
 class Act(StrEnum):
-    """What a step's handler does."""
+    """The behaviour of a step's handler."""
 
     COMPLETE = "complete"
     RETRY = "retry"
@@ -42,7 +42,7 @@ class Act(StrEnum):
 
 
 class Touch(StrEnum):
-    """What an operator does to a workflow."""
+    """An operator's action on a workflow."""
 
     NONE = "none"
     CANCEL = "cancel"
@@ -75,7 +75,7 @@ class End:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a handler does in one attempt: it reports ``status``, or waits for a signal."""
+    """A handler's decision in one attempt: it reports ``status``, or waits for a signal."""
 
     status: str = "completed"
     deadline: timedelta | None = None
@@ -91,7 +91,7 @@ class Plan:
     keyed: bool
     steps: dict[str, Step]
     delay: float
-    """Seconds from its insert to what operators do and signals."""
+    """Seconds from its insert to the operator's commands and the signals."""
 
     @property
     def key(self) -> str | None:
@@ -99,7 +99,7 @@ class Plan:
 
     @property
     def touched(self) -> Step:
-        """The step that the operator deals with: the one that fails, or else the first."""
+        """The step on which the operator acts: the one that fails, or else the first."""
         special = (step for step in self.steps.values() if step.act in (Act.FAIL, Act.MEND))
         return next(special, next(iter(self.steps.values())))
 
@@ -127,7 +127,7 @@ class Plan:
         return wf
 
     def decide(self, step: str, *, attempt: int, woken: bool, mended: bool) -> Decision:
-        """What the step's handler does in this attempt."""
+        """The handler's decision in this attempt."""
         act = self.steps[step].act
         if act is Act.AWAIT and not woken:
             return Decision(waits=True)
@@ -185,7 +185,7 @@ def plan(seed: int, number: int) -> Plan:
     return Plan(
         number=number,
         touch=touch,
-        # Who deals with it from outside knows of an insert that was acknowledged only.
+        # Clients that act on it know only of acknowledged inserts.
         keyed=not (lone and dice.random() < 0.2),
         steps={step.name: step for step in steps},
         delay=dice.choice((0, 0.05, 0.2, 1.0)),
@@ -193,7 +193,8 @@ def plan(seed: int, number: int) -> Plan:
 
 
 def _act(dice: random.Random, touch: Touch) -> Act:
-    """What an operator waits for must be reached, and no signal comes a second time."""
+    """Chosen so that a step for which an operator waits is reached, and no signal comes a second
+    time."""
     if touch in (Touch.SKIP, Touch.MEND):
         return dice.choices((Act.COMPLETE, Act.RETRY, Act.AWAIT), (80, 10, 10))[0]
     if touch in (Touch.REOPEN, Touch.RERUN):
@@ -241,7 +242,7 @@ def _mesh(dice: random.Random) -> list[Step]:
 
 
 def _wide(dice: random.Random) -> list[Step]:
-    """Released, and perhaps cancelled, in slices."""
+    """Large enough to be released, and perhaps cancelled, in slices."""
     children = [Step(f"c{n}", (("root", "cancel"),)) for n in range(300)]
     last = Step("last", tuple((child.name, "continue") for child in children))
     return [Step("root", ()), *children, last]
@@ -252,5 +253,5 @@ _SHAPES: Final = (*_ONE_ROOT, _fan_in, _mesh)
 
 
 def token_of(payload: Any) -> str | None:
-    """Whose work a result is."""
+    """A text that tells by which workflow and step a result was made."""
     return payload.get("token") if isinstance(payload, dict) else None

@@ -25,11 +25,11 @@ took: a busy machine falls behind."""
 
 @dataclass(frozen=True)
 class Report:
-    """What a campaign has done, and found."""
+    """The strikes of a campaign, and the oracle's findings."""
 
     seed: int
     hits: dict[str, int]
-    """By what was done to whom."""
+    """Strikes by kind and role."""
     striking_seconds: float
     settling_seconds: float
     findings: Findings
@@ -54,7 +54,8 @@ class Report:
 
 
 def campaign(kind: str, *, seed: int, workflows: int, kills: int, folder: Path) -> Report:
-    """Runs one on a server of this kind. The inserts are spread over the time of the strikes."""
+    """Runs a campaign on a server of this kind. The inserts are spread over the time of the
+    strikes."""
     planned = strikes(seed, kills)
     lasting = sum(strike.seconds for strike in planned)
     pause = lasting * COUNTS["inserter"] / workflows
@@ -79,7 +80,8 @@ def campaign(kind: str, *, seed: int, workflows: int, kills: int, folder: Path) 
 
 
 def _settle(client: Client, fleet: Fleet, timeout: float) -> None:
-    """Until nothing is left to do, or the time for it is up: the oracle tells what is stuck."""
+    """Waits until nothing is left to do, or its time is up: the oracle then tells which work is
+    stuck."""
     waiting: set[str] | None = None
 
     def over() -> bool:

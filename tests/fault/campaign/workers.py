@@ -1,4 +1,5 @@
-"""Those who run the steps: the library's own worker, and an executor that claims by hand."""
+"""The processes that run the steps: the library's own worker, and an executor that claims by
+handler."""
 
 from __future__ import annotations
 
@@ -27,23 +28,23 @@ from rwf import (
 from rwf.model.views import ClaimedStep
 from rwf.ops.complete import Batch
 from tests.fault.campaign.plan import SIGNAL, Decision, plan
-from tests.fault.campaign.terms import LEASE, PAUSE, Terms, answered
+from tests.fault.campaign.share import LEASE, PAUSE, Share, answered
 
 _RETRY_IN: Final = 0.05
 _AT_ONCE: Final = 8
 
 
-class _Hand:
-    """What a handler does: notes that it runs, and decides."""
+class _Handler:
+    """The handler of all steps: notes that it runs, and decides by the plan."""
 
-    def __init__(self, terms: Terms, kind: str) -> None:
-        self._terms = terms
-        self._journal = terms.journal(kind)
+    def __init__(self, share: Share, kind: str) -> None:
+        self._share = share
+        self._journal = share.journal(kind)
 
     def run(self, claim: ClaimedStep) -> tuple[Decision, float, dict[str, Any]]:
-        """What the attempt comes to, how many seconds it takes, and its payload."""
+        """The outcome of the attempt, how many seconds it takes, and its payload."""
         number = claim.workflow_context["number"]
-        one = plan(self._terms.seed, number)
+        one = plan(self._share.seed, number)
         token = secrets.token_hex(6)
         self._journal.note(
             id=claim.workflow_id, step=claim.step, attempt=claim.attempt, token=token
@@ -52,22 +53,22 @@ class _Hand:
             claim.step,
             attempt=claim.attempt,
             woken=claim.signal is not None,
-            mended=self._terms.mended(number).exists(),
+            mended=self._share.mended(number).exists(),
         )
         saw = {parent: got and got["token"] for parent, got in claim.input.items()}
         return decision, one.steps[claim.step].seconds, {"token": token, "saw": saw}
 
 
-def worker(terms: Terms) -> None:
+def worker(share: Share) -> None:
     """``rwf.Worker``, without a reconciler of its own."""
-    hand = _Hand(terms, "ran-worker")
+    handler = _Handler(share, "ran-worker")
     serving = Worker(
-        AsyncClient.from_url(terms.url), concurrency=16, lease=LEASE, grace=1, reconcile=False
+        AsyncClient.from_url(share.url), concurrency=16, lease=LEASE, grace=1, reconcile=False
     )
 
     @serving.step("act")
     async def act(ctx: StepContext) -> Any:
-        decision, seconds, payload = hand.run(ctx.claim)
+        decision, seconds, payload = handler.run(ctx.claim)
         await asyncio.sleep(seconds)
         if decision.waits:
             key = f"{ctx.workflow_context['number']}.{ctx.step}"
@@ -86,17 +87,17 @@ def worker(terms: Terms) -> None:
     serving.run()
 
 
-def executor(terms: Terms) -> None:
-    """Claims, works and reports in batches, now and then twice; notes what was accepted."""
-    hand = _Hand(terms, "ran-executor")
-    accepted = terms.journal("accepted")
-    with Client.from_url(terms.url) as client:
-        name = f"executor-{terms.index}"
+def executor(share: Share) -> None:
+    """Claims, works and reports in batches, now and then twice; notes accepted reports."""
+    handler = _Handler(share, "ran-executor")
+    accepted = share.journal("accepted")
+    with Client.from_url(share.url) as client:
+        name = f"executor-{share.index}"
         claim = partial(client.claim, ["default"], worker_id=name, limit=_AT_ONCE, lease=LEASE)
         while True:
             claimed: Sequence[ClaimedStep] = answered(claim)
             while claimed:
-                items = [item for one in claimed if (item := _worked(client, hand, one))]
+                items = [item for one in claimed if (item := _worked(client, handler, one))]
                 report = partial(client.complete_many, items, worker_id=name, lease=LEASE)
                 batch: Batch = answered(partial(report, claim_next=_AT_ONCE))
                 for item, found in zip(items, batch, strict=True):
@@ -107,9 +108,9 @@ def executor(terms: Terms) -> None:
             time.sleep(PAUSE)
 
 
-def _worked(client: Client, hand: _Hand, claim: ClaimedStep) -> Completion | None:
-    """What there is to report of a claim; None where it waits instead."""
-    decision, seconds, payload = hand.run(claim)
+def _worked(client: Client, handler: _Handler, claim: ClaimedStep) -> Completion | None:
+    """The report on a claim; None where the step waits instead."""
+    decision, seconds, payload = handler.run(claim)
     time.sleep(seconds)
     if not decision.waits:
         return Completion(
@@ -130,7 +131,7 @@ def _worked(client: Client, hand: _Hand, claim: ClaimedStep) -> Completion | Non
         deadline=decision.deadline,
         lease=claim.lease,
     )
-    with suppress(CommandRejected):  # the lease is lost, or the workflow is asked to end
+    with suppress(CommandRejected):  # the lease is lost, or a cancel request is open
         answered(wait)
     return None
 
@@ -145,6 +146,6 @@ def _told(item: Completion, outcome: str) -> dict[str, Any]:
     }
 
 
-def daemon(terms: Terms) -> None:
+def daemon(share: Share) -> None:
     """``rwf.Reconciler``."""
-    Reconciler(AsyncClient.from_url(terms.url), interval=0.2, sweep_interval=2.0).run()
+    Reconciler(AsyncClient.from_url(share.url), interval=0.2, sweep_interval=2.0).run()

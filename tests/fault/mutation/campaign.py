@@ -1,8 +1,8 @@
 """Runs the tests once for each mutant, in one process and on one server.
 
-At first each test runs on what is traced, which tells the places that it enters; a mutant then
-meets those tests only that enter its own, and first those that have killed most others. The first
-that fails kills it, and so does one that does not end.
+At first each test runs on traced code, which shows the places that it enters. A mutant is then run
+against only those tests that enter its own places, first those that have killed most others. The
+first that fails kills it, and so does one that does not end.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ from _pytest.runner import runtestprotocol
 
 from tests.support.servers import Server
 
-# Other servers; and of the ways to lose a reply all but two: once before the call, once after it.
+# Left out: other servers; and all ways to lose a reply but two: once before the call, once after
+# it.
 _OTHERS: Final = re.compile(r"redis70|redis82|valkey81|cluster|mid_replyx|(request|reply)x[23]")
-# What a test may take under a mutant: this process, which may loop, and all, as the server may too.
+# The time limit of a test under a mutant: of this process, which may loop, and in all, as the
+# server may loop too.
 _LIMITS: Final = (
     (signal.SIGPROF, signal.ITIMER_PROF, 9.0),
     (signal.SIGALRM, signal.ITIMER_REAL, 30.0),
 )
-_SHORT: Final = 3.0  # what takes longer, of this process, is left out
+_SHORT: Final = 3.0  # a test that takes longer, in this process, is left out
 
 
 @dataclass(frozen=True)
 class Mutant:
     """A file, from the top of the repository, with one change.
 
-    ``change`` shows it as ``git diff --word-diff`` does. A test meets the mutant that enters one of
-    its ``places``; each test does where there are none.
+    ``change`` shows it as ``git diff --word-diff`` does. It is run against the tests that enter one
+    of its ``places``, or against all where there are none.
     """
 
     file: str
@@ -48,7 +50,7 @@ class Mutant:
 
     @property
     def key(self) -> str:
-        """What names it, wherever its line is."""
+        """An identity that does not depend on line numbers."""
         return f"{self.file}: {self.change}"
 
     def __str__(self) -> str:
@@ -56,7 +58,7 @@ class Mutant:
 
 
 def changed(file: str, text: str, start: int, end: int, put: str, places: Iterable[str]) -> Mutant:
-    """The mutant of a file's text that has ``put`` from ``start`` to ``end``."""
+    """The mutant of a file's text with ``put`` in place of ``start`` to ``end``."""
     first, last = text.rfind("\n", 0, start) + 1, text.find("\n", end - 1)
     was = f"[-{text[start:end].strip()}-]" if start < end else ""
     now = f"{{+{put.strip()}+}}" if put.strip() else ""
@@ -73,7 +75,7 @@ class Campaign(ABC):
     """A pytest plugin that runs the collected tests once for each mutant of one language."""
 
     suffix: str
-    """How the names of the language's files end."""
+    """The suffix of the language's files."""
     tests: Sequence[str] = (
         *(
             f"tests/contract/test_{name}.py"
@@ -89,7 +91,7 @@ class Campaign(ABC):
         "tests/fault/test_handoffs.py",
         "tests/model/test_commands.py",
     )  # fmt: skip
-    """The tests that may notice."""
+    """The tests that may notice a mutant."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self.subjects = [one for file in files for one in self.mutants(file)]
@@ -106,7 +108,7 @@ class Campaign(ABC):
 
     @abstractmethod
     def tracing(self) -> AbstractContextManager[None]:
-        """Has all that runs note the places that it enters."""
+        """Has all running code note the places that it enters."""
 
     @abstractmethod
     def entered(self) -> Collection[str]:
@@ -114,23 +116,23 @@ class Campaign(ABC):
 
     @abstractmethod
     def applied(self, mutant: Mutant) -> AbstractContextManager[None]:
-        """Has the mutant run instead of what it mutates."""
+        """Has the mutant run in place of the original."""
 
     def pytest_sessionstart(self) -> None:
-        """Random tests are to be short ones."""
-        # Not above: pytest wants to be the first to import its plugins.
+        """Makes random tests short."""
+        # Not at the top: pytest wants to be the first to import its plugins.
         from hypothesis import settings
 
         settings.register_profile("mutants", settings.default, max_examples=20)
         settings.load_profile("mutants")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """What needs no server, or runs on Valkey 9.1."""
+        """Keeps tests that need no server, or run on Valkey 9.1."""
         items[:] = [item for item in items if not _OTHERS.search(item.name)]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: Any) -> Generator[None, None, None]:
-        """Within its time; what it leaves, and what is told of it, does not count."""
+        """Limits the time of a test; its output and its leftovers do not count."""
         self.server = item.funcargs.get("one_server") or item.funcargs.get("server") or self.server
         for sent, timer, seconds in _LIMITS:
             signal.signal(sent, self._give_up)
@@ -180,7 +182,7 @@ class Campaign(ABC):
         return found
 
     def _passes(self, item: pytest.Item) -> bool:
-        # With the session as the next to come, what belongs to it stays: the servers.
+        # With the session as the next item, its fixtures stay: the servers.
         session: Any = item.session
         reports = runtestprotocol(item, log=False, nextitem=session)
         return not any(report.failed for report in reports)

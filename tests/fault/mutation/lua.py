@@ -1,4 +1,4 @@
-"""Mutants of the Lua: each effect left out, each guard turned round."""
+"""Mutants of the Lua: each effect left out, each guard negated."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _EFFECT: Final = re.compile(r"\s+(?!local |return |if |for )[a-z_][\w.]*(\(|[\w.
 
 
 def _flipped(text: str) -> Iterator[tuple[int, int, str]]:
-    """Each comparison, ``and``, ``or`` and ``not`` turned round; and each condition as a whole,
-    where that is not the same."""
+    """Each comparison, ``and``, ``or`` and ``not`` negated; and each condition as a whole, where
+    that makes a difference."""
     tokens = [found for found in _TOKEN.finditer(text) if not found[0].startswith("--")]
     for number, token in enumerate(tokens):
         if token[0] in _FLIPS and not _opens_a_string(token[0]):
@@ -82,7 +82,7 @@ def _left_out(text: str) -> Iterator[tuple[int, int, str]]:
 # --- which blocks a test enters
 
 _OPENS: Final = re.compile(r"(\bfunction\b.*\)|\bthen|\belse|\bdo)$")
-_ENTERED: Final = "entered"  # the function of the instrumented library that tells them
+_ENTERED: Final = "entered"  # the function of the instrumented library that returns them
 
 
 def _block(lines: Sequence[str], number: int) -> int:
@@ -159,7 +159,7 @@ class LuaCampaign(Campaign):
         try:
             return [place.decode() for place in self.server.client().fcall(name, 0)]
         except ResponseError:
-            return ()  # started anew, and asked for nothing
+            return ()  # started anew, and not asked for anything
 
     @contextmanager
     def applied(self, mutant: Mutant) -> Iterator[None]:
@@ -169,7 +169,7 @@ class LuaCampaign(Campaign):
 
     @contextmanager
     def _library(self) -> Iterator[Path]:
-        """A copy of ``lua/`` that is assembled instead, and is loaded nowhere yet."""
+        """A copy of ``lua/`` that is assembled in its place, and is not loaded anywhere yet."""
         with (
             tempfile.TemporaryDirectory(prefix="rwf-mutants-") as parent,
             pytest.MonkeyPatch.context() as patch,

@@ -1,8 +1,8 @@
 """Mutants of the Python core: each operator, value and effect in a function's body changed.
 
 Names, types, defaults and the tables at the top of a module stay as they are: a process has them
-once it has imported the module, and the tables have tests with literal rows. So does what only
-people read: docstrings, texts with a blank in them, and ``repr``.
+once it has imported the module, and the tables have tests with literal rows. Texts for people stay
+too: docstrings, strings with a blank in them, and ``repr``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CORE: Final = (
     ),
     "rwf/ops/explanation.py",
 )
-"""What needs no server, nor do its tests. ``rwf/ops`` is tested by ``tests/contract``."""
+"""Modules that need no server, nor do their tests. ``rwf/ops`` is tested by ``tests/contract``."""
 
 _OPERATORS: Final[dict[type[ast.AST], tuple[str, str]]] = {
     ast.Eq: ("==", "!="), ast.NotEq: ("!=", "=="), ast.Is: ("is", "is not"),
@@ -49,7 +49,7 @@ _Change = tuple[int, int, str]
 
 
 class _Source:
-    """A module's text, with its statements and the changes that each may suffer."""
+    """A module's text, with its statements and the possible changes of each."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -78,7 +78,7 @@ class _Source:
         match node:
             case ast.Expr(value=ast.Call() | ast.Yield() | ast.YieldFrom()):
                 if "super()" in self.text[slice(*self._span(node))]:
-                    return  # the code could not be put in the place of what closes over its class
+                    return  # the code could not replace a function that closes over its class
                 yield *self._span(node), "pass"
             case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]):
                 yield *self._span(node), "pass"
@@ -111,7 +111,7 @@ class _Source:
                 yield start, start + len(was), now
 
     def _condition(self, node: ast.AST) -> Iterator[_Change]:
-        """Each condition turned round as a whole, unless that is the same as its operator."""
+        """Each condition negated as a whole, unless that equals a negated operator."""
         match node:
             case ast.If() | ast.While() | ast.IfExp():
                 tests = [node.test]
@@ -140,7 +140,7 @@ class _Source:
 
 
 def _statements(body: Sequence[Any], *, inside: bool) -> Iterator[ast.AST]:
-    """What is in the bodies of functions, except docstrings and assertions: statements, and the
+    """The contents of functions' bodies, except docstrings and assertions: statements, and the
     branches of ``match``."""
     for node in body:
         function = isinstance(node, ast.FunctionDef)
@@ -163,7 +163,7 @@ def _own_lines(node: Any) -> range:
 
 
 def _expressions(node: ast.AST) -> Iterator[ast.AST]:
-    """A statement and the expressions in it that are no types, no patterns and no parts of text."""
+    """A statement and the expressions in it, except types, patterns and parts of text."""
     yield node
     if isinstance(node, ast.JoinedStr):
         return
@@ -176,7 +176,7 @@ def _expressions(node: ast.AST) -> Iterator[ast.AST]:
 
 
 class PythonCampaign(Campaign):
-    """A mutant's code is put into the functions that exist."""
+    """A mutant's code is put into the existing functions."""
 
     suffix = ".py"
     tests = tuple(

@@ -1,4 +1,4 @@
-"""What every process of a campaign is started with, and how it bears an outage."""
+"""The share of each process of a campaign, and calls that outlast an outage."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.fault.campaign.plan import Plan, plan
 
 T = TypeVar("T")
 LEASE: Final = 1.0
-"""Of claims and callbacks, in seconds: what a killed process held comes back this soon."""
+"""Of claims and callbacks, in seconds: those of a killed process come back this soon."""
 PAUSE: Final = 0.05
 
 
 @dataclass(frozen=True)
-class Terms:
-    """Of ``of`` processes of its role this is number ``index``, and deals with each ``of``-th
-    workflow; an inserter rests ``pause`` seconds between two."""
+class Share:
+    """Number ``index`` of ``of`` processes of one role, which deals with each ``of``-th workflow;
+    an inserter rests ``pause`` seconds between two."""
 
     url: str
     folder: Path
@@ -38,32 +38,32 @@ class Terms:
         return Journal(self.folder / f"{kind}-{self.index}.jsonl")
 
     def noted(self, kind: str) -> list[dict[str, Any]]:
-        """What its predecessors have noted."""
+        """The notes of its predecessors."""
         return entries(self.folder, f"{kind}-{self.index}.")
 
     def mended(self, number: int) -> Path:
-        """The file that stands for the mended cause of a workflow's failure."""
+        """The file whose existence means that the cause of a workflow's failure was mended."""
         return self.folder / f"mended-{number}"
 
 
 class Acknowledged:
     """The inserted workflows of a share, as they become known and their delay has passed."""
 
-    def __init__(self, terms: Terms) -> None:
-        self._terms = terms
-        self._reader = Reader(terms.folder, "inserted-")
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._reader = Reader(share.folder, "inserted-")
         self._early: list[tuple[float, Plan, str]] = []
-        self._left = sum(map(terms.mine, range(terms.workflows)))
+        self._left = sum(map(share.mine, range(share.workflows)))
 
     @property
-    def all_told(self) -> bool:
+    def all_seen(self) -> bool:
         return not self._left
 
     def due(self) -> list[tuple[Plan, str]]:
-        """Those that have become due since the last time: their plans and ids."""
+        """Those that have become due since the last call: their plans and ids."""
         for entry in self._reader.new():
-            if self._terms.mine(entry["number"]):
-                one = plan(self._terms.seed, entry["number"])
+            if self._share.mine(entry["number"]):
+                one = plan(self._share.seed, entry["number"])
                 self._early.append((entry["at"] + one.delay, one, entry["id"]))
         now = time.monotonic()
         found = [(one, workflow_id) for at, one, workflow_id in self._early if at <= now]
@@ -73,7 +73,7 @@ class Acknowledged:
 
 
 def answered(call: Callable[[], T]) -> T:
-    """What the call returns, however long the server is away."""
+    """The result of a call, repeated for as long as the server is away."""
     while True:
         try:
             return call()
