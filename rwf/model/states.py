@@ -137,7 +137,7 @@ class WaitStatus(StrEnum):
 
 
 class OnTimeout(StrEnum):
-    """What becomes of a step whose wait's deadline passes: it expires, or goes on."""
+    """The fate of a step whose wait's deadline passes: it expires, or goes on."""
 
     EXPIRE = "expire"
     CONTINUE = "continue"
@@ -300,8 +300,9 @@ STEP_CODE: Final[Mapping[StepState, str]] = MappingProxyType(
     }
 )
 
-# The same for causes, and for the states of a workflow that has ended. ``skipped`` has none: it is
-# stored as ``completed``, with a mark that releases which know version 2 only do not see.
+# The letters of causes in records, and of the states of a workflow that has ended. ``skipped`` has
+# none: it is stored as ``completed``, with a mark that releases which know version 2 only do not
+# see.
 CAUSE_CODE: Final[Mapping[StepCause, str]] = MappingProxyType(
     {
         StepCause.COMPLETED: "c",
@@ -328,7 +329,7 @@ WORKFLOW_CODE: Final[Mapping[WorkflowState, str]] = MappingProxyType(
     }
 )
 
-# The same for callbacks: what they tell, and where they stand.
+# The letters of callbacks in records: their events, and their states.
 EVENT_CODE: Final[Mapping[CallbackEvent, str]] = MappingProxyType(
     {
         CallbackEvent.WORKFLOW_TERMINAL: "t",
@@ -379,7 +380,7 @@ class Outcome:
     branch: bool = False
 
 
-# What an accepted report makes of its step.
+# The outcome of a step after each accepted status.
 COMPLETION: Final[Mapping[CompletionStatus, Outcome]] = MappingProxyType(
     {
         CompletionStatus.COMPLETED: Outcome(StepState.COMPLETED, StepCause.COMPLETED),
@@ -476,7 +477,7 @@ def resolves(parent: StepState, policy: EdgePolicy) -> bool | None:
 
 @dataclass(slots=True)
 class ResolvedEdges:
-    """What a step's resolved edges make of it once all are resolved (contract §13).
+    """A step's resolved edges, which decide its outcome once all are resolved (contract §13).
 
     ``favourable`` and ``unfavourable``: whether a parent over an ``on_failure`` edge ended other
     than completed, or completed. ``branches``: how many parents have skipped their branch.
@@ -495,7 +496,7 @@ class ResolvedEdges:
             self.unfavourable |= not failed
 
     def outcome(self, parents: int, *, always: bool) -> Outcome:
-        """What becomes of the step, which has so many parents."""
+        """The outcome of the step, which has this many parents."""
         if always:
             return RELEASED
         if parents and self.branches == parents:
@@ -551,7 +552,7 @@ WORKFLOW_STATE_RULES: Final[tuple[Rule[WorkflowState], ...]] = (
     Rule(WorkflowState.PENDING),
 )
 
-# The same, for a workflow that has ended.
+# The rules for the cause of a workflow that has ended; the first match wins.
 WORKFLOW_CAUSE_RULES: Final[tuple[Rule[WorkflowCause], ...]] = (
     Rule(WorkflowCause.COMPLETED_AFTER_CANCEL_REQUEST, cancel=True, all_of=_COMPLETED),
     Rule(WorkflowCause.EXPIRED_WAIT, any_of=_EXPIRED),
@@ -594,7 +595,7 @@ def workflow_cause(
     )
 
 
-# What the caller of a refused command may do next.
+# The next steps that the caller of a refused command may take.
 LEGAL_NEXT_STEPS: Final[Mapping[Reason, tuple[str, ...]]] = MappingProxyType(
     {
         Reason.WORKFLOW_NOT_FOUND: ("list_workflows", "insert"),

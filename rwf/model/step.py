@@ -35,8 +35,8 @@ class Named(Protocol):
     def rwf_worker(self) -> str: ...
 
 
-# Accepted by ``worker=`` beside a name: a function that ``Worker.step`` has registered, which a type
-# checker cannot tell from others.
+# Accepted by ``worker=`` beside a name: a function that ``Worker.step`` has registered, which a
+# type checker cannot tell from others.
 Handler = Named | Callable[..., Any]
 
 

@@ -310,7 +310,7 @@ def _insert_once(
     before, so that none of them can die without a trace.
     """
     graph, digest = one.graph, key_digest(key)
-    home = home_partition(digest, ctx.keys.homes)
+    home = home_partition(digest, ctx.keys.home_partitions)
     keyed = f"{home}:{digest}"
     own_id: str = _new_id(ctx)
     replaced: str | None = None
@@ -360,7 +360,7 @@ def find(ctx: OpContext, key: str) -> Op[WorkflowView]:
     if not ctx.keys.partitions:
         yield CONNECT
     digest = key_digest(key)
-    keys = ctx.keys.derived(home_partition(digest, ctx.keys.homes), "keys")
+    keys = ctx.keys.derived(home_partition(digest, ctx.keys.home_partitions), "keys")
     [held] = yield from read(keys, ("HGET", keys, digest))
     found = None
     if held is not None:

@@ -111,7 +111,9 @@ def list_signals(
     if wanted.signal is not None and wanted.key is not None:
         digest = Topic(wanted.signal, wanted.key).digest
         topics = [(digest, place.number)]
-        rest = yield from _take(ctx, home_partition(digest, ctx.keys.homes), topics, wanted, views)
+        rest = yield from _take(
+            ctx, home_partition(digest, ctx.keys.home_partitions), topics, wanted, views
+        )
         after = None if rest is None else replace(place, digest=rest[0], number=rest[1])
     else:
         after = yield from _take_from_all(ctx, place, wanted, views, away)
@@ -126,7 +128,7 @@ def _take_from_all(
     to go on, or None at the end."""
     scanned = 0
     first_pages: dict[int, ScannedPage | None] = {}
-    while place.partition < ctx.keys.homes:
+    while place.partition < ctx.keys.home_partitions:
         if scanned >= _SCANNED_PER_PAGE:
             return place
         if place.scan == 0:
@@ -154,7 +156,7 @@ def _take_from_all(
 def _first_pages(ctx: OpContext, first: int, away: set[int]) -> Op[dict[int, ScannedPage | None]]:
     """The first pages of the timers of some partitions, from this one on; None for those that are
     ``away``."""
-    partitions = range(first, min(first + _PARTITIONS_PER_TRIP, ctx.keys.homes))
+    partitions = range(first, min(first + _PARTITIONS_PER_TRIP, ctx.keys.home_partitions))
     reads = {partition: scan_of((_timers(ctx, partition), 0)) for partition in partitions}
     replies, unreached = yield from ask_each(ctx, reads)
     away.update(unreached)
@@ -172,7 +174,7 @@ def _digests(ctx: OpContext, partition: int, members: Sequence[bytes]) -> Iterat
     """The topics that have one of these timers."""
     for member in members:
         kind, digest, _ = Timer.parse(member)
-        if kind == "s" and is_digest(digest, partition, ctx.keys.homes):
+        if kind == "s" and is_digest(digest, partition, ctx.keys.home_partitions):
             yield digest
 
 
@@ -229,7 +231,7 @@ def withdraw_signal(
     home, digest, number = _checked_id(signal_id)
     if not ctx.keys.partitions:
         yield CONNECT
-    if not is_digest(digest, home, ctx.keys.homes):
+    if not is_digest(digest, home, ctx.keys.home_partitions):
         raise _unknown(signal_id)
     call_id, hand_offs = new_call_id(), 0
     unsettled: Unsettled = {}

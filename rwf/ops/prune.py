@@ -4,7 +4,8 @@ A workflow first stops being there, in one call; what belongs to it goes in furt
 them idempotent, and anybody can go on where a dead client has stopped:
 
     its insert key        at the key's home, if the key is still its own
-    its waits' topics     at their homes: what they know of it, and the signals that it consumed
+    its waits' topics     at their home partitions: its registrations there, and the signals that
+                          it consumed
     its own keys
 """
 

@@ -132,7 +132,9 @@ class Due:
         for member in page.members:
             kind, owner, step = timer = Timer.parse(member)
             if kind in _OF_TOPIC:
-                is_whole = not step and is_digest(owner, self.partition, self.ctx.keys.homes)
+                is_whole = not step and is_digest(
+                    owner, self.partition, self.ctx.keys.home_partitions
+                )
             else:
                 known = kind in (_OF_STEP if step else _OF_WORKFLOW) and "|" not in step
                 is_whole = known and partition_of(owner) == self.partition

@@ -73,7 +73,7 @@ class Topic:
     def signal_id(self, ctx: OpContext, number: int) -> str:
         """The id of one of its signals."""
         digest = self.digest
-        return f"{home_partition(digest, ctx.keys.homes)}-{digest}/{number}"
+        return f"{home_partition(digest, ctx.keys.home_partitions)}-{digest}/{number}"
 
     @property
     def digest(self) -> str:

@@ -45,27 +45,29 @@ def topic_digest(signal: str, correlation_key: str) -> str:
     return key_digest(f"{signal}\0{correlation_key}")
 
 
-def is_digest(text: str, partition: int, homes: int) -> bool:
+def is_digest(text: str, partition: int, home_partitions: int) -> bool:
     """Whether a text is the digest of a topic or an insert key that lives in this partition."""
-    return _DIGEST.fullmatch(text) is not None and home_partition(text, homes) == partition
+    return (
+        _DIGEST.fullmatch(text) is not None and home_partition(text, home_partitions) == partition
+    )
 
 
-def home_partition(digest: str, homes: int) -> int:
-    """Where an insert key or a topic lives: never moves, as ``homes`` is fixed at creation."""
-    return int(digest[:8], 16) % homes
+def home_partition(digest: str, home_partitions: int) -> int:
+    """Where an insert key or a topic lives, which never changes, as their number is fixed."""
+    return int(digest[:8], 16) % home_partitions
 
 
 class Keys:
     """The key names of one namespace.
 
-    ``partitions`` is how many it has, and ``homes`` how many it was created with; both are 0 until
-    the client has read the meta record.
+    ``partitions`` is how many it has, and ``home_partitions`` how many it was created with; both
+    are 0 until the client has read the meta record.
     """
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.partitions = 0
-        self.homes = 0
+        self.home_partitions = 0
 
     def _key(self, partition: int, rest: str) -> str:
         return f"{self.namespace}:{{{partition}}}:{rest}"
@@ -119,7 +121,7 @@ class Keys:
 
     def topic(self, digest: str) -> list[str]:
         """The keys of a function on a topic: its home partition's, then its own."""
-        return self.topics(home_partition(digest, self.homes), [digest])
+        return self.topics(home_partition(digest, self.home_partitions), [digest])
 
     def topics(self, home: int, digests: Iterable[str]) -> list[str]:
         """The keys of a function on several topics of one partition.

@@ -44,8 +44,8 @@ class Wait(WaitRecord):
         return -(-self.deadline // 1000)
 
     @property
-    def stands(self) -> bool:
-        """Whether its topic is to keep it: its step waits, or is expired by it."""
+    def is_registered(self) -> bool:
+        """Whether its topic keeps it as a registration: its step waits, or has expired by it."""
         return self.status in ("w", "x")
 
     @property

@@ -37,7 +37,7 @@ from rwf.model.states import Reason
 from rwf.model.views import ReconcileReport
 from rwf.ops.callbacks import Dispatch, Handler
 from rwf.ops.timer_pages import Due, Page, PassedOver
-from rwf.repair import daemons as members
+from rwf.repair import daemons
 from rwf.repair.sweep import Kind, Place, sweep
 from rwf.repair.timers import fire, fire_due
 from rwf.runtime import Runtime, ended_by_signals
@@ -181,7 +181,7 @@ class Reconciler:
                 tasks.create_task(self._kept_up(loop))
         if self._availability.error is None:  # else it would only be waited for once more
             with suppress(RwfError):
-                op = members.leave(self._runtime.ctx, self._member, self._lease_ms)
+                op = daemons.leave(self._runtime.ctx, self._member, self._lease_ms)
                 await self._runtime.run(op)
 
     def stop(self) -> None:
@@ -223,7 +223,7 @@ class Reconciler:
         """Registers this daemon, and learns which partitions are its own."""
         self._next_join = time.monotonic() + self._interval
         numbers = await self._runtime.run(
-            members.join(self._runtime.ctx, self._member, self._lease_ms)
+            daemons.join(self._runtime.ctx, self._member, self._lease_ms)
         )
         self._availability.answered(_MEMBERSHIP)
         if numbers != list(self._owned):
@@ -245,7 +245,7 @@ class Reconciler:
 
     async def tick(self) -> None:
         """One tick of all partitions, whichever daemon looks after them."""
-        numbers = await self._runtime.run(members.partitions(self._runtime.ctx))
+        numbers = await self._runtime.run(daemons.partitions(self._runtime.ctx))
         partitions = [_Partition(number) for number in numbers]
         while partitions:
             await self._fire_all(partitions)
@@ -344,7 +344,7 @@ class Reconciler:
         """One whole sweep of all partitions; returns the repairs."""
         ctx = self._runtime.ctx
         mended: list[ReconcileReport] = []
-        for number in await self._runtime.run(members.partitions(ctx)):
+        for number in await self._runtime.run(daemons.partitions(ctx)):
             for kind in Kind:
                 place, anew, ended = Place(number, kind), True, False
                 while not ended:

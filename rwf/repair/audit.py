@@ -260,11 +260,11 @@ def _those_of(found: _Found, key: str) -> Scores:
 
 def _lacking(ctx: OpContext, registrations: Sequence[Registration]) -> Op[dict[str, str]]:
     """The topics that lack a wait which they were told of, or hold something wrong; for each, a
-    workflow that waits there. They are asked at their homes, many at once.
+    workflow that waits there. They are asked at their home partitions, many at once.
     """
     by_home: defaultdict[int, list[Registration]] = defaultdict(list)
     for one in registrations:
-        by_home[home_partition(one.digest, ctx.keys.homes)].append(one)
+        by_home[home_partition(one.digest, ctx.keys.home_partitions)].append(one)
     found: dict[str, str] = {}
     for home, waits in by_home.items():
         for start in range(0, len(waits), _TOPICS_PER_CALL):

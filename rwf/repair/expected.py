@@ -245,7 +245,7 @@ class Expected:
         notices = self.wait_notices.setdefault(owner, {})
         notices[name] = wait.due
         notices[b"!" + name] = PRESENT if wait.has_news else None
-        if wait.stands and wait.unacked is None:
+        if wait.is_registered and wait.unacked is None:
             member = f"{wait.status}|{owner}|{wait.stamp}|{name.decode()}|{wait.n}"
             digest = topic_digest(wait.signal, wait.key)
             self.registrations.append(Registration(owner, digest, member))

@@ -134,7 +134,7 @@ def _without_topics(
     digests: list[str] = []
     for member in members:
         topic = _TOPIC_TIMER.fullmatch(member)
-        if topic and home_partition(topic[1].decode(), ctx.keys.homes) == partition:
+        if topic and home_partition(topic[1].decode(), ctx.keys.home_partitions) == partition:
             digests.append(topic[1].decode())
         elif topic or not _UNKNOWN_TIMER.fullmatch(member):
             others.append(member)

@@ -151,11 +151,11 @@ class _Rebuild:
             self._repairs += Counter(repair.kind for repair in found.repairs)
 
     def _visit_topics(self, keys: list[tuple[int, str, str]]) -> Op[None]:
-        homes = self._ctx.keys.homes
+        home_partitions = self._ctx.keys.home_partitions
         for digest in {
             digest
             for home, _, digest in keys
-            if _DIGEST.fullmatch(digest) and home_partition(digest, homes) == home
+            if _DIGEST.fullmatch(digest) and home_partition(digest, home_partitions) == home
         }:
             self._topics += 1
             found = yield from catch_errors(check_topic(self._ctx, digest))

@@ -206,14 +206,14 @@ class Session:
         if found.now is None:
             created = self.wanted_partitions or (CLUSTER_PARTITIONS if self.cluster else 1)
             found = yield from self._asked(CreateNamespace(created, created))
-        partitions, homes = int(found.now or 0), int(found.at_creation or 0)
+        partitions, home_partitions = int(found.now or 0), int(found.at_creation or 0)
         if self.wanted_partitions not in (None, partitions):
             raise NamespaceMismatch(
                 f"namespace {self.keys.namespace!r} has {partitions} partitions, "
                 f"and this client was opened with {self.wanted_partitions}"
             )
         # Another thread takes the first as the sign that both are known.
-        self.keys.homes, self.keys.partitions = homes, partitions
+        self.keys.home_partitions, self.keys.partitions = home_partitions, partitions
 
     def load(self) -> Steps[bool]:
         """Loads the library on every primary that lacks it; says whether any did."""
@@ -377,11 +377,11 @@ class Session:
 
     def _open_again(self) -> Steps[None]:
         """Sees to it that the namespace is still the one that this client knows."""
-        partitions, homes = self.keys.partitions, self.keys.homes
+        partitions, home_partitions = self.keys.partitions, self.keys.home_partitions
         found = yield from self._asked(Namespace())
         if found.now is None:
-            found = yield from self._asked(CreateNamespace(partitions, homes))
-        if found.now is None or found.now < partitions or found.at_creation != homes:
+            found = yield from self._asked(CreateNamespace(partitions, home_partitions))
+        if found.now is None or found.now < partitions or found.at_creation != home_partitions:
             raise NamespaceMismatch(
                 f"namespace {self.keys.namespace!r} had {partitions} partitions, "
                 f"and was created anew with {found.at_creation}"

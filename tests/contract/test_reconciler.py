@@ -109,7 +109,7 @@ EVERY_LOOP = [
     "rwf.reconciler.daemon.Due.pages",
     "rwf.reconciler.daemon.fire",
     "rwf.reconciler.daemon.sweep",
-    "rwf.reconciler.daemon.members.join",
+    "rwf.reconciler.daemon.daemons.join",
     "rwf.dispatching.Deliveries.turn",
     AT_THE_BEGINNING,
 ]

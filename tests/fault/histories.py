@@ -18,7 +18,7 @@ from rwf.ops.insert import insert
 from rwf.ops.timer_pages import PassedOver
 from rwf.protocol.keys import home_partition, key_digest, topic_digest
 from rwf.protocol.requests import CONNECT, Call, Op, Read, Request, Scan, Together
-from rwf.repair import daemons as members
+from rwf.repair import daemons
 from rwf.repair.sweep import Kind, Place, sweep
 from rwf.repair.timers import fire_due
 from tests.internals.test_prune import age
@@ -242,7 +242,7 @@ def upkeep(client: Client) -> None:
     client.deliver_signal("stop", "1")
     age(client, "stop", "1")
     fired(client)
-    client._run(members.join(client._ctx, "daemon", 1000))
+    client._run(daemons.join(client._ctx, "daemon", 1000))
     lose(client, "ready", "timers", "index")
     client.reconcile(view.id)
     lose(client, "outbox")
@@ -256,7 +256,7 @@ def upkeep(client: Client) -> None:
         raw(client).zadd(f"rwf:{{{partition}}}:timers", {f"r|{view.id}|nobody": 5})
         raw(client).hincrby(f"rwf:{{{partition}}}:stats", "gs|available", 2)
     client.rebuild()
-    client._run(members.leave(client._ctx, "daemon", 1000))
+    client._run(daemons.leave(client._ctx, "daemon", 1000))
 
 
 HISTORIES: Final[dict[str, Callable[[Client], None]]] = {

@@ -54,7 +54,7 @@ def parted(one_server: AnyServer) -> Iterator[Client]:
 
 def away_from_home(client: Client, signal: str, key: str) -> tuple[str, int]:
     """A new workflow, ``a b:a``, in another partition than a topic; its id and partition."""
-    home = home_partition(topic_digest(signal, key), client._ctx.keys.homes)
+    home = home_partition(topic_digest(signal, key), client._ctx.keys.home_partitions)
     while True:
         workflow_id = client.insert(flow("a b:a")).id
         if (partition := partition_of(workflow_id)) != home:

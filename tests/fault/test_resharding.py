@@ -16,7 +16,7 @@ from contextlib import aclosing, contextmanager
 import pytest
 
 from rwf import Client, NotFound, StoreUnavailable, Workflow
-from rwf.repair import daemons as members
+from rwf.repair import daemons
 from rwf.runtime import Runtime
 from tests.conftest import Pool, connect
 from tests.fault.outages import at_hand, sent_again
@@ -137,15 +137,15 @@ def test_a_call_that_waits_for_too_long(cluster: Cluster, monkeypatch: pytest.Mo
 def test_a_call_that_is_cut_short(cluster: Cluster) -> None:
     """A node that gives a slot away lets no function touch a key that it has just emptied."""
     with connect(cluster) as client:
-        leave = members.leave(client._ctx, "daemon", 60_000)
-        client._run(members.join(client._ctx, "daemon", 60_000))
+        leave = daemons.leave(client._ctx, "daemon", 60_000)
+        client._run(daemons.join(client._ctx, "daemon", 60_000))
         with ThreadPoolExecutor(1) as threads:
             with moving(cluster, META, another(cluster, META)) as found:
                 call = threads.submit(client._run, leave)
-                daemons = client._ctx.keys.daemons()
-                until(lambda: daemons not in found.left(), what="the emptied key")
+                key = client._ctx.keys.daemons()
+                until(lambda: key not in found.left(), what="the emptied key")
             call.result()
-        assert client._run(members.join(client._ctx, "other", 60_000)) == list(range(16))
+        assert client._run(daemons.join(client._ctx, "other", 60_000)) == list(range(16))
 
 
 @pytest.mark.long

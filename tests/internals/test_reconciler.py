@@ -14,7 +14,7 @@ from rwf import AsyncClient, Client, Reconciler
 from rwf.model.views import Callback
 from rwf.ops.base import OpContext
 from rwf.protocol.requests import Op
-from rwf.repair import daemons as members
+from rwf.repair import daemons
 from tests.conftest import connect
 from tests.support.daemons import serving, ticked
 from tests.support.flows import (
@@ -88,14 +88,14 @@ def test_it_takes_no_leave_of_a_server_that_is_away(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server that hangs would hold it up for longer than a supervisor waits."""
-    leave, left = members.leave, 0
+    leave, left = daemons.leave, 0
 
     def counted(ctx: OpContext, member: str, lease_ms: int) -> Op[None]:
         nonlocal left
         left += 1
         return leave(ctx, member, lease_ms)
 
-    monkeypatch.setattr(members, "leave", counted)
+    monkeypatch.setattr(daemons, "leave", counted)
     with Server.start("valkey91") as server, Client.from_url(server.url) as client:
         with serving(client, **SHORT):
             until(lambda: stored(client), what="the daemon")
@@ -114,7 +114,7 @@ def test_five_at_once_change_nothing(client: Client, server: AnyServer) -> None:
     ids = [client.insert(flow("a b:a c:b")).id for _ in range(20)]
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(server)) for _ in range(5)]
-        daemons = [stack.enter_context(serving(one, **SHORT)) for one in clients]
+        running = [stack.enter_context(serving(one, **SHORT)) for one in clients]
         until(lambda: raw(client).zcard("rwf:{0}:daemons") == 5, what="all of them to have joined")
         for step in "abc":
             for workflow_id in ids:
@@ -125,7 +125,7 @@ def test_five_at_once_change_nothing(client: Client, server: AnyServer) -> None:
         every = range(client._ctx.keys.partitions)
 
         def shared() -> bool:
-            return sorted(p for one in daemons for p in one.partitions) == list(every)
+            return sorted(p for one in running for p in one.partitions) == list(every)
 
         until(shared, what="each partition to be of one")
     assert {client.get(workflow_id).state for workflow_id in ids} == {"completed"}

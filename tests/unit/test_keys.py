@@ -12,8 +12,8 @@ DIGEST = "4e1243bd22c66e76c2ba9eddc1f91394e57f9f83"
 
 def test_the_keys_of_a_namespace() -> None:
     own = Keys("ns")
-    assert (own.partitions, own.homes) == (0, 0)
-    own.homes = 8
+    assert (own.partitions, own.home_partitions) == (0, 0)
+    own.home_partitions = 8
     assert own.meta() == "ns:{0}:meta"
     assert own.daemons() == "ns:{0}:daemons"
     assert (own.sweep(3), own.events(3)) == ("ns:{3}:sweep", "ns:{3}:events")

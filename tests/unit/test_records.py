@@ -412,7 +412,7 @@ def test_the_timer_of_a_step() -> None:
 # --- waits and signals
 
 
-def test_a_wait_that_stands() -> None:
+def test_an_open_wait() -> None:
     wait = Wait.parse(f"2,w,{STAMP},1700000001123456,,,,1+3,,,|go|order%205".encode())
     assert (wait.left, wait.unacked) == ("1+3", "w")
     assert wait.view("0-x", "a").model_dump() == {
@@ -477,7 +477,7 @@ def test_when_a_wait_is_due(code: str, deadline: str, due: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "told", "left", "stands", "has_news"),
+    ("code", "acked", "left", "is_registered", "has_news"),
     [
         ("w", "w", "", True, False),
         ("w", "", "", True, True),
@@ -487,10 +487,10 @@ def test_when_a_wait_is_due(code: str, deadline: str, due: int | None) -> None:
     ],
 )
 def test_what_a_topic_keeps_of_a_wait(
-    code: str, told: str, left: str, stands: bool, has_news: bool
+    code: str, acked: str, left: str, is_registered: bool, has_news: bool
 ) -> None:
-    wait = Wait.parse(f"1,{code},{STAMP},,,,{told},{left},,,|go|k".encode())
-    assert (wait.stands, wait.has_news) == (stands, has_news)
+    wait = Wait.parse(f"1,{code},{STAMP},,,,{acked},{left},,,|go|k".encode())
+    assert (wait.is_registered, wait.has_news) == (is_registered, has_news)
 
 
 def test_a_signal() -> None:
