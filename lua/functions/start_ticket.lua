@@ -1,8 +1,8 @@
--- start_ticket: turns a ticket into the lease of whoever starts the step first.
+-- start_ticket: turns a ticket into a lease of the first run that starts the step.
 --
 -- Reply: {false, claim, flag}, or {refusal, false, flag}; a claim as in dispatch.lua, the flag as in a header.
--- Writes: the record, counts, evidence, timers, statistics. A passed ticket or lease is taken away. Sent twice, it
---   tells its claim once more.
+-- Writes: the record, counts, evidence, timers, statistics. A passed ticket or lease is taken away. Sent again, it
+--   returns the same claim.
 -- Publishes: step_available, workflow_terminal, where a lease or a wait has passed.
 
 -- The token of an executing step's claim in two: the ticket's, and the run's or "". Nothing for any other claim.
@@ -10,7 +10,7 @@ local function parts(step)
   return match(step.state == "e" and codec.claim_token(step.claim) or "", "^(.*%.)([^.]*)$")
 end
 
--- Takes a claim away whose time has passed; whether it had.
+-- Takes away a claim whose time has passed. Returns whether it had.
 local function lapse(tx, workflow, name, step)
   if claims.due(workflow, step) > tx.ms then
     return false

@@ -21,7 +21,7 @@ local function is_unstarted(token)
   return byte(token, -1) == 46
 end
 
--- Whether an executing step waits to be started by whoever gets its ticket.
+-- Whether the step is held under a ticket that nobody has started yet.
 function M.is_ticket(step)
   return step.state == "e" and is_unstarted(codec.claim_token(step.claim))
 end
@@ -31,7 +31,7 @@ function M.is_running(step)
   return step.state == "e" and not is_unstarted(codec.claim_token(step.claim))
 end
 
--- Whether the attempt that an open step has is one that its next report is to stand in, or its next claim goes on with.
+-- Whether an open step's present attempt is to be reported next, or gone on with by its next claim.
 function M.has_attempt(step)
   if M.is_ticket(step) then
     return codec.read_claim(step.claim).counted == "0"
@@ -90,7 +90,7 @@ function M.signed(workflow, step, note)
   return '{"by":"' .. M.worker(step) .. '","at":' .. integer.text(workflow.h.inserted + step.since) .. "," .. sub(note, 2)
 end
 
--- An attempt of a step begins, which its claim counts or not.
+-- Begins an attempt of a step, which its claim counts or not.
 local function begin(workflow, step, counted)
   if counted == "1" then
     step.attempt = integer.text(step.attempt + 1)

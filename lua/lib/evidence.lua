@@ -29,7 +29,7 @@ local REPEATED = {
   acknowledge = "duplicate_acknowledgement", start = "duplicate_start",
 }
 
--- Plans an entry for what may happen for ever: it goes before all that was decided.
+-- Plans an entry for an event that may happen any number of times: it is trimmed before all decisions.
 function M.observe(tx, workflow, item, reason, message)
   plan_noise(tx, workflow, entry(transaction.stamp(tx), item, "accepted", reason, message))
 end

@@ -2,8 +2,8 @@
 -- leases are still valid, and giving claims back.
 local M = {}
 
--- Starts the steps of reserved entries, and tells what became of them (dispatch.lua), and for each workflow whether the
--- topics of its waits are to be told.
+-- Starts the steps of reserved entries. Returns the claims (dispatch.lua), and for each workflow whether the topics of
+-- its waits are to be notified.
 function M.start_reserved(tx, claimer, entries, as_tickets)
   local names = transaction.steps_by_slot({}, entries)
   for slot = 1, #names do

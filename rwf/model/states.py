@@ -163,7 +163,7 @@ class PauseReason(StrEnum):
 
 
 class TicketStatus(StrEnum):
-    """What has happened to tickets, as it is counted (contract §15)."""
+    """The stages of tickets that are counted (contract §15)."""
 
     ISSUED = "issued"
     STARTED = "started"

@@ -136,6 +136,6 @@ def _parts(ticket: Ticket | str) -> tuple[str, str, str]:
 
 
 def _digest(run_id: str) -> str:
-    """What stands for a run id in its lease: short, and without characters that part records."""
+    """A run id as its lease holds it: short, and without characters that separate fields."""
     digest = hashlib.blake2b(run_id.encode(), digest_size=_RUN_BYTES).digest()
     return base64.urlsafe_b64encode(digest).decode()
