@@ -317,15 +317,15 @@ function M.tag_members(workflow, place)
   return members
 end
 
--- Has them stand there, or no more.
-function M.place_tags(tx, workflow, place, stands)
+-- Plans to add these entries of the tag index, or to remove them.
+function M.place_tags(tx, workflow, place, wanted)
   local members = M.tag_members(workflow, place)
   if #members > 0 then
     tx.tags = tx.tags or {}
-    M.count(tx, M.TAG_GAUGE, stands and #members or -#members)
+    M.count(tx, M.TAG_GAUGE, wanted and #members or -#members)
   end
   for i = 1, #members do
-    tx.tags[members[i]] = stands
+    tx.tags[members[i]] = wanted
   end
 end
 

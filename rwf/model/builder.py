@@ -107,7 +107,7 @@ class Workflow:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What it is to be found by."""
+        """The tags by which it can be found."""
         return dict(self._tags)
 
     @property
