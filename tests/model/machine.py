@@ -328,7 +328,7 @@ class Machine(RuleBasedStateMachine):
         )
 
     def _take(self, *, as_tickets: bool) -> Taken:
-        """What the system hands out; the model skips the same branches."""
+        """The step that the system hands out; the model skips the same branches."""
         taken = self.system.claim_any(as_tickets)
         found = taken.dispatched if as_tickets else taken.claimed
         assert taken.unmet or found, "nothing was handed out, though a step is available"
