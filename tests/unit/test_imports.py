@@ -23,7 +23,7 @@ LAYERS: Final = (
     {"internals"},
     {"runtime", "availability", "threads"},
     {"worker", "reconciler", "metrics", "testing", ""},
-    {"console"},
+    {"adapters", "console"},
     {"demo"},
     {"cli", "__main__"},
 )
