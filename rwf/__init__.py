@@ -76,8 +76,10 @@ from rwf.worker import (
     Retry,
     Skip,
     StepContext,
+    StepRun,
     Worker,
     current_step,
+    run_step,
 )
 
 __all__ = [
@@ -138,6 +140,7 @@ __all__ = [
     "StepContext",
     "StepExplanation",
     "StepPage",
+    "StepRun",
     "StepView",
     "StoreMisconfigured",
     "StoreUnavailable",
@@ -156,5 +159,6 @@ __all__ = [
     "current_step",
     "outcome",
     "result",
+    "run_step",
     "verify_signature",
 ]

@@ -18,8 +18,9 @@ from rwf.model.retry import seconds
 from rwf.protocol.requests import Op
 from rwf.worker import Handlers, StepContext, Worker
 from rwf.worker.context import immediate
-from rwf.worker.drain import Drain, DrainOptions, StepRun
+from rwf.worker.drain import Drain, DrainOptions
 from rwf.worker.inline import run_here, run_in_loop
+from rwf.worker.reporting import StepRun
 
 __all__ = ["NotIdle", "StepRun", "run_until_idle"]
 

@@ -3,6 +3,8 @@
 from rwf.worker.context import StepContext, current_step
 from rwf.worker.handlers import Handlers
 from rwf.worker.outcomes import Await, Cancel, Discard, Fail, Retry, Skip
+from rwf.worker.reporting import StepRun
+from rwf.worker.tickets import run_step
 from rwf.worker.worker import Health, Worker
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
     "Retry",
     "Skip",
     "StepContext",
+    "StepRun",
     "Worker",
     "current_step",
+    "run_step",
 ]

@@ -8,16 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
-
-from rwf.errors import CommandRejected, NotIdle
+from rwf.errors import NotIdle
 from rwf.fakes import Clock
 from rwf.model.limits import QUEUES_PER_CLAIM
-from rwf.model.states import PauseReason, StepState, WaitStatus
+from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep, HeartbeatReport
 from rwf.ops.base import OpContext, all_partitions, read
 from rwf.ops.claims import claim, heartbeat, pause, release
-from rwf.ops.complete import Completion, report_item
 from rwf.ops.outcomes import parent_outcomes
 from rwf.ops.queues import queues
 from rwf.ops.timer_pages import Due, Page
@@ -28,9 +25,7 @@ from rwf.worker.context import StepContext
 from rwf.worker.handler import Handler
 from rwf.worker.handlers import Handlers
 from rwf.worker.inline import Ran
-from rwf.worker.outcomes import Suspension
-from rwf.worker.suspending import suspend
-from rwf.worker.verdict import instead_of_wait, storable
+from rwf.worker.reporting import StepRun, report
 
 _log = logging.getLogger("rwf.worker")
 
@@ -42,30 +37,6 @@ _WAITED_FOR: Final = (*_OF_STEP, b"w|", b"u|", b"b|", b"d|")
 _CARRIED_OUT: Final = (*_WAITED_FOR, b"s|")
 # Retries take the whole of their backoff, not a random part of it.
 _JITTER: Final = "0.999999"
-_AFTER_WAIT: Final = {
-    WaitStatus.WAITING: StepState.AWAITING_SIGNAL,
-    WaitStatus.RESOLVED: StepState.AVAILABLE,
-    WaitStatus.EXPIRED: StepState.EXPIRED,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class StepRun:
-    """One run of a step.
-
-    ``outcome`` is the state that it left the step in, such as ``completed``, ``retryable``,
-    ``discarded`` or ``awaiting_signal``; or, where its report was refused, the reason code.
-    ``summary`` is the result's, and ``error`` what the handler raised: an exception, or an outcome
-    such as ``Fail``.
-    """
-
-    workflow_id: str
-    step: str
-    worker: str
-    attempt: int
-    outcome: str
-    summary: str | None
-    error: BaseException | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,17 +148,14 @@ class Drain:
 
     def report(self, claimed: ClaimedStep, ran: Ran) -> Op[None]:
         """Reports what a handler came to."""
-        try:
-            outcome, summary = yield from self._reported(claimed, ran.report)
-        except CommandRejected as refusal:
-            outcome, summary = refusal.reason_code, refusal.message
+        outcome, summary = yield from report(self._ctx, claimed, ran.report, _JITTER)
         self.ran.append(
             StepRun(
                 claimed.workflow_id,
                 claimed.step,
                 claimed.worker,
                 claimed.attempt,
-                str(outcome),
+                outcome,
                 summary,
                 ran.raised,
             )
@@ -195,23 +163,6 @@ class Drain:
         self._ran_at[claimed.workflow_id, claimed.step] = len(self.ran)
         self._fired.clear()
         self._brought_back.discard((claimed.workflow_id, claimed.step))
-
-    def _reported(
-        self, claimed: ClaimedStep, report: Completion | Suspension
-    ) -> Op[tuple[str, str | None]]:
-        if isinstance(report, Suspension):
-            try:
-                view = yield from suspend(self._ctx, claimed, report)
-                return _AFTER_WAIT[WaitStatus(view.status)], None
-            except CommandRejected as refusal:
-                instead = instead_of_wait(claimed, refusal)
-                if instead is None:
-                    raise
-                report = instead
-        item = storable(self._ctx, report)
-        item.report.jitter = _JITTER
-        done = yield from report_item(self._ctx, item)
-        return done.step.state, orjson.loads(item.report.note).get("summary")
 
     def beat(self, context: StepContext) -> Op[bool]:
         """A step's own heartbeat: whether its lease still stands."""

@@ -77,6 +77,8 @@ class Execution:
         self._timers: list[asyncio.TimerHandle] = []
         self._task: asyncio.Task[None] | None = None
         self._end: End | None = None
+        self.raised: BaseException | None = None
+        """What the handler raised."""
 
     @property
     def name(self) -> str:
@@ -230,6 +232,7 @@ class Execution:
         """The report of an exception; None once the attempt is over."""
         if self._over or self._stopped:
             return None
+        self.raised = raised
         return verdict.of_raised(
             self.context.claim,
             raised,

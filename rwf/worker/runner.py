@@ -8,21 +8,20 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer
-from rwf.ops.outcomes import parent_outcomes
 from rwf.runtime import Beside, Runtime, end_tasks
 from rwf.threads import Threads
 from rwf.worker.availability import Availability
 from rwf.worker.completer import Completer
-from rwf.worker.context import StepContext
 from rwf.worker.execution import Execution, Report
 from rwf.worker.handlers import Handlers
 from rwf.worker.heartbeat import Heartbeat
 from rwf.worker.inflight import Inflight, key_of
+from rwf.worker.parents import parents_reader
 from rwf.worker.poller import Poller
 from rwf.worker.watchdog import Watchdog
 
@@ -72,8 +71,7 @@ class Runner:
         overdue: Callable[[], None],
     ) -> None:
         scope, beside = runtime.ctx, Beside(runtime.client)
-        self._runtime = runtime
-        self._loop = asyncio.get_running_loop()
+        self._parents = parents_reader(runtime)
         self._options = options
         self._handlers = handlers
         self._threads = Threads(options.concurrency, "rwf-step", self._freed)
@@ -166,20 +164,12 @@ class Runner:
             handler,
             self._threads,
             self._heartbeat.ask,
-            self._read_parents,
+            self._parents,
             options.lease,
             tracebacks=options.tracebacks,
         )
         self.inflight.running[key_of(claim)] = execution
         execution.start(self._ended)
-
-    def _read_parents(self, context: StepContext) -> Any:
-        """How a step's parents have ended: awaited in the loop, blocking in a thread."""
-        op = parent_outcomes(self._runtime.ctx, context.workflow_id, context.step)
-        reading = self._runtime.run(op)
-        if asyncio._get_running_loop() is self._loop:
-            return reading
-        return asyncio.run_coroutine_threadsafe(reading, self._loop).result()
 
     def _not_ours(self, claim: ClaimedStep) -> None:
         """Gives back, for a while, a step whose handler only other workers may have."""

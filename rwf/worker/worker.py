@@ -6,8 +6,6 @@ import asyncio
 import logging
 import math
 import os
-import secrets
-import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +22,7 @@ from rwf.runtime import Runtime, end_tasks, ended_by_signals, run_to_end
 from rwf.worker.availability import Availability
 from rwf.worker.handler import Function
 from rwf.worker.handlers import Handlers
+from rwf.worker.identity import new_worker_id
 from rwf.worker.middleware import Middleware
 from rwf.worker.runner import Runner, WorkerOptions
 
@@ -98,7 +97,7 @@ class Worker:
             raise TypeError("handlers must be an rwf.Handlers")
         if not isinstance(grace, int | float) or not 0 <= grace < math.inf:
             raise ValueError("grace must be a number of seconds, 0 or more")
-        name = worker_id or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        name = worker_id or new_worker_id()
         self.worker_id = name
         claimer = Claimer.checked(queues, name, lease)
         self._options = WorkerOptions(

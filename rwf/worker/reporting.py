@@ -1,0 +1,74 @@
+"""Reporting one run of a step, and how it is told to whoever has had it run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from rwf.errors import CommandRejected
+from rwf.model.states import StepState, WaitStatus
+from rwf.model.views import ClaimedStep
+from rwf.ops.base import OpContext
+from rwf.ops.complete import Completion, report_item
+from rwf.protocol.requests import Op
+from rwf.worker.outcomes import Suspension
+from rwf.worker.suspending import suspend
+from rwf.worker.verdict import instead_of_wait, storable
+
+_AFTER_WAIT: Final = {
+    WaitStatus.WAITING: StepState.AWAITING_SIGNAL,
+    WaitStatus.RESOLVED: StepState.AVAILABLE,
+    WaitStatus.EXPIRED: StepState.EXPIRED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """One run of a step.
+
+    ``outcome`` is the state that it left the step in, such as ``completed``, ``retryable``,
+    ``discarded`` or ``awaiting_signal``; or, where its start or its report was refused, the reason
+    code. ``summary`` is the result's, or says why it was refused, and ``error`` what the handler
+    raised: an exception, or an outcome such as ``Fail``. ``attempt`` is 0 for a step that was not
+    started.
+    """
+
+    workflow_id: str
+    step: str
+    worker: str
+    attempt: int
+    outcome: str
+    summary: str | None
+    error: BaseException | None
+
+
+def report(
+    ctx: OpContext, claimed: ClaimedStep, report: Completion | Suspension, jitter: str | None = None
+) -> Op[tuple[str, str | None]]:
+    """Reports what a handler came to: the step's state after it, or the reason of a refusal, and
+    the summary. ``jitter`` is that of a retry; without one it is random."""
+    try:
+        return (yield from _reported(ctx, claimed, report, jitter))
+    except CommandRejected as refusal:
+        return str(refusal.reason_code), refusal.message
+
+
+def _reported(
+    ctx: OpContext, claimed: ClaimedStep, report: Completion | Suspension, jitter: str | None
+) -> Op[tuple[str, str | None]]:
+    if isinstance(report, Suspension):
+        try:
+            view = yield from suspend(ctx, claimed, report)
+            return str(_AFTER_WAIT[WaitStatus(view.status)]), None
+        except CommandRejected as refusal:
+            instead = instead_of_wait(claimed, refusal)
+            if instead is None:
+                raise
+            report = instead
+    item = storable(ctx, report)
+    if jitter is not None:
+        item.report.jitter = jitter
+    done = yield from report_item(ctx, item)
+    return str(done.step.state), orjson.loads(item.report.note).get("summary")
