@@ -493,7 +493,7 @@ def test_a_late_delivery_counts(client: Client) -> None:
     current = claimed(client)
     settled(client, late)
     assert client.callbacks(workflow_id)[0].status == "delivered"
-    settled(client, late)  # a repetition is none of the delivery that counted
+    settled(client, late)  # the report that counted, repeated, is no second delivery
     duplicate = ("dispatch_callbacks", None, "duplicate", "duplicate_delivery")
     assert duplicate not in noted(client, workflow_id)
     settled(client, current)

@@ -90,7 +90,7 @@ def test_a_workflow_that_forgot_its_wait_has_it_again(parted: Client) -> None:
 
 
 @pytest.mark.parametrize("end", ["abandoned", "replaced", "elsewhere"])
-def test_a_wait_that_stands_again_is_registered_again(parted: Client, end: str) -> None:
+def test_a_wait_that_is_open_again_is_registered_again(parted: Client, end: str) -> None:
     workflow_id, partition = away_from_home(parted, "go", "k")
     parted.await_step(workflow_id, "a", signal="go", correlation_key="k")
     with fallen_back(parted, partition):

@@ -431,7 +431,7 @@ def test_an_open_wait() -> None:
     }
 
 
-def test_who_has_asked_for_a_wait_stands_behind_its_call() -> None:
+def test_who_has_asked_for_a_wait_is_stored_behind_its_call() -> None:
     wait = Wait.parse(f"1,w,{STAMP},,,,,,,aZ-_9~ann%20%7E%2C,token|go|k".encode())
     assert wait.view("0-x", "a").actor == "ann ~,"
     unacked = Wait.parse(f"1,w,{STAMP},,,,,,,aZ-_9,token|go|k".encode())

@@ -175,7 +175,7 @@ class _Court:
                 yield f"{name} was given {token} as the result of {parent}, not one of {known}"
 
     def _callbacks(self, view: WorkflowView) -> Iterator[str]:
-        """Its end was told at least once, and as it is."""
+        """A callback has reported the end at least once, and correctly."""
         callbacks = self._client.callbacks(view.id)
         self.findings.callbacks += len(callbacks)
         for callback in callbacks:
