@@ -78,7 +78,7 @@ class Execution:
         self._task: asyncio.Task[None] | None = None
         self._end: End | None = None
         self.raised: BaseException | None = None
-        """What the handler raised."""
+        """The exception that the handler raised."""
 
     @property
     def name(self) -> str:

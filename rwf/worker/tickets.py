@@ -78,7 +78,7 @@ class Started:
 
 
 Work = Op[Any] | Started | float
-"""What a run asks for: an operation, that a handler runs, or that so many seconds pass."""
+"""A request of a run: an operation, that a handler runs, or that so many seconds pass."""
 
 
 class Attempts:

@@ -41,7 +41,7 @@ Run = Callable[..., StepRun]
 
 @pytest.fixture(autouse=True)
 def silent(caplog: pytest.LogCaptureFixture) -> None:
-    """What is logged here could not travel between processes of pytest-xdist."""
+    """Records logged here could not travel between processes of pytest-xdist."""
     caplog.set_level(logging.CRITICAL, logger="rwf.worker")
 
 
