@@ -1,7 +1,8 @@
--- await: puts a step into a wait for a signal.
+-- await: puts a step into a wait for a signal, or for the end of a child workflow: then the signal is empty, the key is
+-- the child's id, and the step must have been claimed.
 --
 -- Writes: the step and its wait, counts, evidence, ready queue, timers, index, statistics. The client
---   then updates the topic (update_topic.lua).
+--   then updates the topic, or the child (update_topic.lua, update_child.lua).
 -- Publishes: step_available, workflow_terminal, when the deadline has passed already.
 local WAITING = { state = "w", cause = "" }
 -- Deadlines are clamped to the years 1 and 9999, in microseconds: a client can show no others.
@@ -52,7 +53,7 @@ local function on_record(tx, workflow, item)
 end
 
 -- Why the step may not wait in its present state, or nil.
-local function obstacle(workflow, step, lease)
+local function obstacle(workflow, step, lease, child)
   if states.TERMINAL[step.state] then
     return "already_terminal", "the step is " .. states.NAME[step.state]
   end
@@ -65,8 +66,8 @@ local function obstacle(workflow, step, lease)
   if step.state == "r" then
     return "illegal_transition", "the step has failed, and waits to run again"
   end
-  if step.state == "e" and lease == "" then
-    return "lease_required", "the step is executing"
+  if lease == "" and (step.state == "e" or child) then
+    return "lease_required", "the step is " .. states.NAME[step.state]
   end
   return nil
 end
@@ -88,7 +89,7 @@ local function judge(tx, workflow, item)
   if item.lease ~= "" and not claims.is_current(step, item.lease) then
     return evidence.reject(tx, workflow, item, "stale_lease", "the lease is not the step's current one")
   end
-  local reason, message = obstacle(workflow, step, item.lease)
+  local reason, message = obstacle(workflow, step, item.lease, links.child(item))
   return reason and evidence.reject(tx, workflow, item, reason, message)
 end
 
@@ -102,7 +103,7 @@ end
 
 local function accept(tx, workflow, item)
   local step = transaction.step(workflow, item.step)
-  if waits.goes_on({ asked = item.deadline }) then
+  if waits.goes_on({ asked = item.deadline }) or links.child(item) then
     versions.need_branching(tx, workflow, item)
   end
   transitions.withdraw(tx, workflow, item.step, step)
@@ -120,8 +121,9 @@ end
 
 return function(tx, step, call_id, lease, deadline, signal, correlation_key, note, actor)
   local item = {
-    action = "await_step", scope = "step", step = step, call = call_id, lease = lease, deadline = deadline,
-    topic = signal .. "|" .. correlation_key, note = note, actor = actor,
+    action = signal == "" and "start_child" or "await_step", scope = "step", step = step, call = call_id,
+    lease = lease, deadline = deadline, topic = signal .. "|" .. correlation_key, note = note,
+    actor = actor,
   }
   local workflow = transaction.workflow(tx, 1, { step })
   expiry.expire(tx, workflow, { step })

@@ -1,13 +1,14 @@
 -- complete: records the outcomes of steps, releases or cancels their descendants, and claims the next steps whose
 -- workflows' keys this call has.
 --
--- Reply: {answers to the reports, workflows, started, found, claims}. An answer is
+-- Reply: {answers to the reports, workflows, started, found, claims, slots}. An answer is
 --     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait, left
 --   or {"rejected", reason, stamp, message}, or without views false, where a report was accepted and nothing is left to
 --   be walked; a workflow, by slot, is {static, counts, context, left, flag} or false.
 --   Parts for which the reply has no room are left for the caller to read (inputs.lua): "p" input and context, "w" the
 --   workflow's context. started has an answer for each entry to start, as in start_steps; found has entries of the ready
 --   queue, and claims the claim of each, or false where it is only reserved, to be started by a later call.
+--   Without views, slots are those of child workflows that have ended, and whose parents are still to be notified.
 -- Bound: 64 reports, 64 entries, 64 claims; the call's budget of edges.
 -- Writes: records, counts, result rows, evidence, ready queue, timers, index, statistics. Sent again, it answers
 --   from the records.
@@ -262,7 +263,12 @@ return function(tx, with_views, limit, token, worker, lease_ms, queues, entries,
     found, claimed = dispatch.next(tx, queues, limit, claimer, started)
   end
   flush.commit(tx)
-  local room = dispatch.room()
+  local room, ended = dispatch.room(), {}
+  for slot = 1, with_views and 0 or #names do
+    if links.has_news(tx.workflows[slot]) then
+      ended[#ended + 1] = slot
+    end
+  end
   if with_views then
     for slot = 1, #names do
       headers[slot] = header_of(tx.workflows[slot], room)
@@ -273,6 +279,6 @@ return function(tx, with_views, limit, token, worker, lease_ms, queues, entries,
   end
   return {
     answers, #headers > 0 and headers, #started > 0 and dispatch.reply(started, room),
-    #found > 0 and found, #claimed > 0 and dispatch.reply(claimed, room),
+    #found > 0 and found, #claimed > 0 and dispatch.reply(claimed, room), #ended > 0 and ended,
   }
 end

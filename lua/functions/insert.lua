@@ -5,6 +5,7 @@
 -- Writes: the two hashes, the list of staged inserts; everything that a walk from the start writes, statistics, the index and the
 --   tag index.
 -- Publishes: step_available.
+-- A child workflow is held: it starts at its parent's word (links.lua).
 --
 -- The start, "^", is a step that has completed before any other; the steps without parents are its children,
 -- released like all others.
@@ -46,7 +47,11 @@ local function show(tx, workflow, graph, own, payload, note)
   end
   transaction.create(tx, workflow, graph.static)
   transaction.place_tags(tx, workflow, header.place(workflow), true)
-  if not workflow.b or schedule(tx, workflow, graph) then
+  if graph.link ~= "" then
+    workflow.link = codec.read_link(graph.link)
+    links.become(workflow, "h")
+  end
+  if (not workflow.b or schedule(tx, workflow, graph)) and not links.is_held(workflow) then
     local done = propagate.run(tx, workflow, { "^" })
     propagate.append(workflow, "", done, done.at)
   end

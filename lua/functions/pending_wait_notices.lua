@@ -1,4 +1,5 @@
--- pending_wait_notices: the changes of a workflow's waits that their topics have not been notified of (waits.lua).
+-- pending_wait_notices: the changes of which the topics of a workflow's waits, its children and its parent have not been
+-- notified (waits.lua).
 --
 -- Empty for a workflow of other semantics. Bound: limit, in steps.
 return function(keys, limit)
@@ -10,7 +11,11 @@ return function(keys, limit)
   local steps = command("ZRANGEBYSCORE", keyslots.other(workflow.w, "d"), "-inf", "(0", "LIMIT", "0", limit)
   for i = 1, #steps do
     local name, before = sub(steps[i], 2), #found
-    waits.list(workflow, name, false, found)
+    if steps[i] == links.MEMBER then
+      found[1 + before] = workflow.link and { name, "0", workflow.link.state, "0", "", workflow.b.link, "" }
+    else
+      waits.list(workflow, name, false, found)
+    end
     if #found == before then
       found[#found + 1] = { name, "0", "" }
     end

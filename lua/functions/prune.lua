@@ -124,7 +124,7 @@ local function page(workflow, from)
         return found, chunk .. "," .. integer.text(at) .. "," .. integer.text(number)
       end
       local wait = waits.numbered(workflow, names[at], number)
-      found[#found + 1] = { names[at], wait.signal_id, wait.topic }
+      found[#found + 1] = { names[at], wait.signal_id, wait.topic, number }
     end
     n = 1
   end

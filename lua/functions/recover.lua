@@ -104,7 +104,7 @@ local function judge(tx, workflow, item)
   if workflow.h.head < workflow.h.tail then
     return { "busy" }
   end
-  if branching.start_due(workflow) then
+  if requests.is_unstarted(workflow) then
     return reject(tx, workflow, item, "illegal_transition", "the workflow has not started yet")
   end
   local reason, message, next_step = obstacle(workflow, item, step)

@@ -178,6 +178,10 @@ local function check_whole(tx, workflow, repairs)
   if workflow.b then
     check_dues(tx, workflow, repairs)
   end
+  if workflow.link and not waits.has_link_placed(workflow) then
+    waits.place_link(tx, workflow)
+    repairs[#repairs + 1] = { "wait_timer_missing", "" }
+  end
   check_walk_timer(tx, workflow, repairs)
 end
 

@@ -77,6 +77,40 @@ function M.resend_callback(body)
   end
 end
 
+-- advance(tx, origin)
+function M.advance(body)
+  return function(keys, argv)
+    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3] ~= "" and argv[3] or nil)
+  end
+end
+
+-- recovery_session(keys, number)
+function M.recovery_session(body)
+  return function(keys, argv)
+    return body(keys, argv[1] ~= "" and argv[1] or nil)
+  end
+end
+
+-- resolve_child(tx, step, lease, child, state, payload, note)
+function M.resolve_child(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], argv[5], argv[6], argv[7],
+      argv[8]
+    )
+  end
+end
+
+-- update_child(tx, parent, step, n, outcome, note, reason)
+function M.update_child(body)
+  return function(keys, argv)
+    return body(
+      transaction.open(keys, argv[1], argv[2] == "1"), argv[3], argv[4], tonumber(argv[5]), argv[6],
+      argv[7], argv[8]
+    )
+  end
+end
+
 -- peek_steps(keys, limit, queues)
 function M.peek_steps(body)
   return function(keys, argv)
@@ -191,20 +225,6 @@ function M.pause_claims(body)
   end
 end
 
--- advance(tx, origin)
-function M.advance(body)
-  return function(keys, argv)
-    return body(transaction.open(keys, argv[1], argv[2] == "1"), argv[3] ~= "" and argv[3] or nil)
-  end
-end
-
--- recovery_session(keys, number)
-function M.recovery_session(body)
-  return function(keys, argv)
-    return body(keys, argv[1] ~= "" and argv[1] or nil)
-  end
-end
-
 -- cancel(tx, call_id, reason, note, force)
 function M.cancel(body)
   return function(keys, argv)
@@ -310,16 +330,16 @@ end
 -- insert(tx, note, graphs, fields)
 function M.insert(body)
   return function(keys, argv)
-    local graphs_end = 4 + tonumber(argv[4]) * 2
+    local graphs_end = 4 + tonumber(argv[4]) * 3
     local graphs, graphs_length = {}, 0
-    for at = 4 + 1, graphs_end, 2 do
+    for at = 4 + 1, graphs_end, 3 do
       local staged, own_count, payload_count, own, payload, starts, deadline_ms =
         match(argv[at], "^([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*),([^,]*)$")
       graphs_length = graphs_length + 1
       graphs[graphs_length] = {
         staged = staged == "1", own_count = tonumber(own_count), payload_count = tonumber(payload_count),
         own = tonumber(own), payload = tonumber(payload), starts = starts,
-        deadline_ms = tonumber(deadline_ms), static = argv[at + 1],
+        deadline_ms = tonumber(deadline_ms), static = argv[at + 1], link = argv[at + 2],
       }
     end
     local next_at = graphs_end + 1

@@ -22,8 +22,8 @@ local PATTERN_2 =
   "^(%a),([paewrcfdxt]),(%d+),([^,]*),([^,]*),([^,]*),(%d+),(%d+),(%d+)(,?[^|]*)|([^|]*)|([^|]*"
   .. ")|(.*)$"
 local PATTERN_3 =
-  "^(%d+),([wrxya]),(%d+),(%-?%d*),(%d*),([^,]*),([wxrg]?),([%d+]*),([^,]*),([^,~]*)~?([^,]*),("
-  .. "[^,|]*)(,?[^|]*)|(.*)$"
+  "^(%d+),([wrxyaf]),(%d+),(%-?%d*),(%d*),([^,]*),([wxrg]?),([%d+]*),([^,]*),([^,~]*)~?([^,]*),"
+  .. "([^,|]*)(,?[^|]*)|(.*)$"
 local PATTERN_4 =
   "^(%d+),([^,]*),([^,]*),([^,]*),([%l_]+),([%l_]+),(1?),(1?),(%d+)(,?[^|]*)|([^|]*)|(.*)$"
 
@@ -249,22 +249,50 @@ function M.write_counts(r)
   return states.counts_text(r) .. ";" .. r.last .. "," .. r.started .. ending
 end
 
--- branching: skipped,starts,deadline,overdue
+-- branching: skipped,starts,deadline,overdue,link
 function M.read_branching(text)
   local skipped, starts, deadline, overdue, more =
     match(text, "^(%d+),(%d*),(%d*),(%d*)(,?.*)$")
   if not skipped or (more ~= "" and byte(more) ~= 44) then
     error(states.UNREADABLE)
   end
+  local link = ""
+  if more ~= "" then
+    link, more = match(more, "^,([^,]*)(.*)$")
+    if not link then
+      error(states.UNREADABLE)
+    end
+  end
   return {
     skipped = to_number(skipped), starts = starts, deadline = deadline, overdue = overdue,
-    more = more,
+    link = link, more = more,
   }
 end
 
 function M.write_branching(r)
+  local ending = (r.more or "")
+  if ending ~= "" or (r.link or "") ~= "" then
+    ending = "," .. (r.link or "") .. ending
+  end
   return integer.text(r.skipped) .. "," .. r.starts .. "," .. r.deadline .. "," .. r.overdue
-    .. (r.more or "")
+    .. ending
+end
+
+-- link: state:n:workflow:step:lease
+function M.read_link(text)
+  local state, n, workflow, step, more, lease =
+    match(text, "^([hsrfg]):(%d+):([^:]*):([^:;]*)(;?[^:]*):(.*)$")
+  if not state then
+    error(states.UNREADABLE)
+  end
+  return {
+    state = state, n = to_number(n), workflow = workflow, step = step, more = more, lease = lease,
+  }
+end
+
+function M.write_link(r)
+  return r.state .. ":" .. integer.text(r.n) .. ":" .. r.workflow .. ":" .. r.step .. (r.more or "")
+    .. ":" .. r.lease
 end
 
 -- acknowledgement: recoveries,since|actor|reason

@@ -182,7 +182,7 @@ local function claim_reply(entry, room)
     reply[6], whole = M.payload(workflow, ":", room)
     left = whole and left or left .. "w"
   end
-  if wait and wait.status == "r" then
+  if wait and wait.status == "r" and not links.child(wait) then
     local whole
     reply[7] = codec.write_wait(wait)
     reply[8], whole = M.payload(workflow, "s:" .. name, room)

@@ -25,6 +25,7 @@ end
 
 local REPEATED = {
   insert = "duplicate_insert", complete_step = "duplicate_completion", await_step = "duplicate_await",
+  start_child = "duplicate_child",
   deliver_signal = "duplicate_signal", request_cancel = "duplicate_cancel", recover_step = "duplicate_recovery",
   acknowledge = "duplicate_acknowledgement", start = "duplicate_start",
 }

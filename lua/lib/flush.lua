@@ -219,6 +219,9 @@ function M.commit(tx, verb)
     if workflow.moved or workflow.marked or workflow.listed then
       place_removal(tx, workflow)
     end
+    if workflow.link and links.has_news(workflow) ~= workflow.had_news then
+      waits.place_link(tx, workflow)
+    end
   end
   local stats = plan_stats(tx)
   for slot = 1, #workflows do

@@ -62,10 +62,11 @@ function M.is_being_removed(w)
   return find(command("HGET", w, M.UNUSABLE) or "", ",", 1, true) ~= nil
 end
 
--- When the retention of a finished workflow is over, in milliseconds. Nil while it has not finished, and when it is
--- kept for ever. The partition's timers hold "x|workflow" at that time.
+-- When the retention of a finished workflow is over, in milliseconds. Nil while it has not finished, when it is
+-- kept for ever, and of a child while its parent may need it (links.lua). The partition's timers hold "x|workflow" at
+-- that time.
 function M.removal(h)
-  if h.finished == "" or h.kept == "" then
+  if h.finished == "" or h.kept == "" or h.needed then
     return nil
   end
   return h.inserted + h.finished + h.kept

@@ -1,11 +1,19 @@
 -- Carries out a workflow's start, its deadline and a cancel request.
 local M = {}
 
+-- Whether the workflow is to start later, or at its parent's word.
+function M.is_unstarted(workflow)
+  return branching.start_due(workflow) or links.is_held(workflow)
+end
+
 local DEADLINE_NOTE = '{"actor":"deadline","source":"server"}'
 
 -- Starts a workflow that was to start later: the steps without parents are released.
 function M.start(tx, workflow)
   workflow.b.starts, workflow.moved = "", true
+  if links.is_held(workflow) then
+    links.become(workflow, "s")
+  end
   local done = propagate.run(tx, workflow, { "^" })
   propagate.append(workflow, "", done, done.at)
 end
@@ -13,7 +21,7 @@ end
 -- Ends the steps as a cancel request does that was just made, unless something else is left to be walked first. A
 -- workflow that has not started starts first, so that its steps that always run can run.
 function M.carry_out(tx, workflow, forced)
-  if branching.start_due(workflow) then
+  if M.is_unstarted(workflow) then
     M.start(tx, workflow)
   end
   local entry = sweep.begin(workflow, forced)

@@ -91,13 +91,15 @@ function M.workflow(tx, slot, names)
   for i = 1, #names do
     raw[names[i]] = found[i + 3]
   end
-  local b, stored
+  local b, stored, link
   if static then
     h = header.read(static, counts)
     if h.semantics == states.BRANCHING then
       stored = command("HGET", w, header.BRANCHING) or nil
       b = codec.read_branching(stored or header.NO_BRANCHING)
       h.overdue = b.overdue ~= "" and b.overdue == match(h.cancel, "^%d+")
+      link = b.link ~= "" and codec.read_link(b.link) or nil
+      h.needed = link and link.state == "f" or nil
     end
   end
   local was = h and states.workflow_state(h)
@@ -122,6 +124,9 @@ function M.workflow(tx, slot, names)
   tx.workflows[slot] = workflow
   if b then
     workflow.b, workflow.stored = b, stored -- of semantics version 3 only: its field ":b" taken apart, and as text
+    if link then
+      workflow.link, workflow.had_news = link, links.has_news({ link = link, h = h }) -- of a child workflow only
+    end
     workflow.dues = branching.dues(workflow)
   end
   local ahead = h and h.inserted + h.last - tx.ms

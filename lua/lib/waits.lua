@@ -1,16 +1,17 @@
--- Steps that wait for a signal. The record of a wait belongs to its workflow. Its topic, the pair of signal and
--- correlation key, may be in another partition, and is notified by the client (topic.lua).
+-- Steps that wait for a signal, or for the end of a child workflow. The record of a wait belongs to its workflow. Its
+-- topic, the pair of signal and correlation key, may be in another partition, and is notified by the client (topic.lua);
+-- so is a child (links.lua).
 --
 -- The wait notices, a sorted set, are derived from these. Its members are waiting steps with a deadline, scored by
--- that time (ms), and "!step" where a topic is still to be notified, scored by the time from which any client may do
--- that, less OFFSET so that these come first. The partition's timers hold "w|workflow" at the time of the first of
--- both.
+-- that time (ms); and "!step" where a topic or a child is still to be notified, and "!^" where the workflow is itself a
+-- child whose parent is, scored by the time from which any client may do that, less OFFSET so that these come first.
+-- The partition's timers hold "w|workflow" at the time of the first of all.
 local M = {}
 local NONE = {}
 
 local OFFSET = 1e15
 local RANK = { [""] = 0, w = 1, x = 2, g = 3, r = 3 }
-local WANTED = { w = "w", x = "x", r = "r", y = "g", a = "g" }
+local WANTED = { w = "w", x = "x", r = "r", f = "r", y = "g", a = "g" }
 local STATUS_NAME = { x = "expired", y = "expired", a = "abandoned" }
 local MESSAGE = { x = "wait %d has expired", y = "wait %d has timed out", a = "wait %d was abandoned" }
 local REASON = { x = "expired_wait", y = "timed_out_wait", a = "abandoned_wait" }
@@ -66,12 +67,16 @@ local function due_ms(wait)
   return wait.deadline ~= "" and -floor(-wait.deadline / 1000) or nil
 end
 
+-- The score of a notice that is still to be given.
+local function untold(tx)
+  return integer.text(tx.ms + states.GRACE_MS - OFFSET)
+end
+
 -- The scores that the wait's two notices should have; false for a notice that should not exist.
 local function places(tx, wait)
   local waiting = wait and wait.status == "w" and due_ms(wait)
   local unacked = wait and (wait.left ~= "" or M.unacked(wait))
-  return waiting and integer.text(waiting) or false,
-    unacked and integer.text(tx.ms + states.GRACE_MS - OFFSET) or false
+  return waiting and integer.text(waiting) or false, unacked and untold(tx) or false
 end
 
 function M.place(tx, workflow, name, wait)
@@ -79,8 +84,23 @@ function M.place(tx, workflow, name, wait)
   workflow.notices[name], workflow.notices["!" .. name] = places(tx, wait)
 end
 
+-- Has the child's notice for its parent follow what this call has made of the child.
+function M.place_link(tx, workflow)
+  workflow.notices = workflow.notices or {}
+  workflow.notices[links.MEMBER] = links.has_news(workflow) and untold(tx) or false
+end
+
+-- Whether that notice stands where it should.
+function M.has_link_placed(workflow)
+  local stands = command("ZSCORE", keyslots.other(workflow.w, "d"), links.MEMBER)
+  return links.has_news(workflow) == (stands and true)
+end
+
 -- The score that the waits imply for a wait notice, or false; and whether it may have an earlier one.
 function M.implied(tx, workflow, member)
+  if member == links.MEMBER then
+    return links.has_news(workflow) and untold(tx), true
+  end
   local is_notice = byte(member) == 33
   local waiting, unacked = places(tx, M.latest(workflow, is_notice and sub(member, 2) or member))
   return is_notice and unacked or not is_notice and waiting, is_notice
@@ -94,7 +114,7 @@ end
 
 local function note(tx, workflow, name, wait)
   local item = {
-    action = "await_step", scope = "step", step = name, call = "",
+    action = links.child(wait) and "start_child" or "await_step", scope = "step", step = name, call = "",
     note = '{"source":"server","wait":' .. integer.text(wait.n) .. "}",
   }
   local message = format(MESSAGE[wait.status], wait.n)
@@ -178,8 +198,19 @@ function M.resolve(tx, workflow, name, signal, payload)
   return wait
 end
 
+-- The step's wait is over: its child has ended, and the step with it.
+function M.end_with_child(tx, workflow, name, completed)
+  local wait = M.latest(workflow, name)
+  wait.status, wait.resolved, wait.acked = completed and "r" or "f", tx.us, "r"
+  keep(tx, workflow, name, wait)
+end
+
 -- Notes that the topic of a wait was notified; a later outcome on record is kept.
 function M.ack(tx, workflow, name, n, acked)
+  if "!" .. name == links.MEMBER then
+    M.place_link(tx, workflow)
+    return
+  end
   local wait = M.latest(workflow, name)
   if not wait then
     M.place(tx, workflow, name, false)
@@ -278,9 +309,9 @@ function M.commit(tx, workflow)
   tx.timers[M.timer(workflow)] = due and integer.text(due) or false
 end
 
--- "1" while topics of some waits are still to be notified, else "".
+-- "1" while topics, children or the parent of the workflow are still to be notified, else "".
 function M.flag(workflow)
-  local first = workflow.waited and command("ZRANGE", keyslots.other(workflow.w, "d"), "0", "0")[1]
+  local first = (workflow.waited or workflow.link) and command("ZRANGE", keyslots.other(workflow.w, "d"), "0", "0")[1]
   return first and byte(first) == 33 and "1" or ""
 end
 

@@ -29,6 +29,7 @@ from rwf.model.operator_status import blocked_by_themselves, held_by_retries, st
 from rwf.model.states import EdgePolicy, OperatorStatus, StepState, WorkflowState
 from rwf.model.views import (
     AwaitView,
+    ChildWorkflow,
     EvidenceView,
     ResultView,
     RootCause,
@@ -169,6 +170,8 @@ def _statuses(
 def _workflow_lines(view: WorkflowView, why: WorkflowExplanation) -> Iterator[str]:
     yield headline(view, why.operator_status)
     yield f"  {progress(view)}"
+    if view.parent is not None:
+        yield f"  child of {view.parent}, step {view.parent_step}"
     times = [f"inserted {moment(view.inserted_at)}"]
     if view.started_at:
         times.append(f"started {moment(view.started_at)}")
@@ -184,6 +187,13 @@ def _workflow_lines(view: WorkflowView, why: WorkflowExplanation) -> Iterator[st
         yield f"  context {compact(view.context)}"
 
 
+def _child_lines(child: ChildWorkflow) -> Iterator[str]:
+    """A child workflow, and what holds it."""
+    yield f"child {child.workflow_id} {child.name or ''} {child.problem or child.state}"
+    count = child.root_cause_count
+    yield from _cause_lines(child.root_causes, count, with_path=False)
+
+
 def _step_row(
     step: StepView, status: str, blocker: str | None, summary: str | None
 ) -> tuple[object, ...]:
@@ -194,7 +204,7 @@ def _step_row(
         taken = "dispatched by " if step.dispatched else ""
         why = f"{taken}{step.leased_by} until {moment(step.lease_expires_at)}"
     elif step.awaiting is not None and step.terminal_cause is None:
-        why = f"waits for {step.awaiting.signal} {step.awaiting.correlation_key}"
+        why = f"waits for {_awaited(step.awaiting)}"
     if blocker is not None:
         why = f"{blocker}, {why}" if why else blocker
     if summary is not None:
@@ -260,7 +270,13 @@ def _wait_text(wait: AwaitView) -> str:
     times = [f"since {moment(wait.registered_at)}"]
     if wait.deadline is not None:
         times.append(f"deadline {moment(wait.deadline)}")
-    return f"wait {wait.status}: {wait.signal} {escaped(wait.correlation_key)}, {', '.join(times)}"
+    return f"wait {wait.status}: {escaped(_awaited(wait))}, {', '.join(times)}"
+
+
+def _awaited(wait: AwaitView) -> str:
+    if wait.child is not None:
+        return f"workflow {wait.child}"
+    return f"{wait.signal} {wait.correlation_key}"
 
 
 def _result_data(result: ResultView) -> dict[str, Any]:
@@ -365,6 +381,8 @@ def _cause_lines(causes: Sequence[RootCause], count: int, *, with_path: bool) ->
         yield f"{line}; next: {', '.join(cause.legal_next_steps)}"
         if cause.summary is not None:
             yield f"    attempt {cause.attempt}: {escaped(cause.summary)}"
+        if cause.child is not None:
+            yield from (f"    {line}" for line in _child_lines(cause.child))
     if count > _CAUSES_SHOWN:
         yield f"  and {count - _CAUSES_SHOWN} more root causes"
 

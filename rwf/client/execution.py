@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rwf.client.base import Base
+from rwf.model.builder import Workflow
 from rwf.model.states import CompletionStatus, OnTimeout
 from rwf.model.views import (
     AwaitView,
@@ -16,8 +17,9 @@ from rwf.model.views import (
     HeartbeatReport,
     PartialList,
     Ticket,
+    WorkflowView,
 )
-from rwf.ops import claims, complete, signals, tickets
+from rwf.ops import children, claims, complete, signals, tickets
 from rwf.ops.complete import Batch, Completion
 
 
@@ -221,3 +223,25 @@ class Execution(Base):
                 on_timeout,
             )
         )
+
+    def start_child(
+        self,
+        workflow_id: str,
+        step: str,
+        child: Workflow,
+        *,
+        lease: str,
+        key: str | None = None,
+    ) -> WorkflowView:
+        """Runs a workflow as a child of a claimed step, which waits for its end (contract §14).
+
+        ``lease`` is the token of the claim, which ends with this; the same lease again changes
+        nothing, and returns its child with ``duplicate`` true. The child is kept as long as its
+        parent's retention says. With an insert ``key`` (1 to 512 characters) the step's child of
+        that key is waited for, and a new one inserted where there is none, or it has ended badly.
+        Where the step's last child has completed since the step failed by it, no other is inserted:
+        the step takes its results. Returns the child. Raises :class:`~rwf.WorkflowInvalid`, and
+        CommandRejected: ``stale_lease``, ``key_conflict``.
+        """
+        op = children.start_child(self._ctx, workflow_id, step, child, lease, key)
+        return self._run(op)

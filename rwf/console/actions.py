@@ -396,11 +396,12 @@ async def _preview_delivery(client: AsyncClient, given: Given) -> Preview:
 
 async def _run_delivery(client: AsyncClient, order: Order) -> str | None:
     view = await client.step(needed(order.given, "workflow"), needed(order.given, "step"))
-    if view.awaiting is None or view.state is not StepState.AWAITING_SIGNAL:
+    awaited = view.awaiting if view.state is StepState.AWAITING_SIGNAL else None
+    if awaited is None or awaited.child is not None:
         raise NotFound(f"{view.name} waits for no signal any more")
     told = await client.deliver_signal(
-        view.awaiting.signal,
-        view.awaiting.correlation_key,
+        awaited.signal,
+        awaited.correlation_key,
         payload=_json(order.given),
         dedupe_key=order.given.get("dedupe") or None,
         actor=order.actor,

@@ -215,6 +215,7 @@ class Action(StrEnum):
     INSERT = "insert"
     COMPLETE_STEP = "complete_step"
     AWAIT_STEP = "await_step"
+    START_CHILD = "start_child"
     DELIVER_SIGNAL = "deliver_signal"
     WITHDRAW_SIGNAL = "withdraw_signal"
     REQUEST_CANCEL = "request_cancel"
@@ -358,6 +359,8 @@ TERMINAL_STEPS: Final = frozenset(
 OPEN_STEPS: Final = frozenset(StepState) - TERMINAL_STEPS
 FAILED_STEPS: Final = frozenset({StepState.FAILED, StepState.DISCARDED, StepState.EXPIRED})
 TERMINAL_WORKFLOWS: Final = frozenset(WORKFLOW_CODE)
+# What a step completes by whose result is null, whatever it reported before.
+WITHOUT_RESULT: Final = frozenset({StepCause.OPERATOR_SKIPPED, StepCause.SKIPPED})
 
 # The states that a completion is accepted from, whatever it reports.
 COMPLETABLE: Final = frozenset(
@@ -454,6 +457,9 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     _transition("given back, a result is missing", "executing", "pending"),
     _transition("awaits a signal", "available executing", "awaiting_signal"),
     _transition("the signal is consumed", "awaiting_signal", "available"),
+    _transition("waits for a child workflow", "executing", "awaiting_signal"),
+    _transition("the child workflow has completed", "awaiting_signal", "completed"),
+    _transition("the child workflow ends otherwise", "awaiting_signal", "failed"),
     _transition("the wait's deadline passes", "awaiting_signal", "expired"),
     _transition("the wait's deadline passes, and it goes on", "awaiting_signal", "available"),
     _transition("cancel request", "pending available retryable awaiting_signal", "cancelled"),

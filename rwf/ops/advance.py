@@ -36,6 +36,8 @@ def advance_origin(
             raise NotFound(f"workflow {workflow_id} is gone")
         row = Row.parse(advanced.row)
         if not row.open or not advanced.more:
+            if header.has_notices:
+                yield from settle_waits(ctx, workflow_id)
             return row, Header.of(header), header.context
 
 

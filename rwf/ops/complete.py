@@ -378,6 +378,7 @@ class Exchange:
     ``refusals`` has one for each completion, None where it was accepted. ``lacking`` are claims of
     which something is still to be read (by ``fill_in``). ``reserved`` are queue entries to be
     started in the next round trip. ``found`` counts the queue entries that the server found.
+    ``ended`` are child workflows whose parents have still to learn of their ends.
     """
 
     refusals: list[CommandRejected | None]
@@ -385,6 +386,7 @@ class Exchange:
     lacking: list[Handed]
     reserved: list[bytes]
     found: int
+    ended: list[str]
 
 
 def exchange(
@@ -414,7 +416,8 @@ def exchange(
     claimed, lacking = yield from read_claims(
         ctx, [*reserved, *done.found], [*done.started, *done.claims]
     )
-    return Exchange(refusals, claimed, lacking, _reserved(done), len(done.found))
+    ended = [one for one, slot in slots if slot in done.ended] if done.ended else []
+    return Exchange(refusals, claimed, lacking, _reserved(done), len(done.found), ended)
 
 
 def _result(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
+from rwf.errors import NotFound, RecordUnreadable, StoreUnavailable
 from rwf.model.limits import LISTED, REPLY_ITEMS
 from rwf.model.operator_status import step_status, workflow_status
 from rwf.model.references import Ref
@@ -13,21 +15,23 @@ from rwf.model.result_refs import ResultMissing, fill, outcomes_in, references
 from rwf.model.states import (
     FAILED_STEPS,
     OPEN_STEPS,
+    SEMANTICS_VERSION,
     TERMINAL_STEPS,
+    WITHOUT_RESULT,
     EdgePolicy,
-    StepCause,
     StepState,
     resolves,
 )
 from rwf.model.views import (
     CallbackPosture,
+    ChildWorkflow,
     Dependency,
     QueueView,
     RootCause,
     StepExplanation,
     WorkflowExplanation,
 )
-from rwf.ops.base import OpContext, all_of, both, wire_name
+from rwf.ops.base import OpContext, all_of, both, read, wire_name
 from rwf.ops.callbacks import posture
 from rwf.ops.explanation import (
     Awaited,
@@ -38,10 +42,11 @@ from rwf.ops.explanation import (
     root_causes_of_step,
     root_causes_of_workflow,
     step_diagnosis,
+    steps_that_may_run,
     workflow_diagnosis,
 )
 from rwf.ops.queues import queue_of
-from rwf.ops.reads import Loaded, edges, edges_of_all, latest_rejection, load, records, rows
+from rwf.ops.reads import Loaded, edges, edges_of_all, get, latest_rejection, load, records, rows
 from rwf.ops.recover import latest_recovery
 from rwf.ops.signals import swallowed_by
 from rwf.ops.skips import skip_origins
@@ -51,9 +56,9 @@ from rwf.protocol.headers import Header
 from rwf.protocol.pauses import Pause
 from rwf.protocol.records import Record, Row
 from rwf.protocol.requests import Op, Read, ask
+from rwf.protocol.waits import Wait
 
 _PLACES_PER_CALL: Final = 250
-_WITHOUT_RESULT: Final = frozenset({StepCause.OPERATOR_SKIPPED, StepCause.SKIPPED})
 # Steps that may be root causes of a workflow whether they hold others or not.
 _CAUSING: Final = OPEN_STEPS | FAILED_STEPS
 
@@ -75,10 +80,11 @@ def explain_step(ctx: OpContext, workflow_id: str, name: str) -> Op[StepExplanat
     holds, above, queue, waiting, missing, skipped_by = yield from all_of(parts)
     parents, parent_records = above
     holds.pauses = yield from _pauses(ctx, workflow_id, [name, *holds.retryable()], holds)
+    holds.run = yield from _run(ctx, workflow_id, header, holds)
     causes, cause_count = root_causes_of_step(holds, name)
     reported = [*parent_records.values(), *(holds.records[cause.step] for cause in causes)]
     latest = yield from _latest(ctx, workflow_id, reported)
-    causes = [_with_result(cause, latest) for cause in causes]
+    causes = yield from _with_children(ctx, holds, causes, latest, Reach())
     held_by = [holds.records[parent] for parent in holds.parents.get(name, ())]
     why = blockers(
         header,
@@ -128,7 +134,7 @@ def _waiting(ctx: OpContext, loaded: Loaded, name: str) -> Op[Awaited | None]:
     wait = loaded.waits.get(name)
     if wait is None:
         return None
-    swallowed = yield from swallowed_by(ctx, wait)
+    swallowed = None if wait.child else (yield from swallowed_by(ctx, wait))
     return Awaited(wait.view(loaded.workflow_id, name), swallowed)
 
 
@@ -145,7 +151,7 @@ def _missing(ctx: OpContext, workflow_id: str, record: Record) -> Op[Ref | None]
     null: set[str] = set()
     for step in names:
         (parent,) = (yield from load(ctx, workflow_id, names=[step])).records
-        if parent.state is not StepState.COMPLETED or parent.cause in _WITHOUT_RESULT:
+        if parent.state is not StepState.COMPLETED or parent.cause in WITHOUT_RESULT:
             null.add(step)
             continue
         for one in (yield from rows(ctx, workflow_id, [step], payloads=True, latest=True)):
@@ -181,6 +187,7 @@ def _above(ctx: OpContext, workflow_id: str, header: Header, record: Record) -> 
         {record.name: record},
         requested=header.cancel is not None,
         scheduled=header.starts is not None,
+        for_parent=header.link is not None and header.link.state == "h",
     )
     if not is_held(record):
         return holds
@@ -243,13 +250,106 @@ def _dependency(
     return Dependency(step=parent.name, state=parent.state, policy=policy, result_status=status)
 
 
+@dataclass(slots=True)
+class Reach:
+    """How far an explanation may still reach into children, and into children of children."""
+
+    workflows: int = 20
+    steps: int = 100_000
+    depth: int = 5
+
+
+_CHILD_CAUSES: Final = 10
+"""How many root causes of a child are listed."""
+
+
+def _run(ctx: OpContext, workflow_id: str, header: Header, holds: Holds) -> Op[dict[str, str]]:
+    """The child workflows that root causes wait for; of at most as many as are listed."""
+    if header.semantics_version == SEMANTICS_VERSION:
+        return {}
+    names = holds.awaiting()
+    w = ctx.keys.record(workflow_id)
+    found: dict[str, str] = {}
+    for start in range(0, min(len(names), LISTED), REPLY_ITEMS):
+        some = names[start : start + REPLY_ITEMS]
+        (texts,) = yield from read(w, ("HMGET", w, *(f"~{name}" for name in some)))
+        for name, text in zip(some, texts, strict=True):
+            wait = None if text is None else Wait.parse(text)
+            if wait is not None and wait.child is not None:
+                found[name] = wait.child
+    return found
+
+
+def _with_children(
+    ctx: OpContext,
+    holds: Holds,
+    causes: Iterable[RootCause],
+    latest: Mapping[str, tuple[int, Row]],
+    reach: Reach,
+) -> Op[list[RootCause]]:
+    """Root causes, with their latest results, and with what holds their children."""
+    found = []
+    for cause in (_with_result(cause, latest) for cause in causes):
+        child = holds.run.get(cause.step)
+        if cause.state is StepState.FAILED and cause.step in latest:
+            child = latest[cause.step][1].note.get("child")
+        if child is not None and reach.workflows > 0:
+            reach.workflows -= 1
+            inside = yield from _child_workflow(ctx, child, reach)
+            found.append(cause.model_copy(update={"child": inside}))
+        else:
+            found.append(cause)
+    return found
+
+
+def _child_workflow(ctx: OpContext, child: str, reach: Reach) -> Op[ChildWorkflow]:
+    """A child, and what holds it; nothing in it that cannot be read is an error here."""
+    try:
+        return (yield from _looked_into(ctx, child, reach))
+    except StoreUnavailable:
+        return ChildWorkflow(workflow_id=child, problem="unreachable")
+    except NotFound:
+        return ChildWorkflow(workflow_id=child, problem="gone")
+    except RecordUnreadable:
+        return ChildWorkflow(workflow_id=child, problem="unreadable")
+
+
+def _looked_into(ctx: OpContext, child: str, reach: Reach) -> Op[ChildWorkflow]:
+    view = yield from get(ctx, child)
+    bare = ChildWorkflow(workflow_id=child, name=view.name, state=view.state)
+    if reach.depth == 0 or view.step_count > reach.steps:
+        return bare.model_copy(update={"problem": "too_much"})
+    reach.steps -= view.step_count
+    first, all_records = yield from records(ctx, child)
+    reach.depth -= 1
+    holds = yield from _whole(ctx, child, first.header, all_records)
+    causes, count = yield from _causes(ctx, child, first.header, holds, reach, _CHILD_CAUSES)
+    reach.depth += 1
+    causes = causes or steps_that_may_run(holds, _CHILD_CAUSES)
+    return bare.model_copy(update={"root_causes": tuple(causes), "root_cause_count": count})
+
+
+def _causes(
+    ctx: OpContext,
+    workflow_id: str,
+    header: Header,
+    holds: Holds,
+    reach: Reach,
+    limit: int,
+) -> Op[tuple[list[RootCause], int]]:
+    """The root causes of a workflow, at most so many, and how many there are."""
+    holds.pauses = yield from _pauses(ctx, workflow_id, holds.retryable(), holds)
+    holds.run = yield from _run(ctx, workflow_id, header, holds)
+    causes, count = root_causes_of_workflow(holds)
+    causes = causes[:limit]
+    latest = yield from _latest(ctx, workflow_id, (holds.records[one.step] for one in causes))
+    return (yield from _with_children(ctx, holds, causes, latest, reach)), count
+
+
 def explain(ctx: OpContext, workflow_id: str) -> Op[WorkflowExplanation]:
     first, all_records = yield from records(ctx, workflow_id)
     holds = yield from _whole(ctx, workflow_id, first.header, all_records)
-    holds.pauses = yield from _pauses(ctx, workflow_id, holds.retryable(), holds)
-    causes, cause_count = root_causes_of_workflow(holds)
-    latest = yield from _latest(ctx, workflow_id, (holds.records[one.step] for one in causes))
-    causes = [_with_result(cause, latest) for cause in causes]
+    causes, cause_count = yield from _causes(ctx, workflow_id, first.header, holds, Reach(), LISTED)
     view = first.workflow()
     parts: list[Op[Any]] = [
         _posture(ctx, workflow_id, first.header),
@@ -286,6 +386,7 @@ def _whole(
         {record.name: record for record in all_records if record.state in _CAUSING},
         requested=header.cancel is not None,
         scheduled=header.starts is not None,
+        for_parent=header.link is not None and header.link.state == "h",
     )
     held = [record for record in all_records if is_held(record)]
     parents = yield from edges_of_all(ctx, workflow_id, held)

@@ -50,6 +50,8 @@ _LEGAL: Final[Mapping[str, tuple[str, ...]]] = {
     "dispatched": ("run_executor", "complete_with_force"),
     "retry_scheduled": ("wait", "complete_step", "recover_step"),
     "waiting_on_signal": ("deliver_signal", "recover_step"),
+    "waiting_on_workflow": ("explain_child", "recover_step"),
+    "waiting_on_parent": ("reconcile",),
     "release_in_progress": ("reconcile",),
     "scheduled": ("wait", "request_cancel"),
     "step_failed": ("inspect_step_result", "recover_step"),
@@ -80,6 +82,7 @@ _ENDED_BADLY: Final = {
     StepState.FAILED: "it was reported as failed",
     StepState.DISCARDED: "it was given up, or has no attempt left",
 }
+_MAY_RUN: Final = frozenset({StepState.AVAILABLE, StepState.EXECUTING})
 _WAITING_STATES: Final = frozenset({StepState.AWAITING_SIGNAL, StepState.RETRYABLE})
 
 
@@ -122,6 +125,8 @@ class Awaited:
 
     def details(self) -> dict[str, object]:
         """The wait in a blocker's details."""
+        if self.wait.child is not None:
+            return {"workflow_id": self.wait.child, "registered_at": self.wait.registered_at}
         return {
             "signal": self.wait.signal,
             "correlation_key": self.wait.correlation_key,
@@ -135,15 +140,18 @@ class Awaited:
 class Holds:
     """Which steps hold which. ``children`` maps a step to those it holds directly; ``requested``:
     a cancel request stands, which a recovery would have to close; ``scheduled``: the workflow has
-    not started."""
+    not started; ``for_parent``: it is a child that its parent's step does not wait for yet."""
 
     records: dict[str, Record] = field(default_factory=dict)
     parents: dict[str, list[str]] = field(default_factory=dict)
     children: dict[str, list[str]] = field(default_factory=dict)
     requested: bool = False
     scheduled: bool = False
+    for_parent: bool = False
     pauses: Mapping[str, Pause] = field(default_factory=dict)
     """The pauses of root causes that wait for a retry."""
+    run: Mapping[str, str] = field(default_factory=dict)
+    """The child workflows of root causes that wait for them."""
 
     def add(self, child: str, parent: Record) -> None:
         self.records[parent.name] = parent
@@ -175,6 +183,11 @@ class Holds:
         names = dict.fromkeys((*self.roots(), *self.waiting()))
         return [name for name in names if self.records[name].state is StepState.RETRYABLE]
 
+    def awaiting(self) -> list[str]:
+        """The steps among root causes that wait for a signal or a child workflow."""
+        names = dict.fromkeys((*self.roots(), *self.waiting()))
+        return [name for name in names if self.records[name].state is StepState.AWAITING_SIGNAL]
+
     def _waits(self, name: str) -> bool:
         return any(self.records[up].state in OPEN_STEPS for up in self.parents.get(name, ()))
 
@@ -188,8 +201,12 @@ class Holds:
         pause = self.pauses.get(name)
         if pause is not None and pause.holds(record):
             return pause.reason
+        if is_held(record) and self.for_parent:
+            return "waiting_on_parent"
         if is_held(record):
             return "scheduled" if self.scheduled else "release_in_progress"
+        if record.state is StepState.AWAITING_SIGNAL and name in self.run:
+            return "waiting_on_workflow"
         return _CODE_OF_STATE[record.state]
 
     def legal_next_steps(self, code: str) -> tuple[str, ...]:
@@ -222,9 +239,10 @@ class Holds:
 
 
 def root_causes_of_step(holds: Holds, target: str) -> tuple[list[RootCause], int]:
-    """The root causes that hold one step, nearest first, each with the way down; and how many."""
+    """The root causes that hold one step, nearest first, each with the way down; and how many. A
+    step that waits for a child workflow is one itself."""
     below = holds.paths(target)
-    roots = set(holds.roots())
+    roots = {*holds.roots(), *holds.run}
     order = [name for name in (target, *below) if name in roots]
     longest = min(max(_PATH_NAMES // max(len(order), 1), _SHORTEST_CUT), LISTED)
     causes = [
@@ -265,6 +283,13 @@ def root_causes_of_workflow(holds: Holds) -> tuple[list[RootCause], int]:
         for held, truncated, name in found[:LISTED]
     ]
     return listed, len(found)
+
+
+def steps_that_may_run(holds: Holds, limit: int) -> list[RootCause]:
+    """The steps of a workflow that nothing holds, and that are still to be done; at most so
+    many."""
+    names = [name for name, record in holds.records.items() if record.state in _MAY_RUN]
+    return [_root_cause(holds, name, (name,), 0, False) for name in names[:limit]]
 
 
 def _root_cause(
@@ -375,6 +400,17 @@ def _waiting(
         found.append(
             _blocker(header, record, "scheduled", f"the workflow starts at {at}", starts_at=at)
         )
+    elif not (open_ or retryable) and header.link is not None and header.link.state == "h":
+        found.append(
+            _blocker(
+                header,
+                record,
+                "waiting_on_parent",
+                f"starts once {header.link.step} of {header.link.workflow} waits for it",
+                workflow_id=header.link.workflow,
+                step=header.link.step,
+            )
+        )
     elif not (open_ or retryable) or ended or record.recovering:
         found.append(
             _blocker(
@@ -445,6 +481,9 @@ def _for_worker(header: Header, record: Record, now: int, queue: QueueView | Non
 
 def _on_signal(header: Header, record: Record, wait: Awaited | None) -> Blocker:
     assert wait is not None
+    if wait.wait.child is not None:
+        summary = f"waits for the end of workflow {wait.wait.child}"
+        return _blocker(header, record, "waiting_on_workflow", summary, **wait.details())
     key = shown(wait.wait.correlation_key)
     summary = f"waits for signal {wait.wait.signal}, correlation key {key}"
     if wait.swallowed_by is not None:
@@ -518,7 +557,19 @@ def step_diagnosis(
     far = [cause for cause in causes if cause.step != record.name]
     if far:
         text += f"; held by {far[0].step} ({far[0].code})"
-    return text
+    return text + _inside(next(iter(causes), None))
+
+
+def _inside(cause: RootCause | None) -> str:
+    """What holds the child workflow of a root cause, at the innermost."""
+    child = None if cause is None else cause.child
+    if child is None or not child.root_causes:
+        return "" if child is None or child.problem is None else f", which is {child.problem}"
+    inner = child.root_causes[0]
+    if inner.child is not None:
+        return _inside(inner)
+    why = f": {inner.summary}" if inner.summary else ""
+    return f"; in workflow {child.workflow_id}, {inner.step} ({inner.code}){why}"
 
 
 def _why_skipped(record: Record, origins: Sequence[SkipOrigin]) -> str:
@@ -542,4 +593,4 @@ def workflow_diagnosis(view: WorkflowView, causes: Iterable[RootCause]) -> str:
     if first is None:
         return f"{view.state}: {done}"
     holds = f" holds {first.held_count}" if first.held_count else ""
-    return f"{view.state}: {done}; {first.step} ({first.code}){holds}"
+    return f"{view.state}: {done}; {first.step} ({first.code}){holds}{_inside(first)}"

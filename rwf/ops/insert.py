@@ -78,6 +78,8 @@ class InsertOptions:
     actor: str | None
     starts: str
     """As ``Insert`` takes it."""
+    link: str = ""
+    """Of a child workflow (``LinkRecord``)."""
 
     @classmethod
     def checked(cls, retention: Any, replace: Any, actor: Any, start_at: Any) -> InsertOptions:
@@ -111,10 +113,10 @@ def insert(
     start_at: datetime | timedelta | None = None,
 ) -> Op[WorkflowView]:
     options = InsertOptions.checked(retention, replace, actor, start_at)
-    one = _checked(ctx, workflow, key)
+    one = checked_insert(ctx, workflow, key)
     if not ctx.keys.partitions:
         yield CONNECT
-    yield from _look_around(ctx)
+    yield from look_around(ctx)
     return (yield from _insert_one(ctx, one, options))
 
 
@@ -133,10 +135,10 @@ def insert_many(
     if len(own_keys) != len(listed):
         raise invalid("insert", "there must be as many keys as workflows")
     pairs = zip(listed, own_keys, strict=True)
-    checked = [_checked(ctx, workflow, key) for workflow, key in pairs]
+    checked = [checked_insert(ctx, workflow, key) for workflow, key in pairs]
     if not ctx.keys.partitions:
         yield CONNECT
-    yield from _look_around(ctx)
+    yield from look_around(ctx)
     views: list[WorkflowView] = []
     failed: list[Exception] = []
     for start in range(0, len(checked), ITEMS_PER_CALL):
@@ -202,7 +204,7 @@ class Checked:
         return Size(len(pairs), sum(len(name) + len(value) for name, value in pairs), edges)
 
 
-def _checked(ctx: OpContext, workflow: Workflow, key: str | None) -> Checked:
+def checked_insert(ctx: OpContext, workflow: Workflow, key: str | None) -> Checked:
     """The arguments of an insert, validated."""
     if not isinstance(workflow, Workflow):
         raise invalid("insert", "insert takes a Workflow")
@@ -236,20 +238,20 @@ def _insert_group(
     if len(group) == 1:
         (one,) = group.values()
         return [(yield from _insert_one(ctx, one, options))]
-    return (yield from _anywhere(ctx, lambda partition: _put_group(ctx, partition, group, options)))
+    return (yield from anywhere(ctx, lambda partition: _put_group(ctx, partition, group, options)))
 
 
 def _insert_one(ctx: OpContext, one: Checked, options: InsertOptions) -> Op[WorkflowView]:
     if one.key is not None:
-        return (yield from _insert_once(ctx, one, one.key, options))
-    view = yield from _anywhere(
+        return (yield from insert_once(ctx, one, one.key, options))
+    view = yield from anywhere(
         ctx, lambda partition: _put(ctx, new_workflow_id(partition), one, options)
     )
     assert view is not None
     return view
 
 
-def _anywhere(ctx: OpContext, insert: Callable[[int], Op[T]]) -> Op[T]:
+def anywhere(ctx: OpContext, insert: Callable[[int], Op[T]]) -> Op[T]:
     """Inserts in any partition that answers."""
     while True:
         partition = _living(ctx)
@@ -265,7 +267,7 @@ def _anywhere(ctx: OpContext, insert: Callable[[int], Op[T]]) -> Op[T]:
                 raise
 
 
-def _look_around(ctx: OpContext) -> Op[None]:
+def look_around(ctx: OpContext) -> Op[None]:
     """Learns which partitions answer, where that was not known just before; a read, so that a
     node which hangs is met by this and not by an insert, which might then have been made."""
     if ctx.away.is_unsure(ctx.keys.partitions):
@@ -296,9 +298,7 @@ def milliseconds(retention: Any, action: str) -> int | None:
     return retention // timedelta(milliseconds=1)
 
 
-def _insert_once(
-    ctx: OpContext, one: Checked, key: str, options: InsertOptions
-) -> Op[WorkflowView]:
+def insert_once(ctx: OpContext, one: Checked, key: str, options: InsertOptions) -> Op[WorkflowView]:
     """An insert with a key: the key is reserved in its home partition first, with the workflow's
     id.
 
@@ -475,9 +475,15 @@ def _put(
     )
 
 
+def insert_as(ctx: OpContext, workflow_id: str, one: Checked, options: InsertOptions) -> Op[None]:
+    """Inserts a graph under this id, unless there is a workflow of it already."""
+    yield from _put(ctx, workflow_id, one, options)
+
+
 def _inserted(one: Checked, own: Pairs, payload: Pairs, options: InsertOptions) -> InsertedGraph:
     """The argument of a call for one graph, whose fields these are."""
-    version = BRANCHING_VERSION if options.starts else one.graph.semantics_version
+    later = options.starts or options.link
+    version = BRANCHING_VERSION if later else one.graph.semantics_version
     return InsertedGraph(
         staged=False,
         own_count=len(one.fields.own) + len(one.with_header),
@@ -487,6 +493,7 @@ def _inserted(one: Checked, own: Pairs, payload: Pairs, options: InsertOptions) 
         starts=options.starts,
         deadline_ms=one.graph.deadline,
         static=header_of(one.graph, options.kept_ms, version),
+        link=options.link,
     )
 
 

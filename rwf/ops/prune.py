@@ -6,6 +6,7 @@ them idempotent, and anybody can go on where a dead client has stopped:
     its insert key        at the key's home, if the key is still its own
     its waits' topics     at their home partitions: its registrations there, and the signals that
                           it consumed
+    its children          they need not be kept for it any more
     its own keys
 """
 
@@ -17,7 +18,15 @@ from typing import Final, NamedTuple, TypeVar
 
 from rwf.errors import StoreUnavailable
 from rwf.model.views import PruneReport
-from rwf.ops.base import OpContext, all_partitions, invalid, side_by_side, warn_of
+from rwf.ops.base import (
+    OpContext,
+    all_partitions,
+    invalid,
+    passing_over,
+    side_by_side,
+    warn_of,
+)
+from rwf.ops.child_notices import GONE, to_child
 from rwf.ops.timer_pages import Due, Page
 from rwf.ops.waits import (
     Topic,
@@ -34,6 +43,7 @@ from rwf.protocol.functions.prune import Prune, PrunedWait
 from rwf.protocol.functions.topics import Forget, ForgottenWait
 from rwf.protocol.keys import Keys
 from rwf.protocol.requests import Op, ask
+from rwf.protocol.waits import child_of
 
 T = TypeVar("T")
 Progress = Callable[[PruneReport], object]
@@ -101,7 +111,8 @@ def prune(
         asked = Prune(place, dispatcher_seen, never_seen_for, first)
         pruned = yield from ask(ctx.workflow_keys(workflow_id), asked)
         if pruned.outcome == "unacked":
-            yield from settle_waits(ctx, workflow_id)
+            if not (yield from settle_waits(ctx, workflow_id)):
+                return False  # held back until its child or its parent can be told
         elif pruned.outcome == "undelivered":
             return Undelivered(workflow_id, pruned.callbacks)
         elif pruned.outcome == "given_up":
@@ -126,9 +137,13 @@ def _release_key(ctx: OpContext, workflow_id: str, key: str) -> Op[None]:
 def _forget(
     ctx: OpContext, workflow_id: str, waits: Sequence[PrunedWait], unsettled: Unsettled
 ) -> Op[None]:
-    """Removes these waits from their topics."""
+    """Removes these waits from their topics, and lets the children of others go."""
     by_topic: dict[bytes, list[ForgottenWait]] = {}
     for wait in waits:
+        if (child := child_of(wait.topic.decode())) is not None:
+            news = to_child(ctx, workflow_id, wait.step, wait.n, GONE, child)
+            yield from passing_over(news, f"workflow {child}")
+            continue
         number = number_of(wait.signal_id) if wait.signal_id else None
         by_topic.setdefault(wait.topic, []).append(ForgottenWait(wait.step, number))
     for text, forgotten in by_topic.items():

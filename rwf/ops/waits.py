@@ -23,7 +23,9 @@ from urllib.parse import unquote
 
 import orjson
 
+from rwf.ops import child_notices
 from rwf.ops.base import OpContext, wire_text
+from rwf.ops.child_notices import Moved
 from rwf.protocol.functions.topics import (
     HandOff,
     JudgeTopic,
@@ -41,8 +43,10 @@ from rwf.protocol.functions.waits import (
 from rwf.protocol.functions.workflows import Advance, HeaderReply
 from rwf.protocol.headers import Header
 from rwf.protocol.keys import home_partition, topic_digest
+from rwf.protocol.records import START
 from rwf.protocol.requests import Op, ask
-from rwf.protocol.waits import Signal, Wait
+from rwf.protocol.stored import LinkRecord
+from rwf.protocol.waits import Signal, Wait, child_of
 
 _STEPS_PER_CALL: Final = 50
 _HEADER: Final = 4
@@ -112,36 +116,83 @@ class TopicRepair(Enum):
     UNRECORDED = auto()
 
 
+Given = tuple[str, str, int, str]
+"""A notice of a child or a parent: its workflow, step, number and outcome."""
+
 Unsettled = dict[str, bool]
 """Workflows whose topics have still to learn something; true: slices are left, too."""
 
 
-def settle_waits(ctx: OpContext, workflow_id: str) -> Op[None]:
-    """Tells the topics of a workflow's waits what they do not know, with all that follows."""
-    yield from settle(ctx, {workflow_id: False})
+def settle_waits(ctx: OpContext, workflow_id: str) -> Op[bool]:
+    """Tells the topics of a workflow's waits, its children and its parent what they do not know,
+    with all that follows; whether that is all, as news of children may have to wait."""
+    unsettled = {workflow_id: False}
+    return (yield from settle(ctx, unsettled))
 
 
-def settle(ctx: OpContext, unsettled: Unsettled) -> Op[None]:
+def settle(ctx: OpContext, unsettled: Unsettled) -> Op[bool]:
     """Settles the waits of several workflows, and of those that are met on the way."""
+    all_told = True
+    given: set[Given] = set()
     while unsettled:
         workflow_id, unwalked = unsettled.popitem()
         while unwalked:
             unwalked = (yield from ask(ctx.workflow_keys(workflow_id), Advance(None))).more
         notices = PendingWaitNotices(_STEPS_PER_CALL)
         while found := (yield from ask(ctx.workflow_keys(workflow_id), notices)):
-            waits = [fate_of(workflow_id, entry) for entry in found]
-            for topic, fate in waits:
-                if topic is not None:
-                    yield from update_topic(ctx, topic, fate, unsettled)
-            yield from tell(ctx, workflow_id, waits, unsettled)
+            fates: list[tuple[Topic | None, Fate]] = []
+            for entry in found:
+                place = workflow_id, entry.step, entry.n, entry.outcome
+                if place not in given:
+                    fates.append((yield from _give(ctx, workflow_id, entry, unsettled)))
+                if fate_of(workflow_id, entry)[0] is None:
+                    given.add(place)
+            if not fates:
+                all_told = False
+                break
+            yield from tell(ctx, workflow_id, fates, unsettled)
+    return all_told
+
+
+def _give(
+    ctx: OpContext, workflow_id: str, notice: WaitNotice, unsettled: Unsettled
+) -> Op[tuple[Topic | None, Fate]]:
+    """Gives a notice; returns it as its workflow is to record it: without an outcome where it has
+    to be given later."""
+    topic, fate = fate_of(workflow_id, notice)
+    if topic is not None:
+        yield from update_topic(ctx, topic, fate, unsettled)
+    news = None if topic is not None else news_of(ctx, workflow_id, notice)
+    if news is None:
+        return topic, fate
+    moved = yield from child_notices.tell(ctx, workflow_id, news)
+    for one, header in moved or ():
+        if one != workflow_id:
+            note_unsettled(one, header, unsettled)
+    return None, replace(fate, what="") if moved is None else fate
+
+
+def news_of(ctx: OpContext, workflow_id: str, notice: WaitNotice) -> Op[Moved] | None:
+    """What is to be told to a child, or to the parent; None for a notice of neither."""
+    if notice.topic is None:
+        return None
+    if notice.step == START:
+        return child_notices.to_parent(ctx, workflow_id, LinkRecord.parse(notice.topic))
+    child = child_of(notice.topic.decode())
+    if child is None:
+        return None
+    step, n, outcome = notice.step, notice.n, notice.outcome
+    return child_notices.to_child(ctx, workflow_id, step, n, outcome, child)
 
 
 def fate_of(workflow_id: str, notice: WaitNotice) -> tuple[Topic | None, Fate]:
-    """A wait's topic, and the news for it."""
+    """A wait's topic, None where it has none or is for a child, and the news for it."""
     step, n, outcome, stamp, signal_id, topic, known = notice
     number = number_of(signal_id) if signal_id else None
     fate = Fate(workflow_id, step, n, stamp, outcome, number, known)
-    return None if topic is None else Topic.stored(topic), fate
+    if topic is None or step == START or child_of(topic.decode()) is not None:
+        return None, fate
+    return Topic.stored(topic), fate
 
 
 def number_of(signal_id: str) -> int:

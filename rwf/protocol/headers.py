@@ -17,6 +17,7 @@ from rwf.protocol.stored import (
     BranchingRecord,
     CountsRecord,
     HeaderRecord,
+    LinkRecord,
 )
 
 STATIC: Final = ":s"
@@ -115,6 +116,21 @@ class Header:
         return made is not None and made == self.cancel
 
     @property
+    def link(self) -> LinkRecord | None:
+        """Of a child workflow its tie to its parent."""
+        text = "" if self.branching is None else self.branching.link
+        return LinkRecord.of(text) if text else None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it is a child that has something to ask or to tell its parent
+        (``links.lua``)."""
+        link = self.link
+        if link is None:
+            return False
+        return link.state == "h" or (link.state == "s" and self.finished is not None)
+
+    @property
     def semantics_version(self) -> int:
         return self.fixed.semantics
 
@@ -181,8 +197,10 @@ class Header:
     @property
     def removal(self) -> int | None:
         """When the workflow's retention is over, as a server's time in milliseconds; None while it
-        has not finished, and when it is kept for ever."""
-        if self.finished is None or self.kept is None:
+        has not finished, when it is kept for ever, and of a child that its parent may need."""
+        link = self.link
+        needed = link is not None and link.state == "f"
+        if self.finished is None or self.kept is None or needed:
             return None
         return self.inserted + self.finished + self.kept
 
@@ -208,7 +226,7 @@ class Header:
         self, workflow_id: str, context: bytes | None, *, duplicate: bool = False
     ) -> WorkflowView:
         cancel, unfinished = self.cancel is not None, self.unwalked > 0
-        acknowledged = self.end_acknowledged
+        acknowledged, link = self.end_acknowledged, self.link
         return WorkflowView(
             id=workflow_id,
             name=self.name,
@@ -238,6 +256,8 @@ class Header:
             starts_at=self.at(self.starts),
             deadline_at=self.at(self.deadline),
             tags=self.tags,
+            parent=None if link is None else link.workflow,
+            parent_step=None if link is None else link.step,
         )
 
 

@@ -15,8 +15,8 @@ from rwf.protocol.lua_arguments import check_signature
 
 # In the order in which they are loaded: each uses only those before it.
 LIBS: Final = (
-    "integer", "states", "codec", "keyslots", "header", "record", "branching", "transaction",
-    "backoff", "queue", "results", "evidence", "outbox", "waits", "transitions",
+    "integer", "states", "codec", "keyslots", "header", "record", "branching", "links",
+    "transaction", "backoff", "queue", "results", "evidence", "outbox", "waits", "transitions",
     "versions", "propagate", "attempts", "expiry", "claims", "pauses", "sweep", "requests",
     "recovery", "dispatch", "flush", "leases", "staging", "topic", "repair", "arguments",
 )  # fmt: skip

@@ -261,12 +261,32 @@ class BranchingRecord(Record):
     ``starts``: when it is to start; nothing once it has.
     ``deadline``: when it is to have ended; nothing without one, and once it has made a cancel
     request. ``overdue``: the time of that request.
+    ``link``: of a child workflow the text of a :class:`LinkRecord`.
     """
 
     skipped: Number
     starts: OptionalDigits
     deadline: OptionalDigits
     overdue: OptionalDigits
+    link: Text = appended(default="", kw_only=True)
+
+
+@record("link", separator=":")
+class LinkRecord(Record):
+    """A child workflow's tie to the step that waits for its end (``links.lua``).
+
+    ``state``: ``h`` held: it starts once its parent has said that the step waits; ``s`` started;
+    and, once its end was told, what the step made of that: ``r`` took its results, ``f`` failed by
+    it, ``g`` did not wait for it, or does not any more.
+    ``n``: the number of the step's latest wait that it was told of.
+    ``workflow``, ``step``: its parent. ``lease``: under which the step asked for it.
+    """
+
+    state: Annotated[str, Kind("[hsrfg]", "")]
+    n: Number
+    workflow: Text
+    step: Text
+    lease: Text = rest(":")
 
 
 @record("acknowledgement", peeks={"recoveries": ("recoveries",)})
@@ -366,18 +386,20 @@ class WaitRecord(Record):
 
     ``n``: its number among the waits of its step, from 1.
     ``status``: ``w`` waiting, ``r`` resolved, ``x`` expired with its step still expired by it,
-    ``y`` expired with its step since revived, or gone on, ``a`` abandoned.
+    ``y`` expired with its step since revived, or gone on, ``a`` abandoned, ``f`` over as the child
+    workflow that it was for has ended other than completed.
     ``deadline``, ``resolved``: microseconds. ``signal_id``: of the one that resolved it.
     ``acked``: its last status that its topic knows: none, ``w``, ``x``, ``r`` resolved or ``g``
     gone. ``left``: earlier waits of the step whose topics do not know of their end: ``3+5``.
     ``asked``: the deadline as it was asked for, ``>`` behind it where the step goes on once it has
     passed. ``call``, ``lease``: of the command; ``actor``: who
     has given it, where that was told.
-    ``topic``: the signal's name and the correlation key, percent-quoted, with a bar between them.
+    ``topic``: the signal's name and the correlation key, percent-quoted, with a bar between them;
+    of a wait for the end of a child workflow, a bar and its id.
     """
 
     n: Number
-    status: Annotated[str, Kind("[wrxya]", "")]
+    status: Annotated[str, Kind("[wrxyaf]", "")]
     stamp: Stamp
     deadline: OptionalSigned
     resolved: OptionalDigits

@@ -17,9 +17,15 @@ GOES_ON: Final = ">"
 
 
 class Wait(WaitRecord):
-    """A step's wait for a signal; ``deadline`` and ``resolved`` are microseconds."""
+    """A step's wait for a signal, or for the end of a child workflow; ``deadline`` and ``resolved``
+    are microseconds."""
 
     __slots__ = ()
+
+    @property
+    def child(self) -> str | None:
+        """The child workflow that it is for; None for a signal."""
+        return child_of(self.topic)
 
     @property
     def signal(self) -> str:
@@ -65,7 +71,7 @@ class Wait(WaitRecord):
             workflow_id=workflow_id,
             step=step,
             signal=self.signal,
-            correlation_key=self.key,
+            correlation_key="" if self.child else self.key,
             status=_WAIT_STATUS[self.status],
             deadline=None if self.deadline is None else time_of_micros(self.deadline),
             registered_at=time_of_stamp(self.stamp),
@@ -73,7 +79,14 @@ class Wait(WaitRecord):
             signal_id=self.signal_id or None,
             actor=self.actor or None,
             on_timeout=OnTimeout.CONTINUE if self.goes_on else OnTimeout.EXPIRE,
+            child=self.child,
         )
+
+
+def child_of(topic: str) -> str | None:
+    """The child workflow that a wait's topic names; None where it names a signal."""
+    signal, _, child = topic.partition("|")
+    return None if signal else child
 
 
 _WAIT_STATUS: Final = {
@@ -82,8 +95,9 @@ _WAIT_STATUS: Final = {
     "x": WaitStatus.EXPIRED,
     "y": WaitStatus.EXPIRED,
     "a": WaitStatus.ABANDONED,
+    "f": WaitStatus.RESOLVED,
 }
-_WAIT_WANTED: Final = {"w": "w", "r": "r", "x": "x", "y": "g", "a": "g"}
+_WAIT_WANTED: Final = {"w": "w", "r": "r", "x": "x", "f": "r", "y": "g", "a": "g"}
 _WAIT_RANK: Final = {"": 0, "w": 1, "x": 2, "r": 3, "g": 3}
 
 

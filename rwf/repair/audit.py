@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rwf.errors import RwfError
+from rwf.errors import RwfError, StoreUnavailable
 from rwf.model.limits import CHUNK
 from rwf.ops.base import OpContext
 from rwf.protocol.declare import Arg
 from rwf.protocol.functions.repairs import FaultyTopics
-from rwf.protocol.headers import Header
+from rwf.protocol.headers import HEADER_FIELDS, Header
 from rwf.protocol.keys import home_partition
 from rwf.protocol.requests import Op, Read, ask
 from rwf.repair.expected import (
@@ -33,6 +33,7 @@ _FIELDS_AT_ONCE: Final = 2 * CHUNK
 _FIELDS_PER_READ: Final = 2000
 _CHUNKS_PER_READ: Final = _FIELDS_PER_READ // _FIELDS_AT_ONCE  # a step and its wait are two fields
 _TOPICS_PER_CALL: Final = 64
+_CHILDREN_PER_READ: Final = 64
 
 _Found = dict[str, Scores | None]
 """The scores of some entries, by key; None for a key that is no sorted set."""
@@ -145,9 +146,10 @@ def _begin(ctx: OpContext, one: Large, expected: Expected) -> Op[StepCounts | No
         return None
     one.counts = counts or b""
     expected.header(step_counts, one.group, static, one.counts, branching, tags)
-    expected.wait_notices[one.workflow_id] = {
-        member: PRESENT for some in entries for member in some
-    }
+    notices = expected.wait_notices.setdefault(one.workflow_id, {})
+    for some in entries:
+        for member in some:
+            notices.setdefault(member, PRESENT)
     expected.wait_timers[one.workflow_id] = None
     callbacks, *_ = Header.callbacks_of(one.counts)
     names = [f"@{number}" for number in range(1, callbacks + 2)]  # with one that should not be
@@ -230,6 +232,7 @@ def _compare(ctx: OpContext, partition: int, expected: Expected, found: Findings
     found.fields += expected.taken_in
     found.suspects |= expected.suspects
     found.topics |= yield from _lacking(ctx, expected.registrations)
+    found.suspects |= yield from _forsaken(ctx, expected.children)
 
 
 def _scores(wanted: Mapping[str, Collection[bytes]]) -> Op[tuple[_Found, int]]:
@@ -274,3 +277,36 @@ def _lacking(ctx: OpContext, registrations: Sequence[Registration]) -> Op[dict[s
             for one in (some[place - 1] for place in places):
                 found[one.digest] = one.workflow_id
     return found
+
+
+def _forsaken(ctx: OpContext, children: Sequence[tuple[str, str]]) -> Op[dict[str, None]]:
+    """The workflows with a step that waits for a child which is gone, or which takes its end for
+    told. A child whose partition does not answer is looked at another time."""
+    by_partition: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for one in children:
+        by_partition[one[1].partition("-")[0]].append(one)
+    found: dict[str, None] = {}
+    for some in by_partition.values():
+        for start in range(0, len(some), _CHILDREN_PER_READ):
+            page = some[start : start + _CHILDREN_PER_READ]
+            commands = [("HMGET", ctx.keys.record(child), *HEADER_FIELDS) for _, child in page]
+            try:
+                replies = yield Read(ctx.keys.record(page[0][1]), commands)
+            except StoreUnavailable:
+                break
+            for (parent, _), fields in zip(page, replies, strict=True):
+                if not _is_waited_for(fields):
+                    found[parent] = None
+    return found
+
+
+def _is_waited_for(fields: Any) -> bool:
+    """Whether a child, by its header's fields, is open or is still to tell of its end; true also
+    for one that nothing can be made of."""
+    try:
+        header = None if isinstance(fields, Exception) else Header.stored(*fields)
+    except UNREADABLE:
+        return True
+    if header is None:
+        return isinstance(fields, Exception)
+    return header.finished is None or header.has_news

@@ -53,6 +53,9 @@ _CALLBACK: Final = ord("@")
 # The header, chunks of names, the start, and what is left to be walked: found nowhere else.
 _OTHERS: Final = frozenset(b":#^>")
 
+# The notice of a child that has news for its parent (``links.lua``).
+_PARENT_NOTICE: Final = b"!^"
+
 # Less this, the scores of notices that topics have still to be given (``waits.lua``).
 _UNTOLD_OFFSET: Final = 1e15
 
@@ -130,6 +133,8 @@ class Expected:
         self.wait_timers: dict[str, None] = {}
         """Workflows whose timer of wait notices is to be looked up; it follows from the notices."""
         self.registrations: list[Registration] = []
+        self.children: list[tuple[str, str]] = []
+        """Workflows with a step that waits for a child, which knows of that, and the child."""
         self.latest: dict[str, int] = {}
         """By workflow, the time of its latest transition, in milliseconds."""
 
@@ -196,6 +201,9 @@ class Expected:
             self.timers[timer] = Entry(workflow_id, header.removal)
             if header.open:
                 self.held_back.add(timer)
+        if header.link is not None:
+            notices = self.wait_notices.setdefault(workflow_id, {})
+            notices[_PARENT_NOTICE] = PRESENT if header.has_news else None
         state = workflow_state(
             header.counts, cancel=header.cancel is not None, unfinished=unfinished
         )
@@ -245,7 +253,10 @@ class Expected:
         notices = self.wait_notices.setdefault(owner, {})
         notices[name] = wait.due
         notices[b"!" + name] = PRESENT if wait.has_news else None
-        if wait.is_registered and wait.unacked is None:
+        if wait.child is not None:
+            if wait.is_registered and wait.unacked is None:
+                self.children.append((owner, wait.child))
+        elif wait.is_registered and wait.unacked is None:
             member = f"{wait.status}|{owner}|{wait.stamp}|{name.decode()}|{wait.n}"
             digest = topic_digest(wait.signal, wait.key)
             self.registrations.append(Registration(owner, digest, member))

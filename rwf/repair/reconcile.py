@@ -7,12 +7,24 @@ from typing import Final
 
 from rwf.errors import CommandRejected, NotFound
 from rwf.model.limits import CHUNK
-from rwf.model.states import SEMANTICS_VERSIONS, Reason
+from rwf.model.states import SEMANTICS_VERSIONS, Reason, RepairKind
 from rwf.model.views import ReconcileReport, Repair
+from rwf.ops import child_notices
 from rwf.ops.advance import advance_all
 from rwf.ops.base import OpContext, new_call_id
 from rwf.ops.reads import load
-from rwf.ops.waits import Fate, Topic, TopicRepair, Unsettled, fate_of, settle, tell, update_topic
+from rwf.ops.waits import (
+    Fate,
+    Topic,
+    TopicRepair,
+    Unsettled,
+    fate_of,
+    news_of,
+    note_unsettled,
+    settle,
+    tell,
+    update_topic,
+)
 from rwf.protocol.codecs import STATES, time_of_stamp
 from rwf.protocol.functions.commands import RecordEvidence
 from rwf.protocol.functions.repairs import (
@@ -21,6 +33,7 @@ from rwf.protocol.functions.repairs import (
     RepairCallbacks,
     RepairWorkflow,
 )
+from rwf.protocol.functions.waits import WaitNotice
 from rwf.protocol.headers import Header
 from rwf.protocol.requests import Op, ask
 from rwf.protocol.stored import CountsRecord
@@ -46,13 +59,13 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
         yield from advance_all(ctx, workflow_id)
         repairs.append(Repair(kind="release_unfinished", step=None, details={}))
     sums = _Sums()
-    waits: list[tuple[Topic | None, Fate]] = []
+    waits: list[WaitNotice] = []
     keys = ctx.workflow_keys(workflow_id)
     for chunk in range(-(-header.steps // CHUNK)):
         steps = yield from ask(keys, RepairWorkflow(chunk))
         if steps is None:
             raise NotFound(f"no workflow {workflow_id}")
-        waits += (fate_of(workflow_id, notice) for notice in steps.notices)
+        waits += steps.notices
         repairs += _repairs(steps.repairs)
         sums.add(steps.before, steps.after, [*steps.states, 0, 0, 0, steps.skipped])
     for first in range(1, max(header.callbacks, 1) + 1, CHUNK):
@@ -70,6 +83,7 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
     if any(repair.kind in _ENDED_BY_IT for repair in repairs):
         yield from advance_all(ctx, workflow_id)
     repairs += yield from _told_again(ctx, workflow_id, waits)
+    repairs += yield from _tell_children(ctx, workflow_id, waits)
     return ReconcileReport(workflow_id=workflow_id, repairs=tuple(repairs))
 
 
@@ -109,12 +123,13 @@ class _Sums:
 
 
 def _told_again(
-    ctx: OpContext, workflow_id: str, waits: list[tuple[Topic | None, Fate]]
+    ctx: OpContext, workflow_id: str, notices: Sequence[WaitNotice]
 ) -> Op[list[Repair]]:
     """Tells topics of waits, also of those that they know; returns what that has repaired."""
     repairs = []
     unsettled: Unsettled = {}
-    for topic, fate in waits:
+    news: list[tuple[Topic | None, Fate]] = []
+    for topic, fate in (fate_of(workflow_id, notice) for notice in notices):
         if topic is None:
             continue
         repair = TopicRepair.RECORDED if fate.known else TopicRepair.UNRECORDED
@@ -124,12 +139,44 @@ def _told_again(
         if kind and fate.known and fate.what == "w":
             # It may have ended since it was read, and the topic takes a repair's word for it.
             yield from check_topic(ctx, topic.digest)
-    news = [(topic, fate) for topic, fate in waits if not fate.known]
+        if not fate.known:
+            news.append((topic, fate))
     for start in range(0, len(news), _TOLD_PER_CALL):
         some = news[start : start + _TOLD_PER_CALL]
         yield from tell(ctx, workflow_id, some, unsettled)
     yield from settle(ctx, unsettled)
     return repairs
+
+
+def _tell_children(
+    ctx: OpContext, workflow_id: str, notices: Sequence[WaitNotice]
+) -> Op[list[Repair]]:
+    """Tells children of the steps that wait for them, also what they know, and the parent of its
+    child's end; returns what that has repaired."""
+    repairs = []
+    unsettled: Unsettled = {}
+    for notice in notices:
+        news = news_of(ctx, workflow_id, notice)
+        if news is None:
+            continue
+        moved = None
+        if notice.known:
+            moved = yield from child_notices.tell(ctx, workflow_id, news)
+        else:
+            unsettled[workflow_id] = False
+        for one, header in moved or ():
+            note_unsettled(one, header, unsettled)
+        if not notice.known or any(one == workflow_id for one, _ in moved or ()):
+            repairs.append(_unfinished(notice.step))
+    if (yield from load(ctx, workflow_id)).header.has_news:
+        unsettled[workflow_id] = False
+        repairs.append(_unfinished(None))
+    yield from settle(ctx, unsettled)
+    return repairs
+
+
+def _unfinished(step: str | None) -> Repair:
+    return Repair(kind=RepairKind.HANDOFF_UNFINISHED, step=step, details={})
 
 
 def _refusal(ctx: OpContext, workflow_id: str, version: int) -> Op[CommandRejected]:

@@ -2,7 +2,7 @@
 
 from rwf.worker.context import StepContext, current_step
 from rwf.worker.handlers import Handlers
-from rwf.worker.outcomes import Await, Cancel, Discard, Fail, Retry, Skip
+from rwf.worker.outcomes import Await, Cancel, Discard, Fail, Retry, RunWorkflow, Skip
 from rwf.worker.reporting import StepRun
 from rwf.worker.tickets import run_step
 from rwf.worker.worker import Health, Worker
@@ -15,6 +15,7 @@ __all__ = [
     "Handlers",
     "Health",
     "Retry",
+    "RunWorkflow",
     "Skip",
     "StepContext",
     "StepRun",

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from rwf.errors import CommandRejected
+from rwf.errors import CommandRejected, WorkflowInvalid
 from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer, fill_in, pause, release, start
 from rwf.ops.complete import exchange
+from rwf.ops.waits import settle_waits
 from rwf.protocol.handed import Handed
 from rwf.protocol.requests import Op
 from rwf.runtime import Runtime
@@ -47,6 +48,7 @@ class Completer:
         self._claimer = claimer
         self._start = start
         self._lacking: asyncio.Queue[list[Handed]] = asyncio.Queue()
+        self._ended: asyncio.Queue[str] = asyncio.Queue()
 
     async def run(self) -> None:
         """Goes on until it is cancelled; what the server could not take is sent again."""
@@ -114,6 +116,8 @@ class Completer:
                 _log_refusal(claim, refusal)
         for claim in done.claimed:
             self._start(claim)
+        for workflow_id in done.ended:
+            self._ended.put_nowait(workflow_id)
         if lacking := [handed for handed in done.lacking if inflight.awaits_input(handed.bare())]:
             inflight.on_the_way += len(lacking)
             self._lacking.put_nowait(lacking)
@@ -138,6 +142,16 @@ class Completer:
                 self._start_filled(claim)
             self.give_up(lacking)
             self._inflight.changed()
+
+    async def tell_parents(self) -> None:
+        """Tells parents of the ends of child workflows, until it is cancelled. What is not told so,
+        daemons do."""
+        while True:
+            workflow_id = await self._ended.get()
+            try:
+                await self._runtime.run(settle_waits(self._runtime.ctx, workflow_id))
+            except Exception as error:
+                _log.warning("the end of workflow %s is told later: %s", workflow_id, error)
 
     def _is_away(self, buffer: PartitionBuffer, error: Exception) -> bool:
         """Whether a call has failed as the partition is away. Then the others go on, and this is
@@ -207,7 +221,7 @@ class Completer:
         op = suspend(self._runtime.ctx, claim, wait)
         try:
             await self._send(buffer, op, 1)
-        except CommandRejected as refusal:
+        except (CommandRejected, WorkflowInvalid) as refusal:
             _log_refusal(claim, refusal)
             if (instead := instead_of_wait(claim, refusal)) is not None:
                 self.put(Report(claim, instead))
@@ -233,7 +247,7 @@ class Completer:
             )
 
 
-def _log_refusal(claim: ClaimedStep, refusal: CommandRejected) -> None:
+def _log_refusal(claim: ClaimedStep, refusal: CommandRejected | WorkflowInvalid) -> None:
     _log.warning(
         "the outcome of step %s of %s, attempt %d, was refused: %s",
         claim.step,

@@ -43,9 +43,9 @@ class Handlers:
         by pydantic, and a parameter with a default may be missing from the input. A parameter that
         is annotated with :class:`StepContext` receives the context. The return value is the step's
         result. Any exception makes the step run again, except the outcomes ``Fail``, ``Discard``,
-        ``Cancel``, ``Skip``, ``Retry`` and ``Await``, alone or in an exception group. The function
-        itself is returned, and ``Workflow.add`` takes it as ``worker=``. Raises ValueError for a
-        name that is taken, TypeError for a signature that cannot be filled.
+        ``Cancel``, ``Skip``, ``Retry``, ``Await`` and ``RunWorkflow``, alone or in an exception
+        group. The function itself is returned, and ``Workflow.add`` takes it as ``worker=``. Raises
+        ValueError for a name that is taken, TypeError for a signature that cannot be filled.
         """
 
         def register(function: F) -> F:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from rwf.model.builder import Workflow
 from rwf.model.states import CompletionStatus, OnTimeout
 
 
@@ -96,3 +97,17 @@ class Await(Suspension):
         self.correlation_key = correlation_key
         self.deadline = deadline
         self.on_timeout = on_timeout
+
+
+class RunWorkflow(Suspension):
+    """Run a workflow as a child of this step, which waits for its end (contract §14).
+
+    When the child has completed, so has the step, with the results of the child's last steps; any
+    other end fails it. The handler is not called again. The parameters are those of
+    :meth:`rwf.Client.start_child`.
+    """
+
+    def __init__(self, workflow: Workflow, key: str | None = None) -> None:
+        super().__init__(getattr(workflow, "name", ""))
+        self.workflow = workflow
+        self.key = key

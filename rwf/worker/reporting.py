@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import orjson
 
-from rwf.errors import CommandRejected
-from rwf.model.states import StepState, WaitStatus
+from rwf.errors import CommandRejected, WorkflowInvalid
 from rwf.model.views import ClaimedStep
 from rwf.ops.base import OpContext
 from rwf.ops.complete import Completion, report_item
+from rwf.ops.reads import load
 from rwf.protocol.requests import Op
 from rwf.worker.outcomes import Suspension
 from rwf.worker.suspending import suspend
 from rwf.worker.verdict import instead_of_wait, storable
-
-_AFTER_WAIT: Final = {
-    WaitStatus.WAITING: StepState.AWAITING_SIGNAL,
-    WaitStatus.RESOLVED: StepState.AVAILABLE,
-    WaitStatus.EXPIRED: StepState.EXPIRED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +53,10 @@ def _reported(
 ) -> Op[tuple[str, str | None]]:
     if isinstance(report, Suspension):
         try:
-            view = yield from suspend(ctx, claimed, report)
-            return str(_AFTER_WAIT[WaitStatus(view.status)]), None
-        except CommandRejected as refusal:
+            yield from suspend(ctx, claimed, report)
+            loaded = yield from load(ctx, claimed.workflow_id, names=[claimed.step])
+            return str(loaded.records[0].state), None
+        except (CommandRejected, WorkflowInvalid) as refusal:
             instead = instead_of_wait(claimed, refusal)
             if instead is None:
                 raise

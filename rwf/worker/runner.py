@@ -31,6 +31,8 @@ _log = logging.getLogger("rwf.worker")
 _TRIPS: Final = 2
 # Loops that read the inputs which claims have come without: a large one holds up no small one.
 _FILLS: Final = 2
+# Loops that tell parents of the ends of child workflows.
+_TOLD_AT_ONCE: Final = 4
 # Of how many handlers that it lacks a worker warns.
 _NAMES_WARNED_OF: Final = 1_000
 # How long, in seconds, a worker that ends tries to tell its server what it has done. It is a part
@@ -123,6 +125,7 @@ class Runner:
         loops = [self._poller.listen, self._poller.poll]
         loops += [self._completer.run for _ in range(_TRIPS)]
         loops += [self._completer.fill for _ in range(_FILLS)]
+        loops += [self._completer.tell_parents for _ in range(_TOLD_AT_ONCE)]
         tasks = [asyncio.create_task(kept_going(loop)) for loop in loops]
         self._heartbeat.start()
         self._watchdog.start()

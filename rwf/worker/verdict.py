@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from rwf.errors import CommandRejected
+from rwf.errors import CommandRejected, WorkflowInvalid
 from rwf.model.states import CompletionStatus, Reason
 from rwf.model.views import ClaimedStep
 from rwf.ops.base import OpContext
@@ -20,6 +20,8 @@ _log = logging.getLogger("rwf.worker")
 
 # How much of an exception's text is kept with the result.
 _SHORT: Final = 500
+# Refusals that another try would only repeat.
+_BAD: Final = frozenset({Reason.INVALID_ARGUMENT, Reason.KEY_CONFLICT})
 # Refusals after which the step is no longer its claimer's.
 _GONE: Final = frozenset(
     {
@@ -161,12 +163,16 @@ def storable(ctx: OpContext, completion: Completion) -> Item:
         return prepared(ctx, failed)
 
 
-def instead_of_wait(claim: ClaimedStep, refusal: CommandRejected) -> Completion | None:
-    """The report of a step that may not wait: a bad argument stays bad, all else passes. None for a
-    step that is no longer its claimer's."""
+def instead_of_wait(
+    claim: ClaimedStep, refusal: CommandRejected | WorkflowInvalid
+) -> Completion | None:
+    """The report of a step that may not wait: a bad argument stays bad, as does a bad child
+    workflow, all else passes. None for a step that is no longer its claimer's."""
+    if isinstance(refusal, WorkflowInvalid):
+        return failed(claim, f"the child workflow is not valid: {refusal}")
     if refusal.reason_code in _GONE:
         return None
-    bad = refusal.reason_code is Reason.INVALID_ARGUMENT
+    bad = refusal.reason_code in _BAD
     status = CompletionStatus.FAILED if bad else CompletionStatus.RETRYABLE
     return _completion(claim, status, summary=f"the wait was refused: {refusal}")
 

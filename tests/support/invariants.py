@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from rwf.model.limits import CALLBACK_KEPT_MS, EVIDENCE_KEPT, INSERT_MS
+from rwf.protocol.headers import HEADER_FIELDS, Header
 from rwf.protocol.keys import PARTITION_SLOTS, key_digest, partition_of
 from rwf.protocol.waits import Wait
 from tests.support.invariants_flow import Partition, problems_of, text_of
-from tests.support.invariants_signals import Topic, Waits
+from tests.support.invariants_signals import Child, Topic, Waits
 
 _OWN: Final = re.compile(r"(w|p|e|n|d):(.+)")
 _TOPIC: Final = re.compile(r"(sig|reg):([0-9a-f]{40})")
@@ -38,6 +39,7 @@ class _Check:
         self._keyed: dict[str, str] = {}
         self._homes: dict[str, int] = {}
         self._waits: list[Waits] = []
+        self._children: list[Child] = []
 
     def run(self) -> Iterator[str]:
         prefix = re.compile(re.escape(self._namespace) + r":\{(\d+)\}:(.+)", re.DOTALL)
@@ -61,6 +63,9 @@ class _Check:
         for workflow_id, kinds in own.items():
             yield from self._workflow(workflow_id, kinds)
         yield from self._topics()
+        by_id = {waits.workflow_id: waits.waits for waits in self._waits}
+        for child in self._children:
+            yield from child.problems(by_id)
         yield from self._known_partitions()
         for number in self._partitions:
             yield from self._partition(number)
@@ -88,12 +93,17 @@ class _Check:
             return
         self._partitions[number].flows.add(workflow_id)
         notices = self._redis.zrange(self._key(number, f"d:{workflow_id}"), 0, -1, withscores=True)
+        header = Header.stored(*(own.get(field) for field in HEADER_FIELDS))
+        assert header is not None
         waits = Waits(
             workflow_id,
             {name[1:]: Wait.parse(text) for name, text in own.items() if name[0] == "~"},
             {text_of(member): int(score) for member, score in notices},
+            header.has_news,
         )
         self._waits.append(waits)
+        if header.link is not None:
+            self._children.append(Child(workflow_id, header))
         if (":w" in own) != bool(waits.waits):
             yield f"{workflow_id}: says that {'some' if ':w' in own else 'no'} step has waited"
         if waits.due is not None:

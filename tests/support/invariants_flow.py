@@ -374,10 +374,15 @@ def _walks(flow: Flow) -> Iterator[str]:
     cursors = {
         name
         for name, record in {START: flow.start, **flow.records}.items()
-        if record.walked.isdigit() and not (name == START and flow.header.starts is not None)
+        if record.walked.isdigit() and not (name == START and _is_unstarted(flow.header))
     }
     if len(set(named)) != len(named) or set(named) != cursors:
         yield f"walk entries name {sorted(named)[:5]}, cursors stand on {sorted(cursors)[:5]}"
+
+
+def _is_unstarted(header: Header) -> bool:
+    link = header.link
+    return header.starts is not None or (link is not None and link.state == "h")
 
 
 def _callbacks(flow: Flow, partition: Partition) -> Iterator[str]:
@@ -405,7 +410,9 @@ def _callbacks(flow: Flow, partition: Partition) -> Iterator[str]:
             yield f"callback {number} was tried {record.attempts} times"
     if (header.open, header.dead) != (waiting, dead):
         yield f"{header.open} open and {header.dead} dead callbacks, not {waiting} and {dead}"
-    if header.finished is not None and header.kept is not None:
+    link = header.link
+    needed = link is not None and link.state == "f"
+    if header.finished is not None and header.kept is not None and not needed:
         due = header.inserted + header.finished + header.kept
         partition.timers[f"x|{flow.id}"] = due
         if waiting:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from rwf.model.limits import SIGNAL_KEPT_MS
 from rwf.model.states import StepState, WaitStatus
+from rwf.protocol.headers import Header
 from rwf.protocol.keys import topic_digest
 from rwf.protocol.records import Record
 from rwf.protocol.stored import KnownRecord, TopicRecord
@@ -103,6 +104,8 @@ class Waits:
     workflow_id: str
     waits: Mapping[str, Wait]
     notices: Mapping[str, int]
+    has_news: bool
+    """Whether it is a child that has something to ask or to tell its parent."""
 
     def problems(self, records: Mapping[str, Record]) -> Iterator[str]:
         """Breaches between waits, records and notices."""
@@ -127,6 +130,8 @@ class Waits:
                 yield step, -(-wait.deadline // 1000)
             if wait.unacked or wait.left:
                 yield f"!{step}", None
+        if self.has_news:
+            yield "!^", None
 
     @property
     def due(self) -> int | None:
@@ -138,9 +143,34 @@ class Waits:
         """Breaches between the waits that count as acked by their topics and the topics'
         records."""
         for step, wait in self.waits.items():
+            if wait.child is not None:
+                continue
             topic = topics.get(topic_digest(wait.signal, wait.key))
             if wait.unacked or WaitStatus(wait.view("", "").status) is not WaitStatus.WAITING:
                 continue
             known = topic and topic.known.get(f"{self.workflow_id}|{step}")
             if known != (str(wait.n), "w"):
                 yield f"{self.workflow_id}: {step} waits, its topic knows of {known}"
+
+
+@dataclass
+class Child:
+    """A child workflow: its header, and what its parent's records say of it."""
+
+    workflow_id: str
+    header: Header
+
+    def problems(self, waits: Mapping[str, Mapping[str, Wait]]) -> Iterator[str]:
+        """Breaches between its link and the wait of its parent's step, by workflow and step."""
+        link = self.header.link
+        assert link is not None
+        wait = waits.get(link.workflow, {}).get(link.step)
+        if wait is None or wait.child != self.workflow_id:
+            return
+        if link.state in ("r", "f") and wait.status != link.state and wait.n == link.n:
+            yield f"{self.workflow_id}: {link.text()}, and its parent's wait is {wait.status}"
+        told = wait.acked == "w" and wait.status == "w"
+        if told and (link.state == "h" or link.n != wait.n):
+            yield f"{self.workflow_id}: its parent waits for it, {link.text()}"
+        if told and self.header.finished is not None and not self.header.has_news:
+            yield f"{self.workflow_id}: has ended, and its parent waits for it, {link.text()}"

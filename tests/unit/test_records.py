@@ -162,6 +162,8 @@ def test_a_header_of_a_workflow_that_runs() -> None:
         "skipped_step_count": 0,
         "starts_at": None,
         "deadline_at": None,
+        "parent": None,
+        "parent_step": None,
         "tags": {},
     }
 
@@ -428,6 +430,7 @@ def test_an_open_wait() -> None:
         "signal_id": None,
         "actor": None,
         "on_timeout": "expire",
+        "child": None,
     }
 
 

@@ -21,6 +21,7 @@ from rwf.model.views.execution import (
 )
 from rwf.model.views.explanations import (
     Blocker,
+    ChildWorkflow,
     Dependency,
     RootCause,
     SkipOrigin,
@@ -59,6 +60,7 @@ __all__ = [
     "CallbackView",
     "Change",
     "Check",
+    "ChildWorkflow",
     "ClaimedStep",
     "CommandResult",
     "Dependency",

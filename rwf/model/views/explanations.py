@@ -37,7 +37,8 @@ class RootCause(View):
     ``path`` leads from the root cause to the explained step; in a very long one ``...`` stands for
     the middle. ``held_count`` is how many steps it holds: exact, or a lower bound when
     ``truncated``. ``attempt`` and ``summary`` are those of the
-    step's latest result, None where it has none.
+    step's latest result, None where it has none. ``child`` is the workflow that the step waits for,
+    or has failed by.
     """
 
     step: str
@@ -49,6 +50,25 @@ class RootCause(View):
     legal_next_steps: tuple[str, ...]
     attempt: int | None = None
     summary: str | None = None
+    child: ChildWorkflow | None = None
+
+
+class ChildWorkflow(View):
+    """A child workflow, and what holds it: its own root causes, those that hold the most steps
+    first; where it has none, its steps that may run. At most 10 are listed, and children are looked
+    into to a depth of 5, at most 20 for an explanation; ``root_cause_count`` is exact where it was
+    looked into.
+
+    ``problem`` says why it was not: ``gone``, ``unreachable``, ``unreadable``, or ``too_much``;
+    name and state are None where these are not known.
+    """
+
+    workflow_id: str
+    name: str | None = None
+    state: WorkflowState | None = None
+    problem: str | None = None
+    root_causes: tuple[RootCause, ...] = ()
+    root_cause_count: int = 0
 
 
 class SkipOrigin(View):

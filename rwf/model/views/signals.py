@@ -10,7 +10,8 @@ from rwf.model.views.base import View
 
 
 class AwaitView(View):
-    """A step's wait for a signal."""
+    """A step's wait for a signal, or for the end of the workflow ``child``: then signal and
+    correlation key are empty."""
 
     id: str
     workflow_id: str
@@ -24,6 +25,7 @@ class AwaitView(View):
     signal_id: str | None
     actor: str | None = None
     on_timeout: OnTimeout = OnTimeout.EXPIRE
+    child: str | None = None
 
 
 class SignalView(View):

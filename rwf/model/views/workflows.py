@@ -27,6 +27,8 @@ class WorkflowView(View):
     ``skipped_step_count``: how many of the completed steps were skipped. ``starts_at``: when it is
     to start, None once it has. ``deadline_at``: when it is asked to end, None once it was.
     ``tags``: what it was given to be found by.
+    ``parent`` and ``parent_step``: of a child workflow the id of the workflow, and the name of its
+    step, that has run it.
     """
 
     id: str
@@ -55,6 +57,8 @@ class WorkflowView(View):
     starts_at: datetime | None = None
     deadline_at: datetime | None = None
     tags: dict[str, str] = Field(default_factory=dict)
+    parent: str | None = None
+    parent_step: str | None = None
 
 
 class StepView(View):

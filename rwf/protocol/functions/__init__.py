@@ -3,6 +3,7 @@
 from rwf.protocol.declare import FUNCTIONS
 from rwf.protocol.functions import (
     callbacks,
+    children,
     claims,
     commands,
     completion,
@@ -22,6 +23,7 @@ from rwf.protocol.functions import (
 __all__ = [
     "FUNCTIONS",
     "callbacks",
+    "children",
     "claims",
     "commands",
     "completion",

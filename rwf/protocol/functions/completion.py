@@ -62,13 +62,15 @@ class Completed(NamedTuple):
     descendants are all released or cancelled; ``workflows``: with views, each by its slot, None
     where there is none; ``started``: what became of each reserved entry; ``found``: further entries
     of the ready queue, and ``claims`` what became of each: None for one that is reserved, to be
-    started with a later call."""
+    started with a later call; ``ended``: without views, the slots of child workflows that have news
+    for their parents."""
 
     steps: list[CompletedStep | Refusal | None]
     workflows: list[CompletedWorkflow | None]
     started: list[StartedStep | None]
     found: list[bytes]
     claims: list[StartedStep | None]
+    ended: list[int]
 
 
 @server_function("complete", publishes=True)

@@ -66,7 +66,8 @@ class InsertedGraph(Item):
     """A graph, or its last part. ``staged``: whether parts of it were staged before;
     ``own_count`` and ``payload_count``: how many fields its two hashes must have in the end;
     ``own`` and ``payload``: how many of the call's ``fields`` are theirs; ``static``: the header's
-    fixed part, which lacks but the time of insertion."""
+    fixed part, which lacks but the time of insertion; ``link``: of a child workflow its link
+    (``LinkRecord``), else empty."""
 
     staged: bool
     own_count: int
@@ -79,6 +80,7 @@ class InsertedGraph(Item):
     deadline_ms: int | None
     """How long after its start it is to have ended."""
     static: str
+    link: str = ""
 
 
 @server_function("insert", publishes=True)

@@ -8,11 +8,13 @@ from rwf.protocol.declare import ServerFunction, server_function
 
 
 class PrunedWait(NamedTuple):
-    """``signal_id`` is empty for a wait that no signal has resolved; ``topic``: its name."""
+    """``signal_id`` is empty for a wait that no signal has resolved; ``topic``: its name; ``n``:
+    the wait's number."""
 
     step: str
     signal_id: str
     topic: bytes
+    n: int = 0
 
 
 class Pruned(NamedTuple):
