@@ -20,23 +20,37 @@ _LONGEST: Final = 1e15
 
 def checked_timeout(timeout: Any) -> float:
     """A time limit in seconds, infinite for None; raises CommandRejected, ``invalid_argument``."""
-    if timeout is None:
-        return math.inf
-    if isinstance(timeout, timedelta):
-        timeout = timeout.total_seconds()
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
-        raise invalid("wait", "timeout must be seconds or a timedelta of 0 or more, or None")
-    return math.inf if timeout > _LONGEST else float(timeout)
+    return math.inf if timeout is None else checked_seconds(timeout, "wait", "timeout")
+
+
+def checked_seconds(value: Any, action: str, name: str) -> float:
+    """How long to wait, in seconds; raises CommandRejected, ``invalid_argument``."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise invalid(action, f"{name} must be seconds or a timedelta of 0 or more")
+    return math.inf if value > _LONGEST else float(value)
 
 
 def pauses(workflow_id: str, timeout: float) -> Iterator[float]:
-    """How long to sleep before each next look; raises TimeoutError once the time is over."""
-    return _pauses(workflow_id, timeout, time.monotonic() + timeout)
+    """How long to sleep before each next look; raises TimeoutError once the time is over, counted
+    from now."""
+    return _until_over(workflow_id, timeout, looks(timeout))
 
 
-def _pauses(workflow_id: str, timeout: float, end: float) -> Iterator[float]:
+def _until_over(workflow_id: str, timeout: float, pauses: Iterator[float]) -> Iterator[float]:
+    yield from pauses
+    raise TimeoutError(f"workflow {workflow_id} has not ended within {timeout:g} s")
+
+
+def looks(seconds: float) -> Iterator[float]:
+    """How long to sleep before each next look, until so much time is over, counted from now."""
+    return _looks(time.monotonic() + seconds)
+
+
+def _looks(end: float) -> Iterator[float]:
     for pause in chain(_FIRST_PAUSES, repeat(_PAUSE)):
         left = end - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"workflow {workflow_id} has not ended within {timeout:g} s")
+            return
         yield min(pause, left)

@@ -47,7 +47,7 @@ _ON_FEW: Final = frozenset(
 _ON_BOTH: Final = frozenset(
     {
         *("test_acknowledge", "test_callbacks", "test_cancel", "test_child_workflows"),
-        *("test_claims", "test_completion"),
+        *("test_claim_wait", "test_claims", "test_completion"),
         *("test_completion_many", "test_evidence", "test_explain", "test_insert"),
         *("test_insert_keys", "test_insert_many", "test_kept_signals", "test_leases"),
         *("test_counting", "test_finding", "test_tags"),

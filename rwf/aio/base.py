@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TypeVar
 
-from rwf.aio.endings import AsyncEndings
+from rwf.aio.waits import AsyncWaits
 from rwf.model.limits import MAX_INPUT
 from rwf.model.views import Event
 from rwf.ops import reads
@@ -31,7 +31,7 @@ class AsyncBase:
         self._ctx = OpContext(
             session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
         )
-        self._endings = AsyncEndings(self._hints)
+        self._waits = AsyncWaits(self._hints)
 
     async def _run(self, op: Op[T]) -> T:
         return await self._store.run(self._session, op)

@@ -123,7 +123,7 @@ class AsyncClient(AsyncCommands, AsyncExecution, AsyncReads, AsyncOperations):
 
     async def close(self) -> None:
         """Closes the connections that this client has opened."""
-        await self._endings.close()
+        await self._waits.close()
         await self._store.close()
 
     async def __aenter__(self) -> Self:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from rwf import waiting
 from rwf.aio.base import AsyncBase
 from rwf.model.builder import Workflow
 from rwf.model.states import CompletionStatus, OnTimeout
@@ -20,6 +21,7 @@ from rwf.model.views import (
 )
 from rwf.ops import children, claims, complete, signals, tickets
 from rwf.ops.complete import Batch, Completion
+from rwf.transport.aio.concurrency import wait_for
 
 
 class AsyncExecution(AsyncBase):
@@ -32,15 +34,33 @@ class AsyncExecution(AsyncBase):
         worker_id: str,
         limit: int = 1,
         lease: float | timedelta = 30.0,
+        wait: float | timedelta = 0.0,
     ) -> PartialList[ClaimedStep]:
         """Hands out up to ``limit`` (1,000) available steps of these queues, each to one worker.
 
         Highest priority first; within a priority oldest first, with workflows taking turns (section
         8). ``lease`` is in seconds: when it has passed, others may claim the step. A claim counts
         an attempt, except the one that follows a resolved wait. ``unreachable`` of the list names
-        partitions that did not answer. Raises CommandRejected.
+        partitions that did not answer.
+
+        While there is none, it waits for up to ``wait`` seconds, and then returns an empty list. A
+        hint wakes it at once; without hints it asks about once a second. Meanwhile it takes no
+        connection from the pool; all waits of the client share one for hints. Raises
+        CommandRejected.
         """
-        return await self._run(claims.claim(self._ctx, queues, worker_id, limit, lease))
+        pauses = waiting.looks(waiting.checked_seconds(wait, "claim", "wait"))
+        names = claims.checked_queues(queues, "claim")
+        found = await self._run(claims.claim(self._ctx, names, worker_id, limit, lease))
+        if found or not wait:
+            return found
+        async with self._waits.heard(*(f"queue:{name}" for name in names)) as told:
+            for pause in pauses:
+                await wait_for(told, pause)
+                told.clear()
+                found = await self._run(claims.claim(self._ctx, names, worker_id, limit, lease))
+                if found:
+                    break
+        return found
 
     async def heartbeat(
         self, claimed: Iterable[ClaimedStep], *, lease: float | timedelta = 30.0

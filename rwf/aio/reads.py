@@ -53,7 +53,7 @@ class AsyncReads(AsyncBase):
         view = await self.get(workflow_id)
         if view.state in TERMINAL_WORKFLOWS:
             return view
-        async with self._endings.heard(workflow_id) as told:
+        async with self._waits.heard(workflow_id) as told:
             while view.state not in TERMINAL_WORKFLOWS:
                 await wait_for(told, next(pauses))
                 told.clear()

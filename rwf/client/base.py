@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import TypeVar
 
-from rwf.client.endings import Endings
+from rwf.client.waits import Waits
 from rwf.model.limits import MAX_INPUT
 from rwf.model.views import Event
 from rwf.ops import reads
@@ -32,7 +32,7 @@ class Base:
         self._ctx = OpContext(
             session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
         )
-        self._endings = Endings(self._hints)
+        self._waits = Waits(self._hints)
 
     def _run(self, op: Op[T]) -> T:
         return self._store.run(self._session, op)

@@ -124,7 +124,7 @@ class Client(Commands, Execution, Reads, Operations):
 
     def close(self) -> None:
         """Closes the connections that this client has opened."""
-        self._endings.close()
+        self._waits.close()
         self._store.close()
 
     def __enter__(self) -> Self:

@@ -54,7 +54,7 @@ class Reads(Base):
         view = self.get(workflow_id)
         if view.state in TERMINAL_WORKFLOWS:
             return view
-        with self._endings.heard(workflow_id) as told:
+        with self._waits.heard(workflow_id) as told:
             while view.state not in TERMINAL_WORKFLOWS:
                 wait_for(told, next(pauses))
                 told.clear()

@@ -77,8 +77,8 @@ def test_many_waits_share_one_listener_and_hold_no_connections(
         for thread in threads:
             thread.start()
         until(lambda: subscribed(one_client), what="the subscription")
-        until(lambda: len(other._endings._waiting) == 60, what="all waits")
-        listening = [one for one in threading.enumerate() if one.name == "rwf-endings"]
+        until(lambda: len(other._waits._waiting) == 60, what="all waits")
+        listening = [one for one in threading.enumerate() if one.name == "rwf-waits"]
         assert len(listening) == 1
         [(_, subscriptions)] = raw(one_client).pubsub_numsub("rwf:{0}:events")
         assert subscriptions == 1
@@ -153,7 +153,7 @@ def test_a_task_that_waits_can_be_cancelled(one_server: AnyServer) -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert client._endings._waiting == {}
+            assert client._waits._waiting == {}
             await client.complete_step(view.id, "a")
             assert (await client.wait(view.id)).state == "completed"
 

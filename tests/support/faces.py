@@ -30,7 +30,7 @@ class OnAsyncio(Client):
         )
         self._client = client
         self._ctx = client._ctx
-        self._endings = cast(Any, client._endings)
+        self._waits = cast(Any, client._waits)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-loop")
         self._thread.start()

@@ -132,7 +132,7 @@ def test_the_model_reads_no_clock(path: Path) -> None:
 
 
 CLIENTS: Final = ("rwf.aio", "rwf.client", "rwf.internals")
-PRIVATE: Final = frozenset({"_store", "_session", "_ctx", "_hints", "_endings"})
+PRIVATE: Final = frozenset({"_store", "_session", "_ctx", "_hints", "_waits"})
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)

@@ -1,5 +1,5 @@
-# Made of rwf/aio/endings.py by tools/blocking.py: do not edit.
-"""Wakes the waits for the end of workflows.
+# Made of rwf/aio/waits.py by tools/blocking.py: do not edit.
+"""Wakes waits: for the end of a workflow, and for steps to claim.
 
 One listener receives the hints for all waits of a client, and runs only while there are any.
 """
@@ -19,8 +19,9 @@ _log = logging.getLogger("rwf")
 _TERMINAL: Final = "workflow_terminal"
 
 
-class Endings:
-    """The waits of one client for the end of workflows."""
+class Waits:
+    """The waits of one client for what hints tell of: the ends of workflows, by their ids, and
+    available steps, by their queues."""
 
     def __init__(self, hints: Callable[[], Generator[Hint | None]]) -> None:
         self._hints = hints
@@ -29,20 +30,23 @@ class Endings:
         self._listener: Listener | None = None
 
     @contextmanager
-    def heard(self, workflow_id: str) -> Iterator[Event]:
-        """An event that is set when a hint says that the workflow has ended."""
+    def heard(self, *topics: str) -> Iterator[Event]:
+        """An event that is set when a hint concerns one of these: the id of a workflow that has
+        ended, or ``queue:NAME`` when steps have come into that queue."""
         told = Event()
         with self._lock:
-            self._waiting.setdefault(workflow_id, []).append(told)
+            for topic in topics:
+                self._waiting.setdefault(topic, []).append(told)
             if self._listener is None:
-                self._listener = Listener(self._listen, "rwf-endings")
+                self._listener = Listener(self._listen, "rwf-waits")
         try:
             yield told
         finally:
             with self._lock:
-                self._waiting[workflow_id].remove(told)
-                if not self._waiting[workflow_id]:
-                    del self._waiting[workflow_id]
+                for topic in topics:
+                    self._waiting[topic].remove(told)
+                    if not self._waiting[topic]:
+                        del self._waiting[topic]
 
     def close(self) -> None:
         """Ends the listening, where it does not end by itself."""
@@ -64,9 +68,17 @@ class Endings:
 
     def _goes_on(self, hint: Hint | None) -> bool:
         with self._lock:
-            if hint is not None and hint.event == _TERMINAL:
-                for told in self._waiting.get(hint.workflow_id, ()):
+            for topic in _topics(hint):
+                for told in self._waiting.get(topic, ()):
                     told.set()
             if not self._waiting:
                 self._listener = None
             return self._listener is not None
+
+
+def _topics(hint: Hint | None) -> list[str]:
+    if hint is None:
+        return []
+    if hint.event == _TERMINAL:
+        return [hint.workflow_id]
+    return [f"queue:{queue}" for queue in hint.queues]
