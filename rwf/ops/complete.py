@@ -394,10 +394,11 @@ def exchange(
     partition: int,
     items: Sequence[Item],
     reserved: Sequence[bytes],
-    claimer: Claimer,
+    claimer: Claimer | None,
     limit: int,
 ) -> Op[Exchange]:
-    """A worker's round trip in a partition: reports steps, starts reserved ones, asks for more.
+    """A worker's round trip in a partition: reports steps, starts reserved ones, asks for more;
+    without a claimer it does but report.
 
     The items are one of ``batches``, and of this partition; at most 64 are reserved, and at most 64
     asked for. The answers have no views, which would cost more than all else.

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 
 from rwf.errors import CommandRejected, WorkflowInvalid
+from rwf.model.states import ASKED_CODE, CompletionStatus, StepState
 from rwf.model.views import ClaimedStep
-from rwf.ops.base import OpContext
-from rwf.ops.complete import Completion, report_item
+from rwf.ops.base import OpContext, passing_over
+from rwf.ops.complete import Completion, Item, exchange, report_item
 from rwf.ops.reads import load
+from rwf.ops.waits import settle_waits
+from rwf.protocol.keys import home_of
 from rwf.protocol.requests import Op
 from rwf.worker.outcomes import Suspension
 from rwf.worker.suspending import suspend
 from rwf.worker.verdict import instead_of_wait, storable
+
+_COMPLETED: Final = ASKED_CODE[CompletionStatus.COMPLETED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +70,20 @@ def _reported(
     item = storable(ctx, report)
     if jitter is not None:
         item.report.jitter = jitter
+    summary = orjson.loads(item.report.note).get("summary")
+    if item.report.asked == _COMPLETED:
+        yield from _completed(ctx, item)
+        return str(StepState.COMPLETED), summary
     done = yield from report_item(ctx, item)
-    return str(done.step.state), orjson.loads(item.report.note).get("summary")
+    return str(done.step.state), summary
+
+
+def _completed(ctx: OpContext, item: Item) -> Op[None]:
+    """Reports a step as completed, which is all that it can become by that: without the views,
+    which would cost more than all else."""
+    done = yield from exchange(ctx, home_of(item.workflow_id), [item], (), None, 0)
+    for refusal in done.refusals:
+        if refusal is not None:
+            raise refusal
+    for workflow_id in done.ended:
+        yield from passing_over(settle_waits(ctx, workflow_id), f"workflow {workflow_id}")

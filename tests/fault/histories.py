@@ -22,7 +22,7 @@ from rwf.repair import daemons
 from rwf.repair.sweep import Kind, Place, sweep
 from rwf.repair.timers import fire_due
 from tests.internals.test_prune import age
-from tests.support.flows import drive, fan_out, flow, one_call, own_key, raw, refused
+from tests.support.flows import drive, fan_out, flow, one_call, own_key, raw, refused, until_past
 from tests.support.outbox import hasten, ignore
 from tests.support.waiting import until
 
@@ -126,6 +126,31 @@ def claims(client: Client) -> None:
     lacking = flow("a", queue="lacking").add("b", worker="work", queue="b", input=result("a", "x"))
     client.complete_step(client.insert(lacking).id, "a")
     client.claim(["b"], worker_id="w")  # it is blocked: the result has no such place
+
+
+def tickets(client: Client) -> None:
+    """Issued, given back, started once or twice, void, cancelled; a lease that has run out."""
+    view = client.insert(flow("a b:a c:a", max_attempts=1))
+    (ticket,) = client.dispatch(["default"], dispatcher="d")
+    client.release([ticket])
+    client.dispatch(["default"], dispatcher="d", hold=SOON)
+    fired(client)
+    (ticket,) = client.dispatch(["default"], dispatcher="d")
+    held = client.start(ticket, run_id="r", worker_id="w")
+    client.start(ticket, run_id="r", worker_id="w")
+    with refused("already_started"):
+        client.start(ticket, run_id="other", worker_id="w")
+    client.complete(held)
+    (late,) = client.dispatch(["default"], dispatcher="d", hold=SOON)
+    until_past(client, late.expires_at)
+    with refused("stale_ticket"):  # which takes it away
+        client.start(late, run_id="r", worker_id="w")
+    (lost,) = client.dispatch(["default"], dispatcher="d")
+    until_past(client, client.start(lost, run_id="r", worker_id="w", lease=SOON).lease_expires_at)
+    with refused("stale_ticket"):  # which ends its step
+        client.start(lost, run_id="r", worker_id="w")
+    client.dispatch(["default"], dispatcher="d")
+    client.request_cancel(view.id)
 
 
 def signals(client: Client) -> None:
@@ -262,7 +287,7 @@ def upkeep(client: Client) -> None:
 HISTORIES: Final[dict[str, Callable[[Client], None]]] = {
     history.__name__: history
     for history in (
-        inserts, releases, claims, signals, cancels, recoveries, callbacks, prunes, upkeep,
+        inserts, releases, claims, tickets, signals, cancels, recoveries, callbacks, prunes, upkeep,
     )
 }  # fmt: skip
 

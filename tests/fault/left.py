@@ -86,6 +86,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "d e stats timers w",
             "e",
             "e index outbox ready stats timers w",
+            "e index outbox stats timers w",
         },
         "rebuild": {
             "e ready timers w",
@@ -93,14 +94,17 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "rebuild+entry": {
             "d e timers w",
             "e index outbox ready timers w",
+            "e index outbox timers w",
         },
         "sweep": {
             "d e",
             "d e timers",
             "e index",
             "e index outbox ready timers",
+            "e index outbox timers",
             "e index ready",
             "e index ready timers",
+            "e index timers",
             "e ready",
             "e ready timers",
         },
@@ -176,12 +180,14 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e",
             "e index outbox stats timers w",
             "e ready stats timers w",
+            "n",
             "ready stats timers w",
         },
         "rebuild": {
             "d e index outbox timers w",
             "e index outbox timers w",
             "e ready timers w",
+            "n ready timers w",
             "ready timers w",
         },
         "sweep": {
@@ -193,6 +199,8 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e index timers",
             "e ready",
             "e ready timers",
+            "n ready",
+            "n ready timers",
             "ready",
             "ready timers",
         },
@@ -411,6 +419,33 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "sweep": {
             "reserved",
             "reserved timers",
+        },
+    },
+    "dispatch_steps": {
+        "rebuild": {
+            "reserved timers w",
+        },
+        "sweep": {
+            "reserved",
+            "reserved timers",
+        },
+    },
+    "start_ticket": {
+        "nothing": {
+            "e",
+            "e n",
+            "n",
+            "timers w",
+        },
+        "rebuild": {
+            "e n timers w",
+            "n ready timers w",
+        },
+        "sweep": {
+            "e n timers",
+            "n ready",
+            "n ready timers",
+            "timers",
         },
     },
     "remove_orphans": {

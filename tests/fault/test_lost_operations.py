@@ -111,6 +111,21 @@ def test_claim(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     assert len(direct.results(view.id)) == 1
 
 
+def test_tickets(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
+    view = direct.insert(flow("a", max_attempts=1))
+    cut("dispatch_steps")
+    (ticket,) = lossy.dispatch(["default"], dispatcher="d")
+    cut("start_ticket")
+    held = lossy.start(ticket, run_id="r", worker_id="w")
+    assert (held.step, held.attempt) == ("a", 1)
+    assert noted(direct, view.id) == []
+    cut("start_ticket")
+    with refused("already_started"):
+        lossy.start(ticket, run_id="other", worker_id="w")
+    assert noted(direct, view.id) == [("start", "a", "rejected", "already_started")]
+    assert direct.complete(held).outcome == "accepted"
+
+
 def test_the_next_claims_of_a_batch(direct: Client, lossy: Client, cut: Cut) -> None:  # noqa: F811
     """They count their only attempt, so a second claim would be refused."""
     view = direct.insert(flow("a b:a c:a d", max_attempts=1))
