@@ -16,9 +16,12 @@ from rwf.errors import (
 )
 from rwf.model.builder import Workflow
 from rwf.model.conditions import Condition, result
-from rwf.model.references import outcome
+from rwf.model.fragment import Fragment
+from rwf.model.references import outcome, results
 from rwf.model.retry import Backoff
 from rwf.model.views import (
+    AppendedBy,
+    AppendResult,
     AwaitView,
     Blocker,
     Callback,
@@ -69,6 +72,7 @@ from rwf.ops.complete import Batch, Completion
 from rwf.reconciler import Reconciler
 from rwf.webhook import Webhook, verify_signature
 from rwf.worker import (
+    Append,
     Await,
     Cancel,
     Discard,
@@ -85,6 +89,9 @@ from rwf.worker import (
 )
 
 __all__ = [
+    "Append",
+    "AppendResult",
+    "AppendedBy",
     "AsyncClient",
     "Await",
     "AwaitView",
@@ -112,6 +119,7 @@ __all__ = [
     "Event",
     "EvidenceView",
     "Fail",
+    "Fragment",
     "GaugeDifference",
     "GraphView",
     "Handlers",
@@ -163,6 +171,7 @@ __all__ = [
     "current_step",
     "outcome",
     "result",
+    "results",
     "run_step",
     "verify_signature",
 ]

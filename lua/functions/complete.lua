@@ -3,8 +3,9 @@
 --
 -- Reply: {answers to the reports, workflows, started, found, claims, slots}. An answer is
 --     {"accepted"|"duplicate", attempt, row} and, with views, record, input, context, wait, left
---   or {"rejected", reason, stamp, message}, or without views false, where a report was accepted and nothing is left to
---   be walked; a workflow, by slot, is {static, counts, context, left, flag} or false.
+--   or {"rejected", reason, stamp, message}, or {"busy"|"changed", "0", ""} where a fragment cannot be brought in now, or
+--   without views false, where a report was accepted and nothing is left to be walked; a workflow, by slot, is
+--   {static, counts, context, left, flag} or false.
 --   Parts for which the reply has no room are left for the caller to read (inputs.lua): "p" input and context, "w" the
 --   workflow's context. started has an answer for each entry to start, as in start_steps; found has entries of the ready
 --   queue, and claims the claim of each, or false where it is only reserved, to be started by a later call.
@@ -105,6 +106,24 @@ local function same_outcome(tx, workflow, item, step)
   return { "duplicate", row.attempt, codec.write_row(row) }
 end
 
+-- The attempt that a report is of.
+local function attempt_of(step)
+  if step.state ~= "e" or not claims.has_attempt(step) or step.attempt == step.reported then
+    return integer.text(step.attempt + 1) -- else a claim has counted it already
+  end
+  return step.attempt
+end
+
+-- The reply to a report that appends steps which cannot be brought in now, or nil.
+local function judge_fragment(workflow, item, step)
+  if not item.fragment then
+    return nil
+  end
+  item.growth = codec.read_growth(item.fragment)
+  local obstacle = growth.obstacle(workflow, item.growth, tonumber(attempt_of(step)))
+  return obstacle and { obstacle, "0", "" }
+end
+
 -- The reply to an item that changes nothing, or nil when it is to be carried out.
 local function judge(tx, workflow, item, again)
   local refused = evidence.refuse_workflow(tx, workflow, item, again)
@@ -141,7 +160,7 @@ local function judge(tx, workflow, item, again)
   if step.state == "e" and item.lease == "" and not item.force then
     return evidence.reject(tx, workflow, item, "lease_required", "the step is executing")
   end
-  return nil
+  return judge_fragment(workflow, item, step)
 end
 
 local function retry_later(tx, workflow, item, step)
@@ -194,9 +213,7 @@ local function accept(tx, workflow, item, with_views)
   if item.uncounted and (workflow.h.cancel == "" or branching.outlasts(workflow, step)) then
     return put_off(tx, workflow, item, step)
   end
-  if step.state ~= "e" or not claims.has_attempt(step) or step.attempt == step.reported then
-    step.attempt = integer.text(step.attempt + 1) -- otherwise a claim has counted it already
-  end
+  step.attempt = attempt_of(step)
   if states.COMPLETION[item.asked].seen then
     versions.need_branching(tx, workflow, item)
   end
@@ -206,7 +223,11 @@ local function accept(tx, workflow, item, with_views)
   attempts.note_start(workflow, step)
   conclude(tx, workflow, item, step)
   local row = attempts.row(tx, item, step.state, note)
-  if states.TERMINAL[step.state] and record.children(step) ~= "" then
+  if item.growth then
+    row.appended, step.walked = item.growth.count, "0"
+    growth.begin(tx, workflow, item, item.growth)
+  end
+  if states.TERMINAL[step.state] and (item.growth or record.children(step) ~= "") then
     attempts.descend(tx, workflow, item.step, step, row)
   end
   local text = codec.write_row(row)
@@ -219,7 +240,7 @@ end
 
 -- Appends the step's present state to an answered item, as far as there is room.
 local function add_view(tx, item, reply, room)
-  if reply[1] == "rejected" then
+  if reply[1] ~= "accepted" and reply[1] ~= "duplicate" then
     return
   end
   local workflow = tx.workflows[item.slot]

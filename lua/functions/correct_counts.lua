@@ -3,7 +3,7 @@
 -- The right counts are a sum over all chunks of steps, more than one call reads. So they are set only if the header still
 -- has the counts that it had when the summing began.
 -- Writes: counts, index, statistics.
-return function(tx, before, callbacks, open, dead, skipped, steps)
+return function(tx, before, callbacks, open, dead, skipped, superseded, steps)
   local workflow = transaction.workflow(tx, 1, {})
   if not workflow.h or not states.IMPLEMENTED[workflow.h.semantics] then
     return {}
@@ -12,7 +12,7 @@ return function(tx, before, callbacks, open, dead, skipped, steps)
     return {}
   end
   if workflow.b then
-    workflow.b.skipped = skipped
+    workflow.b.skipped, workflow.b.superseded = skipped, superseded
   end
   local h, repairs = workflow.h, {}
   for i = 1, #states.CODES do

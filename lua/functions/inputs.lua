@@ -17,6 +17,12 @@ local READ = {
   o = function(workflow, _, name)
     return dispatch.outcome(workflow, name)
   end,
+  l = function(workflow, _, place)
+    local name, chunk = match(place, "^(.+):(%d+)$")
+    local step = transaction.step(workflow, name)
+    local is_done = step.state == "c" and branching.has_result(step)
+    return is_done and command("HGET", workflow.p, "y:" .. name .. ":" .. step.reported .. ":" .. chunk), false
+  end,
   r = function(workflow, _, name)
     return dispatch.result(workflow, name)
   end,

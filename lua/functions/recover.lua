@@ -57,6 +57,9 @@ local function obstacle(workflow, item, step)
   if step.state == "e" and not item.force then
     return "illegal_transition", "the step is executing", "recover_with_force"
   end
+  if branching.is_superseded(step) then
+    return "illegal_transition", "the step was superseded by a recovery of the one that has appended it"
+  end
   if item.recovery == "cancel" then
     if states.TERMINAL[step.state] then
       return "already_terminal", "the step is " .. states.NAME[step.state]

@@ -67,8 +67,14 @@ function EXPECTED.tags(_, workflow, entry)
   end
 end
 
-function EXPECTED.staged(tx, workflow)
-  return header.is_staged(workflow.w, workflow.p) and integer.text(tx.ms + states.INSERT_MS), true
+function EXPECTED.staged(tx, workflow, entry)
+  local is_staged
+  if entry.step ~= "" then
+    is_staged = command("HEXISTS", workflow.p, "+" .. entry.step) == 1
+  else
+    is_staged = header.is_staged(workflow.w, workflow.p)
+  end
+  return is_staged and integer.text(tx.ms + states.INSERT_MS), true
 end
 
 function EXPECTED.wait_notices(tx, workflow, entry)

@@ -127,13 +127,15 @@ local function check_step(tx, workflow, name, retry, lease, repairs)
   end
 end
 
--- How many of these steps were skipped.
-local function skipped_of(workflow, names)
-  local count = 0
+-- How many of these steps were skipped, and how many superseded.
+local function marked_of(workflow, names)
+  local skipped, superseded = 0, 0
   for i = 1, #names do
-    count = count + (branching.is_skipped(transaction.step(workflow, names[i])) and 1 or 0)
+    local step = transaction.step(workflow, names[i])
+    skipped = skipped + (branching.is_skipped(step) and 1 or 0)
+    superseded = superseded + (branching.is_superseded(step) and 1 or 0)
   end
-  return count
+  return { skipped, superseded }
 end
 
 local function check_steps(tx, workflow, chunk, repairs)
@@ -166,7 +168,7 @@ local function check_steps(tx, workflow, chunk, repairs)
   for i = 1, #states.CODES do
     in_order[i] = counts[states.CODES[i]] or 0
   end
-  return in_order, found, workflow.b and skipped_of(workflow, names) or 0
+  return in_order, found, workflow.b and marked_of(workflow, names) or { 0, 0 }
 end
 
 -- Checks what belongs to no single step; done with the first chunk.
@@ -194,11 +196,11 @@ return function(tx, chunk)
   if workflow.listed then
     repairs[1] = { "clock_set_back", "" }
   end
-  local counts, notices, skipped = check_steps(tx, workflow, chunk, repairs)
+  local counts, notices, marked = check_steps(tx, workflow, chunk, repairs)
   if chunk == 0 then
     check_whole(tx, workflow, repairs)
   end
   repair.finish(tx, repairs)
   local after = branching.counts(workflow)
-  return { repairs, before, after, counts, notices, skipped }
+  return { repairs, before, after, counts, notices, marked }
 end

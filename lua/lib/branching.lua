@@ -4,6 +4,8 @@
 -- A pending step's record sums up its resolved edges in the field "seen": "f" when a parent over an on_failure edge has
 -- ended other than completed, "u" when such a parent has completed, then the number of parents that have skipped their
 -- branch. For a step that was skipped, whose state is completed, the field is "s", or "sb" when its branch was skipped.
+-- For an appended step that was superseded (recovery.lua) it is "z", with the state completed, too: to its children that
+-- is as if it had skipped its branch.
 --
 -- An edge's effect on its child is false when it cancels the child, else those of the letters "f", "u" and "b" that
 -- apply ("b": the parent has skipped its branch).
@@ -24,8 +26,21 @@ function M.is_skipped(step)
   return byte(step.seen) == 115
 end
 
+-- Whether an appended step was superseded.
+function M.is_superseded(step)
+  return step.seen == states.SUPERSEDED.seen
+end
+
+-- Whether a step that has completed has a result: it was neither skipped nor superseded.
+function M.has_result(step)
+  return step.seen == ""
+end
+
 -- The effect of an edge with this mark, when a parent has ended.
 function M.effect(parent, mark)
+  if M.is_superseded(parent) then
+    return "b"
+  end
   local completed = parent.state == "c"
   if not completed and mark == "" then
     return false
@@ -83,14 +98,27 @@ function M.skip(step, seen)
   return letters == "u" and states.SKIPPED or nil
 end
 
--- Updates a step's record, and its workflow's count of skipped steps, after the step has moved.
-function M.follow(workflow, step, outcome)
-  local seen = outcome.seen or ""
-  local change = (seen ~= "" and 1 or 0) - (M.is_skipped(step) and 1 or 0)
-  step.seen = seen
-  if change ~= 0 then
-    workflow.b.skipped = workflow.b.skipped + change
+local function count(workflow, step, by)
+  local b = workflow.b
+  if M.is_skipped(step) then
+    b.skipped = b.skipped + by
+  elseif M.is_superseded(step) then
+    b.superseded = b.superseded + by
   end
+end
+
+-- Updates a step's record, and its workflow's counts of skipped and superseded steps, after the step has moved.
+function M.follow(workflow, step, outcome)
+  count(workflow, step, -1)
+  step.seen = outcome.seen or ""
+  count(workflow, step, 1)
+end
+
+-- The field "seen" of a pending step after some superseded steps have stopped being its parents.
+function M.drop(seen, dropped)
+  local letters, branches = match(seen, "^(%a*)(%d*)$")
+  branches = max(tonumber(branches ~= "" and branches or 0) - dropped, 0)
+  return letters .. (branches > 0 and integer.text(branches) or "")
 end
 
 -- A workflow's counts as clients get them, without its acknowledgement (header.lua).

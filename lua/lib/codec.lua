@@ -53,7 +53,7 @@ local function to_counts(text)
 end
 
 -- step: state,remaining,since,order,attempt,max,reported,started,finished,cause,due,walked,claim,
---   seen|class|position|payloads|options|children|parents|handler
+--   seen,by|class|position|payloads|options|children|parents|handler
 function M.read_step(text)
   local state, remaining, since, order, attempt, max_, reported, started, finished, cause, due, walked,
     claim, static, class =
@@ -68,16 +68,26 @@ function M.read_step(text)
       error(states.UNREADABLE)
     end
   end
+  local by = ""
+  if byte(static) == 44 then
+    by, static = match(static, "^,([^,|]*)(.*)$")
+    if not by then
+      error(states.UNREADABLE)
+    end
+  end
   return {
     state = state, remaining = remaining, since = since, order = order, attempt = attempt,
     max = max_, reported = reported, started = started, finished = finished, cause = cause,
-    due = due, walked = walked, claim = claim, seen = seen, static = static,
+    due = due, walked = walked, claim = claim, seen = seen, by = by, static = static,
     class = class == "" and "default:1000" or class,
   }
 end
 
 function M.write_step(r)
   local ending = r.static
+  if byte(ending) == 44 or (r.by or "") ~= "" then
+    ending = "," .. (r.by or "") .. ending
+  end
   if byte(ending) == 44 or (r.seen or "") ~= "" then
     ending = "," .. (r.seen or "") .. ending
   end
@@ -114,6 +124,16 @@ end
 
 function M.step_parents(text)
   return match(text, "^[^|]*|[^|]*|%d+|[^|]*|[^|]*|[^|]*|([^|]*)")
+end
+
+function M.set_step_children(text, value)
+  local before, behind = match(text, "^([^|]*|[^|]*|%d+|[^|]*|[^|]*|)[^|]*(.*)$")
+  return before .. value .. behind
+end
+
+function M.set_step_parents(text, value)
+  local before, behind = match(text, "^([^|]*|[^|]*|%d+|[^|]*|[^|]*|[^|]*|)[^|]*(.*)$")
+  return before .. value .. behind
 end
 
 -- Of a text with state "p", order ""; nothing of any other.
@@ -171,6 +191,11 @@ end
 
 function M.set_header_semantics(text, value)
   return value .. match(text, "^%d+(.*)$")
+end
+
+function M.set_header_steps(text, value)
+  local before, behind = match(text, "^(%d+,%d+,)%d+(.*)$")
+  return before .. value .. behind
 end
 
 function M.set_header_inserted(text, value)
@@ -249,7 +274,7 @@ function M.write_counts(r)
   return states.counts_text(r) .. ";" .. r.last .. "," .. r.started .. ending
 end
 
--- branching: skipped,starts,deadline,overdue,link
+-- branching: skipped,starts,deadline,overdue,link,grown,superseded
 function M.read_branching(text)
   local skipped, starts, deadline, overdue, more =
     match(text, "^(%d+),(%d*),(%d*),(%d*)(,?.*)$")
@@ -263,14 +288,34 @@ function M.read_branching(text)
       error(states.UNREADABLE)
     end
   end
+  local grown = "0"
+  if more ~= "" then
+    grown, more = match(more, "^,(%d+)(.*)$")
+    if not grown then
+      error(states.UNREADABLE)
+    end
+  end
+  local superseded = "0"
+  if more ~= "" then
+    superseded, more = match(more, "^,(%d+)(.*)$")
+    if not superseded then
+      error(states.UNREADABLE)
+    end
+  end
   return {
     skipped = to_number(skipped), starts = starts, deadline = deadline, overdue = overdue,
-    link = link, more = more,
+    link = link, grown = to_number(grown), superseded = to_number(superseded), more = more,
   }
 end
 
 function M.write_branching(r)
   local ending = (r.more or "")
+  if ending ~= "" or (r.superseded or 0) ~= 0 then
+    ending = "," .. integer.text(r.superseded or 0) .. ending
+  end
+  if ending ~= "" or (r.grown or 0) ~= 0 then
+    ending = "," .. integer.text(r.grown or 0) .. ending
+  end
   if ending ~= "" or (r.link or "") ~= "" then
     ending = "," .. (r.link or "") .. ending
   end
@@ -307,8 +352,8 @@ function M.acknowledgement_recoveries(text)
   return recoveries and to_number(recoveries)
 end
 
--- row: asked,status,stamp,call,command,lease,open,released,
---   cancelled|released_names|cancelled_names|note
+-- row: asked,status,stamp,call,command,lease,open,released,cancelled,
+--   appended|released_names|cancelled_names|note
 function M.read_row(text)
   local asked, status, stamp, call, command_, lease, open, released, cancelled, more, released_names,
     cancelled_names, note =
@@ -316,16 +361,27 @@ function M.read_row(text)
   if not asked or (more ~= "" and byte(more) ~= 44) then
     error(states.UNREADABLE)
   end
+  local appended = "0"
+  if more ~= "" then
+    appended, more = match(more, "^,(%d+)(.*)$")
+    if not appended then
+      error(states.UNREADABLE)
+    end
+  end
   return {
     asked = asked, status = status, stamp = stamp, call = call, command = command_, lease = lease,
-    open = open, released = released, cancelled = cancelled, more = more,
-    released_names = released_names, cancelled_names = cancelled_names, note = note,
+    open = open, released = released, cancelled = cancelled, appended = to_number(appended),
+    more = more, released_names = released_names, cancelled_names = cancelled_names, note = note,
   }
 end
 
 function M.write_row(r)
+  local ending = (r.more or "")
+  if ending ~= "" or (r.appended or 0) ~= 0 then
+    ending = "," .. integer.text(r.appended or 0) .. ending
+  end
   return r.asked .. "," .. r.status .. "," .. r.stamp .. "," .. r.call .. "," .. r.command .. ","
-    .. r.lease .. "," .. r.open .. "," .. r.released .. "," .. r.cancelled .. (r.more or "") .. "|"
+    .. r.lease .. "," .. r.open .. "," .. r.released .. "," .. r.cancelled .. ending .. "|"
     .. r.released_names .. "|" .. r.cancelled_names .. "|" .. r.note
 end
 
@@ -505,23 +561,83 @@ function M.write_change(r)
   return r.step .. ":" .. r.before .. ":" .. r.after .. (r.more or "")
 end
 
--- place: number,phase,position,chunk,count,length,note
+-- place: number,phase,position,chunk,count,length,note,again
 function M.read_place(text)
   local number, phase, position, chunk, count, length, note, more =
-    match(text, "^(%d+),([mp]),(%d+),(%d+),(%d+),(%d+),(%w*)(,?.*)$")
+    match(text, "^(%d+),([mpt]),(%d+),(%d+),(%d+),(%d+),(%w*)(,?.*)$")
   if not number or (more ~= "" and byte(more) ~= 44) then
     error(states.UNREADABLE)
   end
+  local again = ""
+  if more ~= "" then
+    again, more = match(more, "^,(1?)(.*)$")
+    if not again then
+      error(states.UNREADABLE)
+    end
+  end
   return {
     number = number, phase = phase, position = to_number(position), chunk = to_number(chunk),
-    count = to_number(count), length = to_number(length), note = note, more = more,
+    count = to_number(count), length = to_number(length), note = note, again = again, more = more,
   }
 end
 
 function M.write_place(r)
+  local ending = (r.more or "")
+  if ending ~= "" or (r.again or "") ~= "" then
+    ending = "," .. (r.again or "") .. ending
+  end
   return r.number .. "," .. r.phase .. "," .. integer.text(r.position) .. ","
     .. integer.text(r.chunk) .. "," .. integer.text(r.count) .. "," .. integer.text(r.length) .. ","
-    .. r.note .. (r.more or "")
+    .. r.note .. ending
+end
+
+-- growth: token,grown,attempt,pieces,shown,steps,count,piece
+function M.read_growth(text)
+  local token, grown, attempt, pieces, shown, steps, count, piece, more =
+    match(text, "^(%w*),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+),(%d+)(,?.*)$")
+  if not token or (more ~= "" and byte(more) ~= 44) then
+    error(states.UNREADABLE)
+  end
+  return {
+    token = token, grown = to_number(grown), attempt = to_number(attempt),
+    pieces = to_number(pieces), shown = to_number(shown), steps = to_number(steps),
+    count = to_number(count), piece = to_number(piece), more = more,
+  }
+end
+
+function M.write_growth(r)
+  return r.token .. "," .. integer.text(r.grown) .. "," .. integer.text(r.attempt) .. ","
+    .. integer.text(r.pieces) .. "," .. integer.text(r.shown) .. "," .. integer.text(r.steps) .. ","
+    .. integer.text(r.count) .. "," .. integer.text(r.piece) .. (r.more or "")
+end
+
+-- relink: unresolved,dropped|children|parents
+function M.read_relink(text)
+  local unresolved, dropped, more, children, parents =
+    match(text, "^(%d+),(%d+)(,?[^|]*)|([^|]*)|([^|]*)$")
+  if not unresolved or (more ~= "" and byte(more) ~= 44) then
+    error(states.UNREADABLE)
+  end
+  return {
+    unresolved = to_number(unresolved), dropped = to_number(dropped), more = more,
+    children = children, parents = parents,
+  }
+end
+
+-- append: stamp,call,command,count
+function M.read_append(text)
+  local stamp, call, command_, count, more =
+    match(text, "^(%d+),([^,]*),([^,]*),(%d+)(,?.*)$")
+  if not stamp or (more ~= "" and byte(more) ~= 44) then
+    error(states.UNREADABLE)
+  end
+  return {
+    stamp = stamp, call = call, command = command_, count = count, more = more,
+  }
+end
+
+function M.write_append(r)
+  return r.stamp .. "," .. r.call .. "," .. r.command .. "," .. r.count .. (r.more or "")
 end
 
 -- pause: number,reason,due,mark,worker

@@ -5,8 +5,8 @@
 -- there are any. A reference is {step, kind, payload}: "n" null, "v" a value, "m" missing; an outcome is
 -- {step, "state,cause,mark|note", payload}, from the step's latest result. All claims of a call share the room in its
 -- reply. Parts left for the claimer to read by itself (inputs.lua) are named by letters: "p" input and context, "w" the
--- workflow's context, "s" the signal's payload, "c" the condition, "r" and "o" further references and outcomes; "!" means
--- that the input was overwritten and cannot be read.
+-- workflow's context, "s" the signal's payload, "c" the condition, "r" and "o" further references and outcomes, "l" the
+-- results of appended steps; "!" means that the input was overwritten and cannot be read.
 local M = {}
 
 M.UNTOLD = "!"
@@ -65,7 +65,7 @@ end
 -- The result that a reference to a step stands for: its kind, and its payload.
 function M.result(workflow, name)
   local step = transaction.step(workflow, name)
-  if step.state == "c" and step.cause ~= states.SKIPPED_BY_OPERATOR.cause and not branching.is_skipped(step) then
+  if step.state == "c" and step.cause ~= states.SKIPPED_BY_OPERATOR.cause and branching.has_result(step) then
     return result_of(workflow, name, step)
   end
   return "n", false
@@ -164,7 +164,7 @@ local function take_payloads(workflow, name, payloads, reply, room)
     reply[11], all = references(workflow, "g:" .. name, room, M.outcome)
     left = all and left or left .. "o"
   end
-  return left
+  return find(payloads, "l", 1, true) and left .. "l" or left
 end
 
 -- The claim of an entry whose step was started.

@@ -27,7 +27,7 @@ local REPEATED = {
   insert = "duplicate_insert", complete_step = "duplicate_completion", await_step = "duplicate_await",
   start_child = "duplicate_child",
   deliver_signal = "duplicate_signal", request_cancel = "duplicate_cancel", recover_step = "duplicate_recovery",
-  acknowledge = "duplicate_acknowledgement", start = "duplicate_start",
+  acknowledge = "duplicate_acknowledgement", start = "duplicate_start", append = "duplicate_append",
 }
 
 -- Plans an entry for an event that may happen any number of times: it is trimmed before all decisions.

@@ -201,6 +201,17 @@ local function follow_branching(tx, workflow)
   branching.follow_dues(tx, workflow)
 end
 
+-- Removes the pieces of a fragment that is in (growth.lua), which the records say by now. What a call leaves that is
+-- cut off before is given up later, as all that is staged.
+local function drop_pieces(tx, workflow, spent)
+  local fields = { "+" .. spent.token }
+  for number = 1, spent.pieces do
+    fields[number + 1] = growth.piece(spent.token, number)
+  end
+  command("HDEL", workflow.p, unpack(fields))
+  command("ZREM", tx.keys[keyslots.STAGED], workflow.id .. "|" .. spent.token)
+end
+
 function M.commit(tx, verb)
   local keys, workflows = tx.keys, tx.workflows
   for slot = 1, #workflows do
@@ -259,6 +270,11 @@ function M.commit(tx, verb)
   end
   for slot = 1, #workflows do
     write_records(workflows[slot])
+  end
+  for slot = 1, #workflows do
+    if workflows[slot].spent then
+      drop_pieces(tx, workflows[slot], workflows[slot].spent)
+    end
   end
   if #stats > 0 then
     command("HSET", keys[keyslots.STATS], unpack(stats))

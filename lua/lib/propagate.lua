@@ -4,8 +4,8 @@
 -- A call walks at most states.EDGES_PER_CALL edges. The rest is durable: each unfinished step's record says how many
 -- chunks of its edges have been walked, and a numbered entry of the workflow's hash (">n", from header.head up to
 -- header.tail) names these steps. For the entries of cancel requests see sweep.lua, for those of recoveries
--- recovery.lua. Entries are finished in their order, by any client that calls advance. As every edge is walked
--- exactly once, a child's count of unresolved parents is exact however the work is cut.
+-- recovery.lua, for those of appends growth.lua. Entries are finished in their order, by any client that calls advance.
+-- As every edge is walked exactly once, a child's count of unresolved parents is exact however the work is cut.
 local M = {}
 
 -- The functions that go on with other kinds of entries, by origin; set by the modules that write these.
@@ -214,8 +214,24 @@ function M.run(tx, workflow, names)
   return traversal
 end
 
--- Walks from steps that have just ended. While a recovery is unfinished they are queued behind it, as it counts the
--- unresolved edges that it finds.
+-- Applies edges from a parent to some of its children, unless it has not ended, or its edges are still to be walked.
+-- Children that end by it are walked with a later call.
+function M.resolve(tx, workflow, parent, text)
+  local step = transaction.step(workflow, parent)
+  if not states.TERMINAL[step.state] or find(step.walked, "%d") then
+    return
+  end
+  local names, traversal = {}, { names = {}, released = false, cancelled = false }
+  branching.gather(text, step, names)
+  transaction.fetch(workflow, names)
+  apply_effects(tx, workflow, traversal, names)
+  count(tx, workflow, traversal)
+  M.append(workflow, "", traversal, 1)
+  tx.budget = tx.budget - #names
+end
+
+-- Walks from steps that have just ended. While a recovery or an append is unfinished they are queued behind it: a recovery
+-- counts the unresolved edges that it finds, and an append adds edges.
 function M.descend(tx, workflow, names)
   if workflow.h.recovering ~= "" then
     return { names = names, at = 1, released = false, cancelled = false, given = #names }

@@ -6,6 +6,11 @@
 -- claim, "<f" ("<a=" when a signal has woken it), so that none of them runs and the workflow does not end before all are
 -- marked. Placing judges every pending step by its parents. The edges of a step that ends meanwhile are walked behind the
 -- session (propagate.descend), and count as unresolved until then: no edge is counted twice, and none is missed.
+--
+-- In a workflow that has grown, steps may stand before their parents. There, each round goes through all steps, and
+-- another one follows where it has changed something: marks and ends are only added, so the rounds come to the result
+-- of one in topological order. The steps that were appended by a step which is placed anew are superseded: they end
+-- without a result, and hold nobody.
 local M = {}
 
 local ORIGIN = "*recover"
@@ -49,6 +54,29 @@ local function hold(tx, workflow, name, step)
   step.claim = "<" .. before .. (woken and claims.UNCOUNTED or "")
 end
 
+-- The claim of a step that was superseded by the session of this number.
+local function mark_of(number)
+  return ";" .. number
+end
+
+local function supersede(tx, workflow, s, name, step)
+  local before = match(step.claim, "^<(.)") or step.state
+  transitions.withdraw(tx, workflow, name, step)
+  if before == "t" and step.state == "t" then
+    waits.revive(tx, workflow, name)
+  end
+  transitions.become(tx, workflow, name, step, states.SUPERSEDED)
+  step.walked, step.claim, s.again = "", mark_of(s.number), "1"
+  changed(s, name, before, states.CASCADED.state)
+end
+
+-- Whether a step was appended by one that this session has placed anew, or superseded.
+local function is_outdated(workflow, s, step)
+  local name = match(step.by, "^(.+):")
+  local by = name and transaction.step(workflow, name)
+  return by and (by.walked == "h" or by.claim == mark_of(s.number))
+end
+
 local function ended_otherwise(step)
   return states.TERMINAL[step.state] and step.state ~= "c"
 end
@@ -58,7 +86,7 @@ end
 local function mark_parent(workflow, s, name, sign, note)
   local parent = transaction.step(workflow, name)
   local held = parent and parent.walked == "h"
-  local anchor = held or name == s.step
+  local anchor = held or name == s.step or (parent and parent.claim == mark_of(s.number))
   if anchor and (sign == "" or s.scope == DOWNSTREAM) then
     note.a = true
   end
@@ -81,13 +109,19 @@ local function is_member(s, step, note)
 end
 
 local function mark(tx, workflow, s, name, step, note)
-  if is_member(s, step, note) then
+  if step.by ~= "" and is_outdated(workflow, s, step) then
+    supersede(tx, workflow, s, name, step)
+  elseif step.walked == "h" then
+    return
+  elseif is_member(s, step, note) then
     if step.state ~= "p" then
       grant(step)
     end
     hold(tx, workflow, name, step)
+    s.again = "1"
   elseif note.t and (step.state == "a" or step.state == "r") then
     hold(tx, workflow, name, step)
+    s.again = "1"
   end
 end
 
@@ -117,6 +151,19 @@ local function release(tx, workflow, name, step, seen, before)
   end
 end
 
+local function has_grown(workflow)
+  return workflow.b and workflow.b.grown > 0
+end
+
+-- Lets go of a step that was placed.
+local function tell(workflow, s, name, step)
+  local before = match(step.claim, "^<(.)") or "p"
+  step.walked = ""
+  step.claim = match(step.claim, claims.UNCOUNTED .. "$") or ""
+  workflow.dirty[name] = true
+  changed(s, name, before, step.state)
+end
+
 local function place(tx, workflow, s, name, step, note)
   local before = match(step.claim, "^<(.)") or "p"
   local held = step.walked == "h" or step.walked == "b"
@@ -133,21 +180,30 @@ local function place(tx, workflow, s, name, step, note)
     step.remaining, step.seen = integer.text(note.u), note.seen
     workflow.dirty[name] = true
   end
-  step.walked = ""
-  step.claim = match(step.claim, claims.UNCOUNTED .. "$") or ""
-  changed(s, name, before, step.state)
+  if step.state == "p" and step.walked == "h" and has_grown(workflow) then
+    return -- a later round may find that a parent has ended
+  elseif states.TERMINAL[step.state] then
+    s.again = "1"
+  end
+  tell(workflow, s, name, step)
 end
 
 local PHASES = {
   m = {
     concerns = function(s, name, step)
-      return name ~= s.step and step.walked ~= "h" and (s.scope == DOWNSTREAM or find("xar", step.state))
+      local is_free = step.walked ~= "h" or step.by ~= ""
+      return name ~= s.step and is_free and not branching.is_superseded(step)
+        and (s.scope == DOWNSTREAM or find("xar", step.state))
     end,
     parent = mark_parent, decide = mark,
   },
   p = {
     concerns = function(_, _, step) return step.state == "p" end,
     parent = place_parent, decide = place,
+  },
+  t = {
+    concerns = function(_, _, step) return step.state == "p" and step.walked == "h" end,
+    decide = function(_, workflow, s, name, step) tell(workflow, s, name, step) end,
   },
 }
 
@@ -227,7 +283,7 @@ local function take_step(tx, workflow, s, at, cache)
   tx.budget = tx.budget - 1
   if phase.concerns(s, name, step) then
     local note = read_note(at.note)
-    local more = ask_parents(tx, workflow, s, phase, step, name, at.chunk, note)
+    local more = phase.parent and ask_parents(tx, workflow, s, phase, step, name, at.chunk, note)
     if more then
       at.chunk, at.note = more, write_note(note)
       return false
@@ -244,23 +300,32 @@ local function is_superseded(workflow, s)
   return requested and (workflow.h.inserted + requested) * 1000 > tonumber(sub(s.stamp, 1, -5))
 end
 
+-- Where a round begins: in topological order at the recovered step, as all steps that it concerns follow.
+local function first_position(workflow, name)
+  return has_grown(workflow) and 0 or codec.step_position(transaction.step(workflow, name).static)
+end
+
 -- Takes a session further, within the call's budget. A cancel request that has come meanwhile ends the marking: steps
 -- that are not marked yet are left alone.
 local function run(tx, workflow, s, at, entry)
-  local cache = {}
+  local cache, grown = {}, has_grown(workflow)
+  s.number, s.again = at.number, at.again
   while tx.budget > 0 and s.done == "" do
-    local superseded = at.phase == "m" and is_superseded(workflow, s)
-    if at.position < workflow.h.steps and not superseded then
+    local interrupted = at.phase == "m" and is_superseded(workflow, s)
+    if at.position < workflow.h.steps and not interrupted then
       if not take_step(tx, workflow, s, at, cache) then
         break
       end
-    elseif at.phase == "p" then
+    elseif grown and s.again ~= "" and not interrupted then
+      at.position, s.again = 0, ""
+    elseif at.phase == "t" or (at.phase == "p" and not grown) then
       finish(tx, workflow, s, at.number)
     else
-      at.phase, at.position = "p", codec.step_position(transaction.step(workflow, s.step).static)
-      at.chunk, at.note = 0, ""
+      at.phase, s.again = at.phase == "m" and "p" or "t", ""
+      at.position, at.chunk, at.note = first_position(workflow, s.step), 0, ""
     end
   end
+  at.again = s.again
   results.set(workflow, "v:" .. at.number, codec.write_session(s))
   if s.done == "" then
     write_entry(workflow, s, at, entry)
@@ -312,8 +377,8 @@ function M.begin(tx, workflow, item, step)
   local number = integer.text(h.recoveries)
   change_step(tx, workflow, s, step)
   run(tx, workflow, s, {
-    number = number, phase = s.action == CANCEL and "p" or "m", position = codec.step_position(step.static),
-    chunk = 0, note = "",
+    number = number, phase = s.action == CANCEL and "p" or "m", position = first_position(workflow, item.step),
+    chunk = 0, note = "", again = "",
   }, { origin = ORIGIN })
   return number, s
 end

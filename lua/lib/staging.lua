@@ -15,9 +15,15 @@ function M.store(workflow, own, payload)
   store(workflow.p, payload)
 end
 
--- Notes when the staged fields are given up.
-function M.give_up_later(tx, workflow)
-  command("ZADD", tx.keys[keyslots.STAGED], integer.text(tx.ms + states.INSERT_MS), workflow.id)
+-- Notes when the staged fields are given up: those of a workflow, or of a fragment with this token.
+function M.give_up_later(tx, workflow, token)
+  local entry = token and M.fragment(workflow, token) or workflow.id
+  command("ZADD", tx.keys[keyslots.STAGED], integer.text(tx.ms + states.INSERT_MS), entry)
+end
+
+-- A staged fragment's entry in the sorted set of staged fields.
+function M.fragment(workflow, token)
+  return workflow.id .. "|" .. token
 end
 
 -- The reply to an insert under an id that is used already, or unusable; nil for a free one.

@@ -41,6 +41,7 @@ M.CANCELLED_BY_REQUEST = {state = 'x', cause = 'o', counter = 'sc|cancelled|oper
 M.SKIPPED_BY_OPERATOR = {state = 'c', cause = 's', counter = 'sc|completed|operator_skipped|2'}
 M.SKIPPED = {state = 'c', cause = 'c', counter = 'sc|completed|skipped|2', seen = 's'}
 M.BRANCH_SKIPPED = {state = 'c', cause = 'c', counter = 'sc|completed|skipped|2', seen = 'sb'}
+M.SUPERSEDED = {state = 'c', cause = 'c', counter = 'sc|cancelled|superseded|2', seen = 'z'}
 M.WAIT_EXPIRED = {state = 't', cause = 't', counter = 'sc|expired|expired_wait|2'}
 M.COUNTER_RELEASED = 'su|dependency|available|2'
 M.COUNTER_RECOVERED = 'su|recovery|available|2'

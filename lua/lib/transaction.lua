@@ -116,6 +116,9 @@ function M.workflow(tx, slot, names)
   if found[3] then
     workflow.waited = true -- some of its steps have waited
   end
+  if b and h.recovering ~= "" then
+    workflow.hides = true -- steps that are being appended may stand there, but are not there yet
+  end
   if states.WORKFLOW_CODE[was] then
     workflow.cause = states.workflow_cause(h) -- the cause of its end, before this call
     workflow.removal = header.removal(h) -- when its retention was to end then
@@ -209,6 +212,9 @@ function M.step(workflow, name)
     return nil
   end
   step = codec.read_step(text)
+  if workflow.hides and codec.step_position(step.static) >= workflow.h.steps then
+    return nil
+  end
   workflow.steps[name] = step
   return step
 end
@@ -285,6 +291,16 @@ function M.raise_semantics(workflow)
   workflow.static = codec.set_header_semantics(workflow.static, states.BRANCHING)
   h.semantics, workflow.b, workflow.dues = states.BRANCHING, codec.read_branching(header.NO_BRANCHING), {}
   M.set(workflow, ":s", workflow.static)
+end
+
+-- Adds pending steps to a workflow that is there.
+function M.add_steps(tx, workflow, count)
+  local h = workflow.h
+  h.steps, h.p = h.steps + count, h.p + count
+  workflow.static = codec.set_header_steps(workflow.static, integer.text(h.steps))
+  M.set(workflow, ":s", workflow.static)
+  M.count(tx, states.STEP_GAUGE.p, count)
+  workflow.moved = true
 end
 
 -- Counts steps from one state to another, in their workflow and in the fleet's gauges.

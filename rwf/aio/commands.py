@@ -9,9 +9,10 @@ from typing import Any
 
 from rwf.aio.base import AsyncBase
 from rwf.model.builder import Workflow
+from rwf.model.fragment import Fragment
 from rwf.model.states import RecoveryAction, RecoveryScope
-from rwf.model.views import RecoveryResult, SignalView, WorkflowView
-from rwf.ops import acknowledge, cancel, insert, kept, recover, retaining, signals
+from rwf.model.views import AppendResult, RecoveryResult, SignalView, WorkflowView
+from rwf.ops import acknowledge, appending, cancel, insert, kept, recover, retaining, signals
 
 _WEEK = timedelta(days=7)
 
@@ -61,6 +62,24 @@ class AsyncCommands(AsyncBase):
         :meth:`insert` raises.
         """
         op = insert.insert_many(self._ctx, workflows, keys, retention, replace, actor, start_at)
+        return await self._run(op)
+
+    async def append(
+        self,
+        workflow_id: str,
+        fragment: Fragment,
+        *,
+        actor: str | None = None,
+        command_id: str | None = None,
+    ) -> AppendResult:
+        """Brings the steps of a fragment into a workflow that has not ended (contract §14).
+
+        They may depend on its steps, in whatever state these are; those without dependencies are
+        available at once. They appear all at once, however many. ``command_id`` makes a repetition
+        a duplicate. Raises :class:`~rwf.WorkflowInvalid`, and CommandRejected: ``already_terminal``
+        and ``cancel_requested`` among others.
+        """
+        op = appending.append(self._ctx, workflow_id, fragment, actor, command_id)
         return await self._run(op)
 
     async def deliver_signal(

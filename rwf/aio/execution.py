@@ -9,6 +9,7 @@ from typing import Any
 from rwf import waiting
 from rwf.aio.base import AsyncBase
 from rwf.model.builder import Workflow
+from rwf.model.fragment import Fragment
 from rwf.model.states import CompletionStatus, OnTimeout
 from rwf.model.views import (
     AwaitView,
@@ -127,6 +128,8 @@ class AsyncExecution(AsyncBase):
         count: bool = True,
         traceback: str | None = None,
         branch: bool = False,
+        append: Fragment | None = None,
+        join: bool = True,
     ) -> CommandResult:
         """Records how a step ended, and releases or cancels the steps that follow (contract §4).
 
@@ -138,7 +141,9 @@ class AsyncExecution(AsyncBase):
         A skipped step has completed with a null result, and ``summary`` says why; with ``branch``
         those of its children are skipped in turn that depend on nothing else (contract §13).
         ``traceback`` is an exception's, as text; its last 16 KiB are kept, in ``ResultView``.
-        Raises CommandRejected.
+        ``append``, with completed only, brings the steps of a fragment into the workflow in the
+        same transition; what waits for this step then waits for them too, unless ``join`` is false
+        (contract §14). Raises CommandRejected, and WorkflowInvalid for what cannot be appended.
         """
         item = Completion(
             workflow_id=workflow_id,
@@ -154,6 +159,8 @@ class AsyncExecution(AsyncBase):
             count=count,
             traceback=traceback,
             branch=branch,
+            append=append,
+            join=join,
         )
         return await self._run(complete.complete_step(self._ctx, item))
 
@@ -170,6 +177,8 @@ class AsyncExecution(AsyncBase):
         count: bool = True,
         traceback: str | None = None,
         branch: bool = False,
+        append: Fragment | None = None,
+        join: bool = True,
     ) -> CommandResult:
         """Reports how a claimed step ended, under its lease; see :meth:`complete_step`."""
         return await self.complete_step(
@@ -185,6 +194,8 @@ class AsyncExecution(AsyncBase):
             count=count,
             traceback=traceback,
             branch=branch,
+            append=append,
+            join=join,
         )
 
     async def complete_many(

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
 from rwf.errors import WorkflowInvalid
 from rwf.model.conditions import Condition, result
+from rwf.model.definition import Definition, check_keys
 from rwf.model.graph import Graph, GraphStep, compile_graph
 from rwf.model.limits import MAX_PAYLOAD, MAX_STEPS
 from rwf.model.names import checked_name, shown
 from rwf.model.payload import decode
 from rwf.model.references import OutcomeRef, Ref, outcome
-from rwf.model.states import EdgePolicy
-from rwf.model.step import (
-    Handler,
-    StepDef,
-    capture,
-    invalid,
-    with_parameters_of,
-)
+from rwf.model.step import Handler, StepDef, capture, invalid
 from rwf.model.tags import checked_tags
 
 __all__ = [
@@ -44,7 +38,7 @@ _KEYS: Final = frozenset(
 )
 
 
-class Workflow:
+class Workflow(Definition):
     """A definition under construction: steps, and edges between them.
 
     ``name`` matches ``[A-Za-z0-9._-]{1,128}``; ``context`` is any JSON value that the workflow
@@ -62,15 +56,7 @@ class Workflow:
     edges. Definitions that mean the same have compiled graphs of the same ``digest``.
     """
 
-    __slots__ = (
-        "_context",
-        "_deadline",
-        "_definition_version",
-        "_edges",
-        "_name",
-        "_steps",
-        "_tags",
-    )
+    __slots__ = ("_context", "_deadline", "_definition_version", "_name", "_tags")
 
     def __init__(
         self,
@@ -88,9 +74,7 @@ class Workflow:
         self._definition_version = _checked_version(definition_version)
         self._deadline = None if deadline is None else _checked_deadline(deadline)
         self._tags = () if tags is None else checked_tags(tags)
-        self._steps: dict[str, StepDef] = {}
-        # Only the keys count: an edge that is given twice is kept once.
-        self._edges: dict[tuple[str, str, EdgePolicy], None] = {}
+        super().__init__()
 
     @property
     def name(self) -> str:
@@ -109,77 +93,6 @@ class Workflow:
     def tags(self) -> dict[str, str]:
         """The tags by which it can be found."""
         return dict(self._tags)
-
-    @property
-    def steps(self) -> tuple[StepDef, ...]:
-        """The steps so far, in the order in which they were added."""
-        return tuple(self._steps.values())
-
-    @with_parameters_of(StepDef)
-    def add(self, *args: Any, **fields: Any) -> Workflow:
-        """Adds a step, and returns this workflow.
-
-        - ``name``, ``queue``: match ``[A-Za-z0-9._-]{1,128}``.
-        - ``worker``: the name of its handler: 1 to 256 characters without control characters, or a
-          registered handler (an object whose ``rwf_worker`` is such a name).
-        - ``input``: a JSON value, in which :func:`result` and :func:`outcome` may stand anywhere;
-          None for none.
-        - ``context``: a JSON value that explains the step to readers; None for none.
-        - ``deps``: names of steps that it waits for, over ``cancel`` edges, present or yet to add.
-        - ``priority``: -999 to 999, higher first. ``max_attempts``: 1 to 1,000.
-        - ``backoff``: what :meth:`Backoff.of` takes; None for the default.
-        - ``timeout``: positive seconds (at most 1e9) or timedelta; None for none.
-        - ``when``: a condition on results, such as ``result("check", "ok") == True``, which is
-          judged when the step is claimed; where it does not hold, the branch is skipped.
-        - ``always``: it runs once its parents have ended in whatever way, and neither a cancel
-          request nor a deadline cancels it.
-
-        Raises :class:`WorkflowInvalid`: ``invalid_name``, ``invalid_step_definition``,
-        ``duplicate_step_name``, ``self_loop``, ``non_serializable_payload``, ``reserved_key``, and
-        ``payload_too_large`` for more than 16 MiB (a client's own limit is checked later).
-        """
-        return self._add(StepDef(*args, **fields))
-
-    def add_many(self, steps: Iterable[StepDef | Mapping[str, Any]]) -> Workflow:
-        """Adds steps in turn: mappings of :meth:`add`'s parameters, or :class:`StepDef`.
-
-        Returns this workflow. Raises as :meth:`add` does, and ``invalid_step_definition`` for
-        unknown or missing fields; the steps before the refused one have then been added.
-        """
-        for step in steps:
-            self._add(step if isinstance(step, StepDef) else StepDef.from_mapping(step))
-        return self
-
-    def _add(self, step: StepDef) -> Workflow:
-        if self._steps.setdefault(step.name, step) is not step:
-            raise WorkflowInvalid(
-                "duplicate_step_name", f"there is a step {step.name!r} already", step=step.name
-            )
-        return self
-
-    def connect(
-        self, parent: str, child: str, policy: EdgePolicy | str = EdgePolicy.CANCEL
-    ) -> Workflow:
-        """Makes ``child`` wait for ``parent``, and returns this workflow.
-
-        ``policy``: when the parent ends other than completed, ``cancel`` cancels the child, and
-        ``continue`` releases it. Over ``on_failure`` edges the child runs only then: it is skipped
-        once all these parents have completed. Both steps may be added later. Raises
-        :class:`WorkflowInvalid`: ``invalid_name``, ``self_loop``, ``invalid_step_definition``.
-        """
-        parent = checked_name(parent, "an edge's parent")
-        child = checked_name(child, "an edge's child")
-        if parent == child:
-            raise WorkflowInvalid("self_loop", f"step {child!r} connects to itself", step=child)
-        if not isinstance(policy, str) or policy not in set(EdgePolicy):
-            raise invalid(
-                f"the policy of an edge must be one of {', '.join(EdgePolicy)},"
-                f" not {shown(policy)}",
-                parent=parent,
-                child=child,
-            )
-        self._edges[parent, child, EdgePolicy(policy)] = None
-        return self
 
     def compile(self, *, max_payload: int = MAX_PAYLOAD, max_steps: int = MAX_STEPS) -> Graph:
         """The validated graph. ``max_payload`` is in bytes, for each input and context.
@@ -216,8 +129,9 @@ class Workflow:
 
         ``{"name", "context", "definition_version", "deadline", "tags": {key: value}, "steps":
         [{"name", "worker", ...}], "edges": [{"parent", "child", "policy"}]}``. References are
-        ``{"$result": "step"}``, with ``"path"`` where they have one, and ``{"$outcome": "step"}``;
-        conditions are lists (``rwf.model.conditions``), and the deadline is in seconds.
+        ``{"$result": "step"}``, with ``"path"`` where they have one, ``{"$outcome": "step"}`` and
+        ``{"$results": "step"}``; conditions are lists (``rwf.model.conditions``), and the deadline
+        is in seconds.
         """
         form: dict[str, Any] = {"name": self._name}
         if self._context is not None:
@@ -228,20 +142,17 @@ class Workflow:
             form["deadline"] = self._deadline / 1000
         if self._tags:
             form["tags"] = dict(self._tags)
-        form["steps"] = [step.to_dict() for step in self._steps.values()]
-        if self._edges:
-            form["edges"] = [_edge_dict(*edge) for edge in self._edges]
-        return form
+        return form | self._form()
 
     @classmethod
     def from_dict(cls, form: Mapping[str, Any]) -> Workflow:
         """A workflow from its JSON form.
 
         Raises :class:`WorkflowInvalid` as building it by calls does; unknown keys and wrong shapes
-        are ``invalid_step_definition``. ``{"$result": ...}`` and ``{"$outcome": ...}`` objects are
-        references in inputs only.
+        are ``invalid_step_definition``. ``{"$result": ...}``, ``{"$outcome": ...}`` and
+        ``{"$results": ...}`` objects are references in inputs only.
         """
-        _check_keys("a workflow", form, _KEYS)
+        check_keys("a workflow", form, _KEYS)
         workflow = cls(
             form.get("name", ""),
             context=form.get("context"),
@@ -249,13 +160,7 @@ class Workflow:
             deadline=_deadline_of(form.get("deadline")),
             tags=form.get("tags"),
         )
-        for step in _listed(form, "steps"):
-            workflow._add(StepDef.from_dict(step))
-        for edge in _listed(form, "edges"):
-            _check_keys("an edge", edge, {"parent", "child", "policy"})
-            workflow.connect(
-                edge.get("parent"), edge.get("child"), edge.get("policy", EdgePolicy.CANCEL)
-            )
+        workflow._fill(form)
         return workflow
 
     def __eq__(self, other: object) -> bool:
@@ -304,25 +209,3 @@ def _deadline_of(seconds: object) -> timedelta | None:
     ):
         raise invalid(f"deadline must be seconds up to 100 years, not {shown(seconds)}")
     return timedelta(milliseconds=round(seconds * 1000))
-
-
-def _edge_dict(parent: str, child: str, policy: EdgePolicy) -> dict[str, str]:
-    edge = {"parent": parent, "child": child}
-    if policy is not EdgePolicy.CANCEL:
-        edge["policy"] = policy.value
-    return edge
-
-
-def _check_keys(what: str, form: object, known: Collection[str]) -> None:
-    if not isinstance(form, Mapping):
-        raise invalid(f"{what} must be an object, not {shown(form)}")
-    for key in form:
-        if key not in known:
-            raise invalid(f"{what} has no key {shown(key)}")
-
-
-def _listed(form: Mapping[str, Any], key: str) -> list[Any]:
-    value = form.get(key, [])
-    if not isinstance(value, list):
-        raise invalid(f"{key!r} must be a list, not {shown(value)}")
-    return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, NamedTuple
@@ -30,7 +30,8 @@ class GraphStep(NamedTuple):
 
     ``backoff`` is None for the default, ``timeout`` is in seconds or None for none, ``input`` and
     ``context`` are JSON or None for none; ``references`` are the steps whose results the input or
-    the condition ``when`` refers to, and ``outcomes`` those whose outcomes the input refers to.
+    the condition ``when`` refers to, ``outcomes`` those whose outcomes the input refers to, and
+    ``lists`` those of which it refers to the results of what they append.
     ``parents`` and ``children`` are ordered by position.
     """
 
@@ -50,6 +51,7 @@ class GraphStep(NamedTuple):
     when: bytes | None = None
     always: bool = False
     outcomes: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
 
     @property
     def branches(self) -> bool:
@@ -58,6 +60,7 @@ class GraphStep(NamedTuple):
             self.when is not None
             or self.always
             or bool(self.outcomes)
+            or bool(self.lists)
             or any(policy is EdgePolicy.ON_FAILURE for _, policy in self.parents)
         )
 
@@ -110,9 +113,13 @@ def compile_graph(
     Raises :class:`WorkflowInvalid`: ``no_steps``, ``workflow_too_large``, ``payload_too_large``,
     ``missing_dependency``, ``duplicate_edge``, ``unknown_result_step``, ``cycle_detected``.
     """
-    _check_sizes(context, steps, max_payload, max_steps)
+    if not steps:
+        raise WorkflowInvalid("no_steps", "a workflow needs at least one step")
+    if context is not None:
+        check_size(len(context), path="$.context", max_bytes=max_payload)
+    check_sizes(steps, max_payload, max_steps)
     index = {step.name: number for number, step in enumerate(steps)}
-    parents = _explicit_parents(steps, edges, index)
+    parents = _explicit_parents(steps, edges, index, index)
     order = _add_references(steps, parents, index)
     _keep_always(steps, parents)
     compiled = _in_order(steps, parents, order)
@@ -120,11 +127,45 @@ def compile_graph(
     return Graph(name, definition_version, context, compiled, digest, deadline, tags)
 
 
-def _check_sizes(
-    context: bytes | None, steps: Sequence[StepDef], max_payload: int, max_steps: int
-) -> None:
-    if not steps:
-        raise WorkflowInvalid("no_steps", "a workflow needs at least one step")
+def compile_fragment(
+    steps: Sequence[StepDef],
+    edges: Iterable[ConnectedEdge],
+    outside: Sequence[str],
+    after: str | None,
+    related: Mapping[str, Collection[str]],
+    *,
+    max_payload: int,
+    max_steps: int,
+) -> tuple[GraphStep, ...]:
+    """Checks steps that are to be appended, and puts them in order, their positions from 0.
+
+    ``outside``: the steps of the workflow that they depend on or refer to. ``after``: which of
+    these steps without dependencies depend on. ``related``: of each, which others of these are its
+    ancestors. Edges are as of :func:`compile_graph`; it raises the same, but no ``no_steps``.
+    """
+    check_sizes(steps, max_payload, max_steps)
+    others = [StepDef(name, worker=name) for name in outside]
+    every = [*others, *steps]
+    index = {step.name: number for number, step in enumerate(every)}
+    own = {step.name for step in steps}
+    parents = _explicit_parents(every, edges, index, own)
+    for number, other in enumerate(others):
+        ancestors = (index[name] for name in related.get(other.name, ()))
+        parents[number] = dict.fromkeys(ancestors, EdgePolicy.CANCEL)
+    if after is not None:
+        for number, step in enumerate(steps, len(others)):
+            referred = (*step.references, *step.outcomes, *step.lists)
+            if not parents[number] and own.isdisjoint(referred):
+                parents[number][index[after]] = EdgePolicy.CANCEL
+    order = _add_references(every, parents, index)
+    _keep_always(every, parents)
+    compiled = _in_order(every, parents, order)
+    appended = [step for step in compiled if step.name in own]
+    return tuple(step._replace(position=place) for place, step in enumerate(appended))
+
+
+def check_sizes(steps: Sequence[StepDef], max_payload: int, max_steps: int) -> None:
+    """Raises :class:`WorkflowInvalid`, ``workflow_too_large`` and ``payload_too_large``."""
     if len(steps) > max_steps:
         raise WorkflowInvalid(
             "workflow_too_large",
@@ -132,8 +173,6 @@ def _check_sizes(
             steps=len(steps),
             limit=max_steps,
         )
-    if context is not None:
-        check_size(len(context), path="$.context", max_bytes=max_payload)
     for step in steps:
         if step.input is not None and len(step.input) > max_payload:
             check_size(len(step.input), path=step.path_of("input"), max_bytes=max_payload)
@@ -142,7 +181,10 @@ def _check_sizes(
 
 
 def _explicit_parents(
-    steps: Sequence[StepDef], edges: Iterable[ConnectedEdge], index: dict[str, int]
+    steps: Sequence[StepDef],
+    edges: Iterable[ConnectedEdge],
+    index: dict[str, int],
+    own: Container[str],
 ) -> list[dict[int, EdgePolicy]]:
     parents: list[dict[int, EdgePolicy]] = []
     for step in steps:
@@ -151,7 +193,7 @@ def _explicit_parents(
         except KeyError as error:
             raise _missing(step.name, error.args[0]) from None
     for parent, child, policy in edges:
-        if child not in index:
+        if child not in own:
             raise WorkflowInvalid(
                 "missing_dependency",
                 f"the edge from {parent!r} leads to {child!r}, which is not a step",
@@ -186,7 +228,7 @@ def _add_references(
     """Adds the edges that references imply, and returns the topological order with them."""
     indirect: dict[tuple[int, int], EdgePolicy] = {}
     for child, step in enumerate(steps):
-        policies = dict.fromkeys(step.references, EdgePolicy.CANCEL)
+        policies = dict.fromkeys((*step.references, *step.lists), EdgePolicy.CANCEL)
         policies.update(dict.fromkeys(step.outcomes, EdgePolicy.CONTINUE))
         for reference, policy in policies.items():
             if reference not in index:
@@ -270,6 +312,7 @@ def _in_order(
                 step.when,
                 step.always,
                 step.outcomes,
+                step.lists,
             )
         )
     return tuple(compiled)

@@ -16,7 +16,15 @@ import orjson
 
 from rwf.errors import WorkflowInvalid
 from rwf.model.names import shown
-from rwf.model.references import OUTCOME_KEY, RESULT_KEY, OutcomeRef, Ref
+from rwf.model.references import (
+    OUTCOME_KEY,
+    RESULT_KEY,
+    RESULTS_KEY,
+    AnyRef,
+    OutcomeRef,
+    Ref,
+    ResultsRef,
+)
 
 MAX_DEPTH: Final = 200
 MIN_INT: Final = -(2**63)
@@ -29,9 +37,10 @@ _OPTIONS: Final = (
 )
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}")
 _MAX_PATH: Final = 400
-_RESERVED: Final[dict[str, type[Ref] | type[OutcomeRef]]] = {
+_RESERVED: Final[dict[str, type[AnyRef]]] = {
     RESULT_KEY: Ref,
     OUTCOME_KEY: OutcomeRef,
+    RESULTS_KEY: ResultsRef,
 }
 
 _Key = str | int
@@ -43,7 +52,7 @@ def encode(
     *,
     path: str,
     max_bytes: int,
-    refs: list[Ref | OutcomeRef] | None = None,
+    refs: list[AnyRef] | None = None,
     ref_objects: bool = False,
     reserve: bool = True,
 ) -> bytes:
@@ -54,14 +63,14 @@ def encode(
     surrogates. ``path`` is what error paths start with, ``$`` for example.
 
     ``refs`` collects the references that the value holds, at any depth; None allows none. With
-    ``ref_objects`` they are written as in the stored form, ``{"$result": "step"}`` or
-    ``{"$outcome": "step"}``, rather than as :class:`Ref` or :class:`OutcomeRef`.
+    ``ref_objects`` they are written as in the stored form, ``{"$result": "step"}`` for example,
+    rather than as :class:`Ref`, :class:`OutcomeRef` or :class:`ResultsRef`.
 
-    Without ``reserve`` these two keys are like any other, as in results: these are never searched
+    Without ``reserve`` these three keys are like any other, as in results: these are never searched
     for them.
 
     Raises :class:`WorkflowInvalid`, its details with the ``path``: ``non_serializable_payload``;
-    ``reserved_key`` for one of the two keys in data; ``payload_too_large`` for more than
+    ``reserved_key`` for one of the three keys in data; ``payload_too_large`` for more than
     ``max_bytes`` bytes (details ``bytes``, a lower bound when the check could stop early, and
     ``limit``); and what :class:`Ref` raises for a bad name or path in a reference object.
     """
@@ -76,7 +85,7 @@ def decode(encoded: bytes) -> Any:
     return orjson.loads(encoded)
 
 
-def _stored_form(ref: Ref | OutcomeRef) -> dict[str, Any]:
+def _stored_form(ref: AnyRef) -> dict[str, Any]:
     return ref.to_dict()
 
 
@@ -110,7 +119,7 @@ class _Check:
         self,
         path: str,
         max_bytes: int,
-        refs: list[Ref | OutcomeRef] | None,
+        refs: list[AnyRef] | None,
         ref_objects: bool,
         reserve: bool,
     ) -> None:
@@ -161,7 +170,7 @@ class _Check:
         if len(self._stack) >= MAX_DEPTH:
             self._refuse(f"nesting deeper than {MAX_DEPTH}", key)
         if type(container) is dict:
-            if self._reserve and (RESULT_KEY in container or OUTCOME_KEY in container):
+            if self._reserve and not _RESERVED.keys().isdisjoint(container):
                 self._take_ref_object(key, container)
                 return False
             self._check_keys(key, container)
@@ -185,7 +194,7 @@ class _Check:
         self._size += size
 
     def _check_ref(self, key: _Key, item: object) -> None:
-        if not isinstance(item, Ref | OutcomeRef):
+        if not isinstance(item, AnyRef):
             self._refuse(shown(item), key)
         if self._refs is None:
             self._refuse("a reference to a step, which only inputs may hold", key)
@@ -204,7 +213,7 @@ class _Check:
             )
         self._collect(ref)
 
-    def _collect(self, ref: Ref | OutcomeRef) -> None:
+    def _collect(self, ref: AnyRef) -> None:
         assert self._refs is not None
         path = ref.path if isinstance(ref, Ref) else None
         self._size += len(RESULT_KEY) + len(ref.step) + len(path or "")

@@ -1,6 +1,6 @@
 """The plan of a recovery, as a dry run shows it (contract §6, Placement).
 
-It goes through the steps as ``recovery.lua`` does, on copies: it marks the steps to place again,
+On copies of the steps it comes to what ``recovery.lua`` does: it marks the steps to place again,
 and then places all pending steps by their parents, both in topological order.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from rwf.model.dag import topological_order
 from rwf.model.states import (
     CANCELLED_BY_DEPENDENCY,
     CANCELLED_BY_REQUEST,
     SKIPPED_BY_OPERATOR,
-    TERMINAL_STEPS,
+    SUPERSEDED,
     EdgePolicy,
     Outcome,
     RecoveryAction,
@@ -49,7 +50,11 @@ class Planned:
     lacks_result: bool
     branch: bool = False
     always: bool = False
+    by: str | None = None
+    """The step that has appended it."""
     held: bool = False
+    gone: bool = False
+    """Whether this recovery has superseded it."""
 
     def end(self, outcome: Outcome) -> None:
         """Gives it another state."""
@@ -75,6 +80,8 @@ def plan(
     ``cancel``: a cancel request stands; ``reopen`` closes it.
     """
     by_name = {step.name: step for step in steps}
+    grown = any(step.by is not None for step in steps)
+    ordered = _in_order(steps) if grown else steps
     before = {step.name: step.state for step in steps}
     root = by_name[target]
     if action is RecoveryAction.RETRY:
@@ -84,12 +91,23 @@ def plan(
     else:
         outcome = SKIPPED_BY_OPERATOR if action is RecoveryAction.SKIP else CANCELLED_BY_REQUEST
         root.end(outcome)
-    position = next(number for number, step in enumerate(steps) if step is root)
-    later = steps[position:]
+    position = next(number for number, step in enumerate(ordered) if step is root)
+    # Steps are outdated with the one that has appended them, wherever they stand.
+    later = ordered if grown else ordered[position:]
     if action is not RecoveryAction.CANCEL:
-        _mark(later[1:], by_name, target, scope)
+        _mark([step for step in later if step is not root], by_name, target, scope)
     _place(later, by_name, cancel and not reopen)
     return list(_changes(steps, before))
+
+
+def _in_order(steps: Sequence[Planned]) -> list[Planned]:
+    """The steps in topological order, each also behind the one that has appended it."""
+    index = {step.name: number for number, step in enumerate(steps)}
+    above = [
+        {index[name] for name in (*(name for name, _ in step.parents), step.by) if name in index}
+        for step in steps
+    ]
+    return [steps[number] for number in topological_order(above)]
 
 
 def _hold(step: Planned) -> None:
@@ -104,13 +122,20 @@ def _mark(
     scope: RecoveryScope,
 ) -> None:
     for step in later:
+        if step.cause is StepCause.SUPERSEDED:
+            continue
+        appending = by_name[step.by] if step.by else None
+        if appending is not None and (appending.held or appending.gone):
+            step.end(SUPERSEDED)
+            step.gone = True
+            continue
         joined = taken = cancelled = False
         for name, policy in step.parents:
             parent = by_name[name]
-            anchor = parent.held or name == target
+            anchor = parent.held or parent.gone or name == target
             joined |= anchor and (policy is EdgePolicy.CANCEL or scope is RecoveryScope.DOWNSTREAM)
             taken |= parent.held
-            cancelled |= not anchor and resolves(parent.state, policy) is False
+            cancelled |= not anchor and resolves(parent.state, policy, parent.cause) is False
         if scope is RecoveryScope.DOWNSTREAM:
             member = joined
         else:
@@ -124,13 +149,14 @@ def _place(later: Sequence[Planned], by_name: Mapping[str, Planned], cancel: boo
     for step in later:
         if step.state is not StepState.PENDING:
             continue
-        edges = [resolves(by_name[name].state, policy) for name, policy in step.parents]
+        parents = [(by_name[name], policy) for name, policy in step.parents]
+        edges = [resolves(parent.state, policy, parent.cause) for parent, policy in parents]
         if False in edges or (cancel and None not in edges and not step.always):
             step.end(CANCELLED_BY_REQUEST if cancel else CANCELLED_BY_DEPENDENCY)
         elif None not in edges and not step.lacks_result:
             resolved = ResolvedEdges()
-            for name, policy in step.parents:
-                resolved.add(by_name[name].outcome, policy)
+            for parent, policy in parents:
+                resolved.add(parent.outcome, policy)
             step.end(resolved.outcome(len(step.parents), always=step.always))
         step.held = False
 
@@ -144,7 +170,7 @@ def _changes(steps: Sequence[Planned], before: Mapping[str, StepState]) -> Itera
 def cancelling_parent(step: Planned, by_name: Mapping[str, Planned]) -> str | None:
     """The parent that would cancel a step again, if there is one."""
     for name, policy in step.parents:
-        state = by_name[name].state
-        if state in TERMINAL_STEPS and resolves(state, policy) is False:
+        parent = by_name[name]
+        if resolves(parent.state, policy, parent.cause) is False:
             return name
     return None

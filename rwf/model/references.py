@@ -10,6 +10,7 @@ from rwf.model.names import checked_name, shown
 
 RESULT_KEY: Final = "$result"
 OUTCOME_KEY: Final = "$outcome"
+RESULTS_KEY: Final = "$results"
 PATH_KEY: Final = "path"
 MAX_PATH: Final = 1024
 _LARGEST_INDEX: Final = 2**53
@@ -93,12 +94,46 @@ class OutcomeRef:
         return cls(step) if type(step) is str and len(value) == 1 else None
 
 
+@dataclass(frozen=True, slots=True)
+class ResultsRef:
+    """The list of the results of what ``step`` has appended.
+
+    Raises :class:`WorkflowInvalid`, ``invalid_name``.
+    """
+
+    step: str
+
+    def __post_init__(self) -> None:
+        checked_name(self.step, "the step of a reference to results")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stored form, ``{"$results": step}``."""
+        return {RESULTS_KEY: self.step}
+
+    @classmethod
+    def of_dict(cls, value: dict[Any, Any]) -> ResultsRef | None:
+        """The reference that an object in the stored form stands for; None when it is not one."""
+        step = value.get(RESULTS_KEY)
+        return cls(step) if type(step) is str and len(value) == 1 else None
+
+
+AnyRef = Ref | OutcomeRef | ResultsRef
+
+
 def outcome(step: str) -> OutcomeRef:
     """Stands in an input for how ``step`` has ended, in whatever way: an object with its
     ``state``, ``cause``, and the ``summary`` and ``payload`` of its latest result, null where it
     has none. Raises as :class:`OutcomeRef` does.
     """
     return OutcomeRef(step)
+
+
+def results(step: str) -> ResultsRef:
+    """Stands in an input for the results of the steps that ``step`` has appended: a list, in the
+    order of its fragment, with null for one that was skipped or has not completed; empty where it
+    has appended none (contract §14). Raises as :class:`ResultsRef` does.
+    """
+    return ResultsRef(step)
 
 
 def _is_path(path: object) -> bool:

@@ -64,6 +64,7 @@ class StepCause(StrEnum):
     CANCELLED_BY_DEPENDENCY = "cancelled_by_dependency"
     EXPIRED_WAIT = "expired_wait"
     SKIPPED = "skipped"
+    SUPERSEDED = "superseded"
 
 
 class WorkflowCause(StrEnum):
@@ -301,9 +302,9 @@ STEP_CODE: Final[Mapping[StepState, str]] = MappingProxyType(
     }
 )
 
-# The letters of causes in records, and of the states of a workflow that has ended. ``skipped`` has
-# none: it is stored as ``completed``, with a mark that releases which know version 2 only do not
-# see.
+# The letters of causes in records, and of the states of a workflow that has ended. ``skipped`` and
+# ``superseded`` have none: they are stored as ``completed``, with marks that releases which know
+# version 2 only do not see.
 CAUSE_CODE: Final[Mapping[StepCause, str]] = MappingProxyType(
     {
         StepCause.COMPLETED: "c",
@@ -320,6 +321,9 @@ CAUSE_CODE: Final[Mapping[StepCause, str]] = MappingProxyType(
 # The marks of a step that was skipped, and of one whose branch was.
 SKIP_MARK: Final = "s"
 BRANCH_MARK: Final = "sb"
+SKIPPED_MARKS: Final = frozenset({SKIP_MARK, BRANCH_MARK})
+# The mark of an appended step that a recovery of the one which appended it has superseded.
+SUPERSEDED_MARK: Final = "z"
 
 WORKFLOW_CODE: Final[Mapping[WorkflowState, str]] = MappingProxyType(
     {
@@ -376,7 +380,7 @@ COMPLETABLE: Final = frozenset(
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A step's new state and, when that is terminal, its cause; ``branch``: whether children that
-    depend on nothing else end in the same way."""
+    depend on nothing else are skipped."""
 
     state: StepState
     cause: StepCause | None
@@ -413,6 +417,7 @@ CANCELLED_BY_REQUEST: Final = Outcome(StepState.CANCELLED, StepCause.OPERATOR_CA
 SKIPPED_BY_OPERATOR: Final = Outcome(StepState.COMPLETED, StepCause.OPERATOR_SKIPPED)
 SKIPPED: Final = COMPLETION[CompletionStatus.SKIPPED]
 BRANCH_SKIPPED: Final = Outcome(StepState.COMPLETED, StepCause.SKIPPED, branch=True)
+SUPERSEDED: Final = Outcome(StepState.CANCELLED, StepCause.SUPERSEDED, branch=True)
 RELEASED: Final = Outcome(StepState.AVAILABLE, None)
 WAIT_EXPIRED: Final = Outcome(StepState.EXPIRED, StepCause.EXPIRED_WAIT)
 
@@ -467,6 +472,12 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     _transition("recovery: retry", f"{_REVIVABLE} executing", _PLACED),
     _transition("recovery: a descendant is placed anew", f"{_REVIVABLE} completed", _PLACED),
     _transition("recovery: a parent is revived", "available retryable", "pending"),
+    Transition(
+        "recovery: the step that has appended it is placed anew",
+        frozenset(StepState),
+        frozenset({StepState.CANCELLED}),
+    ),
+    _transition("appended again", "cancelled", "pending"),
     _transition("recovery: skip", f"pending available executing {_REVIVABLE}", "completed"),
     _transition(
         "recovery: cancel", "pending available executing retryable awaiting_signal", "cancelled"
@@ -474,10 +485,13 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
 )
 
 
-def resolves(parent: StepState, policy: EdgePolicy) -> bool | None:
-    """Whether an edge is resolved; ``False``: it cancels its child, ``None``: it is still open."""
+def resolves(parent: StepState, policy: EdgePolicy, cause: StepCause | None = None) -> bool | None:
+    """Whether an edge is resolved; ``False``: it cancels its child, ``None``: it is still open. A
+    superseded parent holds nobody, which its ``cause`` tells."""
     if parent not in TERMINAL_STEPS:
         return None
+    if cause is StepCause.SUPERSEDED:
+        return True
     return parent is StepState.COMPLETED or policy is not EdgePolicy.CANCEL
 
 
@@ -496,7 +510,7 @@ class ResolvedEdges:
     def add(self, parent: Outcome, policy: EdgePolicy) -> None:
         """Takes in an edge that is resolved."""
         self.branches += parent.branch
-        if policy is EdgePolicy.ON_FAILURE:
+        if policy is EdgePolicy.ON_FAILURE and parent.cause is not StepCause.SUPERSEDED:
             failed = parent.state is not StepState.COMPLETED
             self.favourable |= failed
             self.unfavourable |= not failed

@@ -13,7 +13,7 @@ from rwf.errors import WorkflowInvalid
 from rwf.model.conditions import Condition, captured
 from rwf.model.names import checked_name, shown
 from rwf.model.payload import decode, encode
-from rwf.model.references import OutcomeRef, Ref
+from rwf.model.references import AnyRef, OutcomeRef, Ref, ResultsRef
 from rwf.model.retry import DEFAULT, Backoff, seconds
 
 P = ParamSpec("P")
@@ -44,8 +44,8 @@ Handler = Named | Callable[..., Any]
 class StepDef:
     """One step of a definition.
 
-    Parameters are those of :meth:`rwf.model.builder.Workflow.add`, which states their rules and
-    errors. Values are captured as bytes: changing them later changes no step.
+    Parameters are those of :meth:`rwf.model.definition.Definition.add`, which states their rules
+    and errors. Values are captured as bytes: changing them later changes no step.
     """
 
     name: str
@@ -65,6 +65,8 @@ class StepDef:
     """The steps whose results the input or the condition refers to, each once."""
     outcomes: tuple[str, ...]
     """The steps whose outcomes the input refers to, each once."""
+    lists: tuple[str, ...]
+    """The steps of which the input refers to the results of what they append, each once."""
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class StepDef:
         put(self, "when", None)
         put(self, "references", ())
         put(self, "outcomes", ())
+        put(self, "lists", ())
         if input is not None:
             self._put_input(input, ref_objects=False)
         if when is not None:
@@ -111,7 +114,7 @@ class StepDef:
             self._put_condition(when)
 
     def _put_input(self, value: Any, *, ref_objects: bool) -> None:
-        refs: list[Ref | OutcomeRef] = []
+        refs: list[AnyRef] = []
         encoded = capture(value, self.path_of("input"), refs, ref_objects)
         object.__setattr__(self, "input", encoded)
         if refs:
@@ -119,6 +122,8 @@ class StepDef:
             self._refer("references", results, "result")
             outcomes = [ref.step for ref in refs if isinstance(ref, OutcomeRef)]
             self._refer("outcomes", outcomes, "outcome")
+            lists = [ref.step for ref in refs if isinstance(ref, ResultsRef)]
+            self._refer("lists", lists, "results")
 
     def _put_condition(self, condition: Condition | list[Any]) -> None:
         encoded, steps = captured(condition, self.name, self.path_of("when"), MAX_CAPTURED)
@@ -206,7 +211,7 @@ def with_parameters_of(
 def capture(
     value: Any,
     path: str,
-    refs: list[Ref | OutcomeRef] | None = None,
+    refs: list[AnyRef] | None = None,
     ref_objects: bool = False,
 ) -> bytes:
     """A user's value as it is now, encoded. Raises as :func:`rwf.model.payload.encode` does."""

@@ -12,11 +12,13 @@ from typing import Any, Final
 import orjson
 
 from rwf.errors import CommandRejected
+from rwf.model.fragment import Fragment
 from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.retry import seconds
 from rwf.model.states import ASKED_CODE, BRANCH_CODE, CompletionStatus
 from rwf.model.views import ClaimedStep, CommandResult
-from rwf.ops.advance import advance_origin, try_to_advance
+from rwf.ops.advance import advance_all, advance_origin, try_to_advance
+from rwf.ops.appending import NOT_NOW, grow
 from rwf.ops.base import (
     OpContext,
     Slots,
@@ -84,17 +86,30 @@ class Completion:
     count: bool = True
     traceback: str | None = None
     branch: bool = False
+    append: Fragment | None = None
+    join: bool = True
 
 
 @dataclass(slots=True)
 class Item:
     """A completion that was checked, and what is sent of it; ``size``: how many bytes of payload,
-    note and traceback that has."""
+    note and traceback that has. ``append``: the steps that it appends, for which those that wait
+    for its own step are to wait, too, where ``join`` says so."""
 
     workflow_id: str
     step: str
     size: int
     report: ReportedStep
+    append: Fragment | None = None
+    join: bool = True
+
+
+class NotNow(Exception):
+    """A report that appends steps has changed nothing: ``outcome`` as in ``CompletedStep``."""
+
+    def __init__(self, outcome: str) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
 
 
 def complete_step(ctx: OpContext, completion: Completion) -> Op[CommandResult]:
@@ -103,7 +118,28 @@ def complete_step(ctx: OpContext, completion: Completion) -> Op[CommandResult]:
 
 
 def report_item(ctx: OpContext, item: Item) -> Op[CommandResult]:
-    """One completion that was checked; raises CommandRejected when it is refused."""
+    """One completion that was checked. Raises CommandRejected when it is refused, and
+    WorkflowInvalid when what it appends is."""
+    if item.append is not None:
+        return (yield from report_growing(ctx, item))
+    return (yield from _report(ctx, item))
+
+
+def report_growing(ctx: OpContext, item: Item) -> Op[CommandResult]:
+    """One completion that appends steps."""
+    assert item.append is not None
+
+    def send(growth: str) -> Op[CommandResult | str]:
+        item.report.fragment = growth
+        try:
+            return (yield from _report(ctx, item))
+        except NotNow as reply:
+            return reply.outcome
+
+    return (yield from grow(ctx, item.workflow_id, item.append, item.step, item.join, send))
+
+
+def _report(ctx: OpContext, item: Item) -> Op[CommandResult]:
     results, _ = yield from _complete(ctx, [item], None, 0)
     if isinstance(results[0], Exception):
         raise results[0]
@@ -137,6 +173,7 @@ def complete_many(
         raise invalid(_ACTION, "complete_many takes Completion items")
     results: list[CommandResult | CommandRejected | None] = []
     by_partition: dict[str, list[tuple[int, Item]]] = defaultdict(list)
+    growing: list[tuple[int, Item]] = []
     for number, completion in enumerate(completions):
         try:
             item = prepared(ctx, completion)
@@ -144,6 +181,9 @@ def complete_many(
             results.append(refusal)
             continue
         results.append(None)
+        if item.append is not None:
+            growing.append((number, item))
+            continue
         by_partition[item.workflow_id.partition("-")[0]].append((number, item))
     claimed: list[ClaimedStep] = []
     failed: list[Exception] = []
@@ -158,6 +198,12 @@ def complete_many(
                 results[number] = reply
             else:
                 failed.append(reply)
+    for number, item in growing:
+        reported = yield from catch_errors(report_growing(ctx, item))
+        if isinstance(reported, CommandResult | CommandRejected):
+            results[number] = reported
+        else:
+            failed.append(reported)
     if failed:
         yield from release(ctx, claimed)  # nobody will hear of them
         raise failed[0]
@@ -197,6 +243,7 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
     if code is None:
         raise invalid(_ACTION, f"status must be one of {', '.join(_STATUSES)}")
     _check_options(asked, code)
+    _check_fragment(ctx, asked)
     if asked.branch:
         code = BRANCH_CODE
     payload = encoded_payload(ctx, asked.payload, _ACTION)
@@ -220,7 +267,9 @@ def prepared(ctx: OpContext, asked: Completion) -> Item:
         traceback=traceback,
     )
     size = len(payload or b"") + len(note) + len(traceback or b"")
-    return Item(workflow_id, step, size, report)
+    # Without steps there is nothing to append.
+    append = asked.append if asked.append is not None and asked.append.steps else None
+    return Item(workflow_id, step, size, report, append, asked.join)
 
 
 def _check_options(asked: Completion, code: str) -> None:
@@ -240,6 +289,19 @@ def _check_options(asked: Completion, code: str) -> None:
         raise invalid(_ACTION, "branch goes with status 'skipped' only")
     if skipped and asked.payload is not None:
         raise invalid(_ACTION, "a step that is skipped has no payload")
+
+
+def _check_fragment(ctx: OpContext, asked: Completion) -> None:
+    """Raises CommandRejected, and WorkflowInvalid for steps that cannot be appended anywhere."""
+    if not isinstance(asked.join, bool):
+        raise invalid(_ACTION, "join must be True or False")
+    if asked.append is None:
+        return
+    if not isinstance(asked.append, Fragment):
+        raise invalid(_ACTION, "append must be a Fragment")
+    if asked.status != CompletionStatus.COMPLETED:
+        raise invalid(_ACTION, "append goes with status 'completed' only")
+    asked.append.validate(max_payload=ctx.max_payload)
 
 
 def _delay_ms(retry_in: float | timedelta) -> int:
@@ -325,6 +387,9 @@ def _complete(
             results.append(rejected(_ACTION, "step", answer))
         else:
             assert answer is not None
+            if answer.outcome in NOT_NOW:
+                results.append(NotNow(answer.outcome))
+                continue
             workflow = workflows[item.workflow_id]
             results.append((yield from catch_errors(_result(ctx, item, answer, workflow))))
     for workflow_id, workflow in workflows.items():
@@ -431,7 +496,10 @@ def _result(
     wait = answer.wait
     awaiting = Wait.parse(wait).view(item.workflow_id, item.step) if wait else None
     row = Row.parse(answer.row)
-    if row.open:
+    if item.append is not None and header.unwalked:
+        # Steps that it depends on may have ended what it appends.
+        yield from advance_all(ctx, item.workflow_id)
+    if row.open or (item.append is not None and header.unwalked):
         origin = f"{item.step}:{answer.attempt}"
         row, header, context = yield from advance_origin(ctx, item.workflow_id, origin)
     return CommandResult(
@@ -442,4 +510,5 @@ def _result(
         released_count=row.released,
         cancelled=row.cancelled_names,
         cancelled_count=row.cancelled,
+        appended_count=row.appended,
     )

@@ -8,10 +8,10 @@ from itertools import islice
 from typing import Any, Final
 
 from rwf.errors import NotFound, RecordUnreadable, StoreUnavailable
-from rwf.model.limits import LISTED, REPLY_ITEMS
+from rwf.model.limits import CHUNK, LISTED, REPLY_ITEMS
 from rwf.model.operator_status import step_status, workflow_status
 from rwf.model.references import Ref
-from rwf.model.result_refs import ResultMissing, fill, outcomes_in, references
+from rwf.model.result_refs import ResultMissing, fill, lists_in, outcomes_in, references
 from rwf.model.states import (
     FAILED_STEPS,
     OPEN_STEPS,
@@ -45,6 +45,7 @@ from rwf.ops.explanation import (
     steps_that_may_run,
     workflow_diagnosis,
 )
+from rwf.ops.inputs import read_item
 from rwf.ops.queues import queue_of
 from rwf.ops.reads import Loaded, edges, edges_of_all, get, latest_rejection, load, records, rows
 from rwf.ops.recover import latest_recovery
@@ -99,7 +100,10 @@ def explain_step(ctx: OpContext, workflow_id: str, name: str) -> Op[StepExplanat
     dependencies = tuple(
         _dependency(parent_records[parent], policy, latest) for parent, policy in parents
     )
-    edges_up = [resolves(parent.state, parent.policy) for parent in dependencies]
+    edges_up = [
+        resolves(parent_records[parent].state, policy, parent_records[parent].cause)
+        for parent, policy in parents
+    ]
     held_down = False in edges_up or any(parent.state in TERMINAL_STEPS for parent in held_by)
     return StepExplanation(
         workflow_id=workflow_id,
@@ -147,6 +151,9 @@ def _missing(ctx: OpContext, workflow_id: str, record: Record) -> Op[Ref | None]
     value = value_of(loaded.inputs[0])
     names = list(dict.fromkeys(ref.step for ref in references(value)))
     outcomes = {ref.step: None for ref in outcomes_in(value)} if "o" in record.payloads else None
+    lists = yield from _lists(ctx, workflow_id, record, value)
+    for appended in (lists or {}).values():
+        names += appended
     results: dict[str, Any] = {}
     null: set[str] = set()
     for step in names:
@@ -157,10 +164,28 @@ def _missing(ctx: OpContext, workflow_id: str, record: Record) -> Op[Ref | None]
         for one in (yield from rows(ctx, workflow_id, [step], payloads=True, latest=True)):
             results[step] = value_of(one.payload)
     try:
-        fill(value, results, frozenset(null), outcomes)
+        fill(value, results, frozenset(null), outcomes, lists)
     except ResultMissing as error:
         return error.ref
     return None
+
+
+def _lists(
+    ctx: OpContext, workflow_id: str, record: Record, value: Any
+) -> Op[dict[str, list[str]] | None]:
+    """The steps appended by those that an input refers to; None where it refers to none."""
+    if "l" not in record.payloads:
+        return None
+    found: dict[str, list[str]] = {}
+    for ref in lists_in(value):
+        names = found.setdefault(ref.step, [])
+        while len(names) % CHUNK == 0:
+            item = f"l{ref.step}:{len(names) // CHUNK}"
+            text, _ = yield from read_item(ctx, workflow_id, record.name, item)
+            if not text:
+                break
+            names += text.decode().split(",")
+    return found
 
 
 def _pauses(
@@ -389,14 +414,14 @@ def _whole(
         for_parent=header.link is not None and header.link.state == "h",
     )
     held = [record for record in all_records if is_held(record)]
-    parents = yield from edges_of_all(ctx, workflow_id, held)
+    parents = yield from edges_of_all(ctx, workflow_id, held, up=True)
     for record, edges_up in zip(held, parents, strict=True):
         for name, policy in edges_up:
             parent = by_name[name]
             if parent.state in OPEN_STEPS:
                 holding = record.state is StepState.PENDING
             else:
-                holding = resolves(parent.state, policy) is False
+                holding = resolves(parent.state, policy, parent.cause) is False
             if holding:
                 holds.add(record.name, parent)
     return holds

@@ -144,7 +144,7 @@ def _read(
     for (handed, items), found in zip(asked, (yield from ask_together(reads)), strict=True):
         for item, (one, other) in zip(items, found, strict=False):
             handed.put(item, one, other)
-            if item[0] in "ro":
+            if item[0] in "rol":
                 results.keep(handed, item, one, other)
             moved = True
     return moved

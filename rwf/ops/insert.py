@@ -20,6 +20,7 @@ from rwf.model.states import BRANCHING_VERSION, TERMINAL_WORKFLOWS, Reason, Work
 from rwf.model.tags import stored_tags
 from rwf.model.views import WorkflowView
 from rwf.ops.advance import advance_all
+from rwf.ops.appending import discard
 from rwf.ops.base import (
     OpContext,
     Slots,
@@ -506,10 +507,15 @@ def _shown(ctx: OpContext, workflow_id: str, reply: HeaderReply) -> Op[WorkflowV
 
 
 def tidy(ctx: OpContext, partition: int) -> Op[None]:
-    """Removes the parts of abandoned inserts in a partition; large inserts do this on the way."""
+    """Removes the parts of abandoned inserts and appends in a partition; large inserts do this on
+    the way."""
     for left in (yield from ask(ctx.keys.partition(partition), OverdueInserts(_TIDIED))):
-        workflow_id = left.decode(errors="replace")
-        if partition_of(workflow_id) == partition:  # names that are no ids are left to a sweep
+        workflow_id, _, token = left.decode(errors="replace").partition("|")
+        if partition_of(workflow_id) != partition:  # names that are no ids are left to a sweep
+            continue
+        if token:
+            yield from discard(ctx, workflow_id, token, overdue=True)
+        else:
             yield from ask(ctx.workflow_keys(workflow_id), Discard())
 
 

@@ -125,14 +125,16 @@ def load(
 def _loaded(workflow_id: str, found: StoredSteps | None) -> Loaded:
     if found is None:
         raise NotFound(f"no workflow {workflow_id}")
+    header = Header.parse(found.static, found.counts)
     parsed = []
     for name, text in zip(found.names, found.records, strict=True):
-        if text is None:
+        record = None if text is None else Record.named(name, text)
+        if record is None or record.position >= header.steps:  # it is being appended
             raise NotFound(f"workflow {workflow_id} has no step {shown(name)}")
-        parsed.append(Record.named(name, text))
+        parsed.append(record)
     return Loaded(
         workflow_id,
-        Header.parse(found.static, found.counts),
+        header,
         found.context,
         parsed,
         found.inputs,
@@ -273,13 +275,14 @@ def edges(
 
 
 def edges_of_all(
-    ctx: OpContext, workflow_id: str, some: Sequence[Record]
+    ctx: OpContext, workflow_id: str, some: Sequence[Record], *, up: bool
 ) -> Op[list[list[tuple[str, EdgePolicy]]]]:
-    """The parents of each of these steps; those that take calls of their own side by side."""
+    """The parents (``up``) or children of each of these steps; those that take calls of their own
+    side by side."""
     found: list[list[tuple[str, EdgePolicy]]] = []
     for start in range(0, len(some), _CHUNKS_AT_ONCE):
         ops = [
-            edges(ctx, workflow_id, record, up=True)
+            edges(ctx, workflow_id, record, up=up)
             for record in some[start : start + _CHUNKS_AT_ONCE]
         ]
         found += yield from all_of(ops)
@@ -292,7 +295,7 @@ def graph(ctx: OpContext, workflow_id: str, payloads: bool) -> Op[GraphView]:
     all_records = [record for loaded in chunks for record in loaded.records]
     found: list[Edge] = []
     for record, parents in zip(
-        all_records, (yield from edges_of_all(ctx, workflow_id, all_records)), strict=True
+        all_records, (yield from edges_of_all(ctx, workflow_id, all_records, up=True)), strict=True
     ):
         found += [Edge(parent=name, child=record.name, policy=policy) for name, policy in parents]
     return GraphView(workflow=chunks[0].workflow(), steps=tuple(views), edges=tuple(found))

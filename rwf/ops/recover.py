@@ -17,6 +17,7 @@ from rwf.model.states import (
     Reason,
     RecoveryAction,
     RecoveryScope,
+    StepCause,
     StepState,
 )
 from rwf.model.views import Change, RecoveryResult
@@ -192,8 +193,9 @@ def _planned(
                 parents=parents,
                 singled_out=record.singled_out,
                 lacks_result=record.lacks_result,
-                branch=record.branch_skipped,
+                branch=record.branch_skipped or record.superseded,
                 always=record.always,
+                by=None if record.appended_by is None else record.appended_by.step,
             )
         )
     by_name = {step.name: step for step in steps}
@@ -231,6 +233,9 @@ def _judge(
         raise _refusal(Reason.CANCEL_REQUESTED, "a cancel request stands")
     if target.state is StepState.EXECUTING and not asked.force:
         raise _refusal(Reason.ILLEGAL_TRANSITION, "the step is executing", "recover_with_force")
+    if target.cause is StepCause.SUPERSEDED:
+        message = "the step was superseded by a recovery of the one that has appended it"
+        raise _refusal(Reason.ILLEGAL_TRANSITION, message)
     if action is RecoveryAction.CANCEL:
         if target.state in TERMINAL_STEPS:
             raise _refusal(Reason.ALREADY_TERMINAL, f"the step is {target.state}")

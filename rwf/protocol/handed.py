@@ -9,9 +9,10 @@ import orjson
 
 from rwf.errors import RecordUnreadable
 from rwf.model.conditions import described, holds, references_in
+from rwf.model.limits import CHUNK
 from rwf.model.payload import decode
-from rwf.model.result_refs import fill, outcomes_in, references
-from rwf.model.states import BRANCH_MARK, SKIP_MARK, StepCause
+from rwf.model.result_refs import fill, lists_in, outcomes_in, references
+from rwf.model.states import SKIPPED_MARKS, SUPERSEDED_MARK, StepCause, StepState
 from rwf.model.views import ClaimedStep, WakingSignal
 from rwf.protocol.codecs import CAUSE_OF, STATE_OF, UNREADABLE, reading, time_of, value_of
 from rwf.protocol.functions.claims import StartedStep
@@ -30,9 +31,9 @@ _VALUE, _NULL = b"v", b"n"
 _OWN = "p"
 _RESULTS = "r"
 _OUTCOMES = "o"
+_LISTS = "l"
 _CONDITION = "c"
 _UNTOLD = "!"
-_SKIPPED = frozenset({SKIP_MARK, BRANCH_MARK})
 
 Key = tuple[str, str]
 
@@ -73,10 +74,11 @@ class Handed:
     """A claim as the server returned it, with what was read for it since.
 
     ``left`` are the letters of what is still to be read: "p" input and context, "w" the workflow's
-    context, "s" the signal's payload, "c" the condition, "r" results, "o" outcomes; or "!" for what
-    cannot be read. ``results`` has the payloads of the steps that the input or the condition refers
-    to, None for what is null; a result that is missing is not in it. ``outcomes`` are those that
-    the input refers to.
+    context, "s" the signal's payload, "c" the condition, "r" results, "o" outcomes, "l" which steps
+    others have appended; or "!" for what cannot be read. ``results`` has the payloads of the steps
+    that the input or the condition refers to, None for what is null; a result that is missing is
+    not in it. ``outcomes`` are those that the input refers to, and ``lists`` the steps that others
+    have appended whose results it does.
     """
 
     workflow_id: str
@@ -95,7 +97,10 @@ class Handed:
     outcomes: dict[str, Any] = field(default_factory=dict)
     size: int = 0
     """How many bytes the input has, with each result that it refers to, as far as is known."""
+    lists: dict[str, list[str]] = field(default_factory=dict)
     _names: tuple[list[str], list[str]] | None = None
+    _unlisted: list[str] | None = None
+    """The steps that have appended others of which some are not known yet."""
 
     @classmethod
     @reading
@@ -148,6 +153,9 @@ class Handed:
             assert one is not None
             self.take_outcome(item[1:], one, other)
             return
+        if item[0] == _LISTS:
+            self._take_names(item[1:].rpartition(":")[0], (one or b"").decode())
+            return
         if item == _OWN:
             self.input, self.context = one, other
             self.size += len(one or b"")
@@ -158,6 +166,14 @@ class Handed:
         else:
             self.payload = one
         self.left = self.left.replace(item, "")
+
+    def _take_names(self, appending: str, text: str) -> None:
+        """Takes in a chunk of the names of the steps that one has appended."""
+        names = text.split(",") if text else []
+        self.lists[appending] += names
+        if len(names) < CHUNK:
+            assert self._unlisted is not None
+            self._unlisted.remove(appending)
 
     @property
     def key(self) -> Key:
@@ -170,9 +186,11 @@ class Handed:
         that it refers to. Raises RecordUnreadable."""
         if self.left == _UNTOLD:
             raise RecordUnreadable(UNREADABLE)
-        own = [item for item in self.left if item not in (_RESULTS, _OUTCOMES)]
+        own = [item for item in self.left if item not in (_RESULTS, _OUTCOMES, _LISTS)]
         if own or not self.left:
             return own
+        if _LISTS in self.left and (unlisted := self._lists()):
+            return [f"{_LISTS}{name}:{len(self.lists[name]) // CHUNK}" for name in unlisted]
         if self._names is None:
             self._names = self._referred()
         results, outcomes = self._names
@@ -183,13 +201,24 @@ class Handed:
         ]
         return found + [f"{_OUTCOMES}{name}" for name in outcomes if name not in self.outcomes]
 
+    def _lists(self) -> list[str]:
+        """The steps that have appended others of which some are not known yet."""
+        if self._unlisted is None:
+            named = dict.fromkeys(ref.step for ref in lists_in(value_of(self.input)))
+            self._unlisted = [*named]
+            self.lists = {name: [] for name in named}
+        return self._unlisted
+
     def _referred(self) -> tuple[list[str], list[str]]:
         """The steps whose results, and those whose outcomes, it refers to, each once."""
         value = value_of(self.input)
         refs = [*references(value), *references_in(value_of(self.condition) or ["and"])]
         outcomes = outcomes_in(value) if _OUTCOMES in self.left else ()
+        named = [ref.step for ref in refs]
+        for names in self.lists.values():
+            named += names
         return (
-            list(dict.fromkeys(ref.step for ref in refs)),
+            list(dict.fromkeys(named)),
             list(dict.fromkeys(ref.step for ref in outcomes)),
         )
 
@@ -217,8 +246,9 @@ class Handed:
     def claim(self) -> ClaimedStep:
         """The claim as its holder sees it. Raises ResultMissing, or RecordUnreadable."""
         value = value_of(self.input)
-        if self.results or self.missing or self.outcomes:
-            value = fill(value, *self._results(), self.outcomes or None)
+        if self.results or self.missing or self.outcomes or self.lists:
+            lists = self.lists or None
+            value = fill(value, *self._results(), self.outcomes or None, lists)
         return self._claimed(
             value, value_of(self.context), value_of(self.workflow_context), self._signal()
         )
@@ -260,14 +290,19 @@ class Handed:
 
 
 @reading
-def outcome_of(ended: bytes, payload: bytes | None) -> dict[str, Any]:
+def outcome_of(text: bytes, payload: bytes | None) -> dict[str, Any]:
     """How a step has ended, as ``outcome()`` tells it (``dispatch.lua``)."""
-    head, _, note = ended.partition(b"|")
+    head, _, note = text.partition(b"|")
     state, cause, mark = head.decode().split(",")
     ended_by = CAUSE_OF[cause] if cause else None
+    if mark in SKIPPED_MARKS:
+        ended_by = StepCause.SKIPPED
+    elif mark == SUPERSEDED_MARK:
+        ended_by = StepCause.SUPERSEDED
+    ended = StepState.CANCELLED if ended_by is StepCause.SUPERSEDED else STATE_OF[state]
     return {
-        "state": STATE_OF[state].value,
-        "cause": StepCause.SKIPPED if mark in _SKIPPED else ended_by,
+        "state": ended.value,
+        "cause": ended_by,
         "summary": orjson.loads(note).get("summary") if note else None,
         "payload": value_of(payload),
     }

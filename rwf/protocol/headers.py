@@ -89,15 +89,29 @@ class Header:
         return [int(number) for number in CountsRecord.callbacks_of(text)]
 
     @staticmethod
-    def skipped_of(text: bytes) -> int:
-        """How many skipped steps a header's moving part, as told, counts."""
-        branching = text.partition(b"#")[2].partition(b"|")[0]
-        return BranchingRecord.parse(branching).skipped if branching else 0
+    def marked_of(text: bytes) -> list[int]:
+        """How many skipped steps a header's moving part, as told, counts, and how many superseded
+        ones."""
+        text = text.partition(b"#")[2].partition(b"|")[0]
+        if not text:
+            return [0, 0]
+        branching = BranchingRecord.parse(text)
+        return [branching.skipped, branching.superseded]
 
     @property
     def skipped(self) -> int:
         """How many steps were skipped."""
         return 0 if self.branching is None else self.branching.skipped
+
+    @property
+    def superseded(self) -> int:
+        """How many steps were superseded; to the counts they have completed."""
+        return 0 if self.branching is None else self.branching.superseded
+
+    @property
+    def grown(self) -> int:
+        """How often steps were appended."""
+        return 0 if self.branching is None else self.branching.grown
 
     @property
     def starts(self) -> int | None:
@@ -236,8 +250,8 @@ class Header:
             context=value_of(context),
             step_count=self.steps,
             runnable_step_count=self.counts[StepState.AVAILABLE],
-            completed_step_count=self.counts[StepState.COMPLETED],
-            cancelled_step_count=self.counts[StepState.CANCELLED],
+            completed_step_count=self.counts[StepState.COMPLETED] - self.superseded,
+            cancelled_step_count=self.counts[StepState.CANCELLED] + self.superseded,
             failed_step_count=sum(self.counts[state] for state in FAILED_STEPS),
             skipped_step_count=self.skipped,
             terminal_cause=workflow_cause(

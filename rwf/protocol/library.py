@@ -17,8 +17,9 @@ from rwf.protocol.lua_arguments import check_signature
 LIBS: Final = (
     "integer", "states", "codec", "keyslots", "header", "record", "branching", "links",
     "transaction", "backoff", "queue", "results", "evidence", "outbox", "waits", "transitions",
-    "versions", "propagate", "attempts", "expiry", "claims", "pauses", "sweep", "requests",
-    "recovery", "dispatch", "flush", "leases", "staging", "topic", "repair", "arguments",
+    "versions", "propagate", "growth", "attempts", "expiry", "claims", "pauses", "sweep",
+    "requests", "recovery", "dispatch", "flush", "leases", "staging", "topic", "repair",
+    "arguments",
 )  # fmt: skip
 
 # By whether a function only reads, and whether it is carried out past maxmemory.

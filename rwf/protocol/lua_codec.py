@@ -368,7 +368,9 @@ def _optional_ending(layout: Layout) -> Iterator[str]:
         default = _default(field)
         some = 'ending ~= ""' if empty == "" else f"byte(ending) == {ord(layout.growth)}"
         yield f"  if {some} or (r.{field.lua} or {default}) ~= {default} then"
-        yield f'    ending = "{field.before}" .. (r.{field.lua} or {default}) .. ending'
+        written = f"r.{field.lua} or {default}"
+        written = f"integer.text({written})" if field.kind.number else f"({written})"
+        yield f'    ending = "{field.before}" .. {written} .. ending'
         yield "  end"
     if layout.sparse:
         changed = [f"r.{field.lua} ~= {_default(field)}" for field in layout.sparse]
@@ -439,7 +441,11 @@ def _peeker(layout: Layout, peek: Peek) -> Iterator[str]:
 
 
 def _setter(layout: Layout, field: Field) -> Iterator[str]:
-    """Sets one field of a text, and leaves all others as they are."""
+    """Sets one field of a text, and leaves all others as they are; a section also in a text that
+    lacks the head."""
+    if field in layout.sections:
+        yield from _section_setter(layout, field)
+        return
     before = layout.required[: layout.required.index(field)]
     skipped = "".join(_before(one) + _pattern(layout, one, captured=False) for one in before)
     own = _pattern(layout, field, captured=False)
@@ -448,6 +454,17 @@ def _setter(layout: Layout, field: Field) -> Iterator[str]:
         yield f'  return value .. match(text, "^{own}(.*)$")'
         yield "end"
         return
+    yield f'  local before, behind = match(text, "^({skipped}{field.before}){own}(.*)$")'
+    yield "  return before .. value .. behind"
+    yield "end"
+
+
+def _section_setter(layout: Layout, field: Field) -> Iterator[str]:
+    skipped = _behind(layout)
+    for one in layout.sections[: layout.sections.index(field)]:
+        skipped += one.before + _pattern(layout, one, captured=False)
+    own = _pattern(layout, field, captured=False)
+    yield f"function M.set_{layout.name}_{field.lua}(text, value)"
     yield f'  local before, behind = match(text, "^({skipped}{field.before}){own}(.*)$")'
     yield "  return before .. value .. behind"
     yield "end"

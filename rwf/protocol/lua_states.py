@@ -28,6 +28,8 @@ from rwf.model.states import (
     SKIPPED,
     SKIPPED_BY_OPERATOR,
     STEP_CODE,
+    SUPERSEDED,
+    SUPERSEDED_MARK,
     TERMINAL_STEPS,
     WAIT_EXPIRED,
     WORKFLOW_CAUSE_RULES,
@@ -108,6 +110,7 @@ def _outcomes() -> Iterator[str]:
     yield f"M.SKIPPED_BY_OPERATOR = {_outcome(SKIPPED_BY_OPERATOR)}"
     yield f"M.SKIPPED = {_outcome(SKIPPED)}"
     yield f"M.BRANCH_SKIPPED = {_outcome(BRANCH_SKIPPED)}"
+    yield f"M.SUPERSEDED = {_outcome(SUPERSEDED)}"
     yield f"M.WAIT_EXPIRED = {_outcome(WAIT_EXPIRED)}"
 
 
@@ -123,6 +126,12 @@ def _outcome(outcome: Outcome) -> str:
     if outcome.cause is StepCause.SKIPPED:
         cause = CAUSE_CODE[StepCause.COMPLETED]
         seen = f", seen = '{BRANCH_MARK if outcome.branch else SKIP_MARK}'"
+    if outcome is SUPERSEDED:
+        state, cause = (
+            f"state = '{STEP_CODE[StepState.COMPLETED]}'",
+            CAUSE_CODE[StepCause.COMPLETED],
+        )
+        seen = f", seen = '{SUPERSEDED_MARK}'"
     return f"{{{state}, cause = '{cause}', counter = '{counter}'{seen}}}"
 
 

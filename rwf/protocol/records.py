@@ -5,13 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import unquote
 
-from rwf.model.graph import Graph, GraphStep
+from rwf.model.graph import Edge, Graph, GraphStep
 from rwf.model.limits import CHUNK, INLINE_BYTES, INLINE_EDGES
-from rwf.model.states import BRANCH_MARK, SKIP_MARK, STEP_CODE, EdgePolicy, StepCause, StepState
-from rwf.model.views import AwaitView, EvidenceView, ResultView, StepView
+from rwf.model.states import (
+    BRANCH_MARK,
+    SKIPPED_MARKS,
+    STEP_CODE,
+    SUPERSEDED_MARK,
+    EdgePolicy,
+    Outcome,
+    StepCause,
+    StepState,
+)
+from rwf.model.views import AppendedBy, AwaitView, EvidenceView, ResultView, StepView
 from rwf.protocol.codecs import reading, time_of, time_of_stamp, value_of
 from rwf.protocol.headers import Header
 from rwf.protocol.stored import (
@@ -23,12 +32,13 @@ from rwf.protocol.stored import (
     StepRecord,
 )
 
+T = TypeVar("T")
+
 _EXECUTING: Final = STEP_CODE[StepState.EXECUTING].encode()
 _MARK_OF: Final = {"+": EdgePolicy.CONTINUE, "!": EdgePolicy.ON_FAILURE}
 _MARKS: Final = {policy: mark for mark, policy in _MARK_OF.items()} | {EdgePolicy.CANCEL: ""}
 # Urgency is what orders the ready queue: smaller comes first, so it falls as priority rises.
 _URGENCY_OF_PRIORITY_0: Final = 1000
-_SKIPPED: Final = frozenset({SKIP_MARK, BRANCH_MARK})
 _APPENDED: Final = len(StepRecord.layout.head)
 """Where what later releases have appended begins in a record's head."""
 
@@ -56,20 +66,18 @@ def fields_of(graph: Graph) -> Fields:
     for number, chunk in enumerate(_chunks(names)):
         fields.own.append((f"#{number}", ",".join(chunk).encode()))
     roots = [(step.name, EdgePolicy.CANCEL) for step in graph.steps if not step.parents]
-    children = _edges(START, roots, fields, up=False)
+    children = edges_text(START, roots, fields, up=False)
     start = _unstarted(StepState.COMPLETED, 0, children)
     start.walked = "0"
     fields.own.append((START, start.text().encode()))
     for step in graph.steps:
-        fields.own.append((step.name, _record(step, fields)))
-        if step.input is not None:
-            fields.payload.append((f"i:{step.name}", step.input))
-        if step.context is not None:
-            fields.payload.append((f"c:{step.name}", step.context))
+        fields.own.append((step.name, record_of(step, fields)))
     return fields
 
 
-def _record(step: GraphStep, fields: Fields) -> bytes:
+def record_of(step: GraphStep, fields: Fields, by: str = "") -> bytes:
+    """A step's record, before anything has happened; adds to ``fields.payload`` what is stored
+    apart from it. ``by``: who appends it."""
     # A step without parents still waits for the start.
     remaining = len(step.parents) or 1
     options = ""
@@ -77,19 +85,26 @@ def _record(step: GraphStep, fields: Fields) -> bytes:
         backoff = ":".join(step.backoff.parts()) if step.backoff else ""
         timeout = "" if step.timeout is None else f"{step.timeout:.12g}"
         options = f"{backoff};{timeout}"
-    children = _edges(step.name, step.children, fields, up=False)
-    parents = _edges(step.name, step.parents, fields, up=True)
+    children = edges_text(step.name, step.children, fields, up=False)
+    parents = edges_text(step.name, step.parents, fields, up=True)
     worker = "" if step.worker == step.name else step.worker
     if step.references:
         fields.payload.append((f"f:{step.name}", ",".join(step.references).encode()))
     if step.outcomes:
         fields.payload.append((f"g:{step.name}", ",".join(step.outcomes).encode()))
+    if step.lists:
+        fields.payload.append((f"m:{step.name}", ",".join(step.lists).encode()))
     if step.when is not None:
         fields.payload.append((f"w:{step.name}", step.when))
+    if step.input is not None:
+        fields.payload.append((f"i:{step.name}", step.input))
+    if step.context is not None:
+        fields.payload.append((f"c:{step.name}", step.context))
     there = {
         "i": step.input is not None,
         "r": bool(step.references),
         "o": bool(step.outcomes),
+        "l": bool(step.lists),
         "c": step.context is not None,
         "w": step.when is not None,
         "a": step.always,
@@ -99,7 +114,7 @@ def _record(step: GraphStep, fields: Fields) -> bytes:
     record.max_ = str(step.max_attempts)
     record.class_ = f"{step.queue}:{_URGENCY_OF_PRIORITY_0 - step.priority:04d}"
     record.position, record.payloads, record.options = step.position, payloads, options
-    record.parents, record.handler = parents, worker
+    record.parents, record.handler, record.by = parents, worker, by
     return record.text().encode()
 
 
@@ -141,17 +156,23 @@ def header_of(graph: Graph, kept_ms: int | None, semantics: int) -> str:
     ).text()
 
 
-def _edges(name: str, edges: Sequence[tuple[str, EdgePolicy]], fields: Fields, *, up: bool) -> str:
-    marked = [f"{_MARKS[policy]}{step}" for step, policy in edges]
-    if len(marked) <= INLINE_EDGES and len(text := ",".join(marked)) <= INLINE_BYTES:
+def edges_text(name: str, edges: Sequence[Edge], fields: Fields, *, up: bool) -> str:
+    """A step's parents (``up``) or children as its record has them; adds to ``fields.payload`` the
+    chunks of many."""
+    if len(edges) <= INLINE_EDGES and len(text := marked(edges)) <= INLINE_BYTES:
         return text
-    for number, chunk in enumerate(_chunks(marked)):
+    for number, chunk in enumerate(_chunks(edges)):
         field = chunk_field(name, number, up=up)
-        fields.payload.append((field, ",".join(chunk).encode()))
-    return f"#{len(marked)}"
+        fields.payload.append((field, marked(chunk).encode()))
+    return f"#{len(edges)}"
 
 
-def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
+def marked(edges: Sequence[Edge]) -> str:
+    """Edges as one text, each with its policy's mark."""
+    return ",".join([f"{_MARKS[policy]}{step}" for step, policy in edges])
+
+
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), CHUNK):
         yield items[start : start + CHUNK]
 
@@ -173,8 +194,10 @@ class Record(StepRecord):
         record = cls.parse(text)
         record.name = name
         record.running = ClaimRecord.of(record.claim) if ":" in record.claim else None
-        if record.seen in _SKIPPED:
+        if record.seen in SKIPPED_MARKS:
             record.cause = StepCause.SKIPPED  # stored as one that has completed
+        elif record.seen == SUPERSEDED_MARK:  # so is this
+            record.state, record.cause = StepState.CANCELLED, StepCause.SUPERSEDED
         return record
 
     @property
@@ -200,15 +223,31 @@ class Record(StepRecord):
         return self.handler or self.name
 
     @staticmethod
-    def is_skipped(text: bytes) -> bool:
-        """Whether a step was skipped: of its text alone."""
+    def seen_in(text: bytes) -> str:
+        """The field ``seen``, of a record's text alone."""
         appended = text.partition(b"|")[0].split(b",", _APPENDED + 1)[_APPENDED:]
-        return bool(appended) and appended[0].decode() in _SKIPPED
+        return appended[0].decode() if appended else ""
+
+    @property
+    def appended_by(self) -> AppendedBy | None:
+        """The step that has appended it, if one has."""
+        step, _, attempt = self.by.rpartition(":")
+        return AppendedBy(step=step, attempt=int(attempt)) if step else None
+
+    @property
+    def superseded(self) -> bool:
+        """Whether a recovery of the step that has appended it has superseded it."""
+        return self.cause is StepCause.SUPERSEDED
 
     @property
     def branch_skipped(self) -> bool:
         """Whether its branch was skipped."""
         return self.seen == BRANCH_MARK
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it has ended, as its children see it."""
+        return Outcome(self.state, self.cause, self.branch_skipped or self.superseded)
 
     @property
     def always(self) -> bool:
@@ -288,6 +327,7 @@ class Record(StepRecord):
             when=value_of(condition),
             always=self.always,
             dispatched=self.dispatched,
+            appended_by=self.appended_by,
         )
 
 

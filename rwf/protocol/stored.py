@@ -68,6 +68,7 @@ Counts = Annotated[dict[StepState, int], counted(STEP_CODE)]
     "step",
     keeps="static",
     beside=("class_",),
+    sets=("children", "parents"),
     lead=Lead("order", {"state": "p", "order": ""}),
     peeks={
         "state": ("state",),
@@ -85,7 +86,8 @@ Counts = Annotated[dict[StepState, int], counted(STEP_CODE)]
 )
 class StepRecord(Record):
     """A step: a field of its workflow's hash, named after it. The head changes, all behind it never
-    does.
+    does, but for the edges when steps are appended. Of steps whose position the header does not
+    count an append is unfinished: they are not there yet.
 
     ``remaining``: parents, and the start, that have not resolved it; meaningful while pending.
     ``order``: its place in the ready queue while it stands there; and while it executes, where it
@@ -101,10 +103,12 @@ class StepRecord(Record):
     recovery holds it, ``<``, its state before, and ``=`` if it held that; ``!`` when an operator
     has cancelled this very step.
     ``class``: queue and urgency, smaller first.
-    ``seen``: what resolved edges have brought, and how it was skipped (``branching.lua``).
+    ``seen``: what resolved edges have brought, and how it was skipped or superseded
+    (``branching.lua``).
+    ``by``: the step and the attempt that have appended it, ``STEP:ATTEMPT``, where a step has.
     ``payloads``: ``i`` when there is an input, ``r`` when it or the condition refers to results,
-    ``o`` when it refers to outcomes, ``c`` when there is a context, ``w`` when there is a
-    condition; and ``a`` when the step always runs.
+    ``o`` when it refers to outcomes, ``l`` when it refers to the results of appended steps, ``c``
+    when there is a context, ``w`` when there is a condition; and ``a`` when the step always runs.
     ``options``: ``base:factor:cap:jitter;timeout``, in seconds, either part may be missing.
     ``children``, ``parents``: names with commas, ``+`` before one over a continue edge and ``!``
     over an on_failure edge; ``#n`` when there are n of them, in chunks of the payload hash.
@@ -130,6 +134,7 @@ class StepRecord(Record):
     walked: Word
     claim: Text
     seen: Word = appended(default="", kw_only=True)
+    by: Text = appended(default="", kw_only=True)
     class_: Text = section(empty=DEFAULT_CLASS)
     position: Number = section()
     payloads: Text = section()
@@ -181,10 +186,11 @@ class ClaimRecord(Record):
         "opening": ("semantics", "steps", "inserted", "retention", "context"),
         "size": ("semantics", "steps", "inserted"),
     },
-    sets=("semantics", "inserted", "retention"),
+    sets=("semantics", "steps", "inserted", "retention"),
 )
 class HeaderRecord(Record):
-    """A workflow: the field ``:s`` of its hash, written once, but for ``retention``.
+    """A workflow: the field ``:s`` of its hash, written once, but for ``retention``, and ``steps``
+    when some are appended.
 
     ``inserted``: a server's time in milliseconds.
     ``retention``: how long it is kept once it has finished, in milliseconds; empty for ever.
@@ -231,7 +237,7 @@ class CountsRecord(Record):
     dead; ``dead``: how many are.
     ``recoveries``: how many recovery sessions there are.
     ``review``: whether an operator's latest command was refused; means nothing once it has ended.
-    ``recovering``: whether a recovery session is unfinished.
+    ``recovering``: whether a recovery session or an append is unfinished.
     """
 
     last_of: ClassVar[Callable[[bytes], bytes]]
@@ -262,6 +268,7 @@ class BranchingRecord(Record):
     ``deadline``: when it is to have ended; nothing without one, and once it has made a cancel
     request. ``overdue``: the time of that request.
     ``link``: of a child workflow the text of a :class:`LinkRecord`.
+    ``grown``: how often steps were appended. ``superseded``: how many steps are.
     """
 
     skipped: Number
@@ -269,6 +276,8 @@ class BranchingRecord(Record):
     deadline: OptionalDigits
     overdue: OptionalDigits
     link: Text = appended(default="", kw_only=True)
+    grown: Number = appended(default=0, kw_only=True)
+    superseded: Number = appended(default=0, kw_only=True)
 
 
 @record("link", separator=":")
@@ -315,6 +324,7 @@ class RowRecord(Record):
     numbers of released and cancelled steps are not final. Some of these are listed.
     ``note``: the client's own; of a step that was claimed, ``by`` (who ran it, percent-quoted) and
     ``at`` (when that was claimed, ms) stand first in it.
+    ``appended``: how many steps it has appended.
     """
 
     open_of: ClassVar[Callable[[bytes], bytes]]
@@ -328,6 +338,7 @@ class RowRecord(Record):
     open: Digits
     released: Digits
     cancelled: Digits
+    appended: Number = appended(default=0, kw_only=True)
     released_names: Names = section()
     cancelled_names: Names = section()
     note: Json = rest()
@@ -501,7 +512,7 @@ class TraversalRecord(Record):
 
     ``origin``: of edges the completion that they are walked for, ``STEP:ATTEMPT``, empty for an
     insert, with names of steps; ``*cancel`` with the next chunk of steps that a request cancels;
-    ``*recover`` with a :class:`PlaceRecord`.
+    ``*recover`` with a :class:`PlaceRecord`; ``*append`` with a :class:`GrowthRecord`.
     """
 
     origin: Text
@@ -545,19 +556,76 @@ class PlaceRecord(Record):
     """How far a recovery session has come.
 
     ``phase``: ``m`` marks, ``p`` places; both go through the steps in topological order, from the
-    recovered one on, up to ``position``. ``chunk``: where the parents of the step there go on, when
+    recovered one on, up to ``position``. In a workflow that has grown, whose steps do not stand in
+    that order, both go through all of them until nothing changes, and ``t`` tells what has become
+    of those that still wait. ``chunk``: where the parents of the step there go on, when
     they are many; ``note``: what is known of them by then.
     ``count``, ``length``: of the changes in the session's record. That is written before the steps,
     so a call that was cut off may have put more into it than it did; this says what of it holds.
     """
 
     number: Digits
-    phase: Annotated[str, Kind("[mp]", "")]
+    phase: Annotated[str, Kind("[mpt]", "")]
     position: Number
     chunk: Number
     count: Number
     length: Number
     note: Word
+    again: Flag = appended(default=False, kw_only=True)
+
+
+# --- appended steps
+
+
+@record("growth")
+class GrowthRecord(Record):
+    """A fragment that is to be brought in, or is being brought in.
+
+    ``token``: its pieces are the fields ``+TOKEN:N`` of the payload hash, N from 1 to ``pieces``;
+    ``+TOKEN`` holds how many of them are staged. ``grown``: how often steps had been appended when
+    it was made, and ``attempt``: that of the step that appends it, 0 for none; where these are
+    others by now, it has to be made anew. ``shown``: the piece with which its ``steps`` new steps
+    become visible. ``count``: how many steps it has, those included that take the place of earlier
+    ones. ``piece``: the next one, once it has begun.
+    """
+
+    token: Word
+    grown: Number
+    attempt: Number
+    pieces: Number
+    shown: Number
+    steps: Number
+    count: Number
+    piece: Number
+
+
+@record("relink")
+class RelinkRecord(Record):
+    """The changes of an append to an existing step.
+
+    ``unresolved``: how many edges it has more, which count while it is pending. ``dropped``: how
+    many superseded parents it has no more. ``children``, ``parents``: as in a :class:`StepRecord`;
+    ``=`` for those that it has.
+    """
+
+    unresolved: Number
+    dropped: Number
+    children: Text = section()
+    parents: Text = section()
+
+
+@record("append")
+class AppendRecord(Record):
+    """A fragment that a client has appended: the field ``j:N`` of the payload hash, N up to how
+    often the workflow has grown; ``!^:COMMAND`` there holds the number of that with a command id.
+
+    ``call``, ``command``: of the command. ``count``: how many steps it has.
+    """
+
+    stamp: Stamp
+    call: Text
+    command: Text
+    count: Digits
 
 
 # --- pauses, insert keys, removals

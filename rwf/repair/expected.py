@@ -8,7 +8,7 @@ is wrong, or cannot be read, makes a workflow suspect at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -18,7 +18,9 @@ from rwf.model.states import (
     OPEN_STEPS,
     SEMANTICS_VERSION,
     SEMANTICS_VERSIONS,
+    SKIPPED_MARKS,
     STEP_CODE,
+    SUPERSEDED_MARK,
     WORKFLOW_CODE,
     CallbackStatus,
     StepState,
@@ -100,8 +102,9 @@ class StepCounts:
     open: int = 0
     dead: int = 0
     skipped: int = 0
-    stated: int = 0
-    """How many skipped steps the header counts."""
+    superseded: int = 0
+    stated: Sequence[int] = (0, 0)
+    """How many skipped and how many superseded steps the header counts."""
 
     def agrees(self, counts: bytes) -> bool:
         """Whether a header counts what was found, once that is all."""
@@ -111,7 +114,7 @@ class StepCounts:
             counts.startswith(text + b";")
             and sum(states.values()) == self.steps
             and Header.callbacks_of(counts) == [self.callbacks, self.open, self.dead]
-            and self.skipped == self.stated
+            and [self.skipped, self.superseded] == [*self.stated]
         )
 
 
@@ -181,7 +184,7 @@ class Expected:
         self.latest[step_counts.workflow_id] = step_counts.inserted + at
         if branching is not None:
             counts = b"%b#%b" % (counts, branching)
-            step_counts.stated = Header.skipped_of(counts)
+            step_counts.stated = Header.marked_of(counts)
         if branching is None and CountsRecord.is_short(counts):
             right, wrong = OPEN_GROUP, _OPEN.isdisjoint(counts.partition(b";")[0])
         else:
@@ -239,8 +242,9 @@ class Expected:
     def _step(self, step_counts: StepCounts, name: bytes, text: bytes) -> None:
         state, owner = text[0], step_counts.workflow_id
         step_counts.states[state] = step_counts.states.get(state, 0) + 1
-        if step_counts.branches and Record.is_skipped(text):
-            step_counts.skipped += 1
+        if step_counts.branches and (seen := Record.seen_in(text)):
+            step_counts.skipped += seen in SKIPPED_MARKS
+            step_counts.superseded += seen == SUPERSEDED_MARK
         if state == _AVAILABLE:
             order, class_ = Record.place_of(text)
             self.ready[b"|".join((class_, order, owner.encode(), name))] = owner

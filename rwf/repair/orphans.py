@@ -35,10 +35,11 @@ _FORMS: Final = {
     "timers": re.compile(rb"[rl]\|(?P<owner>[^|]+)\|(?P<step>[^|]+)|[wuxbd]\|(?P<whole>[^|]+)"),
     "outbox": re.compile(rb"(?P<owner>[^|]+)\|(?P<step>[1-9][0-9]{0,9})"),
     "index": re.compile(rb"[a-z]\|[0-9a-f]+\|(?P<owner>[^|]+)"),
-    "staged": re.compile(rb"(?P<owner>.+)"),
+    "staged": re.compile(rb"(?P<owner>[^|]+)(\|(?P<step>[0-9a-f]+))?"),
     "tags": re.compile(rb"[^|]+\|[0-9a-f]+\|(?P<owner>[^|]+)"),
 }
-"""The form of each set's entries; ``step`` is an outbox entry's number."""
+"""The form of each set's entries; ``step`` is an outbox entry's number, and a staged
+fragment's token."""
 
 DERIVED_SETS: Final = tuple(_FORMS)
 

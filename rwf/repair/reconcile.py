@@ -67,18 +67,18 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
             raise NotFound(f"no workflow {workflow_id}")
         waits += steps.notices
         repairs += _repairs(steps.repairs)
-        sums.add(steps.before, steps.after, [*steps.states, 0, 0, 0, steps.skipped])
+        sums.add(steps.before, steps.after, [*steps.states, 0, 0, 0, *steps.marked])
     for first in range(1, max(header.callbacks, 1) + 1, CHUNK):
         callbacks = yield from ask(keys, RepairCallbacks(first))
         if callbacks is None:
             raise NotFound(f"no workflow {workflow_id}")
         repairs += _repairs(callbacks.repairs)
-        numbers = [callbacks.written, callbacks.open, callbacks.dead]
-        sums.add(callbacks.before, callbacks.after, [*(0 for _ in STATES), *numbers, 0])
+        numbers = [callbacks.written, callbacks.open, callbacks.dead, 0, 0]
+        sums.add(callbacks.before, callbacks.after, [*(0 for _ in STATES), *numbers])
     if sums.differ():
         assert sums.before is not None
-        *states, written, open_, dead, skipped = sums.numbers
-        correction = CorrectCounts(sums.before, written, open_, dead, skipped, states)
+        *states, written, open_, dead, skipped, superseded = sums.numbers
+        correction = CorrectCounts(sums.before, written, open_, dead, skipped, superseded, states)
         repairs += _repairs((yield from ask(keys, correction)))
     if any(repair.kind in _ENDED_BY_IT for repair in repairs):
         yield from advance_all(ctx, workflow_id)
@@ -89,10 +89,10 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
 
 class _Sums:
     """The sums over the chunks of a workflow: its steps in each state, then its callbacks, and
-    the open and the dead ones of these, and the steps that were skipped."""
+    the open and the dead ones of these, and the steps that were skipped, and superseded."""
 
     def __init__(self) -> None:
-        self.numbers = [0] * (len(STATES) + 4)
+        self.numbers = [0] * (len(STATES) + 5)
         self.before: bytes | None = None
         self._undisturbed = True
 
@@ -118,7 +118,7 @@ class _Sums:
             stated.callbacks,
             stated.open,
             stated.dead,
-            Header.skipped_of(self.before),
+            *Header.marked_of(self.before),
         ]
 
 

@@ -11,7 +11,7 @@ from rwf.errors import CommandRejected, WorkflowInvalid
 from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer, fill_in, pause, release, start
-from rwf.ops.complete import exchange
+from rwf.ops.complete import exchange, report_growing
 from rwf.ops.waits import settle_waits
 from rwf.protocol.handed import Handed
 from rwf.protocol.requests import Op
@@ -21,7 +21,7 @@ from rwf.worker.execution import Report
 from rwf.worker.inflight import BATCH, Inflight, PartitionBuffer, key_of
 from rwf.worker.outcomes import Suspension
 from rwf.worker.suspending import suspend
-from rwf.worker.verdict import instead_of_wait, storable
+from rwf.worker.verdict import instead_of_wait, not_appended, storable
 
 T = TypeVar("T")
 
@@ -57,6 +57,8 @@ class Completer:
             try:
                 if buffer.waits:
                     await self._await(buffer)
+                elif buffer.growing:
+                    await self._append(buffer)
                 elif buffer.back:
                     await self._give_back(buffer)
                 else:
@@ -84,7 +86,9 @@ class Completer:
         elif isinstance(report.outcome, Suspension):
             buffer.waits.append((report.claim, report.outcome))
         else:
-            buffer.finished.append((report.claim, storable(self._runtime.ctx, report.outcome)))
+            item = storable(self._runtime.ctx, report.outcome)
+            reports = buffer.finished if item.append is None else buffer.growing
+            reports.append((report.claim, item))
         self._inflight.notify()
 
     async def _exchange(self, buffer: PartitionBuffer) -> None:
@@ -194,12 +198,7 @@ class Completer:
             try:
                 await self._send(buffer, op, 1)
             except Exception as alone:
-                _log.error(
-                    "the outcome of step %s of %s could not be reported: %s",
-                    claim.step,
-                    claim.workflow_id,
-                    alone,
-                )
+                _log_failure(claim, alone)
         if buffer.reserved:
             await self._start_reserved(buffer)
 
@@ -229,6 +228,21 @@ class Completer:
             if self._is_away(buffer, error):
                 buffer.waits.appendleft((claim, wait))
 
+    async def _append(self, buffer: PartitionBuffer) -> None:
+        """Reports a step that appends others, which takes some calls."""
+        claim, item = buffer.growing.popleft()
+        try:
+            await self._send(buffer, report_growing(self._runtime.ctx, item), 1)
+        except CommandRejected as refusal:
+            _log_refusal(claim, refusal)
+        except WorkflowInvalid as error:
+            self.put(Report(claim, not_appended(claim, error)))
+        except Exception as error:
+            if self._is_away(buffer, error):
+                buffer.growing.appendleft((claim, item))
+            else:
+                _log_failure(claim, error)
+
     async def _give_back(self, buffer: PartitionBuffer) -> None:
         """Gives claims back that never began, or are not to go on; uncounted."""
         reason, claims = buffer.next_back()
@@ -245,6 +259,15 @@ class Completer:
                 len(claims),
                 error,
             )
+
+
+def _log_failure(claim: ClaimedStep, error: Exception) -> None:
+    _log.error(
+        "the outcome of step %s of %s could not be reported: %s",
+        claim.step,
+        claim.workflow_id,
+        error,
+    )
 
 
 def _log_refusal(claim: ClaimedStep, refusal: CommandRejected | WorkflowInvalid) -> None:

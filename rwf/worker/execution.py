@@ -165,7 +165,7 @@ class Execution:
                 return self._judged(error)
             if inspect.isawaitable(returned):
                 returned = await returned
-        return verdict.completed(claim, handler.result(returned))
+        return verdict.completed(claim, returned, handler.result)
 
     def _begins(self) -> None:
         """The handler begins now: the step's timeout is counted from here."""

@@ -8,14 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Final, get_args, get_type_hints, is_typeddict
+from typing import Any, Final, Union, get_args, get_type_hints, is_typeddict
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from rwf.worker.context import StepContext
 from rwf.worker.middleware import Chain, around, around_async
-from rwf.worker.outcomes import Fail
+from rwf.worker.outcomes import Append, Fail
 
 Function = Callable[..., Any]
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -75,7 +75,7 @@ class Handler:
             for p in given
         ]
         self._single = len(given) == 1 and given[0].kind is not inspect.Parameter.KEYWORD_ONLY
-        self._returned = _adapter(hints.get("return"))
+        self._returned = _adapter(_result_hint(hints.get("return")))
 
     @property
     def needs_loop(self) -> bool:
@@ -172,6 +172,16 @@ def _takes_context(parameter: inspect.Parameter, hints: dict[str, Any]) -> bool:
     if hint is None:
         return parameter.name == _CONTEXT_NAME
     return inspect.isclass(hint) and issubclass(hint, StepContext)
+
+
+def _result_hint(hint: Any) -> Any:
+    """The hint of a returned result: not of what a handler returns to append steps."""
+    if hint is Append:
+        return None
+    choices = get_args(hint)
+    if Append in choices:
+        return Union[tuple(choice for choice in choices if choice is not Append)]  # noqa: UP007
+    return hint
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any] | None:

@@ -40,12 +40,14 @@ def key_of(claim: ClaimedStep) -> Key:
 
 @dataclass(slots=True)
 class PartitionBuffer:
-    """One partition: outcomes to be reported, waits to begin, claims to be given back, entries of
-    the ready queue that are reserved for this worker, and whether it may have more (``has_more``).
-    One that did not answer is left alone until ``again_at``, by the monotonic clock."""
+    """One partition: outcomes to be reported, those apart that append steps, waits to begin, claims
+    to be given back, entries of the ready queue that are reserved for this worker, and whether it
+    may have more (``has_more``). One that did not answer is left alone until ``again_at``, by the
+    monotonic clock."""
 
     partition: int
     finished: deque[tuple[ClaimedStep, Item]] = field(default_factory=deque)
+    growing: deque[tuple[ClaimedStep, Item]] = field(default_factory=deque)
     waits: deque[tuple[ClaimedStep, Suspension]] = field(default_factory=deque)
     back: deque[tuple[ClaimedStep, PauseReason | None]] = field(default_factory=deque)
     reserved: deque[bytes] = field(default_factory=deque)
@@ -142,7 +144,8 @@ class Inflight:
     def unreported(self) -> int:
         """How many outcomes the server does not know yet."""
         return self.unacked + sum(
-            len(buffer.finished) + len(buffer.waits) for buffer in self.buffers
+            len(buffer.finished) + len(buffer.growing) + len(buffer.waits)
+            for buffer in self.buffers
         )
 
     @property
@@ -252,7 +255,8 @@ class Inflight:
         buffer.reserved.clear()
 
     def _is_due(self, buffer: PartitionBuffer, free: bool) -> bool:
-        has = buffer.finished or buffer.waits or buffer.back or buffer.reserved
+        reports = buffer.finished or buffer.growing or buffer.waits
+        has = reports or buffer.back or buffer.reserved
         return bool(has) or (buffer.has_more and free)
 
     def _due(self) -> PartitionBuffer | None:

@@ -102,7 +102,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 def _returned(handler: Handler, context: StepContext, returned: Any) -> Ran:
-    return Ran(verdict.completed(context.claim, handler.result(returned)))
+    return Ran(verdict.completed(context.claim, returned, handler.result))
 
 
 def _raised(context: StepContext, raised: BaseException) -> Ran:

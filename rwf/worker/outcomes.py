@@ -1,4 +1,5 @@
-"""Exceptions by which a handler reports an outcome; any other exception is ``retryable``."""
+"""Exceptions by which a handler reports an outcome, and what it may return beside data; any other
+exception is ``retryable``."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from rwf.model.builder import Workflow
+from rwf.model.fragment import Fragment
 from rwf.model.states import CompletionStatus, OnTimeout
 
 
@@ -53,6 +55,20 @@ class Skip(Outcome):
         super().__init__(reason or "")
         self.reason = reason
         self.branch = branch
+
+
+class Append:
+    """The value that a handler returns to complete its step with a result, and to append steps to
+    its workflow in the same transition (contract §14).
+
+    ``result`` is what the handler would else return. What waits for the step waits for the steps of
+    ``fragment``, too, unless ``join`` is false.
+    """
+
+    def __init__(self, fragment: Fragment, *, result: Any = None, join: bool = True) -> None:
+        self.fragment = fragment
+        self.result = result
+        self.join = join
 
 
 class Retry(Outcome):

@@ -11,14 +11,14 @@ from rwf.errors import CommandRejected, WorkflowInvalid
 from rwf.model.states import ASKED_CODE, CompletionStatus, StepState
 from rwf.model.views import ClaimedStep
 from rwf.ops.base import OpContext, passing_over
-from rwf.ops.complete import Completion, Item, exchange, report_item
+from rwf.ops.complete import Completion, Item, exchange, prepared, report_item
 from rwf.ops.reads import load
 from rwf.ops.waits import settle_waits
 from rwf.protocol.keys import home_of
 from rwf.protocol.requests import Op
 from rwf.worker.outcomes import Suspension
 from rwf.worker.suspending import suspend
-from rwf.worker.verdict import instead_of_wait, storable
+from rwf.worker.verdict import instead_of_wait, not_appended, storable
 
 _COMPLETED: Final = ASKED_CODE[CompletionStatus.COMPLETED]
 
@@ -70,12 +70,20 @@ def _reported(
     item = storable(ctx, report)
     if jitter is not None:
         item.report.jitter = jitter
-    summary = orjson.loads(item.report.note).get("summary")
-    if item.report.asked == _COMPLETED:
+    if item.report.asked == _COMPLETED and item.append is None:
         yield from _completed(ctx, item)
-        return str(StepState.COMPLETED), summary
-    done = yield from report_item(ctx, item)
-    return str(done.step.state), summary
+        return str(StepState.COMPLETED), _summary(item)
+    try:
+        done = yield from report_item(ctx, item)
+    except WorkflowInvalid as error:
+        item = prepared(ctx, not_appended(claimed, error))
+        done = yield from report_item(ctx, item)
+    return str(done.step.state), _summary(item)
+
+
+def _summary(item: Item) -> str | None:
+    summary: str | None = orjson.loads(item.report.note).get("summary")
+    return summary
 
 
 def _completed(ctx: OpContext, item: Item) -> Op[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -13,7 +14,7 @@ from rwf.model.states import CompletionStatus, Reason
 from rwf.model.views import ClaimedStep
 from rwf.ops.base import OpContext
 from rwf.ops.complete import MAX_SUMMARY, Completion, Item, prepared
-from rwf.worker.outcomes import Ended, Outcome, Retry, Skip, Suspension
+from rwf.worker.outcomes import Append, Ended, Outcome, Retry, Skip, Suspension
 from rwf.worker.tracebacks import traceback_of
 
 _log = logging.getLogger("rwf.worker")
@@ -34,11 +35,24 @@ _GONE: Final = frozenset(
 )
 
 
-def completed(claim: ClaimedStep, payload: Any) -> Completion:
-    """The report of a handler that has returned."""
+def completed(claim: ClaimedStep, returned: Any, plain: Callable[[Any], Any]) -> Completion:
+    """The report of a handler that has returned; ``plain`` makes data of its result."""
+    append, join = None, True
+    if isinstance(returned, Append):
+        append, join, returned = returned.fragment, returned.join, returned.result
     return Completion(
-        workflow_id=claim.workflow_id, step=claim.step, payload=payload, lease=claim.lease
+        workflow_id=claim.workflow_id,
+        step=claim.step,
+        payload=plain(returned),
+        lease=claim.lease,
+        append=append,
+        join=join,
     )
+
+
+def not_appended(claim: ClaimedStep, why: WorkflowInvalid) -> Completion:
+    """The report of a handler whose steps cannot be appended: it would return the same again."""
+    return failed(claim, f"the steps cannot be appended: {why.code}: {why.message}")
 
 
 def again(
@@ -151,7 +165,8 @@ def storable(ctx: OpContext, completion: Completion) -> Item:
     try:
         return prepared(ctx, completion)
     except BaseException as error:  # the user's own classes may raise anything
-        why = str(error) if isinstance(error, CommandRejected) else type(error).__name__
+        known = isinstance(error, CommandRejected | WorkflowInvalid)
+        why = str(error) if known else type(error).__name__
         # The work was done, and to do it again would give the same.
         failed = Completion(
             workflow_id=completion.workflow_id,

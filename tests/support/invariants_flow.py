@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from rwf.model.states import (
     StepCause,
     StepState,
     WorkflowState,
+    resolves,
 )
 from rwf.protocol.callbacks import StoredCallback
 from rwf.protocol.headers import Header
@@ -100,6 +102,11 @@ class Flow:
             self.entries[text_of(self.own.get(f">{number}", b"|")).partition("|")[0]] += 1
 
     @property
+    def appending(self) -> bool:
+        """Whether an append is unfinished."""
+        return any(entry.startswith("*append") for entry in self.entries)
+
+    @property
     def ended(self) -> bool:
         """Whether no step is open and no edge is left to be walked."""
         open_ = any(record.state in OPEN_STEPS for record in self.records.values())
@@ -125,9 +132,11 @@ def problems_of(
         return
     names = [
         name
-        for number in range(sum(1 for name in own if name[0] == "#"))
+        for number in range(-(-header.steps // CHUNK))
         for name in text_of(own[f"#{number}"]).split(",")
     ]
+    # Steps that are being appended are not there yet.
+    del names[header.steps :]
     records = {name: Record.named(name, own[name]) for name in names if name in own}
     flow = Flow(
         workflow_id, header, head, tail, own, payload, records, Record.named(START, own[START])
@@ -161,13 +170,13 @@ def _names(flow: Flow, names: list[str]) -> Iterator[str]:
     for name in flow.own:
         if name[0] in "#>@~" or name in _FIXED or name[:2] == ":t" or name == START:
             continue
-        if name not in flow.records:
+        if name not in flow.records and not flow.appending:
             yield f"the field {name} belongs to nothing"
-    for name in flow.payload:
+    for name in flow.payload if not flow.appending else ():
         kind, _, rest = name.partition(":")
         step, _, number = rest.partition(":")
         known = step in flow.records or (kind == "k" and step == START)
-        if name == ":" or (kind in ("i", "c", "f", "g", "w") and known and not number):
+        if name == ":" or (kind in ("i", "c", "f", "g", "m", "w") and known and not number):
             continue
         if kind == "v" and 1 <= int(step) <= flow.header.recoveries:
             continue
@@ -176,6 +185,12 @@ def _names(flow: Flow, names: list[str]) -> Iterator[str]:
             and kind[1:] in flow.records
             and f"v:{text_of(flow.payload[name])}" in flow.payload
         ):
+            continue
+        if kind == "y" and known and re.fullmatch("[0-9]+:[0-9]+", number):
+            continue
+        if kind == "j" and 1 <= int(step) <= flow.header.grown:
+            continue
+        if kind == "!^" and f"j:{text_of(flow.payload[name])}" in flow.payload:
             continue
         if kind in ("a", "s", "l", "z", "q") and known:
             continue
@@ -189,19 +204,25 @@ def _edges(flow: Flow) -> Iterator[str]:
     for name, record in {START: flow.start, **flow.records}.items():
         flow.children[name] = _chunked(flow, "k", name, record.children)
         flow.parents[name] = _chunked(flow, "u", name, record.parents)
+    # Nothing comes of the edges of superseded steps any more.
+    gone = {name for name, record in flow.records.items() if record.superseded}
     down = {
         (parent, child, policy)
         for parent, found in flow.children.items()
         if parent != START
         for child, policy in found
+        if not gone & {parent, child}
     }
     up = {
-        (parent, child, policy) for child, found in flow.parents.items() for parent, policy in found
+        (parent, child, policy)
+        for child, found in flow.parents.items()
+        for parent, policy in found
+        if not gone & {parent, child}
     }
     if down != up:
         yield f"children and parents disagree: {sorted(down ^ up)[:3]}"
     roots = {child for child, _ in flow.children[START]}
-    if roots != {name for name in flow.records if not flow.parents[name]}:
+    if roots - gone != {name for name in flow.records if not flow.parents[name]} - gone:
         yield "the start's children are not the steps without parents"
 
 
@@ -209,23 +230,24 @@ def _chunked(flow: Flow, kind: str, name: str, text: str) -> list[tuple[str, Edg
     if not text.startswith("#"):
         return edges_of(text)
     found: list[tuple[str, EdgePolicy]] = []
-    number = 0
-    while chunk := flow.payload.get(f"{kind}:{name}:{number}"):
-        found += edges_of(text_of(chunk))
-        number += 1
+    for number in range(-(-int(text[1:]) // CHUNK)):
+        found += edges_of(text_of(flow.payload.get(f"{kind}:{name}:{number}", b"")))
     assert len(found) == int(text[1:]), f"{name} has {len(found)} stored edges, not {text}"
     return found
 
 
 def _header(flow: Flow) -> Iterator[str]:
     header = flow.header
-    counted = Counter(record.state for record in flow.records.values())
+    counted = Counter(counted_state(record) for record in flow.records.values())
     stored = Counter({state: count for state, count in header.counts.items() if count})
     if counted != stored:
         yield f"counts {dict(stored)}, the steps say {dict(counted)}"
     skipped = sum(record.cause is StepCause.SKIPPED for record in flow.records.values())
     if skipped != header.skipped:
         yield f"{header.skipped} skipped steps, there are {skipped}"
+    superseded = sum(record.superseded for record in flow.records.values())
+    if superseded != header.superseded:
+        yield f"{header.superseded} superseded steps, there are {superseded}"
     if flow.ended != (header.finished is not None):
         yield f"finished is {header.finished}, and ended is {flow.ended}"
     started = [record.started for record in flow.records.values() if record.started is not None]
@@ -289,9 +311,9 @@ def _judged(flow: Flow, record: Record) -> Iterator[str]:
         state = above.state
         if state not in TERMINAL_STEPS or not _walked(flow, parent, record.name):
             unresolved += 1
-        elif state is StepState.COMPLETED or policy is not EdgePolicy.CANCEL:
+        elif resolves(state, policy, above.cause):
             resolved += 1
-            found.add(Outcome(state, above.cause, above.branch_skipped), policy)
+            found.add(above.outcome, policy)
         else:
             cancelling += 1
     if record.state is StepState.PENDING:
@@ -362,9 +384,11 @@ def _walks(flow: Flow) -> Iterator[str]:
     bounded = {f">{number}" for number in range(flow.head, flow.tail)}
     if entries != bounded:
         yield f"walk entries {sorted(entries)}, and bounds {flow.head} to {flow.tail}"
-    recovering = any(flow.own[one].startswith(b"*recover|") for one in entries & bounded)
+    recovering = any(
+        flow.own[one].startswith((b"*recover|", b"*append|")) for one in entries & bounded
+    )
     if recovering != flow.own[":c"].endswith(b",1"):
-        yield f"a recovery is unfinished: {recovering}, the header says otherwise"
+        yield f"a recovery or an append is unfinished: {recovering}, the header says otherwise"
     named = [
         name
         for entry in sorted(entries)
@@ -435,7 +459,7 @@ def _imply(flow: Flow, partition: Partition) -> None:
     if header.deadline is not None and header.cancel is None and not flow.ended:
         partition.timers[f"d|{flow.id}"] = header.inserted + header.deadline
     for record in flow.records.values():
-        partition.gauges[f"gs|{record.state}"] += 1
+        partition.gauges[f"gs|{counted_state(record)}"] += 1
         if record.state is StepState.AVAILABLE:
             class_ = f"{record.queue}:{_URGENCY_OF_PRIORITY_0 - record.priority:04d}"
             partition.ready.add(f"{class_}|{record.order}|{flow.id}|{record.name}")
@@ -446,7 +470,8 @@ def _imply(flow: Flow, partition: Partition) -> None:
                 header.inserted + record.running.expires
             )
     state = workflow_state(
-        (record.state for record in flow.records.values()), cancel=header.cancel is not None
+        (counted_state(record) for record in flow.records.values()),
+        cancel=header.cancel is not None,
     )
     if state in WORKFLOW_CODE and not flow.ended:
         state = WorkflowState.PENDING
@@ -458,6 +483,11 @@ def _imply(flow: Flow, partition: Partition) -> None:
     partition.tags |= {f"{tag}|{place}" for tag in tags}
     if tags:
         partition.gauges["gt|tags"] += len(tags)
+
+
+def counted_state(record: Record) -> StepState:
+    """The state that a step counts as: one that was superseded holds up nobody."""
+    return StepState.COMPLETED if record.superseded else record.state
 
 
 def text_of(value: bytes | str) -> str:

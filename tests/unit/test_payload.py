@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rwf.errors import WorkflowInvalid
 from rwf.model.conditions import result
 from rwf.model.payload import decode, encode
-from rwf.model.references import OutcomeRef, Ref
+from rwf.model.references import AnyRef, Ref
 
 LIMIT = 262_144
 
@@ -222,7 +222,7 @@ def test_data_that_shares_its_parts_is_too_large_before_it_is_all_walked(innermo
 
 def test_shared_references_count_too() -> None:
     row = [result("s" * 128, "p" * 1000)] * 1000
-    refs: list[Ref | OutcomeRef] = []
+    refs: list[AnyRef] = []
     assert refused([row] * 1000, refs=refs) == ("payload_too_large", "$")
     assert len(refs) < 300
 
@@ -267,20 +267,20 @@ def test_reserves_the_key_of_references(value: Any, path: str) -> None:
 
 
 def test_collects_references_at_any_depth() -> None:
-    refs: list[Ref | OutcomeRef] = []
+    refs: list[AnyRef] = []
     value = {"a": [result("one"), {"b": result("two", "x.y")}], "c": result("one")}
     encoded = encode(value, path="$", max_bytes=LIMIT, refs=refs)
     assert encoded == (
         b'{"a":[{"$result":"one"},{"b":{"$result":"two","path":"x.y"}}],"c":{"$result":"one"}}'
     )
     assert refs == [Ref("one"), Ref("two", "x.y"), Ref("one")]
-    read: list[Ref | OutcomeRef] = []
+    read: list[AnyRef] = []
     again = encode(decode(encoded), path="$", max_bytes=LIMIT, refs=read, ref_objects=True)
     assert (again, read) == (encoded, refs)
 
 
 def test_a_reference_may_be_all_of_the_value() -> None:
-    refs: list[Ref | OutcomeRef] = []
+    refs: list[AnyRef] = []
     encoded = encode(result("a"), path="$", max_bytes=LIMIT, refs=refs)
     assert (encoded, refs) == (b'{"$result":"a"}', [Ref("a")])
 

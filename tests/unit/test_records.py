@@ -248,6 +248,7 @@ def test_a_step_that_runs() -> None:
         "when": None,
         "always": False,
         "dispatched": False,
+        "appended_by": None,
     }
 
 

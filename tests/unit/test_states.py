@@ -151,6 +151,7 @@ def test_vocabulary() -> None:
         "cancelled_by_dependency",
         "expired_wait",
         "skipped",
+        "superseded",
     }
     assert set(WorkflowCause) == {
         "completed_after_cancel_request",

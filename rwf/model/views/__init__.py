@@ -10,6 +10,7 @@ from rwf.model.views.callbacks import (
     WorkflowTerminal,
 )
 from rwf.model.views.execution import (
+    AppendResult,
     Change,
     ClaimedStep,
     CommandResult,
@@ -42,6 +43,7 @@ from rwf.model.views.operations import (
 )
 from rwf.model.views.signals import AwaitView, SignalPage, SignalView, WakingSignal
 from rwf.model.views.workflows import (
+    AppendedBy,
     Edge,
     Event,
     GraphView,
@@ -53,6 +55,8 @@ from rwf.model.views.workflows import (
 )
 
 __all__ = [
+    "AppendResult",
+    "AppendedBy",
     "AwaitView",
     "Blocker",
     "Callback",

@@ -107,7 +107,10 @@ class EvidenceView(View):
 
 
 class CommandResult(View):
-    """The effect of ``complete_step``; for a duplicate, the effect of the first call."""
+    """The effect of ``complete_step``; for a duplicate, the effect of the first call.
+
+    ``appended_count``: how many steps it has appended.
+    """
 
     outcome: Literal["accepted", "duplicate"]
     step: StepView
@@ -116,6 +119,15 @@ class CommandResult(View):
     released_count: int
     cancelled: tuple[str, ...]
     cancelled_count: int
+    appended_count: int = 0
+
+
+class AppendResult(View):
+    """The effect of ``append``; for a duplicate, how many steps the first call has appended."""
+
+    outcome: Literal["accepted", "duplicate"]
+    workflow: WorkflowView
+    appended_count: int
 
 
 class Change(View):

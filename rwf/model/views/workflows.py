@@ -61,8 +61,16 @@ class WorkflowView(View):
     parent_step: str | None = None
 
 
+class AppendedBy(View):
+    """The step that has appended another one, and in which attempt."""
+
+    step: str
+    attempt: int
+
+
 class StepView(View):
-    """A step. ``position`` is its place in topological order, from 0; ``when`` is its condition as
+    """A step. ``position`` is its place, from 0, in the topological order of the workflow as it was
+    inserted, behind which appended steps follow; ``when`` is its condition as
     stored (``rwf.model.conditions``), and ``always`` whether it runs however the others end."""
 
     name: str
@@ -89,6 +97,7 @@ class StepView(View):
     always: bool = False
     dispatched: bool = False
     """Whether ``leased_by`` has but dispatched it, and nobody has started it (contract §15)."""
+    appended_by: AppendedBy | None = None
 
 
 class Edge(View):

@@ -2,6 +2,7 @@
 
 from rwf.protocol.declare import FUNCTIONS
 from rwf.protocol.functions import (
+    appending,
     callbacks,
     children,
     claims,
@@ -22,6 +23,7 @@ from rwf.protocol.functions import (
 
 __all__ = [
     "FUNCTIONS",
+    "appending",
     "callbacks",
     "children",
     "claims",

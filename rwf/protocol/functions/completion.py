@@ -15,7 +15,7 @@ class ReportedStep(Item):
     ``retry_ms``: how long until the retry, where the report says; ``jitter``: of a retry, a random
     number in [0, 1); ``force``: to do without the lease of an executing step; ``uncounted``: a
     retry that counts no attempt; ``note``: what evidence is to tell of it; ``traceback``: of its
-    handler, as text."""
+    handler, as text; ``fragment``: the steps that it appends (``GrowthRecord``), where it does."""
 
     slot: int
     step: str
@@ -30,11 +30,14 @@ class ReportedStep(Item):
     payload: bytes | None
     note: bytes
     traceback: bytes | None = None
+    fragment: str | None = None
 
 
 class CompletedStep(NamedTuple):
-    """``outcome``: ``accepted`` or ``duplicate``; ``row``: that of the attempt. With views: what
-    the step is now, and ``p`` in ``unread`` when there was no room for its input and context."""
+    """``outcome``: ``accepted`` or ``duplicate``; or, of a report that appends steps and has
+    changed nothing, ``busy`` when something is left to be walked, and ``changed`` when the fragment
+    is to be made anew. ``row``: that of the attempt. With views: what the step is now, and ``p`` in
+    ``unread`` when there was no room for its input and context."""
 
     outcome: str
     attempt: int

@@ -141,7 +141,8 @@ class ReadInputs(ServerFunction[list[InputItem]]):
     step: str
     items: Sequence[str]
     """``p`` the step's input and context, ``w`` the workflow's context, ``s`` the payload of the
-    signal that woke it, ``r`` and a name: that step's result."""
+    signal that woke it, ``r`` and a name: that step's result, ``o`` and a name: its outcome; ``l``,
+    a name and the number of a chunk: names of the steps that it has appended."""
 
 
 class HeldStep(NamedTuple):

@@ -26,8 +26,8 @@ class RepairedSteps(NamedTuple):
     after: bytes
     states: list[int]
     notices: list[WaitNotice]
-    skipped: int
-    """How many of the chunk's steps were skipped."""
+    marked: list[int]
+    """How many of the chunk's steps were skipped, and how many superseded."""
 
 
 @server_function("repair_workflow", publishes=True, when_full=True)
@@ -66,6 +66,7 @@ class CorrectCounts(ServerFunction[list[FoundRepair]]):
     open: int
     dead: int
     skipped: int
+    superseded: int
     steps: Sequence[int]
 
 
