@@ -39,7 +39,7 @@ _ON_FEW: Final = frozenset(
         *("test_prune", "test_rebuild", "test_reconcile", "test_reconciler", "test_sweep"),
         *("test_timers", "test_unreadable", "test_worker", "test_worker_life"),
         *("test_handoffs", "test_interleavings", "test_killed_inserts", "test_lost_replies"),
-        *("test_pruning", "test_tickets"),
+        *("test_pruning",),
     }
 )
 # These files test the methods of a client. They run with both clients: with the one on asyncio on a

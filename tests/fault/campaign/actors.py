@@ -19,11 +19,20 @@ from tests.fault.campaign.clients import dispatcher, inserter, signaller
 from tests.fault.campaign.clocks import put_clock_off
 from tests.fault.campaign.operators import operator
 from tests.fault.campaign.share import Share
-from tests.fault.campaign.workers import daemon, executor, worker
+from tests.fault.campaign.workers import daemon, executor, launcher, worker
 
 ROLES: Final[dict[str, Callable[[Share], None]]] = {
     role.__name__: role
-    for role in (inserter, signaller, operator, dispatcher, worker, executor, daemon)
+    for role in (
+        inserter,
+        signaller,
+        operator,
+        dispatcher,
+        worker,
+        executor,
+        launcher,
+        daemon,
+    )
 }
 
 

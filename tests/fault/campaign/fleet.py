@@ -18,6 +18,7 @@ COUNTS: Final = {
     "dispatcher": 1,
     "worker": 2,
     "executor": 1,
+    "launcher": 1,
     "daemon": 2,
 }
 FINITE: Final = ("inserter", "signaller", "operator")

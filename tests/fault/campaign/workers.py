@@ -1,5 +1,5 @@
-"""The processes that run the steps: the library's own worker, and an executor that claims by
-handler."""
+"""The processes that run the steps: the library's own worker, an executor that claims by handler,
+and a launcher that delivers tickets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -20,13 +21,17 @@ from rwf import (
     Completion,
     Discard,
     Fail,
+    Handlers,
     Reconciler,
     Retry,
     StepContext,
+    StoreUnavailable,
+    Ticket,
     Worker,
 )
 from rwf.model.views import ClaimedStep
 from rwf.ops.complete import Batch
+from rwf.worker.tickets import StepRunner
 from tests.fault.campaign.plan import SIGNAL, Decision, plan
 from tests.fault.campaign.share import LEASE, PAUSE, Share, answered
 
@@ -59,14 +64,11 @@ class _Handler:
         return decision, one.steps[claim.step].seconds, {"token": token, "saw": saw}
 
 
-def worker(share: Share) -> None:
-    """``rwf.Worker``, without a reconciler of its own."""
-    handler = _Handler(share, "ran-worker")
-    serving = Worker(
-        AsyncClient.from_url(share.url), concurrency=16, lease=LEASE, grace=1, reconcile=False
-    )
+def _handlers(share: Share, kind: str) -> Handlers:
+    """The registry of that handler, which raises its outcomes."""
+    handler, handlers = _Handler(share, kind), Handlers()
 
-    @serving.step("act")
+    @handlers.step("act")
     async def act(ctx: StepContext) -> Any:
         decision, seconds, payload = handler.run(ctx.claim)
         await asyncio.sleep(seconds)
@@ -84,7 +86,41 @@ def worker(share: Share) -> None:
                 raise Cancel(payload=payload)
         return payload
 
+    return handlers
+
+
+def worker(share: Share) -> None:
+    """``rwf.Worker``, without a reconciler of its own."""
+    serving = Worker(
+        AsyncClient.from_url(share.url),
+        concurrency=16,
+        lease=LEASE,
+        grace=1,
+        reconcile=False,
+        handlers=_handlers(share, "ran-worker"),
+    )
     serving.run()
+
+
+def launcher(share: Share) -> None:
+    """Dispatches steps, and delivers each ticket twice; tickets that a kill leaves become void."""
+    with (
+        Client.from_url(share.url) as client,
+        StepRunner(client, _handlers(share, "ran-launcher"), lease=LEASE) as runner,
+        ThreadPoolExecutor(2 * _AT_ONCE) as threads,
+    ):
+
+        def deliver(ticket: Ticket) -> None:
+            with suppress(StoreUnavailable):  # for longer than the lease, or at the start
+                runner.run(ticket)
+
+        name = f"launcher-{share.index}"
+        dispatch = partial(client.dispatch, ["default"], dispatcher=name, limit=_AT_ONCE)
+        while True:
+            tickets: Sequence[Ticket] = answered(partial(dispatch, hold=LEASE))
+            for _ in threads.map(deliver, [*tickets, *tickets]):
+                pass
+            time.sleep(PAUSE)
 
 
 def executor(share: Share) -> None:

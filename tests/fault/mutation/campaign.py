@@ -80,7 +80,7 @@ class Campaign(ABC):
         *(
             f"tests/contract/test_{name}.py"
             for name in (
-                "claims", "leases", "claim_next", "completion", "completion_judged",
+                "claims", "leases", "tickets", "claim_next", "completion", "completion_judged",
                 "completion_many", "cancel", "recovery", "timers", "signals", "reconcile",
                 "results_travel", "evidence", "callbacks", "fairness", "explain", "sweep",
                 "metrics", "insert", "listing", "prune", "rebuild", "bad_input", "hints", "events",

@@ -21,7 +21,8 @@ from tests.fault.mutation.campaign import Campaign, Mutant, changed
 GUARDED: Final = tuple(
     f"lua/{name}.lua"
     for name in (
-        "functions/complete", "functions/start_steps", "functions/extend_leases",
+        "functions/complete", "functions/start_steps", "functions/start_ticket",
+        "functions/extend_leases",
         "functions/fire_timers", "functions/cancel", "functions/recover", "lib/claims",
         "lib/propagate", "lib/transitions", "lib/dispatch", "lib/recovery", "lib/sweep",
     )
