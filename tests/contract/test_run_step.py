@@ -15,13 +15,16 @@ import pytest
 from pydantic import BaseModel
 
 from rwf import (
+    Append,
     AsyncClient,
     Await,
     Client,
     CommandRejected,
     Fail,
+    Fragment,
     Handlers,
     Retry,
+    RunWorkflow,
     Skip,
     StepContext,
     StepRun,
@@ -140,6 +143,37 @@ def test_what_a_handler_raises_is_its_outcome(one_client: Client, run: Run, case
     ran = run(handlers, ticket_of(one_client))
     assert (ran.outcome, ran.error) == (expected, raised)
     assert states(one_client, view.id) == f"a={expected}"
+
+
+def test_steps_that_a_handler_appends_come_in(one_client: Client, run: Run) -> None:
+    handlers = Handlers()
+
+    @handlers.step("work")
+    def work(ctx: StepContext) -> Any:
+        return Append(Fragment().add("more", worker="work")) if ctx.step == "a" else None
+
+    view = one_client.insert(flow("a b:a"))
+    assert run(handlers, ticket_of(one_client)).outcome == "completed"
+    assert states(one_client, view.id) == "a=completed b=pending more=available"
+    assert run(handlers, ticket_of(one_client)).step == "more"
+    assert states(one_client, view.id) == "a=completed b=available more=completed"
+
+
+def test_a_child_workflow_is_waited_for(one_client: Client, run: Run) -> None:
+    handlers = Handlers()
+
+    @handlers.step("work")
+    def work(ctx: StepContext) -> str:
+        if ctx.step == "a":
+            raise RunWorkflow(flow("inner", name="child"))
+        return "done"
+
+    view = one_client.insert(flow("a"))
+    assert run(handlers, ticket_of(one_client)).outcome == "awaiting_signal"
+    assert run(handlers, ticket_of(one_client)).step == "inner"
+    result = one_client.result(view.id, "a")
+    assert result is not None
+    assert result.payload["results"] == {"inner": "done"}
 
 
 def test_a_bad_input_fails_and_names_the_field(one_client: Client, run: Run) -> None:
