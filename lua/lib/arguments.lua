@@ -412,10 +412,24 @@ function M.show(body)
   end
 end
 
--- list(keys, groups, behind, limit)
+-- list(keys, groups, behind, limit, oldest_first, inserted_from, inserted_before, tags)
 function M.list(body)
   return function(keys, argv)
-    return body(keys, argv[1], argv[2] ~= "" and argv[2] or nil, tonumber(argv[3]))
+    local tags = { unpack(argv, 7, #argv) }
+    return body(
+      keys, argv[1], argv[2] ~= "" and argv[2] or nil, tonumber(argv[3]), argv[4] == "1",
+      argv[5] ~= "" and argv[5] or nil, argv[6] ~= "" and argv[6] or nil, tags
+    )
+  end
+end
+
+-- count(keys, groups, inserted_from, inserted_before, tag)
+function M.count(body)
+  return function(keys, argv)
+    return body(
+      keys, argv[1], argv[2] ~= "" and argv[2] or nil, argv[3] ~= "" and argv[3] or nil,
+      argv[4] ~= "" and argv[4] or nil
+    )
   end
 end
 

@@ -1,8 +1,7 @@
-"""Reading commands: ``ls``, ``show``, ``graph``, ``explain``, ``evidence``."""
+"""Reading commands: ``show``, ``graph``, ``explain``, ``evidence``."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -26,7 +25,7 @@ from rwf.cli.text import compact, moment, table
 from rwf.model.conditions import described
 from rwf.model.names import escaped
 from rwf.model.operator_status import blocked_by_themselves, held_by_retries, status_of
-from rwf.model.states import EdgePolicy, OperatorStatus, StepState, WorkflowState
+from rwf.model.states import EdgePolicy, OperatorStatus, StepState
 from rwf.model.views import (
     AwaitView,
     ChildWorkflow,
@@ -43,55 +42,6 @@ _STEPS_SHOWN: Final = 50
 _CAUSES_SHOWN: Final = 10
 
 _optional_step = click.argument("step", required=False)
-
-
-@click.command()
-@click.option(
-    "--state",
-    type=click.Choice([state.value for state in WorkflowState]),
-    help="Only those in this state.",
-)
-@click.option(
-    "--status",
-    type=click.Choice([status.value for status in OperatorStatus], case_sensitive=False),
-    help="Only those of this operator status.",
-)
-@click.option("--name", help="Only those of this name.")
-@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True)
-@click.option("--cursor", help="Continue after an earlier page, with the cursor that it printed.")
-@on_client
-def ls(
-    client: Client,
-    out: Output,
-    *,
-    state: str | None,
-    status: str | None,
-    name: str | None,
-    limit: int,
-    cursor: str | None,
-) -> None:
-    """List workflows, newest first."""
-    page = client.list(state=state, operator_status=status, name=name, limit=limit, cursor=cursor)
-    found = list(zip(page.workflows, page.operator_statuses, strict=True))
-    out.without(page.unreachable)
-    if out.as_json:
-        workflows = [dumped(*pair) for pair in found]
-        out.document(
-            {"workflows": workflows, "cursor": page.cursor, "unreachable": page.unreachable}
-        )
-        return
-    head = ("STATUS", "STATE", "ID", "NAME", "STEPS", "INSERTED")
-    out.lines(table(head, [_listed(*pair) for pair in found]) or ["no workflows here"])
-    if page.cursor is not None:
-        out.lines([f"there may be more: --cursor {shlex.quote(page.cursor)}"])
-
-
-def _listed(view: WorkflowView, status: OperatorStatus) -> tuple[object, ...]:
-    steps = f"{view.completed_step_count}/{view.step_count}"
-    if view.failed_step_count:
-        steps += f", {view.failed_step_count} failed"
-    inserted = moment(view.inserted_at)
-    return status, view.state, view.id, view.name, steps, inserted
 
 
 # --- show -------------------------------------------------------------------------------------
@@ -437,4 +387,4 @@ def evidence(client: Client, out: Output, *, workflow_id: str | None, step: str 
     out.lines(table(head, rows) or ["no evidence"])
 
 
-COMMANDS = (ls, show, graph, explain, evidence)
+COMMANDS = (show, graph, explain, evidence)

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from rwf import waiting
 from rwf.client.base import Base
@@ -22,6 +22,7 @@ from rwf.model.views import (
     SignalPage,
     StepExplanation,
     StepView,
+    WorkflowCount,
     WorkflowExplanation,
     WorkflowPage,
     WorkflowView,
@@ -71,19 +72,66 @@ class Reads(Base):
     def list(
         self,
         *,
-        state: WorkflowState | str | None = None,
-        operator_status: OperatorStatus | str | None = None,
+        tags: Mapping[str, str] | None = None,
         name: str | None = None,
+        state: WorkflowState | str | None = None,
+        status: OperatorStatus | str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        failed_step: str | None = None,
+        order: str = "newest",
         limit: int = 50,
         cursor: str | None = None,
     ) -> WorkflowPage:
-        """Returns a page of workflows, newest first; ``limit`` is at most 500.
+        """Returns a page of the workflows that all the filters hold of (contract §17).
 
-        A filter that matches little may end a page early, with a ``cursor`` to go on from.
+        ``tags``: they have these. ``status``: their operator status. ``since``, ``until``: inserted
+        at ``since`` or later, and before ``until``. ``failed_step``: their step of this name has
+        failed, was discarded, or expired. ``order``: by insertion, the ``newest`` or the ``oldest``
+        first. ``limit`` is at most 500; a filter that holds of few may end a page early, with a
+        ``cursor`` to go on from.
+
+        Raises CommandRejected, ``invalid_argument``.
         """
-        return self._run(
-            listing.list_workflows(self._ctx, state, operator_status, name, limit, cursor)
-        )
+        given = {
+            "tags": tags,
+            "name": name,
+            "state": state,
+            "status": status,
+            "since": since,
+            "until": until,
+            "failed_step": failed_step,
+        }
+        return self._run(listing.list_workflows(self._ctx, given, order, limit, cursor))
+
+    def count(
+        self,
+        *,
+        tags: Mapping[str, str] | None = None,
+        name: str | None = None,
+        state: WorkflowState | str | None = None,
+        status: OperatorStatus | str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        failed_step: str | None = None,
+    ) -> WorkflowCount:
+        """Counts the workflows that all the filters of :meth:`list` hold of.
+
+        A tag alone, a terminal state alone, and times are counted by an index; other filters by a
+        look at each workflow, 100,000 at most: then the count is a lower bound, and not ``exact``.
+
+        Raises CommandRejected, ``invalid_argument``.
+        """
+        given = {
+            "tags": tags,
+            "name": name,
+            "state": state,
+            "status": status,
+            "since": since,
+            "until": until,
+            "failed_step": failed_step,
+        }
+        return self._run(listing.count(self._ctx, given))
 
     def steps(
         self,

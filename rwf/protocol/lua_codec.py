@@ -412,9 +412,11 @@ def _through(layout: Layout, wanted: list[Field]) -> str:
     """A pattern from a text's beginning through the last of these fields, which it captures."""
     heads, pattern = layout.required, "^"
     last = max((heads.index(field) for field in wanted if field in heads), default=-1)
+    sections = [layout.sections.index(field) for field in wanted if field in layout.sections]
+    if sections and layout.bar == layout.separator:
+        last = len(heads) - 1  # else sections would begin with the head's second field
     for field in heads[: last + 1]:
         pattern += _before(field) + _pattern(layout, field, captured=field in wanted)
-    sections = [layout.sections.index(field) for field in wanted if field in layout.sections]
     if sections:
         pattern += _behind(layout)
         for field in layout.sections[: max(sections) + 1]:

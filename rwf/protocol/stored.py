@@ -185,6 +185,7 @@ class ClaimRecord(Record):
         "semantics": ("semantics",),
         "opening": ("semantics", "steps", "inserted", "retention", "context"),
         "size": ("semantics", "steps", "inserted"),
+        "name": ("name",),
     },
     sets=("semantics", "steps", "inserted", "retention"),
 )
@@ -198,6 +199,7 @@ class HeaderRecord(Record):
     """
 
     size_of: ClassVar[Callable[[bytes], tuple[bytes, bytes, bytes]]]
+    name_of: ClassVar[Callable[[bytes], bytes]]
 
     semantics: Digits
     definition: Digits

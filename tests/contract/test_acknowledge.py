@@ -36,7 +36,7 @@ def test_a_bad_end_that_is_acknowledged_is_resolved(client: Client) -> None:
     assert client.get(workflow_id) == client.list().workflows[0] == view
     assert client.graph(workflow_id).workflow == view
     assert status(client, workflow_id) == "Resolved"
-    assert client.list(operator_status="Needs Review").workflows == ()
+    assert client.list(status="Needs Review").workflows == ()
     entry = client.evidence(workflow_id)[-1]
     assert (entry.action, entry.scope, entry.status) == ("acknowledge", "workflow", "accepted")
     assert (entry.actor, entry.metadata) == ("ann, |of~", {"reason": "known: see 'X'"})

@@ -542,10 +542,10 @@ def test_twenty_failures_are_enough(client: Client) -> None:
     why = client.explain(workflow_id)
     assert why.callbacks == CallbackPosture(dead=1)
     assert (why.operator_status, why.state) == ("Needs Review", "completed")
-    page = client.list(operator_status="Needs Review")
+    page = client.list(status="Needs Review")
     assert [found.id for found in page.workflows] == [workflow_id]
     assert page.operator_statuses == ("Needs Review",)
-    assert client.list(operator_status="Resolved").workflows == ()
+    assert client.list(status="Resolved").workflows == ()
     entry = client.evidence(workflow_id)[-1]
     assert (entry.status, entry.reason_code) == ("accepted", "callback_dead")
     assert entry.message == "callback 1 failed 20 times, at last OSError"

@@ -125,7 +125,7 @@ def test_a_first_request_on_an_ended_workflow_is_refused(client: Client) -> None
         client.request_cancel(view.id)
     assert info.value.legal_next_steps
     # It has ended well, and later refusals change nothing about that.
-    assert client.list(operator_status="Resolved").workflows[0].id == view.id
+    assert client.list(status="Resolved").workflows[0].id == view.id
     with refused("workflow_not_found"):
         client.request_cancel(view.id[:-1] + ("2" if view.id[-1] != "2" else "3"))
 

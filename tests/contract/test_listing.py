@@ -150,7 +150,7 @@ def test_by_operator_status(client: Client) -> None:
         ("Runnable", {"open"}),
         ("Blocked", set()),
     ):
-        found = {view.id for view in client.list(operator_status=status).workflows}
+        found = {view.id for view in client.list(status=status).workflows}
         assert found == {ids[name] for name in names}, status
 
 
@@ -160,7 +160,7 @@ def test_by_name_and_by_all_at_once(client: Client) -> None:
     client.complete_step(client.insert(flow("a", name="one")).id, "a")
     assert {view.name for view in client.list(name="one").workflows} == {"one"}
     assert len(client.list(name="one").workflows) == 2
-    found = client.list(name="one", state="available", operator_status="Runnable").workflows
+    found = client.list(name="one", state="available", status="Runnable").workflows
     assert [view.id for view in found] == [one]
     assert [view.id for view in client.list(name="two").workflows] == [two]
     assert client.list(name="o").workflows == ()
@@ -197,7 +197,7 @@ def test_a_cursor_of_no_page(one_client: Client, cursor: object) -> None:
         one_client.list(cursor=cursor)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("option", ["state", "operator_status"])
+@pytest.mark.parametrize("option", ["state", "status"])
 @pytest.mark.parametrize("value", ["", "nonsense", 5, [], "AVAILABLE", "x" * 10_000])
 def test_a_filter_of_no_kind(one_client: Client, option: str, value: object) -> None:
     with refused("invalid_argument") as caught:

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import pytest
 
-from rwf import Client, CommandRejected
+from rwf import Client, CommandRejected, Workflow
 from rwf.model.states import WORKFLOW_CODE, WorkflowState
 from rwf.model.views import WorkflowView
 from rwf.ops.listing import list_workflows
-from tests.support.flows import flow, own_key, partition_key, raw, stepped
+from tests.support.flows import TICK, flow, own_key, partition_key, raw, stepped
 from tests.support.servers import AnyServer
 
 KINDS: Final = ("available", "running", "completed", "failed", "cancelled", "half")
@@ -29,14 +29,21 @@ FILTERS: Final[dict[str, tuple[dict[str, Any], set[str]]]] = {
     "state running": ({"state": "running"}, {"running"}),
     "state completed": ({"state": "completed"}, {"completed"}),
     "state failed": ({"state": "failed"}, {"failed"}),
-    "needs review": ({"operator_status": "Needs Review"}, {"failed", "half"}),
-    "resolved": ({"operator_status": "Resolved"}, {"completed", "cancelled"}),
+    "needs review": ({"status": "Needs Review"}, {"failed", "half"}),
+    "resolved": ({"status": "Resolved"}, {"completed", "cancelled"}),
     "name": ({"name": "one"}, set(KINDS)),
+    "tag": ({"tags": {"name": "one"}}, set(KINDS)),
+    "tag and state": ({"tags": {"name": "two"}, "state": "failed"}, {"failed"}),
+    "failed step": ({"failed_step": "a"}, {"failed", "half"}),
     "all at once": (
-        {"name": "two", "state": "failed", "operator_status": "Needs Review"},
+        {"name": "two", "state": "failed", "status": "Needs Review"},
         {"failed"},
     ),
 }
+
+
+def _named(steps: str, name: str) -> Workflow:
+    return flow(steps, name, tags={"name": name})
 
 
 class Crowd:
@@ -53,11 +60,11 @@ class Crowd:
         for _ in range(EACH):
             for name in ("one", "two"):
                 for kind in KINDS:
-                    view = client.insert(flow("a b" if kind == "half" else "a", name))
+                    view = client.insert(_named("a b" if kind == "half" else "a", name))
                     self.stay[view.id] = (name, kind)
                     self.order.append(view.id)
                     self._lead(view.id, kind)
-                self._movers.append(client.insert(flow("a", name)).id)
+                self._movers.append(client.insert(_named("a", name)).id)
                 self.order.append(self._movers[-1])
 
     def _lead(self, workflow_id: str, kind: str) -> None:
@@ -96,7 +103,7 @@ class Crowd:
             work()
 
     def _come_and_go(self) -> None:
-        views = self._client.insert_many([flow("a", "one")] * 8, retention=timedelta(0))
+        views = self._client.insert_many([_named("a", "one")] * 8, retention=timedelta(0))
         for view, status in zip(views, ("completed", "failed", "cancelled") * 3, strict=False):
             self._client.complete_step(view.id, "a", status)
         self._client.prune()
@@ -133,12 +140,18 @@ def test_a_filter_shows_what_stays_once_and_in_order(
 ) -> None:
     client, those = crowd
     options, kinds = FILTERS[asked]
-    expected = those.matching(options.get("name"), kinds)
+    name = options.get("name") or options.get("tags", {}).get("name")
+    expected = those.matching(name, kinds)
     assert len(expected) >= EACH
     for limit in (3, 7, 40, 500):
         found = [view.id for view in paged(client, limit, options)]
         assert len(set(found)) == len(found), "something is shown twice"
         assert [id_ for id_ in found if id_ in those.stay] == expected, limit
+    # Others come in at the end as fast as a page is read.
+    until = max(client.get(id_).inserted_at for id_ in expected) + TICK
+    found = [view.id for view in paged(client, 7, {**options, "order": "oldest", "until": until})]
+    assert len(set(found)) == len(found), "something is shown twice"
+    assert [id_ for id_ in found if id_ in those.stay] == expected[::-1]
 
 
 def test_what_only_changes_its_state_is_shown_once_too(crowd: tuple[Client, Crowd]) -> None:
@@ -171,7 +184,7 @@ def test_what_changes_its_group_between_two_calls_is_shown_once(
     found: list[str] = []
     cursor = None
     while True:
-        op = list_workflows(one_client._ctx, None, None, None, limit, cursor)
+        op = list_workflows(one_client._ctx, {}, "newest", limit, cursor)
         page = stepped(one_client, op, all_change)
         found += [view.id for view in page.workflows]
         cursor = page.cursor

@@ -29,6 +29,6 @@ def status(client: Client, workflow_id: str) -> str:
         if view.id == workflow_id
     )
     assert client.explain(workflow_id).operator_status == found
-    listed = client.list(operator_status=found).workflows
+    listed = client.list(status=found).workflows
     assert workflow_id in {view.id for view in listed}
     return found.value

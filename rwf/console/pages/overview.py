@@ -68,10 +68,10 @@ async def overview(visit: Visit) -> Response:
 
 async def _attention(client: AsyncClient) -> Attention:
     review, blocked = await asyncio.gather(
-        client.list(operator_status=OperatorStatus.NEEDS_REVIEW, limit=_LISTED),
+        client.list(status=OperatorStatus.NEEDS_REVIEW, limit=_LISTED),
         client.list(
             state=WorkflowState.CANCEL_REQUESTED,
-            operator_status=OperatorStatus.BLOCKED,
+            status=OperatorStatus.BLOCKED,
             limit=_LISTED,
         ),
     )

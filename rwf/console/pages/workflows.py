@@ -16,8 +16,15 @@ _PAGE: Final = 50
 async def workflows(visit: Visit) -> Response:
     """A page of workflows, newest first."""
     status, state, name = visit.query("status"), visit.query("state"), visit.query("name")
+    tag, failed_step = visit.query("tag"), visit.query("failed_step")
     found = await visit.client.list(
-        operator_status=status, state=state, name=name, limit=_PAGE, cursor=visit.query("cursor")
+        status=status,
+        state=state,
+        name=name,
+        tags=_tags(tag),
+        failed_step=failed_step,
+        limit=_PAGE,
+        cursor=visit.query("cursor"),
     )
     return visit.page(
         "workflows.html",
@@ -25,10 +32,22 @@ async def workflows(visit: Visit) -> Response:
         found=list(zip(found.workflows, found.operator_statuses, strict=True)),
         cursor=found.cursor,
         unreachable=found.unreachable,
-        filters={"status": status, "state": state, "name": name},
+        filters={
+            "status": status,
+            "state": state,
+            "name": name,
+            "tag": tag,
+            "failed_step": failed_step,
+        },
         statuses=[*OperatorStatus],
         states=[*WorkflowState],
     )
+
+
+def _tags(text: str | None) -> dict[str, str] | None:
+    """The tags of a filter, ``key=value`` with spaces between."""
+    pairs = (word.partition("=") for word in (text or "").split())
+    return {key: value for key, _, value in pairs} or None
 
 
 async def find(visit: Visit) -> Response:

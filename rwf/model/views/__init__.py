@@ -50,6 +50,7 @@ from rwf.model.views.workflows import (
     QueueView,
     StepPage,
     StepView,
+    WorkflowCount,
     WorkflowPage,
     WorkflowView,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "Ticket",
     "View",
     "WakingSignal",
+    "WorkflowCount",
     "WorkflowExplanation",
     "WorkflowPage",
     "WorkflowTerminal",

@@ -116,8 +116,17 @@ class GraphView(View):
     edges: tuple[Edge, ...]
 
 
+class WorkflowCount(View):
+    """How many workflows a filter holds of; at least so many, where it is not ``exact``.
+    ``unreachable`` are the partitions that did not answer: what they have is missing."""
+
+    count: int
+    exact: bool
+    unreachable: tuple[int, ...] = ()
+
+
 class WorkflowPage(View):
-    """A page of workflows, newest first; ``cursor`` is None on the last one.
+    """A page of workflows; ``cursor`` is None on the last one.
 
     ``operator_statuses`` are theirs, in the same order. ``unreachable`` are the partitions that did
     not answer: what they have is missing.

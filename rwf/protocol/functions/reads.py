@@ -25,14 +25,33 @@ class Show(ServerFunction[list[ShownWorkflow | None]]):
 
 @server_function("list", reads_only=True)
 class ListPlaces(ServerFunction[list[list[str]]]):
-    """For each group its places in the listing, ``inserted|id``. A list of ``limit`` places goes on
-    to the end of its last millisecond, with at most as many again. Keys: the partition's."""
+    """Places of workflows, ``inserted|id``: of each group, or of one tag where that has fewer. A
+    list of ``limit`` places goes on to the end of its last millisecond, with at most as many again.
+    Keys: the partition's."""
 
     groups: str
-    """A letter each: ``o`` for open workflows, else the code of a terminal state."""
+    """Of the listing, a letter each: ``o`` for open workflows, else the code of a terminal
+    state."""
     behind: str | None
     """A place to go on behind."""
     limit: int
+    oldest_first: bool = False
+    inserted_from: str | None = None
+    """The first time of insertion, as places have it."""
+    inserted_before: str | None = None
+    """The first time of insertion that is too late."""
+    tags: Sequence[str] = ()
+    """As they are stored."""
+
+
+@server_function("count", reads_only=True)
+class CountPlaces(ServerFunction[int]):
+    """How many places some groups have or, where one is named, a tag. Keys: the partition's."""
+
+    groups: str
+    inserted_from: str | None
+    inserted_before: str | None
+    tag: str | None
 
 
 class EvidencePage(NamedTuple):

@@ -1,0 +1,90 @@
+"""The options by which commands take workflows together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import click
+
+from rwf.model.states import OperatorStatus, WorkflowState
+
+_AGE: Final = re.compile(r"([0-9]{1,9})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+Command = Callable[..., int | None]
+
+
+def _tags(
+    _context: click.Context, _parameter: click.Parameter, pairs: tuple[str, ...]
+) -> dict[str, str] | None:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, is_pair, value = pair.partition("=")
+        if not is_pair or not key or not value or found.setdefault(key, value) != value:
+            raise click.BadParameter("give each tag once, as KEY=VALUE")
+    return found or None
+
+
+def _time(
+    _context: click.Context, _parameter: click.Parameter, text: str | None
+) -> datetime | None:
+    """A time, as ISO 8601 has it (in UTC without an offset), or how long ago it was."""
+    if text is None:
+        return None
+    try:
+        if age := _AGE.fullmatch(text):
+            return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+        time = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise click.BadParameter("a time such as 2026-01-31T12:00, or an age such as 2h") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+_OPTIONS: Final = (
+    click.option(
+        "--tag",
+        "tags",
+        multiple=True,
+        metavar="KEY=VALUE",
+        callback=_tags,
+        help="Only those with this tag; may be given several times.",
+    ),
+    click.option("--name", help="Only those of this name."),
+    click.option(
+        "--state",
+        type=click.Choice([state.value for state in WorkflowState]),
+        help="Only those in this state.",
+    ),
+    click.option(
+        "--status",
+        type=click.Choice([status.value for status in OperatorStatus], case_sensitive=False),
+        help="Only those of this operator status.",
+    ),
+    click.option(
+        "--since",
+        metavar="TIME|AGE",
+        callback=_time,
+        help="Only those inserted then or later: a time in ISO 8601, or an age such as 2h.",
+    ),
+    click.option(
+        "--until", metavar="TIME|AGE", callback=_time, help="Only those inserted before then."
+    ),
+    click.option("--failed-step", metavar="STEP", help="Only those in which this step has failed."),
+)
+FILTERS: Final = ("tags", "name", "state", "status", "since", "until", "failed_step")
+
+
+def filter_options(command: Command) -> Command:
+    """Adds the filters of workflows, each passed under its name in ``FILTERS``."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def filters_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Takes the filters that were given out of a command's options."""
+    found = {name: given.pop(name) for name in FILTERS}
+    return {name: value for name, value in found.items() if value is not None}
