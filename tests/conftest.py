@@ -32,9 +32,9 @@ _ALL: Final = (*KINDS, "cluster")
 _FEW: Final = ("redis70", "cluster")
 _ON_FEW: Final = frozenset(
     {
-        *("test_child_handoffs", "test_child_workers", "test_child_workflows"),
+        *("test_child_handoffs", "test_child_interleavings", "test_child_workers"),
+        *("test_child_workflows", "test_counting", "test_finding", "test_tags"),
         *("test_callbacks", "test_events", "test_explain", "test_fairness", "test_hints"),
-        *("test_counting", "test_finding", "test_tags"),
         *("test_insert_many", "test_listing", "test_metrics", "test_parity", "test_plain_reads"),
         *("test_prune", "test_rebuild", "test_reconcile", "test_reconciler", "test_sweep"),
         *("test_timers", "test_unreadable", "test_worker", "test_worker_life"),

@@ -26,6 +26,7 @@ from rwf.model.states import (
     FAILED_STEPS,
     TERMINAL_WORKFLOWS,
     WITHOUT_RESULT,
+    StepState,
     WorkflowState,
 )
 from rwf.ops.base import OpContext, catch_errors, warn_of, wire_text
@@ -155,7 +156,7 @@ def _results(ctx: OpContext, child: str) -> Op[bytes]:
     found: list[bytes] = []
     left, chunk, whole = _ROOM, 0, True
     while whole and (records := (yield from load(ctx, child, chunk=chunk)).records):
-        sinks = [record for record in records if not record.children]
+        sinks = [record for record in records if _is_sink(record)]
         some = yield from _payloads(ctx, child, sinks, left)
         found += some
         left -= sum(len(one) + 1 for one in some)
@@ -163,6 +164,11 @@ def _results(ctx: OpContext, child: str) -> Op[bytes]:
         chunk += 1
     results = b"{%b}" % b",".join(found[:LISTED])
     return _payload(child, "completed", results, "" if whole else ',"truncated":true')
+
+
+def _is_sink(record: Record) -> bool:
+    # What a recovery has superseded is left out: all else of a completed workflow has completed.
+    return not record.children and record.state is StepState.COMPLETED
 
 
 def _payloads(ctx: OpContext, child: str, sinks: Sequence[Record], room: int) -> Op[list[bytes]]:

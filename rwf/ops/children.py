@@ -48,10 +48,10 @@ from rwf.ops.waits import Unsettled, note_unsettled, settle
 from rwf.protocol.codecs import time_of_stamp
 from rwf.protocol.functions.commands import RecordEvidence
 from rwf.protocol.functions.waits import Await
-from rwf.protocol.headers import STATIC
+from rwf.protocol.headers import COUNTS, STATIC
 from rwf.protocol.records import Record
 from rwf.protocol.requests import Op, ask
-from rwf.protocol.stored import HeaderRecord, LinkRecord
+from rwf.protocol.stored import CountsRecord, HeaderRecord, LinkRecord
 from rwf.protocol.waits import Wait
 
 _ACTION: Final = "start_child"
@@ -105,12 +105,15 @@ def _child_for(ctx: OpContext, link: LinkRecord, one: Checked) -> Op[str]:
     to be refused."""
     ours = _id_in(_home(ctx, link), link)
     w = ctx.keys.record(link.workflow)
-    fields = link.step, f"~{link.step}", STATIC
-    ((step, waited, static),) = yield from read(w, ("HMGET", w, *fields))
+    fields = link.step, f"~{link.step}", STATIC, COUNTS
+    ((step, waited, static, counts),) = yield from read(w, ("HMGET", w, *fields))
     wait = None if waited is None else Wait.parse(waited)
     if wait is not None and wait.lease == link.lease:
         return wait.child or ours
-    if step is None or static is None or Record.named(link.step, step).lease != link.lease:
+    record = None if step is None else Record.named(link.step, step)
+    if record is None or record.lease != link.lease or static is None:
+        return ours
+    if CountsRecord.parse(counts or b"").cancel and not record.always:
         return ours
     if wait is not None and wait.child is not None and wait.status in _NOT_TAKEN:
         last = yield from shown_workflow(ctx, wait.child)

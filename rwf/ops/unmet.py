@@ -13,7 +13,8 @@ from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import BRANCH_CODE, CompletionStatus
 from rwf.model.views import ClaimedStep
 from rwf.ops.advance import try_to_advance
-from rwf.ops.base import OpContext, Slots, catch_each, new_call_id, wire_text
+from rwf.ops.base import OpContext, Slots, catch_each, new_call_id, passing_over, wire_text
+from rwf.ops.waits import settle_waits
 from rwf.protocol.functions.completion import Complete, CompletedStep, ReportedStep
 from rwf.protocol.keys import partition_of
 from rwf.protocol.records import Row
@@ -75,6 +76,9 @@ def _report(ctx: OpContext, partition: int, unmet: Sequence[Unmet]) -> Op[list[U
     for (claimed, _), answer in zip(unmet, done.steps, strict=True):
         if isinstance(answer, CompletedStep) and Row.is_open(answer.row):
             yield from try_to_advance(ctx, claimed.workflow_id, f"{claimed.step}:{answer.attempt}")
+    for workflow_id, slot in slots:
+        if slot in done.ended:
+            yield from passing_over(settle_waits(ctx, workflow_id), f"workflow {workflow_id}")
     return list(unmet)
 
 

@@ -21,8 +21,9 @@ from rwf.protocol.stored import (
 )
 
 STATIC: Final = ":s"
+COUNTS: Final = ":c"
 TAGS: Final = ":tags"
-HEADER_FIELDS: Final = (STATIC, ":c", ":ack", ":b", TAGS)
+HEADER_FIELDS: Final = (STATIC, COUNTS, ":ack", ":b", TAGS)
 """The fields of a workflow's hash that :meth:`Header.stored` takes."""
 CONTEXT: Final = ":"
 """The field of its payload hash that holds its context, if it has one."""

@@ -22,6 +22,7 @@ from rwf.repair import daemons
 from rwf.repair.sweep import Kind, Place, sweep
 from rwf.repair.timers import fire_due
 from tests.internals.test_prune import age
+from tests.support.children_cases import child_of, claim, started
 from tests.support.flows import drive, fan_out, flow, one_call, own_key, raw, refused, until_past
 from tests.support.outbox import hasten, ignore
 from tests.support.waiting import until
@@ -182,6 +183,28 @@ def signals(client: Client) -> None:
     fired(client)
 
 
+def children(client: Client) -> None:
+    """Children that complete, fail, and are recovered; that are cancelled, gone, and removed."""
+    parent, kid = started(client, "call next:call", "a")
+    client.complete_step(kid.id, "a", "failed")
+    client.recover_step(kid.id, "a", "retry")
+    client.complete_step(kid.id, "a", payload=1)
+    client.recover_step(parent.id, "call", "retry")
+    lease = claim(client, "call").lease
+    client.start_child(parent.id, "call", child_of("a"), lease=lease)
+    client.start_child(parent.id, "call", child_of("a"), lease=lease)
+    client.complete_step(parent.id, "next")
+    parent, kid = started(client, "call", "a")
+    client.request_cancel(parent.id)
+    with refused("stale_lease"):
+        client.start_child(parent.id, "call", child_of(), lease="1-none")
+    parent, kid = started(client, "call", "a")
+    client.complete_step(kid.id, "a", "failed")
+    for workflow_id in (kid.id, parent.id):
+        client.set_retention(workflow_id, timedelta(0))
+        client.prune()
+
+
 def cancels(client: Client) -> None:
     """Requests: on steps that run, wait, retry, and in slices."""
     view = client.insert(flow("a b c:a d e:d"))
@@ -287,7 +310,8 @@ def upkeep(client: Client) -> None:
 HISTORIES: Final[dict[str, Callable[[Client], None]]] = {
     history.__name__: history
     for history in (
-        inserts, releases, claims, tickets, signals, cancels, recoveries, callbacks, prunes, upkeep,
+        inserts, releases, claims, tickets, signals, children, cancels, recoveries, callbacks,
+        prunes, upkeep,
     )
 }  # fmt: skip
 

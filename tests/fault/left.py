@@ -56,13 +56,18 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
     "await": {
         "nothing": {
             "d e p ready stats timers w",
+            "d e p stats timers w",
             "d e p timers w",
             "d e ready stats timers w",
             "e",
             "e p",
+            "n",
+            "n stats",
         },
         "rebuild": {
+            "d e p",
             "d e p ready timers w",
+            "d e p timers w",
             "d e ready",
             "d e ready stats timers w",
             "d e ready timers",
@@ -83,6 +88,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
     },
     "cancel": {
         "nothing": {
+            "d e index outbox stats timers w",
             "d e stats timers w",
             "e",
             "e index outbox ready stats timers w",
@@ -92,12 +98,16 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e ready timers w",
         },
         "rebuild+entry": {
+            "d e index outbox timers w",
             "d e timers w",
             "e index outbox ready timers w",
             "e index outbox timers w",
         },
         "sweep": {
             "d e",
+            "d e index",
+            "d e index outbox timers",
+            "d e index timers",
             "d e timers",
             "e index",
             "e index outbox ready timers",
@@ -136,9 +146,13 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "again": {
             "d e p ready",
             "d e p ready timers",
+            "d index outbox p ready timers",
+            "d index p ready",
+            "d index p ready timers",
             "e p",
             "e p ready",
             "e p ready timers",
+            "index outbox p ready",
             "index outbox p ready timers",
             "index outbox p timers",
             "index p",
@@ -152,8 +166,10 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         },
         "nothing": {
             "d e p ready stats timers w",
+            "d index outbox p ready stats timers w",
             "e",
             "index outbox p ready stats timers w",
+            "index outbox p ready stats w",
             "index outbox p stats timers w",
             "n",
             "p ready stats timers w",
@@ -161,8 +177,10 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         },
         "rebuild": {
             "d e p ready timers w",
+            "d index outbox p ready timers w",
             "e p ready timers w",
             "index outbox p ready timers w",
+            "index outbox p ready w",
             "index outbox p timers w",
             "p ready timers w",
             "p ready w",
@@ -247,10 +265,13 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "p",
         },
         "nothing": {
+            "d index stats timers w",
             "index p ready stats w",
             "index ready stats w",
         },
         "rebuild": {
+            "d index",
+            "d index timers w",
             "index",
             "index p ready w",
             "index p w",
@@ -262,6 +283,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "w",
         },
         "sweep": {
+            "d index timers",
             "index",
             "index ready",
         },
@@ -288,11 +310,13 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
     },
     "prune": {
         "again": {
+            "index outbox w",
             "index w",
         },
         "nothing": {
             "e n p timers w",
             "e p timers w",
+            "index outbox stats w",
             "index stats w",
             "w",
         },
@@ -302,10 +326,12 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         },
         "sweep": {
             "index",
+            "index outbox",
         },
     },
     "recover": {
         "again": {
+            "e index outbox p ready",
             "e index outbox p ready timers",
             "e index p",
             "e index p ready",
@@ -318,11 +344,13 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "nothing": {
             "e",
             "e index outbox p ready stats timers w",
+            "e index outbox p ready stats w",
             "n",
             "n w",
         },
         "rebuild": {
             "e index outbox p ready timers w",
+            "e index outbox p ready w",
             "e index p timers w",
             "e outbox p ready w",
         },
@@ -331,6 +359,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "nothing": {
             "e",
             "e timers w",
+            "e w",
         },
         "sweep": {
             "e timers",
@@ -413,6 +442,9 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         },
     },
     "start_steps": {
+        "nothing": {
+            "reserved stats timers w",
+        },
         "rebuild": {
             "reserved timers w",
         },
@@ -515,6 +547,53 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "rebuild": {
             "log stats timers",
             "log timers",
+            "timers",
+        },
+    },
+    "resolve_child": {
+        "nothing": {
+            "d e p ready stats timers w",
+            "e",
+            "e index outbox p stats timers w",
+        },
+        "rebuild": {
+            "d e p ready timers w",
+            "e index outbox p timers w",
+        },
+        "sweep": {
+            "d e p ready",
+            "d e p ready timers",
+            "e index outbox p timers",
+            "e index p",
+            "e index p timers",
+            "e p",
+            "e p ready",
+        },
+    },
+    "update_child": {
+        "nothing": {
+            "d ready stats timers w",
+            "d timers w",
+            "e",
+            "e index outbox ready stats timers w",
+            "timers w",
+        },
+        "rebuild": {
+            "d ready timers w",
+        },
+        "rebuild+entry": {
+            "e index outbox ready timers w",
+        },
+        "sweep": {
+            "d",
+            "d ready",
+            "d ready timers",
+            "d timers",
+            "e index",
+            "e index outbox ready timers",
+            "e index ready",
+            "e index ready timers",
+            "ready",
             "timers",
         },
     },

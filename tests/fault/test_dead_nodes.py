@@ -343,3 +343,44 @@ def test_where_none_answers_that_is_an_error(partial_cluster: Cluster) -> None:
                     call()
         # Nodes that hang are asked at the same time.
         assert watch.seconds < len(calls) * TIMEOUT + SLACK
+
+
+def test_a_childs_end_reaches_a_parent_that_was_away(partial_cluster: Cluster) -> None:
+    """Its own report succeeds, and the parent's explanation is to be had again; a daemon tells."""
+    with connected("sync", partial_cluster) as client:
+        node = another(partial_cluster)
+        lost = partitions_of(partial_cluster, node)
+        while True:
+            parent = client.insert(flow("call", "parent")).id
+            (held,) = client.claim(["default"], worker_id="w")
+            child = client.start_child(parent, "call", flow("a", "child"), lease=held.lease).id
+            if partition_of(parent) in lost and partition_of(child) not in lost:
+                break
+            client.request_cancel(parent)
+        with away(partial_cluster, node, "dead"):
+            assert client.complete_step(child, "a", payload=1).workflow.state == "completed"
+        with serving(client):
+            until(lambda: client.get(parent).state == "completed", what="the parent's end")
+        assert client.reconcile(parent).repairs == ()
+        assert client.reconcile(child).repairs == ()
+
+
+def test_a_child_that_is_away_is_explained_so(partial_cluster: Cluster) -> None:
+    with connected("sync", partial_cluster) as client:
+        node = another(partial_cluster)
+        lost = partitions_of(partial_cluster, node)
+        while True:
+            parent = client.insert(flow("call next:call", "parent")).id
+            (held,) = client.claim(["default"], worker_id="w")
+            child = client.start_child(parent, "call", flow("a", "child"), lease=held.lease).id
+            if partition_of(parent) not in lost and partition_of(child) in lost:
+                break
+            client.request_cancel(parent)
+        with away(partial_cluster, node, "dead"):
+            (cause,) = client.explain(parent).root_causes
+            assert cause.child is not None
+            assert (cause.code, cause.child.problem) == ("waiting_on_workflow", "unreachable")
+            client.request_cancel(parent)
+            assert client.get(parent).state == "cancelled"
+        with serving(client):
+            until(lambda: client.get(child).state == "cancelled", what="the child's end")

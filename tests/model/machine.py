@@ -7,6 +7,7 @@ with ``run_state_machine_as_test``. All choices are drawn by Hypothesis, so a fa
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -21,8 +22,9 @@ from hypothesis.stateful import (
 )
 
 from rwf.model.states import COMPLETABLE, TERMINAL_STEPS, CompletionStatus, StepState
-from tests.model.graphs import definitions
-from tests.model.operated import Deadline, Operated
+from tests.model.children import WithChildren
+from tests.model.graphs import definitions, graph
+from tests.model.operated import Deadline
 from tests.model.plain import (
     Awaited,
     Claimed,
@@ -34,7 +36,9 @@ from tests.model.plain import (
     KeptRow,
     Recovered,
     Refused,
+    ResultRow,
     Snapshot,
+    Started,
     StepDef,
     Taken,
     WorkflowRow,
@@ -43,6 +47,7 @@ from tests.model.plain import (
 
 COMMANDS = 50
 MOST_WORKFLOWS = 4
+MOST_WITH_CHILDREN = 5
 NEVER_DUE = 3600.0  # a history takes seconds
 
 BADLY_ENDED = TERMINAL_STEPS - {StepState.COMPLETED}
@@ -102,6 +107,10 @@ class System(Protocol):
         lease: str | None,
     ) -> Awaited | Refused: ...
 
+    def start_child(
+        self, workflow_id: str, step_name: str, definition: Definition, lease: str
+    ) -> Started | Refused: ...
+
     def deliver(self, name: str, key: str, dedupe: str, payload: object) -> Delivered: ...
 
     def withdraw(self, name: str, key: str, dedupe: str) -> Delivered | Refused: ...
@@ -156,6 +165,7 @@ class Command:
     branch: bool = False
 
 
+SMALL = [graph(1, []), graph(2, [(0, 1)]), graph(2, [])]
 STATUSES = st.sampled_from([status.value for status in CompletionStatus])
 # Half of the reports succeed: histories that only fail end after a few commands.
 USUAL_STATUSES = st.one_of(st.just("completed"), STATUSES)
@@ -181,11 +191,11 @@ class Machine(RuleBasedStateMachine):
 
     def make_system(self) -> System:
         """The system under test, empty."""
-        return Operated()
+        return WithChildren()
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = Operated()
+        self.model = WithChildren()
         self.system = self.make_system()
         self.flows: list[tuple[str, str]] = []  # ids: the model's, the system's
         self.keyed: dict[str, Definition] = {}
@@ -388,6 +398,54 @@ class Machine(RuleBasedStateMachine):
         flow, claimed = self._pick_lease(data)
         self._await(flow, claimed.step, name, key, deadline, claimed.lease)
 
+    @precondition(lambda self: self.leases and len(self._present()) < MOST_WITH_CHILDREN)
+    @rule(data=st.data(), definition=definitions())
+    def run_child(self, data: st.DataObject, definition: Definition) -> None:
+        """A child workflow under any lease that there ever was, which ends in it."""
+        self._run_child(*self._pick_lease(data), definition)
+
+    @precondition(lambda self: self._steps({StepState.AVAILABLE}))
+    @precondition(lambda self: len(self._present()) < MOST_WITH_CHILDREN)
+    @rule(definition=st.sampled_from(SMALL))
+    def claim_and_run_child(self, definition: Definition) -> None:
+        """A small child workflow, which soon ends; or the step's last one."""
+        leases = len(self.leases)
+        self.claim()
+        for flow, claimed in self.leases[leases:]:
+            self._run_child(flow, claimed, definition)
+
+    @precondition(lambda self: self._children())
+    @rule(data=st.data(), status=USUAL_STATUSES, payload=PAYLOADS)
+    def move_child(self, data: st.DataObject, status: str, payload: object) -> None:
+        """A child workflow gets on, or ends."""
+        flow = data.draw(st.sampled_from(self._children()), label="flow")
+        steps = self.model.workflows[self.flows[flow][0]].steps.values()
+        for name in [step.name for step in steps if step.state is StepState.AVAILABLE]:
+            skipped = status == "skipped"
+            self._complete(flow, name, status, payload=None if skipped else payload)
+
+    def _children(self) -> list[int]:
+        """The children that have steps which may run."""
+        return [
+            flow
+            for flow, ours in self._present()
+            if self.model.workflows[ours].parent is not None
+            and any(where == flow for where, _ in self._steps({StepState.AVAILABLE}))
+        ]
+
+    def _run_child(self, flow: int, claimed: Claimed, definition: Definition) -> None:
+        ours, theirs = self.flows[flow]
+        expected = self.model.start_child(ours, claimed.step, definition, claimed.lease)
+        actual = self.system.start_child(theirs, claimed.step, definition, claimed.lease)
+        if isinstance(expected, Refused) or isinstance(actual, Refused):
+            self._agree(expected, actual)
+            return
+        ids = expected.workflow_id, actual.workflow_id
+        assert expected.duplicate == actual.duplicate
+        if ids not in self.flows:
+            assert ids[1] not in [theirs for _, theirs in self.flows], f"id {ids[1]} is not new"
+            self.flows.append(ids)
+
     # Signals, which workflows share.
 
     @precondition(lambda self: self._steps({StepState.AVAILABLE, StepState.AWAITING_SIGNAL}))
@@ -496,6 +554,7 @@ class Machine(RuleBasedStateMachine):
     # Time passes.
 
     @precondition(lambda self: any(self.model.over(ours) for _, ours in self._present()))
+    @precondition(lambda self: not self.model.needed())
     @rule(definition=definitions(), deliver=st.booleans())
     def prune(self, definition: Definition, deliver: bool) -> None:
         """Finished workflows are removed, unless a dispatcher has still to deliver callbacks of
@@ -571,8 +630,20 @@ class Machine(RuleBasedStateMachine):
     def same_records(self) -> None:
         for number, ours in self._present():
             theirs = self.flows[number][1]
-            found = differences(self.model.snapshot(ours), self.system.snapshot(theirs))
+            actual = self._with_our_ids(self.system.snapshot(theirs))
+            found = differences(self.model.snapshot(ours), actual)
             assert not found, _report(f"workflow {number} differs", found)
+
+    def _with_our_ids(self, theirs: Snapshot) -> Snapshot:
+        """Results that name child workflows name them by the model's ids."""
+        ids = {system.encode(): model.encode() for model, system in self.flows}
+        named = re.compile(b'(?<="workflow_id":")[^"]+')
+
+        def ours(row: ResultRow) -> ResultRow:
+            return replace(row, payload=named.sub(lambda at: ids.get(at[0], at[0]), row.payload))
+
+        results = {step: tuple(map(ours, rows)) for step, rows in theirs.results.items()}
+        return replace(theirs, results=results)
 
     def _agree(self, expected: object, actual: object) -> None:
         found = differences(expected, actual)

@@ -162,6 +162,14 @@ class Awaited:
 
 
 @dataclass(frozen=True)
+class Started:
+    """A child workflow that was not refused; ``duplicate``: the step waited for it before."""
+
+    workflow_id: str
+    duplicate: bool
+
+
+@dataclass(frozen=True)
 class Delivered:
     """A signal: its status, and who has consumed it."""
 
@@ -231,6 +239,7 @@ def _plain(value: object) -> object:
             Inserted,
             Completed,
             Awaited,
+            Started,
             Delivered,
             KeptRow,
             Recovered,

@@ -139,13 +139,16 @@ class Result:
 
 @dataclass
 class Wait:
-    """A step's latest wait for a signal; ``number`` orders all waits by when they began."""
+    """A step's latest wait for a signal; ``number`` orders all waits by when they began. Or for a
+    ``child`` workflow; ``taken``: the step has its results."""
 
     signal: str
     key: str
     number: int
     deadline: str = "none"
     status: str = "waiting"
+    child: str | None = None
+    taken: bool = False
 
 
 @dataclass
@@ -228,6 +231,10 @@ class Workflow:
     callbacks: list[tuple[str, ...]] = field(default_factory=list)
     delivered: int = 0
     """How many of them."""
+    parent: tuple[str, str] | None = None
+    """Of a child workflow: the workflow and the step that have run it."""
+    told: str | None = None
+    """What its parent's step has made of its end, once it was told."""
 
 
 class Reference:
@@ -261,7 +268,7 @@ class Reference:
             first.evidence.append(EvidenceRow("insert", None, "duplicate", DUPLICATE_INSERT))
             return Inserted(first.id, True, workflow_row(first))
         self.inserts += 1
-        workflow = Workflow(f"w{self.inserts}", definition, _steps(definition))
+        workflow = Workflow(f"w{self.inserts}", definition, steps_of(definition))
         if _branches(workflow):
             workflow.semantics_version = BRANCHING_VERSION
         self.workflows[workflow.id] = workflow
@@ -716,7 +723,7 @@ def in_order(workflow: Workflow) -> list[Step]:
 # Small helpers.
 
 
-def _steps(definition: Definition) -> dict[str, Step]:
+def steps_of(definition: Definition) -> dict[str, Step]:
     return {
         step["name"]: Step(
             step["name"],

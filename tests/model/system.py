@@ -21,7 +21,9 @@ from rwf.model.views import (
     Ticket,
     WorkflowView,
 )
+from rwf.ops.children import run_child
 from rwf.ops.claims import pause
+from rwf.ops.waits import settle_waits
 from tests.model.operated import Deadline
 from tests.model.plain import (
     Awaited,
@@ -37,6 +39,7 @@ from tests.model.plain import (
     Refused,
     ResultRow,
     Snapshot,
+    Started,
     StepRow,
     Taken,
     WorkflowRow,
@@ -172,7 +175,10 @@ class ClientSystem:
     def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
         claimed = self._held[workflow_id, step_name, lease]
         op = pause(self._client._ctx, [claimed], PauseReason.NO_HANDLER)
-        return self._client._run(op)
+        stood = self._client._run(op)
+        # It may have ended a child workflow, of which a daemon would tell the parent.
+        self._client._run(settle_waits(self._client._ctx, workflow_id))
+        return stood
 
     def hasten(self, workflow_id: str, step_name: str) -> object:
         end_pause(self._client, workflow_id, step_name)
@@ -201,6 +207,17 @@ class ClientSystem:
         except CommandRejected as error:
             return _refused(error)
         return Awaited(view.status)
+
+    def start_child(
+        self, workflow_id: str, step_name: str, definition: Definition, lease: str
+    ) -> Started | Refused:
+        op = run_child(self._client._ctx, workflow_id, step_name, build(definition), lease, None)
+        try:
+            child, repeated = self._client._run(op)
+        except CommandRejected as error:
+            return _refused(error)
+        self._ids.add(child)
+        return Started(child, repeated)
 
     def deliver(self, name: str, key: str, dedupe: str, payload: object) -> Delivered:
         view = self._client.deliver_signal(name, key, payload=payload, dedupe_key=dedupe)

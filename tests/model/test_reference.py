@@ -11,9 +11,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from rwf.model import states as tables
 from rwf.model.states import EdgePolicy, StepState
+from tests.model.children import WithChildren
 from tests.model.graphs import CONTINUE, chain, diamond, fan_in, fan_out, graph, layered
 from tests.model.machine import MACHINE_SETTINGS, Machine, System
-from tests.model.operated import Kept, Operated
+from tests.model.operated import Kept
 from tests.model.plain import (
     Completed,
     Definition,
@@ -496,7 +497,7 @@ def test_machine_finds_no_difference_between_two_models() -> None:
     run_state_machine_as_test(Machine, settings=QUICK)
 
 
-class IgnoresPolicy(Operated):
+class IgnoresPolicy(WithChildren):
     """Every edge goes on."""
 
     def cancels(self, parent: StepState, policy: EdgePolicy) -> bool:
@@ -506,21 +507,21 @@ class IgnoresPolicy(Operated):
         return super().resolves(parent, EdgePolicy.CONTINUE)
 
 
-class ReleasesEarly(Operated):
+class ReleasesEarly(WithChildren):
     """A failed parent over a cancel edge holds nobody back, and cancels nobody."""
 
     def cancels(self, parent: StepState, policy: EdgePolicy) -> bool:
         return parent is StepState.FAILED and super().cancels(parent, policy)
 
 
-class ForgetsTimers(Operated):
+class ForgetsTimers(WithChildren):
     """Retries never come back."""
 
     def fire_due(self, workflow_id: str, step_name: str | None = None) -> tuple[str, ...]:
         return ()
 
 
-class ForgetsIds(Operated):
+class ForgetsIds(WithChildren):
     """Every command is new, unless the step has ended."""
 
     def complete(
@@ -550,7 +551,7 @@ class ForgetsIds(Operated):
         )
 
 
-class ForgetsKeys(Operated):
+class ForgetsKeys(WithChildren):
     """Every insert is a new workflow."""
 
     def insert(
@@ -562,21 +563,28 @@ class ForgetsKeys(Operated):
         return f"w{self.inserts}"
 
 
-class WakesTheWrongOne(Operated):
+class WakesTheWrongOne(WithChildren):
     """An ambiguous signal goes to the oldest wait of all."""
 
     def _waiting(self, signal: Kept) -> list[tuple[Workflow, Step]]:
         return super()._waiting(signal)[:1]
 
 
-class TakesNothingBack(Operated):
+class TakesNothingBack(WithChildren):
     """Steps that the end of a revived step had released stay released."""
 
     def _taken_back(self, workflow: Workflow, root: Step, revived: list[Step]) -> list[Step]:
         return []
 
 
-class TellsOnce(Operated):
+class ForgetsParents(WithChildren):
+    """The end of a child changes nothing in its parent."""
+
+    def _told(self, child: Workflow) -> str:
+        return "left"
+
+
+class TellsOnce(WithChildren):
     """A workflow that is revived and ends again writes no second callback."""
 
     def _tell(self, workflow: Workflow, before: WorkflowRow) -> None:
@@ -595,9 +603,10 @@ class TellsOnce(Operated):
         WakesTheWrongOne,
         TakesNothingBack,
         TellsOnce,
+        ForgetsParents,
     ],
 )
-def test_machine_finds_a_planted_fault(faulty: type[Operated]) -> None:
+def test_machine_finds_a_planted_fault(faulty: type[WithChildren]) -> None:
     class Faulty(Machine):
         def make_system(self) -> System:
             return faulty()
