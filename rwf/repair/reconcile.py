@@ -58,6 +58,7 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
     if header.unwalked:
         yield from advance_all(ctx, workflow_id)
         repairs.append(Repair(kind="release_unfinished", step=None, details={}))
+        header = (yield from load(ctx, workflow_id)).header  # steps may have been appended
     sums = _Sums()
     waits: list[WaitNotice] = []
     keys = ctx.workflow_keys(workflow_id)
@@ -75,7 +76,7 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
         repairs += _repairs(callbacks.repairs)
         numbers = [callbacks.written, callbacks.open, callbacks.dead, 0, 0]
         sums.add(callbacks.before, callbacks.after, [*(0 for _ in STATES), *numbers])
-    if sums.differ():
+    if sums.differ() and (yield from load(ctx, workflow_id)).header.steps == header.steps:
         assert sums.before is not None
         *states, written, open_, dead, skipped, superseded = sums.numbers
         correction = CorrectCounts(sums.before, written, open_, dead, skipped, superseded, states)

@@ -144,6 +144,8 @@ def problems_of(
     order = text_of(own.get(":o", b"0000000"))
     if len(order) != 7 or not order.isdigit():
         yield f"its order within its millisecond is {order}"
+    tokens = {name[1:].partition(":")[0] for name in payload if name[0] == "+"}
+    partition.staged |= {f"{workflow_id}|{token}" for token in tokens}
     yield from _names(flow, names)
     yield from _edges(flow)
     yield from _header(flow)
@@ -186,6 +188,8 @@ def _names(flow: Flow, names: list[str]) -> Iterator[str]:
             and f"v:{text_of(flow.payload[name])}" in flow.payload
         ):
             continue
+        if kind[:1] == "+":
+            continue  # a piece of a fragment: given up, unless something is done with it
         if kind == "y" and known and re.fullmatch("[0-9]+:[0-9]+", number):
             continue
         if kind == "j" and 1 <= int(step) <= flow.header.grown:
