@@ -1,4 +1,4 @@
-"""Writing commands: ``insert`` and ``complete``."""
+"""Writing commands: ``insert``, ``complete`` and ``append``."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from rwf.cli.common import (
     state_and_cause,
 )
 from rwf.cli.faults import Refused, file_errors
+from rwf.model.fragment import Fragment
 from rwf.model.names import escaped, shown
 from rwf.model.operator_status import step_status
 from rwf.model.payload import path_text
 from rwf.model.states import CompletionStatus
-from rwf.model.views import CommandResult, WorkflowView
+from rwf.model.views import AppendResult, CommandResult, WorkflowView
 
 _MAX_INPUT: Final = 256 * 1024 * 1024
 """Bytes that are read of a file or of standard input; what is larger is refused."""
@@ -243,6 +244,13 @@ def payload_value(_context: click.Context, _option: click.Parameter, value: str 
         raise click.BadParameter(error.message) from None
 
 
+def fragment_value(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> Fragment | None:
+    """A fragment in its JSON form, in a file or, for ``-``, on standard input."""
+    return None if value is None else Fragment.from_dict(_parsed(_read(value)))
+
+
 @click.command(cls=OnWorkflow)
 @on_workflow
 @click.argument("step")
@@ -266,6 +274,17 @@ def payload_value(_context: click.Context, _option: click.Parameter, value: str 
 )
 @click.option("--lease", help="The token of the claim that it ran under.")
 @click.option("--branch", is_flag=True, help="Skip the step's branch; for skipped only.")
+@click.option(
+    "--append",
+    callback=fragment_value,
+    metavar="FILE",
+    help="Append the steps in this file; for completed only.",
+)
+@click.option(
+    "--join/--no-join",
+    default=True,
+    help="Have what waits for the step wait for the appended steps, too.",
+)
 @on_client
 def complete(client: Client, out: Output, *, workflow_id: str, step: str, **given: Any) -> None:
     """Report how a STEP ended: completed, unless another status is given."""
@@ -289,8 +308,39 @@ def _complete_lines(result: CommandResult) -> Iterator[str]:
         if count:
             more = f" and {count - _NAMES_SHOWN} more" if count > _NAMES_SHOWN else ""
             yield f"  {what} {', '.join(names[:_NAMES_SHOWN])}{more}"
+    if result.appended_count:
+        yield f"  appended {result.appended_count} steps"
     yield headline(result.workflow)
     yield f"  {progress(result.workflow)}"
 
 
-COMMANDS = (insert, complete)
+# --- append -----------------------------------------------------------------------------------
+
+
+@click.command(cls=OnWorkflow)
+@on_workflow
+@click.argument("fragment", metavar="FILE", callback=fragment_value)
+@click.option("--actor", help="Who does this, for the evidence.")
+@click.option(
+    "--command-id", help="An id of your choice; a second command with it changes nothing."
+)
+@on_client
+def append(client: Client, out: Output, *, workflow_id: str, **given: Any) -> None:
+    """Bring the steps in FILE into a workflow that has not ended.
+
+    FILE has {"steps": [...], "edges": [...]} as a workflow's definition has; - is standard input.
+    """
+    result = client.append(workflow_id, given.pop("fragment"), **given)
+    if out.as_json:
+        data = dumped(result)
+        out.document(data | {"workflow": dumped(result.workflow)})
+    else:
+        out.lines(_append_lines(result))
+
+
+def _append_lines(result: AppendResult) -> Iterator[str]:
+    yield f"{headline(result.workflow)}  {result.outcome}, {result.appended_count} steps appended"
+    yield f"  {progress(result.workflow)}"
+
+
+COMMANDS = (insert, complete, append)

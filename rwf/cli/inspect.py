@@ -181,6 +181,16 @@ def _show_step(client: Client, out: Output, workflow_id: str, name: str) -> None
         out.lines(_result_lines(result))
 
 
+def _definition_lines(step: StepView) -> Iterator[str]:
+    """The rarer parts of a step's definition."""
+    if step.when is not None:
+        yield f"  when {escaped(described(step.when))}"
+    if step.appended_by is not None:
+        yield f"  appended by {step.appended_by.step}, attempt {step.appended_by.attempt}"
+    if step.always:
+        yield "  always runs, once what it depends on has ended"
+
+
 def _step_facts(step: StepView, why: StepExplanation) -> Iterator[str]:
     yield (
         f"  worker {escaped(step.worker)}, queue {step.queue}, priority {step.priority}, "
@@ -192,10 +202,7 @@ def _step_facts(step: StepView, why: StepExplanation) -> Iterator[str]:
         yield f"  after {dependency.step} ({dependency.state}{policy})"
     if why.dependency_count > len(why.dependencies):
         yield f"  and {why.dependency_count - len(why.dependencies)} more dependencies"
-    if step.when is not None:
-        yield f"  when {escaped(described(step.when))}"
-    if step.always:
-        yield "  always runs, once what it depends on has ended"
+    yield from _definition_lines(step)
     for origin in why.skipped_by:
         reason = "" if origin.summary is None else f": {escaped(origin.summary)}"
         yield f"  skipped by {origin.step}{reason}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from rwf import Client
 from tests.support.commandline import Cli
-from tests.support.flows import flow
+from tests.support.flows import flow, states
 from tests.support.outbox import ignore
 
 
@@ -140,3 +140,17 @@ def test_prune(cli: Cli, one_client: Client) -> None:
     ]
     assert cli.json("prune") == {"workflows": 0, "signals": 0, "unreachable": []}
     cli.refused(1, "show", view.id)
+
+
+def test_appending_steps(cli: Cli, one_client: Client) -> None:
+    view = one_client.insert(flow("split join:split"))
+    steps = '{"steps": [{"name": "a", "worker": "work"}]}'
+    assert "  appended 1 steps" in cli.ok(
+        "complete", view.id, "split", "--append", "-", stdin=steps
+    )
+    more = '{"steps": [{"name": "b", "worker": "work", "deps": ["a"]}]}'
+    assert "accepted, 1 steps appended" in cli.ok("append", view.id, "-", stdin=more)
+    assert "  appended by split, attempt 1" in cli.ok("show", view.id, "a")
+    told = cli.refused(1, "append", view.id, "-", stdin=more)
+    assert "duplicate_step_name" in told
+    assert states(one_client, view.id) == ("split=completed join=pending a=available b=pending")
