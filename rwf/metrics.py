@@ -48,10 +48,9 @@ from rwf.model.states import (
     WorkflowCause,
     WorkflowState,
 )
-from rwf.ops.stats import Fleet, fleet
-from rwf.protocol.requests import Op
-
-Run = Callable[[Op[Fleet]], Fleet]
+from rwf.name_metrics import HandlerMetrics, NamesCollector, Run
+from rwf.ops.stats import fleet
+from rwf.worker.observer import Observer
 
 PORT: Final = 9464
 DURATION: Final = "rwf_call_duration_seconds"
@@ -73,7 +72,8 @@ _CONNECTIONS: Final = 64
 _SCRAPE_SECONDS: Final = 5.0
 """How long a scrape waits for the counts."""
 _STANDSTILL: Final = 60.0
-"""Seconds without a tick: one that waits for a server which does not answer takes about 30."""
+"""Seconds without a tick (one that waits for a server which does not answer takes about 30), or in
+which handlers keep a worker from its work."""
 _PLAIN: Final = "text/plain; charset=utf-8"
 _VERSIONS: Final = tuple(map(str, SEMANTICS_VERSIONS))
 
@@ -178,6 +178,25 @@ class Daemon(Protocol):
         """How many seconds ago it last did its work; None before the first time."""
 
 
+class Condition(Protocol):
+    """The part of a worker's health that is asked for."""
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long its handlers have kept it from running anything."""
+
+
+class Working(Protocol):
+    """The parts of a worker that its metrics use."""
+
+    @property
+    def health(self) -> Condition:
+        """Its condition now."""
+
+    def observe(self, owner: object, observer: Observer) -> None:
+        """Has an observer look on."""
+
+
 class FleetCollector(Collector):
     """The namespace's counts, read from the server for each scrape.
 
@@ -247,11 +266,15 @@ def serve(
     host: str = "127.0.0.1",
     port: int = PORT,
     reconciler: Daemon | None = None,
+    worker: Working | None = None,
+    by_name: bool = False,
 ) -> MetricsServer:
     """Serves ``/metrics`` and ``/healthz`` over HTTP until the server is closed.
 
     With a ``reconciler`` the metrics tell how many partitions it owns, and ``/healthz`` answers 503
-    when it has not ticked for a minute; an unreachable server does not cause that. A scrape that
+    when it has not ticked for a minute; with a ``worker``, when its handlers have kept it from
+    running anything for a minute. An unreachable server does not cause that. With ``by_name`` there
+    are metrics by queue, by workflow name and, of a worker, by handler. A scrape that
     the server does not answer within 5 s is answered 503. Connections are bounded in number (64)
     and time (5 s for the request): slow ones make room, and hold up neither. Port 0 takes any that
     is free. With an ``AsyncClient`` it must be called, and closed, in the client's loop. Raises
@@ -259,8 +282,12 @@ def serve(
     """
     registry = CollectorRegistry()
     registry.register(FleetCollector(client, reconciler))
+    if by_name:
+        registry.register(NamesCollector(_runner(client), internals.context_of(client)))
+        if worker is not None:
+            worker.observe("metrics", HandlerMetrics(registry))
     instrument(client, registry)
-    return MetricsServer(registry, reconciler, host, port)
+    return MetricsServer(registry, reconciler, worker, host, port)
 
 
 def _runner(client: Client | AsyncClient) -> Run:
@@ -277,10 +304,16 @@ class MetricsServer:
     """A running HTTP server; ``host`` and ``port`` are where it listens."""
 
     def __init__(
-        self, registry: CollectorRegistry, daemon: Daemon | None, host: str, port: int
+        self,
+        registry: CollectorRegistry,
+        daemon: Daemon | None,
+        worker: Working | None,
+        host: str,
+        port: int,
     ) -> None:
         self._scrapes = _Scrapes(registry)
         self._daemon = daemon
+        self._worker = worker
         kind = _SixServer if ":" in host else _Server
         self._server = make_server(host, port, self._answer, kind, handler_class=_Handler)
         self.host = str(self._server.server_address[0])
@@ -333,6 +366,8 @@ class MetricsServer:
         age = self._daemon.tick_age if self._daemon else None
         if age is not None and age > _STANDSTILL:
             return "503 Service Unavailable", _PLAIN, b"the reconciler has stopped ticking\n"
+        if self._worker is not None and self._worker.health.stuck_seconds > _STANDSTILL:
+            return "503 Service Unavailable", _PLAIN, b"handlers keep the worker from its work\n"
         return "200 OK", _PLAIN, b"ok\n"
 
 

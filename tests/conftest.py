@@ -34,10 +34,11 @@ _ON_FEW: Final = frozenset(
     {
         *("test_child_handoffs", "test_child_interleavings", "test_child_workers"),
         *("test_child_workflows", "test_counting", "test_finding", "test_tags"),
-        *("test_callbacks", "test_events", "test_explain", "test_fairness", "test_hints"),
+        *("test_callbacks", "test_events", "test_explain", "test_fairness", "test_fleet"),
+        *("test_hints",),
         *("test_insert_many", "test_listing", "test_metrics", "test_parity", "test_plain_reads"),
         *("test_prune", "test_rebuild", "test_reconcile", "test_reconciler", "test_sweep"),
-        *("test_timers", "test_unreadable", "test_worker", "test_worker_life"),
+        *("test_timeline", "test_timers", "test_unreadable", "test_worker", "test_worker_life"),
         *("test_handoffs", "test_interleavings", "test_killed_inserts", "test_lost_replies"),
         *("test_pruning",),
     }
@@ -50,7 +51,7 @@ _ON_BOTH: Final = frozenset(
         *("test_claim_wait", "test_claims", "test_completion"),
         *("test_completion_many", "test_evidence", "test_explain", "test_insert"),
         *("test_insert_keys", "test_insert_many", "test_kept_signals", "test_leases"),
-        *("test_counting", "test_finding", "test_tags"),
+        *("test_counting", "test_finding", "test_fleet", "test_tags"),
         *("test_listing", "test_plain_reads", "test_prune", "test_queues", "test_reconcile"),
         *("test_recovery", "test_retention", "test_signals", "test_tickets", "test_timeouts"),
         *("test_server_faults", "test_wait"),

@@ -664,6 +664,13 @@ function M.fire_timers(body)
   end
 end
 
+-- list_leases(keys, from_ms)
+function M.list_leases(body)
+  return function(keys, argv)
+    return body(keys, tonumber(argv[1]))
+  end
+end
+
 -- signal(tx, signal, correlation_key, dedupe_key, call_id, has_payload, payload, note, actor)
 function M.signal(body)
   return function(keys, argv)
@@ -739,6 +746,20 @@ end
 
 -- signal_of_dedupe_key(keys, dedupe_key)
 function M.signal_of_dedupe_key(body)
+  return function(keys, argv)
+    return body(keys, argv[1])
+  end
+end
+
+-- register_worker(keys, worker, about, stops)
+function M.register_worker(body)
+  return function(keys, argv)
+    return body(keys, argv[1], argv[2], argv[3] == "1")
+  end
+end
+
+-- list_workers(keys, cursor)
+function M.list_workers(body)
   return function(keys, argv)
     return body(keys, argv[1])
   end

@@ -81,13 +81,15 @@ function M.is_held(workflow, step, token)
   return codec.claim_token(step.claim) == token and codec.claim_expires(step.claim) > tonumber(workflow.since)
 end
 
--- The note of a report, with the runner and the time of the claim (ms) put in front. A step that nobody runs has no
--- runner: its note is returned unchanged.
+-- The note of a report, with the runner, the time of the claim (ms), and how long the step had been available then (ms)
+-- put in front. A step that nobody runs has no runner: its note is returned unchanged.
 function M.signed(workflow, step, note)
   if not M.is_running(step) or byte(note, 2) ~= 34 then -- it holds nothing
     return note
   end
-  return '{"by":"' .. M.worker(step) .. '","at":' .. integer.text(workflow.h.inserted + step.since) .. "," .. sub(note, 2)
+  local claimed, came = workflow.h.inserted + step.since, queue.came_in(step.order)
+  local waited = came and ',"waited":' .. integer.text(max(claimed - came, 0)) or ""
+  return '{"by":"' .. M.worker(step) .. '","at":' .. integer.text(claimed) .. waited .. "," .. sub(note, 2)
 end
 
 -- Begins an attempt of a step, which its claim counts or not.

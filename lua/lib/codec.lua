@@ -178,7 +178,7 @@ function M.claim_worker(text)
   return match(text, "^[^:]*:%d+:[01]:([^:]*)")
 end
 
--- header: semantics,definition,steps,inserted,retention,context,name
+-- header: semantics,definition,steps,inserted,retention,context;trace,name
 function M.header_semantics(text)
   return match(text, "^(%d+)")
 end

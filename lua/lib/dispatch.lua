@@ -1,12 +1,12 @@
 -- Handing steps out: an entry of the ready queue, taken out before, becomes a claim.
 -- A claimer is {token, worker (quoted), lease_ms}.
 -- A claim in a reply is {record, when the workflow was inserted, parts left out} and, where the step has any input,
--- {..., input, context, workflow's context, wait, signal's payload, references}, then a condition and outcomes, where
--- there are any. A reference is {step, kind, payload}: "n" null, "v" a value, "m" missing; an outcome is
--- {step, "state,cause,mark|note", payload}, from the step's latest result. All claims of a call share the room in its
--- reply. Parts left for the claimer to read by itself (inputs.lua) are named by letters: "p" input and context, "w" the
--- workflow's context, "s" the signal's payload, "c" the condition, "r" and "o" further references and outcomes, "l" the
--- results of appended steps; "!" means that the input was overwritten and cannot be read.
+-- {..., input, context, workflow's context, wait, signal's payload, references}, then a condition, outcomes and the trace
+-- context of the insert, where there are any. A reference is {step, kind, payload}: "n" null, "v" a value, "m" missing;
+-- an outcome is {step, "state,cause,mark|note", payload}, from the step's latest result. All claims of a call share the
+-- room in its reply. Parts left for the claimer to read by itself (inputs.lua) are named by letters: "p" input and
+-- context, "w" the workflow's context, "s" the signal's payload, "c" the condition, "r" and "o" further references and
+-- outcomes, "l" the results of appended steps; "!" means that the input was overwritten and cannot be read.
 local M = {}
 
 M.UNTOLD = "!"
@@ -167,12 +167,23 @@ local function take_payloads(workflow, name, payloads, reply, room)
   return find(payloads, "l", 1, true) and left .. "l" or left
 end
 
+-- Adds the trace context of the workflow's insert, if it was traced.
+local function take_trace(workflow, reply)
+  local trace = header.trace(workflow.static)
+  if trace then
+    for place = #reply + 1, 11 do
+      reply[place] = false
+    end
+    reply[12] = trace
+  end
+end
+
 -- The claim of an entry whose step was started.
 local function claim_reply(entry, room)
   local workflow, name = entry.workflow, entry.step
   local text, inserted = transaction.text(workflow, name), workflow.h.inserted
   local payloads, wait = codec.step_payloads(text), workflow.waited and waits.latest(workflow, name)
-  if payloads == "" and workflow.h.context ~= "c" and not wait then
+  if payloads == "" and workflow.h.context ~= "c" and not wait and not header.trace(workflow.static) then
     return { text, inserted, "" }
   end
   local reply = { text, inserted, "", false, false, false, false, false, false }
@@ -191,6 +202,7 @@ local function claim_reply(entry, room)
     reply[7] = codec.write_wait(wait)
   end
   reply[3] = left
+  take_trace(workflow, reply)
   return reply
 end
 

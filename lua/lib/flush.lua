@@ -67,6 +67,7 @@ local function settle(tx, workflow)
   end
   if cause and (was ~= now or cause ~= workflow.cause) then
     transaction.count(tx, "wt|" .. now .. "|" .. now .. "|" .. cause .. "|" .. workflow.h.semantics, 1)
+    throughput.workflow(tx, workflow, now)
     local skipped = workflow.b and "," .. integer.text(workflow.b.skipped) or ""
     outbox.write(tx, workflow, "workflow.terminal", now .. "," .. cause .. skipped)
   end
@@ -99,6 +100,9 @@ local function plan_stats(tx)
   for i = 1, count do
     -- A corrupt one starts anew, so that it blocks no transition; a rebuild corrects gauges.
     sets[2 * i - 1], sets[2 * i] = fields[i], integer.text((tonumber(values[i] or nil) or 0) + changes[i])
+  end
+  if tx.finished or tx.names then
+    throughput.plan(tx, sets)
   end
   return sets
 end

@@ -15,6 +15,17 @@ M.NO_BRANCHING = "0,,," -- as it would be written if the field were missing
 M.ACKNOWLEDGED = ":ack" -- who has acknowledged the bad end
 M.BURIED = "1" -- for an insert that may still be under way
 
+-- The workflow's name: the last that the fixed part holds.
+function M.name(static)
+  return match(static, "[^,]*$")
+end
+
+-- The trace context of the workflow's insert, or nil.
+function M.trace(static)
+  local at = find(static, ";", 1, true)
+  return at and match(static, "^[^;,]+", at + 1)
+end
+
 -- Both fields taken apart; the counts are in the table itself, by the letter of their state.
 function M.read(static, counts)
   local h = codec.read_counts(counts or "")

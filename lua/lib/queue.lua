@@ -102,14 +102,17 @@ function M.remove(tx, workflow, name, class, order)
   take_out(tx, M.member(workflow, name, class, order))
 end
 
+-- When a step came in that has this order (ms); nil where it is none.
+function M.came_in(order)
+  local micros = tonumber(sub(order, ROUND_DIGITS + 1, ROUND_DIGITS + TIME_DIGITS), 16)
+  return micros and floor(micros / 1000)
+end
+
 -- The earlier of a time (ms), or nil, and the time when the step of an entry came in.
 local function earlier(oldest, member)
   local order = match(member, "^[^|]+|(%x+)|")
-  local micros = order and tonumber(sub(order, ROUND_DIGITS + 1, ROUND_DIGITS + TIME_DIGITS), 16)
-  if not micros then
-    return oldest -- it is no entry
-  end
-  return min(oldest or micros, floor(micros / 1000))
+  local came = order and M.came_in(order)
+  return came and min(oldest or came, came) or oldest
 end
 
 local CLASSES_PER_CALL = 200

@@ -35,6 +35,9 @@ function M.become(tx, workflow, name, step, outcome, held)
     step.finished = since
     if held ~= state then
       transaction.count_move(tx, workflow, outcome.counter, 1)
+      if state ~= "x" then -- cancelled
+        throughput.step(tx, step)
+      end
     end
   end
   workflow.dirty[name] = true

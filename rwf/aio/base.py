@@ -34,7 +34,8 @@ class AsyncBase:
         self._waits = AsyncWaits(self._hints)
 
     async def _run(self, op: Op[T]) -> T:
-        return await self._store.run(self._session, op)
+        with self._ctx.tracing.around(getattr(op, "__name__", "")):
+            return await self._store.run(self._session, op)
 
     async def _hints(self) -> AsyncGenerator[Event | None]:
         """Hints for ever, and None now and then while none comes."""

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from rwf.aio.commands import AsyncCommands
 from rwf.aio.execution import AsyncExecution
+from rwf.aio.fleet import AsyncFleet
 from rwf.aio.operations import AsyncOperations
 from rwf.aio.reads import AsyncReads
 from rwf.model.limits import MAX_INPUT, MAX_PAYLOAD
@@ -15,7 +16,7 @@ from rwf.transport.connecting import MAX_CONNECTIONS
 from rwf.transport.session import DEFAULT_TIMEOUT, Session
 
 
-class AsyncClient(AsyncCommands, AsyncExecution, AsyncReads, AsyncOperations):
+class AsyncClient(AsyncCommands, AsyncExecution, AsyncReads, AsyncFleet, AsyncOperations):
     """A service's access to its workflows, on asyncio; to be used from one event loop.
 
     Sections named in these docstrings are those of ``docs/contract.md``.

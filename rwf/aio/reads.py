@@ -16,17 +16,17 @@ from rwf.model.views import (
     EvidenceView,
     GraphView,
     PartialList,
-    QueueView,
     ResultView,
     SignalPage,
     StepExplanation,
     StepView,
+    Timeline,
     WorkflowCount,
     WorkflowExplanation,
     WorkflowPage,
     WorkflowView,
 )
-from rwf.ops import callbacks, explain, insert, kept, listing, queues, reads
+from rwf.ops import callbacks, explain, insert, kept, listing, reads, timeline
 from rwf.transport.aio.concurrency import wait_for
 
 
@@ -194,14 +194,14 @@ class AsyncReads(AsyncBase):
             kept.list_signals(self._ctx, signal, correlation_key, status, cursor)
         )
 
-    async def queues(self) -> PartialList[QueueView]:
-        """Lists the queues that hold an available step, or were asked for steps in the last 30 days
-        (contract §8)."""
-        return await self._run(queues.queues(self._ctx))
-
     async def graph(self, workflow_id: str, *, payloads: bool = True) -> GraphView:
         """A workflow with all steps and edges; ``payloads`` as for :meth:`steps`."""
         return await self._run(reads.graph(self._ctx, workflow_id, payloads))
+
+    async def timeline(self, workflow_id: str) -> Timeline:
+        """When each attempt of each step became available, was claimed, by whom, and ended; and the
+        chain of steps that the end waited for (contract §17)."""
+        return await self._run(timeline.timeline(self._ctx, workflow_id))
 
     async def explain_step(self, workflow_id: str, step: str) -> StepExplanation:
         """Why a step is where it is (contract §7)."""

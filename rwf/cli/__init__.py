@@ -15,11 +15,13 @@ from rwf.cli import (
     console,
     demo,
     finding,
+    fleet,
     inspect,
     operate,
     reconciler,
     server,
     signals,
+    watch,
     worker,
 )
 from rwf.cli.faults import Program
@@ -52,6 +54,8 @@ for _module in (
     callbacks,
     finding,
     inspect,
+    watch,
+    fleet,
     worker,
     reconciler,
     console,

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import click
 
 from rwf import Client
+from rwf.cli import colour
 from rwf.cli.text import moment
 from rwf.model.names import escaped
 from rwf.model.operator_status import workflow_status
@@ -30,7 +31,7 @@ class Output:
 
     def lines(self, lines: Iterable[str]) -> None:
         """Prints lines that hold no control characters."""
-        text = "\n".join(lines)
+        text = "\n".join(map(colour.painted, lines) if colour.wanted() else lines)
         if text:
             click.echo(text)
 

@@ -1,4 +1,5 @@
-"""A workflow's graph as text, Mermaid or DOT; ``blocked`` is as ``status_of`` takes it."""
+"""A workflow's graph as a drawing, text, Mermaid or DOT; ``blocked`` is as ``status_of`` takes
+it."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from rwf.cli.common import headline
+from rwf.cli.lanes import drawn
 from rwf.model.conditions import described
 from rwf.model.names import escaped
 from rwf.model.operator_status import held_by_retries, status_of
+from rwf.model.signs import STATE_SIGNS
 from rwf.model.states import EdgePolicy, StepCause
 from rwf.model.views import Edge, GraphView, StepView
 
@@ -48,6 +51,30 @@ def text(graph: GraphView, blocked: Mapping[str, str]) -> Iterator[str]:
         ]
         after = f"  <- {', '.join(parents)}" if parents else ""
         yield f"  {escaped(name)}  [{escaped(status)}]{after}"
+
+
+def drawing(graph: GraphView, blocked: Mapping[str, str]) -> Iterator[str]:
+    """A line a step, in topological order, with the edges as lanes beside; as text where that would
+    take too many."""
+    try:
+        lines = list(drawn(graph, [STATE_SIGNS[step.state] for step in graph.steps]))
+    except ValueError:
+        yield from text(graph, blocked)
+        return
+    yield headline(graph.workflow)
+    unusual: defaultdict[str, list[str]] = defaultdict(list)
+    for edge in graph.edges:
+        if policy := _policy(edge):
+            unusual[edge.child].append(f"{escaped(edge.parent)} ({policy})")
+    names, statuses = [step.name for step in graph.steps], _status(graph, blocked)
+    width = max(len(line) for line, number in lines if number is not None)
+    for line, number in lines:
+        if number is None:
+            yield f"  {line}"
+            continue
+        name = names[number]
+        after = f"  <- {', '.join(unusual[name])}" if unusual[name] else ""
+        yield f"  {line:<{width}}  {escaped(name)}  [{escaped(statuses[name])}]{after}"
 
 
 def mermaid(graph: GraphView, blocked: Mapping[str, str]) -> Iterator[str]:
@@ -92,6 +119,7 @@ def _dot(*lines: str) -> str:
 
 
 FORMS: Final[Mapping[str, Callable[[GraphView, Mapping[str, str]], Iterator[str]]]] = {
+    "drawing": drawing,
     "text": text,
     "mermaid": mermaid,
     "dot": dot,

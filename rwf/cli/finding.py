@@ -10,7 +10,7 @@ import click
 from rwf import Client
 from rwf.cli.common import Output, dumped, on_client
 from rwf.cli.filters import filter_options, filters_of
-from rwf.cli.text import moment, table
+from rwf.cli.text import table
 from rwf.model.states import OperatorStatus
 from rwf.model.views import WorkflowView
 
@@ -59,7 +59,8 @@ def ls(
     head = ("STATUS", "STATE", "ID", "NAME", "STEPS", "INSERTED", "TAGS")
     columns = len(head) if any(view.tags for view, _ in found) else len(head) - 1
     rows = [_listed(*pair)[:columns] for pair in found]
-    out.lines(table(head[:columns], rows) or ["no workflows here"])
+    shown = table(head[:columns], rows, whole=("STATUS", "ID"))
+    out.lines(shown or ["no workflows here"])
     if page.cursor is not None:
         out.lines([f"there may be more: --cursor {shlex.quote(page.cursor)}"])
 
@@ -77,7 +78,7 @@ def _listed(view: WorkflowView, status: OperatorStatus) -> tuple[object, ...]:
     steps = f"{view.completed_step_count}/{view.step_count}"
     if view.failed_step_count:
         steps += f", {view.failed_step_count} failed"
-    inserted = moment(view.inserted_at)
+    inserted = view.inserted_at
     tags = " ".join(f"{key}={value}" for key, value in view.tags.items())
     return status, view.state, view.id, view.name, steps, inserted, tags
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import click
@@ -21,7 +22,9 @@ from rwf.cli.common import (
     progress,
     state_and_cause,
 )
-from rwf.cli.text import compact, moment, table
+from rwf.cli.gantt import gantt
+from rwf.cli.next_steps import next_steps
+from rwf.cli.text import compact, moment, table, table_width
 from rwf.model.conditions import described
 from rwf.model.names import escaped
 from rwf.model.operator_status import blocked_by_themselves, held_by_retries, status_of
@@ -31,7 +34,6 @@ from rwf.model.views import (
     ChildWorkflow,
     EvidenceView,
     ResultView,
-    RootCause,
     StepExplanation,
     StepView,
     WorkflowExplanation,
@@ -98,7 +100,7 @@ def show(
         _step_row(each, status, blocked.get(each.name), summaries.get(each.name))
         for each, status in zip(steps, statuses, strict=True)
     )
-    out.lines(table(head, rows))
+    out.lines(table(head, rows, whole=("STATUS",)))
     if left:
         out.lines([f"{left} more steps: --offset {offset + len(steps)}, or --all"])
 
@@ -133,6 +135,8 @@ def _workflow_lines(view: WorkflowView, why: WorkflowExplanation) -> Iterator[st
         yield f"  cancel requested {moment(view.cancel_requested_at)}{because}"
     yield from acknowledgement_lines(view)
     yield from _session_lines(why.latest_recovery)
+    if view.traceparent is not None:
+        yield f"  trace {escaped(view.traceparent)}"
     if view.context is not None:
         yield f"  context {compact(view.context)}"
 
@@ -140,8 +144,7 @@ def _workflow_lines(view: WorkflowView, why: WorkflowExplanation) -> Iterator[st
 def _child_lines(child: ChildWorkflow) -> Iterator[str]:
     """A child workflow, and what holds it."""
     yield f"child {child.workflow_id} {child.name or ''} {child.problem or child.state}"
-    count = child.root_cause_count
-    yield from _cause_lines(child.root_causes, count, with_path=False)
+    yield from _cause_lines(child, {})
 
 
 def _step_row(
@@ -257,17 +260,31 @@ def _result_lines(result: ResultView) -> Iterator[str]:
 @click.command(cls=OnWorkflow)
 @on_workflow
 @click.option(
-    "--format", "form", type=click.Choice([*drawing.FORMS]), default="text", show_default=True
+    "--format",
+    "form",
+    type=click.Choice([*drawing.FORMS, "gantt"]),
+    help="[default: drawing on a terminal, else text]",
 )
 @on_client
-def graph(client: Client, out: Output, *, workflow_id: str, form: str) -> None:
-    """Draw a workflow's steps and edges, in topological order; --json gives them as data."""
+def graph(client: Client, out: Output, *, workflow_id: str, form: str | None) -> None:
+    """Draw a workflow's steps and edges, in topological order; --json gives them as data.
+
+    gantt shows when each step waited, ran and ended, and the critical path.
+    """
+    if form == "gantt":
+        timeline = client.timeline(workflow_id)
+        if out.as_json:
+            out.document(dumped(timeline))
+        else:
+            out.lines(gantt(timeline))
+        return
     view = client.graph(workflow_id)
     if out.as_json:
         out.document(dumped(view))
     else:
         blocked = blocked_by_themselves(client.explain(workflow_id))
-        out.lines(drawing.FORMS[form](view, blocked))
+        usual = "text" if table_width() is None else "drawing"
+        out.lines(drawing.FORMS[form or usual](view, blocked))
 
 
 # --- explain ----------------------------------------------------------------------------------
@@ -282,14 +299,29 @@ def explain(client: Client, out: Output, *, workflow_id: str, step: str | None) 
     why = client.explain(workflow_id) if step is None else client.explain_step(workflow_id, step)
     if out.as_json:
         out.document(dumped(why))
-    elif isinstance(why, StepExplanation):
-        out.lines(step_explanation(why))
+        return
+    waits = _waits(client, why)
+    if isinstance(why, StepExplanation):
+        out.lines(step_explanation(why, waits))
     else:
-        out.lines(_workflow_explanation(why))
+        out.lines(workflow_explanation(why, waits))
 
 
-def step_explanation(why: StepExplanation) -> Iterator[str]:
-    """The explanation of a step, for people."""
+def _waits(
+    client: Client, why: StepExplanation | WorkflowExplanation
+) -> Mapping[str, AwaitView | None]:
+    """The waits of those root causes that a signal would end."""
+    return {
+        cause.step: client.step(why.workflow_id, cause.step).awaiting
+        for cause in why.root_causes[:_CAUSES_SHOWN]
+        if "deliver_signal" in cause.legal_next_steps
+    }
+
+
+def step_explanation(
+    why: StepExplanation, waits: Mapping[str, AwaitView | None] = MappingProxyType({})
+) -> Iterator[str]:
+    """The explanation of a step, for people; ``waits`` has those of root causes."""
     yield f"{why.operator_status}  {why.state}  {why.step}  of {why.workflow_id}"
     yield f"  {escaped(why.diagnosis)}"
     for blocker in why.blockers:
@@ -302,18 +334,21 @@ def step_explanation(why: StepExplanation) -> Iterator[str]:
         yield f"  depends on {dependency.step}: {dependency.state}, {policy}{reported}"
     if why.dependency_count > _CAUSES_SHOWN:
         yield f"  and on {why.dependency_count - _CAUSES_SHOWN} more"
-    yield from _cause_lines(why.root_causes, why.root_cause_count, with_path=True)
+    yield from _cause_lines(why, waits)
     if why.executable_actions:
         yield f"  can be done: {', '.join(why.executable_actions)}"
     yield from _rejection_lines(why.latest_rejection)
 
 
-def _workflow_explanation(why: WorkflowExplanation) -> Iterator[str]:
+def workflow_explanation(
+    why: WorkflowExplanation, waits: Mapping[str, AwaitView | None]
+) -> Iterator[str]:
+    """The explanation of a workflow, for people; ``waits`` has those of root causes."""
     yield f"{why.operator_status}  {why.state}  {why.workflow_id}"
     yield f"  {escaped(why.diagnosis)}"
     counts = [f"{count} {state}" for state, count in why.counts.items() if count]
     yield f"  steps: {', '.join(counts)}"
-    yield from _cause_lines(why.root_causes, why.root_cause_count, with_path=False)
+    yield from _cause_lines(why, waits)
     posture = {name: count for name, count in why.callbacks if count}
     if posture:
         yield f"  callbacks: {', '.join(f'{count} {name}' for name, count in posture.items())}"
@@ -328,20 +363,25 @@ def _session_lines(session: dict[str, Any] | None) -> Iterator[str]:
         yield f"  {done}: {what}, {session['change_count']} changes"
 
 
-def _cause_lines(causes: Sequence[RootCause], count: int, *, with_path: bool) -> Iterator[str]:
-    for cause in causes[:_CAUSES_SHOWN]:
+def _cause_lines(
+    why: StepExplanation | WorkflowExplanation | ChildWorkflow,
+    waits: Mapping[str, AwaitView | None],
+) -> Iterator[str]:
+    for cause in why.root_causes[:_CAUSES_SHOWN]:
         line = f"  root cause {cause.step}: {cause.state} ({cause.code})"
-        if not with_path:
+        if not isinstance(why, StepExplanation):
             line += f", holds {'at least ' if cause.truncated else ''}{cause.held_count}"
         elif len(cause.path) > 2:
             line += f", by way of {_path(cause.path[1:-1])}"
-        yield f"{line}; next: {', '.join(cause.legal_next_steps)}"
+        yield line
         if cause.summary is not None:
             yield f"    attempt {cause.attempt}: {escaped(cause.summary)}"
         if cause.child is not None:
             yield from (f"    {line}" for line in _child_lines(cause.child))
-    if count > _CAUSES_SHOWN:
-        yield f"  and {count - _CAUSES_SHOWN} more root causes"
+        for step in next_steps(why.workflow_id, cause, waits.get(cause.step)):
+            yield f"    {escaped(step)}"
+    if why.root_cause_count > _CAUSES_SHOWN:
+        yield f"  and {why.root_cause_count - _CAUSES_SHOWN} more root causes"
 
 
 def _path(names: Sequence[str]) -> str:
@@ -382,7 +422,7 @@ def evidence(client: Client, out: Output, *, workflow_id: str | None, step: str 
     rows = [
         (
             entry.status,
-            moment(entry.requested_at),
+            entry.requested_at,
             entry.action,
             entry.step or "-",
             entry.reason_code or "-",

@@ -21,7 +21,7 @@ from rwf.cli.common import (
     progress,
 )
 from rwf.cli.faults import Refused
-from rwf.cli.text import moment, table
+from rwf.cli.text import table
 from rwf.model.states import RecoveryAction, RecoveryScope
 from rwf.model.views import PruneReport, RecoveryResult
 
@@ -164,13 +164,13 @@ def queues(client: Client, out: Output) -> None:
         (
             view.name,
             view.available,
-            moment(view.oldest_at),
-            moment(view.asked_at),
+            view.oldest_at,
+            view.asked_at,
             "yes" if view.served else "no",
         )
         for view in views
     ]
-    out.lines(table(head, rows) if rows else ["no queues"])
+    out.lines(table(head, rows) or ["no queues"])
 
 
 @click.command()

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from rwf import Client, metrics
-from rwf.metrics import Daemon
+from rwf.metrics import Daemon, Working
 from rwf.model.names import escaped
 
 Command = Callable[..., Any]
@@ -113,6 +113,16 @@ def metrics_option(default: str) -> Callable[[Command], Command]:
     )
 
 
+def by_name_option(command: Command) -> Command:
+    """Adds ``--metrics-by-name``, passed as ``by_name``."""
+    return click.option(
+        "--metrics-by-name",
+        "by_name",
+        is_flag=True,
+        help="Metrics by queue, workflow name and handler too: 200 of each at most.",
+    )(command)
+
+
 def _address(context: click.Context, parameter: click.Parameter, value: str) -> Address | None:
     return None if value == "off" else address_value(context, parameter, value)
 
@@ -127,12 +137,19 @@ def address_value(_context: click.Context, _parameter: click.Parameter, value: s
 
 @contextmanager
 def serving_metrics(
-    context: click.Context, client: Client, address: Address | None, daemon: Daemon | None = None
+    context: click.Context,
+    client: Client,
+    address: Address | None,
+    daemon: Daemon | None = None,
+    worker: Working | None = None,
+    by_name: bool = False,
 ) -> Iterator[None]:
     """Serves metrics; where nobody has asked for the address, another process may have it."""
     log = logging.getLogger("rwf")
     try:
-        server = None if address is None else metrics.serve(client, *address, daemon)
+        server = (
+            None if address is None else metrics.serve(client, *address, daemon, worker, by_name)
+        )
     except OSError as error:
         if context.get_parameter_source("address") is not ParameterSource.DEFAULT:
             raise

@@ -11,7 +11,14 @@ import click
 
 from rwf import Client, Reconciler, Webhook, metrics
 from rwf.cli.common import Output, on_client
-from rwf.cli.processes import Address, log_options, logging_to, metrics_option, serving_metrics
+from rwf.cli.processes import (
+    Address,
+    by_name_option,
+    log_options,
+    logging_to,
+    metrics_option,
+    serving_metrics,
+)
 
 
 def _webhook(url: str | None, secret: str | None, timeout: float) -> Webhook | None:
@@ -86,6 +93,7 @@ class _Seconds(click.FloatRange):
     help="How many callbacks are POSTed at the same time.",
 )
 @metrics_option(f"127.0.0.1:{metrics.PORT}")
+@by_name_option
 @log_options
 @on_client
 @click.pass_context
@@ -99,6 +107,7 @@ def reconciler(
     webhook_secret: str | None,
     webhook_timeout: float,
     address: Address | None,
+    by_name: bool,
     log_level: str,
     log_format: str | None,
     **given: Any,
@@ -113,7 +122,7 @@ def reconciler(
     log = logging.getLogger("rwf")
     with (
         logging_to(sys.stdout, log, log_level, log_format, out.as_json),
-        serving_metrics(context, client, address, daemon),
+        serving_metrics(context, client, address, daemon, by_name=by_name),
     ):
         daemon.run()
 

@@ -18,7 +18,14 @@ from click.core import ParameterSource
 
 from rwf import CommandRejected, Worker
 from rwf.cli.common import DEFAULT_URL, Output, json_option
-from rwf.cli.processes import Address, log_options, logging_to, metrics_option, serving_metrics
+from rwf.cli.processes import (
+    Address,
+    by_name_option,
+    log_options,
+    logging_to,
+    metrics_option,
+    serving_metrics,
+)
 from rwf.internals import client_elsewhere, twin_of
 from rwf.model.names import escaped
 
@@ -75,6 +82,7 @@ def _queues(
 )
 @click.option("--concurrency", type=int, metavar="NUMBER", help="How many steps to run at once.")
 @metrics_option("off")
+@by_name_option
 @log_options
 @json_option
 @click.pass_context
@@ -86,6 +94,7 @@ def worker(
     queues: list[str] | None,
     concurrency: int | None,
     address: Address | None,
+    by_name: bool,
     log_level: str,
     log_format: str | None,
     out: Output,
@@ -107,7 +116,7 @@ def worker(
     with _logging(context, log_level, log_format, out):
         _announce(worker, out)
         with (
-            _serving(context, worker, address),
+            _serving(context, worker, address, by_name),
             _telling(worker, out) as telling,
             _ended_by_force(worker, telling),
         ):
@@ -129,14 +138,16 @@ def _logging(
 
 
 @contextmanager
-def _serving(context: click.Context, worker: Worker, address: Address | None) -> Iterator[None]:
+def _serving(
+    context: click.Context, worker: Worker, address: Address | None, by_name: bool
+) -> Iterator[None]:
     """Serves metrics, if they are wanted, on connections of their own: whatever the worker does,
     they are served."""
     twin = None if address is None else twin_of(worker.client)
     if twin is None:
         yield
         return
-    with twin, serving_metrics(context, twin, address):
+    with twin, serving_metrics(context, twin, address, worker=worker, by_name=by_name):
         yield
 
 
@@ -220,6 +231,7 @@ class _Telling:
         while True:
             over = self._ended.wait(_HEALTH_SECONDS)
             health = asdict(self._worker.health)
+            del health["stuck_seconds"]  # it would change each time
             if over or health != last:
                 _tell(health, over, self._out)
             if over:

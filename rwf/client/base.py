@@ -35,7 +35,8 @@ class Base:
         self._waits = Waits(self._hints)
 
     def _run(self, op: Op[T]) -> T:
-        return self._store.run(self._session, op)
+        with self._ctx.tracing.around(getattr(op, "__name__", "")):
+            return self._store.run(self._session, op)
 
     def _hints(self) -> Generator[Event | None]:
         """Hints for ever, and None now and then while none comes."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from rwf.client.commands import Commands
 from rwf.client.execution import Execution
+from rwf.client.fleet import Fleet
 from rwf.client.operations import Operations
 from rwf.client.reads import Reads
 from rwf.model.limits import MAX_INPUT, MAX_PAYLOAD
@@ -16,7 +17,7 @@ from rwf.transport.connecting import MAX_CONNECTIONS
 from rwf.transport.session import DEFAULT_TIMEOUT, Session
 
 
-class Client(Commands, Execution, Reads, Operations):
+class Client(Commands, Execution, Reads, Fleet, Operations):
     """A service's access to its workflows; safe to share between threads.
 
     Sections named in these docstrings are those of ``docs/contract.md``.

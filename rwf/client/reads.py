@@ -17,17 +17,17 @@ from rwf.model.views import (
     EvidenceView,
     GraphView,
     PartialList,
-    QueueView,
     ResultView,
     SignalPage,
     StepExplanation,
     StepView,
+    Timeline,
     WorkflowCount,
     WorkflowExplanation,
     WorkflowPage,
     WorkflowView,
 )
-from rwf.ops import callbacks, explain, insert, kept, listing, queues, reads
+from rwf.ops import callbacks, explain, insert, kept, listing, reads, timeline
 from rwf.transport.blocking.concurrency import wait_for
 
 
@@ -191,14 +191,14 @@ class Reads(Base):
         """
         return self._run(kept.list_signals(self._ctx, signal, correlation_key, status, cursor))
 
-    def queues(self) -> PartialList[QueueView]:
-        """Lists the queues that hold an available step, or were asked for steps in the last 30 days
-        (contract §8)."""
-        return self._run(queues.queues(self._ctx))
-
     def graph(self, workflow_id: str, *, payloads: bool = True) -> GraphView:
         """A workflow with all steps and edges; ``payloads`` as for :meth:`steps`."""
         return self._run(reads.graph(self._ctx, workflow_id, payloads))
+
+    def timeline(self, workflow_id: str) -> Timeline:
+        """When each attempt of each step became available, was claimed, by whom, and ended; and the
+        chain of steps that the end waited for (contract §17)."""
+        return self._run(timeline.timeline(self._ctx, workflow_id))
 
     def explain_step(self, workflow_id: str, step: str) -> StepExplanation:
         """Why a step is where it is (contract §7)."""

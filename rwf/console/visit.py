@@ -23,6 +23,7 @@ from rwf.console.actions import COMMANDS
 from rwf.console.live import Hub
 from rwf.console.security import COOKIE, allow_origin, form_token, set_cookie, set_form_token
 from rwf.console.shared import Shared
+from rwf.model.signs import STATE_SIGNS, STATUS_SIGNS
 
 DONE: Final = "rwf_done"
 """The cookie that tells the next page which action was carried out."""
@@ -51,9 +52,7 @@ def templates() -> Environment:
     )
     for function in (words.ago, words.moment, words.payload, words.plain, words.plural, words.slug):
         found.filters[function.__name__] = function
-    found.globals.update(
-        ADVICE=words.ADVICE, STATE_SIGNS=words.STATE_SIGNS, STATUS_SIGNS=words.STATUS_SIGNS
-    )
+    found.globals.update(ADVICE=words.ADVICE, STATE_SIGNS=STATE_SIGNS, STATUS_SIGNS=STATUS_SIGNS)
     return found
 
 

@@ -10,32 +10,11 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from rwf.model.names import escaped
-from rwf.model.states import OperatorStatus, StepState
 
 _SHOWN: Final = 20_000
 """Characters of a payload that are shown."""
 _TEXT_SHOWN: Final = 2_000
 """Characters of a text that is part of a sentence or a table."""
-
-STATUS_SIGNS: Final[Mapping[str, str]] = {
-    OperatorStatus.NEEDS_REVIEW: "!",
-    OperatorStatus.BLOCKED: "■",
-    OperatorStatus.WAITING: "…",
-    OperatorStatus.RUNNABLE: "▶",
-    OperatorStatus.RESOLVED: "✓",
-}
-STATE_SIGNS: Final[Mapping[str, str]] = {
-    StepState.PENDING: "○",
-    StepState.AVAILABLE: "◇",
-    StepState.EXECUTING: "▶",
-    StepState.AWAITING_SIGNAL: "✉",
-    StepState.RETRYABLE: "↻",
-    StepState.COMPLETED: "✓",
-    StepState.FAILED: "✕",
-    StepState.DISCARDED: "⊗",
-    StepState.CANCELLED: "⊘",
-    StepState.EXPIRED: "◷",
-}
 
 ADVICE: Final[Mapping[str, str]] = {
     "run_worker": "Run a worker that serves its queue.",

@@ -74,3 +74,13 @@ SERVED_KEPT_MS: Final = 2_592_000_000
 SERVED_KEPT: Final = 10_000
 # Queues that one claim may ask.
 QUEUES_PER_CLAIM: Final = 256
+# How long a worker that was not seen again is still listed (milliseconds: an hour), and how many of
+# a partition at most; the longest unseen go first.
+WORKERS_KEPT_MS: Final = 3_600_000
+WORKERS_KEPT: Final = 10_000
+# Bytes of a worker's names (queues, handlers) that are told; their counts are exact.
+WORKER_NAMES: Final = 4_096
+# Names of queues, and of workflows with each of their ends, that a partition counts apart; those
+# that come later are counted together. Minutes of which it is counted what has ended by queue.
+NAMES_COUNTED: Final = 200
+MINUTES_COUNTED: Final = 8

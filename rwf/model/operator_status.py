@@ -43,6 +43,11 @@ BLOCKING: Final = frozenset(
 )
 
 
+def state_status(state: WorkflowState) -> OperatorStatus:
+    """The status that a workflow's state alone means."""
+    return _OF_WORKFLOW[state]
+
+
 def workflow_status(view: WorkflowView, *, review: bool = False) -> OperatorStatus:
     """A workflow's status: a failed step needs review, whatever else still runs, until somebody has
     acknowledged the end that it has led to.

@@ -25,6 +25,7 @@ from rwf.model.names import shown
 from rwf.model.payload import encode
 from rwf.model.states import Reason
 from rwf.model.views import PartialList
+from rwf.ops.tracing import Tracing
 from rwf.protocol.codecs import OTHER_TYPE, time_of_stamp
 from rwf.protocol.declare import Arg, Refusal, ServerFunction
 from rwf.protocol.functions.namespace import Namespace
@@ -53,6 +54,7 @@ class OpContext:
     max_payload: int
     max_input: int = MAX_INPUT
     away: Away = field(default_factory=Away, compare=False)
+    tracing: Tracing = field(default_factory=Tracing, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("max_payload", "max_input"):

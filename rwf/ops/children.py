@@ -119,8 +119,15 @@ def _child_for(ctx: OpContext, link: LinkRecord, one: Checked) -> Op[str]:
         last = yield from shown_workflow(ctx, wait.child)
         if last is not None and last.state is WorkflowState.COMPLETED:
             return last.id
-    kept = HeaderRecord.parse(static).retention
-    options = InsertOptions(kept_ms=kept, replace=False, actor=None, starts="", link=link.text())
+    parent = HeaderRecord.parse(static)
+    options = InsertOptions(
+        kept_ms=parent.retention,
+        replace=False,
+        actor=None,
+        starts="",
+        link=link.text(),
+        trace=parent.trace,
+    )
     yield from look_around(ctx)
     if one.key is not None:
         return (yield from _keyed(ctx, one, one.key, options, link))

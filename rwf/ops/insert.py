@@ -81,9 +81,12 @@ class InsertOptions:
     """As ``Insert`` takes it."""
     link: str = ""
     """Of a child workflow (``LinkRecord``)."""
+    trace: str = ""
 
     @classmethod
-    def checked(cls, retention: Any, replace: Any, actor: Any, start_at: Any) -> InsertOptions:
+    def checked(
+        cls, ctx: OpContext, retention: Any, replace: Any, actor: Any, start_at: Any
+    ) -> InsertOptions:
         """Raises CommandRejected, ``invalid_argument``."""
         if replace is not None and replace not in _REPLACES:
             raise invalid("insert", f"replace must be {' or '.join(_REPLACES)}, or None")
@@ -92,6 +95,7 @@ class InsertOptions:
             replace=replace is not None,
             actor=checked_text(actor, "actor", "insert"),
             starts=_start(start_at),
+            trace=ctx.tracing.traceparent(),
         )
 
     def evidence(self) -> bytes | None:
@@ -113,7 +117,7 @@ def insert(
     actor: str | None = None,
     start_at: datetime | timedelta | None = None,
 ) -> Op[WorkflowView]:
-    options = InsertOptions.checked(retention, replace, actor, start_at)
+    options = InsertOptions.checked(ctx, retention, replace, actor, start_at)
     one = checked_insert(ctx, workflow, key)
     if not ctx.keys.partitions:
         yield CONNECT
@@ -131,7 +135,7 @@ def insert_many(
     start_at: datetime | timedelta | None = None,
 ) -> Op[list[WorkflowView]]:
     listed = _listed(workflows, "workflows")
-    options = InsertOptions.checked(retention, replace, actor, start_at)
+    options = InsertOptions.checked(ctx, retention, replace, actor, start_at)
     own_keys = [None] * len(listed) if keys is None else _listed(keys, "keys")
     if len(own_keys) != len(listed):
         raise invalid("insert", "there must be as many keys as workflows")
@@ -493,7 +497,7 @@ def _inserted(one: Checked, own: Pairs, payload: Pairs, options: InsertOptions) 
         payload=2 * len(payload),
         starts=options.starts,
         deadline_ms=one.graph.deadline,
-        static=header_of(one.graph, options.kept_ms, version),
+        static=header_of(one.graph, options.kept_ms, version, options.trace),
         link=options.link,
     )
 

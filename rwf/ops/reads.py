@@ -396,12 +396,7 @@ def _of_workflow(ctx: OpContext, workflow_id: str, name: str | None) -> Op[list[
     ]
     reported, entries = yield from both(
         rows(ctx, workflow_id, names, payloads=False),
-        all_of(
-            [
-                _entries(ctx.workflow_keys(workflow_id), kind, workflow_id)
-                for kind in ("accepted", "noise")
-            ]
-        ),
+        all_of([entries_of(ctx, workflow_id, kind) for kind in ("accepted", "noise")]),
     )
     found = [
         (one.row.stamp, result_evidence(workflow_id, one.step, one.attempt, one.row))
@@ -437,12 +432,12 @@ def _stamped(scope_id: str, entry: bytes) -> Stamped:
     return EvidenceRecord.stamp_of(entry).decode(), evidence_view(scope_id, entry)
 
 
-def _entries(keys: Sequence[str], kind: str, scope_id: str) -> Op[list[Stamped]]:
-    """All entries of one kind of evidence."""
+def entries_of(ctx: OpContext, workflow_id: str, kind: str) -> Op[list[Stamped]]:
+    """All entries of one kind of a workflow's evidence: ``accepted`` or ``noise``."""
     found: list[Stamped] = []
     while True:
-        page = yield from ask(keys, _page_of(kind, len(found)))
-        found += [_stamped(scope_id, entry) for entry in page.entries]
+        page = yield from ask(ctx.workflow_keys(workflow_id), _page_of(kind, len(found)))
+        found += [_stamped(workflow_id, entry) for entry in page.entries]
         if not page.entries or len(found) >= page.total:
             return found
 

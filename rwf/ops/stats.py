@@ -16,20 +16,33 @@ from rwf.protocol.keys import Keys
 from rwf.protocol.requests import CONNECT, Op
 
 _BEGIN: Final = b"-"
+_MINUTE_MS: Final = 60_000
+# Whole minutes over which a rate is told, before the present one, which counts as far as it is.
+_MINUTES: Final = 5
+_PER_MINUTE: Final = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Steps of a queue that have ended, other than cancelled: in all, and per minute of late."""
+
+    ended: int = 0
+    per_minute: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """The sums of one reading.
 
-    ``counts`` has the statistics by their stored fields. ``ready_seconds``: how long the longest
-    waiting of the steps that would be claimed next, each in its queue and priority, has been
-    available; 0 when none waits. ``sweep_seconds``: how long ago the last sweep of open workflows
-    has ended, or begun when none has yet ended, in the partition where that is longest ago; None
-    before the first. ``round_seconds``: how long such a sweep takes, where it takes longest: what
-    the latest has taken or, judged by how far it has come, what the present one will, and at least
-    the daemons' sweep interval; 0 while that is unknown. ``unreachable``: the partitions that did
-    not answer, which are in none of these.
+    ``counts`` has the statistics by their stored fields, ``queues`` what has ended by queue,
+    ``workflows`` how many of a name have ended in a state.
+    ``ready_seconds``: how long the longest waiting of the steps that would be claimed next, each in
+    its queue and priority, has been available; 0 when none waits. ``sweep_seconds``: how long ago
+    the last sweep of open workflows has ended, or begun when none has yet ended, in the partition
+    where that is longest ago; None before the first. ``round_seconds``: how long such a sweep
+    takes, where it takes longest: what the latest has taken or, judged by how far it has come, what
+    the present one will, and at least the daemons' sweep interval; 0 while that is unknown.
+    ``unreachable``: the partitions that did not answer, which are in none of these.
     """
 
     counts: Mapping[str, int]
@@ -37,6 +50,8 @@ class Fleet:
     sweep_seconds: float | None
     round_seconds: float
     unreachable: tuple[int, ...] = ()
+    queues: Mapping[str, Throughput] = field(default_factory=dict)
+    workflows: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -109,7 +124,40 @@ def fleet(keys: Keys) -> Op[Fleet]:
         sweep_seconds=max(swept) / 1000 if swept else None,
         round_seconds=max((one.round for one in found), default=0.0) / 1000,
         unreachable=tuple(one.number for one in found if one.unreachable),
+        queues=_throughput(found),
+        workflows=_ended(counts),
     )
+
+
+def _ended(counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
+    """How many workflows of a name have ended in a state (``throughput.lua``)."""
+    fields = {tuple(field_.split("|")): count for field_, count in counts.items()}
+    return {
+        (parts[1], parts[2]): count
+        for parts, count in fields.items()
+        if parts[0] == "we" and len(parts) == 3
+    }
+
+
+def _throughput(partitions: Sequence[_Partition]) -> dict[str, Throughput]:
+    """Ends of steps by queue (``throughput.lua``)."""
+    ended: Counter[str] = Counter()
+    of_late: Counter[str] = Counter()
+    for one in partitions:
+        oldest = one.now // _MINUTE_MS - _MINUTES
+        for field_, count in one.counts.items():
+            code, _, name = field_.partition("|")
+            if code == "qe":
+                ended[name] += count
+            elif code == "qm":
+                minute, number = divmod(count, _PER_MINUTE)
+                if oldest <= minute <= oldest + _MINUTES:
+                    of_late[name.partition("|")[0]] += number
+    now = max((one.now for one in partitions), default=0)
+    minutes = _MINUTES + now % _MINUTE_MS / _MINUTE_MS
+    return {
+        name: Throughput(count, of_late[name] / minutes) for name, count in sorted(ended.items())
+    }
 
 
 def _round(sweep: Mapping[str, str], passed: int, listed: int) -> float:

@@ -95,6 +95,7 @@ class Handed:
     missing: set[str] = field(default_factory=set)
     condition: bytes | None = None
     outcomes: dict[str, Any] = field(default_factory=dict)
+    trace: str | None = None
     size: int = 0
     """How many bytes the input has, with each result that it refers to, as far as is known."""
     lists: dict[str, list[str]] = field(default_factory=dict)
@@ -122,7 +123,7 @@ class Handed:
         handed.size = len(started.input or b"")
         for result in started.results or ():
             handed.take(result.step.decode(), result.kind, result.payload)
-        handed.condition = started.condition
+        handed.condition, handed.trace = started.condition, started.trace
         for outcome in started.outcomes or ():
             handed.take_outcome(outcome.step.decode(), outcome.ended, outcome.payload)
         return handed
@@ -273,6 +274,7 @@ class Handed:
             signal=signal,
             timed_out=self.wait is not None and not Wait.parse(self.wait).signal_id,
             priority=held.priority,
+            traceparent=self.trace,
         )
 
     def _signal(self) -> WakingSignal | None:

@@ -273,6 +273,7 @@ class Header:
             tags=self.tags,
             parent=None if link is None else link.workflow,
             parent_step=None if link is None else link.step,
+            traceparent=self.fixed.trace or None,
         )
 
 

@@ -80,6 +80,15 @@ class Keys:
         """Sorted set: the daemons that run, by when they were last seen (ms)."""
         return self._key(0, "daemons")
 
+    def workers(self, worker: str) -> list[str]:
+        """The keys of a function on a worker: those of its home partition."""
+        return self.workers_of(home_partition(key_digest(worker), self.home_partitions))
+
+    def workers_of(self, partition: int) -> list[str]:
+        """Sorted set: the workers whose home a partition is, by when they were last seen (ms); and
+        hash: the record of each."""
+        return [self._key(partition, "workers"), self._key(partition, "about")]
+
     def sweep(self, partition: int) -> str:
         """Hash: how far the sweep of a partition has come (``sweep_cursor.lua``)."""
         return self._key(partition, "sweep")

@@ -16,9 +16,9 @@ from rwf.protocol.lua_arguments import check_signature
 # In the order in which they are loaded: each uses only those before it.
 LIBS: Final = (
     "integer", "states", "codec", "keyslots", "header", "record", "branching", "links",
-    "transaction", "backoff", "queue", "results", "evidence", "outbox", "waits", "transitions",
-    "versions", "propagate", "growth", "attempts", "expiry", "claims", "pauses", "sweep",
-    "requests", "recovery", "dispatch", "flush", "leases", "staging", "topic", "repair",
+    "transaction", "backoff", "queue", "results", "evidence", "outbox", "waits", "throughput",
+    "transitions", "versions", "propagate", "growth", "attempts", "expiry", "claims", "pauses",
+    "sweep", "requests", "recovery", "dispatch", "flush", "leases", "staging", "topic", "repair",
     "listing", "arguments",
 )  # fmt: skip
 

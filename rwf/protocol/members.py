@@ -35,7 +35,12 @@ class QueueEntry(NamedTuple):
     @property
     def came_in_us(self) -> int:
         """When its step became available, in microseconds since the epoch."""
-        return int(self.place.partition("|")[2][_CAME_IN], 16)
+        return came_in_us(self.place.partition("|")[2])
+
+
+def came_in_us(order: str) -> int:
+    """When a step came into its queue, by its order there, in microseconds since the epoch."""
+    return int(order[_CAME_IN], 16)
 
 
 class Timer(NamedTuple):

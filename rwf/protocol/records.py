@@ -143,7 +143,7 @@ def _unstarted(state: StepState, remaining: int, children: str) -> StepRecord:
     )
 
 
-def header_of(graph: Graph, kept_ms: int | None, semantics: int) -> str:
+def header_of(graph: Graph, kept_ms: int | None, semantics: int, trace: str) -> str:
     """The fixed part of a graph's header; the server puts the time of insertion into it."""
     return HeaderRecord(
         semantics=semantics,
@@ -153,6 +153,7 @@ def header_of(graph: Graph, kept_ms: int | None, semantics: int) -> str:
         retention=kept_ms,
         context="" if graph.context is None else "c",
         name=graph.name,
+        trace=trace,
     ).text()
 
 
@@ -401,6 +402,7 @@ class Row(RowRecord):
         self, step: str, attempt: int, payload: bytes | None, traceback: bytes | None
     ) -> ResultView:
         worker, claimed = self.note.get("by"), self.note.get("at")
+        waited = self.note.get("waited")
         return ResultView(
             step=step,
             attempt=attempt,
@@ -409,6 +411,7 @@ class Row(RowRecord):
             payload_bytes=payload or b"",
             summary=self.note.get("summary"),
             recorded_at=time_of_stamp(self.stamp),
+            available_at=None if waited is None else time_of(claimed - waited),
             claimed_at=None if claimed is None else time_of(claimed),
             worker_id=None if worker is None else unquote(worker),
             traceback=None if not traceback else traceback.decode(errors="replace"),

@@ -195,7 +195,8 @@ class HeaderRecord(Record):
 
     ``inserted``: a server's time in milliseconds.
     ``retention``: how long it is kept once it has finished, in milliseconds; empty for ever.
-    ``context``: ``c`` when the payload hash holds one.
+    ``context``: ``c`` when the payload hash holds one. ``trace``: the W3C trace context of its
+    insert.
     """
 
     size_of: ClassVar[Callable[[bytes], tuple[bytes, bytes, bytes]]]
@@ -207,6 +208,7 @@ class HeaderRecord(Record):
     inserted: Large
     retention: OptionalDigits
     context: Annotated[str, Kind("c", "?")]
+    trace: Text = appended(default="", kw_only=True)
     name: Text = rest(",")
 
 
@@ -324,8 +326,9 @@ class RowRecord(Record):
     ``call``, ``command``, ``lease``: of the report.
     ``open``: how many entries of what is still to be walked this completion has; until it is 0, the
     numbers of released and cancelled steps are not final. Some of these are listed.
-    ``note``: the client's own; of a step that was claimed, ``by`` (who ran it, percent-quoted) and
-    ``at`` (when that was claimed, ms) stand first in it.
+    ``note``: the client's own; of a step that was claimed, ``by`` (who ran it, percent-quoted),
+    ``at`` (when that was claimed, ms) and ``waited`` (how long it had been available then, ms)
+    stand first in it.
     ``appended``: how many steps it has appended.
     """
 
@@ -678,3 +681,26 @@ class RemovalRecord(Record):
 
     semantics: Digits
     place: Text = rest(",")
+
+
+# --- workers
+
+
+@record("worker")
+class WorkerRecord(Record):
+    """A worker's account of itself: a field of its home partition's hash of workers.
+
+    ``up``: for how long it has been running, in milliseconds.
+    ``queues``, ``handlers``: names with commas, percent-quoted, as many as there is room for; their
+    numbers are exact. ``trouble``: what keeps it from its work, if anything.
+    """
+
+    up: Digits
+    concurrency: Digits
+    running: Digits
+    abandoned: Digits
+    queue_count: Digits
+    handler_count: Digits
+    queues: Names = section()
+    handlers: Names = section()
+    trouble: Quoted = rest()

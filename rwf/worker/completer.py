@@ -19,6 +19,7 @@ from rwf.runtime import Runtime
 from rwf.worker.availability import PAUSE, Availability
 from rwf.worker.execution import Report
 from rwf.worker.inflight import BATCH, Inflight, PartitionBuffer, key_of
+from rwf.worker.observer import Refusal
 from rwf.worker.outcomes import Suspension
 from rwf.worker.suspending import suspend
 from rwf.worker.verdict import instead_of_wait, not_appended, storable
@@ -41,12 +42,14 @@ class Completer:
         inflight: Inflight,
         claimer: Claimer,
         start: Callable[[ClaimedStep], None],
+        reported: Callable[[ClaimedStep, Refusal | None], None],
     ) -> None:
         self._runtime = runtime
         self._availability = availability
         self._inflight = inflight
         self._claimer = claimer
         self._start = start
+        self._reported = reported
         self._lacking: asyncio.Queue[list[Handed]] = asyncio.Queue()
         self._ended: asyncio.Queue[str] = asyncio.Queue()
 
@@ -116,6 +119,7 @@ class Completer:
         if limit:
             inflight.keep(buffer, done.reserved, done.found >= limit)
         for (claim, _), refusal in zip(finished, done.refusals, strict=True):
+            self._reported(claim, refusal)
             if refusal is not None:
                 _log_refusal(claim, refusal)
         for claim in done.claimed:
@@ -196,7 +200,8 @@ class Completer:
         for claim, item in buffer.next_finished():
             op = exchange(self._runtime.ctx, buffer.partition, [item], [], self._claimer, 0)
             try:
-                await self._send(buffer, op, 1)
+                [refusal] = (await self._send(buffer, op, 1)).refusals
+                self._reported(claim, refusal)
             except Exception as alone:
                 _log_failure(claim, alone)
         if buffer.reserved:
@@ -220,7 +225,9 @@ class Completer:
         op = suspend(self._runtime.ctx, claim, wait)
         try:
             await self._send(buffer, op, 1)
+            self._reported(claim, None)
         except (CommandRejected, WorkflowInvalid) as refusal:
+            self._reported(claim, refusal)
             _log_refusal(claim, refusal)
             if (instead := instead_of_wait(claim, refusal)) is not None:
                 self.put(Report(claim, instead))

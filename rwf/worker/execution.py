@@ -64,6 +64,7 @@ class Execution:
         self.context = StepContext(claim, beat, read_parents)
         self.held_until = time.monotonic() + lease
         """When the lease passes, as far as is known here; by the monotonic clock."""
+        self._began = time.monotonic()
         self._lease = lease
         self._tracebacks = tracebacks
         self._handler = handler
@@ -85,6 +86,11 @@ class Execution:
         """Which step it is, for people."""
         claim = self.context.claim
         return f"step {claim.step} of {claim.workflow_id}, attempt {claim.attempt}"
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has been under way."""
+        return time.monotonic() - self._began
 
     @property
     def stopped(self) -> bool:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from rwf.model.states import PauseReason
 from rwf.model.views import ClaimedStep
 from rwf.ops.claims import Claimer
+from rwf.ops.complete import Completion
+from rwf.ops.workers import names_told
+from rwf.protocol.stored import WorkerRecord
 from rwf.runtime import Beside, Runtime, end_tasks
 from rwf.threads import Threads
 from rwf.worker.availability import Availability
@@ -21,8 +25,11 @@ from rwf.worker.execution import Execution, Report
 from rwf.worker.handlers import Handlers
 from rwf.worker.heartbeat import Heartbeat
 from rwf.worker.inflight import Inflight, key_of
+from rwf.worker.observer import GIVEN_BACK, SUSPENDED, Observer, Observers
+from rwf.worker.outcomes import Suspension
 from rwf.worker.parents import parents_reader
 from rwf.worker.poller import Poller
+from rwf.worker.presence import Presence
 from rwf.worker.watchdog import Watchdog
 
 _log = logging.getLogger("rwf.worker")
@@ -43,6 +50,8 @@ _TASKS_END: Final = 0.5
 # Pauses, in seconds, before a loop begins again that has ended by an error nobody expected.
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+# Characters of its trouble that a worker tells of.
+_TROUBLE_TOLD: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +80,11 @@ class Runner:
         options: WorkerOptions,
         handlers: Handlers,
         overdue: Callable[[], None],
+        observers: Collection[Observer] = (),
     ) -> None:
         scope, beside = runtime.ctx, Beside(runtime.client)
         self._parents = parents_reader(runtime)
+        self._availability = availability
         self._options = options
         self._handlers = handlers
         self._threads = Threads(options.concurrency, "rwf-step", self._freed)
@@ -82,14 +93,27 @@ class Runner:
         self.ended = 0
         self._unknown: set[str] = set()
         self._heartbeat = Heartbeat(scope, beside, availability, self.inflight, options.lease)
-        self._watchdog = Watchdog(scope, Beside(runtime.client), self.inflight, overdue)
-        self._poller = Poller(runtime, availability, self.inflight, options.claimer)
-        self._completer = Completer(
-            runtime, availability, self.inflight, options.claimer, self._begin
+        self._presence = Presence(
+            scope, Beside(runtime.client), unquote(options.claimer.worker), self._about
         )
+        self._watchdog = Watchdog(
+            scope, Beside(runtime.client), self.inflight, overdue, self._presence.tell
+        )
+        self._poller = Poller(runtime, availability, self.inflight, options.claimer)
+        self._observers = Observers(observers)
+        self._completer = Completer(
+            runtime,
+            availability,
+            self.inflight,
+            options.claimer,
+            self._begin,
+            self._observers.reported,
+        )
+        self._began = time.monotonic()
         self._finish = asyncio.Event()
         self._hurry = False
         self._end_at: float | None = None
+        self._hung_since: float | None = None
 
     @property
     def abandoned(self) -> int:
@@ -98,10 +122,34 @@ class Runner:
 
     @property
     def trouble(self) -> str | None:
-        """The trouble with the handlers, if there is any."""
+        """The reason why it does not do its work, if there is one: its server, or its handlers."""
+        if self._availability.error is not None:
+            return self._availability.error
         if self._hung() >= self._options.concurrency:
             return f"all {self._options.concurrency} threads hang in handlers: nothing can run"
         return self._watchdog.blocked
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long its handlers have kept it from running anything."""
+        if self._watchdog.blocked is not None:
+            return time.monotonic() - self._watchdog.blocked_since
+        return 0.0 if self._hung_since is None else time.monotonic() - self._hung_since
+
+    def _about(self) -> WorkerRecord:
+        """Its account of itself."""
+        queues, handlers = self._options.claimer.queues, sorted(self._handlers.names)
+        return WorkerRecord(
+            up=round(1000 * (time.monotonic() - self._began)),
+            concurrency=self._options.concurrency,
+            running=len(self.inflight.running),
+            abandoned=self.abandoned,
+            queue_count=len(queues),
+            handler_count=len(handlers),
+            queues=names_told(queues),
+            handlers=names_told(handlers),
+            trouble=(self.trouble or "")[:_TROUBLE_TOLD],
+        )
 
     def tell_end(self) -> None:
         """Says that it is going to end, and the second time at once, so that it does even if
@@ -128,6 +176,7 @@ class Runner:
         loops += [self._completer.tell_parents for _ in range(_TOLD_AT_ONCE)]
         tasks = [asyncio.create_task(kept_going(loop)) for loop in loops]
         self._heartbeat.start()
+        self._presence.start()
         self._watchdog.start()
         try:
             await self._finish.wait()
@@ -140,10 +189,12 @@ class Runner:
             await self._leave()
             self._watchdog.stop()
             self._heartbeat.stop()
+            self._presence.stop()
             self._threads.close()
             await end_tasks(tasks, _TASKS_END)
             with suppress(TimeoutError):  # a server that hangs keeps it
-                await asyncio.wait_for(self._heartbeat.over.wait(), _TASKS_END)
+                over = (self._heartbeat.over.wait(), self._presence.over.wait())
+                await asyncio.wait_for(asyncio.gather(*over), _TASKS_END)
 
     def _begin(self, claim: ClaimedStep) -> None:
         if not self.inflight.claiming:
@@ -172,6 +223,7 @@ class Runner:
             tracebacks=options.tracebacks,
         )
         self.inflight.running[key_of(claim)] = execution
+        self._observers.claimed(claim)
         execution.start(self._ended)
 
     def _not_ours(self, claim: ClaimedStep) -> None:
@@ -188,7 +240,9 @@ class Runner:
         self._completer.put(Report(claim, PauseReason.NO_HANDLER))
 
     def _ended(self, execution: Execution, report: Report | None) -> None:
-        self.inflight.running.pop(key_of(execution.context.claim), None)
+        claim = execution.context.claim
+        self.inflight.running.pop(key_of(claim), None)
+        self._observers.ended(claim, _outcome_of(report), execution.seconds)
         if report is None:
             self.inflight.changed()
         else:
@@ -198,6 +252,7 @@ class Runner:
             self._left_behind.add(execution)
             execution.when_done(self._left_behind.discard)
         if self._hung() >= self._options.concurrency:
+            self._hung_since = self._hung_since or time.monotonic()
             _log.error("%s; the worker waits for one of them to end", self.trouble)
         self.inflight.progressed()
 
@@ -206,6 +261,7 @@ class Runner:
         return self._threads.abandoned
 
     def _freed(self) -> None:
+        self._hung_since = None
         self.inflight.changed()
 
     async def _leave(self) -> None:
@@ -233,6 +289,14 @@ class Runner:
             _log.warning(
                 "%d steps could not be given back, and stay leased until their leases end", back
             )
+
+
+def _outcome_of(report: Report | None) -> str:
+    """The outcome of an attempt, in a word."""
+    outcome = None if report is None else report.outcome
+    if isinstance(outcome, Completion):
+        return str(outcome.status)
+    return SUSPENDED if isinstance(outcome, Suspension) else GIVEN_BACK
 
 
 async def kept_going(loop: Callable[[], Awaitable[object]]) -> None:

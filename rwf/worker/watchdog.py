@@ -28,18 +28,27 @@ _SILENCE: Final = 1.0
 class Watchdog:
     """Warns when a handler blocks the event loop, and gives back steps that a blocked loop cannot.
 
-    To be made in the event loop; its thread goes on when that does not.
+    ``changed`` is called when the loop is found blocked, and when it runs again. To be made in the
+    event loop; its thread goes on when that does not.
     """
 
     def __init__(
-        self, ctx: OpContext, beside: Beside, inflight: Inflight, overdue: Callable[[], None]
+        self,
+        ctx: OpContext,
+        beside: Beside,
+        inflight: Inflight,
+        overdue: Callable[[], None],
+        changed: Callable[[], None],
     ):
         self.blocked: str | None = None
         """The code that blocks the loop just now."""
+        self.blocked_since = 0.0
+        """Since when, by the monotonic clock."""
         self._ctx = ctx
         self._beside = beside
         self._inflight = inflight
         self._overdue = overdue
+        self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._alive = threading.Event()
@@ -84,15 +93,18 @@ class Watchdog:
         if execution is not None:
             who = f"the handler {execution.context.claim.worker!r} of {execution.name},"
         place = _place(frame)
+        self.blocked_since = time.monotonic() - _SILENCE
         self.blocked = f"{who} blocks the event loop{place}"
+        self._changed()
         _log.warning("%s for %g s: all other handlers wait for it", self.blocked, _SILENCE)
 
     def _wait_for_the_loop(self) -> None:
-        since = time.monotonic() - _SILENCE
         while not self._alive.wait(_EVERY) and not self._stopped.is_set():
             self._end_if_overdue()
         self.blocked = None
-        _log.warning("the event loop runs again after %.1f s", time.monotonic() - since)
+        self._changed()
+        took = time.monotonic() - self.blocked_since
+        _log.warning("the event loop runs again after %.1f s", took)
 
     def _end_if_overdue(self) -> None:
         """Gives running steps back when the loop has not done so in time."""

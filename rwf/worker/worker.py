@@ -24,6 +24,7 @@ from rwf.worker.handler import Function
 from rwf.worker.handlers import Handlers
 from rwf.worker.identity import new_worker_id
 from rwf.worker.middleware import Middleware
+from rwf.worker.observer import Observer
 from rwf.worker.runner import Runner, WorkerOptions
 
 F = TypeVar("F", bound=Function)
@@ -49,7 +50,8 @@ class Health:
     ``running`` counts steps, ``unreported`` outcomes that are still to be reported, ``ended`` the
     attempts since it was started, and ``abandoned`` the handlers that go on after their attempts.
     ``error`` says what is wrong, if anything: its server is unreachable, a call has failed, its
-    threads hang, or its event loop is blocked.
+    threads hang, or its event loop is blocked. ``stuck_seconds`` is for how long its handlers have
+    kept it from running anything, by either of the last two.
     """
 
     running: int
@@ -57,6 +59,7 @@ class Health:
     ended: int
     error: str | None
     abandoned: int = 0
+    stuck_seconds: float = 0.0
 
 
 class Worker:
@@ -107,6 +110,7 @@ class Worker:
         self._runtime = None if client is None else Runtime(client)
         self._handlers = Handlers() if handlers is None else handlers
         self._availability = Availability()
+        self._observers: dict[object, Observer] = {}
         self._runner: Runner | None = None
         self._reconciler: Reconciler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -155,8 +159,9 @@ class Worker:
             running=len(runner.inflight.running),
             unreported=runner.inflight.unreported,
             ended=runner.ended,
-            error=self._availability.error or runner.trouble,
+            error=runner.trouble,
             abandoned=runner.abandoned,
+            stuck_seconds=runner.stuck_seconds,
         )
 
     def step(self, name: str) -> Callable[[F], F]:
@@ -167,6 +172,11 @@ class Worker:
     def middleware(self, function: M) -> M:
         """Registers a generator function as middleware; see :meth:`rwf.Handlers.middleware`."""
         return self._handlers.middleware(function)
+
+    def observe(self, owner: object, observer: Observer) -> None:
+        """Has an observer look on from its next start on, in place of what the same owner has given
+        before: metrics and traces do."""
+        self._observers[owner] = observer
 
     def _found_runtime(self) -> Runtime:
         if self._runtime is None:
@@ -223,7 +233,12 @@ class Worker:
             if not await self._connected(runtime):
                 return
             self._runner = Runner(
-                runtime, self._availability, self._options, self._handlers, self.overdue.set
+                runtime,
+                self._availability,
+                self._options,
+                self._handlers,
+                self.overdue.set,
+                self._observers.values(),
             )
             if self._stopped:
                 self._runner.end()

@@ -209,7 +209,9 @@ def test_explain(cli: Cli) -> None:
     workflow_id = cli.inserted()
     text = cli.ok("explain", workflow_id, "notify")
     assert text.startswith(f"Waiting  pending  notify  of {workflow_id}\n")
-    assert "root cause fetch: available (waiting_for_worker), by way of bill;" in text
+    assert "root cause fetch: available (waiting_for_worker), by way of bill\n" in text
+    assert f"    rwf complete {workflow_id} fetch\n" in text
+    assert "    or run a worker that serves its queue\n" in text
     document = cli.json("explain", workflow_id, "notify")
     assert document["root_causes"][0]["path"] == ["fetch", "bill", "notify"]
     whole = cli.ok("explain", workflow_id)

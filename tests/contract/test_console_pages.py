@@ -10,11 +10,13 @@ from urllib.parse import quote
 
 import pytest
 
-from rwf import Client, Workflow
+from rwf import Client, Worker, Workflow
 from tests.support.commandline import NO_ID
 from tests.support.consoles import Page, Visitor, commands, console
 from tests.support.flows import chain, fan_out, flow
 from tests.support.servers import AnyServer
+from tests.support.waiting import until
+from tests.support.workers import at_work, client_of
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e\x1b[31m\x00 &amp; \"'"
 """Markup, a mark of direction, a terminal's sequence, NUL and quotes."""
@@ -344,12 +346,27 @@ def test_signals_that_nobody_took(one_client: Client, visitor: Visitor) -> None:
     assert "Refused" in visitor.page("/signals?status=odd", 400).text
 
 
-def test_workers_by_the_steps_that_they_have_in_hand(one_client: Client, visitor: Visitor) -> None:
+def test_workers_and_the_steps_in_hand(
+    one_client: Client, one_server: AnyServer, visitor: Visitor
+) -> None:
     view = one_client.insert(flow("a b c"))
     one_client.claim(["default"], worker_id="worker-7", limit=2)
-    page = visitor.page("/workers")
-    before(page, "Daemons", "sweep", "Steps in hand", "worker-7 runs 2 steps", "a", view.id)
-    before(page, "When workers last asked for steps", "default", "yes")
+    with at_work(Worker(client_of("sync", one_server), queues=["own"], worker_id="worker-8")):
+        until(one_client.workers, what="the worker to be known")
+        page = visitor.page("/workers")
+    before(page, "ok worker-8 0 of 64", "own", "none", "Daemons", "sweep")
+    before(page, "Steps in hand", "a", view.id, "worker-7")
+
+
+def test_the_overview_counts_and_a_workflow_has_its_timeline(
+    one_client: Client, visitor: Visitor
+) -> None:
+    view = one_client.insert(flow("a b:a x", queue="mail"))
+    one_client.complete(one_client.claim(["mail"], worker_id="w")[0])
+    before(visitor.page("/"), "In numbers", "Workflows:", "1 available", "Steps:", "1 completed")
+    page = visitor.page(f"/workflows/{view.id}")
+    before(page, "Timeline", "a attempt 1 waited", "b attempt 1", "★ x", "From 20")
+    assert "attempt 1 by w: completed" in page.html
 
 
 def test_health_is_what_the_doctor_finds_the_gravest_first(

@@ -127,10 +127,11 @@ def test_an_idle_worker_hardly_asks(one_server: AnyServer, kind: str) -> None:
         client.list()
         worker = Worker(client_of(kind, one_server), reconcile=False)
         with at_work(worker):
+            until(client.workers, what="the worker to have told that it is there")
             before, started = round_trips(one_server), time.monotonic()
-            until(lambda: round_trips(one_server) - before >= 3, what="three polls")
+            until(lambda: round_trips(one_server) - before >= 3, what="three trips")
             seconds = time.monotonic() - started
-    # The first poll may fall into the measured time.
+    # The first poll may fall into the measured time, and so may what it tells of itself.
     assert seconds > 1
 
 

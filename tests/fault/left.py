@@ -303,6 +303,12 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "daemons",
         },
     },
+    "register_worker": {
+        "nothing": {
+            "about",
+            "workers",
+        },
+    },
     "record_evidence": {
         "nothing": {
             "n",

@@ -51,7 +51,7 @@ def derived(client: Client) -> dict[bytes, list[tuple[bytes, float]]]:
     return {
         key: redis.zrange(key, 0, -1, withscores=True)
         for key in redis.scan_iter(count=1000)
-        if redis.type(key) == b"zset" and not key.endswith((b":daemons", b":served"))
+        if redis.type(key) == b"zset" and not key.endswith((b":daemons", b":served", b":workers"))
     }
 
 

@@ -56,7 +56,7 @@ class _Check:
                 own[found[2]].add(found[1])
             elif topic := _TOPIC.fullmatch(rest):
                 self._homes[topic[2]] = number
-            elif rest in PARTITION_SLOTS or rest == "sweep":
+            elif rest in PARTITION_SLOTS or rest in ("sweep", "workers", "about"):
                 self._partitions[number]  # it exists
             elif not (rest in ("meta", "daemons") and number == 0):
                 yield f"{name}: not a key of any class"

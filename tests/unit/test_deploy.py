@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from prometheus_client.metrics_core import CounterMetricFamily
 
-from rwf import metrics
+from rwf import metrics, name_metrics
 from rwf.protocol.requests import READING, WRITING
 from tests.support.deploying import DEPLOY, ROLES
 
@@ -29,6 +30,13 @@ KNOWN: Final[dict[str, set[str]]] = {
     **{f"{family.name}_total": set(family.labels) for family in metrics.COUNTERS},
     **{family.name: set(family.labels) for family in metrics.GAUGES},
     **{name: set() for name in AGES},
+    **{
+        f"{family.name}_total" if family.kind is CounterMetricFamily else family.name: {"queue"}
+        for family in name_metrics.QUEUES
+    },
+    f"{name_metrics.WORKFLOWS_ENDED}_total": {"name", "state"},
+    f"{name_metrics.HANDLER_ATTEMPTS}_total": {"handler", "outcome"},
+    f"{name_metrics.HANDLER_SECONDS}_bucket": {"handler", "le"},
     f"{metrics.DURATION}_bucket": {"function", "le"},
     f"{metrics.DURATION}_count": {"function"},
     f"{metrics.DURATION}_sum": {"function"},
@@ -69,6 +77,7 @@ def test_rules_and_board_name_metrics_that_exist(expr: str) -> None:
 
 def test_every_metric_of_the_fleet_is_on_the_board() -> None:
     shown = {name for expr in expressions() for name in re.findall(r"\brwf_\w+", expr)}
+    # Whether a queue is served is the alert's alone.
     assert {name for name in KNOWN if not name.startswith(metrics.DURATION)} <= shown
 
 
@@ -80,7 +89,8 @@ def test_counts_of_several_reconcilers_are_never_added_up() -> None:
         for name in re.findall(r"sum(?: by \([^)]*\))? \((?:rate|increase)?\(?(rwf_\w+)", expr)
     }
     assert summed
-    assert {name for name in summed if not name.startswith(metrics.DURATION)} <= {metrics.OWNED}
+    own = (metrics.DURATION, name_metrics.HANDLER_SECONDS, name_metrics.HANDLER_ATTEMPTS)
+    assert {name for name in summed if not name.startswith(own)} <= {metrics.OWNED}
 
 
 def test_the_alerts() -> None:
@@ -89,6 +99,7 @@ def test_the_alerts() -> None:
     assert {
         "RwfSweepStuck",
         "RwfReadyStepWaits",
+        "RwfQueueUnserved",
         "RwfDeadCallbacks",
         "RwfLeasesExpire",
         "RwfCommandsRejected",
@@ -111,6 +122,8 @@ QUIET: Final = {
     "rwf_sweep_age_seconds": "60+0x60",
     "rwf_sweep_round_seconds": "60+0x60",
     "rwf_ready_oldest_age_seconds": "5+0x60",
+    'rwf_queue_available{queue="mail"}': "3+0x60",
+    'rwf_queue_served{queue="mail"}': "1+0x60",
     'rwf_callbacks{status="dead"}': "0+0x60",
     "rwf_lease_expired_total": "7+0x60",
     'rwf_commands_rejected_total{action="complete",reason_code="stale_lease"}': "9+6x60",
@@ -120,6 +133,7 @@ QUIET: Final = {
 TROUBLE: Final = {
     "RwfSweepStuck": ("rwf_sweep_age_seconds", "901+60x60"),
     "RwfReadyStepWaits": ("rwf_ready_oldest_age_seconds", "901+60x60"),
+    "RwfQueueUnserved": ('rwf_queue_served{queue="mail"}', "0+0x60"),
     "RwfDeadCallbacks": ('rwf_callbacks{status="dead"}', "0+0x50 1+0x10"),
     "RwfLeasesExpire": ("rwf_lease_expired_total", "0+0x50 0+2x10"),
     "RwfCommandsRejected": (

@@ -22,8 +22,8 @@ LAYERS: Final = (
     {"client", "aio"},
     {"internals"},
     {"runtime", "availability", "threads"},
-    {"worker", "reconciler", "metrics", "testing", ""},
-    {"adapters", "console"},
+    {"worker", "reconciler", "name_metrics", "metrics", "testing", ""},
+    {"adapters", "console", "otel"},
     {"demo"},
     {"cli", "__main__"},
 )

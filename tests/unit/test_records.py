@@ -165,6 +165,7 @@ def test_a_header_of_a_workflow_that_runs() -> None:
         "parent": None,
         "parent_step": None,
         "tags": {},
+        "traceparent": None,
     }
 
 
@@ -322,6 +323,7 @@ def test_a_result_row() -> None:
         "payload_bytes": b"[1]",
         "summary": "s|t",
         "recorded_at": STAMPED,
+        "available_at": None,
         "claimed_at": None,
         "worker_id": None,
         "traceback": "T\ufffd",

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 
 from starlette.responses import Response
 
-from rwf.aio import AsyncClient
 from rwf.console.visit import Visit
-from rwf.errors import NotFound, RecordUnreadable
-from rwf.model.states import SignalStatus, StepState, WorkflowState
-from rwf.model.views import StepView
+from rwf.model.states import SignalStatus
 
-_LOOKED_AT: Final = 40
-"""Running workflows, the newest, whose steps in hand are shown."""
-_STEPS: Final = 200
-"""Of each of them, so many steps are looked at."""
+_STEPS: Final = 100
+"""Steps in hand that are shown."""
 _DAEMONS: Final = frozenset({"sweep", "callbacks", "partitions", "work"})
 """The doctor's checks that concern daemons."""
 
@@ -54,68 +46,20 @@ async def health(visit: Visit) -> Response:
     return visit.page("health.html", live="", report=report, checks=checks)
 
 
-@dataclass(slots=True)
-class Holder:
-    """A worker, by the leases that it holds."""
-
-    name: str
-    steps: list[tuple[str, StepView]] = field(default_factory=list)
-
-    @property
-    def oldest(self) -> datetime | None:
-        return min((step.started_at for _, step in self.steps if step.started_at), default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class InHand:
-    """The steps that run, by who runs them; ``looked_at`` is how many workflows were."""
-
-    holders: Sequence[Holder]
-    looked_at: int
-    more: bool
-
-
 async def workers(visit: Visit) -> Response:
-    """Who runs which steps, who has asked for some, and what daemons have done."""
+    """Who works and on what, who is in trouble or gone, and what daemons have done."""
     client, shared = visit.client, visit.console.shared
-    in_hand, queues_, report = await asyncio.gather(
-        shared.get("in hand", 2, lambda: _in_hand(client)),
-        shared.get("queues", 2, client.queues),
+    known, running, report = await asyncio.gather(
+        shared.get("workers", 2, client.workers),
+        shared.get("running", 2, lambda: client.running(limit=_STEPS)),
         shared.get("doctor", 10, client.doctor),
     )
     return visit.page(
         "workers.html",
         live="",
-        in_hand=in_hand,
-        queues=[queue for queue in queues_ if queue.asked_at is not None],
+        # Who needs somebody first, then who works.
+        workers=sorted(known, key=lambda one: (one.alive, one.trouble is None)),
+        running=running,
+        unreachable=sorted({*known.unreachable, *running.unreachable}),
         checks=[check for check in report.checks if check.name in _DAEMONS],
     )
-
-
-async def _in_hand(client: AsyncClient) -> InHand:
-    pages = await asyncio.gather(
-        *(
-            client.list(state=state, limit=_LOOKED_AT)
-            for state in (WorkflowState.RUNNING, WorkflowState.AVAILABLE)
-        )
-    )
-    found = sorted(
-        (view for page in pages for view in page.workflows), key=lambda view: view.inserted_at
-    )
-    some = found[-_LOOKED_AT:]
-    holders: dict[str, Holder] = {}
-    for view_id, steps in await asyncio.gather(*(_steps(client, view.id) for view in some)):
-        for step in steps:
-            if step.state is StepState.EXECUTING:
-                name = step.leased_by or ""
-                holders.setdefault(name, Holder(name)).steps.append((view_id, step))
-    more = len(found) > len(some) or any(page.cursor for page in pages)
-    ordered = sorted(holders.values(), key=lambda holder: holder.name)
-    return InHand(ordered, len(some), more)
-
-
-async def _steps(client: AsyncClient, workflow_id: str) -> tuple[str, list[StepView]]:
-    try:
-        return workflow_id, await client.steps(workflow_id, limit=_STEPS, payloads=False)
-    except (NotFound, RecordUnreadable):
-        return workflow_id, []

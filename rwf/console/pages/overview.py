@@ -49,14 +49,16 @@ class Attention:
 async def overview(visit: Visit) -> Response:
     """The overview: workflows that need review, unserved queues, kept signals, findings."""
     client, shared = visit.client, visit.console.shared
-    attention, queues, signals, report = await asyncio.gather(
+    attention, queues, signals, report, stats = await asyncio.gather(
         shared.get("attention", 2, lambda: _attention(client)),
         shared.get("queues", 2, client.queues),
         shared.get("signals", 5, client.signals),
         shared.get("doctor", 10, client.doctor),
+        shared.get("stats", 5, client.stats),
     )
     return visit.page(
         "overview.html",
+        stats=stats,
         live="",
         attention=attention,
         deserted=[queue for queue in queues if queue.available and not queue.served],

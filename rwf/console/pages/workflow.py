@@ -1,4 +1,4 @@
-"""A workflow: why it is where it is, its graph, steps, evidence and callbacks."""
+"""A workflow: why it is where it is, its graph, timeline, steps, evidence and callbacks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from rwf.console.graph import picture
+from rwf.console.timeline import WIDTH, bars
 from rwf.console.visit import Visit
 from rwf.model.operator_status import (
     blocked_by_themselves,
@@ -41,8 +42,10 @@ async def workflow(visit: Visit) -> Response:
         async with visit.console.shared.turn(large=True):
             why = await visit.client.explain(workflow_id)
         return visit.page("workflow.html", **_explained(view.id, why), view=view, graph=None)
-    why, graph = await asyncio.gather(
-        visit.client.explain(workflow_id), visit.client.graph(workflow_id, payloads=False)
+    why, graph, timeline = await asyncio.gather(
+        visit.client.explain(workflow_id),
+        visit.client.graph(workflow_id, payloads=False),
+        visit.client.timeline(workflow_id),
     )
     statuses = step_statuses(graph, why)
     roots = [cause.step for cause in why.root_causes]
@@ -62,6 +65,8 @@ async def workflow(visit: Visit) -> Response:
         steps=urgent[:_FIRST_STEPS],
         statuses=statuses,
         summaries={cause.step: cause.summary for cause in why.root_causes},
+        bars=bars(timeline),
+        bar_width=WIDTH,
     )
 
 

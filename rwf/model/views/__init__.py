@@ -29,6 +29,7 @@ from rwf.model.views.explanations import (
     StepExplanation,
     WorkflowExplanation,
 )
+from rwf.model.views.fleet import RunningStep, RunningSteps, WorkerView
 from rwf.model.views.operations import (
     Check,
     DoctorReport,
@@ -42,6 +43,8 @@ from rwf.model.views.operations import (
     Repair,
 )
 from rwf.model.views.signals import AwaitView, SignalPage, SignalView, WakingSignal
+from rwf.model.views.stats import QueueStats, StatsView
+from rwf.model.views.timeline import Timeline, TimelineAttempt, TimelineStep
 from rwf.model.views.workflows import (
     AppendedBy,
     Edge,
@@ -80,6 +83,7 @@ __all__ = [
     "MigrationReport",
     "PartialList",
     "PruneReport",
+    "QueueStats",
     "QueueView",
     "RebuildFailure",
     "RebuildProgress",
@@ -90,15 +94,22 @@ __all__ = [
     "Repair",
     "ResultView",
     "RootCause",
+    "RunningStep",
+    "RunningSteps",
     "SignalPage",
     "SignalView",
     "SkipOrigin",
+    "StatsView",
     "StepExplanation",
     "StepPage",
     "StepView",
     "Ticket",
+    "Timeline",
+    "TimelineAttempt",
+    "TimelineStep",
     "View",
     "WakingSignal",
+    "WorkerView",
     "WorkflowCount",
     "WorkflowExplanation",
     "WorkflowPage",

@@ -33,6 +33,8 @@ class ClaimedStep(View):
     signal: WakingSignal | None
     timed_out: bool = False
     """Whether the step's latest wait went on because its deadline passed."""
+    traceparent: str | None = None
+    """The W3C trace context of the workflow's insert, if it was traced."""
     priority: int = 0
 
 
@@ -71,9 +73,9 @@ class HeartbeatReport(View):
 class ResultView(View):
     """The result of one attempt of a step; ``payload_bytes`` are the bytes as stored.
 
-    ``worker_id`` says who ran it, and ``claimed_at`` since when; both are None when it was reported
-    without a claim. ``traceback`` is that of the exception by which the handler ended, if it was
-    reported: the last 16 KiB of its text.
+    ``worker_id`` says who ran it, ``claimed_at`` since when, and ``available_at`` since when it was
+    to be had; all are None when it was reported without a claim. ``traceback`` is that of the
+    exception by which the handler ended, if it was reported: the last 16 KiB of its text.
     """
 
     step: str
@@ -86,6 +88,7 @@ class ResultView(View):
     claimed_at: datetime | None
     worker_id: str | None
     traceback: str | None
+    available_at: datetime | None = None
 
 
 class EvidenceView(View):

@@ -59,6 +59,8 @@ class WorkflowView(View):
     tags: dict[str, str] = Field(default_factory=dict)
     parent: str | None = None
     parent_step: str | None = None
+    traceparent: str | None = None
+    """The W3C trace context of its insert, if that was traced."""
 
 
 class AppendedBy(View):

@@ -18,6 +18,7 @@ from rwf.protocol.functions import (
     timers,
     topics,
     waits,
+    workers,
     workflows,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "timers",
     "topics",
     "waits",
+    "workers",
     "workflows",
 ]

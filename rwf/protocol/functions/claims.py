@@ -68,6 +68,7 @@ class StartedStep(NamedTuple):
     results: list[GivenResult] | None = None
     condition: bytes | None = None
     outcomes: list[GivenOutcome] | None = None
+    trace: str | None = None
 
 
 class StartedSteps(NamedTuple):

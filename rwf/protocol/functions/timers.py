@@ -59,3 +59,21 @@ class FireTimers(ServerFunction[list[FiredWorkflow]]):
     clock_before_ms: int | None
     """The server's time before its clock was set back, for timers that are looked at for that."""
     timers: Sequence[FiredTimer]
+
+
+class LeasesPage(NamedTuple):
+    """``executing``: how many steps execute in the partition; ``leases``: ``workflow|step`` each;
+    ``resume_at_ms``: where to go on, None at the end."""
+
+    executing: int
+    leases: list[bytes]
+    resume_at_ms: int | None
+
+
+@server_function("list_leases", reads_only=True)
+class ListLeases(ServerFunction[LeasesPage]):
+    """A page of the steps that somebody has in hand, by the ends of their leases. Keys: the
+    partition's."""
+
+    from_ms: int | None
+    """None to begin."""
