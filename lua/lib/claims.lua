@@ -21,14 +21,16 @@ local function is_unstarted(token)
   return byte(token, -1) == 46
 end
 
--- Whether the step is held under a ticket that nobody has started yet. No other field of a claim ends with a point.
+local UNSTARTED = "^[^:]*%.:" -- a claim whose token, its first field, is that of a ticket
+
+-- Whether the step is held under a ticket that nobody has started yet.
 function M.is_ticket(step)
-  return step.state == "e" and find(step.claim, ".:", 1, true) ~= nil
+  return step.state == "e" and find(step.claim, UNSTARTED) ~= nil
 end
 
 -- Whether somebody runs the step.
 function M.is_running(step)
-  return step.state == "e" and not find(step.claim, ".:", 1, true)
+  return step.state == "e" and not find(step.claim, UNSTARTED)
 end
 
 -- Whether an open step's present attempt is to be reported next, or gone on with by its next claim.

@@ -80,6 +80,30 @@ def ended(client: Client, workflow_id: str) -> None:
     assert client.get(workflow_id).state == "completed"
 
 
+# --- one whose steps are dispatched: claims that are tickets
+
+
+def dispatched(client: Client, _: str) -> str:
+    view = client.insert(flow("a b:a"))
+    tickets = client.dispatch(["default"], dispatcher=WORKER, limit=1_000, hold=3_600)
+    [ours] = [one for one in tickets if one.workflow_id == view.id]
+    client.release([one for one in tickets if one is not ours])
+    return str(ours)
+
+
+def started(client: Client, ticket: str) -> str:
+    workflow_id = ticket.partition("/")[0]
+    assert client.explain_step(workflow_id, "a").blockers[0].code == "dispatched"
+    return client.start(ticket, run_id="r", worker_id=WORKER, lease=3_600).model_dump_json()
+
+
+def run(client: Client, claim: str) -> None:
+    found = ClaimedStep.model_validate_json(claim)
+    assert client.complete(found, payload=[1]).step.attempt == 1
+    client.complete_step(found.workflow_id, "b")
+    assert client.get(found.workflow_id).state == "completed"
+
+
 # --- a wide one, whose walk is left unfinished: traversal, row
 
 
@@ -197,6 +221,7 @@ def looked_at(client: Client, workflow_id: str) -> None:
 
 LIVES: Final[dict[str, Sequence[Act]]] = {
     "ordinary": (inserted, claimed, extended, reported, retried, ended),
+    "dispatched": (dispatched, started, extended, run),
     "wide": (wide, wide_cancelled, walked_further, walked_to_its_end),
     "recovered": (failed, recovering, recovering_further, recovered, completed_again),
     "waits": (waiting, signalled, waits_again, wait_recovered),

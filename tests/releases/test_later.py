@@ -33,6 +33,7 @@ PRESENT, LATER = "present", "later"
 
 REWRITTEN: Final[Mapping[str, set[str]]] = {
     "ordinary": {"step", "claim", "header", "counts"},
+    "dispatched": {"step", "claim", "counts"},
     "wide": {"step", "counts", "row", "traversal"},
     "recovered": {"step", "counts", "session", "traversal", "place"},
     "waits": {"step", "counts", "wait", "topic", "signal", "known"},

@@ -18,6 +18,7 @@ from rwf.model.states import TERMINAL_WORKFLOWS
 from tests.releases.data import load, order
 from tests.releases.freeze import FOLDER
 from tests.support import invariants
+from tests.support.flows import until_past
 from tests.support.servers import AnyServer
 from tests.support.waiting import until
 from tests.support.workers import at_work
@@ -195,3 +196,41 @@ def test_the_old_release_goes_on_with_attempts_that_have_tracebacks(
     told, _ = start(old_package, READ, server.url, view.id).communicate(timeout=60)
     assert told == "1 failed s\n"
     assert [result.traceback for result in client.results(view.id)] == ["t", None]
+
+
+DISPATCHED: Final = """
+import sys
+from rwf import Client
+
+with Client.from_url(sys.argv[1]) as client:
+    print(client.step(sys.argv[2], "a").leased_by, client.explain_step(sys.argv[2], "a").state)
+    print([repair.kind for repair in client.reconcile(sys.argv[2]).repairs])
+    client.rebuild()
+"""
+
+
+def test_to_the_old_release_a_dispatched_step_is_one_that_runs(
+    client: Client, server: AnyServer, old_package: Path
+) -> None:
+    """And a void ticket a lease that has passed; it counts no attempt."""
+    view = client.insert(Workflow("now").add("a", worker="work", queue="mine"))
+    (ticket,) = client.dispatch(["mine"], dispatcher="d")
+
+    def asked() -> list[str]:
+        asked = subprocess.run(
+            [sys.executable, "-c", DISPATCHED, server.url, view.id],
+            env={**os.environ, "PYTHONPATH": str(old_package)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return asked.stdout.splitlines()
+
+    assert asked() == ["d executing", "[]"]
+    client.release([ticket])
+    (ticket,) = client.dispatch(["mine"], dispatcher="d", hold=0.01)
+    until_past(client, ticket.expires_at)
+    assert asked() == ["d executing", "['lease_expired']"]
+    step = client.step(view.id, "a")
+    assert (step.state, step.attempt) == ("available", 0)
+    client.complete_step(view.id, "a")
