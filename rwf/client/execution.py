@@ -271,8 +271,8 @@ class Execution(Base):
         parent's retention says. With an insert ``key`` (1 to 512 characters) the step's child of
         that key is waited for, and a new one inserted where there is none, or it has ended badly.
         Where the step's last child has completed since the step failed by it, no other is inserted:
-        the step takes its results. Returns the child. Raises :class:`~rwf.WorkflowInvalid`, and
-        CommandRejected: ``stale_lease``, ``key_conflict``.
+        the step takes its results; nor where a recovery has revived it. Returns the child. Raises
+        :class:`~rwf.WorkflowInvalid`, and CommandRejected: ``stale_lease``, ``key_conflict``.
         """
         op = children.start_child(self._ctx, workflow_id, step, child, lease, key)
         return self._run(op)

@@ -18,7 +18,7 @@ import orjson
 
 from rwf.errors import CommandRejected, NotFound, StoreUnavailable
 from rwf.model.builder import Workflow
-from rwf.model.states import Reason, WorkflowState
+from rwf.model.states import TERMINAL_WORKFLOWS, Reason, WorkflowState
 from rwf.model.views import WorkflowView
 from rwf.ops.base import (
     OpContext,
@@ -55,7 +55,8 @@ from rwf.protocol.stored import CountsRecord, HeaderRecord, LinkRecord
 from rwf.protocol.waits import Wait
 
 _ACTION: Final = "start_child"
-_NOT_TAKEN: Final = ("f", "a")
+_FAILED_BY_IT: Final = "f"
+_NOT_TAKEN: Final = (_FAILED_BY_IT, "a")
 """How a wait for a child has ended whose results the step has not taken."""
 
 
@@ -100,9 +101,8 @@ def run_child(
 
 
 def _child_for(ctx: OpContext, link: LinkRecord, one: Checked) -> Op[str]:
-    """The child that the step is to wait for: the last one, where it has completed and the step has
-    not taken its results; or one that is inserted now. Nothing is inserted where the step is sure
-    to be refused."""
+    """The child that the step is to wait for: the last one, where that is joined, or one that is
+    inserted now. Nothing is inserted where the step is sure to be refused."""
     ours = _id_in(_home(ctx, link), link)
     w = ctx.keys.record(link.workflow)
     fields = link.step, f"~{link.step}", STATIC, COUNTS
@@ -117,7 +117,7 @@ def _child_for(ctx: OpContext, link: LinkRecord, one: Checked) -> Op[str]:
         return ours
     if wait is not None and wait.child is not None and wait.status in _NOT_TAKEN:
         last = yield from shown_workflow(ctx, wait.child)
-        if last is not None and last.state is WorkflowState.COMPLETED:
+        if last is not None and _is_joined(last, wait):
             return last.id
     parent = HeaderRecord.parse(static)
     options = InsertOptions(
@@ -138,6 +138,15 @@ def _child_for(ctx: OpContext, link: LinkRecord, one: Checked) -> Op[str]:
             raise
         return (yield from anywhere(ctx, partial(_insert_in, ctx, one, options, link)))
     return ours
+
+
+def _is_joined(last: WorkflowView, wait: Wait) -> bool:
+    """Whether a step that runs again waits for its last child, whose results it has not taken: one
+    that has completed, or that a recovery has revived since the step failed by it."""
+    if last.state is WorkflowState.COMPLETED:
+        return True
+    open_ = last.state not in TERMINAL_WORKFLOWS and last.cancel_requested_at is None
+    return open_ and wait.status == _FAILED_BY_IT
 
 
 def _insert_in(

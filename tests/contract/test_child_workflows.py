@@ -310,6 +310,18 @@ def test_a_retry_runs_another_child_where_the_last_has_not_completed(client: Cli
     assert (row.attempt, row.payload["workflow_id"]) == (2, second.id)
 
 
+def test_a_retry_waits_for_a_child_that_a_recovery_has_revived(client: Client) -> None:
+    parent, kid = started(client)
+    end(client, kid.id, "failed")
+    client.recover_step(kid.id, "b", "retry")
+    client.recover_step(parent.id, "call", "retry")
+    again = client.start_child(parent.id, "call", child_of(), lease=claim(client, "call").lease)
+    assert again.id == kid.id
+    assert client.step(parent.id, "call").state == "awaiting_signal"
+    client.complete_step(kid.id, "b", payload=2)
+    assert states(client, parent.id) == "call=completed next=available"
+
+
 def test_a_step_that_runs_again_downstream_runs_another_child(client: Client) -> None:
     parent, first = started(client)
     end(client, first.id, payload=1)

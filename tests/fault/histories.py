@@ -385,18 +385,20 @@ def finish(client: Client) -> None:
                 Completion(workflow_id=one.workflow_id, step=one.step, lease=one.lease)
                 for one in claimed
             )
-        left = _open_steps(client)
+        left, held = _open_steps(client)
         for workflow_id, step in left:
             client.complete_step(workflow_id, step, force=True)
-        return not left
+        for workflow_id in held:
+            client.reconcile(workflow_id)
+        return not left and not held
 
     until(ended, what="the workflows to end")
 
 
-def _open_steps(client: Client) -> list[tuple[str, str]]:
-    """The steps that can be reported on; AssertionError where a workflow has none, and has not
-    ended."""
-    found = []
+def _open_steps(client: Client) -> tuple[list[tuple[str, str]], list[str]]:
+    """The steps that can be reported on, and the children that are held until their parents' steps
+    have been; AssertionError where another workflow has no such step, and has not ended."""
+    found, held = [], []
     for view in client.list(limit=100).workflows:
         steps = client.steps(view.id)
         some = [
@@ -405,7 +407,9 @@ def _open_steps(client: Client) -> list[tuple[str, str]]:
             if step.state not in TERMINAL_STEPS | {StepState.PENDING}
         ]
         over = all(step.state in TERMINAL_STEPS for step in steps)
-        assert some or over, f"{view.id} is stuck"
+        is_held = view.parent is not None and view.state == "pending" and not some
+        assert some or over or is_held, f"{view.id} is stuck"
         assert over == (view.terminal_cause is not None)
         found += some
-    return found
+        held += [view.id] if is_held else []
+    return found, held

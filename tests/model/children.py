@@ -60,7 +60,7 @@ class WithChildren(Operated):
         if step is None or reason is not None:
             return refuse(workflow.evidence, ACTION, step_name, reason or Reason.STEP_NOT_FOUND)
         before = workflow_row(workflow)
-        child = self._last_completed(step) or self._new(workflow, step, definition)
+        child = self._joined_by(step) or self._new(workflow, step, definition)
         self.raise_semantics(workflow, ACTION, step)
         self.waits += 1
         step.become(StepState.AWAITING_SIGNAL)
@@ -73,13 +73,18 @@ class WithChildren(Operated):
         self._match()
         return Started(child.id, False)
 
-    def _last_completed(self, step: Step) -> Workflow | None:
-        """The step's last child, where it has completed and the step has not taken its results."""
+    def _joined_by(self, step: Step) -> Workflow | None:
+        """The step's last child, where it has completed and the step has not taken its results, or
+        a recovery has revived it since the step failed by it."""
         if step.wait is None or step.wait.child is None or step.wait.taken:
             return None
         child = self.workflows.get(step.wait.child)
-        completed = child is not None and workflow_row(child).state == WorkflowState.COMPLETED
-        return child if completed else None
+        if child is None:
+            return None
+        row = workflow_row(child)
+        failed_by_it = step.wait.status == "resolved"
+        revived = failed_by_it and not row.finished and not child.cancel_requested
+        return child if row.state == WorkflowState.COMPLETED or revived else None
 
     def _new(self, parent: Workflow, step: Step, definition: Definition) -> Workflow:
         self.inserts += 1
