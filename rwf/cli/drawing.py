@@ -28,6 +28,8 @@ def _status(graph: GraphView, blocked: Mapping[str, str]) -> Mapping[str, str]:
 
 def _state(step: StepView) -> str:
     state = "skipped" if step.terminal_cause is StepCause.SKIPPED else str(step.state)
+    if step.awaiting is not None and step.awaiting.child is not None:
+        state += f", runs {step.awaiting.child}"
     if step.always:
         state += ", always runs"
     return state if step.when is None else f"{state}, when {described(step.when)}"

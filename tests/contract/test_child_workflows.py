@@ -9,6 +9,7 @@ import pytest
 
 from rwf import Client, Completion, NotFound, Workflow, WorkflowInvalid, result
 from tests.support.children_cases import PARENT, child_of, claim, end, started
+from tests.support.commandline import Cli
 from tests.support.flows import flow, noted, refused, states
 
 
@@ -430,6 +431,18 @@ def test_what_holds_a_child_of_a_child_is_named(client: Client) -> None:
     inner = client.start_child(kid.id, "call", flow("a", "child"), lease=claim(client).lease)
     why = client.explain(parent.id)
     assert f"; in workflow {inner.id}, a (waiting_for_worker)" in why.diagnosis
+
+
+def test_the_command_line_shows_parents_and_children(one_client: Client, cli: Cli) -> None:
+    parent, kid = started(one_client)
+    assert f"  child of {parent.id}, step call\n" in cli.ok("show", kid.id)
+    assert f"waits for workflow {kid.id}" in cli.ok("show", parent.id)
+    assert f"  call  [Waiting, awaiting_signal, runs {kid.id}]\n" in cli.ok("graph", parent.id)
+    one_client.complete_step(kid.id, "a", "failed", summary="no paper")
+    told = cli.ok("explain", parent.id)
+    assert f"    child {kid.id} child failed\n" in told
+    assert "      root cause a: failed (step_failed), holds 1" in told
+    assert "        attempt 1: no paper\n" in told
 
 
 def test_explanations_reach_into_children_to_a_depth(one_client: Client) -> None:

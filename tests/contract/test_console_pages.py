@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from rwf import Client, Worker, Workflow
+from tests.support.children_cases import started
 from tests.support.commandline import NO_ID
 from tests.support.consoles import Page, Visitor, commands, console
 from tests.support.flows import chain, fan_out, flow
@@ -158,6 +159,19 @@ def test_root_causes_come_by_how_many_steps_they_hold(one_client: Client, visito
     view = one_client.insert(flow("few x:few many y:many z:y"))
     page = visitor.page(f"/workflows/{view.id}")
     before(page, "many available", "holds 2 steps", "few available", "holds 1 step")
+
+
+def test_a_root_cause_that_is_a_child_workflow_says_what_holds_that(
+    one_client: Client, visitor: Visitor
+) -> None:
+    parent, kid = started(one_client)
+    page = visitor.page(f"/workflows/{parent.id}/step?name=call")
+    before(page, "call", f"waits for the end of workflow {kid.id}")
+    assert "Deliver the signal" not in page.text
+    one_client.complete_step(kid.id, "a", "failed", summary="no paper")
+    page = visitor.page(f"/workflows/{parent.id}")
+    before(page, "call", "Child workflow child", "failed", "a", "no paper")
+    assert f"/workflows/{kid.id}" in page.links
 
 
 def test_a_workflow_that_has_ended_well(one_client: Client, visitor: Visitor) -> None:
