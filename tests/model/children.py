@@ -110,9 +110,9 @@ class WithChildren(Operated):
         self.left.append(wait.child)
 
     def _match(self) -> None:
-        super()._match()
         moving = True
         while moving:
+            super()._match()  # anew, as the end of a child may end what was ambiguous
             moving = bool(self.left)
             for child in [self.workflows.get(one) for one in self.left]:
                 if child is not None:
