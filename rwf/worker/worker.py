@@ -7,17 +7,16 @@ import logging
 import math
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from rwf.aio import AsyncClient
 from rwf.client import Client
-from rwf.errors import RwfError
 from rwf.ops.claims import Claimer
 from rwf.ops.reads import channels
-from rwf.reconciler import Reconciler
+from rwf.reconciler.beside import ReconcilerBeside
 from rwf.runtime import Runtime, end_tasks, ended_by_signals, run_to_end
 from rwf.worker.availability import Availability
 from rwf.worker.handler import Function
@@ -38,9 +37,6 @@ DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
 _LOOK: Final = 0.1
 # How long closing may take.
 _CLOSING: Final = 1.0
-# Pauses, in seconds, before another reconciler begins.
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +108,7 @@ class Worker:
         self._availability = Availability()
         self._observers: dict[object, Observer] = {}
         self._runner: Runner | None = None
-        self._reconciler: Reconciler | None = None
+        self._reconciler: ReconcilerBeside | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
         self.overdue = threading.Event()
@@ -242,7 +238,10 @@ class Worker:
             )
             if self._stopped:
                 self._runner.end()
-            async with self._reconciling(runtime):
+            async with AsyncExitStack() as stack:
+                if self._reconcile:
+                    self._reconciler = ReconcilerBeside(runtime.client)
+                    await stack.enter_async_context(self._reconciler)
                 await self._runner.work()
         finally:
             self._loop, self._stopped = None, False
@@ -259,41 +258,6 @@ class Worker:
         if answered:
             connecting.result()
         return answered
-
-    @asynccontextmanager
-    async def _reconciling(self, runtime: Runtime) -> AsyncIterator[None]:
-        """Runs a reconciler beside the steps, if one is wanted."""
-        if not self._reconcile:
-            yield
-            return
-        task = asyncio.create_task(self._reconciled(runtime))
-        try:
-            yield
-        finally:
-            self._stopped = True
-            if self._reconciler is not None:
-                self._reconciler.stop()
-            await asyncio.wait([task], timeout=_CLOSING)
-            await end_tasks([task], _CLOSING)
-
-    async def _reconciled(self, runtime: Runtime) -> None:
-        """Reconciles until the worker ends; an error that ends a reconciler is logged, and another
-        one is started."""
-        pause = _FIRST_PAUSE
-        while not self._stopped:
-            self._reconciler = Reconciler(runtime.client)
-            try:
-                await self._reconciler.serve()
-            except Exception as error:
-                expected = isinstance(error, RwfError)
-                _log.error(
-                    "the reconciler has stopped, and is started again: %s",
-                    error if expected else type(error).__name__,
-                    exc_info=None if expected else error,
-                )
-            if not self._stopped:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
 
     def stop(self) -> None:
         """Ends the worker: gracefully, and at once when called again. From any thread."""
