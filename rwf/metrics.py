@@ -167,7 +167,7 @@ GAUGES: Final = (
 
 
 class Daemon(Protocol):
-    """The parts of a reconciler that its metrics read."""
+    """The parts of a reconciler or a dispatcher that its metrics read."""
 
     @property
     def partitions(self) -> Sequence[int]:
@@ -365,7 +365,7 @@ class MetricsServer:
     def _health(self) -> tuple[str, str, bytes]:
         age = self._daemon.tick_age if self._daemon else None
         if age is not None and age > _STANDSTILL:
-            return "503 Service Unavailable", _PLAIN, b"the reconciler has stopped ticking\n"
+            return "503 Service Unavailable", _PLAIN, b"the daemon has stopped ticking\n"
         if self._worker is not None and self._worker.health.stuck_seconds > _STANDSTILL:
             return "503 Service Unavailable", _PLAIN, b"handlers keep the worker from its work\n"
         return "200 OK", _PLAIN, b"ok\n"

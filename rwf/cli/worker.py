@@ -2,56 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
-import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
 import click
-from click.core import ParameterSource
 
 from rwf import CommandRejected, Worker
 from rwf.cli.common import DEFAULT_URL, Output, json_option
-from rwf.cli.processes import (
-    Address,
-    by_name_option,
-    log_options,
-    logging_to,
-    metrics_option,
-    serving_metrics,
+from rwf.cli.modules import (
+    end_now,
+    leave_threads_behind,
+    loader,
+    logging_of_module,
+    serving_beside,
 )
-from rwf.internals import client_elsewhere, twin_of
+from rwf.cli.processes import Address, by_name_option, log_options, metrics_option
+from rwf.internals import client_elsewhere
 from rwf.model.names import escaped
 
 _HEALTH_SECONDS: Final = 10.0
-# How long threads that are not daemons may take to end after the worker.
-_THREADS_END: Final = 1.0
-
-
-def _loaded(_context: click.Context, _parameter: click.Parameter, place: str) -> Worker:
-    """The worker that MODULE:WORKER names; the working directory is searched first."""
-    module_name, _, name = place.partition(":")
-    if not module_name or not name:
-        raise click.BadParameter("give MODULE:WORKER, such as app.jobs:worker")
-    sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise click.BadParameter(f"cannot import {module_name}: {error}") from None
-    except Exception as error:  # the user's module may raise anything
-        raise click.BadParameter(
-            f"cannot import {module_name}: {type(error).__name__}: {error}"
-        ) from None
-    found = getattr(module, name, None)
-    if not isinstance(found, Worker):
-        raise click.BadParameter(f"{module_name} has no Worker named {name}")
-    return found
 
 
 def _queues(
@@ -61,7 +34,7 @@ def _queues(
 
 
 @click.command()
-@click.argument("worker", metavar="MODULE:WORKER", callback=_loaded)
+@click.argument("worker", metavar="MODULE:WORKER", callback=loader(Worker))
 @click.option(
     "--url",
     metavar="URL",
@@ -113,42 +86,15 @@ def worker(
         raise click.UsageError(f"--queues: {refusal.message}") from None
     if url is not None or namespace is not None:
         worker.use(client_elsewhere(worker.client, url, namespace))
-    with _logging(context, log_level, log_format, out):
+    with logging_of_module(context, log_level, log_format, out):
         _announce(worker, out)
         with (
-            _serving(context, worker, address, by_name),
+            serving_beside(context, worker.client, address, worker=worker, by_name=by_name),
             _telling(worker, out) as telling,
             _ended_by_force(worker, telling),
         ):
             worker.run()
-        _leave_threads_behind()
-
-
-def _logging(
-    context: click.Context, level: str, form: str | None, out: Output
-) -> AbstractContextManager[None]:
-    """Shows what is logged on stderr; a module that has seen to that itself keeps its own way,
-    unless another is asked for."""
-    root, asked = logging.getLogger(), ("log_level", "log_format")
-    if root.handlers:
-        if all(context.get_parameter_source(name) is ParameterSource.DEFAULT for name in asked):
-            return nullcontext()
-        root.handlers.clear()
-    return logging_to(sys.stderr, root, level, form, out.as_json)
-
-
-@contextmanager
-def _serving(
-    context: click.Context, worker: Worker, address: Address | None, by_name: bool
-) -> Iterator[None]:
-    """Serves metrics, if they are wanted, on connections of their own: whatever the worker does,
-    they are served."""
-    twin = None if address is None else twin_of(worker.client)
-    if twin is None:
-        yield
-        return
-    with twin, serving_metrics(context, twin, address, worker=worker, by_name=by_name):
-        yield
+        leave_threads_behind()
 
 
 @contextmanager
@@ -161,31 +107,13 @@ def _ended_by_force(worker: Worker, telling: _Telling) -> Iterator[None]:
         worker.overdue.wait()
         if not over.is_set():
             telling.end()
-            _end_now()
+            end_now()
 
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
         over.set()
-
-
-def _leave_threads_behind() -> None:
-    """Ends the process when threads are left that would keep it from ending, such as those of a
-    handler's own that hang."""
-    until = time.monotonic() + _THREADS_END
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.main_thread():
-            thread.join(max(until - time.monotonic(), 0))
-            if thread.is_alive():
-                _end_now()
-
-
-def _end_now() -> None:
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(0)
 
 
 def _announce(worker: Worker, out: Output) -> None:

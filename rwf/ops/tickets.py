@@ -61,12 +61,17 @@ def dispatch(
     """Takes up to ``limit`` steps out of their queues for a dispatcher; raises CommandRejected."""
     names = checked_queues(queues, _DISPATCH)
     name = checked_worker(dispatcher, "dispatcher", _DISPATCH)
-    length = length_ms(hold, "hold", _LONGEST_HOLD, _DISPATCH)
+    length = hold_ms(hold)
     claimer = Claimer(names, name, length, DispatchSteps)
     claims = yield from claim_for(ctx, claimer, limit, _DISPATCH)
     tickets = PartialList(map(_ticket, claims))
     tickets.unreachable = claims.unreachable
     return tickets
+
+
+def hold_ms(hold: float | timedelta) -> int:
+    """A hold in milliseconds; raises CommandRejected, ``invalid_argument``."""
+    return length_ms(hold, "hold", _LONGEST_HOLD, _DISPATCH)
 
 
 def _ticket(held: ClaimedStep) -> Ticket:
