@@ -95,6 +95,8 @@ def actions(header: Header, record: Record, *, held_down: bool) -> tuple[str, ..
     """
     if header.semantics_version not in SEMANTICS_VERSIONS or header.starts is not None:
         return ()
+    if record.superseded:
+        return ()
     force = ("force",) if record.state is StepState.EXECUTING else ()
     reopen = ("reopen",) if header.cancel is not None and not record.always else ()
     found = [_with("complete", force)] if record.state in COMPLETABLE else []

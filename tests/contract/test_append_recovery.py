@@ -129,6 +129,16 @@ def test_a_superseded_step_cannot_be_recovered(client: Client) -> None:
             client.recover_step(view.id, "a", action)
 
 
+def test_a_superseded_step_holds_nobody_in_explanations(client: Client) -> None:
+    view = client.insert(flow("split join:split"))
+    client.complete_step(view.id, "split", append=fragment("a"))
+    again(client, view.id, "split")
+    gone = client.explain_step(view.id, "a")
+    assert (gone.operator_status, gone.executable_actions) == ("Resolved", ())
+    join = client.explain_step(view.id, "join")
+    assert [cause.step for cause in join.root_causes] == ["split"]
+
+
 def test_a_cancelled_sink_is_skipped_over_when_the_step_appends_anew(client: Client) -> None:
     view = client.insert(flow("split other join:split"))
     client.complete_step(view.id, "split", append=fragment("a:other b"))
