@@ -24,6 +24,8 @@ from rwf.model.views import (
     AppendResult,
     AwaitView,
     Blocker,
+    BulkRefusal,
+    BulkSession,
     Callback,
     CallbackPosture,
     CallbackView,
@@ -78,6 +80,7 @@ from rwf.model.views import (
     WorkflowView,
 )
 from rwf.ops.complete import Batch, Completion
+from rwf.ops.filters import WorkflowFilter
 from rwf.reconciler import Reconciler
 from rwf.webhook import Webhook, verify_signature
 from rwf.worker import (
@@ -107,6 +110,8 @@ __all__ = [
     "Backoff",
     "Batch",
     "Blocker",
+    "BulkRefusal",
+    "BulkSession",
     "Callback",
     "CallbackPosture",
     "CallbackView",
@@ -182,6 +187,7 @@ __all__ = [
     "Workflow",
     "WorkflowCount",
     "WorkflowExplanation",
+    "WorkflowFilter",
     "WorkflowInvalid",
     "WorkflowPage",
     "WorkflowTerminal",

@@ -33,7 +33,7 @@ _FEW: Final = ("redis70", "cluster")
 _ON_FEW: Final = frozenset(
     {
         *("test_child_handoffs", "test_child_interleavings", "test_child_workers"),
-        *("test_child_workflows", "test_counting", "test_finding", "test_tags"),
+        *("test_child_workflows", "test_bulk", "test_finding", "test_tags"),
         *("test_callbacks", "test_events", "test_explain", "test_fairness", "test_fleet"),
         *("test_hints",),
         *("test_insert_many", "test_listing", "test_metrics", "test_parity", "test_plain_reads"),
@@ -51,7 +51,7 @@ _ON_BOTH: Final = frozenset(
         *("test_claim_wait", "test_claims", "test_completion"),
         *("test_completion_many", "test_evidence", "test_explain", "test_insert"),
         *("test_insert_keys", "test_insert_many", "test_kept_signals", "test_leases"),
-        *("test_counting", "test_finding", "test_fleet", "test_tags"),
+        *("test_bulk", "test_finding", "test_fleet", "test_tags"),
         *("test_listing", "test_plain_reads", "test_prune", "test_queues", "test_reconcile"),
         *("test_recovery", "test_retention", "test_signals", "test_tickets", "test_timeouts"),
         *("test_server_faults", "test_wait"),

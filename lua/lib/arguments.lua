@@ -765,4 +765,56 @@ function M.list_workers(body)
   end
 end
 
+-- begin_bulk(keys, text)
+function M.begin_bulk(body)
+  return function(keys, argv)
+    return body(keys, argv[1])
+  end
+end
+
+-- take_bulk(keys, runner, lease_ms)
+function M.take_bulk(body)
+  return function(keys, argv)
+    return body(keys, argv[1], tonumber(argv[2]))
+  end
+end
+
+-- select_bulk(keys, runner, number, cursor, last, count, hand)
+function M.select_bulk(body)
+  return function(keys, argv)
+    return body(
+      keys, argv[1], tonumber(argv[2]), argv[3], argv[4] == "1", tonumber(argv[5]), argv[6]
+    )
+  end
+end
+
+-- report_bulk(keys, number, counts, refusals)
+function M.report_bulk(body)
+  return function(keys, argv)
+    local counts_end = 2 + tonumber(argv[2]) * 2
+    local counts, counts_length = {}, 0
+    for at = 2 + 1, counts_end, 2 do
+      counts_length = counts_length + 1
+      counts[counts_length] = { outcome = argv[at], count = tonumber(argv[at + 1]) }
+    end
+    local next_at = counts_end + 1
+    local refusals = { unpack(argv, next_at, #argv) }
+    return body(keys, tonumber(argv[1]), counts, refusals)
+  end
+end
+
+-- stop_bulk(keys, note)
+function M.stop_bulk(body)
+  return function(keys, argv)
+    return body(keys, argv[1])
+  end
+end
+
+-- list_bulk(keys)
+function M.list_bulk(body)
+  return function(keys)
+    return body(keys)
+  end
+end
+
 return M

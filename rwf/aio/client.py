@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+from rwf.aio.bulk import AsyncBulk
 from rwf.aio.commands import AsyncCommands
 from rwf.aio.execution import AsyncExecution
 from rwf.aio.fleet import AsyncFleet
@@ -16,7 +17,9 @@ from rwf.transport.connecting import MAX_CONNECTIONS
 from rwf.transport.session import DEFAULT_TIMEOUT, Session
 
 
-class AsyncClient(AsyncCommands, AsyncExecution, AsyncReads, AsyncFleet, AsyncOperations):
+class AsyncClient(
+    AsyncCommands, AsyncBulk, AsyncExecution, AsyncReads, AsyncFleet, AsyncOperations
+):
     """A service's access to its workflows, on asyncio; to be used from one event loop.
 
     Sections named in these docstrings are those of ``docs/contract.md``.

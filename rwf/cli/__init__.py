@@ -10,6 +10,7 @@ import logging
 import click
 
 from rwf.cli import (
+    bulk,
     callbacks,
     commands,
     console,
@@ -51,6 +52,7 @@ def program() -> None:
 for _module in (
     commands,
     operate,
+    bulk,
     signals,
     callbacks,
     finding,

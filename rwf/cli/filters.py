@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from rwf.cli.common import OnWorkflow
 from rwf.model.states import OperatorStatus, WorkflowState
 
 _AGE: Final = re.compile(r"([0-9]{1,9})([smhd])")
@@ -77,6 +78,21 @@ _OPTIONS: Final = (
 FILTERS: Final = ("tags", "name", "state", "status", "since", "until", "failed_step")
 
 
+class OnOneOrMany(OnWorkflow):
+    """A command on one workflow, or with ``--all`` on those that filters hold of."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--all" in args:
+            args = ["", *args]  # stands where the ID would
+        return super().parse_args(ctx, args)
+
+
+def all_option(command: Command) -> Command:
+    """Adds ``--all``, passed as ``many``, and the filters."""
+    all_ = click.option("--all", "many", is_flag=True, help="All that the filters hold of.")
+    return all_(filter_options(command))
+
+
 def filter_options(command: Command) -> Command:
     """Adds the filters of workflows, each passed under its name in ``FILTERS``."""
     for option in reversed(_OPTIONS):
@@ -84,7 +100,7 @@ def filter_options(command: Command) -> Command:
     return command
 
 
-def filters_of(given: dict[str, Any]) -> dict[str, Any]:
+def filters_of(given: dict[str, Any]) -> Any:
     """Takes the filters that were given out of a command's options."""
     found = {name: given.pop(name) for name in FILTERS}
     return {name: value for name, value in found.items() if value is not None}

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from rwf import Client
+from rwf.cli.bulk import carry_out
 from rwf.cli.commands import days_value
 from rwf.cli.common import (
     OnWorkflow,
@@ -21,6 +22,7 @@ from rwf.cli.common import (
     progress,
 )
 from rwf.cli.faults import Refused
+from rwf.cli.filters import OnOneOrMany, all_option, filters_of
 from rwf.cli.text import table
 from rwf.model.states import RecoveryAction, RecoveryScope
 from rwf.model.views import PruneReport, RecoveryResult
@@ -28,22 +30,53 @@ from rwf.model.views import PruneReport, RecoveryResult
 _CHANGES_SHOWN: Final = 50
 
 
-@click.command(cls=OnWorkflow)
+@click.command(cls=OnOneOrMany)
 @on_workflow
+@all_option
+@click.option("--dry-run", is_flag=True, help="With --all: only count what would be asked to end.")
 @click.option("--force", is_flag=True, help="Cancel running steps too: they lose their leases.")
 @click.option("--reason", help="Why, for the evidence.")
 @click.option("--actor", help="Who does this, for the evidence.")
 @on_client
-def cancel(client: Client, out: Output, *, workflow_id: str, **given: Any) -> None:
+def cancel(
+    client: Client, out: Output, *, workflow_id: str, many: bool, dry_run: bool, **given: Any
+) -> int:
     """Ask a workflow to end: steps that are not running are cancelled.
 
-    Running steps learn of it at their next heartbeat, and may still report.
+    Running steps learn of it at their next heartbeat, and may still report. With --all, and filters
+    as ls takes them, every workflow that they hold of is asked.
     """
+    filters = filters_of(given)
+    if many:
+        if given.pop("force"):
+            raise click.UsageError("--force is for one workflow")
+        return _cancel_many(client, out, filters, dry_run, given)
+    if filters or dry_run:
+        raise click.UsageError("filters and --dry-run go with --all")
     view = client.request_cancel(workflow_id, **given)
     if out.as_json:
         out.document(dumped(view))
     else:
         out.lines([headline(view), f"  {progress(view)}"])
+    return 0
+
+
+def _cancel_many(
+    client: Client, out: Output, filters: Any, dry_run: bool, who: dict[str, Any]
+) -> int:
+    who = _named(who)
+    expected = None if dry_run else client.count(**filters).count
+    return carry_out(
+        out,
+        lambda told: client.cancel_many(filters, dry_run=dry_run, progress=told, **who),
+        expected,
+    )
+
+
+def _named(who: dict[str, Any]) -> dict[str, Any]:
+    if who["actor"] is None or who["reason"] is None:
+        raise click.UsageError("--all takes --actor and --reason")
+    return who
 
 
 @click.command(cls=OnWorkflow)
@@ -60,10 +93,10 @@ def acknowledge(client: Client, out: Output, *, workflow_id: str, reason: str, a
         out.lines([headline(view), *acknowledgement_lines(view)])
 
 
-@click.command(cls=OnWorkflow)
+@click.command(cls=OnOneOrMany)
 @on_workflow
-@click.argument("step")
-@click.argument("action", type=click.Choice([action.value for action in RecoveryAction]))
+@click.argument("what", nargs=-1, required=True, metavar="STEP ACTION")
+@all_option
 @click.option(
     "--scope",
     type=click.Choice([scope.value for scope in RecoveryScope]),
@@ -85,14 +118,45 @@ def acknowledge(client: Client, out: Output, *, workflow_id: str, reason: str, a
 )
 @on_client
 def recover(
-    client: Client, out: Output, *, workflow_id: str, step: str, action: str, **given: Any
-) -> None:
-    """Retry, skip or cancel a STEP, and decide again about what depends on it."""
+    client: Client,
+    out: Output,
+    *,
+    workflow_id: str,
+    what: tuple[str, ...],
+    many: bool,
+    **given: Any,
+) -> int:
+    """Retry, skip or cancel a STEP, and decide again about what depends on it: the ACTION is retry,
+    skip or cancel.
+
+    With --all, and filters as ls takes them, that of every workflow that they hold of: the STEP or,
+    where it is left out, the --failed-step or else each failed step.
+    """
+    filters = filters_of(given)
+    *steps, action = what
+    step = steps[0] if steps else None
+    if len(steps) > 1 or action not in set(RecoveryAction):
+        raise click.UsageError(f"after the STEP comes one of {', '.join(RecoveryAction)}")
+    if many:
+        if given.pop("force") or given.pop("reopen") or given.pop("command_id") is not None:
+            raise click.UsageError("--force, --reopen and --command-id are for one workflow")
+        who = _named({"actor": given.pop("actor"), "reason": given.pop("reason")})
+        expected = None if given["dry_run"] else client.count(**filters).count
+        return carry_out(
+            out,
+            lambda told: client.recover_many(
+                filters, action, step=step, progress=told, **who, **given
+            ),
+            expected,
+        )
+    if filters or step is None:
+        raise click.UsageError("name a step; filters go with --all")
     result = client.recover_step(workflow_id, step, action, **given)
     if out.as_json:
         out.document(dumped(result) | {"workflow": dumped(result.workflow)})
     else:
         out.lines(_recovery_lines(result))
+    return 0
 
 
 def _recovery_lines(result: RecoveryResult) -> Iterator[str]:

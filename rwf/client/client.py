@@ -6,6 +6,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+from rwf.client.bulk import Bulk
 from rwf.client.commands import Commands
 from rwf.client.execution import Execution
 from rwf.client.fleet import Fleet
@@ -17,7 +18,7 @@ from rwf.transport.connecting import MAX_CONNECTIONS
 from rwf.transport.session import DEFAULT_TIMEOUT, Session
 
 
-class Client(Commands, Execution, Reads, Fleet, Operations):
+class Client(Commands, Bulk, Execution, Reads, Fleet, Operations):
     """A service's access to its workflows; safe to share between threads.
 
     Sections named in these docstrings are those of ``docs/contract.md``.

@@ -46,6 +46,8 @@ INSERT_MS: Final = 600_000
 # How long a signal that no workflow took is kept (contract §10), in milliseconds: 7 days.
 SIGNAL_KEPT_MS: Final = 604_800_000
 
+# How long a bulk session is kept once it is done (milliseconds: 30 days).
+BULK_KEPT_MS: Final = 2_592_000_000
 # Steps of one workflow and class that share a round of the ready queue (contract §8).
 ROUND_SHARE: Final = 100
 # In which whoever has begun something in several calls normally goes on with it (milliseconds);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict, TypeVar
 
@@ -83,6 +83,11 @@ class Filter:
             until=_milliseconds("until", given.get("until"), action),
             failed_step=None if step is None else wire_name(step, action),
         )
+
+    def before(self, milliseconds: int) -> Filter:
+        """The filter, and inserted before this time."""
+        until = milliseconds if self.until is None else min(self.until, milliseconds)
+        return replace(self, until=until)
 
     @property
     def groups(self) -> str:

@@ -70,7 +70,7 @@ def _changes(session: SessionRecord) -> tuple[Change, ...]:
 
 def recover_step(ctx: OpContext, asked: Recovery, dry_run: bool) -> Op[RecoveryResult]:
     """Carries a recovery out, or plans it; raises CommandRejected."""
-    action, reach = _checked(asked)
+    action, reach = checked_recovery(asked)
     workflow_id = checked_id(asked.workflow_id, _ACTION)
     step = wire_name(asked.step, _ACTION)
     fields = {"reason": checked_text(asked.reason, "reason", _ACTION)}
@@ -154,7 +154,8 @@ def latest_recovery(ctx: OpContext, workflow_id: str) -> Op[dict[str, Any] | Non
     }
 
 
-def _checked(asked: Recovery) -> tuple[RecoveryAction, RecoveryScope]:
+def checked_recovery(asked: Recovery) -> tuple[RecoveryAction, RecoveryScope]:
+    """The action and the scope of a recovery; raises CommandRejected."""
     if not isinstance(asked.action, str) or asked.action not in set(RecoveryAction):
         message = f"action must be one of {', '.join(RecoveryAction)}"
         raise invalid(_ACTION, message, Reason.UNSUPPORTED_RECOVERY_ACTION)

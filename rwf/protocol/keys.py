@@ -89,6 +89,15 @@ class Keys:
         hash: the record of each."""
         return [self._key(partition, "workers"), self._key(partition, "about")]
 
+    def bulk(self, session_id: str) -> list[str]:
+        """The keys of a bulk session: the listing of sessions, its hash, the list of its refusals
+        (``bulk.lua``)."""
+        return [self.bulks(), self._key(0, f"bulk:{session_id}"), self._key(0, f"br:{session_id}")]
+
+    def bulks(self) -> str:
+        """Sorted set: the bulk sessions, those that are open first."""
+        return self._key(0, "bulks")
+
     def sweep(self, partition: int) -> str:
         """Hash: how far the sweep of a partition has come (``sweep_cursor.lua``)."""
         return self._key(partition, "sweep")

@@ -19,7 +19,7 @@ LIBS: Final = (
     "transaction", "backoff", "queue", "results", "evidence", "outbox", "waits", "throughput",
     "transitions", "versions", "propagate", "growth", "attempts", "expiry", "claims", "pauses",
     "sweep", "requests", "recovery", "dispatch", "flush", "leases", "staging", "topic", "repair",
-    "listing", "arguments",
+    "listing", "bulk", "arguments",
 )  # fmt: skip
 
 # By whether a function only reads, and whether it is carried out past maxmemory.

@@ -1,4 +1,4 @@
-"""The reconciler: four loops over the partitions that are this daemon's own.
+"""The reconciler: loops over the partitions that are this daemon's own.
 
 - *Ticks* carry out what is due. A partition is asked once an interval, or sooner when its timers
   say so; nothing more is sent when nothing is due.
@@ -7,6 +7,7 @@
   too much.
 - *Callbacks*, if there is a handler, are delivered each interval, and at once when a hint says that
   a workflow has ended; many at the same time.
+- *Bulk sessions* that their runner has left are continued.
 
 Daemons share the partitions by rank among those that were seen lately. That is for economy only:
 whatever two do at once is done once.
@@ -30,11 +31,19 @@ from rwf.aio import AsyncClient
 from rwf.availability import AvailabilityLog
 from rwf.client import Client
 from rwf.dispatching import Deliveries, deliver_async
-from rwf.errors import CommandRejected, RwfError, StoreUnavailable
+from rwf.errors import (
+    CommandRejected,
+    NotFound,
+    RecordUnreadable,
+    RwfError,
+    StoreUnavailable,
+)
 from rwf.model.limits import CALLBACKS_AT_ONCE
 from rwf.model.retry import seconds
 from rwf.model.states import Reason
 from rwf.model.views import ReconcileReport
+from rwf.ops import bulk
+from rwf.ops.bulk import BulkRun
 from rwf.ops.callbacks import Dispatch, Handler
 from rwf.ops.timer_pages import Due, Page, PassedOver
 from rwf.repair import daemons
@@ -58,6 +67,7 @@ _CALLBACKS_PER_RUN: Final = 1000
 _CALLBACK_LEASE: Final = 30.0
 _MOST_AT_ONCE: Final = 500
 _MEMBERSHIP: Final = -1
+_BULKS: Final = -2
 # The pause after an error that nobody has foreseen, in seconds.
 _AFTER_FAILURE: Final = 1.0
 _UNEXPECTED: Final = "unexpected error; trying again"
@@ -173,7 +183,11 @@ class Reconciler:
         """
         self._loop = asyncio.get_running_loop()
         await self._begin()
-        loops: list[_Loop] = [self._ticks, *(partial(self._sweeps, kind) for kind in Kind)]
+        loops: list[_Loop] = [
+            self._ticks,
+            self._bulks,
+            *(partial(self._sweeps, kind) for kind in Kind),
+        ]
         if self._handler is not None:
             loops += [partial(self._callbacks, self._handler), self._listen]
         async with asyncio.TaskGroup() as tasks:
@@ -231,7 +245,7 @@ class Reconciler:
             self._owned = {
                 number: self._owned.get(number) or _Partition(number) for number in numbers
             }
-            self._availability.only({*numbers, *product(Kind, numbers), _MEMBERSHIP})
+            self._availability.only({*numbers, *product(Kind, numbers), _MEMBERSHIP, _BULKS})
 
     async def _rejoin(self) -> None:
         """Renews its membership while it runs; without a reply it goes on with the partitions it
@@ -388,6 +402,31 @@ class Reconciler:
         if tidied:
             found = ", ".join(f"{count} {kind}" for kind, count in sorted(tidied.items()))
             _log.info("partition %d: repaired %s", partition.number, found)
+
+    # --- bulk sessions
+
+    async def _bulks(self) -> None:
+        """Goes on with bulk sessions whose runner has left them, where the partition that has them
+        is its own."""
+        while not self._stopping.is_set():
+            if 0 in self._owned:
+                try:
+                    await self._run_bulks()
+                except RwfError as error:
+                    self._availability.failed(error, _BULKS)
+                else:
+                    self._availability.answered(_BULKS)
+            await self._pause(self._interval)
+
+    async def _run_bulks(self) -> None:
+        run, ctx = self._runtime.run, self._runtime.ctx
+        for session_id in await run(bulk.sessions(ctx, open_only=True)):
+            runner, wait = BulkRun(ctx, session_id), 0.0
+            try:
+                while not (runner.done or wait or self._stopping.is_set()):
+                    wait = await run(runner.slice())
+            except (NotFound, RecordUnreadable) as error:
+                _log.warning("bulk session %s was skipped: %s", session_id, error)
 
     # --- callbacks
 

@@ -1,9 +1,9 @@
 """Rebuilding all derived keys from the records alone, whatever was lost or overwritten.
 
 Restored are the ready queue with what claimers have reserved, timers, listing, outbox and the list
-of unfinished inserts of each partition; each workflow's wait notices, counts and dead
-callbacks; each topic's registrations and its hand-off. They are found from the record keys, and
-these by SCAN.
+of unfinished inserts of each partition; each workflow's wait notices, counts and dead callbacks;
+each topic's registrations and its hand-off; the listing of bulk sessions. They are found from the
+record keys, and these by SCAN.
 
 Gauges are corrected in partitions where nothing happens while they are counted (``gauges.py``).
 
@@ -26,8 +26,9 @@ from rwf.model.states import SEMANTICS_VERSIONS, RepairKind
 from rwf.model.views import GaugeDifference, RebuildFailure, RebuildProgress, RebuildReport
 from rwf.ops.base import OpContext, catch_errors
 from rwf.protocol.codecs import UNREADABLE
+from rwf.protocol.functions.bulk import ListBulk
 from rwf.protocol.keys import home_partition, partition_of
-from rwf.protocol.requests import CONNECT, Op, Scan
+from rwf.protocol.requests import CONNECT, Op, Scan, ask
 from rwf.repair.gauges import mend_gauges
 from rwf.repair.orphans import DERIVED_SETS, NO_VERSION, remove_from, restore_keys
 from rwf.repair.reconcile import reconcile
@@ -69,6 +70,8 @@ class _Rebuild:
             yield from self._restore_keys(partition, [])
         yield from self._scan(pattern, "[wd]", self._visit_workflows)
         yield from self._scan(pattern, "[sr][ie]g", self._visit_topics)
+        if 0 in partitions:
+            yield from self._scan("0", "bulk", self._visit_bulk_sessions)
         for partition in partitions:
             for name in DERIVED_SETS:
                 self._repairs += yield from remove_from(self._ctx, partition, name)
@@ -164,6 +167,10 @@ class _Rebuild:
             else:
                 self._repairs += found
         self._tell("topics")
+
+    def _visit_bulk_sessions(self, keys: list[tuple[int, str, str]]) -> Op[None]:
+        for _, _, session_id in keys:
+            yield from ask(self._ctx.keys.bulk(session_id), ListBulk())
 
     def _fail(self, what: str, message: str) -> None:
         self._failure_count += 1

@@ -31,3 +31,36 @@ def test_ls_by_tag_time_step_and_order(cli: Cli, one_client: Client) -> None:
     cli.refused(2, "ls", "--tag", "a=1", "--tag", "a=2")
     for bad in ("yesterday", "2", "9999999d", ""):
         cli.refused(2, "ls", "--since", bad)
+
+
+def test_recover_all_and_cancel_all(cli: Cli, one_client: Client) -> None:
+    who = ("--actor", "ann", "--reason", "fixed")
+    meant = ("--all", "--state", "failed", "--tag", "account=42", "--failed-step", "ship")
+    ids = [one_client.insert(flow("ship", tags={"account": "42"})).id for _ in range(3)]
+    for id_ in ids:
+        one_client.complete_step(id_, "ship", "failed")
+    assert "dry run of retry" in cli.ok("recover", *meant, "retry", "--dry-run", *who)
+    assert one_client.count(state="failed").count == 3
+    text = cli.ok("recover", *meant, "retry", *who)
+    assert "  changed: 3" in text
+    [session] = one_client.bulks()
+    assert session.id is not None
+    assert session.id in cli.ok("bulk")
+    assert cli.json("bulk", session.id)["counts"] == {"changed": 3}
+    cli.ok("bulk", session.id, "--continue")
+    assert cli.json("cancel", "--all", "--tag", "account=42", *who)["counts"] == {"changed": 3}
+    assert {one_client.get(id_).state for id_ in ids} == {"cancelled"}
+    told = cli.json("bulk", session.id, "--stop", *who)
+    assert told["stopped_by"] is None, "it was done"
+    cli.refused(1, "bulk", "a" * 16)
+    cli.refused(1, "cancel", "--all", *who)
+    for bad in (
+        ("recover", *meant, "retry"),
+        ("recover", *meant, "retry", "--force", *who),
+        ("recover", ids[0], "retry"),
+        ("cancel", ids[0], "--state", "failed"),
+        ("cancel", "--all", "--state", "failed", "--force", *who),
+        ("bulk", "--stop"),
+        ("bulk", session.id, "--stop"),
+    ):
+        cli.refused(2, *bad)

@@ -19,6 +19,7 @@ from tests.support.invariants_flow import Partition, problems_of, text_of
 from tests.support.invariants_signals import Child, Topic, Waits
 
 _OWN: Final = re.compile(r"(w|p|e|n|d):(.+)")
+_BULK: Final = re.compile(r"(bulk|br):([a-z2-7]{16})")
 _TOPIC: Final = re.compile(r"(sig|reg):([0-9a-f]{40})")
 
 
@@ -58,7 +59,9 @@ class _Check:
                 self._homes[topic[2]] = number
             elif rest in PARTITION_SLOTS or rest in ("sweep", "workers", "about"):
                 self._partitions[number]  # it exists
-            elif not (rest in ("meta", "daemons") and number == 0):
+            elif number == 0 and (bulk := _BULK.fullmatch(rest)):
+                yield from self._bulk_session(bulk[2])
+            elif not (rest in ("meta", "daemons", "bulks") and number == 0):
                 yield f"{name}: not a key of any class"
         for workflow_id, kinds in own.items():
             yield from self._workflow(workflow_id, kinds)
@@ -79,6 +82,19 @@ class _Check:
         for number in self._partitions:
             if number >= known:
                 yield f"partition {number} has keys, but there are only {known}"
+
+    def _bulk_session(self, session_id: str) -> Iterator[str]:
+        own = self._redis.hgetall(self._key(0, f"bulk:{session_id}"))
+        group = "d" if b"done" in own else "o"
+        member = f"{group}|{int(own[b'created']):011x}|{session_id}"
+        listed = {text_of(one) for one in self._redis.zrange(self._key(0, "bulks"), 0, -1)}
+        if {one for one in listed if one.endswith(session_id)} != {member}:
+            yield f"bulk session {session_id}: not listed as {member}"
+        counted = sum(int(count) for name, count in own.items() if name.startswith(b"c|"))
+        hand = own.get(b"hand", b"")
+        in_hand = len(hand.split(b";")) if hand else 0
+        if counted + in_hand != int(own.get(b"selected", 0)):
+            yield f"bulk session {session_id}: {own}"
 
     # --- one workflow
 

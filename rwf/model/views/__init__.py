@@ -31,6 +31,8 @@ from rwf.model.views.explanations import (
 )
 from rwf.model.views.fleet import RunningStep, RunningSteps, WorkerView
 from rwf.model.views.operations import (
+    BulkRefusal,
+    BulkSession,
     Check,
     DoctorReport,
     GaugeDifference,
@@ -63,6 +65,8 @@ __all__ = [
     "AppendedBy",
     "AwaitView",
     "Blocker",
+    "BulkRefusal",
+    "BulkSession",
     "Callback",
     "CallbackPosture",
     "CallbackView",

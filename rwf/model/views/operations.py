@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from rwf.model.views.base import View
@@ -97,3 +98,38 @@ class DoctorReport(View):
     healthy: bool
     checks: tuple[Check, ...]
     unreachable: tuple[int, ...] = ()
+
+
+class BulkRefusal(View):
+    """A workflow on which a bulk session's command was refused, and why."""
+
+    workflow_id: str
+    step: str | None
+    reason_code: str
+    message: str
+
+
+class BulkSession(View):
+    """One command on many workflows.
+
+    ``action`` is ``retry``, ``skip``, ``cancel`` or, of whole workflows, ``request_cancel``.
+    ``selected``: how many workflows were selected so far. ``counts``: how many have had each
+    outcome: ``changed``, ``unchanged``, ``unreadable``, or the reason code of a refusal, of which
+    the first 1,000 are in ``refusals``. A dry run has no ``id``.
+    """
+
+    id: str | None
+    action: str
+    filter: dict[str, Any]
+    step: str | None
+    scope: str | None
+    actor: str
+    reason: str
+    created_at: datetime | None
+    finished_at: datetime | None
+    stopped_by: str | None
+    stopped_reason: str | None
+    selected: int
+    counts: dict[str, int]
+    refusals: tuple[BulkRefusal, ...]
+    dry_run: bool = False

@@ -25,6 +25,7 @@ from rwf.protocol.functions import (
 __all__ = [
     "FUNCTIONS",
     "appending",
+    "bulk",
     "callbacks",
     "children",
     "claims",

@@ -1,0 +1,19 @@
+-- select_bulk: puts the next workflows of a bulk session in hand.
+--
+-- Bound: 50 workflows, with the names of steps.
+-- Writes: the session.
+return function(keys, runner, number, cursor, last, count, hand)
+  local session = bulk.read(keys)
+  if not session or session.done then
+    return false
+  end
+  local stands = tonumber(session.n or "0")
+  if session.runner ~= runner or session.hand or number ~= stands + 1 then
+    return session.hand and number == stands and session.runner == runner and "1" or false
+  end
+  command(
+    "HSET", keys[bulk.SESSION], "n", integer.text(number), "cursor", cursor, "hand", hand, "last", last and "1" or ""
+  )
+  command("HINCRBY", keys[bulk.SESSION], "selected", integer.text(count))
+  return "1"
+end
