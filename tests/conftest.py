@@ -32,8 +32,7 @@ _ALL: Final = (*KINDS, "cluster")
 _FEW: Final = ("redis70", "cluster")
 _ON_FEW: Final = frozenset(
     {
-        *("test_child_handoffs", "test_child_interleavings", "test_child_workers"),
-        *("test_child_workflows", "test_bulk", "test_finding", "test_tags"),
+        *("test_child_workers", "test_child_workflows", "test_bulk", "test_finding", "test_tags"),
         *("test_callbacks", "test_events", "test_explain", "test_fairness", "test_fleet"),
         *("test_hints",),
         *("test_insert_many", "test_listing", "test_metrics", "test_parity", "test_plain_reads"),
@@ -47,7 +46,7 @@ _ON_FEW: Final = frozenset(
 # cluster, and on one server where they take a single one.
 _ON_BOTH: Final = frozenset(
     {
-        *("test_acknowledge", "test_callbacks", "test_cancel", "test_child_workflows"),
+        *("test_acknowledge", "test_callbacks", "test_cancel"),
         *("test_claim_wait", "test_claims", "test_completion"),
         *("test_completion_many", "test_evidence", "test_explain", "test_insert"),
         *("test_insert_keys", "test_insert_many", "test_kept_signals", "test_leases"),

@@ -7,7 +7,7 @@ The stop is injected: an operation is dropped after its first k calls, as if its
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -18,9 +18,21 @@ from rwf.ops.children import start_child
 from rwf.ops.complete import Completion, complete_step
 from rwf.ops.recover import Recovery, recover_step
 from rwf.protocol.requests import Op
+from tests.conftest import Pool
 from tests.fault.test_handoffs import finish
 from tests.support.children_cases import PARENT, child_of, claim, started
 from tests.support.flows import drive, flow, raw, states
+from tests.support.servers import KINDS, AnyServer
+
+LONG: Final = (*KINDS[1:], "cluster")
+
+
+@pytest.fixture(params=[KINDS[0], *(pytest.param(kind, marks=pytest.mark.long) for kind in LONG)])
+def server(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
+    """One server; in the long tests the others, and a cluster, where a child and its parent are on
+    different nodes."""
+    return pool.get(request.param)
+
 
 FINISHED_BY = pytest.mark.parametrize("by", ["reconcile", "timers"])
 

@@ -22,12 +22,13 @@ from rwf.ops.recover import Recovery, recover_step
 from rwf.ops.waits import settle_waits
 from rwf.protocol.requests import Op
 from rwf.repair.reconcile import reconcile
-from tests.conftest import SCALE
+from tests.conftest import SCALE, Pool
 from tests.support import invariants
 from tests.support.children_cases import child_of, claim
 from tests.support.flows import flow, one_call
+from tests.support.servers import KINDS, AnyServer
 
-SCHEDULES: Final = {"long": 3_000, "slice": 100}.get(SCALE, 12)
+SCHEDULES: Final = {"long": 3_000, "slice": 100}.get(SCALE, 6)
 
 Actor = Callable[[Client, str, str], Op[Any] | None]
 """An operation on a parent, whose lease is given; None where there is nothing to do."""
@@ -135,6 +136,16 @@ def judge(client: Client, parent: str) -> None:
         assert row.payload["state"] == step.state
         assert taken.state in TERMINAL_WORKFLOWS
     assert (step.state == "cancelled") <= (view.cancel_requested_at is not None)
+
+
+LONG: Final = (*KINDS[1:], "cluster")
+
+
+@pytest.fixture(params=[KINDS[0], *(pytest.param(kind, marks=pytest.mark.long) for kind in LONG)])
+def server(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
+    """One server; in the long tests the others, and a cluster, where a child and its parent are on
+    different nodes."""
+    return pool.get(request.param)
 
 
 @pytest.mark.scaled
