@@ -14,10 +14,14 @@ return function(keys, number, counts, refusals)
   for i = 1, min(room, #refusals) do
     command("RPUSH", keys[bulk.REFUSALS], refusals[i])
   end
+  -- All with one command: a call that is cut off has counted all of them, or none.
+  local fields = { "reported", session.n }
   for i = 1, #counts do
-    command("HINCRBY", keys[bulk.SESSION], "c|" .. counts[i].outcome, integer.text(counts[i].count))
+    local field = "c|" .. counts[i].outcome
+    local before = tonumber(command("HGET", keys[bulk.SESSION], field) or "0")
+    fields[#fields + 1], fields[#fields + 2] = field, integer.text(before + counts[i].count)
   end
-  command("HDEL", keys[bulk.SESSION], "hand")
+  command("HSET", keys[bulk.SESSION], unpack(fields))
   if session.last == "1" or session.stopped then
     bulk.finish(tx, session)
   end

@@ -11,9 +11,10 @@ return function(keys, runner, number, cursor, last, count, hand)
   if session.runner ~= runner or session.hand or number ~= stands + 1 then
     return session.hand and number == stands and session.runner == runner and "1" or false
   end
+  local selected = tonumber(command("HGET", keys[bulk.SESSION], "selected") or "0") + count
   command(
-    "HSET", keys[bulk.SESSION], "n", integer.text(number), "cursor", cursor, "hand", hand, "last", last and "1" or ""
+    "HSET", keys[bulk.SESSION], "n", integer.text(number), "cursor", cursor, "hand", hand, "last", last and "1" or "",
+    "selected", integer.text(selected)
   )
-  command("HINCRBY", keys[bulk.SESSION], "selected", integer.text(count))
   return "1"
 end

@@ -7,7 +7,8 @@
 --   runner, until   who carries out the next slice, and until when others leave it to them
 --   n               how many slices were selected
 --   cursor          where the selection stands; last is there once nothing is left to be selected
---   hand            the workflows of the latest slice, until they are reported
+--   hand            the workflows of the latest slice
+--   reported        how many slices were reported; hand is of one that is not while this is less than n
 --   selected        how many workflows were selected so far
 --   c|OUTCOME       how many workflows have had this outcome
 --   stopped         the note of who has stopped it
@@ -18,7 +19,7 @@ local M = {}
 M.LISTING = 1
 M.SESSION = 2
 M.REFUSALS = 3
-M.FIELDS = { "created", "done", "runner", "until", "n", "cursor", "last", "hand", "s", "stopped" }
+M.FIELDS = { "created", "done", "runner", "until", "n", "cursor", "last", "hand", "s", "stopped", "reported" }
 
 local DONE_KEPT = 1000 -- sessions that are listed once they are done
 
@@ -31,6 +32,9 @@ function M.read(keys)
   local found, session = command("HMGET", keys[M.SESSION], unpack(M.FIELDS)), {}
   for i = 1, #M.FIELDS do
     session[M.FIELDS[i]] = found[i] or nil
+  end
+  if tonumber(session.n or "0") == tonumber(session.reported or "0") then
+    session.hand = nil
   end
   return session.s and session
 end
