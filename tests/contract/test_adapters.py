@@ -85,6 +85,12 @@ def a_step_runs_a_workflow_of_its_own(fleet: Fleet) -> None:
     assert payload(fleet, view)["results"] == {"inner": 7}
 
 
+def a_step_appends_steps(fleet: Fleet) -> None:
+    view = one(fleet, "appends")
+    assert ended(fleet, view) == "completed"
+    assert payload(fleet, view, "more") == 8
+
+
 def a_cancel_request_reaches_the_handler(fleet: Fleet) -> None:
     view = one(fleet, "until_cancelled")
     until(lambda: fleet.client.step(view.id, "a").attempt, what="the step's start")
@@ -148,6 +154,7 @@ SUITE: Final[list[Callable[[Fleet], None]]] = [
     a_failure_is_the_graphs,
     a_step_waits_for_a_signal,
     a_step_runs_a_workflow_of_its_own,
+    a_step_appends_steps,
     a_cancel_request_reaches_the_handler,
     a_time_limit_ends_the_attempt,
     steps_run_by_priority,
@@ -161,7 +168,10 @@ SUITE: Final[list[Callable[[Fleet], None]]] = [
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_an_adapter_keeps_to_the_suite(name: str, tmp_path: Path) -> None:
     """All cases in order, with one worker process: starting one takes seconds."""
-    with Server.start("redis70") as server, fleet(name, server, tmp_path) as at_work:
+    with (
+        Server.start("redis70") as server,
+        fleet(name, server, tmp_path, dispatcher="hold=4, ") as at_work,
+    ):
         dispatcher = at_work.dispatcher()
         with dispatching(dispatcher):
             for case in SUITE:

@@ -27,9 +27,6 @@ from tests.support.waiting import until
 _DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "executors.md"
 _ADDRESS: Final = "redis://127.0.0.1:6379"
 
-HOLD: Final = 4.0
-"""For how long, in seconds, a ticket is held: less than in the recipes."""
-
 EXECUTORS: Final = {
     "celery": "-c 1 -l warning --without-gossip --without-mingle",
     "rq": "",
@@ -40,7 +37,7 @@ EXECUTORS: Final = {
 
 HANDLERS: Final = """
 import time
-from rwf import Await, Cancel, Fail, RunWorkflow, StepContext, Workflow
+from rwf import Append, Await, Cancel, Fail, Fragment, RunWorkflow, StepContext, Workflow
 
 @handlers.step("echo")
 def echo(n: int) -> int:
@@ -74,6 +71,10 @@ def sleeps(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
 
+@handlers.step("appends")
+def appends() -> Append:
+    return Append(Fragment().add("more", worker="echo", input={"n": 8}))
+
 @handlers.step("parent")
 def parent() -> None:
     raise RunWorkflow(Workflow("child").add("inner", worker="echo", input={"n": 7}))
@@ -95,19 +96,35 @@ class Recipe:
 
 
 class Fleet:
-    """An executor at work: a server with the graph in one database and the broker in another."""
+    """An executor at work: the graph is in database 0 of a server, and the broker in database 1 of
+    the same or of another."""
 
-    def __init__(self, name: str, server: Server, folder: Path, options: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        server: Server,
+        broker: Server,
+        folder: Path,
+        worker: str,
+        dispatcher: str,
+        more: str,
+    ) -> None:
         self.name = name
         self.client = Client.from_url(f"redis://127.0.0.1:{server.port}/0")
-        self.broker = redis.Redis(port=server.port, db=1)
+        self.broker = redis.Redis(port=broker.port, db=1)
         self.folder = folder
         self._recipe = Recipe(name)
-        self._address = f"redis://127.0.0.1:{server.port}"
-        source = self._recipe.source.replace("handlers, ", f"handlers, hold={HOLD}, ", 1) + HANDLERS
-        (folder / f"{self._recipe.module}.py").write_text(source.replace(_ADDRESS, self._address))
-        self._command = f"{self._recipe.worker.replace(_ADDRESS, self._address)} {options}"
+        self._addresses = {0: server.port, 1: broker.port}
+        source = self._recipe.source.replace("handlers, ", f"handlers, {dispatcher}", 1)
+        (folder / f"{self._recipe.module}.py").write_text(self._here(source + HANDLERS + more))
+        self._command = f"{self._here(self._recipe.worker)} {worker}"
         self._worker: subprocess.Popen[bytes] | None = None
+
+    def _here(self, text: str) -> str:
+        """A recipe's text with the addresses of this fleet."""
+        for database, port in self._addresses.items():
+            text = text.replace(f"{_ADDRESS}/{database}", f"redis://127.0.0.1:{port}/{database}")
+        return text
 
     def start_worker(self) -> None:
         """Starts the worker process; its output goes to a file."""
@@ -153,14 +170,28 @@ class Fleet:
             [sys.executable, "-m", "rwf", *args, "--metrics", "off"],
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": f"{self.folder}:{Path.cwd()}"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
 
 
 @contextmanager
-def fleet(name: str, server: Server, folder: Path, options: str | None = None) -> Iterator[Fleet]:
-    """A fleet without a dispatcher, whose worker runs."""
-    made = Fleet(name, server, folder, EXECUTORS[name] if options is None else options)
+def fleet(
+    name: str,
+    server: Server,
+    folder: Path,
+    *,
+    broker: Server | None = None,
+    worker: str | None = None,
+    dispatcher: str = "",
+    more: str = "",
+) -> Iterator[Fleet]:
+    """A fleet without a dispatcher, whose worker runs. ``worker`` has options of its command, and
+    ``dispatcher`` arguments of the dispatcher, such as ``hold=4, ``; ``more`` is Python for the
+    module."""
+    given = EXECUTORS[name] if worker is None else worker
+    made = Fleet(name, server, broker or server, folder, given, dispatcher, more)
     sys.path.insert(0, str(folder))
     try:
         made.start_worker()
