@@ -32,7 +32,7 @@ local function end_step(tx, workflow, item, state, payload)
   return asked == "c" and "r" or "f"
 end
 
--- What the step makes of the child, whose end it is told if it waits for that.
+-- Tells the step the end of the child, if it waits for that; returns the outcome (above).
 local function fate(tx, workflow, item, lease, state, payload)
   local step, wait = transaction.step(workflow, item.step), waits.latest(workflow, item.step)
   if not wait or links.child(wait) ~= item.call then

@@ -363,7 +363,7 @@ TERMINAL_STEPS: Final = frozenset(
 OPEN_STEPS: Final = frozenset(StepState) - TERMINAL_STEPS
 FAILED_STEPS: Final = frozenset({StepState.FAILED, StepState.DISCARDED, StepState.EXPIRED})
 TERMINAL_WORKFLOWS: Final = frozenset(WORKFLOW_CODE)
-# What a step completes by whose result is null, whatever it reported before.
+# The causes of a completion whose result is null, whatever the step reported before.
 WITHOUT_RESULT: Final = frozenset({StepCause.OPERATOR_SKIPPED, StepCause.SKIPPED})
 
 # The states that a completion is accepted from, whatever it reports.

@@ -236,7 +236,7 @@ def _view(
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What has become of a workflow; a refusal has a message."""
+    """The outcome of the command on a workflow; a refusal has a message."""
 
     workflow_id: str
     outcome: str

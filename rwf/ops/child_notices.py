@@ -47,9 +47,9 @@ _SUMMARY: Final = 500
 """How many characters of an error in a child the parent's summary repeats."""
 _WAITS: Final = "w"
 NOT_WAITED_FOR: Final = "g"
-"""What a child is told that its step does not wait for."""
+"""Tells a child that its step does not wait for it."""
 GONE: Final = "n"
-"""What a child is told of a parent that is gone."""
+"""Tells a child that its parent is gone."""
 _NOBODY: Final = "its parent does not wait for it"
 
 
@@ -167,7 +167,8 @@ def _results(ctx: OpContext, child: str) -> Op[bytes]:
 
 
 def _is_sink(record: Record) -> bool:
-    # What a recovery has superseded is left out: all else of a completed workflow has completed.
+    # Steps that a recovery has superseded are left out: all others of a completed workflow have
+    # completed.
     return not record.children and record.state is StepState.COMPLETED
 
 

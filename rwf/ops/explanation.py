@@ -563,7 +563,7 @@ def step_diagnosis(
 
 
 def _inside(cause: RootCause | None) -> str:
-    """What holds the child workflow of a root cause, at the innermost."""
+    """The step that holds the child workflow of a root cause, at the innermost, as text."""
     child = None if cause is None else cause.child
     if child is None or not child.root_causes:
         return "" if child is None or child.problem is None else f", which is {child.problem}"

@@ -234,7 +234,7 @@ class Workflow:
     parent: tuple[str, str] | None = None
     """Of a child workflow: the workflow and the step that have run it."""
     told: str | None = None
-    """What its parent's step has made of its end, once it was told."""
+    """How its parent's step took its end, once it was told."""
 
 
 class Reference:
