@@ -173,7 +173,7 @@ def _give(
 
 
 def news_of(ctx: OpContext, workflow_id: str, notice: WaitNotice) -> Op[Moved] | None:
-    """What is to be told to a child, or to the parent; None for a notice of neither."""
+    """The call that tells a child, or the parent; None for a notice of neither."""
     if notice.topic is None:
         return None
     if notice.step == START:

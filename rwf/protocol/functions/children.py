@@ -33,7 +33,7 @@ class ResolveChild(ServerFunction[ResolvedChild]):
     payload: bytes
     """The step's result."""
     note: bytes
-    """What the step's row is to tell of the child's end."""
+    """Evidence of the child's end, for the step's row."""
 
 
 class UpdatedChild(NamedTuple):
