@@ -214,6 +214,7 @@ class Action(StrEnum):
     """Commands, as evidence, refusals and their counts name them."""
 
     INSERT = "insert"
+    APPEND = "append"
     COMPLETE_STEP = "complete_step"
     AWAIT_STEP = "await_step"
     START_CHILD = "start_child"

@@ -8,7 +8,7 @@ import pytest
 
 from rwf import WorkflowInvalid
 from rwf.model.conditions import result
-from rwf.model.references import OutcomeRef, Ref, outcome
+from rwf.model.references import OutcomeRef, Ref, ResultsRef, outcome, results
 
 
 @pytest.mark.parametrize(
@@ -81,19 +81,29 @@ def test_a_step_that_nothing_may_be_called_is_refused() -> None:
     assert caught.value.code == "invalid_name"
 
 
-def test_an_outcome_and_its_stored_form() -> None:
-    assert outcome("a").to_dict() == {"$outcome": "a"}
-    assert OutcomeRef.of_dict({"$outcome": "a"}) == outcome("a")
+NAMED = pytest.mark.parametrize(
+    ("kind", "made", "key"),
+    [(OutcomeRef, outcome, "$outcome"), (ResultsRef, results, "$results")],
+    ids=["outcome", "results"],
+)
+
+
+@NAMED
+def test_a_reference_to_a_step_and_its_stored_form(kind: Any, made: Any, key: str) -> None:
+    assert made("a").to_dict() == {key: "a"}
+    assert kind.of_dict({key: "a"}) == made("a")
+    for form in ({key: 1}, {key: "a", "path": "b"}, {"$result": "a"}):
+        assert kind.of_dict(form) is None
 
 
 @pytest.mark.parametrize(
-    "form", [{"$outcome": 1}, {"$outcome": "a", "path": "b"}, {"$result": "a"}]
+    ("made", "named"),
+    [
+        (outcome, "the step of an outcome reference"),
+        (results, "the step of a reference to results"),
+    ],
 )
-def test_what_only_resembles_an_outcome(form: dict[str, Any]) -> None:
-    assert OutcomeRef.of_dict(form) is None
-
-
-def test_an_outcome_of_no_name_is_refused() -> None:
-    with pytest.raises(WorkflowInvalid, match="the step of an outcome reference") as refused:
-        outcome("")
+def test_a_reference_to_no_step_is_refused(made: Any, named: str) -> None:
+    with pytest.raises(WorkflowInvalid, match=named) as refused:
+        made("")
     assert refused.value.code == "invalid_name"
