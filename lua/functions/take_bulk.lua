@@ -1,15 +1,16 @@
 -- take_bulk: gives a runner the lease of a bulk session, if nobody else has it.
 --
--- Writes: the session; the listing, where it lacks the session.
+-- Writes: the session; the listing, where it is wrong.
 return function(keys, runner, lease_ms)
   local tx, session = transaction.open(keys), bulk.read(keys)
   if not session then
     return { "missing" }
   end
+  bulk.end_if_over(tx, session)
+  bulk.list(keys, session)
   if session.done then
     return { "done" }
   end
-  bulk.list(keys, session)
   local left = tonumber(session["until"] or "0") - tx.ms
   if session.runner ~= runner and left > 0 and left <= lease_ms then
     return { "held" }

@@ -10,6 +10,7 @@
 --   hand            the workflows of the latest slice
 --   reported        how many slices were reported; hand is of one that is not while this is less than n
 --   selected        how many workflows were selected so far
+--   refused         how many refusals are kept
 --   c|OUTCOME       how many workflows have had this outcome
 --   stopped         the note of who has stopped it
 -- A slice that was selected is carried out, under command ids of its own, by everybody who finds it in hand, and
@@ -19,7 +20,7 @@ local M = {}
 M.LISTING = 1
 M.SESSION = 2
 M.REFUSALS = 3
-M.FIELDS = { "created", "done", "runner", "until", "n", "cursor", "last", "hand", "s", "stopped", "reported" }
+M.FIELDS = { "created", "done", "runner", "until", "n", "cursor", "last", "hand", "s", "stopped", "reported", "refused" }
 
 local DONE_KEPT = 1000 -- sessions that are listed once they are done
 
@@ -52,8 +53,8 @@ function M.list(keys, session)
   end
   if not command("ZSCORE", keys[M.LISTING], member(own, session, id)) then
     command("ZADD", keys[M.LISTING], "0", member(own, session, id))
-    command("ZREM", keys[M.LISTING], member(other, session, id))
   end
+  command("ZREM", keys[M.LISTING], member(other, session, id))
   local over = command("ZLEXCOUNT", keys[M.LISTING], "[d|", "(d}") - DONE_KEPT
   if over > 0 then
     local oldest = command("ZRANGEBYLEX", keys[M.LISTING], "[d|", "(d}", "LIMIT", "0", integer.text(min(over, 100)))
@@ -61,14 +62,18 @@ function M.list(keys, session)
   end
 end
 
--- Ends a session; it is kept for a while.
-function M.finish(tx, session)
+-- Ends a session with nothing in hand that was stopped, or has no more to be selected; it is kept for a while. Where this
+-- is cut off, the session is still listed as open, and whoever takes it next does the rest.
+function M.end_if_over(tx, session)
   local keys = tx.keys
+  if session.done or session.hand or not (session.stopped or session.last == "1") then
+    return
+  end
   session.done = integer.text(tx.ms)
-  command("HSET", keys[M.SESSION], "done", session.done)
-  command("HDEL", keys[M.SESSION], "runner", "until", "hand")
   command("PEXPIRE", keys[M.SESSION], states.BULK_KEPT_MS)
   command("PEXPIRE", keys[M.REFUSALS], states.BULK_KEPT_MS)
+  command("HDEL", keys[M.SESSION], "runner", "until", "hand")
+  command("HSET", keys[M.SESSION], "done", session.done)
   M.list(keys, session)
 end
 

@@ -20,6 +20,7 @@ from tests.support.invariants_signals import Child, Topic, Waits
 
 _OWN: Final = re.compile(r"(w|p|e|n|d):(.+)")
 _BULK: Final = re.compile(r"(bulk|br):([a-z2-7]{16})")
+_REFUSALS_KEPT: Final = 1000
 _TOPIC: Final = re.compile(r"(sig|reg):([0-9a-f]{40})")
 
 
@@ -93,6 +94,14 @@ class _Check:
         counted = sum(int(count) for name, count in own.items() if name.startswith(b"c|"))
         hand = own.get(b"hand", b"") if own.get(b"n") != own.get(b"reported") else b""
         in_hand = len(hand.split(b";")) if hand else 0
+        refused = sum(
+            int(count)
+            for name, count in own.items()
+            if name.startswith(b"c|") and name not in (b"c|changed", b"c|unchanged")
+        )
+        kept = self._redis.llen(self._key(0, f"br:{session_id}"))
+        if kept != min(refused, _REFUSALS_KEPT):
+            yield f"bulk session {session_id}: {kept} refusals of {refused}"
         if counted + in_hand != int(own.get(b"selected", 0)):
             yield f"bulk session {session_id}: {own}"
 
