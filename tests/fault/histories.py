@@ -9,18 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final, TypeVar
+from unittest.mock import patch
 
 from rwf import Client, Completion, RwfError, result
 from rwf.model.states import TERMINAL_STEPS, PauseReason, StepState
 from rwf.model.views import Callback
+from rwf.ops import bulk
+from rwf.ops.appending import append
 from rwf.ops.claims import pause
 from rwf.ops.insert import insert
 from rwf.ops.timer_pages import PassedOver
+from rwf.protocol.functions.bulk import SelectBulk, TakeBulk
 from rwf.protocol.keys import home_partition, key_digest, topic_digest
-from rwf.protocol.requests import CONNECT, Call, Op, Read, Request, Scan, Together
+from rwf.protocol.requests import CONNECT, Call, Op, Read, Request, Scan, Together, ask
 from rwf.repair import daemons
 from rwf.repair.sweep import Kind, Place, sweep
 from rwf.repair.timers import fire_due
+from tests.contract.test_append import fragment
 from tests.internals.test_prune import age
 from tests.support.children_cases import child_of, claim, started
 from tests.support.flows import drive, fan_out, flow, one_call, own_key, raw, refused, until_past
@@ -77,10 +82,7 @@ def inserts(client: Client) -> None:
     drive(client, insert(client._ctx, flow("a"), "left", None), 1)
     forgotten(client, "left")
     client.insert(flow("b"), key="left")
-    for partition in range(PARTITIONS):
-        staged = f"rwf:{{{partition}}}:staged"
-        if left := raw(client).zrange(staged, 0, -1):
-            raw(client).zadd(staged, dict.fromkeys(left, 1))  # long ago
+    staged_long_ago(client)
     client.insert(fan_out(450), key="wide")
     swept(client)
 
@@ -205,6 +207,28 @@ def children(client: Client) -> None:
         client.prune()
 
 
+def appends(client: Client) -> None:
+    """Under a join and from outside, in one piece and in several; superseded, and given up."""
+    view = client.insert(flow("split join:split"))
+    for _ in range(2):
+        client.complete_step(view.id, "split", append=fragment("a b"), command_id="one")
+    client.complete_step(view.id, "a")
+    for _ in range(2):
+        client.append(view.id, fragment("c:a"), actor="me", command_id="two")
+    client.recover_step(view.id, "split", "retry", scope="downstream")
+    client.complete_step(view.id, "split", append=fragment("a d"))
+    wide = client.insert(flow("split join:split"))
+    many = fragment(" ".join(f"w{number}" for number in range(250)))
+    client.complete_step(wide.id, "split", append=many)
+    client.append(wide.id, fragment(" ".join(f"o{number}" for number in range(250))))
+    drive(client, append(client._ctx, view.id, many, None, None), 3)
+    staged_long_ago(client)
+    swept(client)
+    client.request_cancel(view.id)
+    with refused("already_terminal"):
+        client.append(view.id, fragment("later"))
+
+
 def cancels(client: Client) -> None:
     """Requests: on steps that run, wait, retry, and in slices."""
     view = client.insert(flow("a b c:a d e:d"))
@@ -232,6 +256,26 @@ def recoveries(client: Client) -> None:
     wide = client.insert(fan_out(450))
     client.complete_step(wide.id, "root", "failed")
     client.recover_step(wide.id, "root", "retry")
+
+
+def bulks(client: Client) -> None:
+    """Sessions that recover and cancel, whose commands are refused, and that are stopped."""
+    who: dict[str, Any] = {"actor": "me", "reason": "why"}
+    ids = [client.insert(flow("a b:a")).id for _ in range(3)]
+    for workflow_id in ids:
+        client.complete_step(workflow_id, "a", "failed")
+    with patch.object(bulk, "_PER_SLICE", 2):
+        client.recover_many({"state": "failed"}, "retry", **who)
+        client.recover_many({"name": "flow"}, "retry", step="nobody", **who)
+    command = bulk.checked_command({"name": "flow"}, None, None, None, *who.values())
+    idle, cut = (client._run(bulk.begin(client._ctx, command)) for _ in range(2))
+    client.stop_bulk(idle, **who)
+    keys = client._ctx.keys.bulk(cut)
+    client._run(ask(keys, TakeBulk("dead", 1)))
+    client._run(ask(keys, SelectBulk("dead", 1, "", False, 1, ids[0])))
+    client.stop_bulk(cut, **who)  # the workflow in hand is left
+    client.continue_bulk(cut)
+    client.cancel_many({"name": "flow"}, **who)
 
 
 def callbacks(client: Client) -> None:
@@ -298,7 +342,9 @@ def upkeep(client: Client) -> None:
     raw(client).hset(own_key(ended.id), ":c", counts.replace(b"c1", b"f1", 1))
     client.reconcile(ended.id)
     swept(client)
-    lose(client, "index", "reg:*")
+    command = bulk.checked_command({"name": "flow"}, None, None, None, "me", "why")
+    client._run(bulk.begin(client._ctx, command))
+    lose(client, "index", "reg:*", "bulks")
     for partition in range(PARTITIONS):
         raw(client).set(f"rwf:{{{partition}}}:ready", "overwritten")
         raw(client).zadd(f"rwf:{{{partition}}}:timers", {f"r|{view.id}|nobody": 5})
@@ -310,8 +356,8 @@ def upkeep(client: Client) -> None:
 HISTORIES: Final[dict[str, Callable[[Client], None]]] = {
     history.__name__: history
     for history in (
-        inserts, releases, claims, tickets, signals, children, cancels, recoveries, callbacks,
-        prunes, upkeep,
+        inserts, releases, claims, tickets, signals, children, appends, cancels, recoveries, bulks,
+        callbacks, prunes, upkeep,
     )
 }  # fmt: skip
 
@@ -341,6 +387,14 @@ def forgotten(client: Client, key: str) -> None:
     name = client._ctx.keys.derived(home_partition(digest, PARTITIONS), "keys")
     workflow_id, definition, _ = raw(client).hget(name, digest).split(b" ")
     raw(client).hset(name, digest, b"%b %b 1" % (workflow_id, definition))
+
+
+def staged_long_ago(client: Client) -> None:
+    """Makes all that is staged so old that it is given up."""
+    for partition in range(PARTITIONS):
+        staged = f"rwf:{{{partition}}}:staged"
+        if left := raw(client).zrange(staged, 0, -1):
+            raw(client).zadd(staged, dict.fromkeys(left, 1))
 
 
 def aged(client: Client, digest: str) -> None:

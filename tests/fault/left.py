@@ -21,10 +21,13 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
         "nothing": {
             "index outbox p stats timers w",
             "index outbox stats timers w",
+            "outbox p stats timers w",
             "p",
             "p ready stats timers w",
             "p stats timers w",
             "p timers",
+            "ready stats timers w",
+            "stats timers w",
             "timers",
         },
         "rebuild": {
@@ -36,6 +39,8 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "index outbox p timers w",
             "index outbox timers w",
             "outbox p timers w",
+            "p timers w",
+            "ready timers w",
         },
         "sweep": {
             "index",
@@ -44,6 +49,8 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "outbox p timers",
             "p ready",
             "p ready timers",
+            "ready",
+            "ready timers",
         },
         "sweep+count": {
             "index outbox p timers",
@@ -93,6 +100,8 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e",
             "e index outbox ready stats timers w",
             "e index outbox stats timers w",
+            "e ready stats timers w",
+            "n",
         },
         "rebuild": {
             "e ready timers w",
@@ -168,20 +177,30 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "d e p ready stats timers w",
             "d index outbox p ready stats timers w",
             "e",
+            "e p ready staged stats w",
+            "e p ready stats timers w",
             "index outbox p ready stats timers w",
             "index outbox p ready stats w",
             "index outbox p stats timers w",
             "n",
+            "n stats",
+            "p ready staged stats w",
             "p ready stats timers w",
             "p ready stats w",
+            "p stats timers w",
         },
         "rebuild": {
             "d e p ready timers w",
             "d index outbox p ready timers w",
+            "e p ready staged w",
             "e p ready timers w",
+            "e p ready w",
+            "index outbox p ready stats timers w",
             "index outbox p ready timers w",
             "index outbox p ready w",
             "index outbox p timers w",
+            "p ready staged w",
+            "p ready stats timers w",
             "p ready timers w",
             "p ready w",
             "p timers w",
@@ -312,6 +331,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
     "record_evidence": {
         "nothing": {
             "n",
+            "n stats",
         },
     },
     "prune": {
@@ -351,6 +371,8 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e",
             "e index outbox p ready stats timers w",
             "e index outbox p ready stats w",
+            "e index p stats timers w",
+            "e outbox p ready stats w",
             "n",
             "n w",
         },
@@ -601,6 +623,68 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "e index ready timers",
             "ready",
             "timers",
+        },
+    },
+    "begin_bulk": {
+        "nothing": {
+            "bulk bulks",
+        },
+        "rebuild": {
+            "bulk",
+            "bulk bulks",
+        },
+    },
+    "report_bulk": {
+        "again": {
+            "br",
+        },
+        "nothing": {
+            "br bulk",
+            "bulk",
+        },
+        "rebuild": {
+            "br bulk bulks",
+            "bulk bulks",
+        },
+    },
+    "stop_bulk": {
+        "nothing": {
+            "bulk",
+        },
+        "rebuild": {
+            "bulk bulks",
+        },
+    },
+    "stage_fragment": {
+        "nothing": {
+            "staged",
+        },
+    },
+    "append": {
+        "again": {
+            "e p",
+            "e p ready",
+            "e p timers",
+        },
+        "nothing": {
+            "e",
+            "e p ready staged stats w",
+            "e p timers w",
+            "n",
+        },
+        "rebuild": {
+            "e p ready staged w",
+            "e p ready w",
+        },
+    },
+    "discard_fragment": {
+        "nothing": {
+            "p",
+        },
+    },
+    "list_bulk": {
+        "rebuild": {
+            "bulks",
         },
     },
 }

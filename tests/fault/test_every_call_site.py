@@ -46,6 +46,8 @@ SINGLE: Final = {
     "set_gauges",
     "forget",
     "peek_steps",
+    "take_bulk",
+    "select_bulk",
 }
 
 

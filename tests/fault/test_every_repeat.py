@@ -30,7 +30,7 @@ OTHER_ANSWERS: Final = (
     "acknowledge", "advance", "insert", "complete", "recover", "prune", "release_claims",
     "block_on_missing_result", "pause_claims",
     "repair_workflow", "repair_callbacks", "correct_counts", "set_gauges", "repair_keys",
-    "repair_topic", "remove_orphans", "update_topic", "judge_topic",
+    "repair_topic", "remove_orphans", "update_topic", "judge_topic", "report_bulk",
 )  # fmt: skip
 
 
