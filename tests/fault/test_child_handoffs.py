@@ -27,7 +27,10 @@ from tests.support.servers import KINDS, AnyServer
 LONG: Final = (*KINDS[1:], "cluster")
 
 
-@pytest.fixture(params=[KINDS[0], *(pytest.param(kind, marks=pytest.mark.long) for kind in LONG)])
+WHOLE: Final = (pytest.mark.long, pytest.mark.whole)
+
+
+@pytest.fixture(params=[KINDS[0], *(pytest.param(kind, marks=WHOLE) for kind in LONG)])
 def server(request: pytest.FixtureRequest, pool: Pool) -> AnyServer:
     """One server; in the long tests the others, and a cluster, where a child and its parent are on
     different nodes."""

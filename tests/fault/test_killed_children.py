@@ -57,6 +57,7 @@ def parent(number: int) -> Workflow:
 
 
 @pytest.mark.long
+@pytest.mark.whole
 def test_killed_workers_lose_no_child(server: AnyServer, client: Client, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     environment = os.environ | {"APP_URL": server.url}

@@ -59,7 +59,13 @@ class Daemon:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "celery" else pytest.param(name, marks=pytest.mark.whole)
+        for name in EXECUTORS
+    ],
+)
 def test_kills_change_no_outcome(name: str, tmp_path: Path) -> None:
     chance = random.Random(name)
     with (

@@ -151,11 +151,13 @@ def test_a_graph_grows_by_itself_100_levels(one_client: Client) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.whole
 def test_a_graph_grows_by_itself_1000_levels(client: Client) -> None:
     levels(client, 1000)
 
 
 @pytest.mark.long
+@pytest.mark.whole
 def test_100000_appended_steps_and_a_reduce_over_their_results(one_client: Client) -> None:
     client, count = one_client, 100_000
     workflow_id = split(client)
