@@ -40,6 +40,9 @@ _log = logging.getLogger("rwf.dispatcher")
 _POLL: Final = 1.0
 # Pauses, in seconds, while a broker's queue is full: the first, and the longest.
 _FULL: Final = (0.02, 1.0)
+# The part of the backlog that is to be free before more is sent: a turn costs as much for one step
+# as for many.
+_FREE: Final = 8
 # The pause after a fault of the broker's or of the server's.
 _FAULT: Final = 0.5
 # How long what is being sent at the end is waited for.
@@ -111,6 +114,7 @@ class Dispatcher(ABC):
         hold_ms(hold)  # raises for one that cannot be
         self._hold = hold
         self._backlog = backlog
+        self._least = max(backlog // _FREE, 1)
         self._feeds = [_Feed(queue) for queue in self.queues]
         self._availability = Availability()
         self._reconciler: ReconcilerBeside | None = None
@@ -240,7 +244,7 @@ class Dispatcher(ABC):
             feed.turned = time.monotonic()
             if room is None:
                 await self._pause(_FAULT)
-            elif room < 1:
+            elif room < self._least:
                 await self._pause(pause)
                 pause = min(2 * pause, longest)
                 continue
@@ -265,7 +269,7 @@ class Dispatcher(ABC):
             self._broker_fault(feed, error)
             return None, 0
         room = min(self._backlog - feed.waiting, ITEMS_PER_CALL)
-        if room < 1:
+        if room < self._least:
             return room, 0
         op = dispatch(self._runtime.ctx, [feed.queue], self.name, room, self._hold)
         try:

@@ -77,6 +77,29 @@ def test_no_more_wait_in_a_brokers_queue_than_its_backlog(one_client: Client) ->
     assert len(one_client.dispatch(["default"], dispatcher="test", limit=10)) == 4
 
 
+def test_a_full_queue_is_filled_by_several_at_once(one_client: Client) -> None:
+    """A turn costs as much for one step as for many: the next begins when an eighth is free."""
+    one_client.insert(
+        Workflow("wide").add_many({"name": f"s{n:02}", "worker": "x"} for n in range(40))
+    )
+    batches: list[int] = []
+
+    class Drained(InMemory):
+        def waiting(self, queue: str) -> int:
+            if batches:
+                self.messages[queue].pop(0)
+            return super().waiting(queue)
+
+        def send(self, queue: str, tickets: Sequence[Ticket]) -> None:
+            batches.append(len(tickets))
+            super().send(queue, tickets)
+
+    dispatcher = Drained(one_client, backlog=32)
+    with dispatching(dispatcher):
+        until(lambda: dispatcher.health.sent == 40, what="all that is available")
+    assert batches == [32, 4, 4]
+
+
 def test_what_the_broker_has_not_taken_is_available_again(one_client: Client) -> None:
     view = one_client.insert(flow("a"))
     dispatcher = InMemory(one_client)
