@@ -40,7 +40,7 @@ ACTION = "start_child"
 
 
 class WithChildren(Operated):
-    """The whole model."""
+    """The model with child workflows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,11 +114,11 @@ class WithChildren(Operated):
         while moving:
             super()._match()  # anew, as the end of a child may end what was ambiguous
             moving = bool(self.left)
-            for child in [self.workflows.get(one) for one in self.left]:
+            left, self.left = self.left, []
+            for child in [self.workflows.get(one) for one in left]:
                 if child is not None:
                     child.told = "left"
-                    self._end(child)
-            self.left.clear()
+                    self._end(child)  # which may leave children of its own
             for child in list(self.workflows.values()):
                 if child.parent and child.told is None and workflow_row(child).finished:
                     child.told = self._told(child)
@@ -154,7 +154,7 @@ class WithChildren(Operated):
         status = CompletionStatus.COMPLETED if completed else CompletionStatus.FAILED
         wait.status, wait.taken = "resolved", completed
         parent.evidence.append(EvidenceRow(ACTION, step.name, "accepted", None))
-        if step.results and step.results[-1].attempt == step.attempt:
+        if step.attempt == (step.results[-1].attempt if step.results else 0):
             step.attempt += 1
         step.started = True
         outcome = COMPLETION[status]

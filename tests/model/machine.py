@@ -21,17 +21,19 @@ from hypothesis.stateful import (
     rule,
 )
 
-from rwf.model.states import COMPLETABLE, TERMINAL_STEPS, CompletionStatus, StepState
-from tests.model.children import WithChildren
+from rwf.model.states import COMPLETABLE, TERMINAL_STEPS, CompletionStatus, EdgePolicy, StepState
 from tests.model.graphs import definitions, graph
+from tests.model.growing import WithAppends
 from tests.model.operated import Deadline
 from tests.model.plain import (
+    Appended,
     Awaited,
     Claimed,
     Completed,
     Definition,
     Delivered,
     Dispatched,
+    Fragment,
     Inserted,
     KeptRow,
     Recovered,
@@ -80,6 +82,21 @@ class System(Protocol):
         count: bool = True,
         branch: bool = False,
     ) -> Completed | Refused: ...
+
+    def complete_and_append(
+        self,
+        workflow_id: str,
+        step_name: str,
+        fragment: Fragment,
+        join: bool,
+        *,
+        payload: object,
+        lease: str | None = None,
+    ) -> Completed | Refused:
+        """Complete a step that appends others, which fit."""
+
+    def append(self, workflow_id: str, fragment: Fragment) -> Appended | Refused:
+        """Bring steps in from outside, which fit."""
 
     def pause(self, workflow_id: str, step_name: str, lease: str) -> int:
         """Give a claimed step back for a while. Returns how many leases were valid."""
@@ -191,11 +208,11 @@ class Machine(RuleBasedStateMachine):
 
     def make_system(self) -> System:
         """The system under test, empty."""
-        return WithChildren()
+        return WithAppends()
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = WithChildren()
+        self.model = WithAppends()
         self.system = self.make_system()
         self.flows: list[tuple[str, str]] = []  # ids: the model's, the system's
         self.keyed: dict[str, Definition] = {}
@@ -284,6 +301,53 @@ class Machine(RuleBasedStateMachine):
         ours, theirs = self.flows[flow]
         self.model.fire_due(ours)
         self.system.fire_due(theirs)
+
+    # Steps that are appended.
+
+    @precondition(lambda self: self._steps(COMPLETABLE))
+    @rule(data=st.data(), join=st.booleans(), held=st.booleans())
+    def complete_and_append(self, data: st.DataObject, join: bool, held: bool) -> None:
+        """A step that finds out what is to be done next, under its lease if it has one; or tries
+        to, while somebody else runs it."""
+        flow, step = self._pick(data, COMPLETABLE)
+        ours, theirs = self.flows[flow]
+        fragment = self._draw_fragment(data, ours, step)
+        if not fragment or self.model.is_child(ours):
+            return
+        self.serial += 1
+        payload = f"appended {self.serial}"  # never sent again
+        lease = self.model.workflows[ours].steps[step].lease if held else None
+        self._agree(
+            *(
+                target.complete_and_append(
+                    workflow_id, step, fragment, join, payload=payload, lease=lease
+                )
+                for target, workflow_id in ((self.model, ours), (self.system, theirs))
+            )
+        )
+
+    @precondition(lambda self: self._present())
+    @rule(data=st.data())
+    def append(self, data: st.DataObject) -> None:
+        """From outside."""
+        flow, ours = data.draw(st.sampled_from(self._present()), label="workflow")
+        fragment = self._draw_fragment(data, ours, None)
+        if fragment and not self.model.is_child(ours):
+            theirs = self.flows[flow][1]
+            self._agree(self.model.append(ours, fragment), self.system.append(theirs, fragment))
+
+    def _draw_fragment(self, data: st.DataObject, ours: str, by: str | None) -> Fragment:
+        names = self.model.free_names(ours, by)[:3]
+        size = data.draw(st.integers(0, len(names)), label="size")
+        known, fragment = self.model.outer_names(ours, by), []
+        own = [by] if by is not None else []
+        for name in names[:size]:
+            outer = st.lists(st.sampled_from([*known, *own]), max_size=2, unique=True)
+            parents = data.draw(outer, label=name) if known or own else []
+            policies = [data.draw(st.sampled_from(list(EdgePolicy))).value for _ in parents]
+            fragment.append((name, list(zip(parents, policies, strict=True))))
+            own.append(name)
+        return fragment
 
     # Commands of workers.
 
@@ -550,6 +614,14 @@ class Machine(RuleBasedStateMachine):
         """A step that did not complete."""
         flow, step = self._pick(data, BADLY_ENDED)
         self._recover(flow, step, action, scope, True, None)
+
+    @precondition(lambda self: self.model.have_appended())
+    @rule(data=st.data(), scope=SCOPES)
+    def place_anew(self, data: st.DataObject, scope: str) -> None:
+        """A step that has appended others."""
+        ours, step = data.draw(st.sampled_from(self.model.have_appended()), label="step")
+        flow = next(flow for flow, id_ in self._present() if id_ == ours)
+        self._recover(flow, step, "retry", scope, True, None)
 
     # Time passes.
 

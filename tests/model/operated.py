@@ -23,6 +23,7 @@ from rwf.model.states import (
     CANCELLED_BY_REQUEST,
     LEGAL_NEXT_STEPS,
     SKIPPED_BY_OPERATOR,
+    SUPERSEDED,
     TERMINAL_STEPS,
     WAIT_EXPIRED,
     CompletionStatus,
@@ -69,7 +70,7 @@ class Kept:
 
 
 class Operated(Reference):
-    """The whole model."""
+    """The model with waits, signals and operators' commands."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -390,11 +391,17 @@ class Operated(Reference):
             return Reason.CANCEL_REQUESTED, None
         if step.state is StepState.EXECUTING:
             return Reason.ILLEGAL_TRANSITION, "recover_with_force"
+        if step.superseded:
+            return Reason.ILLEGAL_TRANSITION, None
         if action == "cancel":
             return (Reason.ALREADY_TERMINAL, None) if step.state in TERMINAL_STEPS else None
         if step.state is StepState.COMPLETED and (action, scope) != ("retry", "downstream"):
             return Reason.ILLEGAL_TRANSITION, "inspect_step_result"
-        parents = [(workflow.steps[name].state, policy) for name, policy in step.parents]
+        parents = [
+            (workflow.steps[name].state, policy)
+            for name, policy in step.parents
+            if not workflow.steps[name].superseded
+        ]
         if action == "retry" and any(self.cancels(state, policy) for state, policy in parents):
             return Reason.DEPENDENCIES_UNRESOLVED, None
         return None
@@ -407,11 +414,17 @@ class Operated(Reference):
         states = {step.name: step.state for step in workflow.steps.values()}
         workflow.cancel_requested = workflow.cancel_requested and not reopen
         workflow.forced = workflow.forced and workflow.cancel_requested
-        members = [] if action == "cancel" else self._members(workflow, root, scope)
-        revived = [*members]
-        if action == "retry" and root.state not in (StepState.PENDING, StepState.AVAILABLE):
-            revived.insert(0, root)
-        taken = self._taken_back(workflow, root, revived)
+        is_revived = action == "retry" and root.state not in (
+            StepState.PENDING,
+            StepState.AVAILABLE,
+        )
+        roots = [root] if is_revived else []
+        gone: list[Step] = []
+        members: list[Step] = []
+        if action != "cancel":
+            members, gone = self._members(workflow, root, roots, scope)
+        revived = [*roots, *members]
+        taken = [step for step in self._taken_back(workflow, root, revived) if step not in gone]
         if action == "retry":
             self._grant(root)
         else:
@@ -419,6 +432,9 @@ class Operated(Reference):
             self._abandon(workflow, root)
             root.become(outcome.state, outcome.cause)
             root.singled_out = action == "cancel"
+        for step in gone:
+            self._abandon(workflow, step)
+            step.become(SUPERSEDED.state, SUPERSEDED.cause, branch=True)
         for step in in_order(workflow):
             if step in members and step.state is not StepState.PENDING:
                 self._grant(step)
@@ -428,9 +444,11 @@ class Operated(Reference):
         self.settle(workflow)
         workflow.evidence.append(EvidenceRow("recover_step", root.name, "accepted", None))
         changes = tuple(
-            (step.name, states[step.name].value, step.state.value)
-            for step in in_order(workflow)
-            if step.state is not states[step.name]
+            sorted(
+                (step.name, states[step.name].value, step.state.value)
+                for step in workflow.steps.values()
+                if step.state is not states[step.name]
+            )
         )
         told = ("workflow.recovery_completed", root.name, action, str(len(changes)))
         workflow.callbacks.append(told)
@@ -442,17 +460,29 @@ class Operated(Reference):
         if step.attempt:
             step.granted = step.attempt + step.max_attempts
 
-    def _members(self, workflow: Workflow, root: Step, scope: str) -> list[Step]:
-        """The steps that a recovery takes with its own: grown until nothing more belongs to it."""
+    def _members(
+        self, workflow: Workflow, root: Step, roots: list[Step], scope: str
+    ) -> tuple[list[Step], list[Step]]:
+        """The steps that a recovery takes with its own, and those that it supersedes: grown until
+        nothing more belongs to either."""
         causes = {StepCause.CANCELLED_BY_DEPENDENCY, StepCause.OPERATOR_CANCELLED}
         members: list[Step] = []
-        growing = scope != "step"
+        gone: list[Step] = []
+        growing = True
         while growing:
             growing = False
             for step in workflow.steps.values():
-                if step is root or step in members:
+                if step is root or step in gone or step.superseded:
                     continue
-                anchors = {root.name, *(member.name for member in members)}
+                anew = {other.name for other in (*roots, *members, *gone)}
+                if step.by is not None and step.by[0] in anew:
+                    gone.append(step)
+                    members = [member for member in members if member is not step]
+                    growing = True
+                    continue
+                if step in members or scope == "step":
+                    continue
+                anchors = {root.name, *(other.name for other in (*members, *gone))}
                 if scope == "downstream":
                     joins = any(name in anchors for name, _ in step.parents)
                 else:
@@ -461,14 +491,14 @@ class Operated(Reference):
                 if joins:
                     members.append(step)
                     growing = True
-        return members
+        return members, gone
 
     def _joined(self, workflow: Workflow, step: Step, anchors: set[str]) -> bool:
         """By a ``cancel`` edge, with nothing else that cancels it."""
         others = [
             (workflow.steps[name].state, policy)
             for name, policy in step.parents
-            if name not in anchors
+            if name not in anchors and not workflow.steps[name].superseded
         ]
         if any(self.cancels(state, policy) for state, policy in others):
             return False

@@ -48,6 +48,8 @@ class StepRow:
     retry_scheduled: bool
     awaiting: str | None = None
     """Of a waiting or expired step: signal, correlation key and the wait's status."""
+    appended_by: str | None = None
+    """The step and the attempt that have appended it, with a colon between them."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,18 @@ class Completed:
     released_count: int
     cancelled: frozenset[str]
     cancelled_count: int
+
+
+Fragment = list[tuple[str, list[tuple[str, str]]]]
+"""Steps to append: names, each with the names and policies of the edges to it."""
+
+
+@dataclass(frozen=True)
+class Appended:
+    """An append from outside that was not refused."""
+
+    workflow: WorkflowRow
+    count: int
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,8 @@ class Step:
     """The latest retry that was not counted."""
     pauses: object = None
     """The last report before it was given back for a while, and the reason for that."""
+    by: tuple[str, int] | None = None
+    """The step and the attempt that have appended it."""
     granted: int = 0
     singled_out: bool = False
     results: list[Result] = field(default_factory=list)
@@ -199,6 +201,11 @@ class Step:
         # A recovery may take back a woken step; it stays woken.
         self.uncounted = self.uncounted and state in (StepState.PENDING, StepState.AVAILABLE)
         self.singled_out = False
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the step that has appended it was placed anew since."""
+        return self.cause is StepCause.SUPERSEDED
 
     @property
     def unstarted(self) -> bool:
@@ -500,7 +507,7 @@ class Reference:
         self.settle(workflow)
 
         others = [other for other in in_order(workflow) if other is not step]
-        moved = [other for other in others if other.state is not before[other.name]]
+        moved = [other for other in others if other.state is not before.get(other.name)]
         result = Result(
             attempt=step.attempt,
             status=outcome.state,
@@ -561,7 +568,8 @@ class Reference:
 
     def _judge(self, workflow: Workflow, step: Step) -> bool:
         """Contract §13, sentence by sentence. Returns whether the step has moved."""
-        parents = [(workflow.steps[name], policy) for name, policy in step.parents]
+        above = [(workflow.steps[name], policy) for name, policy in step.parents]
+        parents = [(parent, policy) for parent, policy in above if not parent.superseded]
         cancelled = any(self.cancels(parent.state, policy) for parent, policy in parents)
         resolved = all(self.resolves(parent.state, policy) for parent, policy in parents)
         awaited = [parent for parent, policy in parents if policy is EdgePolicy.ON_FAILURE]
@@ -571,7 +579,7 @@ class Reference:
             step.become(CANCELLED_BY_REQUEST.state, CANCELLED_BY_REQUEST.cause)
         elif cancelled:
             step.become(CANCELLED_BY_DEPENDENCY.state, CANCELLED_BY_DEPENDENCY.cause)
-        elif step.always or not parents:
+        elif step.always or not above:
             step.become(StepState.AVAILABLE)
         elif all(parent.branch for parent, _ in parents):
             step.become(SKIPPED.state, SKIPPED.cause, branch=True)
@@ -655,15 +663,18 @@ def workflow_cause(states: Iterable[StepState], *, cancel: bool) -> WorkflowCaus
 
 def workflow_row(workflow: Workflow) -> WorkflowRow:
     """The present state of the workflow, counted anew."""
-    states = [step.state for step in workflow.steps.values()]
+    superseded = sum(step.superseded for step in workflow.steps.values())
+    states = [
+        StepState.COMPLETED if step.superseded else step.state for step in workflow.steps.values()
+    ]
     return WorkflowRow(
         name=workflow.definition["name"],
         state=workflow_state(states, cancel=workflow.cancel_requested).value,
         terminal_cause=workflow_cause(states, cancel=workflow.cancel_requested),
         step_count=len(states),
         runnable_step_count=states.count(StepState.AVAILABLE),
-        completed_step_count=states.count(StepState.COMPLETED),
-        cancelled_step_count=states.count(StepState.CANCELLED),
+        completed_step_count=states.count(StepState.COMPLETED) - superseded,
+        cancelled_step_count=states.count(StepState.CANCELLED) + superseded,
         failed_step_count=sum(states.count(state) for state in FAILED_STEPS),
         skipped_step_count=sum(step.cause is StepCause.SKIPPED for step in workflow.steps.values()),
         semantics_version=workflow.semantics_version,
@@ -697,6 +708,7 @@ def step_row(step: Step) -> StepRow:
         finished=step.state in TERMINAL_STEPS,
         retry_scheduled=step.due is not None,
         awaiting=_awaiting(step),
+        appended_by=None if step.by is None else "{}:{}".format(*step.by),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import rwf
 from rwf import Client, NotFound, Workflow, result
 from rwf.errors import CommandRejected
 from rwf.model.states import CallbackEvent, PauseReason
@@ -26,6 +27,7 @@ from rwf.ops.claims import pause
 from rwf.ops.waits import settle_waits
 from tests.model.operated import Deadline
 from tests.model.plain import (
+    Appended,
     Awaited,
     Claimed,
     Completed,
@@ -33,6 +35,7 @@ from tests.model.plain import (
     Delivered,
     Dispatched,
     EvidenceRow,
+    Fragment,
     Inserted,
     KeptRow,
     Recovered,
@@ -125,6 +128,45 @@ class ClientSystem:
             cancelled=frozenset(result.cancelled),
             cancelled_count=result.cancelled_count,
         )
+
+    def complete_and_append(
+        self,
+        workflow_id: str,
+        step_name: str,
+        fragment: Fragment,
+        join: bool,
+        *,
+        payload: object,
+        lease: str | None = None,
+    ) -> Completed | Refused:
+        try:
+            result: CommandResult = self._client.complete_step(
+                workflow_id,
+                step_name,
+                payload=payload,
+                lease=lease,
+                append=built(fragment),
+                join=join,
+            )
+        except CommandRejected as error:
+            return _refused(error)
+        assert result.appended_count == len(fragment)
+        return Completed(
+            outcome=result.outcome,
+            step=step_row(result.step),
+            workflow=workflow_row(self._client.get(workflow_id)),
+            released=frozenset(),
+            released_count=0,
+            cancelled=frozenset(),
+            cancelled_count=0,
+        )
+
+    def append(self, workflow_id: str, fragment: Fragment) -> Appended | Refused:
+        try:
+            result = self._client.append(workflow_id, built(fragment))
+        except CommandRejected as error:
+            return _refused(error)
+        return Appended(workflow_row(result.workflow), result.appended_count)
 
     def claim_any(self, as_tickets: bool = False) -> Taken:
         if as_tickets:
@@ -290,8 +332,11 @@ class ClientSystem:
             return done
         if not done.duplicate:
             assert isinstance(planned, RecoveryResult)
-            assert planned.changes == done.changes
-        changes = tuple((one.step, one.before.value, one.after.value) for one in done.changes)
+            # Where steps were appended, changes are in no particular order.
+            assert sorted(map(str, planned.changes)) == sorted(map(str, done.changes))
+        changes = tuple(
+            sorted((one.step, one.before.value, one.after.value) for one in done.changes)
+        )
         return Recovered(done.duplicate, workflow_row(done.workflow), changes)
 
     def fire_due(self, workflow_id: str) -> object:
@@ -354,6 +399,16 @@ def build(definition: Definition) -> Workflow:
     return workflow
 
 
+def built(fragment: Fragment) -> rwf.Fragment:
+    """The fragment, as a user would write it."""
+    made = rwf.Fragment()
+    for name, edges in fragment:
+        made.add(name, worker="work", max_attempts=3)
+        for parent, policy in edges:
+            made.connect(parent, name, policy)
+    return made
+
+
 def workflow_row(view: WorkflowView) -> WorkflowRow:
     return WorkflowRow(
         name=view.name,
@@ -384,6 +439,7 @@ def step_row(view: StepView) -> StepRow:
         finished=view.finished_at is not None,
         retry_scheduled=view.retry_at is not None,
         awaiting=f"{wait.signal} {wait.correlation_key} {wait.status}" if wait else None,
+        appended_by=f"{by.step}:{by.attempt}" if (by := view.appended_by) else None,
     )
 
 

@@ -11,14 +11,15 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from rwf.model import states as tables
 from rwf.model.states import EdgePolicy, StepState
-from tests.model.children import WithChildren
 from tests.model.graphs import CONTINUE, chain, diamond, fan_in, fan_out, graph, layered
+from tests.model.growing import WithAppends
 from tests.model.machine import MACHINE_SETTINGS, Machine, System
 from tests.model.operated import Kept
 from tests.model.plain import (
     Completed,
     Definition,
     EvidenceRow,
+    Fragment,
     Inserted,
     Refused,
     ResultRow,
@@ -497,7 +498,7 @@ def test_machine_finds_no_difference_between_two_models() -> None:
     run_state_machine_as_test(Machine, settings=QUICK)
 
 
-class IgnoresPolicy(WithChildren):
+class IgnoresPolicy(WithAppends):
     """Every edge goes on."""
 
     def cancels(self, parent: StepState, policy: EdgePolicy) -> bool:
@@ -507,21 +508,21 @@ class IgnoresPolicy(WithChildren):
         return super().resolves(parent, EdgePolicy.CONTINUE)
 
 
-class ReleasesEarly(WithChildren):
+class ReleasesEarly(WithAppends):
     """A failed parent over a cancel edge holds nobody back, and cancels nobody."""
 
     def cancels(self, parent: StepState, policy: EdgePolicy) -> bool:
         return parent is StepState.FAILED and super().cancels(parent, policy)
 
 
-class ForgetsTimers(WithChildren):
+class ForgetsTimers(WithAppends):
     """Retries never come back."""
 
     def fire_due(self, workflow_id: str, step_name: str | None = None) -> tuple[str, ...]:
         return ()
 
 
-class ForgetsIds(WithChildren):
+class ForgetsIds(WithAppends):
     """Every command is new, unless the step has ended."""
 
     def complete(
@@ -551,7 +552,7 @@ class ForgetsIds(WithChildren):
         )
 
 
-class ForgetsKeys(WithChildren):
+class ForgetsKeys(WithAppends):
     """Every insert is a new workflow."""
 
     def insert(
@@ -563,28 +564,44 @@ class ForgetsKeys(WithChildren):
         return f"w{self.inserts}"
 
 
-class WakesTheWrongOne(WithChildren):
+class WakesTheWrongOne(WithAppends):
     """An ambiguous signal goes to the oldest wait of all."""
 
     def _waiting(self, signal: Kept) -> list[tuple[Workflow, Step]]:
         return super()._waiting(signal)[:1]
 
 
-class TakesNothingBack(WithChildren):
+class TakesNothingBack(WithAppends):
     """Steps that the end of a revived step had released stay released."""
 
     def _taken_back(self, workflow: Workflow, root: Step, revived: list[Step]) -> list[Step]:
         return []
 
 
-class ForgetsParents(WithChildren):
+class ForgetsParents(WithAppends):
     """The end of a child changes nothing in its parent."""
 
     def _told(self, child: Workflow) -> str:
         return "left"
 
 
-class TellsOnce(WithChildren):
+class ForgetsJoins(WithAppends):
+    """The children of a step do not wait for the steps that it appends."""
+
+    def _join(self, workflow: Workflow, fragment: Fragment, by: Step) -> None:
+        pass
+
+
+class SupersedesNothing(WithAppends):
+    """A step that is placed anew keeps what it had appended."""
+
+    def _members(
+        self, workflow: Workflow, root: Step, roots: list[Step], scope: str
+    ) -> tuple[list[Step], list[Step]]:
+        return super()._members(workflow, root, roots, scope)[0], []
+
+
+class TellsOnce(WithAppends):
     """A workflow that is revived and ends again writes no second callback."""
 
     def _tell(self, workflow: Workflow, before: WorkflowRow) -> None:
@@ -604,9 +621,11 @@ class TellsOnce(WithChildren):
         TakesNothingBack,
         TellsOnce,
         ForgetsParents,
+        ForgetsJoins,
+        SupersedesNothing,
     ],
 )
-def test_machine_finds_a_planted_fault(faulty: type[WithChildren]) -> None:
+def test_machine_finds_a_planted_fault(faulty: type[WithAppends]) -> None:
     class Faulty(Machine):
         def make_system(self) -> System:
             return faulty()
