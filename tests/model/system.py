@@ -337,7 +337,8 @@ class ClientSystem:
         changes = tuple(
             sorted((one.step, one.before.value, one.after.value) for one in done.changes)
         )
-        return Recovered(done.duplicate, workflow_row(done.workflow), changes)
+        # When the reply reads the workflow, a signal may or may not have been handed over.
+        return Recovered(done.duplicate, workflow_row(self._client.get(workflow_id)), changes)
 
     def fire_due(self, workflow_id: str) -> object:
         return self._fire(workflow_id)
