@@ -217,7 +217,7 @@ def test_the_fleets_counters(client: Client) -> None:
     stats = {
         name.decode(): int(value)
         for name, value in raw(client).hgetall(partition_key(view.id, "stats")).items()
-        if name[:3] not in (b"gs|", b"gw|", b"gc|")
+        if name[:3] not in (b"gs|", b"gw|", b"gc|", b"qm|")
     }
     assert stats == {
         "cr|complete_step|dependencies_unresolved": 1,
@@ -227,6 +227,11 @@ def test_the_fleets_counters(client: Client) -> None:
         "su|dependency|available|2": 2,
         "cc|dependency|cancelled|cancelled_by_dependency|2": 2,
         "wt|failed|failed|step_failed|2": 1,
+        # By name of queue and workflow; and how many names of each there are.
+        "qe|default": 2,
+        "qn": 1,
+        "we|flow|failed": 1,
+        "wn": 1,
     }
 
 

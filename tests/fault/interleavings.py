@@ -27,6 +27,7 @@ from rwf.ops.claims import Claimer, claim_in
 from rwf.ops.complete import complete_step
 from rwf.ops.tickets import start_ticket
 from rwf.protocol.functions.claims import DispatchSteps
+from rwf.protocol.keys import PARTITION_SLOTS
 from rwf.protocol.records import Record, Row
 from rwf.protocol.requests import Call, Op
 from rwf.repair.reconcile import reconcile
@@ -319,8 +320,9 @@ class Explorer:
         pipeline = raw(self.client).pipeline(transaction=False)
         for key in self._keys:
             pipeline.dump(key)
-        at = {name.rpartition(":")[2]: name for name in self._keys[:10]}
-        own, payload = self._keys[10], self._keys[11]
+        shared = len(PARTITION_SLOTS)
+        at = {name.rpartition(":")[2]: name for name in self._keys[:shared]}
+        own, payload = self._keys[shared], self._keys[shared + 1]
         pipeline.hgetall(own)
         pipeline.hgetall(payload)
         for name in ("ready", "reserved", "timers", "outbox", "index"):
