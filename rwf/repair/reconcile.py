@@ -85,6 +85,8 @@ def reconcile(ctx: OpContext, workflow_id: str) -> Op[ReconcileReport]:
         yield from advance_all(ctx, workflow_id)
     repairs += yield from _told_again(ctx, workflow_id, waits)
     repairs += yield from _tell_children(ctx, workflow_id, waits)
+    if header.link is not None:
+        repairs += yield from _tell_parent(ctx, workflow_id)
     return ReconcileReport(workflow_id=workflow_id, repairs=tuple(repairs))
 
 
@@ -152,8 +154,8 @@ def _told_again(
 def _tell_children(
     ctx: OpContext, workflow_id: str, notices: Sequence[WaitNotice]
 ) -> Op[list[Repair]]:
-    """Tells children of the steps that wait for them, also what they know, and the parent of its
-    child's end; returns what that has repaired."""
+    """Tells children of the steps that wait for them, also what they know; returns what that has
+    repaired."""
     repairs = []
     unsettled: Unsettled = {}
     for notice in notices:
@@ -169,11 +171,16 @@ def _tell_children(
             note_unsettled(one, header, unsettled)
         if not notice.known or any(one == workflow_id for one, _ in moved or ()):
             repairs.append(_unfinished(notice.step))
-    if (yield from load(ctx, workflow_id)).header.has_news:
-        unsettled[workflow_id] = False
-        repairs.append(_unfinished(None))
     yield from settle(ctx, unsettled)
     return repairs
+
+
+def _tell_parent(ctx: OpContext, workflow_id: str) -> Op[list[Repair]]:
+    """Tells the parent of a child what it does not know yet; returns what that has repaired."""
+    if not (yield from load(ctx, workflow_id)).header.has_news:
+        return []
+    yield from settle(ctx, {workflow_id: False})
+    return [_unfinished(None)]
 
 
 def _unfinished(step: str | None) -> Repair:
