@@ -51,7 +51,7 @@ endif
 test-long: RWF_TEST_SCALE ?= long
 test-long: .venv/dev
 	@echo "== pytest, long tests ($(RWF_TEST_SCALE))"
-	@$(BIN)/pytest -q -n 2 -m "long$(if $(filter slice,$(RWF_TEST_SCALE)), and not whole)" $(T)
+	@$(BIN)/pytest -q -n 2 --timeout 7200 -m "long$(if $(filter slice,$(RWF_TEST_SCALE)), and not whole)" $(T)
 
 # The newest versions are those of make test, in a .venv that was just made.
 test-oldest: .venv-oldest/dev

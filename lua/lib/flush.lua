@@ -95,14 +95,22 @@ local function plan_stats(tx)
   if tx.woken or tx.ended then
     fields[count + 1] = QUIET
   end
+  local counted = #fields
+  if tx.finished or tx.names then
+    throughput.list(tx, fields)
+  end
   local values = #fields > 0 and command("HMGET", tx.keys[keyslots.STATS], unpack(fields))
   tx.quiet_until = values and tonumber(values[count + 1] or nil) or 0
   for i = 1, count do
     -- A corrupt one starts anew, so that it blocks no transition; a rebuild corrects gauges.
     sets[2 * i - 1], sets[2 * i] = fields[i], integer.text((tonumber(values[i] or nil) or 0) + changes[i])
   end
-  if tx.finished or tx.names then
-    throughput.plan(tx, sets)
+  if counted < #fields then
+    local found = {}
+    for i = counted + 1, #fields do
+      found[fields[i]] = values[i]
+    end
+    throughput.plan(tx, sets, found)
   end
   return sets
 end

@@ -21,18 +21,39 @@ function M.workflow(tx, workflow, state)
   names[field], tx.names = (names[field] or 0) + 1, names
 end
 
+local function step_fields(tx, name)
+  local minute = floor(tx.ms / 60000)
+  return "qe|" .. name, "qm|" .. name .. "|" .. integer.text(minute % states.MINUTES_COUNTED), minute
+end
+
+local NONE = {}
+
+-- Adds to these fields of the statistics those that plan is to know.
+function M.list(tx, fields)
+  for name in pairs(tx.finished or NONE) do
+    local at = #fields
+    fields[at + 1], fields[at + 2] = step_fields(tx, name)
+  end
+  for field in pairs(tx.names or NONE) do
+    fields[#fields + 1] = "we|" .. field
+  end
+end
+
 local function number(text)
   return tonumber(text or nil) or 0
 end
 
-local function set(sets, field, value)
-  local at = #sets
-  sets[at + 1], sets[at + 2] = field, format("%.0f", value)
+-- A field's value; one that was not listed is read.
+local function value(tx, found, field)
+  if found[field] == nil then
+    found[field] = command("HGET", tx.keys[keyslots.STATS], field)
+  end
+  return found[field]
 end
 
 -- Whether one more name is counted apart; known has how many of a kind there are with it.
-local function admit(stats, known, kind)
-  local count = known[kind] or number(command("HGET", stats, kind))
+local function admit(tx, found, known, kind)
+  local count = known[kind] or number(value(tx, found, kind))
   local free = count < states.NAMES_COUNTED
   known[kind] = free and count + 1 or count
   return free
@@ -43,53 +64,50 @@ local function in_minute(before, minute, by)
   return floor(before / PER_MINUTE) == minute and before + by or minute * PER_MINUTE + by
 end
 
-local function plan_steps(tx, stats, sets, known, name, by)
-  local minute = floor(tx.ms / 60000)
-  local own, slot = "qe|" .. name, "qm|" .. name .. "|" .. integer.text(minute % states.MINUTES_COUNTED)
-  local found = command("HMGET", stats, own, slot)
-  if not found[1] and name ~= OTHER and not admit(stats, known, "qn") then
+local function plan_steps(tx, found, sets, known, name, by)
+  local own, slot, minute = step_fields(tx, name)
+  local before = value(tx, found, own)
+  if not before and name ~= OTHER and not admit(tx, found, known, "qn") then
     return by
   end
-  set(sets, own, number(found[1]) + by)
-  set(sets, slot, in_minute(number(found[2]), minute, by))
+  local at = #sets
+  sets[at + 1], sets[at + 2] = own, format("%.0f", number(before) + by)
+  sets[at + 3], sets[at + 4] = slot, format("%.0f", in_minute(number(value(tx, found, slot)), minute, by))
   return 0
 end
 
-local function plan_workflows(stats, sets, known, name, state, by)
+local function plan_workflows(tx, found, sets, known, name, state, by)
   local field = "we|" .. name .. "|" .. state
-  local found = command("HGET", stats, field)
-  if not found and name ~= OTHER and not admit(stats, known, "wn") then
+  local before = value(tx, found, field)
+  if not before and name ~= OTHER and not admit(tx, found, known, "wn") then
     return by
   end
-  set(sets, field, number(found) + by)
+  local at = #sets
+  sets[at + 1], sets[at + 2] = field, format("%.0f", number(before) + by)
   return 0
 end
 
--- Adds to the fields of the statistics that are to be set what was noted.
-function M.plan(tx, sets)
-  local stats, known, others, of_others = tx.keys[keyslots.STATS], {}, 0, {}
-  local finished, names = tx.finished or {}, tx.names or {}
-  for name, by in pairs(finished) do
-    if name ~= OTHER then
-      others = others + plan_steps(tx, stats, sets, known, name, by)
-    end
+-- Adds what was noted to the fields of the statistics that are to be set; found has the values of those listed.
+function M.plan(tx, sets, found)
+  local known, others, of_others = {}, 0, {}
+  for name, by in pairs(tx.finished or NONE) do
+    others = others + (name == OTHER and by or plan_steps(tx, found, sets, known, name, by))
   end
-  others = others + (finished[OTHER] or 0)
   if others > 0 then
-    plan_steps(tx, stats, sets, known, OTHER, others)
+    plan_steps(tx, found, sets, known, OTHER, others)
   end
-  for field, by in pairs(names) do
+  for field, by in pairs(tx.names or NONE) do
     local name, state = match(field, "^([^|]*)|(.*)$")
-    local left = name == OTHER and by or plan_workflows(stats, sets, known, name, state, by)
+    local left = name == OTHER and by or plan_workflows(tx, found, sets, known, name, state, by)
     of_others[state] = (of_others[state] or 0) + left
   end
   for state, by in pairs(of_others) do
     if by > 0 then
-      plan_workflows(stats, sets, known, OTHER, state, by)
+      plan_workflows(tx, found, sets, known, OTHER, state, by)
     end
   end
   for kind, count in pairs(known) do
-    set(sets, kind, count)
+    sets[#sets + 1], sets[#sets + 2] = kind, integer.text(count)
   end
 end
 

@@ -38,6 +38,7 @@ def _in(code: str, text: str) -> str:
 
 
 def wanted() -> bool:
-    """Whether stdout is a terminal that shows colours, and nobody minds."""
+    """Whether stdout is a terminal that shows colours, and neither ``NO_COLOR`` nor
+    ``TERM=dumb`` says otherwise."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and not plain

@@ -10,7 +10,7 @@ from typing import Final
 from rwf.model.views import Timeline, TimelineStep
 
 WIDTH: Final = 600
-"""Of the bars, in pixels."""
+"""The width of the longest bar, in pixels."""
 _SHOWN: Final = 100
 _LEAST: Final = 2.0
 

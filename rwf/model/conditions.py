@@ -133,11 +133,12 @@ class ResultRef(Ref):
         )
 
     def in_(self, values: Iterable[Any]) -> Condition:
-        """Whether it equals one of these JSON values."""
+        """The condition that the result equals one of these JSON values."""
         return Condition(["in", self, list(values)])
 
     def exists(self) -> Condition:
-        """Whether the step has a result, and the path leads to a value in it, be it null."""
+        """The condition that the step has a result, and the path leads to a value in it, be it
+        null."""
         return Condition(["exists", self])
 
 
@@ -192,7 +193,8 @@ class _Check:
             self._refuse(f"no operator with {len(rest)} operands: {shown(sign)}")
 
     def _compares(self, sign: str, rest: list[Any]) -> bool:
-        """Whether these are an operator on one reference, and its operands."""
+        """Whether ``sign`` compares a result, and ``rest`` is a reference and what it is compared
+        with."""
         if sign == "exists":
             return len(rest) == 1
         return len(rest) == 2 and (
@@ -295,7 +297,7 @@ def _found(ref: Ref, results: Mapping[str, Any], null: frozenset[str]) -> Any:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Whether two JSON values are equal, to any depth; a stack of its own, as data may be deep."""
+    """Whether two JSON values are equal, to any depth. It does not recurse, as data may be deep."""
     pending = [(one, other)]
     while pending:
         left, right = pending.pop()

@@ -55,7 +55,7 @@ class GraphStep(NamedTuple):
 
     @property
     def branches(self) -> bool:
-        """Whether it uses what only semantics version 3 has."""
+        """Whether the step uses something that only semantics version 3 has."""
         return (
             self.when is not None
             or self.always

@@ -51,13 +51,13 @@ class Planned:
     branch: bool = False
     always: bool = False
     by: str | None = None
-    """The step that has appended it."""
+    """The step that has appended this one, if any."""
     held: bool = False
     gone: bool = False
-    """Whether this recovery has superseded it."""
+    """Whether this recovery has superseded the step."""
 
     def end(self, outcome: Outcome) -> None:
-        """Gives it another state."""
+        """Gives the step its new state, and its cause."""
         self.state, self.cause, self.branch = outcome.state, outcome.cause, outcome.branch
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Self
 
 from rwf.errors import WorkflowInvalid
 from rwf.model.names import checked_name, shown
@@ -72,49 +72,40 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True)
-class OutcomeRef:
-    """How ``step`` has ended: ``{"state", "cause", "summary", "payload"}``.
+class _StepRef:
+    """A reference to a step, stored as ``{key: step}``."""
 
-    Raises :class:`WorkflowInvalid`, ``invalid_name``.
-    """
-
+    key: ClassVar[str]
     step: str
 
     def __post_init__(self) -> None:
-        checked_name(self.step, "the step of an outcome reference")
+        checked_name(self.step, f"the step of {self.key}")
 
     def to_dict(self) -> dict[str, Any]:
-        """The stored form, ``{"$outcome": step}``."""
-        return {OUTCOME_KEY: self.step}
+        """The stored form."""
+        return {self.key: self.step}
 
     @classmethod
-    def of_dict(cls, value: dict[Any, Any]) -> OutcomeRef | None:
+    def of_dict(cls, value: dict[Any, Any]) -> Self | None:
         """The reference that an object in the stored form stands for; None when it is not one."""
-        step = value.get(OUTCOME_KEY)
+        step = value.get(cls.key)
         return cls(step) if type(step) is str and len(value) == 1 else None
 
 
-@dataclass(frozen=True, slots=True)
-class ResultsRef:
-    """The list of the results of what ``step`` has appended.
+class OutcomeRef(_StepRef):
+    """How ``step`` has ended: ``{"state", "cause", "summary", "payload"}``; stored as
+    ``{"$outcome": step}``. Raises :class:`WorkflowInvalid`, ``invalid_name``."""
 
-    Raises :class:`WorkflowInvalid`, ``invalid_name``.
-    """
+    __slots__ = ()
+    key = OUTCOME_KEY
 
-    step: str
 
-    def __post_init__(self) -> None:
-        checked_name(self.step, "the step of a reference to results")
+class ResultsRef(_StepRef):
+    """The list of the results of what ``step`` has appended; stored as ``{"$results": step}``.
+    Raises :class:`WorkflowInvalid`, ``invalid_name``."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """The stored form, ``{"$results": step}``."""
-        return {RESULTS_KEY: self.step}
-
-    @classmethod
-    def of_dict(cls, value: dict[Any, Any]) -> ResultsRef | None:
-        """The reference that an object in the stored form stands for; None when it is not one."""
-        step = value.get(RESULTS_KEY)
-        return cls(step) if type(step) is str and len(value) == 1 else None
+    __slots__ = ()
+    key = RESULTS_KEY
 
 
 AnyRef = Ref | OutcomeRef | ResultsRef

@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
 SEMANTICS_VERSION: Final = 2
-"""Of a workflow that uses nothing of a later version."""
+"""The version of a workflow that uses nothing of a later one."""
 BRANCHING_VERSION: Final = 3
-"""Of one that uses anything of contract §13."""
+"""The version of a workflow that uses anything of contract §13 or §14."""
 SEMANTICS_VERSIONS: Final = (SEMANTICS_VERSION, BRANCHING_VERSION)
 """The versions that this release implements."""
 
@@ -487,8 +487,8 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
 
 
 def resolves(parent: StepState, policy: EdgePolicy, cause: StepCause | None = None) -> bool | None:
-    """Whether an edge is resolved; ``False``: it cancels its child, ``None``: it is still open. A
-    superseded parent holds nobody, which its ``cause`` tells."""
+    """Whether an edge from ``parent`` is resolved; ``False``: it cancels its child, ``None``: it is
+    still open. The edge of a superseded parent is resolved, whatever its policy."""
     if parent not in TERMINAL_STEPS:
         return None
     if cause is StepCause.SUPERSEDED:

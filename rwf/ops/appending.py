@@ -124,7 +124,7 @@ def grow(
 
 
 def _is_spent(made: Made, reply: CommandResult | Appended | str) -> bool:
-    """Whether the command itself has removed what was staged."""
+    """Whether the command that appended has also removed the staged pieces."""
     return not isinstance(reply, str) and reply.outcome == _ACCEPTED and len(made.pieces) == 1
 
 

@@ -329,7 +329,8 @@ def unknown_workflow(action: str, workflow_id: Any) -> CommandRejected:
 
 
 def is_partition(ctx: OpContext, partition: int) -> Op[bool]:
-    """Whether the namespace has this partition; asks again, as others may have added some."""
+    """Whether the namespace has this partition. The server is asked where this client knows of
+    none, as others may have added it."""
     if partition >= ctx.keys.partitions:
         yield from all_partitions(ctx, anew=True)
     return partition < ctx.keys.partitions

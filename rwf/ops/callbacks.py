@@ -103,11 +103,11 @@ class _Outbox:
 
     partition: int
     passed: set[str] = field(default_factory=set)
-    """Members that are not to be claimed in this run: they were, or are nothing to be claimed."""
+    """Members that are not to be claimed (again) in this run."""
     offset: int = 0
     """How many callbacks precede the next page; all of them were passed."""
     is_away: bool = False
-    """Whether it did not answer, and is left alone for the rest of this run."""
+    """Whether the partition has not answered, and is left alone for the rest of this run."""
 
     def take(self, page: Sequence[bytes]) -> list[_Due]:
         """Those of a page that are to be claimed."""
@@ -326,7 +326,7 @@ def _batches(items: Sequence[T], partition: Callable[[T], int | None]) -> list[l
 
 
 def is_async(handler: Handler) -> bool:
-    """Whether a handler has to be called in the event loop."""
+    """Whether a handler is a coroutine function, or an object whose ``__call__`` is one."""
     return any(map(inspect.iscoroutinefunction, (handler, type(handler).__call__)))
 
 

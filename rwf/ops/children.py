@@ -141,8 +141,8 @@ def _child_for(ctx: OpContext, link: LinkRecord, one: Checked) -> Op[str]:
 
 
 def _is_joined(last: WorkflowView, wait: Wait) -> bool:
-    """Whether a step that runs again waits for its last child, whose results it has not taken: one
-    that has completed, or that a recovery has revived since the step failed by it."""
+    """Whether a step that runs again waits for its last child, rather than for a new one: the child
+    has completed, or a recovery has revived it since the step failed by it."""
     if last.state is WorkflowState.COMPLETED:
         return True
     open_ = last.state not in TERMINAL_WORKFLOWS and last.cancel_requested_at is None

@@ -35,20 +35,22 @@ from rwf.ops.base import OpContext, all_of, both, read, wire_name
 from rwf.ops.callbacks import posture
 from rwf.ops.explanation import (
     Awaited,
-    Holds,
     actions,
     blockers,
-    is_held,
-    root_causes_of_step,
-    root_causes_of_workflow,
     step_diagnosis,
-    steps_that_may_run,
     workflow_diagnosis,
 )
 from rwf.ops.inputs import read_item
 from rwf.ops.queues import queue_of
 from rwf.ops.reads import Loaded, edges, edges_of_all, get, latest_rejection, load, records, rows
 from rwf.ops.recover import latest_recovery
+from rwf.ops.root_causes import (
+    Holds,
+    is_held,
+    root_causes_of_step,
+    root_causes_of_workflow,
+    steps_that_may_run,
+)
 from rwf.ops.signals import swallowed_by
 from rwf.ops.skips import skip_origins
 from rwf.protocol.codecs import value_of

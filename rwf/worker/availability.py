@@ -33,7 +33,7 @@ class Availability:
         return self._availability.error or self._fault
 
     def answered(self, place: Hashable) -> None:
-        """The server has answered there."""
+        """Notes that the server has answered at this place."""
         if self._fault is not None or self._availability.error is not None:
             with self._lock:
                 self._fault = None

@@ -13,7 +13,9 @@ from rwf.model.references import Ref
 from rwf.model.states import StepState
 from rwf.model.views import Blocker, QueueView
 from rwf.ops import explanation as explain
-from rwf.ops.explanation import Awaited, Holds
+from rwf.ops import root_causes
+from rwf.ops.explanation import Awaited
+from rwf.ops.root_causes import Holds, root_causes_of_step, root_causes_of_workflow
 from rwf.protocol.headers import Header
 from rwf.protocol.records import Record
 from rwf.protocol.waits import Wait
@@ -253,7 +255,7 @@ def holds(*edges: tuple[str, str], **states: str) -> Holds:
 def test_root_causes_of_a_step_are_the_far_ends_nearest_first() -> None:
     edges = [("x", "a"), ("y", "m"), ("m", "a"), ("z", "m"), ("y", "other")]
     graph = holds(*edges, a="p", m="p", x="e", y="f", z="r", other="x")
-    causes, count = explain.root_causes_of_step(graph, "a")
+    causes, count = root_causes_of_step(graph, "a")
     assert [(one.step, one.code, one.path) for one in causes] == [
         ("x", "executing", ("x", "a")),
         ("y", "step_failed", ("y", "m", "a")),
@@ -267,10 +269,10 @@ def test_root_causes_of_a_step_are_the_far_ends_nearest_first() -> None:
 
 def test_a_step_whose_parents_have_ended_holds_itself() -> None:
     graph = holds(a="p")
-    causes, _ = explain.root_causes_of_step(graph, "a")
+    causes, _ = root_causes_of_step(graph, "a")
     assert [(one.code, one.path) for one in causes] == [("release_in_progress", ("a",))]
     lacking = holds(a="pb")
-    causes, _ = explain.root_causes_of_step(lacking, "a")
+    causes, _ = root_causes_of_step(lacking, "a")
     assert causes[0].code == "missing_dependency_result"
 
 
@@ -283,14 +285,14 @@ def test_a_cycle_of_held_steps_ends() -> None:
 def test_a_standing_request_has_to_be_reopened() -> None:
     graph = holds(("x", "a"), a="x", x="f")
     graph.requested = True
-    (cause,), _ = explain.root_causes_of_step(graph, "a")
+    (cause,), _ = root_causes_of_step(graph, "a")
     assert cause.legal_next_steps == ("inspect_step_result", "recover_with_reopen")
 
 
 def test_root_causes_of_a_workflow_come_by_how_much_they_hold() -> None:
     edges = [("x", "a"), ("y", "b"), ("b", "c"), ("y", "d")]
     graph = holds(*edges, a="p", b="x", c="x", d="x", x="e", y="f", w="w", r="r", run="a")
-    causes, count = explain.root_causes_of_workflow(graph)
+    causes, count = root_causes_of_workflow(graph)
     assert [(one.step, one.held_count, one.truncated) for one in causes] == [
         ("y", 3, False),
         ("x", 1, False),
@@ -306,12 +308,12 @@ def test_how_much_is_held_may_be_a_lower_bound(
     visits: int, counted: int, others: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each root cause gets its share of the visits, and at least its own children."""
-    monkeypatch.setattr(explain, "_VISITS", visits)
+    monkeypatch.setattr(root_causes, "_VISITS", visits)
     chains = [[root, f"{root}1", f"{root}2", f"{root}3"] for root in "xyz"]
     edges = [edge for chain in chains for edge in pairwise(chain)]
     held = {name: "x" for chain in chains for name in chain[1:]}
     graph = holds(*edges, **dict.fromkeys("xyz", "e"), **held, **dict.fromkeys(others, "p"))
-    causes, _ = explain.root_causes_of_workflow(graph)
+    causes, _ = root_causes_of_workflow(graph)
     assert [(one.step, one.held_count, one.truncated) for one in causes] == [
         *((name, counted, True) for name in "xyz"),
         *((name, 0, False) for name in others),
@@ -319,17 +321,17 @@ def test_how_much_is_held_may_be_a_lower_bound(
 
 
 def test_long_paths_lose_their_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explain, "_PATH_NAMES", 10)
-    monkeypatch.setattr(explain, "_SHORTEST_CUT", 4)
+    monkeypatch.setattr(root_causes, "_PATH_NAMES", 10)
+    monkeypatch.setattr(root_causes, "_SHORTEST_CUT", 4)
     names = [f"s{number}" for number in range(6)]
     edges = [*pairwise(names), ("near", "s4"), ("near", "s5")]
     graph = holds(*edges, **(dict.fromkeys(names, "x") | {"s0": "f", "near": "f"}))
     for target, path in (("s4", "s0 s1 s2 s3 s4"), ("s5", "s0 s1 ... s5")):
-        near, far = explain.root_causes_of_step(graph, target)[0]
+        near, far = root_causes_of_step(graph, target)[0]
         assert near.path == ("near", target)
         assert " ".join(far.path) == path
     graph = holds(*pairwise(names), **(dict.fromkeys(names, "x") | {"s0": "f"}))
-    assert explain.root_causes_of_step(graph, "s5")[0][0].path == tuple(names)
+    assert root_causes_of_step(graph, "s5")[0][0].path == tuple(names)
 
 
 # --- sentences
@@ -338,7 +340,7 @@ def test_long_paths_lose_their_middle(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_step_in_a_sentence() -> None:
     waits = blocked(step("a", "p"), step("x", "e"))
     graph = holds(("x", "a"), a="p", x="e")
-    causes, _ = explain.root_causes_of_step(graph, "a")
+    causes, _ = root_causes_of_step(graph, "a")
     assert explain.step_diagnosis(step("a", "p"), waits, causes) == (
         "a is pending: waits for x; held by x (executing)"
     )
@@ -358,13 +360,13 @@ def test_a_step_in_a_sentence() -> None:
     ],
 )
 def test_a_workflow_in_a_sentence(moving: bytes, with_cause: bool, sentence: str) -> None:
-    causes, _ = explain.root_causes_of_workflow(holds(("x", "a"), a="p", x="e"))
+    causes, _ = root_causes_of_workflow(holds(("x", "a"), a="p", x="e"))
     view = Header.parse(STATIC, moving).view("0-x", None)
     assert explain.workflow_diagnosis(view, causes if with_cause else []) == sentence
 
 
 def test_a_root_cause_that_holds_nothing_but_the_workflow() -> None:
-    causes, _ = explain.root_causes_of_workflow(holds(w="w"))
+    causes, _ = root_causes_of_workflow(holds(w="w"))
     view = Header.parse(STATIC, b"w1;9,,").view("0-x", None)
     said = explain.workflow_diagnosis(view, causes)
     assert said == "pending: 0 of 9 steps completed; w (waiting_on_signal)"

@@ -99,8 +99,8 @@ def test_a_reference_to_a_step_and_its_stored_form(kind: Any, made: Any, key: st
 @pytest.mark.parametrize(
     ("made", "named"),
     [
-        (outcome, "the step of an outcome reference"),
-        (results, "the step of a reference to results"),
+        (outcome, r"the step of \$outcome"),
+        (results, r"the step of \$results"),
     ],
 )
 def test_a_reference_to_no_step_is_refused(made: Any, named: str) -> None:

@@ -98,7 +98,8 @@ class StepView(View):
     when: list[Any] | None = None
     always: bool = False
     dispatched: bool = False
-    """Whether ``leased_by`` has but dispatched it, and nobody has started it (contract §15)."""
+    """Whether the step has been dispatched by ``leased_by``, and nobody has started it (contract
+    §15)."""
     appended_by: AppendedBy | None = None
 
 
