@@ -299,70 +299,27 @@ class BulkRun:
         if found.unreachable:
             raise StoreUnavailable(f"partitions {found.unreachable} do not answer")
         ids = [listed.view.id for listed in found]
-        steps: list[tuple[str, ...]]
-        if command.action is None:
-            steps = [()] * len(ids)
-        elif command.step is not None:
-            steps = [(command.step,)] * len(ids)
-        else:
-            steps = yield from self._failed_steps(ids)
+        steps = yield from _steps_of(self._ctx, command, ids)
         hand = ";".join(",".join((id_, *names)) for id_, names in zip(ids, steps, strict=True))
         return hand, walk.after.cursor() if walk.after else "", walk.ended
 
-    def _failed_steps(self, ids: Sequence[str]) -> Op[list[tuple[str, ...]]]:
-        done = yield from side_by_side([_failed(self._ctx, id_) for id_ in ids], patient=True)
-        for one in done:
-            if isinstance(one, StoreUnavailable):
-                raise one
-        return [() if isinstance(one, Exception) else one for one in done]
-
     def _carry_out(self, command: Command, hand: str) -> Op[list[_Outcome]]:
         items = [item.split(",") for item in hand.split(";") if item]
-        ops = [self._one(command, id_, steps) for id_, *steps in items]
-        done = yield from side_by_side(ops, patient=True)
-        outcomes: list[_Outcome] = []
-        for (id_, *_), one in zip(items, done, strict=True):
-            if isinstance(one, StoreUnavailable):
-                raise one
-            if isinstance(one, RwfError):
-                outcomes.append(_Outcome(id_, UNREADABLE, None, str(one)))
-            elif isinstance(one, Exception):
-                warn_of(id_, one)
-                outcomes.append(_Outcome(id_, UNREADABLE, None, type(one).__name__))
-            else:
-                outcomes.append(one)
-        return outcomes
+        return (yield from _outcomes(self._ctx, command, items, f"bulk:{self._id}"))
 
-    def _one(self, command: Command, workflow_id: str, steps: Sequence[str]) -> Op[_Outcome]:
-        """The command on one workflow."""
-        if command.action is None:
-            try:
-                yield from request_cancel(self._ctx, workflow_id, command.actor, command.reason)
-            except CommandRejected as error:
-                return _Outcome(workflow_id, error.reason_code, None, error.message)
-            return _Outcome(workflow_id, CHANGED)
-        outcome = _Outcome(workflow_id, UNCHANGED)
-        for step in steps:
-            asked = Recovery(
-                workflow_id=workflow_id,
-                step=step,
-                action=command.action,
-                scope=command.scope or RecoveryScope.BLOCKED,
-                actor=command.actor,
-                reason=command.reason,
-                command_id=f"bulk:{self._id}",
-            )
-            try:
-                result = yield from recover_step(self._ctx, asked, dry_run=False)
-            except CommandRejected as error:
-                if outcome.outcome == UNCHANGED:
-                    outcome = _Outcome(workflow_id, error.reason_code, step, error.message)
-            except NotFound as error:
-                return _Outcome(workflow_id, Reason.WORKFLOW_NOT_FOUND, step, str(error))
-            else:
-                if result.change_count:
-                    outcome = _Outcome(workflow_id, CHANGED)
-        return outcome
+
+def _steps_of(ctx: OpContext, command: Command, ids: Sequence[str]) -> Op[list[tuple[str, ...]]]:
+    """Of each workflow, the steps that the command is for: the named one, or those that have
+    failed. A cancel request is for none."""
+    if command.action is None:
+        return [()] * len(ids)
+    if command.step is not None:
+        return [(command.step,)] * len(ids)
+    done = yield from side_by_side([_failed(ctx, id_) for id_ in ids], patient=True)
+    for one in done:
+        if isinstance(one, StoreUnavailable):
+            raise one
+    return [() if isinstance(one, Exception) else one for one in done]
 
 
 def _failed(ctx: OpContext, workflow_id: str) -> Op[tuple[str, ...]]:
@@ -370,6 +327,72 @@ def _failed(ctx: OpContext, workflow_id: str) -> Op[tuple[str, ...]]:
     _, found = yield from records(ctx, workflow_id)
     names = [record.name for record in found if record.state in FAILED_STEPS]
     return tuple(names[:_STEPS_PER_WORKFLOW])
+
+
+def _outcomes(
+    ctx: OpContext, command: Command, items: Sequence[Sequence[str]], command_id: str | None
+) -> Op[list[_Outcome]]:
+    """The outcomes of the command on workflows, each given as its id and the names of steps;
+    without a command id, those that it would have. Raises StoreUnavailable."""
+    ops = [_outcome(ctx, command, id_, steps, command_id) for id_, *steps in items]
+    done = yield from side_by_side(ops, patient=True)
+    outcomes: list[_Outcome] = []
+    for (id_, *_), one in zip(items, done, strict=True):
+        if isinstance(one, StoreUnavailable):
+            raise one
+        if isinstance(one, RwfError):
+            outcomes.append(_Outcome(id_, UNREADABLE, None, str(one)))
+        elif isinstance(one, Exception):
+            warn_of(id_, one)
+            outcomes.append(_Outcome(id_, UNREADABLE, None, type(one).__name__))
+        else:
+            outcomes.append(one)
+    return outcomes
+
+
+def _outcome(
+    ctx: OpContext,
+    command: Command,
+    workflow_id: str,
+    steps: Sequence[str],
+    command_id: str | None,
+) -> Op[_Outcome]:
+    """The outcome of the command on one workflow: changed when any of the steps was."""
+    if command.action is None:
+        return (yield from _cancelled(ctx, command, workflow_id, dry_run=command_id is None))
+    outcome = _Outcome(workflow_id, UNCHANGED)
+    for step in steps:
+        asked = Recovery(
+            workflow_id=workflow_id,
+            step=step,
+            action=command.action,
+            scope=command.scope or RecoveryScope.BLOCKED,
+            actor=command.actor,
+            reason=command.reason,
+            command_id=command_id,
+        )
+        try:
+            result = yield from recover_step(ctx, asked, dry_run=command_id is None)
+        except CommandRejected as error:
+            if outcome.outcome == UNCHANGED:
+                outcome = _Outcome(workflow_id, error.reason_code, step, error.message)
+        except NotFound as error:
+            return _Outcome(workflow_id, Reason.WORKFLOW_NOT_FOUND, step, str(error))
+        else:
+            if result.change_count:
+                outcome = _Outcome(workflow_id, CHANGED)
+    return outcome
+
+
+def _cancelled(
+    ctx: OpContext, command: Command, workflow_id: str, *, dry_run: bool
+) -> Op[_Outcome]:
+    if not dry_run:
+        try:
+            yield from request_cancel(ctx, workflow_id, command.actor, command.reason)
+        except CommandRejected as error:
+            return _Outcome(workflow_id, error.reason_code, None, error.message)
+    return _Outcome(workflow_id, CHANGED)
 
 
 def _refusal(one: _Outcome) -> bytes:
@@ -393,40 +416,11 @@ def dry_run(ctx: OpContext, command: Command) -> Op[BulkSession]:
     while len(ids) < _PLANNED and not walk.ended:
         found = yield from walk.next(_PLANNED - len(ids), _SCANNED_PER_SLICE)
         ids += [listed.view.id for listed in found]
-    done = yield from side_by_side([_planned(ctx, command, id_) for id_ in ids], patient=True)
-    outcomes: list[_Outcome] = []
-    for id_, one in zip(ids, done, strict=True):
-        if isinstance(one, StoreUnavailable):
-            raise one
-        if isinstance(one, Exception):
-            outcomes.append(_Outcome(id_, UNREADABLE, None, type(one).__name__))
-        else:
-            outcomes.append(one)
+    steps = yield from _steps_of(ctx, command, ids)
+    items = [(id_, *names) for id_, names in zip(ids, steps, strict=True)]
+    outcomes = yield from _outcomes(ctx, command, items, None)
     fields = {b"s": command.text().encode(), b"selected": b"%d" % len(ids)}
     for outcome, count in Counter(one.outcome for one in outcomes).items():
         fields[b"c|" + outcome.encode()] = b"%d" % count
     refusals = [_refusal(one) for one in outcomes if one.message is not None]
     return _view(None, fields, refusals).model_copy(update={"dry_run": True})
-
-
-def _planned(ctx: OpContext, command: Command, workflow_id: str) -> Op[_Outcome]:
-    if command.action is None:
-        return _Outcome(workflow_id, CHANGED)
-    steps = [command.step] if command.step else (yield from _failed(ctx, workflow_id))
-    outcome = _Outcome(workflow_id, UNCHANGED)
-    for step in steps:
-        asked = Recovery(
-            workflow_id=workflow_id,
-            step=step,
-            action=command.action,
-            scope=command.scope or RecoveryScope.BLOCKED,
-        )
-        try:
-            result = yield from recover_step(ctx, asked, dry_run=True)
-        except CommandRejected as error:
-            if outcome.outcome == UNCHANGED:
-                outcome = _Outcome(workflow_id, error.reason_code, step, error.message)
-        else:
-            if result.change_count:
-                outcome = _Outcome(workflow_id, CHANGED)
-    return outcome
