@@ -102,6 +102,8 @@ def _closing(summary: Summary) -> Iterator[str]:
     rows = [
         ("workflows", _counted(summary.workflows)),
         ("steps", _counted(summary.steps)),
+        ("grown", f"by {summary.appended} steps that others appended"),
+        ("undone", f"{summary.undone} syncs that had failed"),
         ("ledger", f"{summary.ledger_lines} lines, one for each completed step"),
         ("retries", summary.retries),
         ("leases", f"{summary.leases_expired} taken away"),
@@ -115,7 +117,7 @@ def _closing(summary: Summary) -> Iterator[str]:
         ("seconds", summary.seconds),
     ]
     if summary.differences:
-        rows[2] = ("ledger", f"{summary.ledger_lines} lines")
+        rows[4] = ("ledger", f"{summary.ledger_lines} lines")
     else:
         rows.append(("verdict", "every workflow and step ended as the input implies"))
     yield from table(("", ""), rows)

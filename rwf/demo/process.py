@@ -17,7 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from rwf import AsyncClient, Cancel, Client, Fail, Reconciler, Retry, StepContext, Worker, metrics
+from rwf import (
+    Append,
+    AsyncClient,
+    Cancel,
+    Client,
+    Fail,
+    Reconciler,
+    Retry,
+    StepContext,
+    Worker,
+    metrics,
+)
 from rwf.demo.ledger import Ledger
 from rwf.demo.work import WORKERS, Task, perform
 
@@ -57,6 +68,8 @@ def _handler(name: str, folder: Path) -> Callable[[StepContext], Any]:
                 raise Fail(outcome.summary)
             case "cancelled":
                 raise Cancel(outcome.summary)
+        if outcome.append:
+            return Append(outcome.append, result=outcome.payload)
         return outcome.payload
 
     return handle

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rwf import Client
 from rwf.demo import expected
+from rwf.demo.expected import SKIPPED
 from rwf.demo.ledger import Ledger
 from rwf.demo.process import LEASE, address_path, console_path, worker_id
 from rwf.demo.processes import Processes
@@ -24,7 +25,7 @@ from rwf.demo.screen import Screen
 from rwf.demo.source import DemoFailed, Sync
 from rwf.demo.work import source_path
 from rwf.embedded import EmbeddedServer
-from rwf.model.states import TERMINAL_STEPS, OperatorStatus, StepState
+from rwf.model.states import TERMINAL_STEPS, EdgePolicy, OperatorStatus, StepCause, StepState
 from rwf.model.views import StepExplanation, StepView, WorkflowView
 
 _WORKERS: Final = 2
@@ -37,17 +38,22 @@ _KILL_DAEMON_AT: Final = 0.45
 _KILL_SERVER_AT: Final = 0.6
 _EXPLAIN_ANY_AT: Final = 0.4
 
+_ENDS: Final = {*TERMINAL_STEPS, SKIPPED}
+
 Describe = Callable[[StepExplanation], Iterable[str]]
 
 
 class Summary(BaseModel):
-    """How the demo ended. ``duplicates`` and ``refused`` count reports that changed nothing,
+    """How the demo ended. ``appended`` counts the steps that others have appended, ``undone`` the
+    compensations that ran, ``duplicates`` and ``refused`` reports that changed nothing,
     ``repairs`` the daemons' repairs, by kind."""
 
     model_config = ConfigDict(frozen=True)
 
     workflows: dict[str, int]
     steps: dict[str, int]
+    appended: int
+    undone: int
     retries: int
     leases_expired: int
     repairs: dict[str, int]
@@ -87,7 +93,7 @@ class Demo:
         self._processes = Processes(url, namespace, folder)
         self._ids: dict[str, str] = {}
         self._steps: dict[str, list[StepView]] = {}
-        self._explained = False
+        self._told: set[str] = set()
         self._workers_killed = 0
         self._daemons_killed = 0
         self._servers_killed = 0
@@ -144,7 +150,9 @@ class Demo:
         moved, last = time.monotonic(), -1
         while self._open():
             self._processes.check()
-            self._explain(client)
+            self._once("explained", self._explain, client)
+            self._once("grown", self._tell_of_growth, client)
+            self._once("undone", self._tell_of_compensation, client)
             self._kill(client)
             self._screen.progress(self._progress_line())
             if (done := self._done()) != last:
@@ -167,11 +175,11 @@ class Demo:
             if any(step.state not in TERMINAL_STEPS for step in steps)
         ]
 
-    def _counts(self) -> Counter[StepState]:
-        return Counter(step.state for steps in self._steps.values() for step in steps)
+    def _counts(self) -> Counter[str]:
+        return Counter(_end(step) for steps in self._steps.values() for step in steps)
 
     def _done(self) -> int:
-        return sum(count for state, count in self._counts().items() if state in TERMINAL_STEPS)
+        return sum(count for end, count in self._counts().items() if end in _ENDS)
 
     def _share(self) -> float:
         return self._done() / self._counts().total()
@@ -180,7 +188,7 @@ class Demo:
         counts = self._counts()
         full = int(_BAR_WIDTH * self._share())
         bar = "#" * full + "." * (_BAR_WIDTH - full)
-        states = ", ".join(f"{counts[state]} {state}" for state in StepState if counts[state])
+        states = ", ".join(f"{counts[end]} {end}" for end in (*StepState, SKIPPED) if counts[end])
         return f"[{bar}] {self._done()}/{counts.total()} steps ended: {states}"
 
     def _start_worker(self) -> None:
@@ -209,10 +217,13 @@ class Demo:
         path = address_path(self._folder)
         return path.read_text() if path.exists() else ""
 
-    def _explain(self, client: Client) -> None:
-        """Explains one step, once: a blocked one, or, when none comes for long, a waiting one."""
-        if self._explained:
-            return
+    def _once(self, what: str, tell: Callable[[Client], bool], client: Client) -> None:
+        """Calls ``tell`` until it has had something to tell."""
+        if what not in self._told and tell(client):
+            self._told.add(what)
+
+    def _explain(self, client: Client) -> bool:
+        """Explains a blocked step or, when none comes for long, a waiting one."""
         for key in self._open():
             again = any(step.state is StepState.RETRYABLE for step in self._steps[key])
             if not again and self._share() < _EXPLAIN_ANY_AT:
@@ -224,10 +235,42 @@ class Demo:
                 if why.state is not StepState.PENDING:  # any more
                     continue
                 if why.operator_status is OperatorStatus.BLOCKED or not again:
-                    self._explained = True
                     self._screen.tell(f"why does {step.name} of {key} not run?")
                     self._screen.tell(*(f"  {line}" for line in self._describe(why)))
-                    return
+                    return True
+        return False
+
+    def _tell_of_growth(self, client: Client) -> bool:
+        """Tells of a step that has appended others, and who waits for them."""
+        for key, steps in self._steps.items():
+            for by in (step.appended_by for step in steps if step.appended_by):
+                grown = [step.name for step in steps if step.appended_by == by]
+                edges = client.graph(self._ids[key]).edges
+                waiting = sorted(edge.child for edge in edges if edge.parent == grown[0])
+                self._screen.tell(
+                    f"{by.step} of {key} has appended {' and '.join(grown)}; who waited for it "
+                    f"waits for them, too: {' and '.join(waiting)}"
+                )
+                return True
+        return False
+
+    def _tell_of_compensation(self, client: Client) -> bool:
+        """Tells of a step that ran because others had failed, and of these."""
+        for key, steps in self._steps.items():
+            for step in filter(_undid, steps):
+                parents = client.explain_step(self._ids[key], step.name).dependencies
+                failed = [
+                    f"{parent.step} ({parent.state})"
+                    for parent in parents
+                    if parent.policy is EdgePolicy.ON_FAILURE
+                    and parent.state is not StepState.COMPLETED
+                ]
+                self._screen.tell(
+                    f"{step.name} of {key} has run, as {' and '.join(failed)} did not complete; "
+                    "elsewhere it is skipped"
+                )
+                return True
+        return False
 
     def _kill(self, client: Client) -> None:
         if not self._workers_killed and self._share() >= _KILL_WORKER_AT:
@@ -295,10 +338,13 @@ class Demo:
         statuses = Counter[str]()
         for (status, _), count in reports.items():
             statuses[status] += count
+        steps = [step for of_one in self._steps.values() for step in of_one]
         lines = [line for line in self._ledger.steps() if line[0] in self._ids.values()]
         return Summary(
             workflows=dict(Counter(view.state.value for view in views.values())),
-            steps={state.value: count for state, count in self._counts().items()},
+            steps=dict(self._counts()),
+            appended=sum(step.appended_by is not None for step in steps),
+            undone=sum(map(_undid, steps)),
             retries=reports["accepted", StepState.RETRYABLE],
             leases_expired=sum(entry.reason_code == "lease_expired" for entry in evidence),
             repairs=repairs,
@@ -317,9 +363,10 @@ class Demo:
             wanted = expected.steps(sync)
             if (state := expected.workflow(wanted)) != views[key].state:
                 yield f"{key} is {views[key].state}, and must be {state}"
-            for step in self._steps[key]:
-                if step.state != wanted[step.name]:
-                    yield f"{key}, {step.name} is {step.state}, and must be {wanted[step.name]}"
+            ends = {step.name: _end(step) for step in self._steps[key]}
+            for step in ends.keys() | wanted.keys():
+                if ends.get(step) != wanted.get(step):
+                    yield f"{key}, {step} is {ends.get(step)}, and must be {wanted.get(step)}"
 
     def _ledger_differences(self, lines: Sequence[tuple[str, str]]) -> Iterator[str]:
         times = Counter(lines)
@@ -328,3 +375,12 @@ class Demo:
                 found, wanted = times[self._ids[key], step], int(state == "completed")
                 if found != wanted:
                     yield f"{key}, {step} stands {found} times in the ledger, not {wanted}"
+
+
+def _end(step: StepView) -> str:
+    """A step's state, or that it was skipped."""
+    return SKIPPED if step.terminal_cause is StepCause.SKIPPED else step.state.value
+
+
+def _undid(step: StepView) -> bool:
+    return step.worker == "undo_sync" and _end(step) == StepState.COMPLETED

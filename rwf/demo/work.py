@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from rwf import Fragment
 from rwf.demo.source import Customer
 
 # A customer's system, somewhere else, takes about this long to answer. It is what makes the demo
@@ -42,13 +43,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of an attempt; ``effect`` is what the ledger gets when it completed."""
+    """The outcome of an attempt; ``effect`` is what the ledger gets when it completed, ``append``
+    are steps that it adds to the workflow."""
 
     status: str
     summary: str
     payload: Any = None
     effect: str = ""
     retry_in: float | None = None
+    append: Fragment | None = None
 
 
 def source_path(folder: Path, account_id: int) -> Path:
@@ -108,6 +111,22 @@ def _sync_orders(task: Task) -> Outcome:
     return Outcome("completed", f"{len(orders)} orders", payload, f"orders {total}")
 
 
+def _split_orders(task: Task) -> Outcome:
+    """One step for each region, as many as the customer turns out to have."""
+    regions = sorted({order.region for order in _unchanged(task).orders})
+    fragment = Fragment()
+    for region in regions:
+        fragment.add(
+            f"sync_orders.{region}",
+            worker="sync_orders",
+            queue="orders",
+            input={**task.input, "region": region},
+            max_attempts=3,
+        )
+    found = f"{len(regions)} regions"
+    return Outcome("completed", found, {"regions": regions}, found, append=fragment)
+
+
 def _build_report(task: Task) -> Outcome:
     parts = task.input["orders"]
     payload = {key: sum(part[key] for part in parts) for key in ("count", "total")}
@@ -120,6 +139,13 @@ def _notify(task: Task) -> Outcome:
     return Outcome("completed", f"told {customer.email}", None, f"mail to {customer.email}: {text}")
 
 
+def _undo_sync(task: Task) -> Outcome:
+    """Takes back what has been done of a sync that has failed elsewhere."""
+    parts = [part for part in ("billing", "orders") if task.input[part]["payload"]]
+    undone = " and ".join(parts) or "nothing"
+    return Outcome("completed", f"undid {undone}", {"undone": parts}, f"undid {undone}")
+
+
 def _cleanup(task: Task) -> Outcome:
     task.copy.unlink(missing_ok=True)
     return Outcome("completed", "removed the working copy", None, "removed the working copy")
@@ -129,7 +155,9 @@ WORKERS: Final[Mapping[str, Callable[[Task], Outcome]]] = {
     "fetch_customer": _fetch_customer,
     "sync_billing": _sync_billing,
     "sync_orders": _sync_orders,
+    "split_orders": _split_orders,
     "build_report": _build_report,
     "notify": _notify,
+    "undo_sync": _undo_sync,
     "cleanup": _cleanup,
 }

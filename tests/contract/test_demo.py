@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from tests.support.waiting import until
 FORMS: list[dict[str, Any]] = json.loads(source.SHIPPED.read_bytes())
 
 
-def form(account_id: int, **customer: Any) -> dict[str, Any]:
-    """A workflow like the shipped ones, of a customer, with changes."""
-    made = copy.deepcopy(FORMS[0])
+def form(account_id: int, *, like: int = 0, **customer: Any) -> dict[str, Any]:
+    """A workflow like one of the shipped ones, of a customer, with changes."""
+    made = copy.deepcopy(FORMS[like])
     made["context"]["account_id"] = account_id
     made["context"]["customer"] |= customer
     for step in made["steps"]:
@@ -35,14 +36,18 @@ def form(account_id: int, **customer: Any) -> dict[str, Any]:
     return made
 
 
+MAP = 2
+"""The place of a shipped workflow that maps: its customer has orders in two regions."""
 SMALL = [
     form(1),
     form(2, balance=1),
     form(3, orders_unreachable=1),
     form(4, status="closed"),
     form(5, orders_unreachable=9),
+    form(6, like=MAP),
+    form(7, like=MAP, orders_unreachable=9),
 ]
-ENDS = {"completed": 2, "failed": 2, "cancelled": 1}
+ENDS = {"completed": 3, "failed": 3, "cancelled": 1}
 
 
 def demo(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -81,21 +86,21 @@ def test_a_small_input_with_every_kind_of_end(tmp_path: Path) -> None:
     summary = json.loads(found.stdout)
     assert summary["differences"] == []
     assert summary["workflows"] == ENDS
+    assert (summary["appended"], summary["undone"], summary["steps"]["skipped"]) == (4, 3, 3)
     until(lambda: nothing_runs(folder), what="the end of its processes")
     with Client.from_url(f"embedded://{str(folder).replace(' ', '%20')}") as client:
         page = client.list()
-        states = sorted(view.state.value for view in page.workflows)
-        assert states == ["cancelled", "completed", "completed", "failed", "failed"]
+        assert Counter(view.state.value for view in page.workflows) == ENDS
         done = [
             (view.id, step.name)
             for view in page.workflows
             for step in client.steps(view.id)
-            if step.state == "completed"
+            if step.state == "completed" and step.terminal_cause != "skipped"
         ]
     assert sorted(Ledger(folder / "ledger.jsonl").steps()) == sorted(done)
     again = demo(folder, "--input", file)
     assert again.returncode == 0, again.stderr
-    assert "5 were there from an earlier run" in again.stdout
+    assert "7 were there from an earlier run" in again.stdout
     assert len(Ledger(folder / "ledger.jsonl").steps()) == len(done)
 
 
@@ -103,14 +108,22 @@ def test_the_whole_demo(tmp_path: Path) -> None:
     found = demo(tmp_path)
     assert found.returncode == 0, found.stderr + found.stdout
     text = found.stdout
-    assert "inserted 40 workflows with 216 steps" in text
+    assert "inserted 40 workflows with 248 steps" in text
     # The check may come before a step that it waits for has failed for the first time.
     assert re.search("  (Blocked|Waiting)  pending  ", text)
+    assert re.search(
+        r"\nsplit_orders of demo:sync_customer:\d+ has appended sync_orders.eu and sync_orders.us; "
+        "who waited for it waits for them, too: build_report and cleanup\n",
+        text,
+    )
+    assert re.search(r"\nundo_sync of demo:sync_customer:\d+ has run, as sync_\w+ \(", text)
     assert "killed with SIGKILL, holding " in text
     assert "the daemon (process " in text
     assert "metrics on http://127.0.0.1:" in text
     assert "the server (process " in text
     assert "\nworkflows  2 cancelled, 34 completed, 4 failed\n" in text
+    assert "\ngrown      by 16 steps that others appended\n" in text
+    assert "\nundone     4 syncs that had failed\n" in text
     assert "\nkills      1 worker, 1 daemon, 1 server\n" in text
     assert "\nverdict    every workflow and step ended as the input implies\n" in text
     assert "\x1b" not in text
@@ -124,14 +137,17 @@ def test_its_console_shows_it_while_it_runs_and_afterwards(tmp_path: Path) -> No
     file = write(tmp_path / "small.json", SMALL)
     command = [sys.executable, "-m", "rwf", "demo", "--folder", str(folder), "--input", file]
     with subprocess.Popen([*command, "--console"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = iter(process.stdout)
-        place = next(line for line in lines if line.startswith("console on ")).split()[-1]
-        assert "sync_customer" in httpx.get(f"{place}/workflows", timeout=30).text
-        assert any(line == "the console stays until Ctrl-C\n" for line in lines)
-        assert "2 workflows need review" in httpx.get(place, timeout=30).text
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        try:
+            assert process.stdout is not None
+            lines = iter(process.stdout)
+            place = next(line for line in lines if line.startswith("console on ")).split()[-1]
+            assert "sync_customer" in httpx.get(f"{place}/workflows", timeout=30).text
+            assert any(line == "the console stays until Ctrl-C\n" for line in lines)
+            assert "3 workflows need review" in httpx.get(place, timeout=30).text
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
     until(lambda: nothing_runs(folder), timeout=30, what="the end of its processes")
 
 
@@ -167,18 +183,52 @@ def test_the_shipped_input_is_what_it_says() -> None:
     }
 
 
+def expected_of(form: dict[str, Any]) -> dict[str, str]:
+    context = source.Context.model_validate(form["context"])
+    return expected.steps(source.Sync(form, Workflow.from_dict(form), context))
+
+
 def test_what_is_expected_of_a_failed_bill() -> None:
-    sync = source.Sync(
-        SMALL[1],
-        Workflow.from_dict(SMALL[1]),
-        source.Context.model_validate(SMALL[1]["context"]),
-    )
-    assert expected.steps(sync) == {
+    assert expected_of(SMALL[1]) == {
         "fetch_customer": "completed",
         "sync_billing": "failed",
         "sync_orders": "completed",
         "notify": "cancelled",
+        "undo_sync": "completed",
         "cleanup": "completed",
+    }
+
+
+def test_what_is_expected_of_a_closed_account() -> None:
+    assert expected_of(SMALL[3]) == {
+        "fetch_customer": "cancelled",
+        "sync_billing": "cancelled",
+        "sync_orders": "cancelled",
+        "notify": "cancelled",
+        "undo_sync": "cancelled",
+        "cleanup": "completed",
+    }
+
+
+def test_what_is_expected_of_a_map() -> None:
+    completed = {
+        "fetch_customer": "completed",
+        "sync_billing": "completed",
+        "split_orders": "completed",
+        "sync_orders.eu": "completed",
+        "sync_orders.us": "completed",
+        "build_report": "completed",
+        "notify": "completed",
+        "undo_sync": "skipped",
+        "cleanup": "completed",
+    }
+    assert expected_of(SMALL[5]) == completed
+    assert expected_of(SMALL[6]) == completed | {
+        "sync_orders.eu": "discarded",
+        "sync_orders.us": "discarded",
+        "build_report": "cancelled",
+        "notify": "cancelled",
+        "undo_sync": "completed",
     }
 
 
