@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from tests.conftest import SCALE
 from tests.fault.campaign.chaos import strikes
 from tests.fault.campaign.journal import Journal
 from tests.fault.campaign.oracle import judge
-from tests.fault.campaign.plan import Act, Plan, Touch, plan
+from tests.fault.campaign.plan import REDUCED, Act, Plan, Touch
 from tests.fault.campaign.run import campaign
+from tests.fault.campaign.shapes import plan
 
 WORKFLOWS, KILLS = {"long": (5000, 300), "slice": (600, 40)}.get(SCALE, (60, 6))
 SEED = 1
@@ -39,25 +42,41 @@ def test_a_seed_is_a_campaign() -> None:
 # --- the oracle finds breaches
 
 
-def quiet() -> Plan:
+def quiet(worth: Callable[[Plan], bool]) -> Plan:
     """A workflow on which nobody acts, whose steps all complete."""
     plans = (plan(SEED, number) for number in range(1000))
     return next(
         one
         for one in plans
         if one.touch is Touch.NONE
-        and len(one.steps) > 2
-        and all(step.act is Act.COMPLETE for step in one.steps.values())
+        and worth(one)
+        and all(end.worked for end in one.ends().values())
+        and all(step.act is Act.COMPLETE for step in one.every.values())
     )
+
+
+def is_plain(one: Plan) -> bool:
+    steps = one.steps.values()
+    return len(steps) > 2 and not any(step.runs or step.appends is not None for step in steps)
+
+
+def appends(one: Plan) -> bool:
+    return any(step.appends for step in one.steps.values())
+
+
+def runs(one: Plan) -> bool:
+    return any(step.runs for step in one.steps.values())
 
 
 class Story:
     """One workflow's life, and the journals of the processes that took part."""
 
-    def __init__(self, client: Client, folder: Path) -> None:
+    def __init__(
+        self, client: Client, folder: Path, worth: Callable[[Plan], bool] = is_plain
+    ) -> None:
         self.client = client
         self.folder = folder
-        self.plan = quiet()
+        self.plan = quiet(worth)
         self.id = client.insert(self.plan.workflow(), key=self.plan.key, retention=None).id
         self.note("inserted-0", number=self.plan.number, id=self.id)
 
@@ -70,7 +89,7 @@ class Story:
             [claim] = self.client.claim(["default"], worker_id="w")
             token = f"of {claim.step}"
             self.note("ran-0", id=self.id, step=claim.step, attempt=1, token=token)
-            saw = {parent: got["token"] for parent, got in claim.input.items()}
+            saw = {parent: got["token"] for parent, got in claim.input.items() if parent != REDUCED}
             status = last if name == list(self.plan.steps)[-1] else "completed"
             self.client.complete(claim, status, payload={"token": token, "saw": saw})
 
@@ -136,3 +155,21 @@ def test_it_sees_a_result_of_nobody(story: Story) -> None:
     story.dispatch()
     (story.folder / "ran-0.jsonl").unlink()
     assert len(story.breaches()) == len(story.plan.steps)
+
+
+def test_it_sees_steps_that_were_never_appended(one_client: Client, tmp_path: Path) -> None:
+    story = Story(one_client, tmp_path, appends)
+    story.work()
+    story.dispatch()
+    missing = story.plan.every.keys() - story.plan.steps.keys()
+    breaches = [f"{story.id}: {name} was never appended" for name in missing]
+    assert sorted(story.breaches()) == sorted(breaches)
+
+
+def test_it_sees_a_result_of_no_child(one_client: Client, tmp_path: Path) -> None:
+    story = Story(one_client, tmp_path, runs)
+    story.work()
+    story.dispatch()
+    called = [step.name for step in story.plan.steps.values() if step.runs]
+    found = [re.search(r"(\w+) has the result of no child", breach) for breach in story.breaches()]
+    assert sorted(one[1] for one in found if one) == sorted(called)

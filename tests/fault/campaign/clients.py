@@ -8,7 +8,8 @@ from functools import partial
 
 from rwf import Client
 from rwf.model.views import Callback
-from tests.fault.campaign.plan import SIGNAL, plan
+from tests.fault.campaign.plan import SIGNAL
+from tests.fault.campaign.shapes import plan
 from tests.fault.campaign.share import LEASE, PAUSE, Acknowledged, Share, answered
 
 

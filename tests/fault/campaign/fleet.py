@@ -27,8 +27,8 @@ NAMES: Final = tuple(f"{role}-{index}" for role, n in COUNTS.items() for index i
 
 _CLOCKS: Final = (3600, -3600, 0)
 """By how many seconds the clocks of the processes are off, in turn."""
-_GRACE: Final = 20.0
-_START: Final = 60.0
+_GRACE: Final = 120.0
+_START: Final = 240.0
 
 
 @dataclass

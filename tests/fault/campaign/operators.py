@@ -1,4 +1,4 @@
-"""The operator: cancels, reopens, skips, retries and reruns as planned."""
+"""The operator: cancels, reopens, skips, retries, reruns and appends as planned."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class _Commands:
             return True
         if one.touch in (Touch.CANCEL, Touch.REOPEN):
             self._cancel(client, one, workflow_id)
-        if one.touch is not Touch.CANCEL:
+        if one.touch is Touch.APPEND:
+            self._append(client, one, workflow_id)
+        elif one.touch is not Touch.CANCEL:
             if not self._is_ready(client, one, workflow_id):
                 return False
             self._recover(client, one, workflow_id)
@@ -60,6 +62,11 @@ class _Commands:
         # A second request would work against the recovery that follows.
         self._note(one, "asked to end")
 
+    def _append(self, client: Client, one: Plan, workflow_id: str) -> None:
+        fragment, command = one.fragment(one.outside), f"{one.number}-append"
+        answered(partial(client.append, workflow_id, fragment, command_id=command))
+        self._share.ready(one.number).touch()
+
     def _is_ready(self, client: Client, one: Plan, workflow_id: str) -> bool:
         """Whether the step can be recovered now; a recovery that was sent already may have changed
         it."""
@@ -67,7 +74,7 @@ class _Commands:
             return True
         if one.touch is Touch.RERUN:
             return answered(partial(client.get, workflow_id)).state in TERMINAL_WORKFLOWS
-        mended = self._share.mended(one.number)
+        mended = self._share.ready(one.number)
         if one.touch is Touch.MEND and mended.exists():
             return True
         state = answered(partial(client.step, workflow_id, one.touched.name)).state

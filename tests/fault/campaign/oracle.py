@@ -12,13 +12,18 @@ from rwf import Client
 from rwf.model.states import TERMINAL_STEPS, TERMINAL_WORKFLOWS
 from rwf.model.views import ResultView, StepView, WorkflowView
 from tests.fault.campaign.journal import entries
-from tests.fault.campaign.plan import End, Plan, Touch, plan, token_of
+from tests.fault.campaign.plan import REDUCED, End, Plan, Step, Touch, token_of
+from tests.fault.campaign.shapes import plan, plan_of
 from tests.support import invariants
 
 _CANCELLED: Final = {
     End("cancelled", "operator_cancelled"),
     End("cancelled", "cancelled_by_dependency"),
 }
+_COMPLETED: Final = End("completed", "completed")
+_AGAIN: Final = (Touch.REOPEN, Touch.RERUN)
+_CANCELLING: Final = {False: (Touch.CANCEL,), True: (Touch.CANCEL, *_AGAIN)}
+"""The operators' actions by which a workflow's steps may be cancelled, and those of a child."""
 _TERMINAL: Final = "workflow.terminal"
 _PAGE: Final = 500
 
@@ -70,6 +75,8 @@ class _Court:
             if entry["did"] == "came too late"
         }
         self._ran = {entry["token"]: entry for entry in entries(folder, "ran-")}
+        self._kids: dict[tuple[str, str], list[str]] = defaultdict(list)
+        """The children that have run, by parent and step."""
         self._received: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for entry in entries(folder, "received-"):
             self._received[entry["callback_id"]].append(entry)
@@ -84,6 +91,10 @@ class _Court:
         found.breaches += [f"{id_}: acknowledged, and lost" for id_ in told.keys() - flows.keys()]
         found.breaches += self._doubled(told, flows)
         for view in flows.values():
+            if view.parent and view.parent_step and view.started_at:
+                self._kids[view.parent, view.parent_step].append(view.id)
+        found.breaches += self._one_child(flows)
+        for view in flows.values():
             found.breaches += [f"{view.id}: {breach}" for breach in self._workflow(view)]
         found.breaches += invariants.check(self._client)
         found.workflows, found.acknowledged = len(flows), len(told)
@@ -93,7 +104,7 @@ class _Court:
 
     def _doubled(self, told: dict[str, int], flows: dict[str, WorkflowView]) -> Iterator[str]:
         """Breaches of "a key has one workflow, whoever inserts with it, and however often"."""
-        numbers = Counter(view.context["number"] for view in flows.values())
+        numbers = Counter(view.context["number"] for view in flows.values() if view.parent is None)
         for number, count in numbers.items():
             if count > 1 and plan(self._seed, number).keyed:
                 yield f"workflow {number} exists {count} times"
@@ -102,7 +113,7 @@ class _Court:
                 yield f"{id_}: acknowledged as {number}, and is another"
 
     def _workflow(self, view: WorkflowView) -> Iterator[str]:
-        one = plan(self._seed, view.context["number"])
+        one = plan_of(self._seed, view.context)
         steps = {step.name: step for step in self._client.steps(view.id)}
         rows: dict[str, list[ResultView]] = defaultdict(list)
         for row in self._client.results(view.id):
@@ -112,8 +123,14 @@ class _Court:
         if view.state not in TERMINAL_WORKFLOWS:
             yield f"stuck, {view.state}: {self._client.explain(view.id).diagnosis}"
             return
-        yield from self._ends(one, view, steps)
+        if one.is_child and view.started_at is None:  # nobody waits for it
+            if view.state != "cancelled":
+                yield f"has never started, and is {view.state}"
+        else:
+            yield from self._ends(one, view, steps)
         for name, of_step in rows.items():
+            if one.every[name].runs:
+                yield from self._child(view, one.every[name], of_step)
             yield from self._outcomes(view.id, name, of_step)
             yield from self._seen(one, name, of_step, steps, rows)
         yield from self._acknowledged(view.id, rows)
@@ -122,19 +139,42 @@ class _Court:
 
     def _ends(self, one: Plan, view: WorkflowView, steps: dict[str, StepView]) -> Iterator[str]:
         """Each step has ended as the plan and the commands imply, and so has the workflow."""
-        may_be_cancelled = one.touch is Touch.CANCEL and one.number not in self._late
-        for name, end in one.ends().items():
-            step = steps[name]
+        ends, every = one.ends(), one.every
+        may_be_cancelled = one.touch in _CANCELLING[one.is_child] and one.number not in self._late
+        if not may_be_cancelled:
+            yield from (f"{name} was never appended" for name in ends.keys() - steps.keys())
+        for name, step in steps.items():
+            end = ends.get(name)
             found = End(str(step.state), str(step.terminal_cause))
             if found == end:
                 continue
-            late = end.state == "completed" and found == End(
-                "completed", "completed_after_cancel_request"
-            )
-            if may_be_cancelled and (late or found in _CANCELLED):
-                continue
-            yield f"{name} ({one.touch}) has ended as {found}, not {end}"
+            late = end == _COMPLETED and found == End("completed", "completed_after_cancel_request")
+            cancelled = found in _CANCELLED and end is not None and not every[name].always
+            if not (may_be_cancelled and (late or cancelled)):
+                yield f"{name} ({one.touch}) has ended as {found}, not {end}"
         yield from _derived(view, [step.state for step in steps.values()])
+
+    def _one_child(self, flows: dict[str, WorkflowView]) -> Iterator[str]:
+        """Of the children of a step one has run, unless an operator has the step run again."""
+        for (parent, step), kids in self._kids.items():
+            if len(kids) > 1 and plan_of(self._seed, flows[parent].context).touch not in _AGAIN:
+                yield f"{parent}, {step} has run {len(kids)} children: {kids}"
+
+    def _child(self, view: WorkflowView, step: Step, rows: list[ResultView]) -> Iterator[str]:
+        """A step that has run a child ended as this did, and has the results of its last steps."""
+        last = rows[-1].payload if rows else None
+        if not isinstance(last, dict):  # cancelled while it waited
+            return
+        if last.get("workflow_id") not in self._kids[view.id, step.name]:
+            yield f"{step.name} has the result of no child of its that has run: {last}"
+            return
+        kid = self._client.get(last["workflow_id"])
+        if kid.state != last["state"]:
+            yield f"{step.name} was told that {kid.id} ended as {last['state']}, not {kid.state}"
+        for name, payload in last.get("results", {}).items():
+            row = self._client.result(kid.id, name)
+            if (row and row.payload) != payload:
+                yield f"{step.name} was told of {kid.id}, {name}: {payload}, not {row}"
 
     def _outcomes(self, workflow_id: str, name: str, rows: list[ResultView]) -> Iterator[str]:
         """One result for each attempt, of a handler that did run in that attempt."""
@@ -165,11 +205,17 @@ class _Court:
         all_rows: dict[str, list[ResultView]],
     ) -> Iterator[str]:
         """A step got the recorded results of parents that had completed, and no others."""
-        saw = rows[-1].payload.get("saw", {}) if isinstance(rows[-1].payload, dict) else {}
-        for parent, token in saw.items():
+        payload = rows[-1].payload if isinstance(rows[-1].payload, dict) else {}
+        given = [*payload.get("saw", {}).items()]
+        if REDUCED in payload:
+            names = [step.name for step in one.every[one.every[name].reduces or ""].appends or ()]
+            if len(names) != len(payload[REDUCED]):
+                yield f"{name} was given {len(payload[REDUCED])} results of {len(names)} steps"
+            given += zip(names, payload[REDUCED], strict=False)
+        for parent, token in given:
             completed = [row for row in all_rows.get(parent, ()) if row.status == "completed"]
             known = {token_of(row.payload) for row in completed}
-            if steps[parent].state != "completed" or one.touch is not Touch.NONE:
+            if not _worked(steps[parent]) or one.touch not in (Touch.NONE, Touch.APPEND):
                 known.add(None)
             if token not in known:
                 yield f"{name} was given {token} as the result of {parent}, not one of {known}"
@@ -194,6 +240,10 @@ class _Court:
         for entry in self._client.evidence(workflow_id):
             if entry.reason_code is not None:
                 self.findings.evidence[f"{entry.action} {entry.status} {entry.reason_code}"] += 1
+
+
+def _worked(step: StepView) -> bool:
+    return End(str(step.state), str(step.terminal_cause)).worked
 
 
 def _derived(view: WorkflowView, states: list[str]) -> Iterator[str]:

@@ -82,17 +82,19 @@ def campaign(kind: str, *, seed: int, workflows: int, kills: int, folder: Path) 
 def _settle(client: Client, fleet: Fleet, timeout: float) -> None:
     """Waits until nothing is left to do, or its time is up: the oracle then tells which work is
     stuck."""
-    waiting: set[str] | None = None
+    ended: set[str] = set()
+    waiting: set[str] = set()
 
     def over() -> bool:
-        nonlocal waiting
         fleet.mind()
         if not fleet.share_done:
             return False
-        if waiting is None:
-            waiting = {view.id for view in listed(client)}
-        waiting.difference_update([one for one in waiting if _is_over(client, one)])
-        return not waiting
+        if not waiting:  # child workflows may have been inserted meanwhile
+            waiting.update({view.id for view in listed(client)} - ended)
+        found = {one for one in waiting if _is_over(client, one)}
+        waiting.difference_update(found)
+        ended.update(found)
+        return not found and not waiting
 
     try:
         until(over, timeout=timeout, what="the end of all workflows")

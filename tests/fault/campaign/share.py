@@ -10,7 +10,8 @@ from typing import Any, Final, TypeVar
 
 from rwf import StoreUnavailable
 from tests.fault.campaign.journal import Journal, Reader, entries
-from tests.fault.campaign.plan import Plan, plan
+from tests.fault.campaign.plan import Plan
+from tests.fault.campaign.shapes import plan
 
 T = TypeVar("T")
 LEASE: Final = 1.0
@@ -41,9 +42,10 @@ class Share:
         """The notes of its predecessors."""
         return entries(self.folder, f"{kind}-{self.index}.")
 
-    def mended(self, number: int) -> Path:
-        """The file whose existence means that the cause of a workflow's failure was mended."""
-        return self.folder / f"mended-{number}"
+    def ready(self, number: int) -> Path:
+        """The file whose existence means that a workflow's operator has done their part: mended the
+        cause of its failure, or appended steps."""
+        return self.folder / f"ready-{number}"
 
 
 class Acknowledged:

@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 from rwf import (
+    Append,
     AsyncClient,
     Await,
     Cancel,
@@ -24,6 +25,8 @@ from rwf import (
     Handlers,
     Reconciler,
     Retry,
+    RunWorkflow,
+    Skip,
     StepContext,
     StoreUnavailable,
     Ticket,
@@ -32,10 +35,10 @@ from rwf import (
 from rwf.model.views import ClaimedStep
 from rwf.ops.complete import Batch
 from rwf.worker.tickets import StepRunner
-from tests.fault.campaign.plan import SIGNAL, Decision, plan
+from tests.fault.campaign.plan import REDUCED, SIGNAL, Decision, token_of
+from tests.fault.campaign.shapes import plan_of
 from tests.fault.campaign.share import LEASE, PAUSE, Share, answered
 
-_RETRY_IN: Final = 0.05
 _AT_ONCE: Final = 8
 
 
@@ -49,7 +52,7 @@ class _Handler:
     def run(self, claim: ClaimedStep) -> tuple[Decision, float, dict[str, Any]]:
         """The outcome of the attempt, how many seconds it takes, and its payload."""
         number = claim.workflow_context["number"]
-        one = plan(self._share.seed, number)
+        one = plan_of(self._share.seed, claim.workflow_context)
         token = secrets.token_hex(6)
         self._journal.note(
             id=claim.workflow_id, step=claim.step, attempt=claim.attempt, token=token
@@ -58,10 +61,13 @@ class _Handler:
             claim.step,
             attempt=claim.attempt,
             woken=claim.signal is not None,
-            mended=self._share.mended(number).exists(),
+            ready=self._share.ready(number).exists(),
         )
-        saw = {parent: got and got["token"] for parent, got in claim.input.items()}
-        return decision, one.steps[claim.step].seconds, {"token": token, "saw": saw}
+        saw = {name: token_of(got) for name, got in claim.input.items() if name != REDUCED}
+        payload = {"token": token, "number": number, "saw": saw}
+        if REDUCED in claim.input:
+            payload[REDUCED] = [token_of(got) for got in claim.input[REDUCED]]
+        return decision, one.every[claim.step].seconds, payload
 
 
 def _handlers(share: Share, kind: str) -> Handlers:
@@ -75,9 +81,15 @@ def _handlers(share: Share, kind: str) -> Handlers:
         if decision.waits:
             key = f"{ctx.workflow_context['number']}.{ctx.step}"
             raise Await(signal=SIGNAL, correlation_key=key, deadline=decision.deadline)
+        if decision.child is not None:
+            raise RunWorkflow(decision.child)
+        if decision.append is not None:
+            return Append(decision.append, result=payload)
         match decision.status:
             case "retryable":
-                raise Retry(in_=_RETRY_IN)
+                raise Retry(in_=decision.retry_in)
+            case "skipped":
+                raise Skip(branch=decision.branch)
             case "failed":
                 raise Fail(payload=payload)
             case "discarded":
@@ -137,7 +149,7 @@ def executor(share: Share) -> None:
                 report = partial(client.complete_many, items, worker_id=name, lease=LEASE)
                 batch: Batch = answered(partial(report, claim_next=_AT_ONCE))
                 for item, found in zip(items, batch, strict=True):
-                    if not isinstance(found, CommandRejected):
+                    if item.payload is not None and not isinstance(found, CommandRejected):
                         accepted.note(**_told(item, found.outcome))
                 answered(report)  # every report comes twice
                 claimed = batch.claimed
@@ -145,28 +157,28 @@ def executor(share: Share) -> None:
 
 
 def _worked(client: Client, handler: _Handler, claim: ClaimedStep) -> Completion | None:
-    """The report on a claim; None where the step waits instead."""
+    """The report on a claim; None where the step waits instead, or runs a workflow."""
     decision, seconds, payload = handler.run(claim)
     time.sleep(seconds)
-    if not decision.waits:
+    place, lease = (claim.workflow_id, claim.step), claim.lease
+    wait: Callable[[], object]
+    if decision.waits:
+        key = f"{claim.workflow_context['number']}.{claim.step}"
+        awaited = partial(client.await_step, *place, signal=SIGNAL, correlation_key=key)
+        wait = partial(awaited, deadline=decision.deadline, lease=lease)
+    elif decision.child is not None:
+        wait = partial(client.start_child, *place, decision.child, lease=lease)
+    else:
         return Completion(
             workflow_id=claim.workflow_id,
             step=claim.step,
             status=decision.status,
-            payload=payload,
-            lease=claim.lease,
-            retry_in=_RETRY_IN if decision.status == "retryable" else None,
+            payload=None if decision.status == "skipped" else payload,
+            lease=lease,
+            retry_in=decision.retry_in,
+            branch=decision.branch,
+            append=decision.append,
         )
-    key = f"{claim.workflow_context['number']}.{claim.step}"
-    wait = partial(
-        client.await_step,
-        claim.workflow_id,
-        claim.step,
-        signal=SIGNAL,
-        correlation_key=key,
-        deadline=decision.deadline,
-        lease=claim.lease,
-    )
     with suppress(CommandRejected):  # the lease is lost, or a cancel request is open
         answered(wait)
     return None
