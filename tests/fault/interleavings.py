@@ -7,8 +7,12 @@ are followed once from there on; equal states have equal records, queue and outb
 times and ids, and equal actors, of whom two workers may have changed places.
 
 The actors are workers, which claim one step at a time and report it as completed or as failed, both
-of which are tried; executors, which do that with a ticket that is delivered twice; a canceller; and
-a reconciler. An idle worker asks only when a step is available, as an empty answer changes nothing.
+of which are tried; executors, which do that with a ticket that is delivered twice; a canceller; an
+appender from outside; and a reconciler. An idle worker asks only when a step is available, as an
+empty answer changes nothing.
+
+Steps may append others, of which whoever appends reads all that it needs at one moment: the server
+refuses what has been read before another append.
 """
 
 from __future__ import annotations
@@ -18,10 +22,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, Final
+from unittest.mock import patch
 
 from rwf import Client, CommandRejected, Completion
 from rwf.model.states import TERMINAL_STEPS, StepState
+from rwf.model.views import ClaimedStep
+from rwf.ops.appending import append
 from rwf.ops.cancel import request_cancel
 from rwf.ops.claims import Claimer, claim_in
 from rwf.ops.complete import complete_step
@@ -29,18 +37,25 @@ from rwf.ops.tickets import start_ticket
 from rwf.protocol.functions.claims import DispatchSteps
 from rwf.protocol.keys import PARTITION_SLOTS
 from rwf.protocol.records import Record, Row
-from rwf.protocol.requests import Call, Op
+from rwf.protocol.requests import Call, Op, Read
 from rwf.repair.reconcile import reconcile
 from tests.model.graphs import CANCEL, CONTINUE, ON_FAILURE, graph
-from tests.model.operated import Operated
-from tests.model.plain import Definition, Refused, differences
-from tests.model.system import ClientSystem, build
+from tests.model.growing import WithAppends
+from tests.model.plain import Definition, Fragment, Refused, differences
+from tests.model.system import ClientSystem, build, built
 from tests.support import invariants
 from tests.support.flows import one_call, raw
 
 OUTCOMES: Final = ("completed", "failed")
 SKIPPING: Final = (*OUTCOMES, "skipped", "skipped branch")
 """The reports of a worker where steps skip themselves, or their branches."""
+GROWING: Final = (*OUTCOMES, "grows")
+"""The reports of a worker where a step of the graph may complete and append one: what waits for it
+then waits for both."""
+_OUTSIDE: Final = "outside"
+_TOKEN: Final = "token"
+"""The start of the tokens of what is appended, which are the same however often an operation is
+begun anew."""
 _LEASE: Final = 3600.0
 _NEVER: Final = 2**42  # a time in ms
 
@@ -88,6 +103,8 @@ class Choice:
     lease: str
 
 
+End = tuple[tuple[str, str], ...]
+"""The names and states of all steps."""
 Program = Callable[[Client, str], Op[Any]]
 
 
@@ -97,15 +114,27 @@ def worker(client: Client, _workflow_id: str) -> Any:
     while True:
         _, claims = yield from claim_in(client._ctx, 0, claimer, 1)
         for claim in claims:
-            status, _, branch = (yield Choice(claim.step, claim.lease)).partition(" ")
-            item = Completion(
-                workflow_id=claim.workflow_id,
-                step=claim.step,
-                status=status,
-                lease=claim.lease,
-                branch=bool(branch),
-            )
+            item = _reported(claim, (yield Choice(claim.step, claim.lease)))
             yield from complete_step(client._ctx, item)
+
+
+def _reported(claim: ClaimedStep, choice: str) -> Completion:
+    """The report of a claimed step that stands for a choice."""
+    status, _, branch = choice.partition(" ")
+    grows = status == "grows"
+    return Completion(
+        workflow_id=claim.workflow_id,
+        step=claim.step,
+        status="completed" if grows else status,
+        lease=claim.lease,
+        branch=bool(branch),
+        append=built(_fragment(claim.step)) if grows else None,
+    )
+
+
+def _fragment(step: str) -> Fragment:
+    """The steps that a step appends."""
+    return [(f"{step}x", [])]
 
 
 def executor(client: Client, _workflow_id: str) -> Any:
@@ -121,14 +150,7 @@ def executor(client: Client, _workflow_id: str) -> Any:
                 with suppress(CommandRejected):
                     held += [(yield from start_ticket(client._ctx, text, run, "w", _LEASE))]
             for claim in held:
-                status, _, branch = (yield Choice(claim.step, claim.lease)).partition(" ")
-                item = Completion(
-                    workflow_id=claim.workflow_id,
-                    step=claim.step,
-                    status=status,
-                    lease=claim.lease,
-                    branch=bool(branch),
-                )
+                item = _reported(claim, (yield Choice(claim.step, claim.lease)))
                 yield from complete_step(client._ctx, item)
 
 
@@ -136,6 +158,15 @@ def canceller(client: Client, workflow_id: str) -> Op[Any]:
     """Asks the workflow to end, which may be too late."""
     with suppress(CommandRejected):
         yield from request_cancel(client._ctx, workflow_id, None, None)
+
+
+def appender(client: Client, workflow_id: str) -> Op[Any]:
+    """Appends a step behind the first one, which may be too late."""
+    with suppress(CommandRejected):
+        yield from append(client._ctx, workflow_id, built(_FROM_OUTSIDE), None, None)
+
+
+_FROM_OUTSIDE: Final[Fragment] = [(_OUTSIDE, [("s0", CANCEL)])]
 
 
 def reconciler(client: Client, workflow_id: str) -> Op[Any]:
@@ -147,12 +178,13 @@ def reconciler(client: Client, workflow_id: str) -> Op[Any]:
 class Actor:
     """An actor between two of its calls: the answers that it got so far, and its next call.
 
-    ``next`` is None when it has ended.
+    ``next`` is None when it has ended. ``held`` is the step that it reports, with its choice made.
     """
 
     program: Program
     replies: tuple[Any, ...]
-    next: Call | Choice | None
+    next: Call | Read | Choice | None
+    held: Choice | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -162,6 +194,13 @@ class Actor:
             return "report", self.next.step
         if self.next is None:
             return "", self.program.__name__
+        if isinstance(self.next, Read):
+            return "read", self.program.__name__
+        if self.next.function == "discard_fragment":
+            return self.next.function, f"{self.next.args[0]!r} {len(self.replies)}"
+        if growth := [arg for arg in self.next.args if str(arg).startswith(f"{_TOKEN}")]:
+            about = self.next.args if self.next.function == "stage_fragment" else growth
+            return self.next.function, str(about)
         started = self._started()
         arguments = {
             "reserve_steps": (), "cancel": (), "start_steps": started, "dispatch_steps": started,
@@ -189,7 +228,7 @@ class Node:
     unwalked: bool
     cancelled: bool
     actors: tuple[Actor, ...]
-    model: Operated
+    model: WithAppends
 
     @property
     def whole_key(self) -> tuple[Any, ...]:
@@ -219,7 +258,7 @@ class Explorer:
 
     def run(self) -> int:
         """Explores all. Returns how many schedules there are."""
-        model = Operated()
+        model = WithAppends()
         ours = model.insert(self.definition)
         assert not isinstance(ours, Refused)
         self._ours = ours.workflow_id
@@ -231,11 +270,16 @@ class Explorer:
             *self.client._session.keys.workflow(view.id),
         ]
         self._ends = _ends(self.definition, self.outcomes) if not self.exact else frozenset()
+        self._names = [step["name"] for step in self.definition["steps"]]
+        self._names += [new for name in self._names for new, _ in _fragment(name)]
+        self._names.append(_OUTSIDE)
         self._always = {
             step["name"] for step in self.definition["steps"] if step.get("always", False)
         }
-        actors = tuple(self._actor(program) for program in self.programs)
-        return self._explore(self._node(actors, model))
+        tokens = SimpleNamespace(token_hex=lambda _size: self._token)
+        with patch("rwf.ops.fragments.secrets", tokens):
+            actors = tuple(self._actor(program) for program in self.programs)
+            return self._explore(self._node(actors, model))
 
     # --- the search
 
@@ -267,7 +311,10 @@ class Explorer:
 
     def _choices(self, node: Node, actor: Actor) -> tuple[str | None, ...]:
         if isinstance(actor.next, Choice):
-            return self.outcomes
+            grows = any(actor.next.step == step["name"] for step in self.definition["steps"])
+            return tuple(one for one in self.outcomes if grows or one != "grows")
+        if isinstance(actor.next, Read):
+            return (None,)
         idle = actor.next is None or (actor.next.function == "reserve_steps" and not node.ready)
         return () if idle else (None,)
 
@@ -279,13 +326,17 @@ class Explorer:
         self.calls += 1
         actor = node.actors[number]
         replies = actor.replies if choice is None else (*actor.replies, choice)
-        request = actor.next if choice is None else self._request(actor.program, replies)
-        assert isinstance(request, Call)
+        held = actor.next if isinstance(actor.next, Choice) else actor.held
+        request = actor.next if choice is None else self._request(actor.program, replies, held)
+        assert isinstance(request, (Call, Read))
         reply = self.client._run(one_call(request))
-        moved = self._actor(actor.program, (*replies, reply))
+        moved = self._actor(actor.program, (*replies, reply), held)
+        while isinstance(moved.next, Read):
+            reply = self.client._run(one_call(moved.next))
+            moved = self._actor(actor.program, (*moved.replies, reply), held)
         model = self._followed(node, request, actor, choice, moved)
         actors = (*node.actors[:number], moved, *node.actors[number + 1 :])
-        if request.reads_only:
+        if isinstance(request, Read) or request.reads_only:
             return replace(node, actors=actors)
         after = self._node(actors, model)
         for step, state in after.states.items():
@@ -295,8 +346,11 @@ class Explorer:
             )
         return after
 
-    def _request(self, program: Program, replies: tuple[Any, ...]) -> Call | Choice | None:
-        """The call or choice that a program comes to after these replies."""
+    def _request(
+        self, program: Program, replies: tuple[Any, ...], held: Choice | None
+    ) -> Call | Read | Choice | None:
+        """The request or choice that a program comes to after these replies."""
+        self._token = f"{_TOKEN}{held.step if held else _OUTSIDE}"
         op: Any = program(self.client, self._id)
         try:
             request = next(op)
@@ -304,18 +358,20 @@ class Explorer:
                 request = op.send(reply)
         except StopIteration:
             return None
-        assert isinstance(request, (Call, Choice))
+        assert isinstance(request, (Call, Read, Choice))
         return request
 
-    def _actor(self, program: Program, replies: tuple[Any, ...] = ()) -> Actor:
-        request = self._request(program, replies)
+    def _actor(
+        self, program: Program, replies: tuple[Any, ...] = (), held: Choice | None = None
+    ) -> Actor:
+        request = self._request(program, replies, held)
         if isinstance(request, Call) and request.function == "reserve_steps":
-            replies = ()  # a worker remembers nothing of its last step
-        return Actor(program, replies, request)
+            replies, held = (), None  # a worker remembers nothing of its last step
+        return Actor(program, replies, request, held)
 
     # --- the server's state
 
-    def _node(self, actors: tuple[Actor, ...], model: Operated) -> Node:
+    def _node(self, actors: tuple[Actor, ...], model: WithAppends) -> Node:
         """The state in which the server is now."""
         pipeline = raw(self.client).pipeline(transaction=False)
         for key in self._keys:
@@ -331,7 +387,8 @@ class Explorer:
         dumps, rest = found[: len(self._keys)], found[len(self._keys) :]
         records = {
             name: Record.named(name, rest[0][name.encode()])
-            for name in (step["name"] for step in self.definition["steps"])
+            for name in self._names
+            if name.encode() in rest[0]
         }
         header = _masked(rest[0][b":c"])
         walks = sorted((name, text) for name, text in rest[0].items() if name[:1] == b">")
@@ -385,9 +442,11 @@ class Explorer:
     # --- checks
 
     def _followed(
-        self, node: Node, request: Call, actor: Actor, choice: str | None, moved: Actor
-    ) -> Operated:
+        self, node: Node, request: Call | Read, actor: Actor, choice: str | None, moved: Actor
+    ) -> WithAppends:
         """The model after the same command, whose outcome must be equal."""
+        if isinstance(request, Read):
+            return node.model
         if request.function == "start_steps" and isinstance(moved.next, Choice):
             self._may_run(node, moved.next.step)
             if self.exact:
@@ -409,6 +468,8 @@ class Explorer:
             lease = f"{self.client.step(self._id, step).attempt}-{ticket}.{run}"
             model.start(self._ours, step, ticket, run, lease)
             return model
+        if request.function in ("append", "complete") and choice is None:
+            return self._grown(node, actor, moved)
         if choice is not None:
             assert isinstance(actor.next, Choice)
             model = deepcopy(node.model)
@@ -424,24 +485,44 @@ class Explorer:
             return model
         return node.model
 
+    def _grown(self, node: Node, actor: Actor, moved: Actor) -> WithAppends:
+        """The model after a command that appends steps; it has changed nothing where another append
+        came first, and is prepared again."""
+        there = {step.name for step in self.client.steps(self._id)}
+        model = deepcopy(node.model)
+        if actor.held is None:
+            log = self.client.evidence(self._id)
+            refused = any(one.action == "append" and one.status == "rejected" for one in log)
+            if refused or _OUTSIDE in there:
+                model.append(self._ours, _FROM_OUTSIDE)
+            return model
+        fragment = _fragment(actor.held.step)
+        if fragment[0][0] in there:
+            step, lease = actor.held.step, actor.held.lease
+            model.complete_and_append(self._ours, step, fragment, True, payload=None, lease=lease)
+        return model
+
     def _may_run(self, node: Node, step: str) -> None:
         """A step is handed out once at a time, and not before its parents have ended."""
         held = [one.next.step for one in node.actors if isinstance(one.next, Choice)]
+        held += [one.held.step for one in node.actors if one.held is not None]
         assert step not in held, f"{step} is handed out twice: {self._path}"
-        for edge in self.definition["edges"]:
-            state = node.states[edge["parent"]]
+        # Those that the model has added, too, where it follows.
+        for parent, policy in node.model.workflows[self._ours].steps[step].parents:
+            state = node.states[parent]
             over = state is StepState.COMPLETED or (
-                state in TERMINAL_STEPS
-                and (edge["policy"] != CANCEL or edge["child"] in self._always)
+                state in TERMINAL_STEPS and (policy != CANCEL or step in self._always)
             )
-            assert edge["child"] != step or over, f"{step} runs before {edge['parent']}"
+            assert over, f"{step} runs before {parent}: {self._path}"
 
     def _check(self, node: Node) -> None:
         """Checks one state: the keys agree; the model agrees; and if all actors died here, a
         reconciliation and a worker would still bring everything to its end."""
         assert not (problems := invariants.check(self.client)), problems
         if self.exact:
-            assert not node.unwalked
+            # A request leaves what it has cancelled to be walked, where steps may always run.
+            assert not node.unwalked or node.cancelled
+            self.client.reconcile(self._id)
             theirs = ClientSystem(self.client).snapshot(self._id)
             problems = differences(node.model.snapshot(self._ours), theirs)
             assert not problems, problems
@@ -449,12 +530,12 @@ class Explorer:
         self._at = None
         self._finish()
         if not self.exact:
-            end = tuple(one.state.value for one in self.client.steps(self._id))
+            end = tuple(sorted((one.name, one.state.value) for one in self.client.steps(self._id)))
             assert end in self._ends, f"no order of the commands ends in {end}"
 
     def _finish(self) -> None:
         self.client.reconcile(self._id)
-        for _ in range(2 * len(self.definition["steps"]) + 1):
+        for _ in range(2 * len(self.client.steps(self._id)) + 1):
             claims = self.client.claim(["default"], worker_id="late", limit=10)
             for claim in claims:
                 self.client.complete(claim)
@@ -469,7 +550,7 @@ class Explorer:
         assert view.finished_at is not None, f"stuck: {self.client.steps(self._id)}"
 
 
-def _name(request: Call | Choice | None) -> str:
+def _name(request: Call | Read | Choice | None) -> str:
     return request.step + "=" if isinstance(request, Choice) else getattr(request, "function", "")
 
 
@@ -499,51 +580,60 @@ def _masked(counts: bytes) -> tuple[Any, ...]:
     return numbers, bool(started), bool(finished), bool(cancel), others
 
 
-def _ends(definition: Definition, outcomes: Sequence[str]) -> frozenset[tuple[str, ...]]:
+def _ends(definition: Definition, outcomes: Sequence[str]) -> frozenset[End]:
     """The states of the steps in every end that the model can come to, whoever cancels when and
     whatever steps report.
 
     Causes are left out: a cancel request cancels steps that a cascade has not reached yet, and the
     model knows no cascade that is half done.
     """
-    first = Operated()
+    first = WithAppends()
     inserted = first.insert(definition)
     assert not isinstance(inserted, Refused)
     flow = inserted.workflow_id
-    found: set[tuple[str, ...]] = set()
+    found: set[End] = set()
     seen: set[tuple[object, bool]] = set()
 
-    def go(model: Operated) -> None:
+    def go(model: WithAppends) -> None:
         workflow = model.workflows[flow]
         steps = workflow.steps.values()
-        here = tuple((step.state, step.cause, step.branch) for step in steps)
+        here = tuple((step.name, step.state, step.cause, step.branch) for step in steps)
         if (here, workflow.cancel_requested) in seen:
             return
         seen.add((here, workflow.cancel_requested))
         if model.finished(flow):
-            found.add(tuple(step.state.value for step in steps))
+            found.add(tuple(sorted((step.name, step.state.value) for step in steps)))
             return
-        for after in _followers(model, flow, outcomes):
+        for after in _followers(definition, model, flow, outcomes):
             go(after)
 
     go(first)
     return frozenset(found)
 
 
-def _followers(model: Operated, flow: str, outcomes: Sequence[str]) -> Iterator[Operated]:
+def _followers(
+    definition: Definition, model: WithAppends, flow: str, outcomes: Sequence[str]
+) -> Iterator[WithAppends]:
     """The model after each command that a client may give."""
     if not model.workflows[flow].cancel_requested:
         after = deepcopy(model)
         after.request_cancel(flow)
         yield after
     for step in model.workflows[flow].steps.values():
+        grows = any(step.name == own["name"] for own in definition["steps"])
         if step.state is StepState.AVAILABLE:
             after = deepcopy(model)
             after.claim(flow, step.name, step.name)
             yield after
         if step.state is StepState.EXECUTING:
-            for outcome in outcomes:
+            for outcome in outcomes if grows else OUTCOMES:
                 after = deepcopy(model)
                 status, _, branch = outcome.partition(" ")
-                after.complete(flow, step.name, status, lease=step.name, branch=bool(branch))
+                if outcome == "grows":
+                    fragment, lease = _fragment(step.name), step.name
+                    after.complete_and_append(
+                        flow, step.name, fragment, True, payload=None, lease=lease
+                    )
+                else:
+                    after.complete(flow, step.name, status, lease=step.name, branch=bool(branch))
                 yield after

@@ -17,10 +17,12 @@ import pytest
 from rwf.protocol import library as assembled
 from tests.conftest import SCALE, connect
 from tests.fault.interleavings import (
+    GROWING,
     OUTCOMES,
     SKIPPING,
     Explorer,
     Program,
+    appender,
     branching_graphs,
     canceller,
     executor,
@@ -104,6 +106,32 @@ def test_skips_in_slices(
     chosen = branching_graphs(3)[-1:]
     with_edges_per_call(most_edges(chosen), monkeypatch, tmp_path)
     explore(one_server, chosen, (worker, worker), exact=False, outcomes=SKIPPING)
+
+
+def growing(size: int) -> list[Definition]:
+    """The graphs whose steps may append others: all of them in the long tests, else those whose
+    steps have edges."""
+    return [one for one in graphs(size) if SCALE == "long" or size == 1 or one["edges"]]
+
+
+def test_steps_that_append_others(one_server: AnyServer) -> None:
+    """Who waits for a step waits for the steps that it has appended, whoever fails or cancels
+    when."""
+    explore(one_server, [*growing(1), *growing(2)], WORKERS_AND_CANCELLER, outcomes=GROWING)
+
+
+def test_an_append_from_outside(one_server: AnyServer) -> None:
+    explore(one_server, graphs(1), (worker, canceller, appender), outcomes=GROWING)
+    explore(one_server, growing(2)[:1], (worker, appender), outcomes=GROWING)
+
+
+@pytest.mark.long
+@pytest.mark.whole
+def test_appends_on_all_graphs(one_server: AnyServer) -> None:
+    chosen = graphs(3)[:: 1 if SCALE == "long" else 10]
+    explore(one_server, chosen, (worker, worker), outcomes=GROWING)
+    explore(one_server, chosen, (worker, appender), outcomes=GROWING)
+    explore(one_server, graphs(2), (worker, canceller, appender), outcomes=GROWING)
 
 
 @pytest.mark.parametrize("edges", ["chain", pytest.param("join", marks=pytest.mark.long)])
