@@ -126,7 +126,10 @@ class Completer:
             self._start(claim)
         for workflow_id in done.ended:
             self._ended.put_nowait(workflow_id)
-        if lacking := [handed for handed in done.lacking if inflight.awaits_input(handed.bare())]:
+        lacking = [handed for handed in done.lacking if inflight.awaits_input(handed.bare())]
+        if not inflight.claiming:
+            self.give_up(lacking)
+        elif lacking:
             inflight.on_the_way += len(lacking)
             self._lacking.put_nowait(lacking)
 

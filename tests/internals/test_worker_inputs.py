@@ -99,6 +99,35 @@ def test_a_step_whose_input_is_being_read_is_given_back_by_a_worker_that_ends(
     assert (step.state, step.attempt, ran) == ("available", 0, [])
 
 
+@pytest.mark.usefixtures("slow")
+def test_so_is_one_whose_claim_arrives_when_the_worker_ends_already(
+    one_client: Client, one_server: AnyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view_id = completed(one_client, joined(REFERENCES), "r")
+    ran: list[int] = []
+    worker = worker_of("sync", one_server, ran, lease=30)
+    exchange, given_up = completer.exchange, threading.Event()
+
+    def late(*args: Any) -> Op[Any]:
+        done = yield from exchange(*args)
+        if done.lacking:
+            worker.stop()
+            assert given_up.wait(60)
+        return done
+
+    def give_up(self: completer.Completer, lacking: Any = None) -> None:
+        own_give_up(self, lacking)
+        given_up.set()
+
+    own_give_up = completer.Completer.give_up
+    monkeypatch.setattr(completer.Completer, "give_up", give_up)
+    monkeypatch.setattr(completer, "exchange", late)
+    with at_work(worker, told=True):
+        assert given_up.wait(60)
+    step = one_client.step(view_id, "last")
+    assert (step.state, step.attempt, ran) == ("available", 0, [])
+
+
 @CLIENTS
 @pytest.mark.parametrize("fault", ["none filled", "an error"])
 def test_an_input_that_is_not_read_counts_no_attempt(
