@@ -45,7 +45,8 @@ def test_a_server_that_hangs_is_given_up_after_the_time_limit(
             client.list()
         with hanging(one_server), Stopwatch() as watch, pytest.raises(StoreUnavailable):
             client.list()
-        assert 0.9 < watch.seconds < 1.0 + SLACK
+        assert watch.passed > 0.9
+        assert watch.seconds < 1.0 + SLACK
         assert client.list().workflows == ()
 
 

@@ -186,7 +186,9 @@ def test_what_was_staged_under_a_key_goes_when_its_id_is_made_unusable(one_clien
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
-def test_a_release_cut_after_each_of_its_slices(one_client: Client, status: str) -> None:
+def test_a_release_cut_after_each_of_its_slices(
+    one_client: Client, one_server: AnyServer, status: str
+) -> None:
     client = one_client
     view = client.insert(graph())
     item = Completion(workflow_id=view.id, step="root", status=status, command_id="one")
@@ -194,6 +196,7 @@ def test_a_release_cut_after_each_of_its_slices(one_client: Client, status: str)
     slices = 0
     while True:
         slices += 1
+        one_server.flush()  # the check of all that is there is soon most of the work
         view = client.insert(graph())
         done = drive(client, complete_step(client._ctx, item_of(item, view.id)), slices)
         if done is not None:

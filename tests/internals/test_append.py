@@ -11,6 +11,7 @@ from rwf.ops.insert import tidy
 from tests.contract.test_append import fragment
 from tests.support import invariants
 from tests.support.flows import drive, flow, partition_key, raw, states, stepped
+from tests.support.servers import AnyServer
 
 WIDE = 450
 """More than two pieces hold, and more than a call walks."""
@@ -65,9 +66,12 @@ def test_nobody_sees_a_part_of_a_fragment(one_client: Client) -> None:
 
 
 @pytest.mark.parametrize("count", [2, WIDE])
-def test_a_kill_at_any_call_leaves_the_whole_or_nothing(one_client: Client, count: int) -> None:
+def test_a_kill_at_any_call_leaves_the_whole_or_nothing(
+    one_client: Client, one_server: AnyServer, count: int
+) -> None:
     client, calls = one_client, 0
     while True:
+        one_server.flush()  # the check of all that is there is soon most of the work
         workflow_id = split(client)
         item = Completion(workflow_id=workflow_id, step="split", append=wide(count))
         done = drive(client, complete_step(client._ctx, item), calls)
@@ -87,9 +91,10 @@ def test_a_kill_at_any_call_leaves_the_whole_or_nothing(one_client: Client, coun
     assert calls >= 3
 
 
-def test_a_kill_at_any_call_from_outside(one_client: Client) -> None:
+def test_a_kill_at_any_call_from_outside(one_client: Client, one_server: AnyServer) -> None:
     client, calls = one_client, 0
     while True:
+        one_server.flush()
         workflow_id = split(client)
         op = append(client._ctx, workflow_id, wide(deps="other"), None, "once")
         done = drive(client, op, calls)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rwf import Client
 from tests.support.doctor_cases import finding, found
 from tests.support.flows import flow, partition_key, raw
@@ -52,5 +54,5 @@ def test_what_waits(one_client: Client, broken_on_purpose: None) -> None:
     raw(one_client).hset(meta, "dispatcher", hours_ago(one_client, 3))
     assert found(one_client, "callbacks") == f"warning: none dead, 3 pending; {seen} 3.0 h ago"
     one_client.dispatch_callbacks(lambda envelope: None)
-    assert found(one_client, "callbacks").endswith(f"3 pending; {seen} 0 s ago")
+    assert re.search(rf"3 pending; {seen} \d s ago$", found(one_client, "callbacks"))
     assert one_client.doctor().healthy

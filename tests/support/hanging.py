@@ -25,12 +25,13 @@ def hanging(*servers: Server) -> Iterator[None]:
 
 
 class Stopwatch:
-    """``with Stopwatch() as watch: ...`` and then ``watch.seconds``.
+    """``with Stopwatch() as watch: ...``, and then ``watch.passed``, and ``watch.seconds``.
 
-    It leaves out the time for which this process's threads and its servers waited for a processor,
-    so that the load of the machine does not count.
+    The latter leaves out the time for which this process's threads and its servers waited for a
+    processor, so that the load of the machine does not make anything late.
     """
 
+    passed = 0.0
     seconds = 0.0
 
     def __enter__(self) -> Stopwatch:
@@ -39,10 +40,10 @@ class Stopwatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        passed = time.monotonic() - self._began
+        self.passed = time.monotonic() - self._began
         now = _queued()
         waited = sum(now[task] - self._queued.get(task, 0.0) for task in now)
-        self.seconds = max(passed - waited, 0.0)
+        self.seconds = max(self.passed - waited, 0.0)
 
 
 def _queued() -> dict[str, float]:
