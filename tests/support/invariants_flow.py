@@ -83,6 +83,8 @@ class Flow:
     """The ids and rows according to the index."""
     entries: Counter[str] = field(default_factory=Counter)
     """How many walk entries each completion ("step:attempt") still has."""
+    applied: dict[str, set[str]] = field(default_factory=dict)
+    """The children of parents that have been walked in part, to whom their edges were applied."""
 
     def __post_init__(self) -> None:
         for name, value in self.payload.items():
@@ -301,8 +303,11 @@ def _walked(flow: Flow, parent: str, child: str) -> bool:
     record = flow.record(parent)
     if not record.walked.isdigit():
         return True
-    # The first chunks of edges have been walked, as far as the cursor says.
-    return child in {name for name, _ in flow.children[parent][: int(record.walked) * CHUNK]}
+    if parent not in flow.applied:
+        # The first chunks of edges have been walked, as far as the cursor says.
+        walked = flow.children[parent][: int(record.walked) * CHUNK]
+        flow.applied[parent] = {name for name, _ in walked}
+    return child in flow.applied[parent]
 
 
 def _judged(flow: Flow, record: Record) -> Iterator[str]:
