@@ -14,6 +14,7 @@ from rwf import Client, StepContext, StoreUnavailable, Worker
 from rwf.model.views import ClaimedStep
 from rwf.ops import claims
 from rwf.ops.base import OpContext
+from rwf.ops.complete import exchange
 from rwf.protocol.handed import Handed
 from rwf.protocol.requests import Op
 from rwf.worker import completer
@@ -106,7 +107,7 @@ def test_so_is_one_whose_claim_arrives_when_the_worker_ends_already(
     view_id = completed(one_client, joined(REFERENCES), "r")
     ran: list[int] = []
     worker = worker_of("sync", one_server, ran, lease=30)
-    exchange, given_up = completer.exchange, threading.Event()
+    given_up = threading.Event()
 
     def late(*args: Any) -> Op[Any]:
         done = yield from exchange(*args)
