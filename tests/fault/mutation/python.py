@@ -30,6 +30,7 @@ CORE: Final = (
         for name in ("codecs", "headers", "records", "waits", "callbacks", "keys")
     ),
     "rwf/ops/explanation.py",
+    "rwf/ops/root_causes.py",
 )
 """Modules that need no server, nor do their tests. ``rwf/ops`` is tested by ``tests/contract``."""
 
