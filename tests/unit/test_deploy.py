@@ -228,6 +228,8 @@ def test_the_image() -> None:
     assert stages == ["python:3.11-slim"] * 2
     last = text.rpartition("FROM ")[2]
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", last, re.MULTILINE)
+    (command,) = re.findall(r"^CMD (.+)$", last, re.MULTILINE)
+    assert json.loads(command) == ["reconciler", "--metrics", "0.0.0.0:9464", "--metrics-by-name"]
     copied = [
         name
         for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE)
@@ -303,6 +305,7 @@ def test_units(path: Path) -> None:
     command = service["ExecStart"].split()
     assert command[0].endswith("/rwf")
     assert command[1] in ("reconciler", "worker")
+    assert "--metrics-by-name" in command
 
 
 def test_kubernetes() -> None:
@@ -324,6 +327,7 @@ def test_kubernetes() -> None:
         assert container[probe]["httpGet"] == {"path": "/healthz", "port": port["name"]}
     assert set(container["resources"]) == {"requests", "limits"}
     assert container["args"][0] == "reconciler"
+    assert "--metrics-by-name" in container["args"]
 
 
 def test_kubernetes_runs_the_console_behind_a_token() -> None:
