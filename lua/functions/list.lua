@@ -9,9 +9,5 @@ return function(keys, groups, behind, limit, oldest_first, inserted_from, insert
   local asked = {
     behind = behind, oldest_first = oldest_first, inserted_from = inserted_from, inserted_before = inserted_before,
   }
-  local ranges, replies = listing.fewest(keys, groups, tags, asked), {}
-  for i = 1, #ranges do
-    replies[i] = listing.page(ranges[i], limit)
-  end
-  return replies
+  return listing.pages(keys, groups, tags, asked, limit)
 end

@@ -423,6 +423,17 @@ function M.list(body)
   end
 end
 
+-- find(keys, groups, troubled, named, failed_step, tags)
+function M.find(body)
+  return function(keys, argv)
+    local tags = { unpack(argv, 5, #argv) }
+    return body(
+      keys, argv[1], argv[2] == "1", argv[3] ~= "" and argv[3] or nil,
+      argv[4] ~= "" and argv[4] or nil, tags
+    )
+  end
+end
+
 -- count(keys, groups, inserted_from, inserted_before, tag)
 function M.count(body)
   return function(keys, argv)

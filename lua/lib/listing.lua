@@ -41,25 +41,11 @@ function M.count(ranges)
   return count
 end
 
--- Of the groups and each of the tags, all of which hold what is asked for, the ranges with the fewest places.
-function M.fewest(keys, groups, tags, asked)
-  local best = M.ranges(keys, groups, {}, asked)
-  local least = #tags > 0 and M.count(best)
-  for i = 1, #tags do
-    local ranges = M.ranges(keys, groups, { tags[i] }, asked)
-    local count = M.count(ranges)
-    if count < least then
-      best, least = ranges, count
-    end
-  end
-  return best
-end
-
 local function read(range_, from, to, count)
   if range_.oldest_first then
-    return command("ZRANGEBYLEX", range_.index, from, to, "LIMIT", "0", count)
+    return command("ZRANGEBYLEX", range_.index, from, to, "LIMIT", "0", integer.text(count))
   end
-  return command("ZREVRANGEBYLEX", range_.index, to, from, "LIMIT", "0", count)
+  return command("ZREVRANGEBYLEX", range_.index, to, from, "LIMIT", "0", integer.text(count))
 end
 
 -- The others of the last one's millisecond.
@@ -71,18 +57,55 @@ local function rest(range_, last, count)
   return read(range_, "[" .. millisecond, "(" .. last, count)
 end
 
--- The next places of a range, as many as are asked for and then those of the last one's millisecond, up to as many.
+-- The next places of a range, as many as are asked for and then those of the last one's millisecond, up to as many; and
+-- whether these are all that it has.
 function M.page(range_, limit)
-  local count, found = integer.text(limit), {}
-  local members = read(range_, range_.from, range_.to, count)
-  for i = 1, #members do
+  local members, found = read(range_, range_.from, range_.to, limit + 1), {}
+  for i = 1, min(#members, limit) do
     found[i] = sub(members[i], range_.skip + 1)
   end
-  local others = #members == limit and rest(range_, members[limit], count) or {}
-  for i = 1, #others do
-    found[limit + i] = sub(others[i], range_.skip + 1)
+  if #members <= limit then
+    return found, true
   end
-  return found
+  if match(members[limit], "^.*|") == match(members[limit + 1], "^.*|") then
+    local others = rest(range_, members[limit], limit)
+    for i = 1, #others do
+      found[limit + i] = sub(others[i], range_.skip + 1)
+    end
+  end
+  return found, false
+end
+
+-- Of these ranges, each a list of some, those with the fewest places.
+local function fewest(choices)
+  local best, least = choices[1], nil
+  for i = 1, #choices > 1 and #choices or 0 do
+    local count = M.count(choices[i])
+    if not least or count < least then
+      best, least = choices[i], count
+    end
+  end
+  return best
+end
+
+-- A page of each range of the groups together, or of one tag, whichever has the fewest places: all of these hold what is
+-- asked for. To count costs more than to read a few: a tag that ends within a page is not compared, nor are all groups.
+function M.pages(keys, groups, tags, asked, limit)
+  local choices, pages = {}, {}
+  for i = 1, #tags do
+    choices[i] = M.ranges(keys, groups, { tags[i] }, asked)
+    local page, whole = M.page(choices[i][1], limit)
+    if whole then
+      return { page }
+    end
+  end
+  if #tags == 0 or #groups < #states.GROUPS then
+    choices[#choices + 1] = M.ranges(keys, groups, {}, asked)
+  end
+  for i, range_ in ipairs(fewest(choices)) do
+    pages[i] = M.page(range_, limit)
+  end
+  return pages
 end
 
 return M

@@ -13,6 +13,7 @@ M.CAUSE_NAME = {
   x = 'cancelled', o = 'operator_cancelled', d = 'cancelled_by_dependency', t = 'expired_wait',
 }
 M.TERMINAL = {c = true, f = true, d = true, x = true, t = true}
+M.FAILED = {f = true, d = true, t = true}
 M.STEP_GAUGE = {
   p = 'gs|pending', a = 'gs|available', e = 'gs|executing', w = 'gs|awaiting_signal',
   r = 'gs|retryable', c = 'gs|completed', f = 'gs|failed', d = 'gs|discarded', x = 'gs|cancelled',

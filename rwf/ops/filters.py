@@ -10,8 +10,6 @@ from typing import Any, Final, TypedDict, TypeVar
 from rwf.errors import WorkflowInvalid
 from rwf.model.operator_status import workflow_status
 from rwf.model.states import (
-    FAILED_STEPS,
-    STEP_CODE,
     TERMINAL_WORKFLOWS,
     WORKFLOW_CODE,
     OperatorStatus,
@@ -21,9 +19,8 @@ from rwf.model.tags import checked_tags, stored_tag
 from rwf.model.views import WorkflowView
 from rwf.ops.base import checked_text, invalid, wire_name
 from rwf.protocol.codecs import EPOCH
-from rwf.protocol.functions.reads import CountPlaces, ListPlaces
-from rwf.protocol.headers import STATIC, TAGS, Header
-from rwf.protocol.stored import CountsRecord, HeaderRecord
+from rwf.protocol.functions.reads import CountPlaces, FindWorkflows, ListPlaces
+from rwf.protocol.headers import Header
 
 OPEN_GROUP: Final = "o"
 _ALL: Final = OPEN_GROUP + "".join(WORKFLOW_CODE.values())
@@ -36,7 +33,6 @@ _GROUPS_OF_STATUS: Final = {
     OperatorStatus.RESOLVED: _ENDED,
 }
 """The groups of the listing that hold workflows of an operator status."""
-_FAILED: Final = frozenset(STEP_CODE[state].encode() for state in FAILED_STEPS)
 _LATEST_MS: Final = 16**11 - 1
 
 Member = TypeVar("Member", WorkflowState, OperatorStatus)
@@ -117,27 +113,10 @@ class Filter:
         tag = self.tags[0] if self.tags else None
         return CountPlaces(self.groups, _place(self.since), _place(self.until), tag)
 
-    @property
-    def looks(self) -> tuple[str, ...]:
-        """The fields of a workflow's hash by which :meth:`may_hold` judges; none where an index
-        tells as much."""
-        if self.name or self.failed_step or self.status is OperatorStatus.NEEDS_REVIEW or self.tags:
-            return (STATIC, ":c", TAGS, self.failed_step or STATIC)
-        return ()
-
-    def may_hold(
-        self, static: bytes | None, counts: bytes | None, tags: bytes | None, step: bytes | None
-    ) -> bool:
-        """Whether a workflow with these fields may be meant; raises what unreadable ones raise."""
-        if static is None:
-            return False
-        if self.name and HeaderRecord.name_of(static) != self.name.encode():
-            return False
-        if self.tags and not {*self.tags}.issubset((tags or b"").decode().split(",")):
-            return False
-        if self.failed_step and (not step or step[:1] not in _FAILED):
-            return False
-        return self.status is not OperatorStatus.NEEDS_REVIEW or _is_troubled(counts or b"")
+    def find(self) -> FindWorkflows:
+        """The question which of some workflows it may hold of."""
+        troubled = self.status is OperatorStatus.NEEDS_REVIEW
+        return FindWorkflows(self.groups, troubled, self.name, self.failed_step, self.tags)
 
     def holds(self, view: WorkflowView, header: Header) -> OperatorStatus | None:
         """The operator status of a workflow that is shown; None when its state or its status is not
@@ -146,16 +125,6 @@ class Filter:
         if self.state in (None, view.state) and self.status in (None, status):
             return status
         return None
-
-
-def _is_troubled(counts: bytes) -> bool:
-    """Whether a step has failed, a callback is dead, or a command was refused."""
-    if any(code in counts.partition(b";")[0] for code in _FAILED):
-        return True
-    if CountsRecord.is_short(counts):
-        return False
-    moving = CountsRecord.parse(counts)
-    return moving.dead > 0 or moving.review
 
 
 def _place(milliseconds: int | None) -> str | None:

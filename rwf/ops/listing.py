@@ -2,19 +2,20 @@
 
 The index of each partition has a group for open workflows and one for each terminal state; it
 orders them by millisecond. So does the tag index for those that have a tag; whichever of the two
-has fewer that can be meant is read (``list.lua``), and what it lists is looked at. Within a
-millisecond the workflows' own records order them (``header.lua``). So a millisecond is always read
-as a whole, and a cursor says where in it a page has ended: ``inserted|order|id``.
+has fewer that can be meant is read (:mod:`rwf.ops.places`), and what it lists is looked at
+(``find.lua``). Within a millisecond the workflows' own records order them (``header.lua``). So a
+millisecond is always read as a whole, and a cursor says where in it a page has ended:
+``inserted|order|id``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from rwf.errors import RecordUnreadable
-from rwf.model.limits import ITEMS_PER_CALL, REPLY_ITEMS
+from rwf.model.limits import ITEMS_PER_CALL
 from rwf.model.states import OperatorStatus
 from rwf.model.views import PartialList, WorkflowCount, WorkflowPage, WorkflowView
 from rwf.ops.base import (
@@ -25,24 +26,24 @@ from rwf.ops.base import (
     catch_each,
     invalid,
     reach_each,
+    warn_of,
 )
 from rwf.ops.filters import Filter
-from rwf.protocol.functions.reads import Show
+from rwf.ops.places import Places, id_of, inserted_of
+from rwf.protocol.codecs import value_of
+from rwf.protocol.functions.reads import FoundWorkflow, Show
 from rwf.protocol.headers import Header
-from rwf.protocol.keys import partition_of
-from rwf.protocol.requests import Op, Read, ask
+from rwf.protocol.keys import home_of, partition_of
+from rwf.protocol.requests import Op, ask
 
 _READ: Final = "read"
 MAX_PAGE: Final = 500
 # A filter that matches little ends a page early, with a cursor to go on from.
 _SCANNED_PER_PAGE: Final = 2_000
-_LOOKED_AT_ONCE: Final = 200
+_LOOKED_AT_ONCE: Final = 500
 _SCANNED_PER_COUNT: Final = 100_000
 _CURSOR: Final = re.compile(r"([0-9a-f]{11})\|([0-9]{7})\|([^|]*)")
 _ORDERS: Final = ("newest", "oldest")
-
-Entry = tuple[str, str]
-"""An entry of an index: the millisecond of the insert in hexadecimal digits, and the id."""
 
 
 class Place(NamedTuple):
@@ -67,12 +68,27 @@ class Place(NamedTuple):
         return "|".join(self)
 
 
+class _Found(NamedTuple):
+    """A workflow that may be meant, as ``find`` tells of it."""
+
+    place: Place
+    static: bytes
+    counts: bytes
+
+    @classmethod
+    def at(cls, place: str, found: FoundWorkflow) -> _Found:
+        """Found at a place of an index."""
+        in_order = Place(inserted_of(place), found.order, id_of(place))
+        return cls(in_order, found.static, found.counts)
+
+
 class Listed(NamedTuple):
-    """A workflow of the listing."""
+    """A workflow of the listing; ``has_context``: whether one is stored that ``view`` lacks."""
 
     place: Place
     view: WorkflowView
     status: OperatorStatus
+    has_context: bool
 
 
 def list_workflows(
@@ -86,7 +102,7 @@ def list_workflows(
         raise invalid(_READ, f"limit must be an integer of 1 to {MAX_PAGE}")
     after = None if cursor is None else Place.of_cursor(cursor)
     walk = Walk(ctx, wanted, after, oldest_first=order == "oldest")
-    found = yield from walk.next(int(limit), _SCANNED_PER_PAGE)
+    found = yield from _with_contexts(ctx, (yield from walk.next(int(limit), _SCANNED_PER_PAGE)))
     return WorkflowPage(
         workflows=tuple(listed.view for listed in found),
         operator_statuses=tuple(listed.status for listed in found),
@@ -126,40 +142,31 @@ class Walk:
 
     def next(self, limit: int, scanned: int) -> Op[PartialList[Listed]]:
         """The next workflows, ``limit`` at most; fewer, once so many places were ``scanned`` (and
-        those of the last one's millisecond), or none are left."""
+        those of the last one's millisecond), or none are left. Their contexts are not read."""
         found: PartialList[Listed] = PartialList()
         yield from all_partitions(self._ctx)
         # The cursor's own millisecond is read again: it says how far in it the page before came.
         again = None if self.after is None else self.after.inserted
-        behind = None if again is None else self._behind(again, again=True)
-        known: set[Entry] = set()
+        start = None if again is None else f"{again}|" if self._oldest_first else f"{again}|~"
+        places = Places(self._ctx, self._wanted, start, oldest_first=self._oldest_first)
         enough = self.scanned + scanned
-        wanted = max(limit, _LOOKED_AT_ONCE) if self._wanted.looks else limit
+        number = limit if self._wanted.is_index else _LOOKED_AT_ONCE
         while not self.ended and self.scanned < enough:
-            entries = yield from self._next_milliseconds(behind, wanted)
-            _leave_out(found, entries)
-            fresh = [entry for entry in entries if entry not in known]
-            if not entries:
-                self.ended = True
-                break
-            if not fresh:
-                behind, known = self._behind(entries[-1][0], again=False), set()
-                continue
+            some = yield from places.next(number)
             # Without those that are read again, so that each page gets further than the last.
-            self.scanned += sum(inserted != again for inserted, _ in fresh)
-            views = yield from self._listed(fresh)
-            _leave_out(found, views)
-            for listed in views:
-                if self._is_passed(listed.place):
-                    continue
-                found.append(listed)
+            self.scanned += sum(inserted_of(place) != again for place in some)
+            looked_at = yield from self._looked_at(some)
+            _leave_out(found, {*places.unreachable, *looked_at.unreachable})
+            for one in looked_at:
+                listed = None if self._is_passed(one.place) else self._judged(one)
+                if listed is not None:
+                    found.append(listed)
                 if len(found) == limit:
-                    self.after = listed.place
+                    self.after = one.place
                     return found
-            behind = self._leave(fresh, found)
-            # More may come into the last millisecond that was read, while it is the present one.
-            known = {entry for entry in entries if entry[0] == fresh[-1][0]}
-            wanted = min(2 * wanted, MAX_PAGE)
+            self.ended = places.ended
+            if some:
+                self._leave(inserted_of(some[-1]), found)
         return found
 
     def _is_passed(self, place: Place) -> bool:
@@ -167,145 +174,99 @@ class Walk:
             return False
         return place <= self.after if self._oldest_first else place >= self.after
 
-    def _behind(self, inserted: str, *, again: bool) -> str:
-        """Where reading goes on behind a millisecond, or with it again."""
-        return f"{inserted}|~" if again is not self._oldest_first else f"{inserted}|"
+    def _leave(self, inserted: str, found: Sequence[Listed]) -> None:
+        """Notes that all up to this millisecond were looked at."""
+        begin = Place(inserted, "0" * 7, "")
+        if self._oldest_first:
+            # More may come into it. What was found of it is past, and what an earlier page showed.
+            begin = max(begin, self.after or begin, found[-1].place if found else begin)
+        self.after = begin
 
-    def _leave(self, entries: Sequence[Entry], found: Sequence[Listed]) -> str:
-        """Notes that all these were looked at; returns where reading goes on."""
-        last = entries[-1][0]
-        begin = Place(last, "0" * 7, "")
-        if not self._oldest_first:
-            self.after = begin
-            return self._behind(last, again=False)
-        # Of the last millisecond, what was found is past, and so is what an earlier page has shown.
-        self.after = max(begin, self.after or begin, found[-1].place if found else begin)
-        return self._behind(last, again=True)
-
-    def _next_milliseconds(self, behind: str | None, wanted: int) -> Op[PartialList[Entry]]:
-        """The next entries of all partitions, in order: whole milliseconds, as many as have
-        ``wanted`` entries together, if so many were read.
-
-        All groups of a partition are read at once, from the same place to the same place, so that
-        none is missed or read twice that goes from one to another.
-        """
-        ctx, oldest_first = self._ctx, self._oldest_first
-        partitions, groups = ctx.keys.partitions, len(self._wanted.groups)
-        count = min(wanted, REPLY_ITEMS // groups, 4 * wanted // partitions + 16)
-        page = self._wanted.places(behind, count, oldest_first=oldest_first)
-        entries: list[Entry] = []
-        reached: list[Entry] = []
-        replies, unreachable = yield from ask_partitions(
-            ctx, dict.fromkeys(range(partitions), page)
+    def _looked_at(self, places: Sequence[str]) -> Op[PartialList[_Found]]:
+        """Those of these workflows that may be meant, in the order of the listing, as far as they
+        still exist."""
+        by_partition: dict[int, list[str]] = {}
+        for place in places:
+            by_partition.setdefault(home_of(id_of(place)), []).append(place)
+        found = yield from reach_each(
+            self._ctx, {number: self._found_of(own) for number, own in by_partition.items()}
         )
-        for partition, lists in replies.items():
-            some, end = self._read(lists, count)
-            while end is not None and end[1]:  # more share this millisecond than one call reads
-                on = self._wanted.places("|".join(end), count, oldest_first=oldest_first)
-                more, end = self._read((yield from ask(ctx.keys.partition(partition), on)), count)
-                some += more
-            entries += some
-            if end is not None:
-                reached.append(end)
-        entries.sort(reverse=not oldest_first)
-        if reached:
-            nearest = min(reached)[0] if oldest_first else max(reached)[0]
-            entries = [one for one in entries if not self._is_beyond(one[0], nearest)]
-        end_ = min(wanted, len(entries))
-        while 0 < end_ < len(entries) and entries[end_][0] == entries[end_ - 1][0]:
-            end_ += 1
-        return PartialList(entries[:end_], unreachable)
-
-    def _is_beyond(self, inserted: str, end: str) -> bool:
-        return inserted > end if self._oldest_first else inserted < end
-
-    def _read(self, lists: Sequence[Sequence[str]], count: int) -> tuple[list[Entry], Entry | None]:
-        """The entries of all ranges as far as one call has read every one of them, and how far that
-        is, None for to their end: the id is empty where it is to the end of a millisecond."""
-        reached: Entry | None = None
-        entries: list[Entry] = []
-        nearer = min if self._oldest_first else max
-        for places in lists:
-            some = [_entry(place) for place in places]
-            entries += some
-            if len(some) >= count:
-                inserted, workflow_id = some[-1]
-                if len(some) < 2 * count:
-                    # To the end of the millisecond, where entries of that compare as read.
-                    workflow_id = "~" if self._oldest_first else ""
-                end = (inserted, workflow_id)
-                reached = end if reached is None else nearer(reached, end)
-        if reached is None:
-            return entries, None
-        last = reached
-        kept = [
-            entry for entry in entries if (entry <= last if self._oldest_first else entry >= last)
-        ]
-        return kept, (last[0], last[1].rstrip("~"))
-
-    def _listed(self, entries: Sequence[Entry]) -> Op[PartialList[Listed]]:
-        """Those of these workflows that are meant, in the order of the listing, as far as they
-        still exist and can be read."""
-        by_partition: dict[int, list[Entry]] = {}
-        for entry in entries:
-            by_partition.setdefault(int(entry[1].partition("-")[0]), []).append(entry)
-        shown = yield from reach_each(
-            self._ctx, {number: self._shown_of(own) for number, own in by_partition.items()}
+        ordered = sorted(
+            (one for own in found for one in own),
+            key=lambda one: one.place,
+            reverse=not self._oldest_first,
         )
-        found = (listed for own in shown for listed in own)
-        ordered = sorted(found, key=lambda one: one.place, reverse=not self._oldest_first)
-        return PartialList(ordered, shown.unreachable)
+        return PartialList(ordered, found.unreachable)
 
-    def _shown_of(self, entries: Sequence[Entry]) -> Op[list[Listed]]:
+    def _found_of(self, places: Sequence[str]) -> Op[list[_Found]]:
         """Those of one partition."""
-        found: list[Listed] = []
-        meant = yield from self._may_be_meant(entries)
-        for start in range(0, len(meant), ITEMS_PER_CALL):
-            found += yield from catch_each(
-                self._shown, meant[start : start + ITEMS_PER_CALL], lambda entry: entry[1]
-            )
+        found: list[_Found] = []
+        for start in range(0, len(places), ITEMS_PER_CALL):
+            part = places[start : start + ITEMS_PER_CALL]
+            found += yield from catch_each(self._find, part, id_of)
         return found
 
-    def _may_be_meant(self, entries: Sequence[Entry]) -> Op[Sequence[Entry]]:
-        """Leaves out what the filter shows not to be meant, by plain commands: these cost the
-        server a tenth of what the whole header does."""
-        looks = self._wanted.looks
-        if not looks:
-            return entries
-        keys = [self._ctx.keys.record(workflow_id) for _, workflow_id in entries]
-        replies: list[Any] = yield Read(keys[0], [("HMGET", key, *looks) for key in keys])
-        pairs = zip(entries, replies, strict=True)
-        return [entry for entry, fields in pairs if self._may_be(fields)]
+    def _find(self, places: Sequence[str]) -> Op[list[_Found]]:
+        keys = [self._ctx.keys.record(id_of(place)) for place in places]
+        found = yield from ask(keys, self._wanted.find())
+        return [_Found.at(places[one.slot - 1], one) for one in found]
 
-    def _may_be(self, fields: Any) -> bool:
+    def _judged(self, one: _Found) -> Listed | None:
+        """The workflow, unless its state or its status is another than is meant."""
+        workflow_id = one.place.workflow_id
         try:
-            return isinstance(fields, Exception) or self._wanted.may_hold(*fields)
-        except (RecordUnreadable, ValueError):
-            return True  # which says so where it is shown
-
-    def _shown(self, entries: Sequence[Entry]) -> Op[list[Listed]]:
-        shown: list[Listed] = []
-        while entries:
-            partition = int(entries[0][1].partition("-")[0])
-            slots = Slots(self._ctx, partition, [id_ for _, id_ in entries])
-            headers = yield from ask(slots.keys, Show())
-            for (inserted, workflow_id), found in zip(entries, headers, strict=False):
-                if found is not None:
-                    header = Header.parse(found.static, found.counts)
-                    view = header.view(workflow_id, found.context)
-                    status = self._wanted.holds(view, header)
-                    if status is not None:
-                        place = Place(inserted, found.order, workflow_id)
-                        shown.append(Listed(place, view, status))
-            entries = entries[len(headers) :]
-        return shown
+            header = Header.parse(one.static, one.counts)
+            view = header.view(workflow_id, None)
+            status = self._wanted.holds(view, header)
+        except RecordUnreadable as error:
+            warn_of(workflow_id, error)
+            return None
+        return None if status is None else Listed(one.place, view, status, header.has_context)
 
 
-def _leave_out(found: PartialList[Any], some: PartialList[Any]) -> None:
-    """Adds the partitions that are missing in a part of a list to those missing in the list."""
-    found.unreachable = tuple(sorted({*found.unreachable, *some.unreachable}))
+def _with_contexts(ctx: OpContext, listed: PartialList[Listed]) -> Op[PartialList[Listed]]:
+    """Adds the contexts of those workflows that have one; leaves out one that is gone since, or
+    whose context cannot be read."""
+    by_partition: dict[int, list[str]] = {}
+    for one in listed:
+        if one.has_context:
+            workflow_id = one.place.workflow_id
+            by_partition.setdefault(home_of(workflow_id), []).append(workflow_id)
+    if not by_partition:
+        return listed
+    read = yield from reach_each(
+        ctx, {number: _contexts_of(ctx, number, ids) for number, ids in by_partition.items()}
+    )
+    contexts = {workflow_id: context for own in read for workflow_id, context in own}
+    found: PartialList[Listed] = PartialList((), listed.unreachable)
+    _leave_out(found, read.unreachable)
+    for one in listed:
+        if one.place.workflow_id in contexts:
+            update = {"context": contexts[one.place.workflow_id]}
+            found.append(one._replace(view=one.view.model_copy(update=update)))
+        elif not one.has_context:
+            found.append(one)
+    return found
 
 
-def _entry(place: str) -> Entry:
-    inserted, _, workflow_id = place.partition("|")
-    return inserted, workflow_id
+def _contexts_of(ctx: OpContext, partition: int, ids: Sequence[str]) -> Op[list[tuple[str, Any]]]:
+    """The contexts of workflows of one partition."""
+
+    def contexts(asked: Sequence[str]) -> Op[list[tuple[str, Any]]]:
+        found = []
+        while asked:
+            shown = yield from ask(Slots(ctx, partition, asked).keys, Show())
+            pairs = zip(asked, shown, strict=False)
+            found += [(id_, value_of(one.context)) for id_, one in pairs if one is not None]
+            asked = asked[len(shown) :]
+        return found
+
+    found: list[tuple[str, Any]] = []
+    for start in range(0, len(ids), ITEMS_PER_CALL):
+        found += yield from catch_each(contexts, ids[start : start + ITEMS_PER_CALL], str)
+    return found
+
+
+def _leave_out(found: PartialList[Any], unreachable: Iterable[int]) -> None:
+    """Adds partitions to those that are missing in a list."""
+    found.unreachable = tuple(sorted({*found.unreachable, *unreachable}))

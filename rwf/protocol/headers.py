@@ -154,6 +154,11 @@ class Header:
         return self.fixed.name
 
     @property
+    def has_context(self) -> bool:
+        """Whether its payload hash holds a context."""
+        return self.fixed.context != ""
+
+    @property
     def steps(self) -> int:
         """How many there are."""
         return self.fixed.steps

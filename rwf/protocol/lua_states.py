@@ -21,6 +21,7 @@ from rwf.model.states import (
     COMPLETED_LATE,
     COMPLETION,
     EVENT_CODE,
+    FAILED_STEPS,
     OPEN_STEPS,
     SEMANTICS_VERSION,
     SEMANTICS_VERSIONS,
@@ -60,6 +61,7 @@ def states_lua() -> Iterator[str]:
     yield from _table(
         "TERMINAL", ((STEP_CODE[s], "true") for s in StepState if s in TERMINAL_STEPS)
     )
+    yield from _table("FAILED", ((STEP_CODE[s], "true") for s in StepState if s in FAILED_STEPS))
     yield from _table("STEP_GAUGE", ((STEP_CODE[s], f"'gs|{s}'") for s in StepState))
     yield from _table("WORKFLOW_GAUGE", ((s, f"'gw|{s}'") for s in WorkflowState))
     yield f"M.GROUPS = {{{', '.join(map(repr, ('o', *WORKFLOW_CODE.values())))}}}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rwf import Client, Completion, Handlers, NotFound, RecordUnreadable, Worker
+from rwf import Client, Completion, Handlers, NotFound, RecordUnreadable, Worker, Workflow
 from rwf.testing import run_until_idle
 from tests.support.commandline import Cli
 from tests.support.flows import flow, own_key, partition_key, raw, refused, states
@@ -133,7 +133,7 @@ def test_a_worker_goes_on_with_others(
     run_to_end(worker, one_client, *others)
 
 
-@pytest.mark.parametrize("spoil", [no_hash, no_payloads, field(":s"), field(":c")])
+@pytest.mark.parametrize("spoil", [no_hash, field(":s"), field(":c")])
 def test_it_is_left_out_of_a_listing_and_named(
     client: Client, spoil: Callable[[Client, str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,6 +142,20 @@ def test_it_is_left_out_of_a_listing_and_named(
     assert [view.id for view in client.list().workflows] == [ids[2], ids[0]]
     assert f"{ids[1]} was skipped" in caplog.text
     assert [failure.id for failure in client.rebuild().failures] == [ids[1]]
+
+
+def test_only_a_context_that_cannot_be_read_keeps_a_workflow_out_of_a_listing(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    graphs = [Workflow("some", context=number).add("a", worker="w") for number in range(3)]
+    with_context = [client.insert(graph).id for graph in graphs]
+    without = client.insert(flow("a")).id
+    for workflow_id in (with_context[1], without):
+        no_payloads(client, workflow_id)
+    page = client.list().workflows
+    assert [view.id for view in page] == [without, with_context[2], with_context[0]]
+    assert [view.context for view in page] == [None, 2, 0]
+    assert f"{with_context[1]} was skipped" in caplog.text
 
 
 @SPOILT

@@ -44,6 +44,30 @@ class ListPlaces(ServerFunction[list[list[str]]]):
     """As they are stored."""
 
 
+class FoundWorkflow(NamedTuple):
+    """``slot``: which of those that were asked for, from 1; ``order``: among those inserted in the
+    same millisecond."""
+
+    slot: int
+    static: bytes
+    counts: bytes
+    order: str
+
+
+@server_function("find", reads_only=True)
+class FindWorkflows(ServerFunction[list[FoundWorkflow]]):
+    """The headers of those of some workflows that a filter may hold of. Keys: the hash of each."""
+
+    groups: str
+    """Of the listing, as ``list`` has them."""
+    troubled: bool
+    """Only those in which an operator may have something to look at."""
+    named: str | None = None
+    failed_step: str | None = None
+    tags: Sequence[str] = ()
+    """As they are stored."""
+
+
 @server_function("count", reads_only=True)
 class CountPlaces(ServerFunction[int]):
     """How many places some groups have or, where one is named, a tag. Keys: the partition's."""

@@ -1,0 +1,44 @@
+-- find: of some workflows those that a filter may hold of, with their headers.
+--
+-- Reply: {{slot, the fixed part of its header, the moving part as clients get it (header.lua), its order}, ...}.
+-- Bound: as many workflows as are asked for (64); the cheapest to judge comes first.
+local NO_ORDER = "0000000" -- inserted by an earlier release
+
+local function has_tags(stored, tags)
+  stored = "," .. (stored or "") .. ","
+  for i = 1, #tags do
+    if not find(stored, "," .. tags[i] .. ",", 1, true) then
+      return false
+    end
+  end
+  return true
+end
+
+-- Whether the workflow is in one of these groups of the listing and, where it has to, has trouble for an operator.
+local function stands(counts, groups, troubled)
+  local h = codec.read_counts(counts or "")
+  local group = states.WORKFLOW_CODE[states.workflow_state(h)] or "o"
+  return find(groups, group, 1, true) and (not troubled or h.f + h.d + h.t + h.dead > 0 or h.review ~= "")
+end
+
+return function(keys, groups, troubled, named, failed_step, tags)
+  local found = {}
+  for slot = 1, #keys do
+    local static, counts, order, acknowledged, branch, stored, step = unpack(command(
+      "HMGET", keys[slot], ":s", ":c", header.ORDER, header.ACKNOWLEDGED, header.BRANCHING, header.TAGS,
+      failed_step or ":s"
+    ))
+    if
+      static
+      and (not named or header.name(static) == named)
+      and has_tags(stored, tags)
+      and (not failed_step or step and states.FAILED[sub(step, 1, 1)])
+      and stands(counts, groups, troubled)
+    then
+      found[#found + 1] = {
+        integer.text(slot), static, header.for_client(counts, acknowledged, branch, stored), order or NO_ORDER,
+      }
+    end
+  end
+  return found
+end
