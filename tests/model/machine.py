@@ -62,8 +62,15 @@ class System(Protocol):
     """The interface of a system under test; the reference model has it, too."""
 
     def insert(
-        self, definition: Definition, key: str | None = None, replace: bool = False
+        self,
+        definition: Definition,
+        key: str | None = None,
+        replace: bool = False,
+        scheduled: bool = False,
     ) -> Inserted | Refused: ...
+
+    def begin(self, workflow_id: str) -> None:
+        """Let the time of a scheduled workflow come."""
 
     def find(self, key: str) -> str | None:
         """The id of the workflow that has the key, or None."""
@@ -193,6 +200,7 @@ RUNS = st.sampled_from(["run-1", "run-1", "run-2"])
 UNKNOWN_LEASES = st.sampled_from(["never-leased-1", "never-leased-2"])
 UNKNOWN_STEPS = st.sampled_from(["s99", "S0", "nobody"])
 UNKNOWN_STATUSES = st.sampled_from(["expired", "pending", ""])
+SELDOM = st.sampled_from([False, False, False, True])
 KEYS = st.sampled_from(["key-a", "key-b"])
 SIGNALS = st.sampled_from(["go", "go", "stop"])
 CORRELATIONS = st.sampled_from(["k", "k", "other"])
@@ -232,10 +240,19 @@ class Machine(RuleBasedStateMachine):
         self._insert(definition, None)
 
     @precondition(lambda self: len(self._present()) < MOST_WORKFLOWS)
-    @rule(definition=definitions(), key=st.one_of(st.none(), KEYS))
-    def insert(self, definition: Definition, key: str | None) -> None:
+    @rule(definition=definitions(), key=st.one_of(st.none(), KEYS), scheduled=SELDOM)
+    def insert(self, definition: Definition, key: str | None, scheduled: bool) -> None:
         """A new workflow; with a key that is taken, most often a conflict."""
-        self._insert(definition, key)
+        self._insert(definition, key, scheduled=scheduled)
+
+    @precondition(lambda self: self._scheduled())
+    @rule(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        """A workflow's time has come."""
+        flow = data.draw(st.sampled_from(self._scheduled()), label="workflow")
+        ours, theirs = self.flows[flow]
+        self.model.begin(ours)
+        self.system.begin(theirs)
 
     @precondition(lambda self: self.keyed)
     @rule(data=st.data(), different=st.booleans(), replacing=st.booleans())
@@ -723,9 +740,16 @@ class Machine(RuleBasedStateMachine):
 
     # Sending.
 
-    def _insert(self, definition: Definition, key: str | None, replacing: bool = False) -> None:
-        expected = self.model.insert(definition, key, replacing)
-        actual = self.system.insert(definition, key, replacing)
+    def _insert(
+        self,
+        definition: Definition,
+        key: str | None,
+        replacing: bool = False,
+        *,
+        scheduled: bool = False,
+    ) -> None:
+        expected = self.model.insert(definition, key, replacing, scheduled)
+        actual = self.system.insert(definition, key, replacing, scheduled)
         if isinstance(expected, Refused) or isinstance(actual, Refused):
             found = differences(expected, actual)
             assert not found, _report("the insert's reply differs", found)
@@ -827,6 +851,10 @@ class Machine(RuleBasedStateMachine):
             for flow, (ours, _) in enumerate(self.flows)
             if ours in self.model.workflows
         ]
+
+    def _scheduled(self) -> list[int]:
+        """The numbers of the workflows that are still to start."""
+        return [flow for flow, ours in self._present() if self.model.workflows[ours].scheduled]
 
     def _ids_sent(self) -> list[Command]:
         return [command for command in self.sent if command.command_id is not None]

@@ -306,6 +306,7 @@ class Operated(Reference):
         if before.finished:
             return self._refuse_operator(workflow, action, None, Reason.ALREADY_TERMINAL)
         workflow.cancel_requested, workflow.to_review = True, False
+        workflow.scheduled = False
         workflow.forced = force
         workflow.evidence.append(EvidenceRow(action, None, "accepted", None))
         for step in in_order(workflow):
@@ -386,6 +387,8 @@ class Operated(Reference):
     def _may_not_recover(
         self, workflow: Workflow, step: Step, action: str, scope: str, reopen: bool
     ) -> tuple[Reason, str | None] | None:
+        if workflow.scheduled:
+            return Reason.ILLEGAL_TRANSITION, None
         asked_to_end = workflow.cancel_requested and not step.always
         if asked_to_end and action != "cancel" and not reopen:
             return Reason.CANCEL_REQUESTED, None

@@ -70,6 +70,8 @@ class WorkflowRow:
     finished: bool
     acknowledged: str | None = None
     """Who has acknowledged its bad end."""
+    scheduled: bool = False
+    """Whether it is still to start."""
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,8 @@ class Workflow:
     acknowledged: str | None = None
     kept: bool = False
     """Whether it is kept when it has finished."""
+    scheduled: bool = False
+    """Whether it is still to start; nothing moves before."""
     evidence: list[EvidenceRow] = field(default_factory=list)
     callbacks: list[tuple[str, ...]] = field(default_factory=list)
     delivered: int = 0
@@ -258,11 +260,16 @@ class Reference:
     # Commands.
 
     def insert(
-        self, definition: Definition, key: str | None = None, replace: bool = False
+        self,
+        definition: Definition,
+        key: str | None = None,
+        replace: bool = False,
+        scheduled: bool = False,
     ) -> Inserted | Refused:
         """Insert a valid graph, or find the workflow that has the key.
 
-        With ``replace`` the new one takes over the key when the other has ended badly.
+        With ``replace`` the new one takes over the key when the other has ended badly. If it is
+        ``scheduled``, it starts later.
         """
         first = None
         if key is not None and key in self.keys:
@@ -276,13 +283,19 @@ class Reference:
             return Inserted(first.id, True, workflow_row(first))
         self.inserts += 1
         workflow = Workflow(f"w{self.inserts}", definition, steps_of(definition))
-        if _branches(workflow):
+        workflow.scheduled = scheduled
+        if scheduled or _branches(workflow):
             workflow.semantics_version = BRANCHING_VERSION
         self.workflows[workflow.id] = workflow
         if key is not None:
             self.keys[key] = workflow.id
         self.settle(workflow)
         return Inserted(workflow.id, False, workflow_row(workflow))
+
+    def begin(self, workflow_id: str) -> None:
+        """Start a workflow that was to start later."""
+        self.workflows[workflow_id].scheduled = False
+        self.settle(self.workflows[workflow_id])
 
     def find(self, key: str) -> str | None:
         """The workflow that has the key."""
@@ -559,7 +572,7 @@ class Reference:
 
     def settle(self, workflow: Workflow) -> None:
         """Judge every pending step by all of its parents, until nothing moves any more."""
-        moving = True
+        moving = not workflow.scheduled
         while moving:
             moving = False
             for step in workflow.steps.values():
@@ -681,6 +694,7 @@ def workflow_row(workflow: Workflow) -> WorkflowRow:
         started=any(step.started for step in workflow.steps.values()),
         finished=all(state in TERMINAL_STEPS for state in states),
         acknowledged=workflow.acknowledged,
+        scheduled=workflow.scheduled,
     )
 
 

@@ -47,7 +47,7 @@ from tests.model.plain import (
     Taken,
     WorkflowRow,
 )
-from tests.support.flows import end_pause
+from tests.support.flows import end_pause, make_start_due
 
 
 class ClientSystem:
@@ -67,7 +67,11 @@ class ClientSystem:
         self._skipped: set[tuple[str, str, int]] = set()
 
     def insert(
-        self, definition: Definition, key: str | None = None, replace: bool = False
+        self,
+        definition: Definition,
+        key: str | None = None,
+        replace: bool = False,
+        scheduled: bool = False,
     ) -> Inserted | Refused:
         try:
             view: WorkflowView = self._client.insert(
@@ -75,11 +79,16 @@ class ClientSystem:
                 key=key,
                 retention=timedelta(0),
                 replace="ended_badly" if replace else None,
+                start_at=timedelta(hours=1) if scheduled else None,
             )
         except CommandRejected as error:
             return _refused(error)
         self._ids.add(view.id)
         return Inserted(view.id, view.duplicate, workflow_row(view))
+
+    def begin(self, workflow_id: str) -> None:
+        make_start_due(self._client, workflow_id)
+        self._fire(workflow_id)
 
     def find(self, key: str) -> str | None:
         try:
@@ -425,6 +434,7 @@ def workflow_row(view: WorkflowView) -> WorkflowRow:
         started=view.started_at is not None,
         finished=view.finished_at is not None,
         acknowledged=view.acknowledged_by,
+        scheduled=view.starts_at is not None,
     )
 
 

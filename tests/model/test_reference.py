@@ -556,7 +556,11 @@ class ForgetsKeys(WithAppends):
     """Every insert is a new workflow."""
 
     def insert(
-        self, definition: Definition, key: str | None = None, replace: bool = False
+        self,
+        definition: Definition,
+        key: str | None = None,
+        replace: bool = False,
+        scheduled: bool = False,
     ) -> Inserted | Refused:
         return super().insert(definition)
 

@@ -134,6 +134,14 @@ def end_pause(client: Client, workflow_id: str, step: str) -> None:
     raw(client).hset(payloads, f"z:{step}", b",".join(paused))
 
 
+def make_start_due(client: Client, workflow_id: str) -> None:
+    """Makes the start of a scheduled workflow due, as if its time had come."""
+    namespace = client._session.keys.namespace
+    branching = raw(client).hget(own_key(workflow_id, "w", namespace), ":b").split(b",")
+    branching[1] = b"0"
+    raw(client).hset(own_key(workflow_id, "w", namespace), ":b", b",".join(branching))
+
+
 def outdate_reservations(client: Client) -> None:
     """Makes all insert keys look as if they were reserved long ago."""
     for name in raw(client).scan_iter("rwf:*:keys"):
