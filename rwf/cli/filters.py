@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 
 from rwf.cli.common import OnWorkflow
+from rwf.model.moments import moment_of
 from rwf.model.states import OperatorStatus, WorkflowState
-
-_AGE: Final = re.compile(r"([0-9]{1,9})([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Command = Callable[..., int | None]
 
@@ -32,16 +29,10 @@ def _tags(
 def _time(
     _context: click.Context, _parameter: click.Parameter, text: str | None
 ) -> datetime | None:
-    """A time, as ISO 8601 has it (in UTC without an offset), or how long ago it was."""
-    if text is None:
-        return None
     try:
-        if age := _AGE.fullmatch(text):
-            return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
-        time = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise click.BadParameter("a time such as 2026-01-31T12:00, or an age such as 2h") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+        return None if text is None else moment_of(text, datetime.now(UTC))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 _OPTIONS: Final = (

@@ -20,8 +20,7 @@ from starlette.responses import RedirectResponse, Response
 from rwf.console.security import set_cookie
 
 READ: Final = "read"
-"""The action that ``authorize`` is asked about for each page; others are those of
-:class:`rwf.model.states.Action`."""
+"""The action that ``authorize`` is asked about for each page."""
 
 Authorize = Callable[[Request, str], "str | Awaitable[str | None] | None"]
 """Returns the actor when a request may do an action, else None. It may be a coroutine function, and

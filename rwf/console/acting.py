@@ -12,7 +12,9 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from rwf.console.actions import COMMANDS, Command, Given, Order, Preview, needed
+from rwf.console.actions import COMMANDS
+from rwf.console.filters import FILTERS
+from rwf.console.previews import Command, Given, Order, Place, Preview, needed
 from rwf.console.security import checked_form
 from rwf.console.visit import Console, Visit, tell_done, url
 from rwf.errors import RwfError
@@ -26,9 +28,13 @@ _REMEMBERED: Final = 1_000
 _ONCE: Final = re.compile("[0-9a-f]{32}")
 _LONGEST_REASON: Final = 512
 
-Outcome = Preview | str | None
-"""The result of a confirmed command: a preview if it was not carried out, else a remark, if any."""
-_TARGET: Final = ("workflow", "step", "do", "scope", "status", "days", "signal", "callback")
+Outcome = Preview | str | Place | None
+"""The result of a confirmed command: a preview if it was not carried out, else a remark, if any, or
+where to look."""
+_TARGET: Final = (
+    *("workflow", "step", "do", "scope", "status", "days", "signal", "callback", "session", "on"),
+    *(name for name in FILTERS if name != "status"),
+)
 
 
 class Acting:
@@ -44,7 +50,7 @@ class Acting:
         command = COMMANDS.get(request.path_params["action"])
         if command is None:
             raise HTTPException(404, "no such action")
-        actor = await self._console.actor(request, command.action)
+        actor = await self._console.actor(request, command.name)
         if actor is None:
             raise HTTPException(403, "you may not do this")
         if request.method != "POST":
@@ -61,18 +67,18 @@ class Acting:
         found = await self._once(visit, command, Order(given, actor, reason, once))
         if isinstance(found, Preview):
             return _shown(visit, command, given, found, changed=True)
-        path, query = command.back(given)
+        path, query = found if isinstance(found, tuple) else command.back(given)
         back = url(visit.request, path, **query)
-        if found is not None:
+        if isinstance(found, str):
             return visit.page("done.html", told=found, back=back)
         response = RedirectResponse(back, 303)
-        tell_done(visit.request, response, str(command.action))
+        tell_done(visit.request, response, command.name)
         return response
 
     async def _once(self, visit: Visit, command: Command, order: Order) -> Outcome:
         """Carries out a command once for each confirmation, even if nobody waits for it any
         more."""
-        key = (order.once, order.actor, str(command.action))
+        key = (order.once, order.actor, command.name)
         task = self._orders.get(key)
         if task is None:
             task = asyncio.create_task(_carried_out(visit, command, order))
@@ -101,7 +107,7 @@ async def _carried_out(visit: Visit, command: Command, order: Order) -> Outcome:
     finally:
         target = " ".join(f"{name}={given[name]}" for name in _TARGET if given.get(name))
         told = escaped(f"by {order.actor}: {target}: {order.reason}")
-        log.info("%s %s %s", command.action, outcome, told)
+        log.info("%s %s %s", command.name, outcome, told)
 
 
 def _shown(
@@ -112,7 +118,7 @@ def _shown(
         "act.html",
         409 if changed else 200,
         has_form=True,
-        here=f"/act/{command.action}",
+        here=f"/act/{command.name}",
         preview=preview,
         chosen={name: given[name] for name in _names(preview) if given.get(name)},
         changes=preview.result.changes[:_CHANGES_SHOWN] if preview.result else (),

@@ -1,102 +1,41 @@
-"""The commands of the console: for each a preview, the fields that it asks for, and its call.
-
-A command is first shown (:class:`Preview`), by a dry run where it has one, and carried out only by
-the form of that page.
-"""
+"""The commands on one workflow: for each a preview, the fields that it asks for, and its call."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
 from rwf.aio import AsyncClient
+from rwf.console.bulk_actions import BULK_COMMANDS
+from rwf.console.previews import (
+    Command,
+    Field,
+    Given,
+    Order,
+    Place,
+    Preview,
+    member,
+    needed,
+    some,
+    wrong,
+)
 from rwf.console.words import plural
 from rwf.errors import CommandRejected, NotFound
 from rwf.model.states import (
     OPEN_STEPS,
     Action,
     CompletionStatus,
-    Reason,
     RecoveryAction,
     RecoveryScope,
     SignalStatus,
     StepState,
 )
 from rwf.model.views import RecoveryResult
-
-Given = Mapping[str, str]
-"""A request's parameters: those of its address, or the fields of its form."""
-
-Place = tuple[str, Given]
-"""The path of a page and its parameters."""
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A form field. ``kind``: text, area, check or choice."""
-
-    name: str
-    label: str
-    kind: str = "text"
-    value: str = ""
-    hint: str = ""
-    choices: tuple[tuple[str, str], ...] = ()
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """The effect that a command would have. ``options`` change the effect and are asked for before
-    it is shown; ``fields`` are filled in with the confirmation; ``fixed`` is sent with both."""
-
-    title: str
-    sentences: tuple[str, ...]
-    button: str
-    fixed: Given
-    options: tuple[Field, ...] = ()
-    fields: tuple[Field, ...] = ()
-    result: RecoveryResult | None = None
-    refusal: CommandRejected | None = None
-    danger: bool = False
-    reason_kept: bool = True
-
-    @property
-    def seen(self) -> str:
-        """A digest of the changes of a dry run: what is confirmed is what was seen."""
-        if self.result is None:
-            return ""
-        changes = [[one.step, one.before, one.after] for one in self.result.changes]
-        return hashlib.sha256(json.dumps(changes).encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A confirmed command."""
-
-    given: Given
-    actor: str
-    reason: str
-    once: str
-    """An id of this confirmation: sent again, it changes nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A kind of command; ``run`` returns what there is to tell beside that it was done."""
-
-    action: Action
-    preview: Callable[[AsyncClient, Given], Awaitable[Preview]]
-    run: Callable[[AsyncClient, Order], Awaitable[str | None]]
-    back: Callable[[Given], Place]
-    """Where one comes from, and goes when it is done."""
 
 
 def _workflow_page(given: Given) -> Place:
@@ -115,28 +54,6 @@ def _step_page(given: Given) -> Place:
     return f"{_workflow_page(given)[0]}/step", {"name": needed(given, "step")}
 
 
-def needed(given: Given, name: str) -> str:
-    """A value that the console's own links always give."""
-    if not given.get(name):
-        raise _wrong(f"{name} is missing")
-    return given[name]
-
-
-def _wrong(message: str) -> CommandRejected:
-    return CommandRejected("console", "request", Reason.INVALID_ARGUMENT, message)
-
-
-def _some(given: Given, *names: str) -> dict[str, str]:
-    return {name: given[name] for name in names if given.get(name)}
-
-
-def _member(kind: Callable[[str], T], text: str) -> T:
-    try:
-        return kind(text)
-    except ValueError:
-        raise _wrong(f"{text[:80]!r} is not known") from None
-
-
 # --- recovery
 
 _SCOPES: Final = {
@@ -153,8 +70,8 @@ _EFFECTS: Final = {
 
 async def _preview_recovery(client: AsyncClient, given: Given) -> Preview:
     workflow_id, step = needed(given, "workflow"), needed(given, "step")
-    action = _member(RecoveryAction, needed(given, "do"))
-    scope = _member(RecoveryScope, given.get("scope") or RecoveryScope.BLOCKED)
+    action = member(RecoveryAction, needed(given, "do"))
+    scope = member(RecoveryScope, given.get("scope") or RecoveryScope.BLOCKED)
     why = await client.explain_step(workflow_id, step)
     takes = {
         option
@@ -174,7 +91,7 @@ async def _preview_recovery(client: AsyncClient, given: Given) -> Preview:
         title=f"{action.capitalize()} {step}",
         sentences=(_EFFECTS[action].format(step),),
         button=f"{action.capitalize()} it",
-        fixed=_some(given, "workflow", "step", "do"),
+        fixed=some(given, "workflow", "step", "do"),
         options=tuple(options),
         danger=action is RecoveryAction.CANCEL,
     )
@@ -223,7 +140,7 @@ async def _preview_cancel(client: AsyncClient, given: Given) -> Preview:
         title="Cancel the workflow",
         sentences=tuple(sentences),
         button="Cancel the workflow",
-        fixed=_some(given, "workflow"),
+        fixed=some(given, "workflow"),
         options=(
             (Field("force", "Cancel steps in hand too", "check", given.get("force", "")),)
             if running or given.get("force")
@@ -251,7 +168,7 @@ async def _preview_acknowledge(client: AsyncClient, given: Given) -> Preview:
             "again. No step runs because of this.",
         ),
         button="Acknowledge",
-        fixed=_some(given, "workflow"),
+        fixed=some(given, "workflow"),
     )
 
 
@@ -271,7 +188,7 @@ async def _preview_retention(client: AsyncClient, given: Given) -> Preview:
             "results and evidence.",
         ),
         button="Set it",
-        fixed=_some(given, "workflow"),
+        fixed=some(given, "workflow"),
         fields=(Field("days", "Days, or none for ever", value="7", required=True),),
         danger=True,
         reason_kept=False,
@@ -291,7 +208,7 @@ def _days(text: str) -> timedelta:
             raise ValueError
         return timedelta(days=days)
     except (ValueError, OverflowError):
-        raise _wrong(f"{text[:80]!r} is neither a number of days nor none") from None
+        raise wrong(f"{text[:80]!r} is neither a number of days nor none") from None
 
 
 async def _preview_reconcile(client: AsyncClient, given: Given) -> Preview:
@@ -303,7 +220,7 @@ async def _preview_reconcile(client: AsyncClient, given: Given) -> Preview:
             "Nothing changes where nothing is wrong.",
         ),
         button="Reconcile",
-        fixed=_some(given, "workflow"),
+        fixed=some(given, "workflow"),
         reason_kept=False,
     )
 
@@ -333,7 +250,7 @@ async def _preview_completion(client: AsyncClient, given: Given) -> Preview:
         title=f"Report an outcome of {step}",
         sentences=tuple(sentences),
         button="Record it",
-        fixed=_some(given, "workflow", "step")
+        fixed=some(given, "workflow", "step")
         | ({"force": "yes"} if view.state is StepState.EXECUTING else {}),
         fields=(
             Field("status", "Outcome", "choice", "completed", choices=statuses),
@@ -361,7 +278,7 @@ def _json(given: Given) -> Any:
     try:
         return json.loads(text) if text else None
     except (ValueError, RecursionError) as error:
-        raise _wrong(f"the payload is no JSON: {error}") from None
+        raise wrong(f"the payload is no JSON: {error}") from None
 
 
 # --- signals and callbacks
@@ -383,7 +300,7 @@ async def _preview_delivery(client: AsyncClient, given: Given) -> Preview:
         title=f"Deliver the signal that {step} waits for",
         sentences=tuple(sentences),
         button="Deliver it",
-        fixed=_some(given, "workflow", "step"),
+        fixed=some(given, "workflow", "step"),
         fields=(
             Field("payload", "Payload, as JSON", "area"),
             Field(
@@ -456,7 +373,7 @@ async def _preview_resend(client: AsyncClient, given: Given) -> Preview:
             "once more, under the same callback id; its attempts count from 0 again.",
         ),
         button="Send it again",
-        fixed=_some(given, "workflow", "callback"),
+        fixed=some(given, "workflow", "callback"),
         reason_kept=False,
     )
 
@@ -466,7 +383,7 @@ async def _run_resend(client: AsyncClient, order: Order) -> None:
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    str(command.action): command
+    str(command.name): command
     for command in (
         Command(Action.RECOVER_STEP, _preview_recovery, _run_recovery, _workflow_page),
         Command(Action.COMPLETE_STEP, _preview_completion, _run_completion, _step_page),
@@ -477,5 +394,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
         Command(Action.SET_RETENTION, _preview_retention, _run_retention, _workflow_page),
         Command(Action.RESEND_CALLBACK, _preview_resend, _run_resend, _callbacks_page),
         Command(Action.RECONCILE, _preview_reconcile, _run_reconcile, _workflow_page),
+        *BULK_COMMANDS,
     )
 }

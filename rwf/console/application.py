@@ -18,7 +18,7 @@ from rwf.aio import AsyncClient
 from rwf.console.access import READ, Authorize, TokenAccess
 from rwf.console.acting import Acting
 from rwf.console.live import Hub
-from rwf.console.pages import fleet, overview, step, workflow, workflows
+from rwf.console.pages import bulk, fleet, overview, step, workflow, workflows
 from rwf.console.security import Hardened, checked_form
 from rwf.console.visit import STATIC, Console, Visit, page
 from rwf.errors import (
@@ -60,6 +60,8 @@ _PAGES: Final[tuple[tuple[str, Page], ...]] = (
     ("/workflows/{id}/evidence", workflow.evidence),
     ("/workflows/{id}/callbacks", workflow.callbacks),
     ("/workflows/{id}/step", step.step),
+    ("/bulk", bulk.sessions),
+    ("/bulk/{id}", bulk.session),
     ("/queues", fleet.queues),
     ("/signals", fleet.signals),
     ("/workers", fleet.workers),
@@ -72,8 +74,9 @@ def app(client: AsyncClient, *, authorize: Authorize, allow_actions: bool = Fals
 
     ``authorize(request, action)`` returns who asks, as is recorded with what they do, or None when
     they may not; it may be a coroutine function. It is asked with ``"read"`` for each page and each
-    stream of hints, and for each action with its name (:class:`rwf.model.states.Action`):
-    ``"recover_step"``, ``"request_cancel"``... Without ``allow_actions`` there are pages only.
+    stream of hints, and for each action with its name: ``"recover_step"``, ``"request_cancel"``...
+    (:class:`rwf.model.states.Action`), and on many workflows ``"recover_many"``, ``"cancel_many"``,
+    ``"stop_bulk"``. Without ``allow_actions`` there are pages only.
     """
     return build(client, authorize, allow_actions=allow_actions)
 

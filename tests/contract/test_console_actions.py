@@ -20,6 +20,7 @@ from rwf.model.states import Action
 from tests.support.consoles import Page, Visitor, console
 from tests.support.flows import chain, fan_out, flow, states
 from tests.support.servers import AnyServer
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -299,6 +300,78 @@ def test_no_reason_makes_a_line_of_the_log_of_its_own(
     assert line.endswith(r"x\nacknowledge done by bob\x1b[2J")
 
 
+# --- many workflows
+
+
+def test_what_a_filter_finds_is_retried_at_once_and_the_session_shown(
+    one_client: Client, visitor: Visitor
+) -> None:
+    ids = [failed(one_client) for _ in range(3)]
+    other = one_client.insert(flow("a")).id
+    assert not [link for link in visitor.page("/workflows").links if "/act/" in link]
+    links = visitor.page("/workflows?state=failed&since=1h").links
+    [link] = [one for one in links if "recover_many" in one and "do=retry" in one]
+    shown = visitor.page(link)
+    assert "3 workflows: state failed, since" in shown.text
+    assert "Dry run of the oldest 3: 3 changed." in shown.text
+    assert "Each failed step of each workflow runs again." in shown.text
+    assert one_client.bulks() == []
+    where, _ = confirm(visitor, shown, "recover_many")
+    [session] = one_client.bulks()
+    assert where == f"/bulk/{session.id}"
+    until(lambda: one_client.bulk(str(session.id)).finished_at, what="the session to end")
+    page = visitor.page(where)
+    assert "The session has begun." in page.text
+    assert "3 workflows, none of which has refused" in page.text
+    assert "by ann: the bank is back" in page.text
+    assert {states(one_client, id_) for id_ in ids} == {"a=completed b=available c=pending"}
+    assert last(one_client, ids[0])[2:] == ("ann", "the bank is back")
+    assert f"/bulk/{session.id}" in visitor.page("/bulk").links
+    assert states(one_client, other) == "a=available"
+
+
+def test_a_filters_workflows_are_cancelled_at_once(one_client: Client, visitor: Visitor) -> None:
+    ids = [one_client.insert(flow("a", "billing")).id for _ in range(2)]
+    shown = preview(visitor, "cancel_many", name="billing")
+    assert "2 workflows: name billing." in shown.text
+    confirm(visitor, shown, "cancel_many")
+    assert {states(one_client, id_) for id_ in ids} == {"a=cancelled"}
+
+
+def test_a_session_of_many_slices_goes_on_without_its_visitor_until_it_is_stopped(
+    one_client: Client, visitor: Visitor
+) -> None:
+    one_client.insert_many([flow("a", "billing")] * 400)
+    where, _ = confirm(visitor, preview(visitor, "cancel_many", name="billing"), "cancel_many")
+    session_id = where.removeprefix("/bulk/")
+    shown = preview(visitor, "stop_bulk", session=session_id)
+    assert confirm(visitor, shown, "stop_bulk")[0] == where
+    until(lambda: one_client.bulk(session_id).finished_at, what="the session to end")
+    done = one_client.bulk(session_id)
+    assert 50 <= done.selected <= 400
+    if done.stopped_by:
+        assert "Stopped by ann: the bank is back" in visitor.page(where).text
+
+
+def test_a_bulk_command_that_is_sent_twice_is_one_session(
+    one_client: Client, visitor: Visitor
+) -> None:
+    failed(one_client)
+    shown = preview(visitor, "recover_many", do="retry", state="failed")
+    assert confirm(visitor, shown, "recover_many")[0] == confirm(visitor, shown, "recover_many")[0]
+    assert len(one_client.bulks()) == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"do": "retry"}, {"do": "delete", "state": "failed"}, {"do": "retry", "since": "soon"}],
+)
+def test_bulk_commands_on_nothing_or_everything(visitor: Visitor, given: dict[str, str]) -> None:
+    assert visitor.get(place("recover_many", **given)).status_code == 400
+    assert visitor.get(place("cancel_many", since="soon")).status_code == 400
+    assert visitor.get(place("cancel_many")).status_code == 400
+
+
 # --- refusals
 
 
@@ -312,6 +385,7 @@ def everything(client: Client) -> dict[str, dict[str, str]]:
     client.dispatch_callbacks(lambda _: None)
     open_ = client.insert(flow("a"))
     [callback] = client.callbacks(done.id)
+    session = client.cancel_many({"name": "nobody"}, actor="ann", reason="none")
     return {
         "recover_step": {"workflow": bad, "step": "b", "do": "retry"},
         "complete_step": {"workflow": open_.id, "step": "a", "status": "completed"},
@@ -322,19 +396,23 @@ def everything(client: Client) -> dict[str, dict[str, str]]:
         "set_retention": {"workflow": open_.id, "days": "3"},
         "resend_callback": {"workflow": done.id, "callback": callback.callback_id},
         "reconcile": {"workflow": open_.id},
+        "recover_many": {"do": "retry", "state": "failed"},
+        "cancel_many": {"name": "flow"},
+        "stop_bulk": {"session": str(session.id)},
     }
 
 
 def evidence_of_all(client: Client) -> int:
     found = [client.evidence(view.id) for view in client.list().workflows]
-    return sum(map(len, found)) + len(client.evidence()) + len(client.signals().signals)
+    others = len(client.evidence()) + len(client.signals().signals) + len(client.bulks())
+    return sum(map(len, found)) + others
 
 
 def test_every_action_is_known() -> None:
     assert set(COMMANDS) == {
         Action.RECOVER_STEP, Action.COMPLETE_STEP, Action.DELIVER_SIGNAL, Action.WITHDRAW_SIGNAL,
         Action.REQUEST_CANCEL, Action.ACKNOWLEDGE, Action.SET_RETENTION, Action.RESEND_CALLBACK,
-        Action.RECONCILE,
+        Action.RECONCILE, "recover_many", "cancel_many", "stop_bulk",
     }  # fmt: skip
 
 

@@ -137,6 +137,49 @@ def test_a_workflow_is_found_by_its_id_and_by_its_key(one_client: Client, visito
         assert "Not found" in visitor.page(f"/find?q={quote(unknown)}", 404).text
 
 
+def test_workflows_by_time_and_tag(one_client: Client, visitor: Visitor) -> None:
+    tagged = one_client.insert(flow("a", tags={"account": "42"})).id
+    plain = one_client.insert(flow("a")).id
+    assert [found(visitor, f"/workflows?{query}") for query in (
+        "since=1h", "until=1h", "tag=account%3D42&since=1h", "until=9999-01-01",
+    )] == [[plain, tagged], [], [tagged], [plain, tagged]]  # fmt: skip
+    fields = [attrs for tag, attrs in visitor.page("/workflows?since=1h").tags if tag == "input"]
+    assert "1h" in [attrs.get("value") for attrs in fields if attrs.get("name") == "since"]
+
+
+# --- bulk sessions
+
+
+def test_no_bulk_sessions(visitor: Visitor) -> None:
+    page = visitor.page("/bulk")
+    before(page, "Bulk sessions", "None in the last 30 days")
+    assert commands(page) == ["rwf recover --all --state failed retry --dry-run"]
+    assert "Not found" in visitor.page("/bulk/nobody", 404).text
+
+
+def test_a_session_leads_with_who_has_refused_by_their_reasons(
+    one_client: Client, visitor: Visitor
+) -> None:
+    ended = [one_client.insert(flow("a", name="billing")).id for _ in range(22)]
+    for workflow_id in ended:
+        one_client.complete_step(workflow_id, "a")
+    running = one_client.insert(flow("a", name="billing")).id
+    session = one_client.cancel_many({"name": "billing"}, actor="bo", reason="the bank is gone")
+    page = visitor.page("/bulk")
+    before(
+        page, "Needs Review", "done", "request cancel", "name billing", "23",
+        "22 already terminal", "1 changed", "bo: the bank is gone",
+    )  # fmt: skip
+    page = visitor.page(f"/bulk/{session.id}")
+    before(
+        page, "Needs Review", "request cancel", "22 workflows of 23 were left as they were",
+        "by bo: the bank is gone", "22\u00d7 already terminal", ended[0], "and 2 more",
+    )  # fmt: skip
+    assert f"/workflows/{ended[0]}" in page.links
+    assert f"rwf --json bulk {session.id}" in commands(page)
+    assert running not in page.text
+
+
 # --- a workflow
 
 

@@ -20,13 +20,14 @@ import rwf.console
 from rwf import AsyncClient, Client
 from rwf.console.access import LoopbackAccess, TokenAccess, is_loopback
 from rwf.console.actions import COMMANDS
+from rwf.console.filters import FILTERS
 from tests.support.consoles import Page, Visitor, console, served
 from tests.support.flows import chain, fan_out
 from tests.support.servers import AnyServer
 from tests.support.waiting import until
 
 TOKEN = "correct-horse-battery"
-PAGES = ("/", "/workflows", "/queues", "/signals", "/workers", "/health", "/find?q=x")
+PAGES = ("/", "/workflows", "/bulk", "/queues", "/signals", "/workers", "/health", "/find?q=x")
 
 
 @pytest.fixture
@@ -44,7 +45,8 @@ def paths_of(client: Client) -> list[str]:
         "", "?unfold=c1", "?why=1", "/steps", "/evidence", "/callbacks",
         "/step?name=root", "/step?name=c1",
     )]  # fmt: skip
-    return [*PAGES, *own]
+    session = client.cancel_many({"name": "nobody"}, actor="ann", reason="none")
+    return [*PAGES, *own, f"/bulk/{session.id}"]
 
 
 # --- headers and markup
@@ -91,6 +93,18 @@ def test_the_style_and_the_script_ask_no_other_host(visitor: Visitor) -> None:
         assert not re.search(r"https?:|url\(|@import|innerHTML = |eval\(|document\.write", text)
 
 
+ACTED_ON: Final = (
+    "workflow",
+    "step",
+    "do",
+    "scope",
+    "signal",
+    "session",
+    "on",
+    "name",
+    "tag",
+    "since",
+)
 ODD: Final = (
     "", "0", "-1", "1e9", "9" * 400, "None", "null", "true", "..", "/", "\\", "%", "%00", "\x00",
     "\r\nX: y", "\ud7ff\ue000", "\u202e", "'\"><script>", "{{7*7}}", "a" * 5_000, "[]", "*",
@@ -101,11 +115,12 @@ ODD: Final = (
 def test_no_value_of_a_parameter_breaks_a_page(one_client: Client, one_server: AnyServer) -> None:
     view = one_client.insert(fan_out(3))
     asked = [
-        ("/workflows", ("status", "state", "name", "cursor")), ("/find", ("q",)),
+        ("/workflows", (*FILTERS, "cursor")),
+        ("/find", ("q",)),
         ("/signals", ("signal", "key", "status", "cursor")),
         (f"/workflows/{view.id}", ("focus", "unfold", "why")),
         (f"/workflows/{view.id}/steps", ("offset",)), (f"/workflows/{view.id}/step", ("name",)),
-        *((f"/act/{action}", ("workflow", "step", "do", "scope", "signal")) for action in COMMANDS),
+        *((f"/act/{action}", ACTED_ON) for action in COMMANDS),
     ]  # fmt: skip
     with console(one_server.url, allow_actions=True) as visitor:
         for path, names in asked:

@@ -6,6 +6,7 @@ from typing import Final
 
 from starlette.responses import RedirectResponse, Response
 
+from rwf.console.filters import FILTERS, filter_of, given_of
 from rwf.console.visit import Visit, url
 from rwf.errors import CommandRejected, NotFound, RwfError
 from rwf.model.states import OperatorStatus, WorkflowState
@@ -15,39 +16,19 @@ _PAGE: Final = 50
 
 async def workflows(visit: Visit) -> Response:
     """A page of workflows, newest first."""
-    status, state, name = visit.query("status"), visit.query("state"), visit.query("name")
-    tag, failed_step = visit.query("tag"), visit.query("failed_step")
-    found = await visit.client.list(
-        status=status,
-        state=state,
-        name=name,
-        tags=_tags(tag),
-        failed_step=failed_step,
-        limit=_PAGE,
-        cursor=visit.query("cursor"),
-    )
+    given = given_of(visit.request.query_params)
+    found = await visit.client.list(**filter_of(given), limit=_PAGE, cursor=visit.query("cursor"))
     return visit.page(
         "workflows.html",
         live=None if visit.query("cursor") else "",
         found=list(zip(found.workflows, found.operator_statuses, strict=True)),
         cursor=found.cursor,
         unreachable=found.unreachable,
-        filters={
-            "status": status,
-            "state": state,
-            "name": name,
-            "tag": tag,
-            "failed_step": failed_step,
-        },
+        filters=dict.fromkeys(FILTERS, "") | given,
+        is_filtered=bool(given),
         statuses=[*OperatorStatus],
         states=[*WorkflowState],
     )
-
-
-def _tags(text: str | None) -> dict[str, str] | None:
-    """The tags of a filter, ``key=value`` with spaces between."""
-    pairs = (word.partition("=") for word in (text or "").split())
-    return {key: value for key, _, value in pairs} or None
 
 
 async def find(visit: Visit) -> Response:
