@@ -21,7 +21,12 @@ local function stands(counts, groups, troubled)
   return find(groups, group, 1, true) and (not troubled or h.f + h.d + h.t + h.dead > 0 or h.review ~= "")
 end
 
-return function(keys, groups, troubled, named, failed_step, tags)
+local function parent_of(branching)
+  local link = branching and codec.read_branching(branching).link or ""
+  return link ~= "" and codec.read_link(link).workflow
+end
+
+return function(keys, groups, troubled, named, failed_step, parent, tags)
   local found = {}
   for slot = 1, #keys do
     local static, counts, order, acknowledged, branch, stored, step = unpack(command(
@@ -32,6 +37,7 @@ return function(keys, groups, troubled, named, failed_step, tags)
       static
       and (not named or header.name(static) == named)
       and has_tags(stored, tags)
+      and (not parent or parent_of(branch) == parent)
       and (not failed_step or step and states.FAILED[sub(step, 1, 1)])
       and stands(counts, groups, troubled)
     then

@@ -423,13 +423,13 @@ function M.list(body)
   end
 end
 
--- find(keys, groups, troubled, named, failed_step, tags)
+-- find(keys, groups, troubled, named, failed_step, parent, tags)
 function M.find(body)
   return function(keys, argv)
-    local tags = { unpack(argv, 5, #argv) }
+    local tags = { unpack(argv, 6, #argv) }
     return body(
       keys, argv[1], argv[2] == "1", argv[3] ~= "" and argv[3] or nil,
-      argv[4] ~= "" and argv[4] or nil, tags
+      argv[4] ~= "" and argv[4] or nil, argv[5] ~= "" and argv[5] or nil, tags
     )
   end
 end

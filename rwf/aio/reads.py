@@ -78,6 +78,7 @@ class AsyncReads(AsyncBase):
         since: datetime | None = None,
         until: datetime | None = None,
         failed_step: str | None = None,
+        parent: str | None = None,
         order: str = "newest",
         limit: int = 50,
         cursor: str | None = None,
@@ -86,9 +87,9 @@ class AsyncReads(AsyncBase):
 
         ``tags``: they have these. ``status``: their operator status. ``since``, ``until``: inserted
         at ``since`` or later, and before ``until``. ``failed_step``: their step of this name has
-        failed, was discarded, or expired. ``order``: by insertion, the ``newest`` or the ``oldest``
-        first. ``limit`` is at most 500; a filter that holds of few may end a page early, with a
-        ``cursor`` to go on from.
+        failed, was discarded, or expired. ``parent``: the children of this workflow. ``order``: by
+        insertion, the ``newest`` or the ``oldest`` first. ``limit`` is at most 500; a filter that
+        holds of few may end a page early, with a ``cursor`` to go on from.
 
         Raises CommandRejected, ``invalid_argument``.
         """
@@ -100,6 +101,7 @@ class AsyncReads(AsyncBase):
             "since": since,
             "until": until,
             "failed_step": failed_step,
+            "parent": parent,
         }
         return await self._run(listing.list_workflows(self._ctx, given, order, limit, cursor))
 
@@ -113,6 +115,7 @@ class AsyncReads(AsyncBase):
         since: datetime | None = None,
         until: datetime | None = None,
         failed_step: str | None = None,
+        parent: str | None = None,
     ) -> WorkflowCount:
         """Counts the workflows that all the filters of :meth:`list` hold of.
 
@@ -129,6 +132,7 @@ class AsyncReads(AsyncBase):
             "since": since,
             "until": until,
             "failed_step": failed_step,
+            "parent": parent,
         }
         return await self._run(listing.count(self._ctx, given))
 

@@ -65,8 +65,9 @@ _OPTIONS: Final = (
         "--until", metavar="TIME|AGE", callback=_time, help="Only those inserted before then."
     ),
     click.option("--failed-step", metavar="STEP", help="Only those in which this step has failed."),
+    click.option("--parent", metavar="ID", help="Only the children of this workflow."),
 )
-FILTERS: Final = ("tags", "name", "state", "status", "since", "until", "failed_step")
+FILTERS: Final = ("tags", "name", "state", "status", "since", "until", "failed_step", "parent")
 
 
 class OnOneOrMany(OnWorkflow):

@@ -79,6 +79,7 @@ class Reads(Base):
         since: datetime | None = None,
         until: datetime | None = None,
         failed_step: str | None = None,
+        parent: str | None = None,
         order: str = "newest",
         limit: int = 50,
         cursor: str | None = None,
@@ -87,9 +88,9 @@ class Reads(Base):
 
         ``tags``: they have these. ``status``: their operator status. ``since``, ``until``: inserted
         at ``since`` or later, and before ``until``. ``failed_step``: their step of this name has
-        failed, was discarded, or expired. ``order``: by insertion, the ``newest`` or the ``oldest``
-        first. ``limit`` is at most 500; a filter that holds of few may end a page early, with a
-        ``cursor`` to go on from.
+        failed, was discarded, or expired. ``parent``: the children of this workflow. ``order``: by
+        insertion, the ``newest`` or the ``oldest`` first. ``limit`` is at most 500; a filter that
+        holds of few may end a page early, with a ``cursor`` to go on from.
 
         Raises CommandRejected, ``invalid_argument``.
         """
@@ -101,6 +102,7 @@ class Reads(Base):
             "since": since,
             "until": until,
             "failed_step": failed_step,
+            "parent": parent,
         }
         return self._run(listing.list_workflows(self._ctx, given, order, limit, cursor))
 
@@ -114,6 +116,7 @@ class Reads(Base):
         since: datetime | None = None,
         until: datetime | None = None,
         failed_step: str | None = None,
+        parent: str | None = None,
     ) -> WorkflowCount:
         """Counts the workflows that all the filters of :meth:`list` hold of.
 
@@ -130,6 +133,7 @@ class Reads(Base):
             "since": since,
             "until": until,
             "failed_step": failed_step,
+            "parent": parent,
         }
         return self._run(listing.count(self._ctx, given))
 

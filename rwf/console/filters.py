@@ -10,7 +10,7 @@ from rwf.errors import CommandRejected
 from rwf.model.moments import moment_of
 from rwf.model.states import Reason
 
-FILTERS: Final = ("status", "state", "name", "tag", "failed_step", "since", "until")
+FILTERS: Final = ("status", "state", "name", "tag", "failed_step", "parent", "since", "until")
 """The parameters. ``tag`` has tags, ``key=value`` with spaces between."""
 
 

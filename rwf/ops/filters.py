@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict, TypeVar
 
 from rwf.errors import WorkflowInvalid
+from rwf.model.names import shown
 from rwf.model.operator_status import workflow_status
 from rwf.model.states import (
     TERMINAL_WORKFLOWS,
@@ -21,6 +22,7 @@ from rwf.ops.base import checked_text, invalid, wire_name
 from rwf.protocol.codecs import EPOCH
 from rwf.protocol.functions.reads import CountPlaces, FindWorkflows, ListPlaces
 from rwf.protocol.headers import Header
+from rwf.protocol.keys import partition_of
 
 OPEN_GROUP: Final = "o"
 _ALL: Final = OPEN_GROUP + "".join(WORKFLOW_CODE.values())
@@ -48,6 +50,7 @@ class WorkflowFilter(TypedDict, total=False):
     since: datetime
     until: datetime
     failed_step: str
+    parent: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +65,7 @@ class Filter:
     since: int | None = None
     until: int | None = None
     failed_step: str | None = None
+    parent: str | None = None
 
     @classmethod
     def checked(cls, given: Mapping[str, Any], action: str) -> Filter:
@@ -78,6 +82,7 @@ class Filter:
             since=_milliseconds("since", given.get("since"), action),
             until=_milliseconds("until", given.get("until"), action),
             failed_step=None if step is None else wire_name(step, action),
+            parent=_parent(given.get("parent"), action),
         )
 
     def before(self, milliseconds: int) -> Filter:
@@ -97,7 +102,7 @@ class Filter:
     @property
     def is_index(self) -> bool:
         """Whether an index tells by itself what it holds of: no workflow need be looked at."""
-        if self.name or self.status or self.failed_step:
+        if self.name or self.status or self.failed_step or self.parent:
             return False
         if self.tags:
             return len(self.tags) == 1 and self.state is None
@@ -116,7 +121,9 @@ class Filter:
     def find(self) -> FindWorkflows:
         """The question which of some workflows it may hold of."""
         troubled = self.status is OperatorStatus.NEEDS_REVIEW
-        return FindWorkflows(self.groups, troubled, self.name, self.failed_step, self.tags)
+        return FindWorkflows(
+            self.groups, troubled, self.name, self.failed_step, self.parent, self.tags
+        )
 
     def holds(self, view: WorkflowView, header: Header) -> OperatorStatus | None:
         """The operator status of a workflow that is shown; None when its state or its status is not
@@ -125,6 +132,14 @@ class Filter:
         if self.state in (None, view.state) and self.status in (None, status):
             return status
         return None
+
+
+def _parent(workflow_id: Any, action: str) -> str | None:
+    if workflow_id is None:
+        return None
+    if not isinstance(workflow_id, str) or partition_of(workflow_id) is None:
+        raise invalid(action, f"parent must be a workflow id: {shown(workflow_id)}")
+    return workflow_id
 
 
 def _place(milliseconds: int | None) -> str | None:

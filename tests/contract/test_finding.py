@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rwf import Client
+from tests.support.children_cases import started
 from tests.support.flows import TICK, flow, refused
 
 
@@ -68,6 +69,15 @@ def test_every_filter_in_both_orders_and_counted(client: Client) -> None:
         assert list(paged(client, 4, order="oldest", **filters)) == expected, filters
         counted = client.count(**filters)
         assert (counted.count, counted.exact) == (len(expected), True), filters
+
+
+def test_children_of_a_workflow(client: Client) -> None:
+    client.insert(flow("a*"))  # of the same semantics, and nobody's child
+    (parent, kid), (other, _) = started(client), started(client)
+    assert list(paged(client, parent=parent.id)) == [kid.id]
+    assert list(paged(client, parent=parent.id, state="failed")) == []
+    assert list(paged(client, parent=kid.id)) == []
+    assert client.count(parent=other.id).count == 1
 
 
 def test_by_time(client: Client) -> None:
@@ -148,6 +158,8 @@ def test_a_count_of_very_many_is_a_lower_bound(
         {"since": datetime(2026, 1, 1)},
         {"until": timedelta(hours=1)},
         {"failed_step": 7},
+        {"parent": 7},
+        {"parent": "none"},
     ],
 )
 def test_bad_filters(one_client: Client, filters: Any) -> None:

@@ -64,6 +64,7 @@ class FindWorkflows(ServerFunction[list[FoundWorkflow]]):
     """Only those in which an operator may have something to look at."""
     named: str | None = None
     failed_step: str | None = None
+    parent: str | None = None
     tags: Sequence[str] = ()
     """As they are stored."""
 
