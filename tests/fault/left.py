@@ -347,6 +347,7 @@ LEFT: Final[dict[str, dict[str, set[str]]]] = {
             "w",
         },
         "rebuild": {
+            "index outbox stats timers w",
             "index stats timers w",
             "timers w",
         },
