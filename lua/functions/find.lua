@@ -21,8 +21,8 @@ local function stands(counts, groups, troubled)
   return find(groups, group, 1, true) and (not troubled or h.f + h.d + h.t + h.dead > 0 or h.review ~= "")
 end
 
-local function parent_of(branching)
-  local link = branching and codec.read_branching(branching).link or ""
+local function parent_of(stored)
+  local link = stored and codec.read_branching(stored).link or ""
   return link ~= "" and codec.read_link(link).workflow
 end
 
