@@ -27,20 +27,21 @@ Authorize = Callable[[Request, str], "str | Awaitable[str | None] | None"]
 may raise starlette's HTTPException, as to send somebody to a login page."""
 
 SHORTEST_TOKEN: Final = 16
-"""Characters of a token."""
+"""The fewest characters that a token may have."""
 _SESSION: Final = "rwf_session"
 _SESSION_SECONDS: Final = 12 * 3600
 _TRIES: Final = 10
 """Wrong tokens a minute of one address; then none of it is looked at for the rest of the minute."""
 _MINUTE: Final = 60.0
 _ADDRESSES: Final = 1_000
-"""Of which wrong tokens are counted; the one that failed the longest ago is forgotten first."""
+"""The number of addresses whose wrong tokens are counted; the one that failed the longest ago is
+forgotten first."""
 _ACTOR: Final = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 _LOCAL_PATH: Final = re.compile(r"/(?![/\\])[!-~]{0,2000}")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Whether a host is this machine's own name or address, which no other machine can reach."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:

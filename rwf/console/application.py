@@ -46,7 +46,7 @@ _STATUSES: Final = {
     Reason.NON_SERIALIZABLE_PAYLOAD: 400,
     Reason.PAYLOAD_TOO_LARGE: 400,
 }
-"""Of refused commands; others are in conflict with what is stored."""
+"""The HTTP statuses of refused commands; all other refusals are answered with 409."""
 
 Page = Callable[[Visit], Awaitable[Response]]
 Answer = Callable[[Request], Awaitable[Response]]

@@ -101,7 +101,8 @@ class Filter:
 
     @property
     def is_index(self) -> bool:
-        """Whether an index tells by itself what it holds of: no workflow need be looked at."""
+        """Whether one index lists just the workflows that the filter holds of, so that none has to
+        be read."""
         if self.name or self.status or self.failed_step or self.parent:
             return False
         if self.tags:

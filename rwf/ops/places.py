@@ -47,7 +47,7 @@ class Places:
 
     @property
     def ended(self) -> bool:
-        """Whether no more are left."""
+        """Whether there are no more places."""
         return not self._found and not self._read
 
     def next(self, number: int) -> Op[list[str]]:
@@ -121,7 +121,8 @@ class Places:
         return f"{inserted_of(place)}|~" if self._oldest_first else f"{inserted_of(place)}|"
 
     def _is_within(self, place: str, end: str | None) -> bool:
-        """Whether a place comes up to an end; none does up to None."""
+        """Whether a place is at an end or before it, in the order of the listing; never with None
+        as the end."""
         if end is None:
             return False
         return place <= end if self._oldest_first else place >= end

@@ -126,19 +126,19 @@ class Header:
 
     @property
     def overdue(self) -> bool:
-        """Whether its deadline has made the cancel request."""
+        """Whether the workflow's deadline has made the cancel request."""
         made = None if self.branching is None else self.branching.overdue
         return made is not None and made == self.cancel
 
     @property
     def link(self) -> LinkRecord | None:
-        """Of a child workflow its tie to its parent."""
+        """A child workflow's tie to its parent; None of any other workflow."""
         text = "" if self.branching is None else self.branching.link
         return LinkRecord.of(text) if text else None
 
     @property
     def has_news(self) -> bool:
-        """Whether it is a child that has something to ask or to tell its parent
+        """Whether the workflow is a child that has something to ask or to tell its parent
         (``links.lua``)."""
         link = self.link
         if link is None:
@@ -155,7 +155,7 @@ class Header:
 
     @property
     def has_context(self) -> bool:
-        """Whether its payload hash holds a context."""
+        """Whether the workflow has a context."""
         return self.fixed.context != ""
 
     @property

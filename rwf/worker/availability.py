@@ -1,4 +1,4 @@
-"""Whether the server answers, as a worker's loops see it: waited out together."""
+"""Whether the server answers, as the loops of a worker note it: they wait for it together."""
 
 from __future__ import annotations
 

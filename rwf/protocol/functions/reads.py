@@ -30,8 +30,8 @@ class ListPlaces(ServerFunction[list[list[str]]]):
     Keys: the partition's."""
 
     groups: str
-    """Of the listing, a letter each: ``o`` for open workflows, else the code of a terminal
-    state."""
+    """The groups of the listing, a letter each: ``o`` for open workflows, else the code of a
+    terminal state."""
     behind: str | None
     """A place to go on behind."""
     limit: int
@@ -59,7 +59,7 @@ class FindWorkflows(ServerFunction[list[FoundWorkflow]]):
     """The headers of those of some workflows that a filter may hold of. Keys: the hash of each."""
 
     groups: str
-    """Of the listing, as ``list`` has them."""
+    """The groups of the listing to look in, as :class:`ListPlaces` has them."""
     troubled: bool
     """Only those in which an operator may have something to look at."""
     named: str | None = None
@@ -129,7 +129,7 @@ class ReadSteps(ServerFunction[StoredSteps | None]):
     the list may end early, after one step or more. Keys: the workflow's."""
 
     with_payloads: bool
-    """Whether to tell inputs and contexts too."""
+    """Whether the reply has inputs and contexts, too."""
     chunk: int | None
     names: Sequence[str]
 
@@ -181,7 +181,7 @@ class ReadInputs(ServerFunction[list[InputItem]]):
     room: int
     """In bytes."""
     whole_first: bool
-    """Whether to tell the first item whatever its size."""
+    """Whether the reply has the first item whatever its size."""
     step: str
     items: Sequence[str]
     """``p`` the step's input and context, ``w`` the workflow's context, ``s`` the payload of the
