@@ -48,7 +48,7 @@ local function count(sums, workflow)
     return
   end
   for code, gauge in pairs(states.STEP_GAUGE) do
-    add(sums, gauge, h[code])
+    add(sums, gauge, branching.steps_in(workflow, code))
   end
   add(sums, states.WORKFLOW_GAUGE[workflow.was], 1)
   add(sums, states.CALLBACK_GAUGE.x, h.dead)

@@ -97,7 +97,7 @@ local function withdraw(tx, workflow)
   tx.index = { [header.index_member(workflow, states.WORKFLOW_CODE[workflow.was])] = false }
   transaction.place_tags(tx, workflow, header.place(workflow), false)
   for i = 1, #states.CODES do
-    transaction.count(tx, states.STEP_GAUGE[states.CODES[i]], -h[states.CODES[i]])
+    transaction.count(tx, states.STEP_GAUGE[states.CODES[i]], -branching.steps_in(workflow, states.CODES[i]))
   end
   transaction.count(tx, states.WORKFLOW_GAUGE[workflow.was], -1)
   transaction.count(tx, states.CALLBACK_GAUGE.x, -h.dead)

@@ -114,6 +114,12 @@ function M.follow(workflow, step, outcome)
   count(workflow, step, 1)
 end
 
+-- How many of a workflow's steps are in a state to its clients, to whom superseded steps are cancelled.
+function M.steps_in(workflow, code)
+  local superseded = workflow.b and workflow.b.superseded or 0
+  return workflow.h[code] + (code == "c" and -superseded or code == "x" and superseded or 0)
+end
+
 -- The field "seen" of a pending step after some superseded steps have stopped being its parents.
 function M.drop(seen, dropped)
   local letters, branches = match(seen, "^(%a*)(%d*)$")

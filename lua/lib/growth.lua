@@ -43,7 +43,7 @@ end
 function APPLY.t(tx, workflow, name, text)
   local old, step = transaction.step(workflow, name), codec.read_step(text)
   transaction.recount(tx, workflow, old.state, step.state, 1)
-  branching.follow(workflow, old, step)
+  transaction.remark(tx, workflow, old, step)
   step.since, step.attempt, step.reported, step.started = workflow.since, old.attempt, old.reported, old.started
   if step.attempt ~= "0" then
     step.max = step.attempt .. "+" .. step.max

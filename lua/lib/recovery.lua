@@ -65,7 +65,9 @@ local function supersede(tx, workflow, s, name, step)
   if before == "t" and step.state == "t" then
     waits.revive(tx, workflow, name)
   end
-  transitions.become(tx, workflow, name, step, states.SUPERSEDED)
+  -- To its clients one that was cancelled stays in its state.
+  local held = before == "x" and states.SUPERSEDED.state or nil
+  transitions.become(tx, workflow, name, step, states.SUPERSEDED, held)
   step.walked, step.claim, s.again = "", mark_of(s.number), "1"
   changed(s, name, before, states.CASCADED.state)
 end

@@ -312,6 +312,18 @@ function M.recount(tx, workflow, from, to, by)
   workflow.moved = true
 end
 
+-- Updates a step's marks of branching, after it has moved. A superseded step has completed to the counts of its
+-- header, and is cancelled to clients, and so to the fleet's gauges.
+function M.remark(tx, workflow, step, outcome)
+  local before = workflow.b.superseded
+  branching.follow(workflow, step, outcome)
+  local by = workflow.b.superseded - before
+  if by ~= 0 then
+    M.count(tx, states.STEP_GAUGE.c, -by)
+    M.count(tx, states.STEP_GAUGE.x, by)
+  end
+end
+
 -- The workflow's tags as they are stored, or false. They never change.
 function M.tags(workflow)
   if workflow.created then

@@ -29,7 +29,7 @@ function M.become(tx, workflow, name, step, outcome, held)
   end
   step.state, step.cause, step.since = state, outcome.cause, since
   if workflow.b then
-    branching.follow(workflow, step, outcome)
+    transaction.remark(tx, workflow, step, outcome)
   end
   if states.TERMINAL[state] then
     step.finished = since

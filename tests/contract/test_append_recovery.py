@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rwf import Change, Client, Fragment, Workflow, results
+from rwf.model.states import StepState
 from rwf.model.views import RecoveryResult
 from tests.contract.test_append import edges, fragment
 from tests.support.flows import flow, refused, states
@@ -36,6 +37,8 @@ def test_what_a_step_had_appended_is_superseded(client: Client) -> None:
     assert causes(client, view.id) == "split=available join=pending a=superseded b=superseded"
     shown = client.get(view.id)
     assert (shown.cancelled_step_count, shown.completed_step_count) == (2, 0)
+    fleet = client.stats().steps
+    assert (fleet[StepState.CANCELLED], fleet[StepState.COMPLETED]) == (2, 0)
     client.complete_step(view.id, "split")
     assert client.step(view.id, "join").state == "available"
     ended = client.complete_step(view.id, "join").workflow

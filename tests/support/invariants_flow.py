@@ -468,7 +468,7 @@ def _imply(flow: Flow, partition: Partition) -> None:
     if header.deadline is not None and header.cancel is None and not flow.ended:
         partition.timers[f"d|{flow.id}"] = header.inserted + header.deadline
     for record in flow.records.values():
-        partition.gauges[f"gs|{counted_state(record)}"] += 1
+        partition.gauges[f"gs|{record.state}"] += 1
         if record.state is StepState.AVAILABLE:
             class_ = f"{record.queue}:{_URGENCY_OF_PRIORITY_0 - record.priority:04d}"
             partition.ready.add(f"{class_}|{record.order}|{flow.id}|{record.name}")
