@@ -20,14 +20,18 @@ from rwf.model.states import (
     CallbackStatus,
     StepCause,
     StepState,
+    TicketStatus,
     WaitStatus,
 )
 from rwf.model.views import (
     AwaitView,
+    ClaimedStep,
+    CommandResult,
     ReconcileReport,
     RecoveryResult,
     SignalView,
     StepView,
+    Ticket,
     WorkflowView,
 )
 
@@ -37,8 +41,13 @@ Counts = Counter[Sample]
 COMMANDS = (
     "insert", "complete_step", "complete", "complete_many", "await_step", "deliver_signal",
     "request_cancel", "recover_step", "reconcile", "claim", "release", "dispatch_callbacks",
-    "resend_callback", "withdraw_signal", "acknowledge",
+    "resend_callback", "withdraw_signal", "acknowledge", "dispatch", "start",
+    "append", "_run",
 )  # fmt: skip
+
+
+_RELEASED = frozenset({StepState.AVAILABLE, StepState.EXECUTING})
+_WOKEN = (StepState.AWAITING_SIGNAL, StepState.AVAILABLE)
 
 
 class _Seen(NamedTuple):
@@ -56,6 +65,7 @@ class Watched:
         self.counts = counts
         self._signals: set[str] = set()
         self._waits: set[str] = set()
+        self._started: set[str] = set()
         self._seen = self._look()
 
     def __getattr__(self, name: str) -> Any:
@@ -73,14 +83,22 @@ class Watched:
             finally:
                 self.catch_up(reply)
             self._answered(reply)
+            if name == "start":
+                self._start(reply)
             return reply
 
         return called
 
+    def pending(self) -> frozenset[tuple[str, str]]:
+        """The pending steps, by workflow and name, as they were after the last command."""
+        steps = self._seen.steps.items()
+        return frozenset(key for key, step in steps if step.state is StepState.PENDING)
+
     def catch_up(self, reply: Any = None) -> None:
         """Enters all changes since the last time, those of unwatched calls too."""
         before, self._seen = self._seen, self._look()
-        self._compare(before, self._seen, reply)
+        self._compare_workflows(before, self._seen)
+        self._compare_steps(before, self._seen, reply)
 
     def _look(self) -> _Seen:
         workflows = self._client.list(limit=500).workflows
@@ -108,6 +126,8 @@ class Watched:
             elif isinstance(one, ReconcileReport):
                 for repair in one.repairs:
                     self._enter("rwf_reconcile_repairs_total", kind=repair.kind)
+            elif isinstance(one, Ticket):
+                self._enter("rwf_tickets_total", status=TicketStatus.ISSUED)
             elif isinstance(one, SignalView) and one.status == "withdrawn":
                 self._enter("rwf_signals_total", status=one.status)
             elif isinstance(one, SignalView) and one.id not in self._signals:
@@ -115,7 +135,13 @@ class Watched:
                 if one.status != "consumed":  # counted with the step that it woke
                     self._enter("rwf_signals_total", status=one.status)
 
-    def _compare(self, before: _Seen, after: _Seen, reply: Any) -> None:
+    def _start(self, reply: ClaimedStep) -> None:
+        """Enters a ticket that was started; the same run may ask for it again."""
+        if reply.lease not in self._started:
+            self._started.add(reply.lease)
+            self._enter("rwf_tickets_total", status=TicketStatus.STARTED)
+
+    def _compare_workflows(self, before: _Seen, after: _Seen) -> None:
         for workflow_id, view in after.workflows.items():
             was = before.workflows.get(workflow_id)
             if view.state in TERMINAL_WORKFLOWS and (was is None or _end(was) != _end(view)):
@@ -126,20 +152,25 @@ class Watched:
                     terminal_cause=str(view.terminal_cause),
                     semantics_version=str(view.semantics_version),
                 )
+
+    def _compare_steps(self, before: _Seen, after: _Seen, reply: Any) -> None:
         versions = {view.id: str(view.semantics_version) for view in after.workflows.values()}
         recovered = self._recovered(reply)
         woken = self._found(reply)
         for key, step in after.steps.items():
-            state = before.steps[key].state if key in before.steps else StepState.PENDING
+            state = _state_before(before.steps.get(key), step)
             if step.state in TERMINAL_STEPS and step.state is not state:
-                self._ended(step, versions[key[0]])
-            if key in recovered or step.state is not StepState.AVAILABLE:
+                self._ended(step, _version_at_its_end(before, reply, key) or versions[key[0]])
+            if key in recovered or step.state not in _RELEASED:
                 continue
+            # A claim may skip a step, and take one that has waited for it.
             if state is StepState.PENDING:
                 self._unblocked("dependency", versions[key[0]])
-            elif state is StepState.AWAITING_SIGNAL and not _went_on(
-                reply, key, before.steps[key], step
-            ):
+                continue
+            was = before.steps[key]
+            if state is step.state and _came_back(reply, was, step):
+                self._unblocked("recovery", versions[key[0]])
+            if (state, step.state) == _WOKEN and not _went_on(reply, key, was, step):
                 woken.add(key)
         for _ in woken:
             self._enter("rwf_signals_total", status="consumed")
@@ -179,6 +210,28 @@ class Watched:
             self._enter("rwf_cascade_cancelled_total", scope="dependency", **labels)
         else:
             self._enter("rwf_steps_completed_total", **labels)
+
+
+def _state_before(before: StepView | None, step: StepView) -> StepState:
+    """A step that is new was pending; so was one that has taken a superseded one's name."""
+    superseded = before is not None and before.terminal_cause is StepCause.SUPERSEDED
+    if before is None or (superseded and step.terminal_cause is not StepCause.SUPERSEDED):
+        return StepState.PENDING
+    return before.state
+
+
+def _came_back(reply: Any, before: StepView, step: StepView) -> bool:
+    """Whether a recovery has taken an available step back, and released it once more."""
+    moved = before.last_transition_at != step.last_transition_at
+    return isinstance(reply, RecoveryResult) and not reply.dry_run and moved
+
+
+def _version_at_its_end(before: _Seen, reply: Any, key: tuple[str, str]) -> str | None:
+    """The version that a completion has found: one that is the first to append raises it."""
+    appended = isinstance(reply, CommandResult) and reply.appended_count
+    if appended and (reply.workflow.id, reply.step.name) == key:
+        return str(before.workflows[key[0]].semantics_version)
+    return None
 
 
 def _went_on(reply: Any, key: tuple[str, str], before: StepView, after: StepView) -> bool:
