@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import pytest
 from hypothesis import settings
@@ -15,7 +15,8 @@ from tests.support import coarse_clock, invariants
 from tests.support.commandline import Cli
 from tests.support.faces import FACES, OnAsyncio
 from tests.support.sentinels import Sentinels
-from tests.support.servers import KINDS, AnyServer, Cluster, Server
+from tests.support.servers import KINDS, AnyServer, Cluster, Server, ask
+from tests.support.waiting import until
 
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("ci")
@@ -98,11 +99,14 @@ class Pool:
         self._topologies: dict[tuple[str, str], Topology] = {}
 
     def get(self, kind: str) -> AnyServer:
-        """The empty server of ``kind``, or of ``cluster``. Function libraries stay loaded."""
+        """The empty server of ``kind``, or of ``cluster``, to which nobody listens. Function
+        libraries stay loaded."""
         if kind not in self._servers:
             self._servers[kind] = Cluster.start() if kind == "cluster" else Server.start(kind)
-        self._servers[kind].flush()
-        return self._servers[kind]
+        server = self._servers[kind]
+        server.flush()
+        until(lambda: not _is_listened_to(server), what="the end of earlier tests' subscriptions")
+        return server
 
     def topology(self, name: str, kind: str) -> Topology:
         """The empty ``sentinel``, or ``cluster`` with replicas, of servers of a kind."""
@@ -118,6 +122,17 @@ class Pool:
     def stop(self) -> None:
         for server in (*self._servers.values(), *self._topologies.values()):
             server.stop()
+
+
+def _is_listened_to(server: AnyServer) -> bool:
+    nodes = server.nodes if isinstance(server, Cluster) else [cast(Server, server)]
+    listed = [
+        ask(node, f"PUBSUB {kind}")
+        for node in nodes
+        if node.alive
+        for kind in ("CHANNELS", "SHARDCHANNELS")
+    ]
+    return any(listed)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ class AsyncBase:
             session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
         )
         self._waits = AsyncWaits(self._hints)
+        self._closings = 0
 
     async def _run(self, op: Op[T]) -> T:
         with self._ctx.tracing.around(getattr(op, "__name__", "")):

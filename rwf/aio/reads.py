@@ -216,9 +216,12 @@ class AsyncReads(AsyncBase):
         return await self._run(explain.explain(self._ctx, workflow_id))
 
     async def events(self) -> AsyncGenerator[Event]:
-        """Hints of what changes, as they come, for ever: lost, doubled or late ones change nothing
-        but latency (contract §9)."""
+        """Hints of what changes, as they come, until the client is closed: lost, doubled or late
+        ones change nothing but latency (contract §9)."""
+        closings = self._closings
         async with aclosing(self._hints()) as found:
             async for event in found:
+                if self._closings != closings:
+                    return
                 if event is not None:
                     yield event

@@ -33,6 +33,7 @@ class Base:
             session.keys, max_payload, max_input, Away(several_nodes=session.cluster)
         )
         self._waits = Waits(self._hints)
+        self._closings = 0
 
     def _run(self, op: Op[T]) -> T:
         with self._ctx.tracing.around(getattr(op, "__name__", "")):

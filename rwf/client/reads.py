@@ -213,9 +213,12 @@ class Reads(Base):
         return self._run(explain.explain(self._ctx, workflow_id))
 
     def events(self) -> Generator[Event]:
-        """Hints of what changes, as they come, for ever: lost, doubled or late ones change nothing
-        but latency (contract §9)."""
+        """Hints of what changes, as they come, until the client is closed: lost, doubled or late
+        ones change nothing but latency (contract §9)."""
+        closings = self._closings
         with closing(self._hints()) as found:
             for event in found:
+                if self._closings != closings:
+                    return
                 if event is not None:
                     yield event

@@ -205,3 +205,32 @@ def test_rights_to_the_channels_that_are_taken_away_end_nobody(
         assert caplog.text.count("no hints") == 1
     finally:
         redis.acl_deluser("deaf")
+
+
+def test_closing_a_client_ends_its_events(one_server: AnyServer) -> None:
+    client = connect(one_server)
+    thread = threading.Thread(target=lambda: list(client.events()), daemon=True)
+    thread.start()
+    until(lambda: is_heard(one_server), what="the subscription")
+    client.close()
+    until(lambda: not thread.is_alive() and not is_heard(one_server), what="the end")
+
+
+def test_closing_an_async_client_ends_its_events(one_server: AnyServer) -> None:
+    async def run() -> list[Event]:
+        client = AsyncClient.from_url(one_server.url)
+
+        async def listen() -> list[Event]:
+            return [event async for event in client.events()]
+
+        task = asyncio.create_task(listen())
+        await asyncio.to_thread(until, lambda: is_heard(one_server), what="the subscription")
+        await client.close()
+        return await asyncio.wait_for(task, 30)
+
+    assert asyncio.run(run()) == []
+
+
+def is_heard(server: AnyServer) -> bool:
+    redis: Any = server.client()
+    return bool(redis.pubsub_numsub("rwf:{0}:events")[0][1])
