@@ -42,11 +42,6 @@ ACTION = "start_child"
 class WithChildren(Operated):
     """The model with child workflows."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.left: list[str] = []
-        """Children whose parents' steps have just left their waits."""
-
     def start_child(
         self, workflow_id: str, step_name: str, definition: Definition, lease: str
     ) -> Started | Refused:
@@ -107,22 +102,24 @@ class WithChildren(Operated):
             return
         wait.status = "abandoned"
         workflow.evidence.append(EvidenceRow(ACTION, step.name, "abandoned", "abandoned_wait"))
-        self.left.append(wait.child)
+        self._leave(workflow, step.name, wait)
+
+    def _tell_of(self, wait: Wait) -> None:
+        child = self.workflows.get(wait.child or "")
+        if child is not None:
+            child.told = "left"
+            self._end(child)  # which may leave children of its own
 
     def _match(self) -> None:
-        moving = True
-        while moving:
+        super()._match()
+        while any([self._tell_parent(child) for child in list(self.workflows.values())]):
             super()._match()  # anew, as the end of a child may end what was ambiguous
-            moving = bool(self.left)
-            left, self.left = self.left, []
-            for child in [self.workflows.get(one) for one in left]:
-                if child is not None:
-                    child.told = "left"
-                    self._end(child)  # which may leave children of its own
-            for child in list(self.workflows.values()):
-                if child.parent and child.told is None and workflow_row(child).finished:
-                    child.told = self._told(child)
-                    moving = True
+
+    def _tell_parent(self, child: Workflow) -> bool:
+        if not child.parent or child.told is not None or not workflow_row(child).finished:
+            return False
+        child.told = self._told(child)
+        return True
 
     def _end(self, child: Workflow) -> None:
         """Asks a child to end that nobody waits for."""

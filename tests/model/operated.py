@@ -79,6 +79,8 @@ class Operated(Reference):
         self.dispatched = False
         self.waits = 0
         self.claims = 0
+        self.left: dict[str, list[tuple[str, Wait]]] = {}
+        """Abandoned waits by workflow, with their steps, which topics and children still know."""
 
     def claim_any(self, as_tickets: bool = False) -> Taken:
         """Claims the first available step; any would do."""
@@ -175,6 +177,17 @@ class Operated(Reference):
             step.wait.status = "abandoned"
             entry = EvidenceRow("await_step", step.name, "abandoned", "abandoned_wait")
             workflow.evidence.append(entry)
+            self._leave(workflow, step.name, step.wait)
+
+    def _leave(self, workflow: Workflow, step: str, wait: Wait) -> None:
+        self.left.setdefault(workflow.id, []).append((step, wait))
+
+    def _tell_parent(self, child: Workflow) -> bool:
+        """Tells a workflow's parent of its end; whether there was anything to tell."""
+        return False
+
+    def _tell_of(self, wait: Wait) -> None:
+        """Tells a wait's topic or child that it was abandoned."""
 
     def deliver(self, name: str, key: str, dedupe: str, payload: object) -> Delivered:
         for signal in self.signals:
@@ -245,10 +258,30 @@ class Operated(Reference):
         return [(flow, step) for flow, step, _ in sorted(found, key=lambda one: one[2])]
 
     def _match(self) -> None:
-        """Hands over kept signals, oldest first, where exactly one workflow waits."""
+        """Tells of abandoned waits, those of a workflow by the names of their steps, the workflow
+        that was moved last before others; each may end what was ambiguous."""
+        self._hand_over()
+        while self.left:
+            workflow_id, left = next(reversed(self.left.items()))
+            self._tell_parent(self.workflows[workflow_id])
+            left.sort(key=lambda one: one[0])
+            while left:
+                self._tell_of(left.pop(0)[1])
+                self._hand_over()
+            del self.left[workflow_id]
+
+    def _hand_over(self) -> None:
+        """Hands over kept signals, oldest first, where exactly one workflow waits, as far as their
+        topics know."""
         for signal in self.signals:
             waiting = self._waiting(signal) if signal.workflow is None else []
-            if len({workflow.id for workflow, _ in waiting}) != 1:
+            known = {
+                workflow_id
+                for workflow_id, left in self.left.items()
+                for _, wait in left
+                if (wait.signal, wait.key) == (signal.name, signal.key)
+            }
+            if not waiting or len({workflow.id for workflow, _ in waiting} | known) != 1:
                 continue
             workflow, step = waiting[0]
             signal.workflow, signal.step = workflow, step.name
