@@ -111,9 +111,10 @@ class WithChildren(Operated):
             self._end(child)  # which may leave children of its own
 
     def _match(self) -> None:
-        super()._match()
-        while any([self._tell_parent(child) for child in list(self.workflows.values())]):
+        told = [True]
+        while any(told):
             super()._match()  # anew, as the end of a child may end what was ambiguous
+            told = [self._tell_parent(child) for child in list(self.workflows.values())]
 
     def _tell_parent(self, child: Workflow) -> bool:
         if not child.parent or child.told is not None or not workflow_row(child).finished:
