@@ -35,12 +35,14 @@ class TimelineRow:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """The rows of a timeline: ``left_out`` counts steps that are not shown."""
+    """The rows of a timeline. ``left_out`` counts the steps that are not shown, and ``idle`` those
+    that have never run."""
 
     rows: Sequence[TimelineRow]
     begin: datetime
     end: datetime
     left_out: int
+    idle: int
 
 
 def bars(timeline: Timeline) -> Bars:
@@ -58,7 +60,7 @@ def bars(timeline: Timeline) -> Bars:
         for step in begun
         if step.step in shown
     ]
-    return Bars(rows, begin, end, len(timeline.steps) - len(rows))
+    return Bars(rows, begin, end, len(begun) - len(rows), len(timeline.steps) - len(begun))
 
 
 def _bars(step: TimelineStep, begin: datetime, end: datetime, now: datetime) -> Iterator[Bar]:

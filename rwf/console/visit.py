@@ -50,7 +50,10 @@ def templates() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    for function in (words.ago, words.moment, words.payload, words.plain, words.plural, words.slug):
+    for function in (
+        *(words.ago, words.moment, words.payload, words.plain, words.plural, words.slug),
+        words.with_commands,
+    ):
         found.filters[function.__name__] = function
     found.globals.update(ADVICE=words.ADVICE, STATE_SIGNS=STATE_SIGNS, STATUS_SIGNS=STATUS_SIGNS)
     return found

@@ -43,6 +43,13 @@ def printable(value: Any) -> Any:
     return escaped(value)
 
 
+def with_commands(text: str | None) -> Markup:
+    """A sentence in which what stands between backticks is a command to be pasted."""
+    parts = [Markup.escape(printable(part)) for part in (text or "").split("`")]
+    parts[1::2] = [Markup('<code class="command">{}</code>').format(one) for one in parts[1::2]]
+    return Markup("").join(parts)
+
+
 def payload(value: Any) -> Block:
     """A JSON value over several lines, cut when it is long."""
     try:

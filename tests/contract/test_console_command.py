@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +14,10 @@ import pytest
 
 from rwf import Client
 from tests.support.commandline import Cli, run
+from tests.support.consoles import running
 from tests.support.flows import flow
 from tests.support.servers import AnyServer
 from tests.support.waiting import until
-
-
-@contextmanager
-def running(url: str, *args: str, **env: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """``rwf console`` on a free port: its address and process."""
-    command = [sys.executable, "-m", "rwf", "console", "--listen", "127.0.0.1:0", "--url", url]
-    with subprocess.Popen(
-        [*command, *args, "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | env,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        try:
-            yield json.loads(process.stdout.readline())["url"], process
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,3 +147,18 @@ def console(
 def commands(page: Page) -> list[str]:
     """The command lines that a page shows for pasting."""
     return re.findall(r'<code class="command">(.*?)</code>', page.html)
+
+
+@contextmanager
+def running(url: str, *args: str, **env: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """``rwf console`` on a free port: its address and process."""
+    command = [sys.executable, "-m", "rwf", "console", "--listen", "127.0.0.1:0", "--url", url]
+    with subprocess.Popen(
+        [*command, *args, "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | env,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())["url"], process
+        finally:
+            process.kill()
