@@ -457,10 +457,10 @@ class Operated(Reference):
         roots = [root] if is_revived else []
         gone: list[Step] = []
         members: list[Step] = []
+        taken: list[Step] = []
         if action != "cancel":
-            members, gone = self._members(workflow, root, roots, scope)
+            members, gone, taken = self._members(workflow, root, roots, scope)
         revived = [*roots, *members]
-        taken = [step for step in self._taken_back(workflow, root, revived) if step not in gone]
         if action == "retry":
             self._grant(root)
         else:
@@ -498,12 +498,13 @@ class Operated(Reference):
 
     def _members(
         self, workflow: Workflow, root: Step, roots: list[Step], scope: str
-    ) -> tuple[list[Step], list[Step]]:
-        """The steps that a recovery takes with its own, and those that it supersedes: grown until
-        nothing more belongs to either."""
+    ) -> tuple[list[Step], list[Step], list[Step]]:
+        """The steps that a recovery takes with its own, those that it supersedes, and those that it
+        takes back: grown until nothing more belongs to any."""
         causes = {StepCause.CANCELLED_BY_DEPENDENCY, StepCause.OPERATOR_CANCELLED}
         members: list[Step] = []
         gone: list[Step] = []
+        taken: list[Step] = []
         growing = True
         while growing:
             growing = False
@@ -514,20 +515,26 @@ class Operated(Reference):
                 if step.by is not None and step.by[0] in anew:
                     gone.append(step)
                     members = [member for member in members if member is not step]
+                    taken = [other for other in taken if other is not step]
                     growing = True
                     continue
-                if step in members or scope == "step":
+                if step in members:
                     continue
-                anchors = {root.name, *(other.name for other in (*members, *gone))}
+                held = {other.name for other in (*roots, *members, *taken)}
+                anchors = {root.name, *held, *(other.name for other in gone)}
                 if scope == "downstream":
                     joins = any(name in anchors for name, _ in step.parents)
                 else:
                     by_others = step.cause in causes and not step.singled_out
                     joins = by_others and self._joined(workflow, step, anchors)
-                if joins:
+                if joins and scope != "step":
                     members.append(step)
+                    taken = [other for other in taken if other is not step]
                     growing = True
-        return members, gone
+                elif step not in taken and self._is_taken_back(step, held):
+                    taken.append(step)
+                    growing = True
+        return members, gone, taken
 
     def _joined(self, workflow: Workflow, step: Step, anchors: set[str]) -> bool:
         """By a ``cancel`` edge, with nothing else that cancels it."""
@@ -541,17 +548,10 @@ class Operated(Reference):
         edges = [policy for name, policy in step.parents if name in anchors]
         return EdgePolicy.CANCEL in edges
 
-    def _taken_back(self, workflow: Workflow, root: Step, revived: list[Step]) -> list[Step]:
-        """The steps that ran, or were to run, because of an end that is taken back."""
-        names = {step.name for step in revived}
-        return [
-            step
-            for step in workflow.steps.values()
-            if step is not root
-            and step not in revived
-            and step.state in (StepState.AVAILABLE, StepState.RETRYABLE)
-            and any(name in names for name, _ in step.parents)
-        ]
+    def _is_taken_back(self, step: Step, held: set[str]) -> bool:
+        """Whether it is to run, and a parent is revived, or taken back itself."""
+        free = step.state in (StepState.AVAILABLE, StepState.RETRYABLE)
+        return free and any(name in held for name, _ in step.parents)
 
     # Callbacks, and what the others do to them.
 

@@ -578,8 +578,8 @@ class WakesTheWrongOne(WithAppends):
 class TakesNothingBack(WithAppends):
     """Steps that the end of a revived step had released stay released."""
 
-    def _taken_back(self, workflow: Workflow, root: Step, revived: list[Step]) -> list[Step]:
-        return []
+    def _is_taken_back(self, step: Step, held: set[str]) -> bool:
+        return False
 
 
 class ForgetsParents(WithAppends):
@@ -601,8 +601,9 @@ class SupersedesNothing(WithAppends):
 
     def _members(
         self, workflow: Workflow, root: Step, roots: list[Step], scope: str
-    ) -> tuple[list[Step], list[Step]]:
-        return super()._members(workflow, root, roots, scope)[0], []
+    ) -> tuple[list[Step], list[Step], list[Step]]:
+        members, _, taken = super()._members(workflow, root, roots, scope)
+        return members, [], taken
 
 
 class TellsOnce(WithAppends):
