@@ -219,11 +219,11 @@ class StepRunner:
         self._attempts: Attempts | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
-        self._thread = threading.Thread(
-            target=lambda: run_to_end(self._serve()), name="rwf-runner", daemon=True
-        )
+        self._thread = threading.Thread(target=self._main, name="rwf-runner", daemon=True)
         self._thread.start()
         self._ready.wait()
+        if self._attempts is None:
+            raise RuntimeError("the runner's event loop could not be started")
 
     def __enter__(self) -> StepRunner:
         return self
@@ -243,6 +243,12 @@ class StepRunner:
         with suppress(RuntimeError):  # it was closed before
             self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join(2 * _CLOSING)
+
+    def _main(self) -> None:
+        try:
+            run_to_end(self._serve())
+        finally:
+            self._ready.set()  # also where it never came to be ready
 
     async def _serve(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
