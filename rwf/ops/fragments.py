@@ -332,13 +332,20 @@ def _kept_children(
     ctx: OpContext, graph: _Graph, name: str, heirs: Edges, again: Mapping[str, Record]
 ) -> Op[list[Edge]]:
     """The children of a superseded step that others had appended: they wait for the one in its
-    place."""
+    place, but for those that have stopped waiting for it since, as others took its place."""
     children = yield from _edges(ctx, graph, name, up=False)
     yield from _fetch(ctx, graph, children)
-    kept = [
-        (child, policy)
-        for child, policy in children.items()
+    outer = [
+        child
+        for child in children
         if child not in again and child not in heirs and not graph.records[child].superseded
+    ]
+    records = [graph.records[child] for child in outer]
+    above = yield from edges_of_all(ctx, graph.workflow_id, records, up=True)
+    kept = [
+        (child, children[child])
+        for child, parents in zip(outer, above, strict=True)
+        if any(parent == name for parent, _ in parents)
     ]
     for child, _ in kept:
         graph.relink(child).unresolved += 1

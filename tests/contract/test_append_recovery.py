@@ -162,3 +162,16 @@ def test_only_the_step_that_had_appended_a_name_may_take_it_again(client: Client
         client.complete_step(view.id, "other", append=fragment("a"))
     client.complete_step(view.id, "split", append=Fragment())
     assert client.step(view.id, "join").state == "available"
+
+
+def test_who_has_stopped_waiting_for_a_superseded_step_does_not_wait_for_the_next_of_its_name(
+    client: Client,
+) -> None:
+    view = client.insert(flow("split join:split"))
+    client.complete_step(view.id, "split", append=fragment("a"))
+    client.complete_step(view.id, "a", append=fragment("b"))
+    again(client, view.id, "split")
+    client.complete_step(view.id, "split", append=fragment("a"))  # the join waits for it alone
+    client.complete_step(view.id, "a", append=fragment("b"), join=False)
+    assert causes(client, view.id) == "split=completed join=available a=completed b=available"
+    assert edges(client, view.id) == ["a>b", "a>join", "split>a", "split>join"]
