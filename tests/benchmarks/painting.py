@@ -20,8 +20,10 @@ from tests.benchmarks.transitions import layered
 from tests.support.browsers import chromium
 from tests.support.consoles import running
 from tests.support.servers import Server
+from tests.support.waiting import until
 
 SIZES = (5, 50, 500, 100_000)
+PAINTED = "performance.getEntriesByName('first-contentful-paint').length"
 TIMES = """() => [
     performance.getEntriesByType('navigation')[0].responseStart,
     performance.getEntriesByName('first-contentful-paint')[0].startTime,
@@ -43,7 +45,7 @@ def load(browser: Browser, address: str, redis: Any) -> tuple[float, float, floa
     page = context.new_page()
     redis.config_resetstat()
     page.goto(address)
-    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+    until(lambda: page.evaluate(PAINTED), what="the first paint")
     first, painted = page.evaluate(TIMES)
     stats = redis.info("commandstats").values()
     context.close()
