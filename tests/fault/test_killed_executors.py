@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from rwf import Client, Workflow, result
+from rwf import Workflow, result
 from tests.conftest import SCALE
 from tests.support import invariants
 from tests.support.executors import EXECUTORS, Fleet, fleet
@@ -93,11 +93,13 @@ def test_kills_change_no_outcome(name: str, tmp_path: Path) -> None:
                 more = range(len(ids), len(ids) + WORKFLOWS // KILLS)
                 ids += [view.id for view in client.insert_many(map(diamond, more))]
                 what = "a step of the latest workflows that completes"
-                until(partial(_has_begun, client, ids[-1]), what=what, timeout=PATIENCE)
+                until(partial(_has_begun, at_work, ids[-1]), what=what, timeout=PATIENCE)
                 time.sleep(chance.uniform(0, 0.1))
                 kinds[number % len(kinds)]()
             for number, workflow_id in enumerate(ids):
-                view = client.wait(workflow_id, timeout=PATIENCE)
+                ended = partial(_has_ended, at_work, workflow_id)
+                until(ended, what=f"the end of {workflow_id}", timeout=PATIENCE)
+                view = client.get(workflow_id)
                 assert view.state == "completed", client.explain(workflow_id)
                 rows = client.results(workflow_id)
                 assert Counter(row.step for row in rows) == Counter("abcd")
@@ -107,5 +109,11 @@ def test_kills_change_no_outcome(name: str, tmp_path: Path) -> None:
             daemon.kill()
 
 
-def _has_begun(client: Client, workflow_id: str) -> bool:
-    return client.get(workflow_id).completed_step_count > 0
+def _has_begun(at_work: Fleet, workflow_id: str) -> bool:
+    at_work.keep_worker()
+    return at_work.client.get(workflow_id).completed_step_count > 0
+
+
+def _has_ended(at_work: Fleet, workflow_id: str) -> bool:
+    at_work.keep_worker()
+    return at_work.client.get(workflow_id).finished_at is not None

@@ -151,6 +151,13 @@ class Fleet:
                 os.killpg(self._worker.pid, signal.SIGKILL)
             self._worker.wait()
 
+    def keep_worker(self) -> None:
+        """Starts the worker again where it has ended by itself, as a supervisor does: Celery's ends
+        when its broker goes away at the wrong moment."""
+        if self._worker is not None and self._worker.poll() is not None:
+            self.kill_worker()
+            self.start_worker()
+
     def log(self) -> str:
         """The output of the worker."""
         path = self.folder / "worker.log"
