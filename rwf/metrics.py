@@ -418,7 +418,7 @@ class _Connections:
                 self._asked.add(connection)
 
     def over(self, connection: Any) -> None:
-        """It is closed."""
+        """Takes a closed connection off the count."""
         with self._lock:
             self._forget(connection)
 

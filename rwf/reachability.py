@@ -28,7 +28,7 @@ class Away:
 
     @property
     def partitions(self) -> tuple[int, ...]:
-        """Those that did not answer when they were last asked."""
+        """The partitions that did not answer when they were last asked."""
         return tuple(sorted(self._failed))
 
     def is_unsure(self, partitions: int) -> bool:

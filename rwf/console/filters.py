@@ -15,7 +15,7 @@ FILTERS: Final = ("status", "state", "name", "tag", "failed_step", "parent", "si
 
 
 def given_of(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Those that are given."""
+    """The filters that are set."""
     return {name: parameters[name] for name in FILTERS if parameters.get(name)}
 
 

@@ -54,7 +54,7 @@ class Processes:
         return process
 
     def running(self, role: Role) -> list[Process]:
-        """Those of a role."""
+        """The processes of a role that run."""
         return [process for process in self._running if process.role == role]
 
     def kill(self, process: Process) -> None:

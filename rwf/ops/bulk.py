@@ -79,7 +79,7 @@ class Command:
     reason: str
 
     def text(self) -> str:
-        """As it is stored."""
+        """The command's text in its session's record."""
         return orjson.dumps(
             {
                 "filter": dict(self.filter),

@@ -110,7 +110,7 @@ class _Outbox:
     """Whether the partition has not answered, and is left alone for the rest of this run."""
 
     def take(self, page: Sequence[bytes]) -> list[_Due]:
-        """Those of a page that are to be claimed."""
+        """The callbacks of a page that are to be claimed."""
         members = [member.decode(errors="replace") for member in page]
         fresh = [member for member in members if member not in self.passed]
         found: list[_Due] = []

@@ -63,7 +63,7 @@ _NOT_TAKEN: Final = (_FAILED_BY_IT, "a")
 def start_child(
     ctx: OpContext, workflow_id: str, step: str, child: Workflow, lease: str, key: str | None
 ) -> Op[WorkflowView]:
-    """As :func:`run_child`; returns the child."""
+    """Does what :func:`run_child` does, and returns the child's view."""
     child_id, repeated = yield from run_child(ctx, workflow_id, step, child, lease, key)
     view = yield from get(ctx, child_id)
     return view.model_copy(update={"duplicate": repeated})

@@ -199,7 +199,7 @@ class Walk:
         return PartialList(ordered, found.unreachable)
 
     def _found_of(self, places: Sequence[str]) -> Op[list[_Found]]:
-        """Those of one partition."""
+        """The workflows that one partition has found."""
         found: list[_Found] = []
         for start in range(0, len(places), ITEMS_PER_CALL):
             part = places[start : start + ITEMS_PER_CALL]

@@ -45,7 +45,7 @@ def skip_origins(ctx: OpContext, workflow_id: str, record: Record) -> Op[tuple[S
 
 
 def _reported(ctx: OpContext, workflow_id: str, some: list[Record]) -> Op[dict[str, SkipOrigin]]:
-    """Those of these steps that were skipped by a report of their own."""
+    """The steps among these that were skipped by a report of their own."""
     names = [one.name for one in some if one.reported]
     found = yield from rows(ctx, workflow_id, names, payloads=False, latest=True)
     return {

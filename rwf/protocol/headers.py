@@ -106,7 +106,7 @@ class Header:
 
     @property
     def superseded(self) -> int:
-        """How many steps were superseded; to the counts they have completed."""
+        """How many steps were superseded; the counts by state have them as completed."""
         return 0 if self.branching is None else self.branching.superseded
 
     @property
@@ -160,7 +160,7 @@ class Header:
 
     @property
     def steps(self) -> int:
-        """How many there are."""
+        """How many steps the workflow has."""
         return self.fixed.steps
 
     @property
@@ -187,7 +187,7 @@ class Header:
 
     @property
     def callbacks(self) -> int:
-        """How many were written."""
+        """How many callbacks were written."""
         return self.moving.callbacks
 
     @property

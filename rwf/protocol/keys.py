@@ -112,7 +112,7 @@ class Keys:
         return [start + name for name in PARTITION_SLOTS]
 
     def derived(self, partition: int, name: str) -> str:
-        """One of these, by its name there."""
+        """The derived key of this name."""
         return self._key(partition, name)
 
     def stats_beside(self, key: str) -> str:

@@ -53,7 +53,7 @@ class Timer(NamedTuple):
 
     @classmethod
     def parse(cls, member: bytes) -> Timer:
-        """Of a member that is none, the parts as far as they go."""
+        """The parts of a member; fewer where its text is not one of rwf's."""
         kind, _, rest = member.decode(errors="replace").partition("|")
         owner, _, step = rest.partition("|")
         return cls(kind, owner, step)

@@ -225,12 +225,12 @@ class Layout:
 
     @property
     def required(self) -> list[Field]:
-        """Those of them that are always written."""
+        """The head's fields that are always written."""
         return self.head[: self._cut]
 
     @property
     def sparse(self) -> list[Field]:
-        """Those of them that are written together, or not at all."""
+        """The head's fields that are written together, or not at all."""
         return self.head[self._cut :]
 
     @property

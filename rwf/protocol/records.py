@@ -247,7 +247,7 @@ class Record(StepRecord):
 
     @property
     def outcome(self) -> Outcome:
-        """How it has ended, as its children see it."""
+        """How the step has ended, as its children see it."""
         return Outcome(self.state, self.cause, self.branch_skipped or self.superseded)
 
     @property
@@ -360,7 +360,7 @@ def timeout_of(options: str) -> float | None:
 
 @reading
 def edge_count(edges: str) -> int:
-    """How many edges a record's children or parents are."""
+    """How many edges a record's list of children or parents has."""
     if not edges:
         return 0
     return int(edges[1:]) if edges[0] == "#" else edges.count(",") + 1

@@ -44,7 +44,7 @@ class Wait(WaitRecord):
 
     @property
     def due(self) -> int | None:
-        """When its deadline passes, in whole milliseconds; None when it is over, or has none."""
+        """When the wait's deadline passes, in whole ms; None when it is over, or has none."""
         if self.status != "w" or self.deadline is None:
             return None
         return -(-self.deadline // 1000)

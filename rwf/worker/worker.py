@@ -127,7 +127,7 @@ class Worker:
 
     @property
     def concurrency(self) -> int:
-        """How many steps it runs at once."""
+        """How many steps the worker runs at once."""
         return self._options.concurrency
 
     @property
