@@ -309,8 +309,8 @@ class BulkRun:
 
 
 def _steps_of(ctx: OpContext, command: Command, ids: Sequence[str]) -> Op[list[tuple[str, ...]]]:
-    """Of each workflow, the steps that the command is for: the named one, or those that have
-    failed. A cancel request is for none."""
+    """The steps of each workflow that the command is for: the named one, or those that have failed.
+    A cancel request is for none."""
     if command.action is None:
         return [()] * len(ids)
     if command.step is not None:

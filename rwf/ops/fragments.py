@@ -260,8 +260,8 @@ def _cycle(
 def _related(
     ctx: OpContext, graph: _Graph, fragment: Fragment, appending: str | None
 ) -> Op[dict[str, set[str]]]:
-    """Of each step that the fragment depends on, its ancestors among those referred to: what it
-    refers to and depends on already needs no edge."""
+    """For each step that the fragment depends on, which of the steps it refers to are ancestors of
+    that one: a reference to an ancestor needs no edge of its own."""
     named = set(fragment.referred) - {appending}
     sources = [*fragment.dependencies, *([appending] if appending else [])]
     found: dict[str, set[str]] = {}
@@ -317,9 +317,7 @@ def _joined(
             change.dropped, change.parents = len(parents) - len(left), left
         change.parents |= dict.fromkeys(sinks, policy)
         change.unresolved += len(sinks)
-    kept: dict[str, list[Edge]] = {}
-    for name in again:
-        kept[name] = yield from _kept_children(ctx, graph, name, heirs, again)
+    kept = yield from _kept_children(ctx, graph, heirs, again)
     last, found = tuple(heirs.items()), []
     for step in steps:
         children = (*step.children, *(last if not step.children else ()))
@@ -329,26 +327,30 @@ def _joined(
 
 
 def _kept_children(
-    ctx: OpContext, graph: _Graph, name: str, heirs: Edges, again: Mapping[str, Record]
-) -> Op[list[Edge]]:
-    """The children of a superseded step that others had appended: they wait for the one in its
-    place, but for those that have stopped waiting for it since, as others took its place."""
-    children = yield from _edges(ctx, graph, name, up=False)
-    yield from _fetch(ctx, graph, children)
+    ctx: OpContext, graph: _Graph, heirs: Edges, again: Mapping[str, Record]
+) -> Op[dict[str, list[Edge]]]:
+    """The children, by name, that others had appended behind superseded steps: they wait for the
+    steps in their places, but for those that have stopped waiting since, for others instead."""
+    below = yield from edges_of_all(ctx, graph.workflow_id, list(again.values()), up=False)
+    names = dict.fromkeys(child for some in below for child, _ in some)
+    yield from _fetch(ctx, graph, names)
     outer = [
-        child
-        for child in children
-        if child not in again and child not in heirs and not graph.records[child].superseded
+        name
+        for name in names
+        if name not in again and name not in heirs and not graph.records[name].superseded
     ]
-    records = [graph.records[child] for child in outer]
+    records = [graph.records[name] for name in outer]
     above = yield from edges_of_all(ctx, graph.workflow_id, records, up=True)
-    kept = [
-        (child, children[child])
-        for child, parents in zip(outer, above, strict=True)
-        if any(parent == name for parent, _ in parents)
-    ]
-    for child, _ in kept:
-        graph.relink(child).unresolved += 1
+    parents = {
+        name: {parent for parent, _ in some} for name, some in zip(outer, above, strict=True)
+    }
+    kept = {
+        name: [(child, policy) for child, policy in some if name in parents.get(child, ())]
+        for name, some in zip(again, below, strict=True)
+    }
+    for some in kept.values():
+        for child, _ in some:
+            graph.relink(child).unresolved += 1
     return kept
 
 

@@ -126,11 +126,11 @@ class Keys:
         return [f"{start}{name}:{workflow_id}" for name in WORKFLOW_SLOTS]
 
     def record(self, workflow_id: str) -> str:
-        """One of them: the header and the steps."""
+        """The workflow's hash of its header and steps."""
         return self._key(home_of(workflow_id), f"w:{workflow_id}")
 
     def payloads(self, workflow_id: str) -> str:
-        """Another: payloads, and what else is read apart from the steps."""
+        """The workflow's hash of payloads, and of what else is read apart from the steps."""
         return self._key(home_of(workflow_id), f"p:{workflow_id}")
 
     def wait_notices(self, workflow_id: str) -> str:

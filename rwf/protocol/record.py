@@ -50,7 +50,7 @@ class Kind:
     large: bool = False
     """Whether the number is usually large."""
     letters: str = ""
-    """Of counts: the letters that numbers may stand behind; each is a field in Lua."""
+    """For a field of counts, the letters before its numbers; each is a field in Lua."""
 
 
 def _optional_text(number: int | None) -> str:
@@ -144,7 +144,7 @@ class Field:
     empty: str
     """The text that an empty field stands for."""
     always: bool
-    """Of a tag: whether it is written even when it is empty."""
+    """Whether a tag is written even when its field is empty."""
 
     @property
     def lua(self) -> str:

@@ -237,12 +237,12 @@ class Record(StepRecord):
 
     @property
     def superseded(self) -> bool:
-        """Whether a recovery of the step that has appended it has superseded it."""
+        """Whether the step was superseded: the one that had appended it was placed anew since."""
         return self.cause is StepCause.SUPERSEDED
 
     @property
     def branch_skipped(self) -> bool:
-        """Whether its branch was skipped."""
+        """Whether the step was skipped together with its branch."""
         return self.seen == BRANCH_MARK
 
     @property
@@ -252,7 +252,7 @@ class Record(StepRecord):
 
     @property
     def always(self) -> bool:
-        """Whether it runs whatever becomes of the others."""
+        """Whether the step runs however the others end."""
         return "a" in self.payloads
 
     @property
@@ -262,12 +262,12 @@ class Record(StepRecord):
 
     @property
     def dispatched(self) -> bool:
-        """Whether a dispatcher holds it, and nobody has started it."""
+        """Whether a dispatcher holds the step under a ticket that nobody has started."""
         return self.running is not None and self.running.token.endswith(".")
 
     @property
     def lacks_result(self) -> bool:
-        """Whether it is pending because a result is missing that its input refers to."""
+        """Whether the step is pending because its input refers to a result that is missing."""
         return self.walked == "b"
 
     @staticmethod
@@ -284,7 +284,7 @@ class Record(StepRecord):
 
     @property
     def recovering(self) -> bool:
-        """Whether an unfinished recovery holds it."""
+        """Whether an unfinished recovery holds the step."""
         return self.walked == "h"
 
     @property
@@ -394,7 +394,7 @@ class Row(RowRecord):
 
     @staticmethod
     def is_open(text: bytes) -> bool:
-        """Whether ``open`` is not 0: of a row's text alone."""
+        """Whether a row's text says that edges of its step remain to be walked."""
         return Row.open_of(text) != b"0"
 
     @reading

@@ -39,7 +39,7 @@ class Wait(WaitRecord):
 
     @property
     def goes_on(self) -> bool:
-        """Whether its step goes on when the deadline passes."""
+        """Whether the waiting step goes on, rather than expires, when the deadline passes."""
         return self.asked.endswith(GOES_ON)
 
     @property
@@ -51,7 +51,7 @@ class Wait(WaitRecord):
 
     @property
     def is_registered(self) -> bool:
-        """Whether its topic keeps it as a registration: its step waits, or has expired by it."""
+        """Whether its topic is to know the wait: its step waits, or has expired by it."""
         return self.status in ("w", "x")
 
     @property
