@@ -11,7 +11,7 @@
 local function claimed(workflow, c)
   return {
     "claimed", c.number, codec.write_callback(c), workflow.static, workflow.raw[":key"], workflow.was,
-    transaction.tags(workflow),
+    workflow.tags or false,
   }
 end
 

@@ -42,6 +42,7 @@ local function show(tx, workflow, graph, own, payload, note)
   for at = 1, #own, 2 do
     workflow.raw[own[at]] = own[at + 1]
   end
+  workflow.tags = workflow.raw[header.TAGS]
   if not graph.staged then
     workflow.fields, workflow.rows = own, payload
   end

@@ -21,16 +21,15 @@ local function is_unstarted(token)
   return byte(token, -1) == 46
 end
 
-local UNSTARTED = "^[^:]*%.:" -- a claim whose token, its first field, is that of a ticket
-
--- Whether the step is held under a ticket that nobody has started yet.
+-- Whether the step is held under a ticket that nobody has started yet. Of most claims the plain search tells that they
+-- are none, in a fraction of the time.
 function M.is_ticket(step)
-  return step.state == "e" and find(step.claim, UNSTARTED) ~= nil
+  return step.state == "e" and find(step.claim, ".:", 1, true) ~= nil and is_unstarted(codec.claim_token(step.claim))
 end
 
 -- Whether somebody runs the step.
 function M.is_running(step)
-  return step.state == "e" and not find(step.claim, UNSTARTED)
+  return step.state == "e" and not M.is_ticket(step)
 end
 
 -- Whether an open step's present attempt is to be reported next, or gone on with by its next claim.
@@ -86,12 +85,16 @@ end
 -- The note of a report, with the runner, the time of the claim (ms), and how long the step had been available then (ms)
 -- put in front. A step that nobody runs has no runner: its note is returned unchanged.
 function M.signed(workflow, step, note)
-  if not M.is_running(step) or byte(note, 2) ~= 34 then -- it holds nothing
+  if step.state ~= "e" or byte(note, 2) ~= 34 then -- it holds nothing
+    return note
+  end
+  local token, worker = codec.claim_holder(step.claim)
+  if is_unstarted(token) then
     return note
   end
   local claimed, came = workflow.h.inserted + step.since, queue.came_in(step.order)
   local waited = came and ',"waited":' .. integer.text(max(claimed - came, 0)) or ""
-  return '{"by":"' .. M.worker(step) .. '","at":' .. integer.text(claimed) .. waited .. "," .. sub(note, 2)
+  return '{"by":"' .. worker .. '","at":' .. integer.text(claimed) .. waited .. "," .. sub(note, 2)
 end
 
 -- Begins an attempt of a step, which its claim counts or not.

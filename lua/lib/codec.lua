@@ -54,6 +54,12 @@ end
 
 -- step: state,remaining,since,order,attempt,max,reported,started,finished,cause,due,walked,claim,
 --   seen,by|class|position|payloads|options|children|parents|handler
+local STEP_DEFAULTS = {
+  __index = {
+    seen = "", by = "",
+  },
+}
+
 function M.read_step(text)
   local state, remaining, since, order, attempt, max_, reported, started, finished, cause, due, walked,
     claim, static, class =
@@ -61,26 +67,26 @@ function M.read_step(text)
   if not state then
     error(states.UNREADABLE)
   end
-  local seen = ""
-  if byte(static) == 44 then
-    seen, static = match(static, "^,(%w*)(.*)$")
-    if not seen then
-      error(states.UNREADABLE)
-    end
-  end
-  local by = ""
-  if byte(static) == 44 then
-    by, static = match(static, "^,([^,|]*)(.*)$")
-    if not by then
-      error(states.UNREADABLE)
-    end
-  end
-  return {
+  local found = setmetatable({
     state = state, remaining = remaining, since = since, order = order, attempt = attempt,
     max = max_, reported = reported, started = started, finished = finished, cause = cause,
-    due = due, walked = walked, claim = claim, seen = seen, by = by, static = static,
+    due = due, walked = walked, claim = claim, static = static,
     class = class == "" and "default:1000" or class,
-  }
+  }, STEP_DEFAULTS)
+  if byte(static) == 44 then
+    found.seen, static = match(static, "^,(%w*)(.*)$")
+    if not static then
+      error(states.UNREADABLE)
+    end
+    if byte(static) == 44 then
+      found.by, static = match(static, "^,([^,|]*)(.*)$")
+      if not static then
+        error(states.UNREADABLE)
+      end
+    end
+    found.static = static
+  end
+  return found
 end
 
 function M.write_step(r)
@@ -176,6 +182,10 @@ end
 
 function M.claim_worker(text)
   return match(text, "^[^:]*:%d+:[01]:([^:]*)")
+end
+
+function M.claim_holder(text)
+  return match(text, "^([^:]*):%d+:[01]:([^:]*)")
 end
 
 -- header: semantics,definition,steps,inserted,retention,context;trace,name
@@ -275,37 +285,44 @@ function M.write_counts(r)
 end
 
 -- branching: skipped,starts,deadline,overdue,link,grown,superseded
+local BRANCHING_DEFAULTS = {
+  __index = {
+    link = "", grown = 0, superseded = 0,
+  },
+}
+
 function M.read_branching(text)
   local skipped, starts, deadline, overdue, more =
     match(text, "^(%d+),(%d*),(%d*),(%d*)(,?.*)$")
   if not skipped or (more ~= "" and byte(more) ~= 44) then
     error(states.UNREADABLE)
   end
-  local link = ""
-  if more ~= "" then
-    link, more = match(more, "^,([^,]*)(.*)$")
-    if not link then
-      error(states.UNREADABLE)
-    end
-  end
-  local grown = "0"
-  if more ~= "" then
-    grown, more = match(more, "^,(%d+)(.*)$")
-    if not grown then
-      error(states.UNREADABLE)
-    end
-  end
-  local superseded = "0"
-  if more ~= "" then
-    superseded, more = match(more, "^,(%d+)(.*)$")
-    if not superseded then
-      error(states.UNREADABLE)
-    end
-  end
-  return {
+  local found = setmetatable({
     skipped = to_number(skipped), starts = starts, deadline = deadline, overdue = overdue,
-    link = link, grown = to_number(grown), superseded = to_number(superseded), more = more,
-  }
+    more = more,
+  }, BRANCHING_DEFAULTS)
+  if more ~= "" then
+    found.link, more = match(more, "^,([^,]*)(.*)$")
+    if not more then
+      error(states.UNREADABLE)
+    end
+    if more ~= "" then
+      found.grown, more = match(more, "^,(%d+)(.*)$")
+      if not more then
+        error(states.UNREADABLE)
+      end
+      found.grown = to_number(found.grown)
+      if more ~= "" then
+        found.superseded, more = match(more, "^,(%d+)(.*)$")
+        if not more then
+          error(states.UNREADABLE)
+        end
+        found.superseded = to_number(found.superseded)
+      end
+    end
+    found.more = more
+  end
+  return found
 end
 
 function M.write_branching(r)
@@ -354,6 +371,12 @@ end
 
 -- row: asked,status,stamp,call,command,lease,open,released,cancelled,
 --   appended|released_names|cancelled_names|note
+local ROW_DEFAULTS = {
+  __index = {
+    appended = 0,
+  },
+}
+
 function M.read_row(text)
   local asked, status, stamp, call, command_, lease, open, released, cancelled, more, released_names,
     cancelled_names, note =
@@ -361,18 +384,20 @@ function M.read_row(text)
   if not asked or (more ~= "" and byte(more) ~= 44) then
     error(states.UNREADABLE)
   end
-  local appended = "0"
+  local found = setmetatable({
+    asked = asked, status = status, stamp = stamp, call = call, command = command_, lease = lease,
+    open = open, released = released, cancelled = cancelled, more = more,
+    released_names = released_names, cancelled_names = cancelled_names, note = note,
+  }, ROW_DEFAULTS)
   if more ~= "" then
-    appended, more = match(more, "^,(%d+)(.*)$")
-    if not appended then
+    found.appended, more = match(more, "^,(%d+)(.*)$")
+    if not more then
       error(states.UNREADABLE)
     end
+    found.appended = to_number(found.appended)
+    found.more = more
   end
-  return {
-    asked = asked, status = status, stamp = stamp, call = call, command = command_, lease = lease,
-    open = open, released = released, cancelled = cancelled, appended = to_number(appended),
-    more = more, released_names = released_names, cancelled_names = cancelled_names, note = note,
-  }
+  return found
 end
 
 function M.write_row(r)
@@ -562,23 +587,30 @@ function M.write_change(r)
 end
 
 -- place: number,phase,position,chunk,count,length,note,again
+local PLACE_DEFAULTS = {
+  __index = {
+    again = "",
+  },
+}
+
 function M.read_place(text)
   local number, phase, position, chunk, count, length, note, more =
     match(text, "^(%d+),([mpt]),(%d+),(%d+),(%d+),(%d+),(%w*)(,?.*)$")
   if not number or (more ~= "" and byte(more) ~= 44) then
     error(states.UNREADABLE)
   end
-  local again = ""
+  local found = setmetatable({
+    number = number, phase = phase, position = to_number(position), chunk = to_number(chunk),
+    count = to_number(count), length = to_number(length), note = note, more = more,
+  }, PLACE_DEFAULTS)
   if more ~= "" then
-    again, more = match(more, "^,(1?)(.*)$")
-    if not again then
+    found.again, more = match(more, "^,(1?)(.*)$")
+    if not more then
       error(states.UNREADABLE)
     end
+    found.more = more
   end
-  return {
-    number = number, phase = phase, position = to_number(position), chunk = to_number(chunk),
-    count = to_number(count), length = to_number(length), note = note, again = again, more = more,
-  }
+  return found
 end
 
 function M.write_place(r)

@@ -106,11 +106,7 @@ local function plan_stats(tx)
     sets[2 * i - 1], sets[2 * i] = fields[i], integer.text((tonumber(values[i] or nil) or 0) + changes[i])
   end
   if counted < #fields then
-    local found = {}
-    for i = counted + 1, #fields do
-      found[fields[i]] = values[i]
-    end
-    throughput.plan(tx, sets, found)
+    throughput.plan(tx, sets, fields, values, counted)
   end
   return sets
 end
@@ -301,7 +297,7 @@ end
 function M.counts(workflow)
   local acknowledged = workflow.cause and workflow.h.finished ~= "" and command("HGET", workflow.w, header.ACKNOWLEDGED)
   local branches = workflow.b and codec.write_branching(workflow.b)
-  return header.for_client(workflow.counts, acknowledged, branches, transaction.tags(workflow))
+  return header.for_client(workflow.counts, acknowledged, branches, workflow.tags)
 end
 
 -- The header of a workflow as it is now: static, counts as clients get them (header.lua), context, and "1" while

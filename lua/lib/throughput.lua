@@ -7,11 +7,12 @@ local M = {}
 
 local PER_MINUTE = 10000000
 local OTHER = "other"
+local NONE = {}
 
 -- Notes a step that has ended.
 function M.step(tx, step)
-  local finished, name = tx.finished or {}, match(step.class, "^[^:]+")
-  finished[name], tx.finished = (finished[name] or 0) + 1, finished
+  local finished, class = tx.finished or {}, step.class
+  finished[class], tx.finished = (finished[class] or 0) + 1, finished
 end
 
 -- Notes a workflow that has ended.
@@ -21,21 +22,30 @@ function M.workflow(tx, workflow, state)
   names[field], tx.names = (names[field] or 0) + 1, names
 end
 
-local function step_fields(tx, name)
-  local minute = floor(tx.ms / 60000)
-  return "qe|" .. name, "qm|" .. name .. "|" .. integer.text(minute % states.MINUTES_COUNTED), minute
+local function by_queue(finished)
+  local found = {}
+  for class, by in pairs(finished) do
+    local name = match(class, "^[^:]+")
+    found[name] = (found[name] or 0) + by
+  end
+  return found
 end
 
-local NONE = {}
+local function minute_field(name, minute)
+  return "qm|" .. name .. "|" .. integer.text(minute % states.MINUTES_COUNTED)
+end
 
 -- Adds to these fields of the statistics those that plan is to know.
 function M.list(tx, fields)
+  local at, minute = #fields, floor(tx.ms / 60000)
+  tx.finished = tx.finished and by_queue(tx.finished)
   for name in pairs(tx.finished or NONE) do
-    local at = #fields
-    fields[at + 1], fields[at + 2] = step_fields(tx, name)
+    fields[at + 1], fields[at + 2] = "qe|" .. name, minute_field(name, minute)
+    at = at + 2
   end
   for field in pairs(tx.names or NONE) do
-    fields[#fields + 1] = "we|" .. field
+    at = at + 1
+    fields[at] = "we|" .. field
   end
 end
 
@@ -43,69 +53,71 @@ local function number(text)
   return tonumber(text or nil) or 0
 end
 
--- A field's value; one that was not listed is read.
-local function value(tx, found, field)
-  if found[field] == nil then
-    found[field] = command("HGET", tx.keys[keyslots.STATS], field)
-  end
-  return found[field]
+local function read(tx, field)
+  return command("HGET", tx.keys[keyslots.STATS], field)
 end
 
 -- Whether one more name is counted apart; known has how many of a kind there are with it.
-local function admit(tx, found, known, kind)
-  local count = known[kind] or number(value(tx, found, kind))
+local function admit(tx, known, kind)
+  local count = known[kind] or number(read(tx, kind))
   local free = count < states.NAMES_COUNTED
   known[kind] = free and count + 1 or count
   return free
 end
 
--- The count of a minute, with what has ended in this one.
-local function in_minute(before, minute, by)
-  return floor(before / PER_MINUTE) == minute and before + by or minute * PER_MINUTE + by
-end
-
-local function plan_steps(tx, found, sets, known, name, by)
-  local own, slot, minute = step_fields(tx, name)
-  local before = value(tx, found, own)
-  if not before and name ~= OTHER and not admit(tx, found, known, "qn") then
-    return by
-  end
+local function add(sets, field, before, by)
   local at = #sets
-  sets[at + 1], sets[at + 2] = own, format("%.0f", number(before) + by)
-  sets[at + 3], sets[at + 4] = slot, format("%.0f", in_minute(number(value(tx, found, slot)), minute, by))
-  return 0
+  sets[at + 1], sets[at + 2] = field, integer.text(number(before) + by)
 end
 
-local function plan_workflows(tx, found, sets, known, name, state, by)
-  local field = "we|" .. name .. "|" .. state
-  local before = value(tx, found, field)
-  if not before and name ~= OTHER and not admit(tx, found, known, "wn") then
-    return by
-  end
-  local at = #sets
-  sets[at + 1], sets[at + 2] = field, format("%.0f", number(before) + by)
-  return 0
+-- Adds to the count of a minute, which begins anew where its slot has that of an earlier one.
+local function add_in_minute(sets, field, before, minute, by)
+  local count = number(before)
+  add(sets, field, floor(count / PER_MINUTE) == minute and count or minute * PER_MINUTE, by)
 end
 
--- Adds what was noted to the fields of the statistics that are to be set; found has the values of those listed.
-function M.plan(tx, sets, found)
-  local known, others, of_others = {}, 0, {}
+local function plan_steps(tx, sets, known, fields, values, at)
+  local minute, others = floor(tx.ms / 60000), 0
   for name, by in pairs(tx.finished or NONE) do
-    others = others + (name == OTHER and by or plan_steps(tx, found, sets, known, name, by))
+    if name ~= OTHER and (values[at + 1] or admit(tx, known, "qn")) then
+      add(sets, fields[at + 1], values[at + 1], by)
+      add_in_minute(sets, fields[at + 2], values[at + 2], minute, by)
+    else
+      others = others + by
+    end
+    at = at + 2
   end
   if others > 0 then
-    plan_steps(tx, found, sets, known, OTHER, others)
+    local field, slot = "qe|" .. OTHER, minute_field(OTHER, minute)
+    add(sets, field, read(tx, field), others)
+    add_in_minute(sets, slot, read(tx, slot), minute, others)
   end
+  return at
+end
+
+local function plan_workflows(tx, sets, known, fields, values, at)
+  local others = {}
   for field, by in pairs(tx.names or NONE) do
     local name, state = match(field, "^([^|]*)|(.*)$")
-    local left = name == OTHER and by or plan_workflows(tx, found, sets, known, name, state, by)
-    of_others[state] = (of_others[state] or 0) + left
-  end
-  for state, by in pairs(of_others) do
-    if by > 0 then
-      plan_workflows(tx, found, sets, known, OTHER, state, by)
+    at = at + 1
+    if name ~= OTHER and (values[at] or admit(tx, known, "wn")) then
+      add(sets, fields[at], values[at], by)
+    else
+      others[state] = (others[state] or 0) + by
     end
   end
+  for state, by in pairs(others) do
+    local field = "we|" .. OTHER .. "|" .. state
+    add(sets, field, read(tx, field), by)
+  end
+end
+
+-- Adds what was noted to the fields of the statistics that are to be set. From "at" on, fields has those that list has
+-- added, and values their values.
+function M.plan(tx, sets, fields, values, at)
+  local known = {}
+  at = plan_steps(tx, sets, known, fields, values, at)
+  plan_workflows(tx, sets, known, fields, values, at)
   for kind, count in pairs(known) do
     sets[#sets + 1], sets[#sets + 2] = kind, integer.text(count)
   end

@@ -86,10 +86,10 @@ end
 -- nil when there is none.
 function M.workflow(tx, slot, names)
   local w, p = keyslots.workflow(tx.keys, slot)
-  local found = command("HMGET", w, ":s", ":c", M.ANY_WAIT, unpack(names))
+  local found = command("HMGET", w, ":s", ":c", M.ANY_WAIT, header.TAGS, unpack(names))
   local static, counts, raw, h = found[1], found[2], {}, nil
   for i = 1, #names do
-    raw[names[i]] = found[i + 3]
+    raw[names[i]] = found[i + 4]
   end
   local b, stored, link
   if static then
@@ -115,6 +115,9 @@ function M.workflow(tx, slot, names)
   }
   if found[3] then
     workflow.waited = true -- some of its steps have waited
+  end
+  if found[4] then
+    workflow.tags = found[4] -- as they are stored; they never change
   end
   if b and h.recovering ~= "" then
     workflow.hides = true -- steps that are being appended may stand there, but are not there yet
@@ -324,27 +327,15 @@ function M.remark(tx, workflow, step, outcome)
   end
 end
 
--- The workflow's tags as they are stored, or false. They never change.
-function M.tags(workflow)
-  if workflow.created then
-    return workflow.raw[header.TAGS] -- insert.lua
-  end
-  if workflow.tags == nil then
-    workflow.tags = command("HGET", workflow.w, header.TAGS)
-  end
-  return workflow.tags
-end
-
 local NONE = {}
 
 -- The workflow's members in the tag index, at its place or one that it had (header.lua).
 function M.tag_members(workflow, place)
-  local tags = M.tags(workflow)
-  if not tags then
+  if not workflow.tags then
     return NONE
   end
   local members = {}
-  for tag in gmatch(tags, "[^,]+") do
+  for tag in gmatch(workflow.tags, "[^,]+") do
     members[#members + 1] = tag .. "|" .. place
   end
   return members

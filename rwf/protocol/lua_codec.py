@@ -204,30 +204,40 @@ def _defaults_name(layout: Layout) -> str:
 
 
 def _reader(layout: Layout) -> Iterator[str]:
-    if layout.sparse:
-        fields = [*layout.sparse, *layout.appended]
-        yield f"local {_defaults_name(layout)} = {{"
-        yield "  __index = {"
-        yield from wrapped([f"{f.lua} = {_default(f)}" for f in fields] + ['more = ""'], "    ")
-        yield "  },"
-        yield "}"
-        yield ""
+    yield from _defaults(layout)
     yield f"function M.read_{layout.name}(text)"
     yield from _matched(layout)
-    for field in [] if layout.sparse else layout.appended:
-        yield from _appended(layout, field)
     values = [each for field in layout.required for each in _values(field)]
-    if layout.sparse:
-        yield from _sparse(layout, values)
-    else:
-        values += [each for field in layout.appended for each in _values(field)]
+    if not layout.sparse:
         values += [f"{layout.keeps} = {layout.keeps}"] if layout.keeps else ["more = more"]
         shown = layout.beside if layout.keeps else [field.name for field in layout.sections]
         values += [each for name in shown for each in _values(layout.field(name))]
+    if layout.sparse or layout.appended:
+        yield "  local found = setmetatable({"
+        yield from wrapped(values, "    ")
+        yield f"  }}, {_defaults_name(layout)})"
+        yield from _sparse(layout) if layout.sparse else _appended(layout, layout.appended, "  ")
+        yield "  return found"
+    else:
         yield "  return {"
         yield from wrapped(values, "    ")
         yield "  }"
     yield "end"
+
+
+def _defaults(layout: Layout) -> Iterator[str]:
+    """The metatable of what is read of a record, with the fields that most records lack: a table
+    of more than 16 fields takes twice the memory."""
+    values = [f"{field.lua} = {_default(field)}" for field in [*layout.sparse, *layout.appended]]
+    if layout.sparse:
+        values.append('more = ""')
+    if values:
+        yield f"local {_defaults_name(layout)} = {{"
+        yield "  __index = {"
+        yield from wrapped(values, "    ")
+        yield "  },"
+        yield "}"
+        yield ""
 
 
 def _matched(layout: Layout) -> Iterator[str]:
@@ -275,17 +285,24 @@ def _assigned(names: list[str], pattern: str, start: str = "  local ") -> Iterat
     yield f'    match(text, "{pattern}")'
 
 
-def _appended(layout: Layout, field: Field) -> Iterator[str]:
-    store = layout.keeps or "more"
+def _appended(layout: Layout, fields: list[Field], indent: str) -> Iterator[str]:
+    """Sets these fields, each of which is there only if the one before it is."""
+    if not fields:
+        return
+    field, store = fields[0], layout.keeps or "more"
     there = f"byte({store}) == {ord(layout.growth)}" if layout.keeps else f'{store} ~= ""'
-    yield f'  local {field.lua} = "{field.default_text}"'
-    yield f"  if {there} then"
     pattern = f"^{layout.growth}{_pattern(layout, field)}(.*)$"
-    yield f'    {field.lua}, {store} = match({store}, "{pattern}")'
-    yield f"    if not {field.lua} then"
-    yield "      error(states.UNREADABLE)"
-    yield "    end"
-    yield "  end"
+    yield f"{indent}if {there} then"
+    yield f'{indent}  found.{field.lua}, {store} = match({store}, "{pattern}")'
+    yield f"{indent}  if not {store} then"
+    yield f"{indent}    error(states.UNREADABLE)"
+    yield f"{indent}  end"
+    if field.kind.number:
+        yield f"{indent}  found.{field.lua} = {_value(field, f'found.{field.lua}')}"
+    yield from _appended(layout, fields[1:], f"{indent}  ")
+    if field == layout.appended[0]:
+        yield f"{indent}  found.{store} = {store}"
+    yield f"{indent}end"
 
 
 def _values(field: Field) -> list[str]:
@@ -306,12 +323,8 @@ def _default(field: Field) -> str:
     return field.default_text if field.kind.number else f'"{field.default_text}"'
 
 
-def _sparse(layout: Layout, values: list[str]) -> Iterator[str]:
-    """A table with the fields that are written together where they are; else these have their
-    defaults by its metatable, as most records lack them."""
-    yield "  local found = setmetatable({"
-    yield from wrapped(values, "    ")
-    yield f"  }}, {_defaults_name(layout)})"
+def _sparse(layout: Layout) -> Iterator[str]:
+    """Sets the fields that are written together, where they are, and those appended to them."""
     yield '  if rest ~= "" then'
     names = [*_locals(layout.sparse), "more"]
     pattern = layout.separator.join(_pattern(layout, field) for field in layout.sparse)
@@ -325,15 +338,12 @@ def _sparse(layout: Layout, values: list[str]) -> Iterator[str]:
     yield f"    if {check} then"
     yield "      error(states.UNREADABLE)"
     yield "    end"
-    for field in layout.appended:
-        yield from (f"  {line}" for line in _appended(layout, field))
     yield from (
-        f"    found.{field.lua} = {_value(field, _local(field.lua))}"
-        for field in [*layout.sparse, *layout.appended]
+        f"    found.{field.lua} = {_value(field, _local(field.lua))}" for field in layout.sparse
     )
     yield "    found.more = more"
+    yield from _appended(layout, layout.appended, "    ")
     yield "  end"
-    yield "  return found"
 
 
 # --- writing

@@ -151,6 +151,7 @@ class StepRecord(Record):
         "token": ("token",),
         "expires": ("expires",),
         "worker": ("worker",),
+        "holder": ("token", "worker"),
         "lease": ("token", "expires"),
     },
 )
