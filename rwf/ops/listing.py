@@ -149,10 +149,12 @@ class Walk:
         again = None if self.after is None else self.after.inserted
         start = None if again is None else f"{again}|" if self._oldest_first else f"{again}|~"
         places = Places(self._ctx, self._wanted, start, oldest_first=self._oldest_first)
-        enough = self.scanned + scanned
-        number = limit if self._wanted.is_index else _LOOKED_AT_ONCE
+        begun, enough = self.scanned, self.scanned + scanned
+        first = limit if self._wanted.is_index else _LOOKED_AT_ONCE
         while not self.ended and self.scanned < enough:
-            some = yield from places.next(number)
+            # As many as will do by what was found among those before: a round trip has its price.
+            likely = (limit - len(found)) * (self.scanned - begun) // max(len(found), 1)
+            some = yield from places.next(max(first, min(likely, enough - self.scanned)))
             # Without those that are read again, so that each page gets further than the last.
             self.scanned += sum(inserted_of(place) != again for place in some)
             looked_at = yield from self._looked_at(some)
