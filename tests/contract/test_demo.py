@@ -65,6 +65,11 @@ def write(path: Path, forms: Any) -> str:
     return str(path)
 
 
+def heed_ctrl_c() -> None:
+    """Tests that run in the background ignore SIGINT, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def nothing_runs(folder: Path) -> bool:
     """Whether no process has this folder among its arguments, and its server has ended."""
     commands = []
@@ -136,6 +141,7 @@ def test_its_console_shows_it_while_it_runs_and_afterwards(tmp_path: Path) -> No
     folder = tmp_path / "demo"
     file = write(tmp_path / "small.json", SMALL)
     command = [sys.executable, "-m", "rwf", "demo", "--folder", str(folder), "--input", file]
+    heed_ctrl_c()
     with subprocess.Popen([*command, "--console"], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -160,6 +166,7 @@ def test_ended_in_the_middle_it_leaves_nothing_running_and_can_go_on(
     file = write(tmp_path / "small.json", SMALL)
     folder = tmp_path / "demo"
     command = [sys.executable, "-m", "rwf", "demo", "--folder", str(folder), "--input", file]
+    heed_ctrl_c()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         ledger = Ledger(folder / "ledger.jsonl")
         until(ledger.steps, timeout=60, what="the first lines of the ledger")
