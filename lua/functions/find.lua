@@ -5,7 +5,7 @@
 local NO_ORDER = "0000000" -- inserted by an earlier release
 
 local function has_tags(stored, tags)
-  stored = "," .. (stored or "") .. ","
+  stored = #tags > 0 and "," .. (stored or "") .. ","
   for i = 1, #tags do
     if not find(stored, "," .. tags[i] .. ",", 1, true) then
       return false
@@ -26,24 +26,29 @@ local function parent_of(stored)
   return link ~= "" and codec.read_link(link).workflow
 end
 
+-- The fixed part of the header where the workflow has this name and these tags, which rule most out, or nil.
+local function fitting(key, ending, tags)
+  local static, stored = unpack(command("HMGET", key, ":s", header.TAGS))
+  return static and (not ending or sub(static, -#ending) == ending) and has_tags(stored, tags) and static
+end
+
 return function(keys, groups, troubled, named, failed_step, parent, tags)
-  local found = {}
+  local found, ending = {}, named and "," .. named -- the name is the header's last field
   for slot = 1, #keys do
-    local static, counts, order, acknowledged, branch, stored, step = unpack(command(
-      "HMGET", keys[slot], ":s", ":c", header.ORDER, header.ACKNOWLEDGED, header.BRANCHING, header.TAGS,
-      failed_step or ":s"
-    ))
-    if
-      static
-      and (not named or header.name(static) == named)
-      and has_tags(stored, tags)
-      and (not parent or parent_of(branch) == parent)
-      and (not failed_step or step and states.FAILED[sub(step, 1, 1)])
-      and stands(counts, groups, troubled)
-    then
-      found[#found + 1] = {
-        integer.text(slot), static, header.for_client(counts, acknowledged, branch, stored), order or NO_ORDER,
-      }
+    local static = fitting(keys[slot], ending, tags)
+    if static then
+      local counts, order, acknowledged, branch, stored, step = unpack(command(
+        "HMGET", keys[slot], ":c", header.ORDER, header.ACKNOWLEDGED, header.BRANCHING, header.TAGS, failed_step or ":c"
+      ))
+      if
+        (not parent or parent_of(branch) == parent)
+        and (not failed_step or step and states.FAILED[sub(step, 1, 1)])
+        and stands(counts, groups, troubled)
+      then
+        found[#found + 1] = {
+          integer.text(slot), static, header.for_client(counts, acknowledged, branch, stored), order or NO_ORDER,
+        }
+      end
     end
   end
   return found

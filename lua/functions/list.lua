@@ -1,8 +1,9 @@
 -- list: entries of the listing of workflows, newest or oldest first, exact to the millisecond.
 --
 -- The groups together hold all workflows that are asked for, and so does each tag. The index with fewer entries is read,
--- as the caller looks at each of them.
+-- as the caller looks at each of them but for those that another index lacks.
 --
+-- Reply: {{places, a digit for each: "0" where another index lacks it, or ""}, ...}.
 -- Bound: as many of each group as the caller asks for, and up to twice that to complete the last millisecond (1,000 in
 --   all).
 return function(keys, groups, behind, limit, oldest_first, inserted_from, inserted_before, tags)

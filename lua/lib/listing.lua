@@ -1,8 +1,8 @@
 -- Places of workflows in the listing and in the tag index, whose members begin with what they are listed under, and go on
 -- with the place (header.lua): the listing with a group, "o|inserted|id", the tag index with a tag.
 --
--- A range is a part of an index under one such beginning: { index, from, to, oldest_first, skip }, "from" and "to" in the
--- order of the index, "skip" the length of the beginning.
+-- A range is a part of an index under one such beginning: { index, beginning, from, to, oldest_first }, "from" and "to"
+-- in the order of the index.
 local M = {}
 
 local END = "~" -- behind all that a place holds
@@ -18,7 +18,7 @@ local function range(index, beginning, asked)
   elseif behind and behind < (asked.inserted_before or END) then
     last = "(" .. beginning .. behind
   end
-  return { index = index, from = first, to = last, oldest_first = asked.oldest_first, skip = #beginning }
+  return { index = index, beginning = beginning, from = first, to = last, oldest_first = asked.oldest_first }
 end
 
 -- The ranges of all these groups together, or that of one tag.
@@ -57,28 +57,35 @@ local function rest(range_, last, count)
   return read(range_, "[" .. millisecond, "(" .. last, count)
 end
 
--- The next places of a range, as many as are asked for and then those of the last one's millisecond, up to as many; and
--- whether these are all that it has.
-function M.page(range_, limit)
-  local members, found = read(range_, range_.from, range_.to, limit + 1), {}
-  for i = 1, min(#members, limit) do
-    found[i] = sub(members[i], range_.skip + 1)
-  end
-  if #members <= limit then
-    return found, true
-  end
-  if match(members[limit], "^.*|") == match(members[limit + 1], "^.*|") then
-    local others = rest(range_, members[limit], limit)
-    for i = 1, #others do
-      found[limit + i] = sub(others[i], range_.skip + 1)
-    end
-  end
-  return found, false
+-- The first members of a range: one more than a page has, when there are so many.
+local function first(range_, limit)
+  return read(range_, range_.from, range_.to, limit + 1)
 end
 
--- Of these ranges, each a list of some, those with the fewest places.
-local function fewest(choices)
+-- The next places of a range, as many as are asked for and then those of the last one's millisecond, up to as many.
+local function page(range_, limit)
+  local members, found, skip = first(range_, limit), {}, #range_.beginning
+  for i = 1, min(#members, limit) do
+    found[i] = sub(members[i], skip + 1)
+  end
+  if #members > limit and match(members[limit], "^.*|") == match(members[limit + 1], "^.*|") then
+    local others = rest(range_, members[limit], limit)
+    for i = 1, #others do
+      found[limit + i] = sub(others[i], skip + 1)
+    end
+  end
+  return found
+end
+
+-- The choice with the fewest places. To count costs more than to read a few: a tag that ends within a page is not
+-- compared.
+local function fewest(choices, tags, limit)
   local best, least = choices[1], nil
+  for i = 1, #choices > 1 and #tags or 0 do
+    if #first(choices[i][1], limit) <= limit then
+      return choices[i]
+    end
+  end
   for i = 1, #choices > 1 and #choices or 0 do
     local count = M.count(choices[i])
     if not least or count < least then
@@ -88,22 +95,44 @@ local function fewest(choices)
   return best
 end
 
+-- Which of these places all other choices have, too, as far as these are of one range: a digit each, or "" for all.
+local function fit(places, choices, chosen)
+  if #choices == 1 or #places == 0 then
+    return ""
+  end
+  local digits, members = {}, {}
+  for at = 1, #places do
+    digits[at] = "1"
+  end
+  for i = 1, #choices do
+    local range_ = choices[i][1]
+    if choices[i] ~= chosen and #choices[i] == 1 then
+      for at = 1, #places do
+        members[at] = range_.beginning .. places[at]
+      end
+      local scores = command("ZMSCORE", range_.index, unpack(members))
+      for at = 1, #places do
+        digits[at] = scores[at] and digits[at] or "0"
+      end
+    end
+  end
+  return concat(digits)
+end
+
 -- A page of each range of the groups together, or of one tag, whichever has the fewest places: all of these hold what is
--- asked for. To count costs more than to read a few: a tag that ends within a page is not compared, nor are all groups.
+-- asked for.
 function M.pages(keys, groups, tags, asked, limit)
   local choices, pages = {}, {}
   for i = 1, #tags do
     choices[i] = M.ranges(keys, groups, { tags[i] }, asked)
-    local page, whole = M.page(choices[i][1], limit)
-    if whole then
-      return { page }
-    end
   end
   if #tags == 0 or #groups < #states.GROUPS then
     choices[#choices + 1] = M.ranges(keys, groups, {}, asked)
   end
-  for i, range_ in ipairs(fewest(choices)) do
-    pages[i] = M.page(range_, limit)
+  local chosen = fewest(choices, tags, limit)
+  for i = 1, #chosen do
+    local places = page(chosen[i], limit)
+    pages[i] = { places, fit(places, choices, chosen) }
   end
   return pages
 end

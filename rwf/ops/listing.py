@@ -157,7 +157,7 @@ class Walk:
             some = yield from places.next(max(first, min(likely, enough - self.scanned)))
             # Without those that are read again, so that each page gets further than the last.
             self.scanned += sum(inserted_of(place) != again for place in some)
-            looked_at = yield from self._looked_at(some)
+            looked_at = yield from self._looked_at(places.fit(some))
             _leave_out(found, {*places.unreachable, *looked_at.unreachable})
             for one in looked_at:
                 listed = None if self._is_passed(one.place) else self._judged(one)

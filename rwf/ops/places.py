@@ -7,13 +7,15 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import Final
 
 from rwf.errors import StoreUnavailable
 from rwf.model.limits import REPLY_ITEMS
 from rwf.ops.base import OpContext, ask_partitions
 from rwf.ops.filters import Filter
+from rwf.protocol.functions.reads import PlacesPage
 from rwf.protocol.requests import Op
 
 # Read of a partition beyond twice its share, as no page has as much of each.
@@ -41,6 +43,7 @@ class Places:
         self._wanted = wanted
         self._oldest_first = oldest_first
         self._found: list[str] = []
+        self._unfit: set[str] = set()
         # How far each partition is read that has more.
         self._read: dict[int, str | None] = dict.fromkeys(range(ctx.keys.partitions), start)
         self.unreachable: set[int] = set()
@@ -49,6 +52,10 @@ class Places:
     def ended(self) -> bool:
         """Whether there are no more places."""
         return not self._found and not self._read
+
+    def fit(self, places: Iterable[str]) -> list[str]:
+        """Those of them whose workflows may be meant, by all indexes."""
+        return [place for place in places if place not in self._unfit]
 
     def next(self, number: int) -> Op[list[str]]:
         """The next places: whole milliseconds, of so many places or a few more; fewer when no more
@@ -93,8 +100,8 @@ class Places:
             replies, unreachable = {}, tuple(asked)
         self.unreachable.update(unreachable)
         ends = dict.fromkeys(unreachable)
-        for partition, lists in replies.items():
-            ends[partition] = self._add(lists, count)
+        for partition, pages in replies.items():
+            ends[partition] = self._add(pages, count)
         for partition, end in ends.items():
             if end is None:
                 del self._read[partition]
@@ -102,13 +109,14 @@ class Places:
                 self._read[partition] = end
         self._found.sort(reverse=not self._oldest_first)
 
-    def _add(self, lists: Sequence[Sequence[str]], count: int) -> str | None:
+    def _add(self, pages: Sequence[PlacesPage], count: int) -> str | None:
         """Adds the places of all ranges as far as one call has read every one of them; returns how
         far that is, None for to their end."""
-        ends = [self._end(places, count) for places in lists if len(places) >= count]
+        ends = [self._end(page.places, count) for page in pages if len(page.places) >= count]
         end = (min if self._oldest_first else max)(ends, default=None)
-        for places in lists:
+        for places, fits in pages:
             self._found += [one for one in places if end is None or self._is_within(one, end)]
+            self._unfit.update(compress(places, map("0".__eq__, fits)))
         return end
 
     def _end(self, places: Sequence[str], count: int) -> str:

@@ -74,4 +74,4 @@ def _listed(ctx: OpContext, partition: int, group: str, place: str | None) -> Op
     # Up to twice as many come, to the end of a millisecond.
     some = ListPlaces(group, place, ITEMS_PER_CALL // 2)
     [page] = yield from ask(ctx.keys.partition(partition), some)
-    return page
+    return page.places

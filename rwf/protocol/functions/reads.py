@@ -23,10 +23,18 @@ class Show(ServerFunction[list[ShownWorkflow | None]]):
     it have filled the reply: the rest is to be asked for again. Keys: those of each workflow."""
 
 
+class PlacesPage(NamedTuple):
+    """``fits``: a digit for each place, 0 where its workflow lacks another of the tags, or is in
+    another group; empty where all may be meant."""
+
+    places: list[str]
+    fits: str
+
+
 @server_function("list", reads_only=True)
-class ListPlaces(ServerFunction[list[list[str]]]):
+class ListPlaces(ServerFunction[list[PlacesPage]]):
     """Places of workflows, ``inserted|id``: of each group, or of one tag where that has fewer. A
-    list of ``limit`` places goes on to the end of its last millisecond, with at most as many again.
+    page of ``limit`` places goes on to the end of its last millisecond, with at most as many again.
     Keys: the partition's."""
 
     groups: str
