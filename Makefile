@@ -45,7 +45,7 @@ test: .venv/dev
 else
 test: lint
 	@echo "== pytest"
-	@$(BIN)/pytest -q -n 4 -m "not long"
+	@$(BIN)/pytest -q -n 6 -m "not long"
 endif
 
 test-long: RWF_TEST_SCALE ?= long
