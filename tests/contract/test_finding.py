@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from rwf import Client
-from rwf.ops.listing import Walk
-from rwf.ops.places import id_of
 from tests.support.children_cases import started
 from tests.support.flows import TICK, flow, refused
 
@@ -130,26 +128,6 @@ def test_a_rare_filter_ends_a_page_early(
         assert (page.workflows, page.cursor is None) == ((), False)
         assert list(paged(one_client, 5, name="rare", order=order)) == [rare]
         assert len(list(paged(one_client, 500, order=order))) == 121
-
-
-@pytest.mark.one_face
-def test_only_what_all_indexes_have_is_looked_at(
-    one_client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ids, looked_at = spread(one_client), set[str]()
-    find = Walk._find
-
-    def spied(self: Walk, places: Sequence[str]) -> Any:
-        looked_at.update(map(id_of, places))
-        return find(self, places)
-
-    monkeypatch.setattr(Walk, "_find", spied)
-    both: dict[str, Any] = {"tags": {"account": "1", "all": "x"}, "state": "failed"}
-    assert list(paged(one_client, **both)) == [ids[25], ids[10]]
-    assert looked_at == {ids[10], ids[25]}
-    looked_at.clear()
-    assert list(paged(one_client, tags={"all": "x"}, state="cancelled")) == [ids[29]]
-    assert looked_at == {ids[29]}
 
 
 @pytest.mark.one_face

@@ -1,0 +1,158 @@
+"""Every interleaving of the server calls of those who move a child workflow and its parent.
+
+The explorer goes through all schedules depth first, on a real server whose functions take the time
+to stand still: so what is stored follows from the calls alone, and two schedules that lead to the
+same keys and the same answers to all actors are followed once from there on. In each state all
+actors may die: there what is on record is finished, as a daemon does, and judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Final
+from unittest.mock import patch
+
+from rwf import Client, CommandRejected, NotFound
+from rwf.protocol.requests import Op, Request
+from tests.support.flows import one_call, raw
+
+Program = Callable[[], Op[Any]]
+Judge = Callable[[], None]
+
+_HISTORY: Final = (":stats", ":log")
+"""Keys that say what has happened, and that nothing depends on; evidence is another."""
+
+
+@dataclass(frozen=True)
+class _Actor:
+    """An actor between two of its calls: the answers so far, and its next call, None at its end."""
+
+    number: int
+    replies: tuple[Any, ...]
+    next: Request | None
+
+    @property
+    def key(self) -> str:
+        """The answers that its further calls follow from."""
+        return "" if self.next is None else repr(self.replies)
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A state of the server and of all actors."""
+
+    dumps: dict[bytes, bytes]
+    stored: tuple[Any, ...]
+    actors: tuple[_Actor, ...]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return self.stored, tuple(actor.key for actor in self.actors)
+
+
+@dataclass
+class Explorer:
+    """Explores from the server's present state; AssertionError, with the schedule, at the first
+    breach. ``judge`` finishes what is on record, and judges it."""
+
+    client: Client
+    programs: Sequence[Program]
+    judge: Judge
+    states: int = 0
+    _schedules: dict[tuple[Any, ...], int] = field(default_factory=dict, init=False)
+    _judged: set[tuple[Any, ...]] = field(default_factory=set, init=False)
+    _path: list[str] = field(default_factory=list, init=False)
+
+    def run(self) -> int:
+        """Explores all. Returns how many schedules there are."""
+        actors = tuple(self._actor(number, ()) for number in range(len(self.programs)))
+        return self._explore(self._node(actors))
+
+    def _explore(self, node: _Node) -> int:
+        key = node.key
+        if key in self._schedules:
+            assert self._schedules[key], f"a circle: {self._path}"
+            return self._schedules[key]
+        self._schedules[key] = 0
+        self.states += 1
+        if node.stored not in self._judged:
+            self._judged.add(node.stored)
+            self._restore(node)
+            try:
+                self.judge()
+            except AssertionError as error:
+                raise AssertionError(f"after {' '.join(self._path)}: {error}") from error
+        total = 0
+        for actor in node.actors:
+            if actor.next is not None:
+                self._path.append(f"{actor.number}:{getattr(actor.next, 'function', 'read')}")
+                total += self._explore(self._moved(node, actor))
+                self._path.pop()
+        self._schedules[key] = total or 1
+        return total or 1
+
+    def _moved(self, node: _Node, actor: _Actor) -> _Node:
+        """The node after an actor's next call."""
+        assert actor.next is not None
+        self._restore(node)
+        reply = self.client._run(one_call(actor.next))
+        moved = self._actor(actor.number, (*actor.replies, reply))
+        actors = tuple(moved if one is actor else one for one in node.actors)
+        return self._node(actors)
+
+    def _actor(self, number: int, replies: tuple[Any, ...]) -> _Actor:
+        """An actor after these replies. Its calls have the same ids whenever it is begun anew."""
+        ids = map(str, range(1_000))
+        same = SimpleNamespace(token_urlsafe=lambda _size: f"{number}-{next(ids)}")
+        with patch("rwf.ops.base.secrets", same):
+            op = self.programs[number]()
+            try:
+                request = next(op)
+                for reply in replies:
+                    request = op.send(reply)
+            except (StopIteration, CommandRejected, NotFound):
+                return _Actor(number, (), None)
+        return _Actor(number, replies, request)
+
+    # --- the server's state
+
+    def _node(self, actors: tuple[_Actor, ...]) -> _Node:
+        redis = raw(self.client)
+        names = sorted(redis.keys())
+        pipeline = redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.dump(name)
+            pipeline.type(name)
+        found = pipeline.execute()
+        kinds = dict(zip(names, found[1::2], strict=True))
+        return _Node(dict(zip(names, found[::2], strict=True)), self._stored(kinds), actors)
+
+    def _stored(self, kinds: dict[bytes, bytes]) -> tuple[Any, ...]:
+        """The keys with their contents, sorted."""
+        pipeline = raw(self.client).pipeline(transaction=False)
+        names = [name for name, kind in kinds.items() if kind != b"list" and _matters(name)]
+        for name in names:
+            if kinds[name] == b"hash":
+                pipeline.hgetall(name)
+            elif kinds[name] == b"zset":
+                pipeline.zrange(name, 0, -1, withscores=True)
+            else:
+                raise AssertionError(f"{name!r} is a {kinds[name]!r}")
+        return tuple(zip(names, map(_sorted, pipeline.execute()), strict=True))
+
+    def _restore(self, node: _Node) -> None:
+        pipeline = raw(self.client).pipeline(transaction=False)
+        pipeline.flushall()
+        for name, dump in node.dumps.items():
+            pipeline.restore(name, 0, dump)
+        pipeline.execute()
+
+
+def _matters(name: bytes) -> bool:
+    return not name.decode().endswith(_HISTORY)
+
+
+def _sorted(stored: Any) -> tuple[Any, ...]:
+    return tuple(sorted(stored.items())) if isinstance(stored, dict) else tuple(sorted(stored))
