@@ -126,7 +126,8 @@ class AsyncClient(
         return cls(store, session, max_payload=max_payload, max_input=max_input)
 
     async def close(self) -> None:
-        """Closes the connections that this client has opened, and ends its :meth:`events`."""
+        """Closes the connections that this client has opened, and ends its :meth:`events`. Calls
+        that are under way raise StoreUnavailable, if they have more to send."""
         self._closings += 1
         await self._waits.close()
         await self._store.close()

@@ -125,7 +125,8 @@ class Client(Commands, Bulk, Execution, Reads, Fleet, Operations):
         return cls(store, session, max_payload=max_payload, max_input=max_input)
 
     def close(self) -> None:
-        """Closes the connections that this client has opened, and ends its :meth:`events`."""
+        """Closes the connections that this client has opened, and ends its :meth:`events`. Calls
+        that are under way raise StoreUnavailable, if they have more to send."""
         self._closings += 1
         self._waits.close()
         self._store.close()

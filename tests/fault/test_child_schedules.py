@@ -173,7 +173,7 @@ AGAIN: Final[Mapping[str, Cast]] = {
     "start again and cancel": lambda at: (at.start, at.cancel),
     "start again and prune": lambda at: (at.start, at.prune),
 }
-"""While its step runs again, after a failure from which it was revived."""
+"""While its step runs again, after a failure of its last step from which it was revived."""
 CASTS: Final = {**BEFORE, **RUNNING, **AGAIN}
 
 
@@ -210,7 +210,8 @@ def test_whatever_the_order(still: AnyServer, cast: str) -> None:
 @pytest.mark.parametrize("cast", CASTS)
 def test_on_all_graphs(still: AnyServer, cast: str) -> None:
     begun, states, schedules = time.monotonic(), 0, 0
-    chosen = GRAPHS[:: 1 if SCALE == "long" else 20]
+    chosen = [pair for pair in GRAPHS if cast not in AGAIN or "!" not in pair[1]]
+    chosen = chosen[:: 1 if SCALE == "long" else 20]
     for number, graphs in enumerate(chosen, 1):
         more, ways = explore(still, cast, graphs)
         states, schedules = states + more, schedules + ways

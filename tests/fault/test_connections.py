@@ -84,6 +84,44 @@ def test_sentinels_that_hang_leave_time_to_ask_the_others(kind: str, pool: Pool)
     topology.wait()
 
 
+@pytest.mark.parametrize("new", [False, True], ids=["connected", "new"])
+def test_a_call_that_is_under_way_when_its_client_is_closed(
+    new: bool, one_server: AnyServer
+) -> None:
+    """It opens no other connection, and leaves none open."""
+    assert isinstance(one_server, Server)
+    client = Client.from_url(one_server.url)
+    if not new:
+        client.list()
+    with ThreadPoolExecutor(1) as threads:
+        with hanging(one_server):
+            call = threads.submit(client.list)
+            until(lambda: client._store._client is not None, what="its connection")
+            client.close()
+        with pytest.raises(StoreUnavailable, match="the client was closed"):
+            call.result(30)
+    assert client._store._client is None
+
+
+def test_a_call_of_a_task_that_is_under_way_when_its_client_is_closed(
+    one_server: AnyServer,
+) -> None:
+    assert isinstance(one_server, Server)
+
+    async def main() -> None:
+        client = AsyncClient.from_url(one_server.url)
+        await client.list()
+        with hanging(one_server):
+            call = asyncio.create_task(client.list())
+            await asyncio.sleep(0)  # it has sent its command
+            await client.close()
+        with pytest.raises(StoreUnavailable, match="the client was closed"):
+            await call
+        assert client._store._client is None
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("given", [0, -1, "5", True, 1e9, None])
 def test_time_limits_that_cannot_be(given: Any) -> None:
     with refused("invalid_argument"):

@@ -145,10 +145,11 @@ class Fleet:
         self._worker.send_signal(signal.SIGTERM)
 
     def kill_worker(self) -> None:
-        """Kills all its processes."""
+        """Kills all its processes; RQ's run each job in a session of its own."""
         if self._worker is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._worker.pid, signal.SIGKILL)
+            for pid in (*_below(self._worker.pid), self._worker.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self._worker.wait()
 
     def keep_worker(self) -> None:
@@ -183,6 +184,14 @@ class Fleet:
         )
 
 
+def _below(pid: int) -> Iterator[int]:
+    """The processes that a process, and those below it, have started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    for child in map(int, children.read_text().split()) if children.exists() else ():
+        yield from _below(child)
+        yield child
+
+
 @contextmanager
 def fleet(
     name: str,
@@ -208,7 +217,10 @@ def fleet(
         made.client.close()
         made.broker.close()
         sys.path.remove(str(folder))
-        sys.modules.pop(f"{name}_app", None)
+        module = sys.modules.pop(f"{name}_app", None)
+        for opened in vars(module).values() if module else ():
+            if isinstance(opened, Client | redis.Redis):
+                opened.close()
 
 
 @contextmanager

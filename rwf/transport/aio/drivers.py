@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 import redis.asyncio
 import redis.asyncio.client
 
+from rwf.errors import StoreUnavailable
 from rwf.protocol.requests import Op
 from rwf.transport.actions import (
     Action,
@@ -46,6 +48,7 @@ from rwf.transport.store import BaseStore
 
 T = TypeVar("T")
 
+_CLOSED: Final = "the client was closed during this call"
 # Nodes that one call asks at the same time.
 _NODES_AT_ONCE: Final = 32
 
@@ -71,33 +74,46 @@ class AsyncStore(BaseStore):
         self._limit = timeout if self._owns_client else None
         self._lock = Lock()
         self._side_by_side = SideBySide("rwf-nodes", _NODES_AT_ONCE)
+        self._closings = 0
+        # As long as a call uses them, which gives its connection back only then.
+        self._closed = WeakSet[Any]()
 
     async def run(self, session: Session, op: Op[T]) -> T:
         """Carries out an operation."""
         return await self.drive(session.run(op))
 
     async def drive(self, steps: Steps[T]) -> T:
-        """Does what a session asks for, until it ends."""
+        """Does what a session asks for, until it ends; no more of it once the store was closed."""
         reply: Any = None
         fault: Exception | None = None
+        begun = self._closings
         while True:
             try:
                 action = steps.send(reply) if fault is None else steps.throw(fault)
             except StopIteration as end:
                 result: T = end.value
                 return result
+            if self._closings != begun:
+                reply, fault = None, StoreUnavailable(_CLOSED, never_ran=True)
+                continue
             try:
                 reply, fault = await self._perform(action), None
             except FAULTS as error:
                 reply, fault = None, error
+            if self._closings != begun:
+                for client in list(self._closed):
+                    await connecting.close(client, self.address)
 
     async def close(self) -> None:
-        """Closes what this store has opened; a client that was given stays open."""
+        """Closes what this store has opened; a client that was given stays open. Calls that are
+        under way raise StoreUnavailable."""
+        self._closings += 1
         for node in self._nodes.values():
             await node.aclose()
         self._nodes.clear()
         self._side_by_side.close()
         if self._client is not None and self._owns_client:
+            self._closed.add(self._client)
             await connecting.close(self._client, self.address)
             self._client = None
         if self._embedded is not None:
