@@ -116,7 +116,7 @@ def build(
 
 def _page(console: Console, show: Page) -> Answer:
     async def answer(request: Request) -> Response:
-        visit = await console.visit(request)
+        visit = request.state.visit = await console.visit(request)
         try:
             async with asyncio.timeout(_PAGE_SECONDS), console.shared.turns:
                 return await show(visit)
@@ -226,7 +226,9 @@ def _broken(console: Console) -> Callable[[Request, Exception], Response]:
 def _told(
     console: Console, request: Request, status: int, heading: str, message: str, code: str = ""
 ) -> Response:
-    return page(
-        console, request, "error.html", status,
-        heading=heading, message=message, code=code, advice="",
-    )  # fmt: skip
+    """A page that says what is wrong; with the way to all others for who may see them."""
+    values = {"heading": heading, "message": message, "code": code, "advice": ""}
+    visit: Visit | None = getattr(request.state, "visit", None)
+    if visit is not None:
+        return visit.page("error.html", status, **values)
+    return page(console, request, "error.html", status, **values)

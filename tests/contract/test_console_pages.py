@@ -134,7 +134,9 @@ def test_a_workflow_is_found_by_its_id_and_by_its_key(one_client: Client, visito
         answer = visitor.get(f"/find?q={quote(asked)}")
         assert (answer.status_code, answer.headers["location"]) == (303, f"/workflows/{view.id}")
     for unknown in ("nothing", NO_ID, "<b>", "", "x" * 600):
-        assert "Not found" in visitor.page(f"/find?q={quote(unknown)}", 404).text
+        missed = visitor.page(f"/find?q={quote(unknown)}", 404).text
+        assert "Not found" in missed
+        assert "Find" in missed  # another
 
 
 def test_workflows_by_time_and_tag(one_client: Client, visitor: Visitor) -> None:

@@ -1,6 +1,6 @@
 """The real client beside the reference model, over random histories, on every kind of server.
 
-``RWF_TEST_SCALE=long`` runs 2,000 histories of up to 50 commands in all, else 200.
+``RWF_TEST_SCALE=long`` runs 5,000 histories of up to 50 commands in all, else 200.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.model.system import ClientSystem
 from tests.support import invariants
 from tests.support.servers import KINDS
 
-HISTORIES = {"long": 2000, "slice": 400}.get(SCALE, 200)
+HISTORIES = {"long": 5000, "slice": 400}.get(SCALE, 200)
 PLACES = [*KINDS, "cluster"]
 _numbers = itertools.count()
 
