@@ -82,6 +82,10 @@ end
 -- is in a field of the statistics.
 local QUIET, HEARD_FREELY, QUIET_MS_EACH, QUIET_MS_MOST = "hq", 100, 0.5, 10000
 
+-- Statistics may come to hundreds of fields, of names and queues. A small hash is searched from its beginning for each
+-- field; one that has a long value is a table. So the first that are written have one with them, which counts nothing.
+local AS_TABLE = "#"
+
 -- The fields of the statistics as this call leaves them, each name followed by its value. They are read before
 -- anything is written, and set last: a call that is cut off before has counted nothing.
 local function plan_stats(tx)
@@ -104,6 +108,9 @@ local function plan_stats(tx)
   for i = 1, count do
     -- A corrupt one starts anew, so that it blocks no transition; a rebuild corrects gauges.
     sets[2 * i - 1], sets[2 * i] = fields[i], integer.text((tonumber(values[i] or nil) or 0) + changes[i])
+  end
+  if count > 0 and not values[1] then
+    sets[2 * count + 1], sets[2 * count + 2] = AS_TABLE, format("%099d%099d%099d", 0, 0, 0)
   end
   if counted < #fields then
     throughput.plan(tx, sets, fields, values, counted)

@@ -57,11 +57,12 @@ local function read(tx, field)
   return command("HGET", tx.keys[keyslots.STATS], field)
 end
 
--- Whether one more name is counted apart; known has how many of a kind there are with it.
-local function admit(tx, known, kind)
+-- Whether one more name of a kind is counted apart; tx.known has how many there are with it.
+local function admit(tx, kind)
+  local known = tx.known or {}
   local count = known[kind] or number(read(tx, kind))
   local free = count < states.NAMES_COUNTED
-  known[kind] = free and count + 1 or count
+  known[kind], tx.known = free and count + 1 or count, known
   return free
 end
 
@@ -76,10 +77,10 @@ local function add_in_minute(sets, field, before, minute, by)
   add(sets, field, floor(count / PER_MINUTE) == minute and count or minute * PER_MINUTE, by)
 end
 
-local function plan_steps(tx, sets, known, fields, values, at)
+local function plan_steps(tx, sets, fields, values, at)
   local minute, others = floor(tx.ms / 60000), 0
-  for name, by in pairs(tx.finished or NONE) do
-    if name ~= OTHER and (values[at + 1] or admit(tx, known, "qn")) then
+  for name, by in pairs(tx.finished) do
+    if name ~= OTHER and (values[at + 1] or admit(tx, "qn")) then
       add(sets, fields[at + 1], values[at + 1], by)
       add_in_minute(sets, fields[at + 2], values[at + 2], minute, by)
     else
@@ -95,12 +96,12 @@ local function plan_steps(tx, sets, known, fields, values, at)
   return at
 end
 
-local function plan_workflows(tx, sets, known, fields, values, at)
+local function plan_workflows(tx, sets, fields, values, at)
   local others = {}
-  for field, by in pairs(tx.names or NONE) do
+  for field, by in pairs(tx.names) do
     local name, state = match(field, "^([^|]*)|(.*)$")
     at = at + 1
-    if name ~= OTHER and (values[at] or admit(tx, known, "wn")) then
+    if name ~= OTHER and (values[at] or admit(tx, "wn")) then
       add(sets, fields[at], values[at], by)
     else
       others[state] = (others[state] or 0) + by
@@ -115,10 +116,13 @@ end
 -- Adds what was noted to the fields of the statistics that are to be set. From "at" on, fields has those that list has
 -- added, and values their values.
 function M.plan(tx, sets, fields, values, at)
-  local known = {}
-  at = plan_steps(tx, sets, known, fields, values, at)
-  plan_workflows(tx, sets, known, fields, values, at)
-  for kind, count in pairs(known) do
+  if tx.finished then
+    at = plan_steps(tx, sets, fields, values, at)
+  end
+  if tx.names then
+    plan_workflows(tx, sets, fields, values, at)
+  end
+  for kind, count in pairs(tx.known or NONE) do
     sets[#sets + 1], sets[#sets + 2] = kind, integer.text(count)
   end
 end
