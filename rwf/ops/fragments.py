@@ -350,7 +350,9 @@ def _kept_children(
     }
     for some in kept.values():
         for child, _ in some:
-            graph.relink(child).unresolved += 1
+            change = graph.relink(child)
+            change.unresolved += 1
+            change.dropped += 1  # the superseded one has counted as a skipped branch
     return kept
 
 

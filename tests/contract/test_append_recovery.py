@@ -175,3 +175,17 @@ def test_who_has_stopped_waiting_for_a_superseded_step_does_not_wait_for_the_nex
     client.complete_step(view.id, "a", append=fragment("b"), join=False)
     assert causes(client, view.id) == "split=completed join=available a=completed b=available"
     assert edges(client, view.id) == ["a>b", "a>join", "split>a", "split>join"]
+
+
+def test_a_superseded_step_whose_name_is_taken_again_is_no_skipped_branch_any_more(
+    client: Client,
+) -> None:
+    view = client.insert(flow("split join:split"))
+    client.complete_step(view.id, "split", append=fragment("a"))
+    client.complete_step(view.id, "a")
+    again(client, view.id, "split")
+    client.complete_step(view.id, "split", append=fragment("a"), join=False)
+    assert causes(client, view.id) == "split=completed join=pending a=available"
+    client.complete_step(view.id, "a", "skipped", branch=True)
+    # Of its two parents one was skipped with its branch, so it runs.
+    assert causes(client, view.id) == "split=completed join=available a=skipped"
