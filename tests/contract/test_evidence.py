@@ -232,6 +232,8 @@ def test_the_fleets_counters(client: Client) -> None:
         "qn": 1,
         "we|flow|failed": 1,
         "wn": 1,
+        # Has the hash kept as a table.
+        "#": 0,
     }
 
 
