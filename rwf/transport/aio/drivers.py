@@ -10,7 +10,7 @@ from weakref import WeakSet
 import redis.asyncio
 import redis.asyncio.client
 
-from rwf.errors import StoreUnavailable
+from rwf.errors import RwfError
 from rwf.protocol.requests import Op
 from rwf.transport.actions import (
     Action,
@@ -75,7 +75,6 @@ class AsyncStore(BaseStore):
         self._lock = Lock()
         self._side_by_side = SideBySide("rwf-nodes", _NODES_AT_ONCE)
         self._closings = 0
-        # As long as a call uses them, which gives its connection back only then.
         self._closed = WeakSet[Any]()
 
     async def run(self, session: Session, op: Op[T]) -> T:
@@ -94,30 +93,43 @@ class AsyncStore(BaseStore):
                 result: T = end.value
                 return result
             if self._closings != begun:
-                reply, fault = None, StoreUnavailable(_CLOSED, never_ran=True)
+                reply, fault = None, RwfError(_CLOSED)
                 continue
             try:
                 reply, fault = await self._perform(action), None
             except FAULTS as error:
                 reply, fault = None, error
-            if self._closings != begun:
-                for client in list(self._closed):
-                    await connecting.close(client, self.address)
+            except Exception:  # redis-py raises many where a connection is closed under it
+                if self._closings == begun:
+                    raise
+                reply, fault = None, RwfError(_CLOSED)
+            finally:
+                if self._closings != begun:
+                    await self._close_clients()
 
     async def close(self) -> None:
         """Closes what this store has opened; a client that was given stays open. Calls that are
-        under way raise StoreUnavailable."""
+        under way raise RwfError, if they have more to send."""
         self._closings += 1
-        for node in self._nodes.values():
+        nodes, self._nodes = self._nodes, {}
+        for node in nodes.values():
             await node.aclose()
-        self._nodes.clear()
         self._side_by_side.close()
-        if self._client is not None and self._owns_client:
-            self._closed.add(self._client)
-            await connecting.close(self._client, self.address)
-            self._client = None
+        await self._close_clients()
         if self._embedded is not None:
             await call(self._embedded.close)
+
+    async def _close_clients(self) -> None:
+        """Closes the client, if the store owns it, and once more those closed before that calls
+        still use: these give their connections back only then."""
+        with self._lock:
+            client = self._client if self._owns_client else None
+            if client is not None:
+                self._closed.add(client)
+                self._client = None
+            closed = list(self._closed)
+        for one in closed:
+            await connecting.close(one, self.address)
 
     async def _perform(self, action: Action) -> Any:
         match action:
