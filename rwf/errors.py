@@ -107,6 +107,10 @@ class StoreUnavailable(RwfError):
         self.never_ran = never_ran
 
 
+class ClientClosed(StoreUnavailable):
+    """The client was closed while the call was under way; it says nothing of the server."""
+
+
 class StoreMisconfigured(RwfError):
     """A server that rwf must not run on: too old, evicting, without AOF, without rights."""
 

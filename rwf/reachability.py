@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from rwf.errors import RwfError
+from rwf.errors import ClientClosed, RwfError
 
 _log = logging.getLogger("rwf")
 
@@ -44,7 +44,9 @@ class Away:
         *,
         all_asked: bool = False,
     ) -> None:
-        """Partitions were asked, of which some did not answer."""
+        """Partitions were asked, of which some did not answer. Those of a client that was closed
+        meanwhile were not asked."""
+        failed = {n: why for n, why in failed.items() if not isinstance(why, ClientClosed)}
         known = bool(self._failed)
         for number in answered if known else ():
             self._failed.pop(number, None)

@@ -127,7 +127,7 @@ class AsyncClient(
 
     async def close(self) -> None:
         """Closes the connections that this client has opened, and ends its :meth:`events`. Calls
-        that are under way raise RwfError, if they have more to send."""
+        that are under way raise StoreUnavailable, if they have more to send."""
         self._closings += 1
         await self._waits.close()
         await self._store.close()

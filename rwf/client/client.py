@@ -126,7 +126,7 @@ class Client(Commands, Bulk, Execution, Reads, Fleet, Operations):
 
     def close(self) -> None:
         """Closes the connections that this client has opened, and ends its :meth:`events`. Calls
-        that are under way raise RwfError, if they have more to send."""
+        that are under way raise StoreUnavailable, if they have more to send."""
         self._closings += 1
         self._waits.close()
         self._store.close()

@@ -115,8 +115,10 @@ class Places:
         ends = [self._end(page.places, count) for page in pages if len(page.places) >= count]
         end = (min if self._oldest_first else max)(ends, default=None)
         for places, fits in pages:
-            self._found += [one for one in places if end is None or self._is_within(one, end)]
-            self._unfit.update(compress(places, map("0".__eq__, fits)))
+            kept = [one for one in places if end is None or self._is_within(one, end)]
+            self._found += kept
+            # Of those alone: the others are read again.
+            self._unfit.update(compress(kept, map("0".__eq__, fits)))
         return end
 
     def _end(self, places: Sequence[str], count: int) -> str:

@@ -14,7 +14,7 @@ import pytest
 import redis
 import redis.asyncio
 
-from rwf import AsyncClient, Client, RwfError, StoreUnavailable, Worker
+from rwf import AsyncClient, Client, StoreUnavailable, Worker
 from tests.conftest import Pool
 from tests.support import invariants
 from tests.support.flows import flow, refused
@@ -98,7 +98,7 @@ def test_a_call_that_is_under_way_when_its_client_is_closed(
             call = threads.submit(client.list)
             until(lambda: client._store._client is not None, what="its connection")
             client.close()
-        with pytest.raises(RwfError, match="the client was closed"):
+        with pytest.raises(StoreUnavailable, match="the client was closed"):
             call.result(30)
     assert client._store._client is None
 

@@ -10,7 +10,7 @@ from weakref import WeakSet
 import redis.asyncio
 import redis.asyncio.client
 
-from rwf.errors import RwfError
+from rwf.errors import ClientClosed
 from rwf.protocol.requests import Op
 from rwf.transport.actions import (
     Action,
@@ -93,7 +93,7 @@ class AsyncStore(BaseStore):
                 result: T = end.value
                 return result
             if self._closings != begun:
-                reply, fault = None, RwfError(_CLOSED)
+                reply, fault = None, ClientClosed(_CLOSED)
                 continue
             try:
                 reply, fault = await self._perform(action), None
@@ -102,14 +102,14 @@ class AsyncStore(BaseStore):
             except Exception:  # redis-py raises many where a connection is closed under it
                 if self._closings == begun:
                     raise
-                reply, fault = None, RwfError(_CLOSED)
+                reply, fault = None, ClientClosed(_CLOSED)
             finally:
                 if self._closings != begun:
                     await self._close_clients()
 
     async def close(self) -> None:
         """Closes what this store has opened; a client that was given stays open. Calls that are
-        under way raise RwfError, if they have more to send."""
+        under way raise StoreUnavailable, if they have more to send."""
         self._closings += 1
         nodes, self._nodes = self._nodes, {}
         for node in nodes.values():

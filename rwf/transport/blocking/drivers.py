@@ -11,7 +11,7 @@ from weakref import WeakSet
 import redis
 import redis.client
 
-from rwf.errors import RwfError
+from rwf.errors import ClientClosed
 from rwf.protocol.requests import Op
 from rwf.transport.actions import (
     Action,
@@ -94,7 +94,7 @@ class Store(BaseStore):
                 result: T = end.value
                 return result
             if self._closings != begun:
-                reply, fault = None, RwfError(_CLOSED)
+                reply, fault = None, ClientClosed(_CLOSED)
                 continue
             try:
                 reply, fault = self._perform(action), None
@@ -103,14 +103,14 @@ class Store(BaseStore):
             except Exception:  # redis-py raises many where a connection is closed under it
                 if self._closings == begun:
                     raise
-                reply, fault = None, RwfError(_CLOSED)
+                reply, fault = None, ClientClosed(_CLOSED)
             finally:
                 if self._closings != begun:
                     self._close_clients()
 
     def close(self) -> None:
         """Closes what this store has opened; a client that was given stays open. Calls that are
-        under way raise RwfError, if they have more to send."""
+        under way raise StoreUnavailable, if they have more to send."""
         self._closings += 1
         nodes, self._nodes = self._nodes, {}
         for node in nodes.values():
