@@ -1,14 +1,15 @@
 """Every interleaving of the server calls of those who move a child workflow and its parent.
 
-The explorer goes through all schedules depth first, on a real server whose functions take the time
-to stand still: so what is stored follows from the calls alone, and two schedules that lead to the
-same keys and the same answers to all actors are followed once from there on. In each state all
-actors may die: there what is on record is finished, as a daemon does, and judged.
+The explorer goes through all schedules depth first, on a real server whose clock stands still: so
+what is stored follows from the calls alone, and two schedules that lead to the same keys and the
+same answers to all actors are followed once from there on. In each state all actors may die: there
+what is on record is finished, as a daemon does, and judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
@@ -16,13 +17,14 @@ from unittest.mock import patch
 
 from rwf import Client, CommandRejected, NotFound
 from rwf.protocol.requests import Op, Request
+from tests.fault.instrument import Snapshot, digests
 from tests.support.flows import one_call, raw
 
 Program = Callable[[], Op[Any]]
 Judge = Callable[[], None]
 
-_HISTORY: Final = (":stats", ":log")
-"""Keys that say what has happened, and that nothing depends on; evidence is another."""
+_HISTORY: Final = re.compile(rb"rwf:\{\d+\}:(?:stats|log|[en]:.*)")
+"""Keys that say what has happened, and that nothing depends on: statistics and evidence."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,14 @@ class _Actor:
 class _Node:
     """A state of the server and of all actors."""
 
-    dumps: dict[bytes, bytes]
-    stored: tuple[Any, ...]
+    keys: Snapshot
+    stored: frozenset[tuple[bytes, bytes]]
+    """The digests of the keys."""
     actors: tuple[_Actor, ...]
 
     @property
     def key(self) -> tuple[Any, ...]:
+        """What follows from here follows from this."""
         return self.stored, tuple(actor.key for actor in self.actors)
 
 
@@ -62,7 +66,7 @@ class Explorer:
     judge: Judge
     states: int = 0
     _schedules: dict[tuple[Any, ...], int] = field(default_factory=dict, init=False)
-    _judged: set[tuple[Any, ...]] = field(default_factory=set, init=False)
+    _judged: set[frozenset[tuple[bytes, bytes]]] = field(default_factory=set, init=False)
     _path: list[str] = field(default_factory=list, init=False)
 
     def run(self) -> int:
@@ -79,7 +83,7 @@ class Explorer:
         self.states += 1
         if node.stored not in self._judged:
             self._judged.add(node.stored)
-            self._restore(node)
+            node.keys.restore()
             try:
                 self.judge()
             except AssertionError as error:
@@ -96,7 +100,7 @@ class Explorer:
     def _moved(self, node: _Node, actor: _Actor) -> _Node:
         """The node after an actor's next call."""
         assert actor.next is not None
-        self._restore(node)
+        node.keys.restore()
         reply = self.client._run(one_call(actor.next))
         moved = self._actor(actor.number, (*actor.replies, reply))
         actors = tuple(moved if one is actor else one for one in node.actors)
@@ -116,43 +120,8 @@ class Explorer:
                 return _Actor(number, (), None)
         return _Actor(number, replies, request)
 
-    # --- the server's state
-
     def _node(self, actors: tuple[_Actor, ...]) -> _Node:
         redis = raw(self.client)
-        names = sorted(redis.keys())
-        pipeline = redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.dump(name)
-            pipeline.type(name)
-        found = pipeline.execute()
-        kinds = dict(zip(names, found[1::2], strict=True))
-        return _Node(dict(zip(names, found[::2], strict=True)), self._stored(kinds), actors)
-
-    def _stored(self, kinds: dict[bytes, bytes]) -> tuple[Any, ...]:
-        """The keys with their contents, sorted."""
-        pipeline = raw(self.client).pipeline(transaction=False)
-        names = [name for name, kind in kinds.items() if kind != b"list" and _matters(name)]
-        for name in names:
-            if kinds[name] == b"hash":
-                pipeline.hgetall(name)
-            elif kinds[name] == b"zset":
-                pipeline.zrange(name, 0, -1, withscores=True)
-            else:
-                raise AssertionError(f"{name!r} is a {kinds[name]!r}")
-        return tuple(zip(names, map(_sorted, pipeline.execute()), strict=True))
-
-    def _restore(self, node: _Node) -> None:
-        pipeline = raw(self.client).pipeline(transaction=False)
-        pipeline.flushall()
-        for name, dump in node.dumps.items():
-            pipeline.restore(name, 0, dump)
-        pipeline.execute()
-
-
-def _matters(name: bytes) -> bool:
-    return not name.decode().endswith(_HISTORY)
-
-
-def _sorted(stored: Any) -> tuple[Any, ...]:
-    return tuple(sorted(stored.items())) if isinstance(stored, dict) else tuple(sorted(stored))
+        stored: Mapping[bytes, bytes] = digests(redis)
+        facts = frozenset(one for one in stored.items() if not _HISTORY.fullmatch(one[0]))
+        return _Node(Snapshot.of(redis), facts, actors)

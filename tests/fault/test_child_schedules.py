@@ -8,11 +8,9 @@ in ``test_child_interleavings``, at random.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import pytest
 
@@ -26,8 +24,8 @@ from rwf.ops.waits import settle_waits
 from rwf.protocol.requests import Op
 from rwf.repair.reconcile import reconcile
 from tests.conftest import SCALE, connect
-from tests.fault import changed_library
 from tests.fault.child_schedules import Explorer, Program
+from tests.fault.instrument import Snapshot, arm, instrumented
 from tests.fault.test_child_interleavings import CHILDREN, PARENTS, finish, judge, kid_of
 from tests.support import invariants
 from tests.support.children_cases import child_of, claim
@@ -46,23 +44,13 @@ class Scene:
         self._child = graphs[1]
         self.parent = client.insert(flow(graphs[0], "parent"), retention=timedelta(0)).id
         self._lease = claim(client, "call").lease
-        at_first = self._keys()
+        at_first = Snapshot.of(raw(client))
         self.play(self.start)
         kid = kid_of(client, self.parent)
         assert kid is not None
         self._kid = kid
         self._names = [step.name for step in client.steps(kid)]
-        self._restore(at_first)
-
-    def _keys(self) -> dict[Any, Any]:
-        redis = raw(self.client)
-        return {name: redis.dump(name) for name in redis.scan_iter()}
-
-    def _restore(self, keys: dict[Any, Any]) -> None:
-        redis = raw(self.client)
-        redis.flushall()
-        for name, dump in keys.items():
-            redis.restore(name, 0, dump)
+        at_first.restore()
 
     def play(self, program: Program) -> None:
         """Runs a program to its end."""
@@ -140,81 +128,64 @@ class Scene:
             assert self.client.get(str(step.awaiting.child)).state == "available"
 
 
-Cast = Callable[[Scene], tuple[Program, Program]]
-BEFORE: Final[Mapping[str, Cast]] = {
-    "two starts": lambda at: (at.start, at.start),
-    "start and cancel": lambda at: (at.start, at.cancel),
-    "start and retry": lambda at: (at.start, at.retry),
-    "start and reconcile": lambda at: (at.start, at.reconcile),
-    "start and completion": lambda at: (at.start, at.complete),
-    "start and failure": lambda at: (at.start, at.fail),
-    "start and prune": lambda at: (at.start, at.prune),
-}
-"""Before the child is there."""
-RUNNING: Final[Mapping[str, Cast]] = {
-    "completion and failure": lambda at: (at.complete, at.fail),
-    "completion and cancel": lambda at: (at.complete, at.cancel),
-    "completion and retry": lambda at: (at.complete, at.retry),
-    "completion and settle": lambda at: (at.complete, at.settle),
-    "completion and reconcile": lambda at: (at.complete, at.reconcile),
-    "completion and prune": lambda at: (at.complete, at.prune),
-    "failure and cancel": lambda at: (at.fail, at.cancel),
-    "failure and retry": lambda at: (at.fail, at.retry),
-    "failure and settle": lambda at: (at.fail, at.settle),
-    "failure and reconcile": lambda at: (at.fail, at.reconcile),
-    "failure and prune": lambda at: (at.fail, at.prune),
-    "cancel and retry": lambda at: (at.cancel, at.retry),
-    "cancel and prune": lambda at: (at.cancel, at.prune),
-}
-"""While it runs."""
-AGAIN: Final[Mapping[str, Cast]] = {
-    "start again and completion": lambda at: (at.start, at.complete),
-    "start again and failure": lambda at: (at.start, at.fail),
-    "start again and cancel": lambda at: (at.start, at.cancel),
-    "start again and prune": lambda at: (at.start, at.prune),
-}
-"""While its step runs again, after a failure of its last step from which it was revived."""
-CASTS: Final = {**BEFORE, **RUNNING, **AGAIN}
+class Cast(NamedTuple):
+    """Two programs, and when they begin: before the child is there, while it runs, or while its
+    step runs again, after a failure of the child's last step from which it was revived."""
+
+    when: Literal["before", "running", "again"]
+    one: str
+    other: str
 
 
-def explore(server: AnyServer, cast: str, graphs: tuple[str, str]) -> tuple[int, int]:
+CASTS: Final = [
+    *(Cast("before", "start", other) for other in ("start", "cancel", "retry", "reconcile")),
+    *(Cast("before", "start", other) for other in ("complete", "fail", "prune")),
+    *(Cast("running", "complete", other) for other in ("fail", "cancel", "retry")),
+    *(Cast("running", "complete", other) for other in ("settle", "reconcile", "prune")),
+    *(Cast("running", "fail", other) for other in ("cancel", "retry", "settle")),
+    *(Cast("running", "fail", other) for other in ("reconcile", "prune")),
+    *(Cast("running", "cancel", other) for other in ("retry", "prune")),
+    *(Cast("again", "start", other) for other in ("complete", "fail", "cancel", "prune")),
+]
+EACH_CAST: Final = pytest.mark.parametrize("cast", CASTS, ids=" ".join)
+
+
+def explore(server: AnyServer, cast: Cast, graphs: tuple[str, str]) -> tuple[int, int]:
     """Explores a cast on a pair of graphs. Returns how many states and schedules there were."""
     server.flush()
     with connect(server, partitions=2) as client:
+        client._session.library = instrumented()
+        client.list()
+        arm(client, frozen=True)
         scene = Scene(client, graphs)
-        if cast in RUNNING:
+        if cast.when == "running":
             scene.play(scene.start)
-        elif cast in AGAIN:
+        elif cast.when == "again":
             scene.run_again()
-        judge_ = scene.judge_again if cast in AGAIN else scene.judge
-        explorer = Explorer(client, CASTS[cast](scene), judge_)
+        programs = getattr(scene, cast.one), getattr(scene, cast.other)
+        judges = scene.judge_again if cast.when == "again" else scene.judge
+        explorer = Explorer(client, programs, judges)
         schedules = explorer.run()
+        arm(client)
         return explorer.states, schedules
 
 
-@pytest.fixture
-def still(one_server: AnyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AnyServer:
-    """A server for whose functions the time stands still."""
-    line, other = 'local time = command("TIME")', 'local time = { "1900000000", "0" }'
-    changed_library.use(monkeypatch, tmp_path, "lib/transaction.lua", line, other)
-    return one_server
-
-
-@pytest.mark.parametrize("cast", CASTS)
-def test_whatever_the_order(still: AnyServer, cast: str) -> None:
-    _, schedules = explore(still, cast, SMALLEST)
+@EACH_CAST
+def test_whatever_the_order(one_server: AnyServer, cast: Cast) -> None:
+    _, schedules = explore(one_server, cast, SMALLEST)
     assert schedules > 1
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("cast", CASTS)
-def test_on_all_graphs(still: AnyServer, cast: str) -> None:
+@EACH_CAST
+def test_on_all_graphs(one_server: AnyServer, cast: Cast) -> None:
     begun, states, schedules = time.monotonic(), 0, 0
-    chosen = [pair for pair in GRAPHS if cast not in AGAIN or "!" not in pair[1]]
+    chosen = [pair for pair in GRAPHS if cast.when != "again" or "!" not in pair[1]]
     chosen = chosen[:: 1 if SCALE == "long" else 20]
     for number, graphs in enumerate(chosen, 1):
-        more, ways = explore(still, cast, graphs)
+        more, ways = explore(one_server, cast, graphs)
         states, schedules = states + more, schedules + ways
         counts = f"{states} states, {schedules} schedules"
         seconds = time.monotonic() - begun
         print(f"{cast}: {number} of {len(chosen)} pairs, {counts}, {seconds:.0f} s", flush=True)
+    assert schedules > len(chosen)
