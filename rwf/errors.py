@@ -110,6 +110,9 @@ class StoreUnavailable(RwfError):
 class ClientClosed(StoreUnavailable):
     """The client was closed while the call was under way; it says nothing of the server."""
 
+    def __init__(self) -> None:
+        super().__init__("the client was closed during this call")
+
 
 class StoreMisconfigured(RwfError):
     """A server that rwf must not run on: too old, evicting, without AOF, without rights."""

@@ -5,7 +5,7 @@
 local NO_ORDER = "0000000" -- inserted by an earlier release
 
 local function has_tags(stored, tags)
-  stored = #tags > 0 and "," .. (stored or "") .. ","
+  stored = "," .. (stored or "") .. ","
   for i = 1, #tags do
     if not find(stored, "," .. tags[i] .. ",", 1, true) then
       return false
@@ -31,19 +31,22 @@ local function is_named(static, name)
   return sub(static, -#name) == name and header.name(static) == name
 end
 
--- The fixed part of the header where the workflow has this name and these tags, which rule most out, or nil.
+-- The fixed part of the header, and the stored tags, where the workflow has this name and these tags, which rule most
+-- out; else nothing.
 local function fitting(key, named, tags)
   local static, stored = unpack(command("HMGET", key, ":s", header.TAGS))
-  return static and (not named or is_named(static, named)) and has_tags(stored, tags) and static
+  if static and (not named or is_named(static, named)) and (#tags == 0 or has_tags(stored, tags)) then
+    return static, stored
+  end
 end
 
 return function(keys, groups, troubled, named, failed_step, parent, tags)
   local found = {}
   for slot = 1, #keys do
-    local static = fitting(keys[slot], named, tags)
+    local static, stored = fitting(keys[slot], named, tags)
     if static then
-      local counts, order, acknowledged, branch, stored, step = unpack(command(
-        "HMGET", keys[slot], ":c", header.ORDER, header.ACKNOWLEDGED, header.BRANCHING, header.TAGS, failed_step or ":c"
+      local counts, order, acknowledged, branch, step = unpack(command(
+        "HMGET", keys[slot], ":c", header.ORDER, header.ACKNOWLEDGED, header.BRANCHING, failed_step or ":c"
       ))
       if
         (not parent or parent_of(branch) == parent)

@@ -62,9 +62,10 @@ local function first(range_, limit)
   return read(range_, range_.from, range_.to, limit + 1)
 end
 
--- The next places of a range, as many as are asked for and then those of the last one's millisecond, up to as many.
-local function page(range_, limit)
-  local members, found, skip = first(range_, limit), {}, #range_.beginning
+-- The next places of a range that begins with these members, as many as are asked for and then those of the last one's
+-- millisecond, up to as many.
+local function page(range_, members, limit)
+  local found, skip = {}, #range_.beginning
   for i = 1, min(#members, limit) do
     found[i] = sub(members[i], skip + 1)
   end
@@ -77,22 +78,24 @@ local function page(range_, limit)
   return found
 end
 
--- The choice with the fewest places. To count costs more than to read a few: a tag that ends within a page is not
--- compared.
+-- The choice with the fewest places, and its first members where it is a tag. To count costs more than to read a few: a
+-- tag that ends within a page is not compared.
 local function fewest(choices, tags, limit)
-  local best, least = choices[1], nil
-  for i = 1, #choices > 1 and #tags or 0 do
-    if #first(choices[i][1], limit) <= limit then
-      return choices[i]
+  local heads = {}
+  for i = 1, #tags do
+    heads[i] = first(choices[i][1], limit)
+    if #heads[i] <= limit then
+      return choices[i], heads[i]
     end
   end
+  local best, least = 1, nil
   for i = 1, #choices > 1 and #choices or 0 do
     local count = M.count(choices[i])
     if not least or count < least then
-      best, least = choices[i], count
+      best, least = i, count
     end
   end
-  return best
+  return choices[best], heads[best]
 end
 
 -- Which of these places all other choices have, too, as far as these are of one range: a digit each, or "" for all.
@@ -129,9 +132,9 @@ function M.pages(keys, groups, tags, asked, limit)
   if #tags == 0 or #groups < #states.GROUPS then
     choices[#choices + 1] = M.ranges(keys, groups, {}, asked)
   end
-  local chosen = fewest(choices, tags, limit)
+  local chosen, head = fewest(choices, tags, limit)
   for i = 1, #chosen do
-    local places = page(chosen[i], limit)
+    local places = page(chosen[i], head or first(chosen[i], limit), limit)
     pages[i] = { places, fit(places, choices, chosen) }
   end
   return pages

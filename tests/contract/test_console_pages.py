@@ -136,7 +136,7 @@ def test_a_workflow_is_found_by_its_id_and_by_its_key(one_client: Client, visito
     for unknown in ("nothing", NO_ID, "<b>", "", "x" * 600):
         missed = visitor.page(f"/find?q={quote(unknown)}", 404).text
         assert "Not found" in missed
-        assert "Find" in missed  # another
+        assert "Find" in missed  # the button, to look for another
 
 
 def test_workflows_by_time_and_tag(one_client: Client, visitor: Visitor) -> None:

@@ -66,7 +66,8 @@ def write(path: Path, forms: Any) -> str:
 
 
 def heed_ctrl_c() -> None:
-    """Tests that run in the background ignore SIGINT, and so would what they start."""
+    """Has processes that are started heed Ctrl-C; where the tests run in the background, they and
+    all that they start ignore it otherwise."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

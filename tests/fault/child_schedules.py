@@ -52,7 +52,7 @@ class _Node:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What follows from here follows from this."""
+        """Equal for nodes from which the same follows."""
         return self.stored, tuple(actor.key for actor in self.actors)
 
 

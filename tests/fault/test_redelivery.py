@@ -5,7 +5,6 @@ its own (contract §15)."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,8 +40,11 @@ def starts(client: Client, workflow_id: str) -> list[EvidenceView]:
 def goes_on(at_work: Fleet, view_id: str) -> None:
     """The step completes by its second attempt, once."""
     client = at_work.client
-    ended = lambda: client.get(view_id).finished_at is not None  # noqa: E731
-    until(ended, what=f"the end: {client.explain(view_id)}", timeout=PATIENCE)
+    until(
+        lambda: client.get(view_id).finished_at is not None,
+        what=f"the end: {client.explain(view_id)}",
+        timeout=PATIENCE,
+    )
     (row,) = client.results(view_id)
     assert (row.attempt, row.status, row.payload) == (2, "completed", 2)
     codes = [entry.reason_code for entry in client.evidence(view_id)]
@@ -100,6 +102,5 @@ def test_a_job_that_rq_has_given_up(tmp_path: Path) -> None:
         assert at_work.broker.zadd(started.key, {execution: time.time() - 1}, xx=True, ch=True)
         at_work.start_worker()
         failed = FailedJobRegistry("default", connection=at_work.broker)
-        gone: Callable[[], bool] = lambda: job in failed.get_job_ids()  # noqa: E731
-        until(gone, what="the job's end", timeout=PATIENCE)
+        until(lambda: job in failed.get_job_ids(), what="the job's end", timeout=PATIENCE)
         goes_on(at_work, view_id)

@@ -48,7 +48,6 @@ from rwf.transport.store import BaseStore
 
 T = TypeVar("T")
 
-_CLOSED: Final = "the client was closed during this call"
 # Nodes that one call asks at the same time.
 _NODES_AT_ONCE: Final = 32
 
@@ -75,6 +74,7 @@ class AsyncStore(BaseStore):
         self._lock = Lock()
         self._side_by_side = SideBySide("rwf-nodes", _NODES_AT_ONCE)
         self._closings = 0
+        # Clients that were closed, as long as a call uses them.
         self._closed = WeakSet[Any]()
 
     async def run(self, session: Session, op: Op[T]) -> T:
@@ -93,7 +93,7 @@ class AsyncStore(BaseStore):
                 result: T = end.value
                 return result
             if self._closings != begun:
-                reply, fault = None, ClientClosed(_CLOSED)
+                reply, fault = None, ClientClosed()
                 continue
             try:
                 reply, fault = await self._perform(action), None
@@ -102,7 +102,7 @@ class AsyncStore(BaseStore):
             except Exception:  # redis-py raises many where a connection is closed under it
                 if self._closings == begun:
                     raise
-                reply, fault = None, ClientClosed(_CLOSED)
+                reply, fault = None, ClientClosed()
             finally:
                 if self._closings != begun:
                     await self._close_clients()

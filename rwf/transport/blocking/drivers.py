@@ -49,7 +49,6 @@ from rwf.transport.store import BaseStore
 
 T = TypeVar("T")
 
-_CLOSED: Final = "the client was closed during this call"
 # Nodes that one call asks at the same time.
 _NODES_AT_ONCE: Final = 32
 
@@ -76,6 +75,7 @@ class Store(BaseStore):
         self._lock = Lock()
         self._side_by_side = SideBySide("rwf-nodes", _NODES_AT_ONCE)
         self._closings = 0
+        # Clients that were closed, as long as a call uses them.
         self._closed = WeakSet[Any]()
 
     def run(self, session: Session, op: Op[T]) -> T:
@@ -94,7 +94,7 @@ class Store(BaseStore):
                 result: T = end.value
                 return result
             if self._closings != begun:
-                reply, fault = None, ClientClosed(_CLOSED)
+                reply, fault = None, ClientClosed()
                 continue
             try:
                 reply, fault = self._perform(action), None
@@ -103,7 +103,7 @@ class Store(BaseStore):
             except Exception:  # redis-py raises many where a connection is closed under it
                 if self._closings == begun:
                     raise
-                reply, fault = None, ClientClosed(_CLOSED)
+                reply, fault = None, ClientClosed()
             finally:
                 if self._closings != begun:
                     self._close_clients()
