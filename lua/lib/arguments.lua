@@ -412,13 +412,13 @@ function M.show(body)
   end
 end
 
--- list(keys, groups, behind, limit, oldest_first, inserted_from, inserted_before, tags)
+-- list(keys, groups, behind, limit, oldest_first, inserted_from, inserted_before, index, tags)
 function M.list(body)
   return function(keys, argv)
-    local tags = { unpack(argv, 7, #argv) }
+    local tags = { unpack(argv, 8, #argv) }
     return body(
       keys, argv[1], argv[2] ~= "" and argv[2] or nil, tonumber(argv[3]), argv[4] == "1",
-      argv[5] ~= "" and argv[5] or nil, argv[6] ~= "" and argv[6] or nil, tags
+      argv[5] ~= "" and argv[5] or nil, argv[6] ~= "" and argv[6] or nil, tonumber(argv[7]), tags
     )
   end
 end

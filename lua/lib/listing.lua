@@ -78,14 +78,14 @@ local function page(range_, members, limit)
   return found
 end
 
--- The choice with the fewest places, and its first members where it is a tag. To count costs more than to read a few: a
--- tag that ends within a page is not compared.
+-- Which choice has the fewest places, and its first members where it is a tag. To count costs more than to read a few:
+-- a tag that ends within a page is not compared.
 local function fewest(choices, tags, limit)
   local heads = {}
   for i = 1, #tags do
     heads[i] = first(choices[i][1], limit)
     if #heads[i] <= limit then
-      return choices[i], heads[i]
+      return i, heads[i]
     end
   end
   local best, least = 1, nil
@@ -95,7 +95,7 @@ local function fewest(choices, tags, limit)
       best, least = i, count
     end
   end
-  return choices[best], heads[best]
+  return best, heads[best]
 end
 
 -- Which of these places all other choices have, too, as far as these are of one range: a digit each, or "" for all.
@@ -122,9 +122,9 @@ local function fit(places, choices, chosen)
   return concat(digits)
 end
 
--- A page of each range of the groups together, or of one tag, whichever has the fewest places: all of these hold what is
--- asked for.
-function M.pages(keys, groups, tags, asked, limit)
+-- A page of each range of the groups together, or of one tag: all of these hold what is asked for. Which of them is as
+-- an earlier call has told, or else whichever has the fewest places; it is returned, too.
+function M.pages(keys, groups, tags, asked, limit, told)
   local choices, pages = {}, {}
   for i = 1, #tags do
     choices[i] = M.ranges(keys, groups, { tags[i] }, asked)
@@ -132,12 +132,16 @@ function M.pages(keys, groups, tags, asked, limit)
   if #tags == 0 or #groups < #states.GROUPS then
     choices[#choices + 1] = M.ranges(keys, groups, {}, asked)
   end
-  local chosen, head = fewest(choices, tags, limit)
+  local at, head = told, nil
+  if not at then
+    at, head = fewest(choices, tags, limit)
+  end
+  local chosen = choices[at]
   for i = 1, #chosen do
     local places = page(chosen[i], head or first(chosen[i], limit), limit)
     pages[i] = { places, fit(places, choices, chosen) }
   end
-  return pages
+  return at, pages
 end
 
 return M

@@ -109,10 +109,13 @@ class Filter:
             return len(self.tags) == 1 and self.state is None
         return self.state is None or self.state in TERMINAL_WORKFLOWS
 
-    def places(self, behind: str | None, limit: int, *, oldest_first: bool) -> ListPlaces:
-        """The question for the next places that can hold what it looks for."""
+    def places(
+        self, behind: str | None, limit: int, index: int | None, *, oldest_first: bool
+    ) -> ListPlaces:
+        """The question for the next places that can hold what it looks for; ``index`` is the one
+        that has answered it before."""
         since, until = _place(self.since), _place(self.until)
-        return ListPlaces(self.groups, behind, limit, oldest_first, since, until, self.tags)
+        return ListPlaces(self.groups, behind, limit, oldest_first, since, until, index, self.tags)
 
     def count(self) -> CountPlaces:
         """The question for how many there are, of a filter that ``is_index``."""

@@ -44,6 +44,8 @@ class Places:
         self._oldest_first = oldest_first
         self._found: list[str] = []
         self._unfit: set[str] = set()
+        # Which index of each partition is read.
+        self._indexes: dict[int, int] = {}
         # How far each partition is read that has more.
         self._read: dict[int, str | None] = dict.fromkeys(range(ctx.keys.partitions), start)
         self.unreachable: set[int] = set()
@@ -60,7 +62,8 @@ class Places:
     def next(self, number: int) -> Op[list[str]]:
         """The next places: whole milliseconds, of so many places or a few more; fewer when no more
         are left."""
-        share = min(number, 2 * number // self._ctx.keys.partitions + _AHEAD)
+        missing = max(number - len(self._found), 1)
+        share = min(missing, 2 * missing // self._ctx.keys.partitions + _AHEAD)
         while partitions := self._not_read_to(number):
             yield from self._read_on(partitions, share)
             share *= 2
@@ -89,7 +92,9 @@ class Places:
         """
         count = min(share, REPLY_ITEMS // len(self._wanted.groups))
         asked = {
-            one: self._wanted.places(self._read[one], count, oldest_first=self._oldest_first)
+            one: self._wanted.places(
+                self._read[one], count, self._indexes.get(one), oldest_first=self._oldest_first
+            )
             for one in partitions
         }
         try:
@@ -100,8 +105,9 @@ class Places:
             replies, unreachable = {}, tuple(asked)
         self.unreachable.update(unreachable)
         ends = dict.fromkeys(unreachable)
-        for partition, pages in replies.items():
-            ends[partition] = self._add(pages, count)
+        for partition, listed in replies.items():
+            self._indexes[partition] = listed.chosen
+            ends[partition] = self._add(listed.pages, count)
         for partition, end in ends.items():
             if end is None:
                 del self._read[partition]

@@ -73,5 +73,5 @@ def _listed(ctx: OpContext, partition: int, group: str, place: str | None) -> Op
     """The next entries of a group of the listing, "inserted|id", newest first."""
     # Up to twice as many come, to the end of a millisecond.
     some = ListPlaces(group, place, ITEMS_PER_CALL // 2)
-    [page] = yield from ask(ctx.keys.partition(partition), some)
-    return page.places
+    listed = yield from ask(ctx.keys.partition(partition), some)
+    return listed.pages[0].places

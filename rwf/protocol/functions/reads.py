@@ -31,8 +31,15 @@ class PlacesPage(NamedTuple):
     fits: str
 
 
+class ListedPlaces(NamedTuple):
+    """``chosen``: which of the indexes was read, as later calls are told."""
+
+    chosen: int
+    pages: list[PlacesPage]
+
+
 @server_function("list", reads_only=True)
-class ListPlaces(ServerFunction[list[PlacesPage]]):
+class ListPlaces(ServerFunction[ListedPlaces]):
     """Places of workflows, ``inserted|id``: of each group, or of one tag where that has fewer. A
     page of ``limit`` places goes on to the end of its last millisecond, with at most as many again.
     Keys: the partition's."""
@@ -48,6 +55,8 @@ class ListPlaces(ServerFunction[list[PlacesPage]]):
     """The first time of insertion, as places have it."""
     inserted_before: str | None = None
     """The first time of insertion that is too late."""
+    index: int | None = None
+    """The index that an earlier call has read for the same question."""
     tags: Sequence[str] = ()
     """As they are stored."""
 
