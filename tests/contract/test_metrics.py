@@ -26,7 +26,7 @@ from tests.model.system import ClientSystem
 from tests.support.counted import Counts, Watched, counted, present_gauges, sample, samples
 from tests.support.flows import flow, own_key, partition_key, raw, until_past
 from tests.support.metrics_cases import fetched, scrape
-from tests.support.servers import AnyServer, Server, free_port
+from tests.support.servers import ALWAYS, AnyServer, Server, free_port
 from tests.support.waiting import until
 
 _numbers = itertools.count()
@@ -182,7 +182,7 @@ def test_dead_callbacks(one_client: Client, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_same_from_every_daemon_and_after_restarts() -> None:
-    with Server.start("valkey91", aof=True) as server:
+    with Server.start("valkey91", aof=True, extra=ALWAYS) as server:
         with Client.from_url(server.url, partitions=4) as client:
             for _ in range(8):
                 view = client.insert(flow("a b:a"))

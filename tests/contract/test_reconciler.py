@@ -34,7 +34,7 @@ from tests.support.flows import (
 from tests.support.outbox import Failing, ended, ignore, stat
 from tests.support.proxy import Proxy
 from tests.support.reconciler_cases import SHORT
-from tests.support.servers import AnyServer, Server
+from tests.support.servers import ALWAYS, AnyServer, Server
 from tests.support.waiting import until
 from tests.support.workers import client_of
 
@@ -291,7 +291,10 @@ def test_without_any_hint_all_is_the_same(one_client: Client, one_server: AnySer
 
 def test_it_goes_on_when_the_server_is_back(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "rwf")
-    with Server.start("valkey91", aof=True) as server, Client.from_url(server.url) as client:
+    with (
+        Server.start("valkey91", aof=True, extra=ALWAYS) as server,
+        Client.from_url(server.url) as client,
+    ):
         view = client.insert(flow("a"))
         client.complete_step(view.id, "a", "retryable", retry_in=0.1)
         with Client.from_url(server.url) as own, serving(own, **SHORT) as daemon:

@@ -22,9 +22,8 @@ import pytest
 from rwf.protocol.requests import Call
 from tests.fault.histories import DAMAGED, HISTORIES, PARTITIONS, Stepped, finish, swept
 from tests.support import invariants
-from tests.support.servers import KINDS, Server
+from tests.support.servers import ALWAYS, KINDS, Server
 
-ALWAYS: Final = ("--appendfsync", "always")
 # The number of prefixes of each history in `make test`.
 SOME: Final = 6
 

@@ -26,7 +26,7 @@ from tests.conftest import Pool, connect
 from tests.support import invariants
 from tests.support.flows import fan_out, flow, one_call, raw, refused
 from tests.support.proxy import Proxy
-from tests.support.servers import KINDS, AnyServer, Cluster, Server, free_port
+from tests.support.servers import ALWAYS, KINDS, AnyServer, Cluster, Server, free_port
 from tests.support.waiting import until
 
 SOON = 10.0
@@ -212,7 +212,7 @@ def test_a_repeat_is_not_acknowledged_before_the_first_is_safe(
 
 @pytest.fixture(scope="module", params=["redis82", "valkey81", "valkey91"])
 def with_aof(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server.start(request.param, aof=True, extra=("--appendfsync", "always")) as server:
+    with Server.start(request.param, aof=True, extra=ALWAYS) as server:
         yield server
 
 
@@ -233,7 +233,7 @@ def test_a_repeat_waits_for_the_file_too(kind: str, monkeypatch: pytest.MonkeyPa
     """On a connection of its own, and though the first try has left it nothing to write."""
     monkeypatch.setattr("rwf.transport.durability._LONGEST_MS", 150)
     start = Cluster.start if kind == "cluster" else functools.partial(Server.start, kind)
-    with start(aof=True, extra=("--appendfsync", "always")) as server:
+    with start(aof=True, extra=ALWAYS) as server:
 
         def fresh() -> Client:
             return Client.from_url(server.url, durability="aof")
@@ -521,7 +521,7 @@ def test_a_server_that_restarts_in_between(server: AnyServer) -> None:
 @pytest.mark.parametrize("kind", ["redis70", "valkey91"])
 def test_a_server_that_restarts_with_its_file(kind: str) -> None:
     with (
-        Server.start(kind, aof=True, extra=("--appendfsync", "always")) as server,
+        Server.start(kind, aof=True, extra=ALWAYS) as server,
         Client.from_url(server.url) as client,
     ):
         view = client.insert(fan_out(700), key="k")

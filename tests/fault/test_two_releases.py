@@ -19,7 +19,7 @@ from tests.support import invariants
 from tests.support.counted import Counts, counted, sample
 from tests.support.flows import flow
 from tests.support.metrics_cases import scrape
-from tests.support.servers import Server, ask
+from tests.support.servers import ALWAYS, Server, ask
 from tests.support.workers import at_work, until_ended
 
 FAULTS = 4
@@ -90,7 +90,7 @@ def test_two_releases_count_right_whatever_befalls_the_server(
 ) -> None:
     """Each inserts, runs and completes workflows of the other too."""
     with (
-        Server.start(kind, aof=True, extra=("--appendfsync", "always")) as server,
+        Server.start(kind, aof=True, extra=ALWAYS) as server,
         Client.from_url(server.url) as present,
         of_another_release(Client.from_url(server.url)) as other,
     ):

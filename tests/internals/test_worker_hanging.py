@@ -9,7 +9,7 @@ import pytest
 
 from rwf import AsyncClient, Client, StepContext, Worker
 from tests.support.flows import flow
-from tests.support.servers import Server
+from tests.support.servers import ALWAYS, Server
 from tests.support.waiting import until
 from tests.support.workers import CLIENTS, at_work, client_of, until_ended
 
@@ -20,7 +20,10 @@ def test_a_handlers_own_heartbeat_waits_for_a_server_that_is_away(
     kind: str, plain: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01,))
-    with Server.start("valkey91", aof=True) as server, Client.from_url(server.url) as client:
+    with (
+        Server.start("valkey91", aof=True, extra=ALWAYS) as server,
+        Client.from_url(server.url) as client,
+    ):
         worker = Worker(client_of(kind, server), lease=20)
         started, away, beaten = threading.Event(), threading.Event(), threading.Event()
         answers: list[bool] = []

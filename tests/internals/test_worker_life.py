@@ -10,7 +10,7 @@ import pytest
 from rwf import AsyncClient, Client, Worker
 from tests.support import invariants
 from tests.support.flows import chain, flow
-from tests.support.servers import AnyServer, Server
+from tests.support.servers import ALWAYS, AnyServer, Server
 from tests.support.waiting import until
 from tests.support.worker_life_cases import Gate
 from tests.support.workers import at_work, client_of, until_ended
@@ -60,7 +60,10 @@ def test_a_server_that_restarts(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rwf.transport.patience._PAUSES", (0.01,))
-    with Server.start("valkey91", aof=True) as server, Client.from_url(server.url) as client:
+    with (
+        Server.start("valkey91", aof=True, extra=ALWAYS) as server,
+        Client.from_url(server.url) as client,
+    ):
         worker, gate = Worker(AsyncClient.from_url(server.url)), Gate()
         worker.step("work")(gate.coroutine)
         view = client.insert(flow("a b:a"))

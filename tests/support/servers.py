@@ -107,6 +107,11 @@ def free_port() -> int:
             return port
 
 
+ALWAYS: Final = ("--appendfsync", "always")
+"""Options of a server that a test kills: else its file may lack what was acknowledged in the last
+two seconds, while a slow disk is behind."""
+
+
 class PortTaken(Exception):
     """Another process took the chosen port between the choice and the start."""
 

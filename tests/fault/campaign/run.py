@@ -14,9 +14,8 @@ from rwf.model.states import TERMINAL_STEPS
 from tests.fault.campaign.chaos import Blow, Chaos, strikes
 from tests.fault.campaign.fleet import COUNTS, Fleet
 from tests.fault.campaign.oracle import Findings, judge
-from tests.support.servers import Server
+from tests.support.servers import ALWAYS, Server
 
-_OPTIONS: Final = ("--appendfsync", "always")
 _STUCK: Final = 60.0
 """Seconds in which something must end, after the last strike; a busy machine is far behind then."""
 _PAUSE: Final = 0.2
@@ -60,7 +59,7 @@ def campaign(kind: str, *, seed: int, workflows: int, kills: int, folder: Path) 
     lasting = sum(strike.seconds for strike in planned)
     pause = lasting * COUNTS["inserter"] / workflows
     with (
-        Server.start(kind, aof=True, extra=_OPTIONS) as server,
+        Server.start(kind, aof=True, extra=ALWAYS) as server,
         Client.from_url(server.url) as client,
         Fleet(server.url, folder, seed, workflows, pause) as fleet,
     ):
